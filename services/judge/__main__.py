@@ -1,0 +1,5 @@
+"""`python -m services.judge`"""
+
+from services.judge.main import main
+
+main()

@@ -1,0 +1,5 @@
+"""`python -m services.trainer`"""
+
+from services.trainer.main import main
+
+main()

@@ -1,0 +1,105 @@
+"""Payloads by content hash under one folder: rows, step results, reports, adapters.
+
+A name is the SHA-256 of the content, so writing twice is harmless and a damaged file is seen when it is read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from shared.contracts.errors import FatalError
+from shared.contracts.steps import canonical
+
+HASH_LENGTH = 64
+
+
+class ArtifactMissing(FatalError):
+    code = "artifact_missing"
+
+
+def _checked(digest: str) -> str:
+    if len(digest) != HASH_LENGTH or not all(c in "0123456789abcdef" for c in digest):
+        raise ArtifactMissing(f"{digest!r} is not a content hash")
+    return digest
+
+
+class Artifacts:
+    """put_json/get_json for values, put_folder/folder for adapters. Writes are atomic: temporary name, fsync, rename."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def _path(self, digest: str) -> Path:
+        return self.root / _checked(digest)[:2] / digest
+
+    def put_json(self, value: Any) -> str:
+        """Store one JSON value; returns its content hash."""
+        content = canonical(value)
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._path(digest)
+        if not path.exists():
+            write_atomically(path, content)
+        return digest
+
+    def get_json(self, digest: str) -> Any:
+        """Raises ArtifactMissing when the file is gone or is not what was written."""
+        try:
+            content = self._path(digest).read_bytes()
+        except FileNotFoundError as error:
+            raise ArtifactMissing(f"artifact {digest} is missing from {self.root}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ArtifactMissing(f"artifact {digest} was changed on disk; remove it and run the step again")
+        return json.loads(content)
+
+    def put_folder(self, source: Path) -> str:
+        """Copy a folder of files in as one artifact; returns the hash over names and contents."""
+        digest = hash_folder(source)
+        target = self._path(digest)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+            shutil.copytree(source, scratch / "new")
+            try:
+                (scratch / "new").rename(target)
+            except OSError:
+                if not target.exists():  # else another process published the same content first
+                    raise
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        return digest
+
+    def folder(self, digest: str) -> Path:
+        """The folder of an artifact. Raises ArtifactMissing."""
+        path = self._path(digest)
+        if not path.is_dir():
+            raise ArtifactMissing(f"adapter {digest} is missing from {self.root}")
+        return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of the content or nothing, also when the machine stops in the middle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over relative names and file contents, in name order."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{inner}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""Dataset rows: parsing of JSONL uploads, groups and splits. Pure functions, no I/O."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
+
+
+class Split(StrEnum):
+    """train: what the phases learn from.  dev: every decision.  test: the report, nothing else."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    TEST = "test"
+
+
+class Question(BaseModel):
+    """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders."""
+
+    id: str = Field(max_length=200)
+    question: str = Field(min_length=1, max_length=100_000)
+    title: str | None = None
+    context: str | None = None
+    reference: str | None = None
+    category: str | None = None
+    group: str | None = None
+    split: Split | None = None
+
+    @property
+    def text(self) -> str:
+        """What the student is asked: title, question and context, as one user message."""
+        return "\n\n".join(part for part in (self.title, self.question, self.context) if part)
+
+
+class LineError(BaseModel):
+    """One bad line of an upload: its number (from 1), a stable code, and how to mend it."""
+
+    line: int
+    code: str
+    message: str
+    param: str | None = None
+
+
+class _Upload(BaseModel):
+    """The two accepted forms of a line, reduced to one."""
+
+    question: str = Field(min_length=1, max_length=100_000)
+    id: str | None = Field(default=None, max_length=200)
+    title: str | None = None
+    context: str | None = None
+    reference: str | None = None
+    category: str | None = Field(default=None, max_length=200)
+    group: str | None = Field(default=None, max_length=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_messages(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "messages" not in value:
+            return value
+        turns = [m for m in value["messages"] if isinstance(m, dict)] if isinstance(value["messages"], list) else []
+        users = [m.get("content") for m in turns if m.get("role") == "user"]
+        answers = [m.get("content") for m in turns if m.get("role") == "assistant"]
+        rest = {k: v for k, v in value.items() if k != "messages"}
+        return {"question": users[-1] if users else None, "reference": answers[-1] if answers else None} | rest
+
+    @model_validator(mode="after")
+    def _not_blank(self) -> "_Upload":
+        if not self.question.strip():
+            raise ValueError("question is blank")
+        return self
+
+
+def parse_line(number: int, raw: bytes) -> Question | LineError | None:
+    """One line of an upload. None for an empty line; a LineError names the line and the field."""
+    if len(raw) > MAX_LINE_BYTES:
+        return LineError(
+            line=number,
+            code="line_too_long",
+            message=f"longer than {MAX_LINE_BYTES} bytes; one JSON object per line is expected",
+        )
+    if not raw.strip():
+        return None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return LineError(
+            line=number, code="invalid_utf8", message=f"not UTF-8 at byte {error.start}; save the file as UTF-8"
+        )
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return LineError(line=number, code="invalid_json", message=f"not a JSON object: {error}")
+    if not isinstance(value, dict):
+        return LineError(line=number, code="invalid_json", message="a JSON object is expected on every line")
+    try:
+        row = _Upload.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"]) or "question"
+        return LineError(line=number, code="invalid_row", message=f"{param}: {first['msg']}", param=param)
+    return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
+
+
+def parse_lines(lines: Iterable[bytes]) -> Iterator[Question | LineError]:
+    """Every non-empty line as a Question or a LineError; repeated ids are errors too."""
+    seen: dict[str, int] = {}
+    for number, raw in enumerate(lines, start=1):
+        item = parse_line(number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
+        if isinstance(item, Question):
+            if item.id in seen:
+                item = LineError(
+                    line=number,
+                    code="duplicate_id",
+                    message=f"id {item.id!r} stands on line {seen[item.id]} too",
+                    param="id",
+                )
+            else:
+                seen[item.id] = number
+        if item is not None:
+            yield item
+
+
+def group_key(row: Question) -> str:
+    """Rows with one key never stand on both sides of a split: the given group, else the question's own words."""
+    return f"group:{row.group}" if row.group else "text:" + " ".join(row.text.casefold().split())
+
+
+def split_of(row: Question, dev: float, test: float) -> Split:
+    """The split by hash of the row's group alone, so that a question keeps its side in every later file.
+
+    dev, test: shares in [0, 1]; the rest is train.
+    """
+    position = int.from_bytes(hashlib.sha256(group_key(row).encode()).digest()[:8]) / 2**64
+    if position < test:
+        return Split.TEST
+    return Split.DEV if position < test + dev else Split.TRAIN

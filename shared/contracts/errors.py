@@ -1,0 +1,96 @@
+"""The three families of errors and OpenAI's error shape.
+
+`UserError`: the caller's fault; never retried, never alerted.  `TransientError`: may succeed when tried again.
+`FatalError`: retrying cannot help.  To add one, subclass the family and set `code` (and `status` for a UserError);
+each family has exactly one HTTP form, made by `shared.platform.http`.
+"""
+
+import errno
+
+from pydantic import BaseModel
+
+
+class ErrorBody(BaseModel):
+    """The inside of `{"error": {...}}`: what went wrong, of which type, at which dotted field, with which code."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+TYPE_OF_STATUS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+class MeteorError(Exception):
+    """Root of all errors that this project raises on purpose."""
+
+    status = 500
+    code = "server_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+        self.status = status or self.status
+
+    def body(self) -> ErrorBody:
+        kind = TYPE_OF_STATUS.get(self.status, "server_error")
+        return ErrorBody(message=self.message, type=kind, param=self.param, code=self.code)
+
+
+class UserError(MeteorError):
+    """The request or the data is at fault; the message says what, where and how to mend it."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class NotFound(UserError):
+    status = 404
+    code = "not_found"
+
+
+class Conflict(UserError):
+    """The object is in a state that forbids the request; sent with `x-should-retry: false`."""
+
+    status = 409
+    code = "conflict"
+
+
+class TransientError(MeteorError):
+    """A part is missing or busy for now; the step is tried again up to its maximum of attempts."""
+
+    status = 503
+    code = "temporarily_unavailable"
+
+
+class FatalError(MeteorError):
+    """Trying again would fail the same way."""
+
+
+class Cancelled(MeteorError):
+    """The job was cancelled (or its step was taken over by a newer attempt) while this code ran."""
+
+    status = 409
+    code = "cancelled"
+
+
+def as_body(error: BaseException) -> ErrorBody:
+    """Any exception in the wire shape; unexpected ones keep their class name, never their traceback."""
+    if isinstance(error, MeteorError):
+        return error.body()
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ErrorBody(message=f"no space left on the disk: {error}", type="server_error", code="disk_full")
+    return ErrorBody(message=f"{type(error).__name__}: {error}", type="server_error", code="internal_error")

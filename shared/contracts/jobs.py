@@ -1,0 +1,266 @@
+"""The job as users post and read it: OpenAI's fine-tuning shapes plus one nested `distillation` object."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shared.contracts.errors import ErrorBody
+from shared.contracts.steps import AdapterConfig
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+def checked_name(name: str) -> str:
+    """An alias or a provider's name: letters, digits, dot, dash, underscore; no slash, so it cannot be a path."""
+    if not NAME.match(name) or ".." in name:
+        raise ValueError("use 1-64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
+    return name
+
+
+Name = Annotated[str, AfterValidator(checked_name)]
+
+
+class JobStatus(StrEnum):
+    VALIDATING = "validating_files"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    DISTILL = "distill"
+    ITERATE = "iterate"
+    EVOLVE = "evolve"
+
+
+class Grader(StrEnum):
+    """string_check: equal after normalising.  first_token: same first word.  The others: similarity in [0, 1]."""
+
+    STRING_CHECK = "string_check"
+    FIRST_TOKEN = "first_token"  # noqa: S105
+    ROUGE_L = "rouge_l"
+    CHRF = "chrf"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Hyperparameters(Strict):
+    """OpenAI's names. learning_rate_multiplier scales the learning rate of every phase."""
+
+    n_epochs: float | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+
+
+class Adapter(AdapterConfig):
+    method: Literal["lora"] = "lora"
+
+
+class Teacher(Strict):
+    """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference."""
+
+    provider: Name = "default"
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_tokens: int = Field(default=512, ge=1, le=32_768)
+    ground: bool = True
+
+
+class Judge(Strict):
+    """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints."""
+
+    provider: Name = "default"
+    max_tokens: int = Field(default=256, ge=16, le=8192)
+    grader: Grader | None = None
+    pass_mark: float = Field(default=1.0, gt=0, le=1)
+
+
+class DistillSettings(Strict):
+    """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave)."""
+
+    questions: int | None = Field(default=None, ge=1)
+    guideline_tokens: int = Field(default=128, ge=8, le=4096)
+    epochs: float = Field(default=3, gt=0, le=100)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+
+
+class IterateSettings(Strict):
+    """Phase 2. tries: answers per question and round, the first included (the paper: 3)."""
+
+    questions: int | None = Field(default=None, ge=1)
+    rounds: int = Field(default=1, ge=1, le=20)
+    tries: int = Field(default=3, ge=1, le=10)
+    retry_temperature: float = Field(default=0.7, ge=0, le=2)
+    epochs: float = Field(default=1, gt=0, le=100)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+
+
+class EvolveSettings(Strict):
+    """Phase 3. beam_width against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss."""
+
+    questions: int | None = Field(default=None, ge=1)
+    turns: int = Field(default=1, ge=1, le=10)
+    beam_width: int = Field(default=10, ge=2, le=64)
+    search_batch: int = Field(default=4, ge=1, le=256)
+    beta: float = Field(default=2.0, gt=0, le=100)
+    sft_weight: float = Field(default=0.5, ge=0, le=10)
+    epochs: float = Field(default=1, gt=0, le=100)
+    learning_rate: float = Field(default=2e-5, gt=0, le=1)
+
+
+class Baseline(StrEnum):
+    FEW_SHOT = "few_shot"
+    SFT_REFERENCES = "sft_references"
+
+
+class EvaluationSettings(Strict):
+    """graders beside primary_metric; questions caps the test split (seeded choice)."""
+
+    graders: list[Grader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
+    baselines: list[Baseline] = [Baseline.FEW_SHOT, Baseline.SFT_REFERENCES]
+    shots: int = Field(default=8, ge=1, le=64)
+    dev_questions: int | None = Field(default=None, ge=1)
+    test_questions: int | None = Field(default=None, ge=1)
+
+
+class Distillation(Strict):
+    """Everything of a job that OpenAI's object has no place for."""
+
+    domain: str = Field(min_length=1, max_length=500)
+    primary_metric: Grader = Grader.CHRF
+    phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
+    guidance: Literal["weak", "none"] = "weak"
+    batch_size: int = Field(default=16, ge=1, le=512, description="questions per step")
+    answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
+    adapter: Adapter = Adapter()
+    teacher: Teacher = Teacher()
+    judge: Judge = Judge()
+    distill: DistillSettings = DistillSettings()
+    iterate: IterateSettings = IterateSettings()
+    evolve: EvolveSettings = EvolveSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _phases_in_order(self) -> "Distillation":
+        if not self.phases:
+            raise ValueError("phases: name at least one of distill, iterate, evolve")
+        order = list(Phase)
+        places = [order.index(phase) for phase in self.phases]
+        if places != sorted(set(places)):
+            raise ValueError("phases: each at most once, in the order distill, iterate, evolve")
+        return self
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class JobRequest(Strict):
+    """Body of POST /v1/distillation/jobs. suffix names the alias under which the result is served."""
+
+    model: str = Field(min_length=1, max_length=200)
+    training_file: str = Field(min_length=1, max_length=64)
+    distillation: Distillation
+    suffix: Name = "expert"
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    hyperparameters: Hyperparameters = Hyperparameters()
+    metadata: Metadata = {}
+
+
+class JobProgress(BaseModel):
+    """done and total in seconds of estimated work; eta_seconds None until the first step has ended."""
+
+    percent: float = 0.0
+    done: float = 0.0
+    total: float = 0.0
+    eta_seconds: float | None = None
+
+
+class Usage(BaseModel):
+    """Calls to the strong model that were paid for, by the ledger."""
+
+    teacher_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_calls: int = 0
+    usd_spent: float = 0.0
+
+
+class JobDistillation(Distillation):
+    """The effective configuration together with where the job stands."""
+
+    phase: str | None = None
+    status_reason: str | None = None
+    progress: JobProgress = JobProgress()
+    usage: Usage = Usage()
+    evaluation_result: dict[str, Any] | None = Field(default=None, serialization_alias="evaluation_result")
+
+
+class JobObject(BaseModel):
+    """`fine_tuning.job` as OpenAI's client parses it, plus `distillation`."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None = None
+    estimated_finish: int | None = None
+    model: str
+    fine_tuned_model: str | None = None
+    organization_id: str
+    status: JobStatus
+    error: ErrorBody | None = None
+    hyperparameters: Hyperparameters
+    method: dict[str, Any] | None = None
+    training_file: str
+    validation_file: str | None = None
+    result_files: list[str] = []
+    seed: int
+    suffix: str
+    trained_tokens: int | None = None
+    integrations: list[Any] = []
+    metadata: dict[str, str] = {}
+    distillation: JobDistillation
+
+
+class EventObject(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: str = "message"
+    data: dict[str, Any] | None = None
+
+
+class FileObject(BaseModel):
+    """`file` with the number of rows and their split, once checked. status: uploaded, processed or error."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None = None
+    n_rows: int | None = None
+    splits: dict[str, int] | None = None
+
+
+class ModelObject(BaseModel):
+    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    parent: str | None = None

@@ -1,0 +1,101 @@
+"""The rows that travel between steps. Every row keeps the `id` of the question it belongs to."""
+
+from pydantic import Field
+
+from shared.contracts.data import Question
+from shared.contracts.steps import Wire
+
+
+class Asked(Wire):
+    """A question on its way to a student, with what it may be shown besides: worked examples or its last attempt."""
+
+    id: str
+    question: str
+    shots: list[tuple[str, str]] = Field(default=[])  # (question, answer) pairs for the few-shot baseline
+    previous: str | None = None  # the student's former answer, beside the critique of it
+    critique: str | None = None
+
+
+class Guided(Wire):
+    """A question on its way to the teacher. guideline None: plain distillation."""
+
+    id: str
+    question: str
+    reference: str | None = None
+    guideline: str | None = None
+
+
+class Guideline(Wire):
+    id: str
+    guideline: str
+    finish_reason: str
+
+
+class Lesson(Wire):
+    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty or cut_off."""
+
+    id: str
+    answer: str
+    finish_reason: str
+    outcome: str
+    call_id: str | None = None
+
+
+class Attempt(Wire):
+    """The student's answer, its rationale apart. marker_missing: the format was asked for and not kept."""
+
+    id: str
+    answer: str
+    rationale: str | None = None
+    finish_reason: str
+    marker_missing: bool = False
+
+
+class Judged(Wire):
+    """An attempt on its way to the judge. want_critique: ask for hints when it does not pass."""
+
+    id: str
+    question: str
+    answer: str
+    rationale: str | None = None
+    reference: str | None = None
+    want_critique: bool = True
+
+
+class Verdict(Wire):
+    """by: "grader" when a reference decided, "judge" when the strong model did, "unparsed" when it gave no verdict."""
+
+    id: str
+    passed: bool
+    critique: str | None = None
+    by: str
+    leaked: bool = False  # the critique quoted the reference and was dropped
+    call_id: str | None = None
+
+
+class Grades(Wire):
+    """Scores in [0, 1] by grader name."""
+
+    id: str
+    scores: dict[str, float]
+
+
+class Example(Wire):
+    """One row to train on: bare question -> completion (rationale and marker included where it has them)."""
+
+    id: str
+    question: str
+    completion: str = Field(min_length=1)
+
+
+class Pair(Wire):
+    """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model."""
+
+    id: str
+    question: str
+    chosen: str
+    rejected: str
+
+
+def asked(question: Question) -> Asked:
+    return Asked(id=question.id, question=question.text)

@@ -1,0 +1,166 @@
+"""The wire between the orchestrator and the workers: one request and one result per durable step.
+
+Payloads are artifacts (files by content hash); the queue's messages carry a step id and nothing else.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Queue(StrEnum):
+    """One queue per worker type. Every queue must have a consumer wherever the system is deployed."""
+
+    WEAK = "weak"
+    STRONG = "strong"
+    JUDGE = "judge"
+    TRAIN = "train"
+
+
+class StepKind(StrEnum):
+    """What a step does; the part before the dot is its queue."""
+
+    GUIDE = "weak.guide"  # Question -> Guideline
+    ANSWER = "weak.answer"  # Question (+ shots) -> Attempt
+    REASON = "weak.reason"  # Question (+ previous attempt and critique) -> Attempt with rationale
+    TEACH = "strong.teach"  # Question + guideline -> Lesson
+    REVIEW = "judge.review"  # Attempt + reference -> Verdict
+    GRADE = "judge.grade"  # Attempt + reference -> Grades
+    SFT = "train.sft"  # Example rows -> adapter
+    SEARCH = "train.search"  # Question rows -> Pair rows (high-compute against low-compute decoding)
+    PREFER = "train.prefer"  # Pair rows -> adapter
+
+    @property
+    def queue(self) -> Queue:
+        return Queue(self.value.partition(".")[0])
+
+
+# Part of every step's hash: raise a number when that kind's prompt or algorithm changes its results.
+# tests/unit/test_prompt_versions.py holds the prompts' fingerprints against these numbers.
+VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1)
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelRef(Wire):
+    """A student: the base's name and content hash, plus the adapter's content hash (None: the bare base)."""
+
+    base: str
+    base_hash: str
+    adapter: str | None = None
+
+    @property
+    def engine_name(self) -> str:
+        """The name vLLM knows it by. Adapters are served under their content hash, never under a user's name."""
+        return self.adapter or self.base
+
+
+class Sampling(Wire):
+    max_tokens: int = Field(default=128, ge=1, le=32_768)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = 0
+
+
+class StudentParams(Wire):
+    """For weak.*: the student asked, in which domain, and how it decodes."""
+
+    model: ModelRef
+    domain: str
+    sampling: Sampling
+
+
+class TeachParams(Wire):
+    """For strong.teach: a configured teacher by name; `ground` shows it the record's reference."""
+
+    teacher: str
+    domain: str
+    sampling: Sampling
+    ground: bool = True
+
+
+class JudgeParams(Wire):
+    """For judge.*: graders by name with the pass mark of the primary one, and the judge that writes critiques.
+
+    grader: None leaves the verdict to the judge alone.
+    """
+
+    judge: str
+    domain: str
+    sampling: Sampling
+    grader: str | None = None
+    pass_mark: float = 1.0
+
+
+class AdapterConfig(Wire):
+    rank: int = Field(default=16, ge=1, le=256)
+    alpha: int = Field(default=32, ge=1, le=1024)
+    targets: str = Field(default="all-linear", max_length=200)
+    max_length: int = Field(default=512, ge=16, le=131_072)
+
+
+class TrainParams(Wire):
+    """For train.sft and train.prefer. learning_rate is absolute; beta and sft_weight are read by train.prefer only."""
+
+    model: ModelRef
+    adapter: AdapterConfig
+    epochs: float = Field(gt=0, le=100)
+    learning_rate: float = Field(gt=0, le=1)
+    batch_size: int = Field(ge=1, le=1024)
+    seed: int
+    beta: float = 2.0
+    sft_weight: float = 0.5
+
+
+class SearchParams(Wire):
+    """For train.search: both sides of a pair come from one engine, dtype and prompt ids (paper section 3.3)."""
+
+    model: ModelRef
+    beam_width: int = Field(default=10, ge=2, le=64)
+    max_new_tokens: int = Field(default=64, ge=1, le=8192)
+    batch_size: int = Field(default=4, ge=1, le=256)
+    seed: int = 0
+
+
+class StepRequest(Wire):
+    """All a worker needs. Its hash is the step's identity: same hash inside one project, same result."""
+
+    kind: StepKind
+    version: int
+    params: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, kind: StepKind, params: Wire, rows: list[dict[str, Any]]) -> "StepRequest":
+        return cls(kind=kind, version=VERSION[kind], params=params.model_dump(mode="json"), rows=rows)
+
+
+class StepResult(Wire):
+    """What a worker leaves: rows in the request's order, an adapter's content hash, and figures for people."""
+
+    rows: list[dict[str, Any]] = []
+    adapter: str | None = None
+    metrics: dict[str, Any] = {}
+
+
+class Progress(Wire):
+    """Inside one running step. `done` and `total` count rows, or optimiser steps in training."""
+
+    done: int = 0
+    total: int = 0
+    metrics: dict[str, Any] = {}
+    eta_seconds: float | None = None
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with one spelling: sorted keys, no spaces, UTF-8. Hashes are taken over this."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def content_hash(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()

@@ -1,0 +1,131 @@
+"""Files and models: what users upload and what jobs publish."""
+
+import time
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import Engine, Row, func, insert, select, update
+
+from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.steps import ModelRef
+from shared.jobs.states import FINAL_JOBS
+from shared.jobs.tables import DEFAULT_PROJECT, aliases, files, jobs, models, projects
+from shared.platform.database import reading, writing
+
+DELETED = "deleted"
+
+
+class Catalog:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def ensure_default_project(self) -> None:
+        with writing(self.engine) as connection:
+            if connection.execute(select(projects).where(projects.c.id == DEFAULT_PROJECT)).first() is None:
+                connection.execute(insert(projects).values(id=DEFAULT_PROJECT, name="default", created_at=time.time()))
+
+    # files
+
+    def add_file(self, project_id: str, **values: Any) -> Row:
+        values |= {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
+        with writing(self.engine) as connection:
+            return connection.execute(insert(files).values(**values).returning(files)).one()
+
+    def file(self, project_id: str, file_id: str) -> Row:
+        """Raises NotFound, also for another project's file."""
+        with reading(self.engine) as connection:
+            row = connection.execute(
+                select(files).where(files.c.id == file_id, files.c.project_id == project_id, files.c.status != DELETED)
+            ).first()
+        if row is None:
+            raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
+        return row
+
+    def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
+        query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
+        with reading(self.engine) as connection:
+            if after:
+                if connection.execute(query.where(files.c.id == after)).first() is None:
+                    raise UserError(f"no file {after!r} to continue after", param="after", code="unknown_cursor")
+                query = query.where(files.c.id < after)
+            rows = list(connection.execute(query.order_by(files.c.id.desc()).limit(limit + 1)))
+        return rows[:limit], len(rows) > limit
+
+    def delete_file(self, project_id: str, file_id: str) -> None:
+        """Refused with 409 while a job that has not ended needs it; the row stays for the record of ended jobs."""
+        self.file(project_id, file_id)
+        with writing(self.engine) as connection:
+            live = connection.execute(
+                select(jobs.c.id).where(jobs.c.file_id == file_id, jobs.c.status.not_in(FINAL_JOBS)).limit(1)
+            ).first()
+            if live is not None:
+                raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
+            connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
+
+    # models
+
+    def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> Row:
+        """A new version under an alias; the same job publishes the same adapter only once."""
+        with writing(self.engine) as connection:
+            mine = (models.c.project_id == project_id) & (models.c.alias == alias)
+            found = connection.execute(
+                select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.adapter)
+            ).first()
+            if found is not None:
+                return found
+            last = connection.execute(select(func.max(models.c.version)).where(mine)).scalar_one() or 0
+            return connection.execute(
+                insert(models)
+                .values(
+                    id=f"model-{uuid_utils.uuid7().hex}",
+                    project_id=project_id,
+                    alias=alias,
+                    version=last + 1,
+                    adapter=ref.adapter,
+                    base=ref.base,
+                    base_hash=ref.base_hash,
+                    state=state,
+                    job_id=job_id,
+                    created_at=time.time(),
+                )
+                .returning(models)
+            ).one()
+
+    def serve(self, project_id: str, model: Row) -> None:
+        """Point the alias at this version."""
+        with writing(self.engine) as connection:
+            where = (aliases.c.project_id == project_id) & (aliases.c.alias == model.alias)
+            values = {"model_id": model.id, "changed_at": time.time()}
+            if not connection.execute(update(aliases).where(where).values(**values)).rowcount:
+                connection.execute(insert(aliases).values(project_id=project_id, alias=model.alias, **values))
+
+    def served(self, project_id: str, alias: str) -> Row | None:
+        """The version that the alias points at, if any."""
+        with reading(self.engine) as connection:
+            query = select(models).join(aliases, aliases.c.model_id == models.c.id)
+            return connection.execute(query.where(aliases.c.project_id == project_id, aliases.c.alias == alias)).first()
+
+    def resolve(self, project_id: str, name: str) -> Row:
+        """alias or alias@version -> the model's row. Raises NotFound; only names read from here ever reach the engine."""
+        alias, _, version = name.partition("@")
+        row = self.served(project_id, alias) if not version else None
+        if version.isdecimal() and len(version) < 10:
+            with reading(self.engine) as connection:
+                query = select(models).where(models.c.project_id == project_id, models.c.alias == alias)
+                row = connection.execute(query.where(models.c.version == int(version))).first()
+        if row is None:
+            raise NotFound(
+                f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found"
+            )
+        return row
+
+    def models(self, project_id: str) -> list[tuple[Row, bool]]:
+        """All versions, newest first, each with whether its alias points at it."""
+        with reading(self.engine) as connection:
+            served = set(
+                connection.execute(select(aliases.c.model_id).where(aliases.c.project_id == project_id)).scalars()
+            )
+            rows = connection.execute(
+                select(models).where(models.c.project_id == project_id).order_by(models.c.id.desc())
+            )
+            return [(row, row.id in served) for row in rows]

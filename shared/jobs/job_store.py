@@ -1,0 +1,209 @@
+"""Every move of a job and its events, one short transaction each. `states.JOB_MOVES` says which moves exist."""
+
+import time
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import Engine, Row, and_, func, insert, or_, select, update
+
+from shared.contracts.errors import Conflict, ErrorBody, UserError
+from shared.contracts.jobs import JobRequest, JobStatus
+from shared.jobs.states import FINAL_JOBS, sources
+from shared.jobs.tables import events, jobs, steps, workers
+from shared.platform.database import reading, writing
+
+ACTIVE = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+
+
+class JobStore:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def create(self, project_id: str, request: JobRequest) -> Row:
+        values = {
+            "id": f"ftjob-{uuid_utils.uuid7().hex}",
+            "project_id": project_id,
+            "request": request.model_dump(mode="json"),
+            "file_id": request.training_file,
+            "status": JobStatus.QUEUED,
+            "progress": {},
+            "attempt": 0,
+            "created_at": time.time(),
+        }
+        with writing(self.engine) as connection:
+            row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
+            _event(connection, row, "info", "status", "job created and queued", {"status": JobStatus.QUEUED})
+        return row
+
+    def get(self, job_id: str, project_id: str | None = None) -> Row | None:
+        """project_id None: from inside the system; else another project's job is as good as absent."""
+        query = select(jobs).where(jobs.c.id == job_id)
+        if project_id is not None:
+            query = query.where(jobs.c.project_id == project_id)
+        with reading(self.engine) as connection:
+            return connection.execute(query).first()
+
+    def page(self, project_id: str, after: str | None, limit: int, status: str | None = None) -> tuple[list[Row], bool]:
+        """Newest first. Raises UserError for an `after` that does not exist."""
+        query = select(jobs).where(jobs.c.project_id == project_id)
+        if status:
+            query = query.where(jobs.c.status == status)
+        with reading(self.engine) as connection:
+            if after:
+                last = connection.execute(query.where(jobs.c.id == after)).first()
+                if last is None:
+                    raise UserError(f"no job {after!r} to continue after", param="after", code="unknown_cursor")
+                query = query.where(jobs.c.id < after)  # ids are UUIDv7: ordered by time
+            rows = list(connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)))
+        return rows[:limit], len(rows) > limit
+
+    def claim(self, owner: str, lease_s: float) -> Row | None:
+        """Take the oldest job that nobody runs: a queued one, or an active one whose orchestrator was lost."""
+        now = time.time()
+        with writing(self.engine) as connection:
+            free = or_(
+                jobs.c.status == JobStatus.QUEUED,
+                and_(jobs.c.status.in_(ACTIVE), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
+            )
+            query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
+            row = connection.execute(query).first()
+            if row is None:
+                return None
+            begins = row.status == JobStatus.QUEUED
+            status = JobStatus.RUNNING if begins else row.status
+            row = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id)
+                .values(
+                    status=status,
+                    lease_owner=owner,
+                    lease_expires=now + lease_s,
+                    attempt=jobs.c.attempt + 1,
+                    started_at=row.started_at or now,
+                )
+                .returning(jobs)
+            ).one()
+            message = "job started" if row.attempt == 1 else "job taken up again; finished steps are kept"
+            _event(connection, row, "info", "status", message, {"status": status, "attempt": row.attempt})
+        return row
+
+    def renew(self, row: Row, lease_s: float) -> JobStatus | None:
+        """Keep the lease; returns the job's present status, or None when another orchestrator has it."""
+        with writing(self.engine) as connection:
+            return connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt)
+                .values(lease_expires=time.time() + lease_s)
+                .returning(jobs.c.status)
+            ).scalar_one_or_none()
+
+    def release(self, row: Row) -> None:
+        """Give the job up so that another orchestrator may take it at once."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                update(jobs).where(jobs.c.id == row.id, jobs.c.attempt == row.attempt).values(lease_expires=None)
+            )
+
+    def note(self, row: Row, **values: Any) -> None:
+        """Write phase, progress, evaluation, ... of a job that this attempt still holds."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.not_in(FINAL_JOBS))
+                .values(**values)
+            )
+
+    def end(self, row: Row, status: JobStatus, error: ErrorBody | None = None, **values: Any) -> bool:
+        """Move to a final status. False: the move is not allowed (the job was cancelled meanwhile, say)."""
+        with writing(self.engine) as connection:
+            ended = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(sources(status)))
+                .values(
+                    status=status,
+                    finished_at=time.time(),
+                    lease_owner=None,
+                    lease_expires=None,
+                    error=error.model_dump() if error else None,
+                    **values,
+                )
+                .returning(jobs)
+            ).first()
+            if ended is None:
+                return False
+            message = f"job failed: {error.message}" if error else f"job {status.value}"
+            _event(connection, ended, "error" if error else "info", "status", message, {"status": status})
+        return True
+
+    def cancel(self, row: Row) -> Row:
+        """Ask for the end: at once when nothing runs, else the orchestrator ends it. Raises Conflict on a finished job."""
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id)).one()
+            if now.status in FINAL_JOBS:
+                raise Conflict(f"job {row.id} is already {now.status}", code="job_finished")
+            idle = now.status in sources(JobStatus.CANCELLED) and now.status != JobStatus.CANCELLING
+            status = JobStatus.CANCELLED if idle else JobStatus.CANCELLING
+            if status == now.status:
+                return now
+            changed = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id)
+                .values(status=status, finished_at=time.time() if idle else None)
+                .returning(jobs)
+            ).one()
+            _event(connection, changed, "info", "status", f"job {status.value}", {"status": status})
+        return changed
+
+    def add_event(
+        self, row: Row, message: str, *, level: str = "info", type: str = "message", data: dict | None = None
+    ):
+        with writing(self.engine) as connection:
+            _event(connection, row, level, type, message, data)
+
+    def events(self, job_id: str, after: int = 0, limit: int = 100, newest_first: bool = False) -> list[Row]:
+        """By sequence. after: the last sequence already seen (newest_first: only older ones)."""
+        query = select(events).where(events.c.job_id == job_id)
+        if newest_first:
+            query = query.where(events.c.sequence < after) if after else query
+            query = query.order_by(events.c.sequence.desc())
+        else:
+            query = query.where(events.c.sequence > after).order_by(events.c.sequence)
+        with reading(self.engine) as connection:
+            return list(connection.execute(query.limit(limit)))
+
+    def heartbeat(
+        self, worker: str, project_id: str, service: str, queue: str | None, slots: int, stopping: bool = False
+    ):
+        """Say that a process lives and how many steps of its queue it runs at once."""
+        values = {"service": service, "queue": queue, "slots": slots, "stopping": stopping, "seen_at": time.time()}
+        with writing(self.engine) as connection:
+            if not connection.execute(update(workers).where(workers.c.id == worker).values(**values)).rowcount:
+                connection.execute(insert(workers).values(id=worker, project_id=project_id, **values))
+
+    def live_workers(self, within_s: float) -> list[Row]:
+        with reading(self.engine) as connection:
+            query = select(workers).where(workers.c.seen_at > time.time() - within_s, workers.c.stopping.is_(False))
+            return list(connection.execute(query))
+
+    def count_by_status(self) -> dict[str, int]:
+        with reading(self.engine) as connection:
+            return dict(connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)))
+
+    def count_steps(self) -> dict[tuple[str, str], int]:
+        with reading(self.engine) as connection:
+            query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
+            return {(queue, state): n for queue, state, n in connection.execute(query)}
+
+
+def _event(connection, row: Row, level: str, type: str, message: str, data: dict | None) -> None:
+    connection.execute(
+        insert(events).values(
+            project_id=row.project_id,
+            job_id=row.id,
+            level=level,
+            type=type,
+            message=message,
+            data=data,
+            created_at=time.time(),
+        )
+    )

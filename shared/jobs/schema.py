@@ -1,0 +1,26 @@
+"""Opening the job database: newest schema, default project, the three stores."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from shared.jobs.catalog import Catalog
+from shared.jobs.job_store import JobStore
+from shared.jobs.step_store import StepStore
+from shared.platform.database import engine_for, upgrade
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Stores(NamedTuple):
+    jobs: JobStore
+    steps: StepStore
+    catalog: Catalog
+
+
+def open_stores(url: str) -> Stores:
+    """Migrate if needed and open. Every process calls this at its start, in any order."""
+    upgrade(url, MIGRATIONS, "alembic_version")
+    engine = engine_for(url)
+    stores = Stores(JobStore(engine), StepStore(engine), Catalog(engine))
+    stores.catalog.ensure_default_project()
+    return stores

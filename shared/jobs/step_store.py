@@ -1,0 +1,253 @@
+"""Every move of a step, one short transaction each, tolerant of races.
+
+A write carries the attempt number it belongs to and is refused (returns False) when a newer attempt has begun:
+a finished step never goes back, a lost worker that wakes up changes nothing.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import uuid_utils
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+
+from shared.contracts.errors import ErrorBody, FatalError
+from shared.contracts.jobs import JobStatus
+from shared.contracts.steps import Progress, Queue, StepKind
+from shared.jobs.states import StepState
+from shared.jobs.tables import jobs, steps
+from shared.platform.database import reading, writing
+
+STOPPING = (JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED)
+RETRY_PAUSE_S = 2.0  # doubles with each attempt
+
+
+class StepMismatch(FatalError):
+    """A replay came to a key whose stored inputs differ: the job's code or data changed under it."""
+
+    code = "step_mismatch"
+
+
+class Claim(NamedTuple):
+    """The right to run one attempt of a step until the lease ends."""
+
+    step_id: str
+    job_id: str
+    project_id: str
+    key: str
+    kind: StepKind
+    input_hash: str
+    attempt: int
+
+
+class StepStore:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def create(self, job: Row | Any, key: str, kind: StepKind, input_hash: str) -> Row:
+        """The row of this key: the existing one, one that takes over a finished result of the project, or a queued one."""
+        with writing(self.engine) as connection:
+            found = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).first()
+            if found is not None:
+                if found.input_hash != input_hash:
+                    raise StepMismatch(f"step {key!r} of job {job.id} was run with other inputs; fork the job instead")
+                return found
+            now = time.time()
+            values: dict[str, Any] = {
+                "id": f"step-{uuid_utils.uuid7().hex}",
+                "project_id": job.project_id,
+                "job_id": job.id,
+                "key": key,
+                "kind": kind,
+                "queue": kind.queue,
+                "input_hash": input_hash,
+                "state": StepState.QUEUED,
+                "attempt": 0,
+                "not_before": 0.0,
+                "progress": {},
+                "metrics": {},
+                "attempts": [],
+                "created_at": now,
+            }
+            done = _finished_twin(connection, job.project_id, input_hash)
+            if done is not None:
+                values |= {
+                    "state": StepState.SUCCEEDED,
+                    "result_ref": done.result_ref,
+                    "metrics": done.metrics,
+                    "reused_from": done.id,
+                    "finished_at": now,
+                }
+            connection.execute(insert(steps).values(**values))
+            return connection.execute(select(steps).where(steps.c.id == values["id"])).one()
+
+    def get(self, step_id: str) -> Row | None:
+        with reading(self.engine) as connection:
+            return connection.execute(select(steps).where(steps.c.id == step_id)).first()
+
+    def of_job(self, job_id: str) -> list[Row]:
+        with reading(self.engine) as connection:
+            return list(connection.execute(select(steps).where(steps.c.job_id == job_id).order_by(steps.c.created_at)))
+
+    def states(self, step_ids: list[str]) -> dict[str, Row]:
+        """The rows of many steps at once, for the poller."""
+        found: dict[str, Row] = {}
+        with reading(self.engine) as connection:
+            for start in range(0, len(step_ids), 500):
+                chunk = step_ids[start : start + 500]
+                found |= {row.id: row for row in connection.execute(select(steps).where(steps.c.id.in_(chunk)))}
+        return found
+
+    def mark_sent(self, step_id: str) -> None:
+        with writing(self.engine) as connection:
+            connection.execute(update(steps).where(steps.c.id == step_id).values(sent_at=time.time()))
+
+    def claim(self, step_id: str, worker: str, lease_s: float) -> Claim | None:
+        """Take the step if it waits and its job goes on; a second delivery of the same message gets None."""
+        now = time.time()
+        with writing(self.engine) as connection:
+            running_job = select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(STOPPING)).exists()
+            row = connection.execute(
+                update(steps)
+                .where(steps.c.id == step_id, steps.c.state == StepState.QUEUED, steps.c.not_before <= now, running_job)
+                .values(
+                    state=StepState.RUNNING,
+                    attempt=steps.c.attempt + 1,
+                    lease_owner=worker,
+                    lease_expires=now + lease_s,
+                    started_at=now,
+                )
+                .returning(steps)
+            ).first()
+        if row is None:
+            return None
+        return Claim(row.id, row.job_id, row.project_id, row.key, StepKind(row.kind), row.input_hash, row.attempt)
+
+    def renew(self, claim: Claim, lease_s: float, progress: Progress | None) -> bool:
+        """Keep the lease and note the progress. False: the lease was lost to a newer attempt."""
+        values: dict[str, Any] = {"lease_expires": time.time() + lease_s}
+        if progress is not None:
+            values["progress"] = progress.model_dump(mode="json")
+        return self._write(claim, values)
+
+    def job_is_stopping(self, claim: Claim) -> bool:
+        with reading(self.engine) as connection:
+            return connection.execute(select(jobs.c.status).where(jobs.c.id == claim.job_id)).scalar_one() in STOPPING
+
+    def finish(self, claim: Claim, result_ref: str, metrics: dict[str, Any]) -> bool:
+        now = time.time()
+        return self._write(
+            claim,
+            {
+                "state": StepState.SUCCEEDED,
+                "result_ref": result_ref,
+                "metrics": metrics,
+                "finished_at": now,
+                "lease_owner": None,
+                "lease_expires": None,
+            },
+        )
+
+    def fail(self, claim: Claim, error: ErrorBody, again: bool, max_attempts: int) -> StepState | None:
+        """Note a failed attempt: queued again after a pause if it may be, else failed. None: the lease was lost."""
+        now = time.time()
+        again = again and claim.attempt < max_attempts
+        state = StepState.QUEUED if again else StepState.FAILED
+        with writing(self.engine) as connection:
+            row = connection.execute(select(steps).where(steps.c.id == claim.step_id)).one()
+            values = _ended_attempt(row, error, now) | {
+                "state": state,
+                "error": error.model_dump(),
+                "finished_at": None if again else now,
+                "not_before": now + RETRY_PAUSE_S * 2 ** (claim.attempt - 1) if again else 0.0,
+                "sent_at": None,
+            }
+            done = connection.execute(_guarded(claim).values(**values)).rowcount
+        return state if done else None
+
+    def release(self, claim: Claim) -> bool:
+        """Put a step back untouched: its worker is shutting down."""
+        return self._write(
+            claim, {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
+        )
+
+    def cancel_of_job(self, job_id: str) -> int:
+        """Cancel what has not ended; running workers see it at their next look."""
+        with writing(self.engine) as connection:
+            return connection.execute(
+                update(steps)
+                .where(steps.c.job_id == job_id, steps.c.state.in_([StepState.QUEUED, StepState.RUNNING]))
+                .values(state=StepState.CANCELLED, finished_at=time.time(), lease_owner=None, lease_expires=None)
+            ).rowcount
+
+    def reap(self, max_attempts: int) -> list[Row]:
+        """End the attempts whose lease ran out; returns those rows as they were."""
+        now = time.time()
+        lost: list[Row] = []
+        with writing(self.engine) as connection:
+            expired = connection.execute(
+                select(steps).where(steps.c.state == StepState.RUNNING, steps.c.lease_expires < now)
+            ).all()
+            for row in expired:
+                error = ErrorBody(
+                    message=f"worker {row.lease_owner} was lost during attempt {row.attempt}",
+                    type="server_error",
+                    code="worker_lost",
+                )
+                failed = row.attempt >= max_attempts
+                values = _ended_attempt(row, error, now) | {
+                    "state": StepState.FAILED if failed else StepState.QUEUED,
+                    "error": error.model_dump(),
+                    "sent_at": None,
+                    "finished_at": now if failed else None,
+                }
+                connection.execute(update(steps).where(steps.c.id == row.id).values(**values))
+                lost.append(row)
+        return lost
+
+    def unsent(self, resend_after_s: float) -> list[tuple[str, Queue]]:
+        """Waiting steps that have no message, or whose message may have been lost."""
+        now = time.time()
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(steps.c.id, steps.c.queue)
+                .join(jobs, jobs.c.id == steps.c.job_id)
+                .where(
+                    steps.c.state == StepState.QUEUED,
+                    steps.c.not_before <= now,
+                    jobs.c.status == JobStatus.RUNNING,
+                    (steps.c.sent_at.is_(None) & (steps.c.created_at < now - 1))
+                    | (steps.c.sent_at < now - resend_after_s),
+                )
+                .order_by(steps.c.created_at)
+                .limit(500)
+            ).all()
+        return [(row.id, Queue(row.queue)) for row in rows]
+
+    def _write(self, claim: Claim, values: dict[str, Any]) -> bool:
+        with writing(self.engine) as connection:
+            return connection.execute(_guarded(claim).values(**values)).rowcount == 1
+
+
+def _guarded(claim: Claim):
+    return update(steps).where(
+        steps.c.id == claim.step_id, steps.c.attempt == claim.attempt, steps.c.state == StepState.RUNNING
+    )
+
+
+def _finished_twin(connection: Connection, project_id: str, input_hash: str) -> Row | None:
+    return connection.execute(
+        select(steps)
+        .where(steps.c.project_id == project_id, steps.c.input_hash == input_hash, steps.c.state == StepState.SUCCEEDED)
+        .limit(1)
+    ).first()
+
+
+def _ended_attempt(row: Row, error: ErrorBody, now: float) -> dict[str, Any]:
+    ended = {
+        "attempt": row.attempt,
+        "worker": row.lease_owner,
+        "started_at": row.started_at,
+        "ended_at": now,
+        "error": error.model_dump(),
+    }
+    return {"attempts": [*row.attempts, ended], "lease_owner": None, "lease_expires": None}

@@ -1,0 +1,152 @@
+"""The durable state: SQLAlchemy Core tables. Times are Unix seconds (UTC) as floats; JSON columns hold small values only.
+
+Every table carries project_id from the first migration on. Payloads (rows, results, adapters) are artifacts, not rows.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+DEFAULT_PROJECT = "proj_default"
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("purpose", String(64), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("errors", JSON, nullable=False),  # line errors, at most the first 100
+    Column("n_rows", Integer),
+    Column("splits", JSON),  # {"train": n, "dev": n, "test": n}
+    Column("rows_ref", String(64)),  # artifact: the checked rows, each with its split
+    Column("created_at", Float, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("request", JSON, nullable=False),  # the effective JobRequest
+    Column("file_id", ForeignKey("files.id"), nullable=False),
+    Column("status", String(32), nullable=False, index=True),
+    Column("status_reason", Text),
+    Column("phase", String(64)),
+    Column("progress", JSON, nullable=False),
+    Column("evaluation", JSON),
+    Column("report_ref", String(64)),
+    Column("fine_tuned_model", String(200)),
+    Column("trained_tokens", Integer),
+    Column("error", JSON),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("lease_owner", String(128)),
+    Column("lease_expires", Float),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("key", String(200), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("input_hash", String(64), nullable=False),  # also the name of the input's artifact
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("lease_owner", String(128)),
+    Column("lease_expires", Float),
+    Column("not_before", Float, nullable=False, default=0),
+    Column("progress", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("result_ref", String(64)),
+    Column("reused_from", String(64)),
+    Column("error", JSON),
+    Column("attempts", JSON, nullable=False),  # what ended each earlier attempt
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    UniqueConstraint("job_id", "key"),
+    Index("ix_steps_reuse", "project_id", "input_hash", "state"),
+    Index("ix_steps_state", "state"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("level", String(8), nullable=False),
+    Column("type", String(32), nullable=False),  # message, metrics, status, phase
+    Column("message", Text, nullable=False),
+    Column("data", JSON),
+    Column("created_at", Float, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", String(200), primary_key=True),  # "model-..."; users name alias@version
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("alias", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("adapter", String(64), nullable=False),
+    Column("base", String(200), nullable=False),
+    Column("base_hash", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # promoted, undecided, rejected
+    Column("job_id", ForeignKey("jobs.id")),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "alias", "version"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("model_id", ForeignKey("models.id"), nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("service", String(32), nullable=False),
+    Column("queue", String(16)),
+    Column("slots", Integer, nullable=False),
+    Column("stopping", Boolean, nullable=False, default=False),
+    Column("seen_at", Float, nullable=False),
+)

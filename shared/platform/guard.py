@@ -1,0 +1,85 @@
+"""A small parent for engines, training processes and services: when the guard's own parent dies, all of them die.
+
+    python -m shared.platform.guard -- command args...
+
+The guard reads its standard input, a pipe that the parent holds open and never writes to. End of file means that the
+parent is gone (also by SIGKILL). It adopts orphans (PR_SET_CHILD_SUBREAPER), so that grandchildren in sessions of their
+own, such as vLLM's EngineCore, are found and killed too. PR_SET_PDEATHSIG alone is not enough: it follows the parent's
+*thread*, and it does not reach grandchildren.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+GRACE_S = 8.0
+
+
+def command(argv: list[str]) -> list[str]:
+    """The command line that runs argv under a guard. Start it with stdin=PIPE and keep the pipe open."""
+    return [sys.executable, "-m", "shared.platform.guard", "--", *argv]
+
+
+def _die_with_guard() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _descendants() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def _end(child: subprocess.Popen, grace_s: float) -> None:
+    """SIGTERM to the child, then SIGKILL to whatever is left of its family."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    deadline = time.monotonic() + 5
+    while (left := _descendants()) and time.monotonic() < deadline:
+        for process in left:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.05)
+
+
+def main() -> int:
+    argv = sys.argv[1:]
+    if argv[:1] == ["--"]:
+        argv = argv[1:]
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    stop_r, stop_w = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.write(stop_w, b"x"))
+    child_r, child_w = os.pipe()
+    os.set_blocking(child_w, False)
+    signal.signal(signal.SIGCHLD, lambda *_: os.write(child_w, b"x"))
+    # preexec_fn is safe here: the guard has one thread
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard)
+    grace = GRACE_S
+    while child.poll() is None:
+        ready, _, _ = select.select([0, stop_r, child_r], [], [], 5.0)
+        if 0 in ready and not os.read(0, 1):
+            grace = 2.0  # nobody waits for a clean end any more
+            break
+        if stop_r in ready:
+            break
+        if child_r in ready:
+            os.read(child_r, 4096)
+    _end(child, grace)
+    code = child.returncode or 0
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What every HTTP service of ours has: OpenAI's error shape, request ids, health routes, metrics, the internal token."""
+
+import hmac
+import ipaddress
+import re
+
+import structlog
+import uuid_utils
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
+from starlette.exceptions import HTTPException
+
+from shared.contracts.errors import TYPE_OF_STATUS, Conflict, ErrorBody, FatalError, MeteorError
+from shared.platform.log import get_logger
+
+log = get_logger(__name__)
+REQUESTS = Counter("meteor_http_requests_total", "HTTP requests by route and status", ["service", "route", "status"])
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+
+
+def error_response(body: ErrorBody, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": body.model_dump()}, status_code=status, headers=headers)
+
+
+def _dotted(location: tuple) -> str | None:
+    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    return ".".join(parts) or None
+
+
+async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
+    headers = {}
+    if isinstance(error, Conflict):
+        headers["x-should-retry"] = "false"  # OpenAI's clients retry 409 otherwise
+    if error.status in (429, 503):
+        headers["retry-after"] = "2"
+    if isinstance(error, FatalError):
+        log.error("request failed", error=str(error))
+    return error_response(error.body(), error.status, headers)
+
+
+async def _on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    param = _dotted(tuple(first["loc"]))
+    message = f"{param}: {first['msg']}" if param else first["msg"]
+    return error_response(
+        ErrorBody(message=message, type="invalid_request_error", param=param, code="invalid_value"), 400
+    )
+
+
+async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:
+    kind = TYPE_OF_STATUS.get(error.status_code, "server_error")
+    code = "not_found" if error.status_code == 404 else "invalid_request"
+    body = ErrorBody(message=str(error.detail), type=kind, code=code)
+    return error_response(body, error.status_code, dict(error.headers or {}))
+
+
+async def _on_surprise(_: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", error=repr(error), exc_info=error)
+    return error_response(
+        ErrorBody(
+            message="internal error; the server's log has the details", type="server_error", code="internal_error"
+        ),
+        500,
+    )
+
+
+class RequestScope:
+    """Pure ASGI middleware (streams pass untouched): request id in and out, counters, log context."""
+
+    def __init__(self, app, service: str):
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID.match(given) else f"req-{uuid_utils.uuid7().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+
+        async def send_marked(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                route = getattr(scope.get("route"), "path", "unmatched")
+                REQUESTS.labels(self.service, route, str(message["status"])).inc()
+            await send(message)
+
+        await self.app(scope, receive, send_marked)
+
+
+def new_app(service: str, title: str, **options) -> FastAPI:
+    """A FastAPI application with our error handlers, request ids and GET /metrics."""
+    app = FastAPI(title=title, **options)
+    app.add_middleware(RequestScope, service=service)
+    for error, handler in (
+        (MeteorError, _on_own_error),
+        (RequestValidationError, _on_validation_error),
+        (HTTPException, _on_http_error),
+        (Exception, _on_surprise),
+    ):
+        app.add_exception_handler(error, handler)  # pyright: ignore[reportArgumentType]
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> PlainTextResponse:
+        return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def bearer(request: Request) -> str:
+    """The token of `Authorization: Bearer ...`, or an empty string."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def same_secret(given: str, expected: str) -> bool:
+    """Comparison in constant time; an empty expectation matches nothing."""
+    return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

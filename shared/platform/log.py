@@ -1,0 +1,43 @@
+"""One log form for all processes: structlog, to stderr, as key=value lines or JSON."""
+
+import logging
+import sys
+
+import structlog
+
+from shared.platform.settings import platform_settings
+
+SECRET_WORDS = ("token", "key", "secret", "authorization", "password")
+
+
+def _redact(_logger, _name, event: dict) -> dict:
+    for name in event:
+        if any(word in name.lower() for word in SECRET_WORDS) and name not in ("key", "step_key") and event[name]:
+            event[name] = "***"
+    return event
+
+
+def set_up_logging(service: str) -> None:
+    settings = platform_settings()
+    level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
+    renderer = structlog.processors.JSONRenderer() if settings.log_json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _redact,
+            structlog.processors.format_exc_info if settings.log_json else structlog.processors.StackInfoRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+def get_logger(name: str):
+    return structlog.get_logger(name)

@@ -1,0 +1,64 @@
+"""Settings that every process shares. Each service adds its own class with its own prefix.
+
+All of them come from the environment (or the .env beside docker-compose.yml); the local runner sets them for its children.
+"""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PlatformSettings(BaseSettings):
+    """Where things live and how patient the durable steps are.
+
+    METEOR_DATA: one folder for database, artifacts, adapters, logs, broker.  DATABASE_URL: SQLAlchemy URL (default:
+    SQLite in the data folder).  REDIS_URL: the broker (the local runner starts one when it is not set).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
+
+    data: Path = Path(".meteor")
+    database_url: str | None = Field(default=None, validation_alias=AliasChoices("DATABASE_URL", "METEOR_DATABASE_URL"))
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0", validation_alias=AliasChoices("REDIS_URL", "METEOR_REDIS_URL")
+    )
+    key_prefix: str = Field(
+        default="meteor:", description="before every Redis key, so that several systems may share one server"
+    )
+    internal_token: SecretStr = Field(
+        default=SecretStr(""), description="between services; the runner makes one per data folder"
+    )
+    lease: timedelta = timedelta(seconds=12)
+    renew: timedelta = timedelta(seconds=4)
+    resend_after: timedelta = Field(
+        default=timedelta(seconds=30), description="a sent step that nobody claimed is sent again"
+    )
+    max_attempts: int = Field(default=4, ge=1)
+    log_level: str = "INFO"
+    log_json: bool = False
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{(self.data / 'meteor.sqlite3').resolve()}"
+
+    @property
+    def ledger_database(self) -> str:
+        """SQLite takes one writer at a time, so there the ledger has a file of its own."""
+        return self.database_url or f"sqlite:///{(self.data / 'ledger.sqlite3').resolve()}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.data / "artifacts"
+
+    @property
+    def serving(self) -> Path:
+        """The folder that vLLM's filesystem resolver looks into: one sub-folder per adapter, named by content hash."""
+        return self.data / "serving"
+
+
+@lru_cache
+def platform_settings() -> PlatformSettings:
+    return PlatformSettings()

@@ -1,0 +1,49 @@
+"""The one Celery application. The settings follow from what was measured of Celery and Redis (docs/adr/0002-queue.md).
+
+A message is a hint ("look at step X"); the database is the truth. Early acknowledgement plus a lease in the row.
+"""
+
+from functools import lru_cache
+
+from celery import Celery
+from kombu import Queue as KombuQueue
+
+from shared.contracts.steps import Queue
+from shared.platform.settings import platform_settings
+
+STEP_TASK = "meteor.step"
+
+
+@lru_cache
+def celery_app() -> Celery:
+    settings = platform_settings()
+    app = Celery("meteor", broker=settings.redis_url)
+    app.conf.update(
+        task_queues=[KombuQueue(queue.value) for queue in Queue],
+        task_create_missing_queues=False,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "global_keyprefix": settings.key_prefix,
+            "visibility_timeout": 3600,
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+def send(step_id: str, queue: Queue) -> None:
+    """Put one hint on a queue. Call it after the row was committed, never inside a transaction.
+
+    Raises kombu's OperationalError when the broker is away; the row stays unsent and the reaper sends it later.
+    """
+    celery_app().send_task(STEP_TASK, args=[step_id], queue=queue.value, retry=False, ignore_result=True)
