@@ -1,0 +1,164 @@
+"""Client of the strong-model gateway, for the services that ask a teacher or a judge.
+
+The gateway has retried already when an error arrives here, so nothing is retried; errors come out as one of the three families.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import httpx
+import openai
+import uuid_utils
+
+from shared.contracts.errors import Cancelled, FatalError, MeteorError, TransientError, UserError
+
+ORIGIN_HEADERS = ("x-meteor-project", "x-meteor-job", "x-meteor-step", "x-meteor-phase")
+EXAMPLE_HEADER = "x-meteor-example"
+CLIENT_HEADER = "x-meteor-client"  # tells two attempts of one step apart: each cancels its own calls only
+CALL_HEADER = "x-meteor-call"
+CACHE_HEADER = "x-meteor-cache"
+# Retrying cannot mend these, whatever their HTTP status.
+USER_CODES = frozenset(
+    {"teacher_auth_failed", "teacher_quota_exhausted", "teacher_not_configured", "teacher_rejected", "model_not_found"}
+)
+CANCEL_S = 3.0
+
+
+class ChatReply(NamedTuple):
+    """One answer. finish_reason as OpenAI's; call_id: its row in the ledger; cached: nothing was paid for it now."""
+
+    text: str
+    finish_reason: str
+    call_id: str | None
+    input_tokens: int
+    output_tokens: int
+    cached: bool
+
+
+def origin_headers(project_id: str, job_id: str, step_id: str, phase: str) -> dict[str, str]:
+    """For whom calls are made, as the ledger records it. Values are percent-encoded: headers hold ASCII only."""
+    values = (project_id, job_id, step_id, phase)
+    return {name: quote(value) for name, value in zip(ORIGIN_HEADERS, values, strict=True)}
+
+
+class GatewayClient:
+    """`async with GatewayClient(...) as gateway`: calls of one step. Cancelling the block closes the step's open calls.
+
+    param: the job's field that names the provider, for the errors that the job's owner can mend.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        headers: dict[str, str],
+        *,
+        timeout_s: float = 1800.0,
+        param: str = "distillation.teacher",
+    ):
+        self._url = url.rstrip("/")
+        self._headers = headers | {CLIENT_HEADER: uuid_utils.uuid7().hex}
+        self._token = token
+        self._param = param
+        self._openai = openai.AsyncOpenAI(
+            base_url=f"{self._url}/v1",
+            api_key=token or "unset",
+            max_retries=0,
+            timeout=openai.Timeout(timeout_s, connect=5.0),
+            default_headers=self._headers,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind, _error, _traceback) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            # an abort that does not reach the gateway costs money, not correctness
+            with contextlib.suppress(httpx.HTTPError, TimeoutError):
+                await asyncio.shield(asyncio.wait_for(self.cancel_step(), CANCEL_S))
+        await self._openai.close()
+
+    async def chat(
+        self,
+        *,
+        model: str,
+        messages: list[dict[str, str]],
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        response_format: dict[str, Any] | None = None,
+        example_id: str | None = None,
+    ) -> ChatReply:
+        """One completion. model: a configured provider's name.
+
+        Raises UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
+        FatalError (our own token refused), Cancelled (the step's calls were aborted).
+        """
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+        }
+        body |= {"top_p": top_p} if top_p < 1 else {}
+        body |= {"seed": seed} if seed is not None else {}
+        body |= {"response_format": response_format} if response_format else {}
+        headers = {EXAMPLE_HEADER: quote(example_id)} if example_id else {}
+        try:
+            raw = await self._openai.chat.completions.with_raw_response.create(**body, extra_headers=headers)
+        except openai.OpenAIError as error:
+            raise as_meteor_error(error, self._param) from error
+        completion = raw.parse()
+        choice, usage = completion.choices[0], completion.usage
+        refusal = choice.message.refusal
+        return ChatReply(
+            text=refusal or choice.message.content or "",
+            finish_reason="content_filter" if refusal else choice.finish_reason or "stop",
+            call_id=raw.headers.get(CALL_HEADER),
+            input_tokens=usage.prompt_tokens if usage else 0,
+            output_tokens=usage.completion_tokens if usage else 0,
+            cached=CACHE_HEADER in raw.headers,
+        )
+
+    async def cancel_step(self) -> int:
+        """Abort what this client still has open for its step; returns how many calls. Raises httpx.HTTPError."""
+        async with httpx.AsyncClient(timeout=CANCEL_S) as http:
+            response = await http.post(
+                f"{self._url}/internal/cancel",
+                json={"step_id": self._headers.get("x-meteor-step"), "client_id": self._headers[CLIENT_HEADER]},
+                headers={"authorization": f"Bearer {self._token}"},
+            )
+            response.raise_for_status()
+            return response.json()["cancelled"]
+
+
+def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
+    """The gateway's answer as one of our families. Codes decide before the HTTP status does."""
+    if isinstance(error, openai.APITimeoutError):
+        return TransientError("the strong-model gateway did not answer in time", code="gateway_timeout")
+    if isinstance(error, openai.APIStatusError):
+        message, code = _detail(error)
+        if code in USER_CODES:
+            return UserError(message, param=param, code=code)
+        if code == "cancelled":
+            return Cancelled(message)
+        if error.status_code in (401, 403):
+            return FatalError(
+                f"the strong-model gateway refused METEOR_INTERNAL_TOKEN: {message}", code="gateway_auth_failed"
+            )
+        if error.status_code in (408, 409, 429) or error.status_code >= 500:
+            return TransientError(message, code=code or f"gateway_http_{error.status_code}")
+        return UserError(message, param=param, code=code)
+    if isinstance(error, openai.APIConnectionError):
+        return TransientError(f"the strong-model gateway cannot be reached: {error}", code="gateway_unreachable")
+    return TransientError(f"unreadable answer of the strong-model gateway: {error}", code="gateway_bad_answer")
+
+
+def _detail(error: openai.APIStatusError) -> tuple[str, str | None]:
+    """Message and code of an error in OpenAI's shape; the SDK hands over the inside of `{"error": ...}`."""
+    if isinstance(error.body, dict):
+        return str(error.body.get("message") or error.message), error.body.get("code")
+    return error.message, None
