@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,32 @@ class Artifacts:
         if not path.exists():
             write_atomically(path, content)
         return digest
+
+    def put_rows(self, rows: Iterable[Any]) -> str:
+        """As put_json(list(rows)), without ever holding more than one row."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.root, prefix=".tmp-")
+        digest = hashlib.sha256()
+        try:
+            with os.fdopen(handle, "wb") as file:
+
+                def write(part: bytes) -> None:
+                    digest.update(part)
+                    file.write(part)
+
+                write(b"[")
+                for number, row in enumerate(rows):
+                    write(b"," + canonical(row) if number else canonical(row))
+                write(b"]")
+                file.flush()
+                os.fsync(file.fileno())
+            path = self._path(digest.hexdigest())
+            path.parent.mkdir(exist_ok=True)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return digest.hexdigest()
 
     def get_json(self, digest: str) -> Any:
         """Raises ArtifactMissing when the file is gone or is not what was written."""

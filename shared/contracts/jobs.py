@@ -232,12 +232,15 @@ class JobObject(BaseModel):
 
 
 class EventObject(BaseModel):
+    """`fine_tuning.job.event`. type is one of OpenAI's two; `event` is ours: message, metrics, status or phase."""
+
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
     created_at: int
     level: Literal["info", "warn", "error"]
     message: str
-    type: str = "message"
+    type: Literal["message", "metrics"] = "message"
+    event: str = "message"
     data: dict[str, Any] | None = None
 
 

@@ -62,6 +62,12 @@ class Catalog:
                 raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
 
+    def keeps(self, sha256: str) -> bool:
+        """Whether any file that was not deleted has this content."""
+        query = select(files.c.id).where(files.c.sha256 == sha256, files.c.status != DELETED).limit(1)
+        with reading(self.engine) as connection:
+            return connection.execute(query).first() is not None
+
     # models
 
     def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> Row:

@@ -1,6 +1,7 @@
 """Every move of a job and its events, one short transaction each. `states.JOB_MOVES` says which moves exist."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
@@ -43,11 +44,20 @@ class JobStore:
         with reading(self.engine) as connection:
             return connection.execute(query).first()
 
-    def page(self, project_id: str, after: str | None, limit: int, status: str | None = None) -> tuple[list[Row], bool]:
-        """Newest first. Raises UserError for an `after` that does not exist."""
+    def page(
+        self,
+        project_id: str,
+        after: str | None,
+        limit: int,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> tuple[list[Row], bool]:
+        """Newest first; metadata: pairs that a job must have. Raises UserError for an `after` that does not exist."""
         query = select(jobs).where(jobs.c.project_id == project_id)
         if status:
             query = query.where(jobs.c.status == status)
+        for name, value in (metadata or {}).items():
+            query = query.where(jobs.c.request["metadata"][name].as_string() == value)
         with reading(self.engine) as connection:
             if after:
                 last = connection.execute(query.where(jobs.c.id == after)).first()

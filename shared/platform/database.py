@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 
 
@@ -54,6 +52,9 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
     """Bring one schema to its newest revision. Safe to call from several processes at once."""
+    from alembic import command  # here: it costs a quarter of a second, and only the start of a process needs it
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(migrations))
     engine = engine_for(url)

@@ -17,6 +17,11 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 REQUESTS = Counter("meteor_http_requests_total", "HTTP requests by route and status", ["service", "route", "status"])
+CODE_OF_VALIDATION = {
+    "json_invalid": "invalid_json",
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+}
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 
@@ -42,11 +47,13 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
 
 async def _on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
-    param = _dotted(tuple(first["loc"]))
-    message = f"{param}: {first['msg']}" if param else first["msg"]
-    return error_response(
-        ErrorBody(message=message, type="invalid_request_error", param=param, code="invalid_value"), 400
-    )
+    if first["type"] == "json_invalid":  # its location is a position in the text, not a field
+        message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
+    else:
+        param = _dotted(tuple(first["loc"]))
+        message = f"{param}: {first['msg']}" if param else first["msg"]
+    code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
+    return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
 
 
 async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:
@@ -56,13 +63,14 @@ async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:
     return error_response(body, error.status_code, dict(error.headers or {}))
 
 
-async def _on_surprise(_: Request, error: Exception) -> JSONResponse:
+async def _on_surprise(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error", error=repr(error), exc_info=error)
     return error_response(
         ErrorBody(
             message="internal error; the server's log has the details", type="server_error", code="internal_error"
         ),
         500,
+        {"x-request-id": request.state.request_id},  # this answer is made outside RequestScope
     )
 
 
