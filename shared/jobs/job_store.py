@@ -165,9 +165,23 @@ class JobStore:
         return changed
 
     def add_event(
-        self, row: Row, message: str, *, level: str = "info", type: str = "message", data: dict | None = None
-    ):
+        self,
+        row: Row,
+        message: str,
+        *,
+        level: str = "info",
+        type: str = "message",
+        data: dict | None = None,
+        once: bool = False,
+    ) -> None:
+        """once: a replay after a crash says the same things again; they are not written twice."""
         with writing(self.engine) as connection:
+            if once:
+                same = select(events.c.sequence).where(
+                    events.c.job_id == row.id, events.c.type == type, events.c.message == message
+                )
+                if connection.execute(same.limit(1)).first() is not None:
+                    return
             _event(connection, row, level, type, message, data)
 
     def events(self, job_id: str, after: int = 0, limit: int = 100, newest_first: bool = False) -> list[Row]:

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 
@@ -10,7 +12,7 @@ from shared.platform.settings import platform_settings
 SECRET_WORDS = ("token", "key", "secret", "authorization", "password")
 
 
-def _redact(_logger, _name, event: dict) -> dict:
+def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in event:
         if any(word in name.lower() for word in SECRET_WORDS) and name not in ("key", "step_key") and event[name]:
             event[name] = "***"

@@ -6,8 +6,10 @@ A message is a hint ("look at step X"); the database is the truth. Early acknowl
 from functools import lru_cache
 
 from celery import Celery
-from kombu import Queue as KombuQueue
+from kombu.entity import Queue as KombuQueue
+from kombu.exceptions import OperationalError
 
+from shared.contracts.errors import TransientError
 from shared.contracts.steps import Queue
 from shared.platform.settings import platform_settings
 
@@ -44,6 +46,13 @@ def celery_app() -> Celery:
 def send(step_id: str, queue: Queue) -> None:
     """Put one hint on a queue. Call it after the row was committed, never inside a transaction.
 
-    Raises kombu's OperationalError when the broker is away; the row stays unsent and the reaper sends it later.
+    Raises TransientError when the broker is away; the row stays unsent and the reaper sends it later.
     """
+    try:
+        _send(step_id, queue)
+    except OperationalError as error:
+        raise TransientError(f"the broker does not answer: {error}", code="broker_unavailable") from error
+
+
+def _send(step_id: str, queue: Queue) -> None:
     celery_app().send_task(STEP_TASK, args=[step_id], queue=queue.value, retry=False, ignore_result=True)

@@ -1,0 +1,168 @@
+"""Running one durable step: row, message, wait. The database decides; messages and hints only make it quick."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+
+from shared.artifacts import Artifacts
+from shared.contracts.errors import ErrorBody, MeteorError, TransientError
+from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, content_hash
+from shared.jobs.schema import Stores
+from shared.jobs.states import FINAL_STEPS, StepState
+from shared.platform.log import get_logger
+from shared.platform.settings import PlatformSettings
+from shared.queue.app import send
+from shared.queue.done import ended_steps
+
+log = get_logger(__name__)
+POLL_S = 1.0
+WORKERS_AGE_S = 5.0  # how long the count of consumers is believed
+
+OnProgress = Callable[[Progress], None]
+
+
+class StepFailed(MeteorError):
+    """A step failed for good; carries the step's own error, with the step's key in front."""
+
+    def __init__(self, key: str, error: ErrorBody):
+        super().__init__(f"step {key}: {error.message}", param=error.param, code=error.code)
+        self.key = key
+
+
+class StepClient:
+    """One per orchestrator process; serves all its jobs with one poller."""
+
+    def __init__(self, stores: Stores, artifacts: Artifacts, settings: PlatformSettings):
+        self.stores = stores
+        self.artifacts = artifacts
+        self.settings = settings
+        self._waiting: dict[str, tuple[asyncio.Future[Row], OnProgress]] = {}
+        self._hints: asyncio.Queue[str] = asyncio.Queue()
+        self._slots: dict[Queue, int] = {}
+        self._slots_at = 0.0
+
+    async def run(
+        self, job: Row, key: str, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
+    ) -> StepResult:
+        """The result of this step: kept from before, taken over from another job, or worked out now.
+
+        Raises StepFailed when its attempts are used up, StepMismatch when the key was run with other inputs.
+        """
+        body = request.model_dump(mode="json")
+        async with limit.place(request.kind.queue):
+            row = await asyncio.to_thread(self._create, job, key, request, body)
+            if row.state not in FINAL_STEPS:
+                row = await self._wait(row, on_progress)
+        if row.state != StepState.SUCCEEDED:
+            raise StepFailed(
+                key,
+                ErrorBody(**row.error)
+                if row.error
+                else ErrorBody(message=row.state, type="server_error", code=row.state),
+            )
+        return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
+
+    def _create(self, job: Row, key: str, request: StepRequest, body: dict) -> Row:
+        found = self.stores.steps.create(job, key, request.kind, content_hash(body))
+        if found.state in FINAL_STEPS:
+            return found
+        self.artifacts.put_json(body)
+        return found
+
+    async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
+        future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._waiting[row.id] = (future, on_progress)
+        try:
+            if row.sent_at is None:
+                await self.send(row.id, Queue(row.queue))
+            return await future
+        finally:
+            del self._waiting[row.id]
+
+    async def send(self, step_id: str, queue: Queue) -> None:
+        """Send the hint. With the broker away the row stays unsent and the reaper sends it later."""
+        try:
+            await asyncio.to_thread(send, step_id, queue)
+            await asyncio.to_thread(self.stores.steps.mark_sent, step_id)
+        except TransientError as error:
+            log.warning("message not sent yet", step_id=step_id, queue=queue, error=str(error))
+
+    async def listen(self) -> None:
+        """Feed the poller with hints, for ever."""
+        async for step_id in ended_steps():
+            self._hints.put_nowait(step_id)
+
+    async def poll(self) -> None:
+        """Wake the steps that have ended, for ever: at once on a hint, else within POLL_S."""
+        looked = 0.0
+        while True:
+            hinted: set[str] = set()
+            with contextlib.suppress(TimeoutError):
+                hinted.add(await asyncio.wait_for(self._hints.get(), POLL_S))
+            while not self._hints.empty():
+                hinted.add(self._hints.get_nowait())
+            everything = time.monotonic() - looked >= POLL_S
+            ids = [i for i in self._waiting if everything or i in hinted]
+            if everything:
+                looked = time.monotonic()
+            try:
+                self._wake(await asyncio.to_thread(self.stores.steps.states, ids) if ids else {})
+            except DBAPIError as error:
+                log.warning("database away, trying again", error=str(error))
+                await asyncio.sleep(POLL_S)
+
+    def _wake(self, rows: dict[str, Row]) -> None:
+        for step_id, row in rows.items():
+            future, on_progress = self._waiting.get(step_id, (None, None))
+            if future is None or on_progress is None or future.done():
+                continue
+            if row.state in FINAL_STEPS:
+                future.set_result(row)
+            elif row.progress:
+                on_progress(Progress.model_validate(row.progress))
+
+    async def consumers(self, queue: Queue) -> int:
+        """How many steps of a queue can run at once just now, at least one."""
+        if time.monotonic() - self._slots_at > WORKERS_AGE_S:
+            self._slots_at = time.monotonic()
+            rows = await asyncio.to_thread(self.stores.jobs.live_workers, 3 * self.settings.lease.total_seconds())
+            counts: Counter[Queue] = Counter()
+            for row in rows:
+                if row.queue:
+                    counts[Queue(row.queue)] += row.slots
+            self._slots = dict(counts)
+        return max(1, self._slots.get(queue, 1))
+
+
+class FairLimit:
+    """At most twice as many steps of one job in a queue as the queue has consumers.
+
+    So a job of 10,000 questions cannot fill a queue before one of 50, and a waiting step can be told from a lost one.
+    """
+
+    def __init__(self, steps: StepClient):
+        self._steps = steps
+        self._held: Counter[Queue] = Counter()
+        self._freed = asyncio.Condition()
+
+    @contextlib.asynccontextmanager
+    async def place(self, queue: Queue) -> AsyncIterator[None]:
+        while True:
+            limit = 2 * await self._steps.consumers(queue)
+            async with self._freed:
+                if self._held[queue] < limit:
+                    self._held[queue] += 1
+                    break
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), WORKERS_AGE_S)
+        try:
+            yield
+        finally:
+            async with self._freed:
+                self._held[queue] -= 1
+                self._freed.notify_all()

@@ -1,0 +1,209 @@
+"""The orchestrator's loop: take jobs, run them, renew their leases, reap what was lost. Any number of these may run."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+from sqlalchemy import Row
+from sqlalchemy.exc import DBAPIError
+
+from services.orchestrator.clients import StepClient
+from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.run import Run
+from services.orchestrator.settings import OrchestratorSettings
+from shared.artifacts import Artifacts, hash_folder
+from shared.contracts.data import Question
+from shared.contracts.errors import ErrorBody, MeteorError, TransientError, as_body
+from shared.contracts.jobs import JobStatus
+from shared.contracts.steps import ModelRef, Queue, content_hash
+from shared.jobs.schema import Stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.store import Ledger
+from shared.platform.log import get_logger
+from shared.platform.settings import PlatformSettings
+
+log = get_logger(__name__)
+LOOK_S = 1.0
+
+
+def base_model(settings: OrchestratorSettings) -> ModelRef:
+    """The base by name and content. Without a local folder (a hub id) the name stands for the content."""
+    if settings.student_path is None:
+        return ModelRef(base=settings.student_model, base_hash=content_hash(settings.student_model))
+    return ModelRef(base=settings.student_model, base_hash=hash_folder(Path(settings.student_path)))
+
+
+class Orchestrator:
+    def __init__(self, stores: Stores, ledger: Ledger, platform: PlatformSettings, settings: OrchestratorSettings):
+        self.stores = stores
+        self.ledger = ledger
+        self.platform = platform
+        self.settings = settings
+        self.owner = f"orchestrator@{socket.gethostname()}:{os.getpid()}"
+        self.artifacts = Artifacts(platform.artifacts)
+        self.steps = StepClient(stores, self.artifacts, platform)
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._base: ModelRef | None = None
+
+    async def run_forever(self) -> None:
+        """Until cancelled; running jobs are then released, so that another orchestrator takes them at once."""
+        self._base = await asyncio.to_thread(base_model, self.settings)
+        async with asyncio.TaskGroup() as group:
+            for part in (
+                self.steps.listen(),
+                self.steps.poll(),
+                self._every(LOOK_S, self._take_job),
+                self._every(LOOK_S, self._reap),
+                self._every(self.platform.renew.total_seconds(), self._beat),
+            ):
+                group.create_task(part)
+
+    async def drain(self) -> None:
+        for task in list(self._jobs):
+            task.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def _every(self, seconds: float, action) -> None:
+        while True:
+            try:
+                await action()
+            except DBAPIError as error:
+                log.warning("database away, trying again", error=str(error))
+            await asyncio.sleep(seconds)
+
+    async def _take_job(self) -> None:
+        while len(self._jobs) < self.settings.max_jobs:
+            row = await asyncio.to_thread(self.stores.jobs.claim, self.owner, self._lease_s)
+            if row is None:
+                return
+            log.info("job taken", job=row.id, attempt=row.attempt)
+            task = asyncio.create_task(self._hold(row))
+            self._jobs.add(task)
+            task.add_done_callback(self._jobs.discard)
+
+    async def _reap(self) -> None:
+        """End lost attempts, say so, and send what waits without a message."""
+        for row in await asyncio.to_thread(self.stores.steps.reap, self.platform.max_attempts):
+            log.warning("worker lost", step_key=row.key, job=row.job_id, worker=row.lease_owner, attempt=row.attempt)
+            job = await asyncio.to_thread(self.stores.jobs.get, row.job_id)
+            message = f"step {row.key}: worker {row.lease_owner} was lost in attempt {row.attempt}; the step goes on elsewhere"
+            if job is not None:
+                await asyncio.to_thread(self.stores.jobs.add_event, job, message, level="warn")
+        for step_id, queue in await asyncio.to_thread(
+            self.stores.steps.unsent, self.platform.resend_after.total_seconds()
+        ):
+            await self.steps.send(step_id, Queue(queue))
+
+    async def _beat(self) -> None:
+        await asyncio.to_thread(
+            self.stores.jobs.heartbeat, self.owner, DEFAULT_PROJECT, "orchestrator", None, self.settings.max_jobs
+        )
+
+    @property
+    def _lease_s(self) -> float:
+        return self.platform.lease.total_seconds()
+
+    async def _hold(self, row: Row) -> None:
+        """Run one job while its lease is renewed; end it when it is cancelled or taken over."""
+        work = asyncio.create_task(self._run(row))
+        keeper = asyncio.create_task(self._keep(row))
+        try:
+            await asyncio.wait({work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            await asyncio.to_thread(self.stores.jobs.release, row)
+            raise
+        finally:
+            keeper.cancel()
+        if work.done():
+            work.result()
+            return
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        if keeper.result() == JobStatus.CANCELLING:
+            stopped = await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
+            await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.CANCELLED)
+            log.info("job cancelled", job=row.id, steps_stopped=stopped)
+
+    async def _keep(self, row: Row) -> JobStatus | None:
+        """Returns CANCELLING when the job is to end, None when another orchestrator holds it."""
+        renewed = 0.0
+        while True:
+            if time.monotonic() - renewed >= self.platform.renew.total_seconds():
+                status = await asyncio.to_thread(self.stores.jobs.renew, row, self._lease_s)
+                renewed = time.monotonic()
+            else:
+                job = await asyncio.to_thread(self.stores.jobs.get, row.id)
+                status = job.status if job is not None and job.attempt == row.attempt else None
+            if status is None:
+                return None
+            if status == JobStatus.CANCELLING:
+                return JobStatus.CANCELLING
+            await asyncio.sleep(LOOK_S)
+
+    async def _run(self, row: Row) -> None:
+        try:
+            report = await self._phases(row)
+        except* (DBAPIError, TransientError) as errors:
+            log.warning("job interrupted, it will be taken up again", job=row.id, error=repr(errors.exceptions[0]))
+            await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(self.stores.jobs.release, row)
+        except* Exception as errors:
+            await self._fail(row, _first(errors))
+        else:
+            await self._succeed(row, report)
+
+    async def _phases(self, row: Row) -> dict:
+        assert self._base is not None
+        file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
+        rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
+        return await meteor(Run(row, self._base, rows, self.steps, self.ledger))
+
+    async def _succeed(self, row: Row, report: dict) -> None:
+        reference = await asyncio.to_thread(self.artifacts.put_json, report)
+        first, last = report["table"][0], report["final"]
+        primary = report["primary_metric"]
+        over_base = last["over"].get("base", [0.0, 0.0, 0.0])
+        before = first["metrics"][primary][0]
+        evaluation = {
+            "metric": primary,
+            "before": before,
+            "after": before + over_base[0],
+            "delta": over_base[0],
+            "ci95": over_base[1:3],
+            "n": first["n"],
+        }
+        await asyncio.to_thread(
+            self.stores.jobs.end,
+            row,
+            JobStatus.SUCCEEDED,
+            report_ref=reference,
+            evaluation=evaluation,
+            phase=None,
+            fine_tuned_model=report["promotion"]["model"],
+            status_reason=f"final model: {report['promotion']['state']}",
+            progress={"percent": 100.0, "done": 1.0, "total": 1.0, "eta_seconds": 0.0},
+        )
+
+    async def _fail(self, row: Row, error: BaseException) -> None:
+        body: ErrorBody = as_body(error)
+        log.error(
+            "job failed", job=row.id, error=body.message, exc_info=None if isinstance(error, MeteorError) else error
+        )
+        job = await asyncio.to_thread(self.stores.jobs.get, row.id)
+        reason = f"failed in phase {job.phase}: {body.message}" if job is not None and job.phase else body.message
+        await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.FAILED, body, status_reason=reason)
+        await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first real cause inside nested exception groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

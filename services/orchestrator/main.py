@@ -1,0 +1,36 @@
+"""`python -m services.orchestrator`: runs until SIGTERM."""
+
+import asyncio
+import contextlib
+import signal
+
+from services.orchestrator.loop import Orchestrator
+from services.orchestrator.settings import OrchestratorSettings
+from shared.jobs.schema import open_stores
+from shared.ledger.store import open_ledger
+from shared.platform.log import get_logger, set_up_logging
+from shared.platform.settings import platform_settings
+
+log = get_logger(__name__)
+
+
+async def serve() -> None:
+    platform = platform_settings()
+    orchestrator = Orchestrator(
+        open_stores(platform.database), open_ledger(platform.ledger_database), platform, OrchestratorSettings()
+    )
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    log.info("orchestrator ready")
+    try:
+        await orchestrator.run_forever()
+    finally:
+        await orchestrator.drain()
+
+
+def main() -> None:
+    set_up_logging("orchestrator")
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(serve())

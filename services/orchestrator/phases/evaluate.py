@@ -1,0 +1,83 @@
+"""Measuring students: on dev for every decision, on test for the report and nothing else.
+
+All students answer the bare question through one prompt and are graded on the answer alone, rationale apart.
+"""
+
+from collections.abc import Sequence
+
+from services.orchestrator import selection
+from services.orchestrator.results import Candidate, Measured
+from services.orchestrator.run import Run
+from services.orchestrator.statistics import decide
+from shared.contracts.data import Question, Split
+from shared.contracts.jobs import Baseline
+from shared.contracts.rows import Asked, Attempt, Example, Grades, Judged
+from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
+
+
+async def measure(
+    run: Run, name: str, split: Split, model: ModelRef, shots: Sequence[tuple[str, str]] = ()
+) -> Measured:
+    """Greedy answers of `model` to every question of the split that has a reference, graded."""
+    sampling = Sampling(max_tokens=run.spec.answer_tokens, seed=run.seed)
+    grading = JudgeParams(judge=run.spec.judge.provider, domain=run.spec.domain, sampling=sampling)
+
+    async def one(index: int, batch: Sequence[Question]) -> list[tuple[Attempt, Grades]]:
+        key = f"evaluate/{split.value}/{name}"
+        rows = [Asked(id=q.id, question=q.text, shots=list(shots)) for q in batch]
+        answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
+        attempts = [Attempt(**row) for row in answered.rows]
+        judged = [
+            Judged(id=a.id, question=q.text, answer=a.answer, reference=q.reference)
+            for q, a in zip(batch, attempts, strict=True)
+        ]
+        graded = await run.step(f"{key}/grades/{index}", StepKind.GRADE, grading, judged)
+        return list(zip(attempts, [Grades(**row) for row in graded.rows], strict=True))
+
+    questions = [q for q in run.split(split) if q.reference]
+    pairs = [pair for batch in await run.gather(one, questions) for pair in batch]
+    graders = dict.fromkeys([run.spec.primary_metric, *run.spec.evaluation.graders])
+    scores = {grader.value: [grades.scores[grader] for _, grades in pairs] for grader in graders}
+    return Measured(name, model, scores, [attempt.answer for attempt, _ in pairs])
+
+
+async def judge_phase(run: Run, phase: str, before: Measured, model: ModelRef) -> tuple[Candidate, Measured]:
+    """Compare a phase's student with the one it came from, on dev."""
+    after = await measure(run, phase, Split.DEV, model)
+    metric = run.spec.primary_metric.value
+    interval = after.gain_over(before, metric)
+    candidate = Candidate(phase, model, decide(interval), interval)
+    await run.say(
+        f"{phase}: {metric} on dev {before.value(metric).value:.3f} -> {after.value(metric).value:.3f}, "
+        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {candidate.decision}",
+        type="metrics",
+        phase=phase,
+        decision=candidate.decision,
+    )
+    return candidate, after
+
+
+async def measure_on_test(run: Run, candidates: Sequence[Candidate]) -> list[Measured]:
+    """The rows of the final table: base, the baselines a user would try first, and every phase."""
+    rows = [await measure(run, "base", Split.TEST, run.base)]
+    train = [q for phase in run.spec.phases for q in run.shard(phase)]
+    if Baseline.FEW_SHOT in run.spec.evaluation.baselines:
+        shots = selection.shots(train, run.spec.evaluation.shots, run.seed)
+        rows.append(await measure(run, "few_shot", Split.TEST, run.base, shots))
+    if Baseline.SFT_REFERENCES in run.spec.evaluation.baselines:
+        model = await train_on_references(run, train)
+        rows.append(await measure(run, "sft_references", Split.TEST, model))
+    for candidate in candidates:
+        rows.append(await measure(run, candidate.phase, Split.TEST, candidate.model))
+    return rows
+
+
+async def train_on_references(run: Run, train: Sequence[Question]) -> ModelRef:
+    """The baseline without any teacher: the base fine-tuned on the references of all questions that the job used."""
+    examples = [Example(id=q.id, question=q.text, completion=q.reference) for q in train if q.reference]
+    if not examples:
+        return run.base
+    settings = run.spec.distill
+    params = run.training(settings.epochs, settings.learning_rate, model=run.base)
+    model, _ = await run.fine_tune("evaluate/sft_references/train", examples, params)
+    return model

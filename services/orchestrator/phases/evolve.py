@@ -1,0 +1,42 @@
+"""Phase 3, self-evolution (paper section 3.3): no call to the strong model.
+
+High-compute decoding (beam search) against low-compute decoding (greedy) of one and the same student; a preference
+loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
+prompt ids, else the pairs would show numerical noise instead of a better search.
+"""
+
+from services.orchestrator.run import Run
+from services.orchestrator.selection import distinct_pairs
+from shared.contracts.jobs import Phase
+from shared.contracts.rows import Pair, asked
+from shared.contracts.steps import ModelRef, SearchParams, StepKind
+
+
+async def evolve(run: Run) -> ModelRef:
+    """Returns the student after the last turn; the incoming one when both decodings always agree."""
+    settings = run.spec.evolve
+    questions = [asked(q) for q in run.shard(Phase.EVOLVE)]
+    turns = []
+    for turn in range(1, settings.turns + 1):
+        searching = SearchParams(
+            model=run.student,
+            beam_width=settings.beam_width,
+            max_new_tokens=run.spec.answer_tokens,
+            batch_size=settings.search_batch,
+            seed=run.seed,
+        )
+        found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, searching, questions)
+        pairs, dropped = distinct_pairs([Pair(**row) for row in found.rows])
+        record = {"questions": len(questions), "pairs": len(pairs), "dropped": dropped, "search": found.metrics}
+        turns.append(record)
+        await run.say(f"evolve: turn {turn}: {len(pairs)} pairs differ", type="metrics", turn=turn, **record)
+        if not pairs:
+            break
+        params = run.training(
+            settings.epochs, settings.learning_rate, beta=settings.beta, sft_weight=settings.sft_weight
+        )
+        trained = await run.step(f"evolve/{turn}/train", StepKind.PREFER, params, pairs)
+        record["training"] = trained.metrics
+        run.student = run.student.model_copy(update={"adapter": trained.adapter})
+    run.records["evolve"] = {"turns": turns}
+    return run.student

@@ -1,0 +1,51 @@
+"""The whole method on one page: three phases, each judged on dev; the table on test; promotion."""
+
+from services.orchestrator.phases.distill import distill
+from services.orchestrator.phases.evaluate import judge_phase, measure, measure_on_test
+from services.orchestrator.phases.evolve import evolve
+from services.orchestrator.phases.iterate import iterate
+from services.orchestrator.report import build_report
+from services.orchestrator.results import Candidate, Measured, triple
+from services.orchestrator.run import Run
+from services.orchestrator.statistics import decide
+from shared.contracts.data import Split
+from shared.contracts.jobs import Phase
+
+PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
+
+
+async def meteor(run: Run) -> dict:
+    """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
+    current = await measure(run, "base", Split.DEV, run.base)
+    base_on_dev = current
+    candidates: list[Candidate] = []
+    for phase in run.spec.phases:
+        await run.enter(phase.value)
+        before = run.student
+        after = await PHASES[phase](run)
+        if after == before:
+            await run.say(f"{phase.value}: nothing to train on, the student stays as it was", level="warn")
+        candidate, measured = await judge_phase(run, phase.value, current, after)
+        candidates.append(candidate)
+        rejected = candidate.decision == "rejected"
+        run.student, current = (before, current) if rejected else (after, measured)
+
+    await run.enter("evaluate")
+    promotion = await decide_promotion(run, base_on_dev, current)
+    table = await measure_on_test(run, candidates)
+    final = next((m for m in table[::-1] if m.model == run.student), table[0])
+    return await build_report(run, table, candidates, final, promotion)
+
+
+async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured) -> dict:
+    """Compare the job's student with the version that is served (the base at first) and publish it accordingly."""
+    if run.student == run.base:
+        return {"state": "rejected", "against": "base", "model": None, "gain": None}
+    served = run.served_version()
+    against, incumbent = "base", base_on_dev
+    if served is not None and served != run.student:
+        against, incumbent = "served", await measure(run, "served", Split.DEV, served)
+    interval = current.gain_over(incumbent, run.spec.primary_metric.value)
+    state = decide(interval)
+    model = await run.publish(state)
+    return {"state": state, "against": against, "model": model, "gain": triple(interval)}

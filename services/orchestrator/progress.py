@@ -1,0 +1,78 @@
+"""How far a job is, and when it will end: planned rows per stage, weighted by a guess that measurement corrects."""
+
+import time
+
+from services.orchestrator.selection import allocate
+from shared.contracts.jobs import Baseline, Distillation, JobProgress, Phase
+from shared.contracts.steps import StepKind
+
+# Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
+COST = {
+    StepKind.GUIDE: 0.9,
+    StepKind.ANSWER: 0.25,
+    StepKind.REASON: 0.7,
+    StepKind.TEACH: 0.9,
+    StepKind.REVIEW: 0.5,
+    StepKind.GRADE: 0.02,
+    StepKind.SFT: 0.45,
+    StepKind.SEARCH: 1.5,
+    StepKind.PREFER: 1.2,
+}
+
+
+def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
+    """Weighted rows of the whole job. sizes: rows of train, dev and test that will be used."""
+    rows = allocate(sizes["train"], spec)
+    work = 0.0
+    if Phase.DISTILL in rows:
+        guide = COST[StepKind.GUIDE] if spec.guidance == "weak" else 0
+        work += rows[Phase.DISTILL] * (guide + COST[StepKind.TEACH] + COST[StepKind.SFT] * spec.distill.epochs)
+    if Phase.ITERATE in rows:
+        tries = 1 + (spec.iterate.tries - 1) * 0.6
+        per_row = (COST[StepKind.REASON] + COST[StepKind.REVIEW]) * tries + COST[
+            StepKind.SFT
+        ] * spec.iterate.epochs * 0.6
+        work += rows[Phase.ITERATE] * per_row
+    if Phase.EVOLVE in rows:
+        per_row = COST[StepKind.SEARCH] + COST[StepKind.PREFER] * 0.5 * spec.evolve.epochs
+        work += rows[Phase.EVOLVE] * per_row * spec.evolve.turns
+    answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
+    work += sizes["dev"] * answer * (1 + len(rows))
+    work += sizes["test"] * answer * (1 + len(rows) + len(spec.evaluation.baselines))
+    if Baseline.SFT_REFERENCES in spec.evaluation.baselines:
+        work += sum(rows.values()) * COST[StepKind.SFT] * spec.distill.epochs
+    return work
+
+
+class ProgressMeter:
+    """Counts weighted rows as steps end; rows of running steps count in part."""
+
+    def __init__(self, total: float):
+        self.total = max(total, 1e-9)
+        self.done = 0.0
+        self._running: dict[str, float] = {}
+        self._fresh = 0.0  # work done by this process, on which the speed is measured
+        self._started = time.monotonic()
+
+    def running(self, key: str, kind: StepKind, rows: float, share: float) -> None:
+        self._running[key] = COST[kind] * rows * min(max(share, 0.0), 1.0)
+
+    def ended(self, key: str, kind: StepKind, rows: float, seconds: float) -> None:
+        """seconds: how long this process waited for it; a step kept from before took none and tells no speed."""
+        self._running.pop(key, None)
+        self.done += COST[kind] * rows
+        if seconds > 0.05:
+            self._fresh += COST[kind] * rows
+
+    def progress(self) -> JobProgress:
+        running = sum(self._running.values())
+        done = min(self.done + running, self.total * 0.99)
+        measured = self._fresh + running
+        elapsed = time.monotonic() - self._started
+        eta = (self.total - done) * elapsed / measured if measured > 0 else None
+        return JobProgress(
+            percent=round(100 * done / self.total, 1),
+            done=round(done, 1),
+            total=round(self.total, 1),
+            eta_seconds=round(eta, 1) if eta is not None else None,
+        )

@@ -1,0 +1,76 @@
+"""The report of a job: one JSON object, kept as an artifact. What happened at which time stands apart in `timings`."""
+
+from collections import defaultdict
+from typing import Any
+
+from services.orchestrator.results import Candidate, Measured, triple
+from services.orchestrator.run import Run
+from services.orchestrator.statistics import power
+from shared.contracts.data import Split
+
+SAMPLES = 3
+
+
+def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any]:
+    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base."""
+    return {
+        "name": measured.name,
+        "adapter": measured.model.adapter,
+        "n": len(measured.answers),
+        "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
+        "gain_over_base": triple(measured.gain_over(base, primary)),
+    }
+
+
+def timings(rows: list) -> dict[str, dict[str, float]]:
+    """Per phase: seconds from its first step's start to its last step's end, and its number of steps."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        if row.started_at and row.finished_at:
+            name = row.key.partition("/")[0]
+            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
+                (row.started_at, row.finished_at)
+            )
+    return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
+
+
+def _union(spans: list[tuple[float, float]]) -> float:
+    """Total length of overlapping intervals, in their own unit."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+async def build_report(
+    run: Run, table: list[Measured], candidates: list[Candidate], final: Measured, promotion: dict[str, Any]
+) -> dict[str, Any]:
+    base, primary = table[0], run.spec.primary_metric.value
+    questions = [q for q in run.split(Split.TEST) if q.reference]
+    n = len(questions)
+    return {
+        "object": "distillation.report",
+        "job": run.job.id,
+        "domain": run.spec.domain,
+        "student": run.base.base,
+        "seed": run.seed,
+        "primary_metric": primary,
+        "rows": {split.value: len(run.split(split)) for split in Split},
+        "table": [table_row(row, base, primary) for row in table],
+        "final": {
+            "name": final.name,
+            "adapter": final.model.adapter,
+            "over": {m.name: triple(final.gain_over(m, primary)) for m in table if m.name != final.name},
+        },
+        "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
+        "promotion": promotion,
+        "power": {"n": n, "chance_to_see_5_points": round(power(n), 2)},
+        "phases": run.records,
+        "teacher": {phase: usage.model_dump() for phase, usage in run.ledger.usage_by_phase(run.job.id).items()},
+        "timings": timings(run.stores.steps.of_job(run.job.id)),
+        "samples": [
+            {"question": q.text, "reference": q.reference, "base": base.answers[i], "final": final.answers[i]}
+            for i, q in enumerate(questions[:SAMPLES])
+        ],
+    }

@@ -1,0 +1,157 @@
+"""`Run`: what the phases see of a job. They call `step` and `gather`; keys make every call a restart point."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+from services.orchestrator import selection
+from services.orchestrator.clients import FairLimit, StepClient
+from services.orchestrator.progress import ProgressMeter, planned_work
+from shared.contracts.data import Question, Split
+from shared.contracts.jobs import JobRequest, Phase
+from shared.contracts.rows import Example
+from shared.contracts.steps import (
+    ModelRef,
+    Progress,
+    Sampling,
+    StepKind,
+    StepRequest,
+    StepResult,
+    StudentParams,
+    TrainParams,
+    Wire,
+)
+from shared.ledger.store import Ledger
+
+NOTE_S = 2.0  # progress reaches the job's row at most this often
+T = TypeVar("T")
+
+
+class Run:
+    """One job while an orchestrator holds it. `student` is the model that the next phase starts from."""
+
+    def __init__(self, job: Row, base: ModelRef, rows: list[Question], steps: StepClient, ledger: Ledger):
+        self.job = job
+        self.request = JobRequest.model_validate(job.request)
+        self.spec = self.request.distillation
+        self.seed = self.request.seed
+        self.base = base
+        self.student = base
+        self.ledger = ledger
+        self.stores = steps.stores
+        self.artifacts = steps.artifacts
+        self.records: dict[str, Any] = {}  # per phase: what the report tells of it
+        self._steps = steps
+        self._limit = FairLimit(steps)
+        self._rows = rows
+        self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
+        sizes = {split.value: len(self.split(split)) for split in Split}
+        self._meter = ProgressMeter(planned_work(self.spec, sizes))
+        self._noted = 0.0
+
+    # data
+
+    def split(self, split: Split) -> list[Question]:
+        """The questions of a split, in a seeded order, cut to the size that the job names for it."""
+        rows = selection.seeded_order([q for q in self._rows if q.split == split], self.seed)
+        caps = {Split.DEV: self.spec.evaluation.dev_questions, Split.TEST: self.spec.evaluation.test_questions}
+        return rows[: caps.get(split)]
+
+    def shard(self, phase: Phase) -> list[Question]:
+        """The part of the train split that belongs to a phase alone."""
+        return self._shards[phase]
+
+    # durable steps
+
+    async def step(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
+        """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
+        request = StepRequest.of(kind, params, [row.model_dump(mode="json") for row in rows])
+        size = max(len(rows), 1) * getattr(params, "epochs", 1)
+
+        def on_progress(progress: Progress) -> None:
+            self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
+
+        started = time.monotonic()
+        result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        self._meter.ended(key, kind, size, time.monotonic() - started)
+        await self.note_progress()
+        return result
+
+    async def gather(self, flow: Callable[[int, Sequence[T]], Awaitable[Any]], items: Sequence[T]) -> list[Any]:
+        """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.
+
+        The first failure cancels the others' waiting; finished steps stay finished.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(flow(index, batch))
+                for index, batch in enumerate(selection.batches(items, self.spec.batch_size))
+            ]
+        return [task.result() for task in tasks]
+
+    def asking(self, sampling: Sampling, model: ModelRef | None = None) -> StudentParams:
+        return StudentParams(model=model or self.student, domain=self.spec.domain, sampling=sampling)
+
+    def training(
+        self, epochs: float, learning_rate: float, model: ModelRef | None = None, **extra: float
+    ) -> TrainParams:
+        """A job's training settings; OpenAI's hyperparameters override the phase's own."""
+        hyper = self.request.hyperparameters
+        scale = 1.0 if hyper.learning_rate_multiplier == "auto" else hyper.learning_rate_multiplier
+        return TrainParams(
+            model=model or self.student,
+            adapter=self.spec.adapter.model_dump(exclude={"method"}),  # pyright: ignore[reportArgumentType]
+            epochs=epochs if hyper.n_epochs == "auto" else hyper.n_epochs,
+            batch_size=8 if hyper.batch_size == "auto" else hyper.batch_size,
+            learning_rate=learning_rate * scale,
+            seed=self.seed,
+            **extra,
+        )
+
+    async def fine_tune(
+        self, key: str, examples: list[Example], params: TrainParams
+    ) -> tuple[ModelRef, dict[str, Any]]:
+        """Supervised fine-tuning on question -> completion. Returns the new student and the training's figures."""
+        result = await self.step(key, StepKind.SFT, params, examples)
+        return params.model.model_copy(update={"adapter": result.adapter}), result.metrics
+
+    # models
+
+    def served_version(self) -> ModelRef | None:
+        """What the job's alias serves now, if it stands on the same base."""
+        row = self.stores.catalog.served(self.job.project_id, self.request.suffix)
+        if row is None or row.base_hash != self.base.base_hash:
+            return None
+        return ModelRef(base=row.base, base_hash=row.base_hash, adapter=row.adapter)
+
+    async def publish(self, state: str) -> str:
+        """Give the student a version under the job's alias; the alias moves to it only when it is promoted."""
+        catalog, alias = self.stores.catalog, self.request.suffix
+        row = await asyncio.to_thread(catalog.publish, self.job.project_id, alias, self.student, self.job.id, state)
+        if state == "promoted":
+            await asyncio.to_thread(catalog.serve, self.job.project_id, row)
+        name = f"{alias}@{row.version}"
+        await self.say(
+            f"{name} is {state}" + (f" and served as {alias}" if state == "promoted" else ""), model=name, state=state
+        )
+        return name
+
+    # telling people
+
+    async def say(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
+        await asyncio.to_thread(
+            self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
+        )
+
+    async def enter(self, phase: str) -> None:
+        await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
+        await self.say(f"phase {phase} begins", type="phase", phase=phase)
+
+    async def note_progress(self, now: bool = False) -> None:
+        if now or time.monotonic() - self._noted >= NOTE_S:
+            self._noted = time.monotonic()
+            progress = self._meter.progress().model_dump()
+            await asyncio.to_thread(self.stores.jobs.note, self.job, progress=progress)
