@@ -1,0 +1,96 @@
+"""The report of a job as a person reads it in a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+LABELS = {
+    "base": "base model", "few_shot": "base with worked examples in its prompt", "sft_references": "SFT on the references, no teacher",
+    "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve",
+    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L",
+}  # fmt: skip
+
+
+def label(name: str) -> str:
+    return LABELS.get(name, name)
+
+
+def _cell(triple: list[float]) -> str:
+    return f"{triple[0]:.3f} [dim][{triple[1]:.2f}, {triple[2]:.2f}][/dim]"
+
+
+def show_report(console: Console, report: dict[str, Any]) -> None:
+    """All of it: the table on the test split, what each phase did, what the teacher cost, where the time went."""
+    show_table(console, report)
+    show_phases(console, report)
+    show_costs(console, report)
+
+
+def show_table(console: Console, report: dict[str, Any]) -> None:
+    primary = report["primary_metric"]
+    graders = list(report["table"][0]["metrics"])
+    table = Table(
+        title=f"Test split, {report['table'][0]['n']} questions, 95 % intervals; decided by {label(primary)} on dev"
+    )
+    for column in ("", *(label(g) for g in graders), f"gain in {label(primary)} over base"):
+        table.add_column(column, overflow="fold")
+    for row in report["table"]:
+        value, low, high = row["gain_over_base"]
+        gain = "" if row["name"] == "base" else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
+        table.add_row(label(row["name"]), *(_cell(row["metrics"][g]) for g in graders), gain)
+    console.print(table)
+    for name, (value, low, high) in report["final"]["over"].items():
+        verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+        console.print(
+            f"  the final model ({label(report['final']['name'])}) is {verdict} {label(name)}: {value:+.3f} [{low:+.3f}, {high:+.3f}]",
+            markup=False,
+        )
+
+
+def show_phases(console: Console, report: dict[str, Any]) -> None:
+    console.print("\n[bold]Decisions on dev[/bold]")
+    for decision in report["decisions"]:
+        value, low, high = decision["gain_on_dev"]
+        console.print(
+            f"  {label(decision['phase'])}: {decision['decision']}, gain {value:+.3f} [{low:+.3f}, {high:+.3f}]",
+            markup=False,
+        )
+    phases = report["phases"]
+    if "distill" in phases:
+        p = phases["distill"]
+        console.print(
+            f"  distill: {p['kept']} of {p['questions']} teacher answers kept, dropped {p['dropped'] or 'none'}",
+            markup=False,
+        )
+    for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):
+        rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(r["pass_rate"], start=1))
+        console.print(
+            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['leaked_hints']} hints dropped because they told the answer",
+            markup=False,
+        )
+    for number, t in enumerate(phases.get("evolve", {}).get("turns", []), start=1):
+        console.print(
+            f"  evolve, turn {number}: {t['pairs']} pairs from {t['questions']} questions, dropped {t['dropped'] or 'none'}",
+            markup=False,
+        )
+
+
+def show_costs(console: Console, report: dict[str, Any]) -> None:
+    table = Table(title="Strong model and time, by phase")
+    for column in ("phase", "calls", "from cache", "tokens in", "tokens out", "USD", "busy seconds"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for phase in dict.fromkeys([*report["timings"], *report["teacher"]]):
+        used = report["teacher"].get(phase, {})
+        counts = [str(used.get(k, 0)) for k in ("teacher_calls", "cached_calls", "input_tokens", "output_tokens")]
+        seconds = report["timings"].get(phase, {}).get("busy_seconds", 0.0)
+        table.add_row(label(phase), *counts, f"{used.get('usd_spent', 0.0):.4f}", f"{seconds:.0f}")
+    console.print(table)
+    promotion = report["promotion"]
+    console.print(
+        f"Final model: [bold]{promotion['model'] or 'none'}[/bold], {promotion['state']} against the {promotion['against']} model"
+    )
+    chance = report["power"]["chance_to_see_5_points"]
+    console.print(
+        f"With {report['power']['n']} test questions a true gain of 5 points is seen in {chance:.0%} of runs."
+    )
