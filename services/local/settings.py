@@ -1,0 +1,40 @@
+"""What the local runner and the model preparation read from the environment."""
+
+from pathlib import Path
+
+from platformdirs import user_cache_path
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFERRED_API_PORT = 8000
+
+
+class LocalSettings(BaseSettings):
+    """One machine, everything on it. Ports that are not given are picked among the free ones."""
+
+    model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
+
+    data: Path = Path(".meteor")
+    models: Path = Field(
+        default_factory=lambda: user_cache_path("meteor") / "models",
+        description="prepared models, shared by all clones and data folders of one user",
+    )
+    api_port: int | None = Field(default=None, ge=1, le=65535)
+    student: str = Field(
+        default="smollm2-135m-instruct", description="the weak model: a name of the catalogue, a folder or a hub id"
+    )
+    teacher_model: str = Field(
+        default="qwen2.5-coder-0.5b-instruct",
+        description="the strong model: as above, or the provider's name for it when METEOR_TEACHER_BASE_URL is set",
+    )
+    teacher_base_url: str = Field(default="", description="set: no teacher engine is started here")
+    student_engine_url: str = Field(
+        default="", description="set: a vLLM that runs elsewhere serves the student, none is started here"
+    )
+    redis_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("REDIS_URL", "METEOR_REDIS_URL"),
+        description="set: no broker is started here",
+    )
+    internal_token: SecretStr = SecretStr("")
+    ready_timeout_s: float = Field(default=420.0, gt=0, description="an engine needs 40-130 s on two cores")
