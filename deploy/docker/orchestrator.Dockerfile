@@ -1,0 +1,20 @@
+# Runs the phases of every job. No ML library, no provider key.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin meteor \
+    && install -d -o meteor -g meteor /data /models
+
+# The lock is complete, so pip resolves nothing. This layer changes only when the lock does.
+COPY requirements/services.lock requirements/services.lock
+RUN pip install --no-deps -r requirements/services.lock
+
+COPY deploy/healthcheck.py deploy/healthcheck.py
+COPY shared shared
+COPY services/__init__.py services/__init__.py
+COPY services/orchestrator services/orchestrator
+
+ENV METEOR_DATA=/data HOME=/tmp PYTHONPATH=/app
+USER 10001:10001
+CMD ["python", "-m", "services.orchestrator"]
