@@ -1,0 +1,64 @@
+"""What the judge may say: schemas, strict parsing, and the check that a hint does not give the reference away."""
+
+import re
+from difflib import SequenceMatcher
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.judge.graders import words
+from services.judge.prompts import response_format
+
+QUOTED_WORDS = 8  # a run of this many words in common with a longer reference is a quotation
+_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
+
+
+class Reply(BaseModel):
+    """Strict: "yes" is no boolean, and a missing or surplus field is no verdict."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @classmethod
+    def format(cls) -> dict:
+        """The response_format that asks for it."""
+        return response_format(cls.__name__.lower(), cls.model_json_schema())
+
+
+class Decision(Reply):
+    correct: bool
+
+
+class Review(Reply):
+    correct: bool
+    critique: str
+
+
+class Critique(Reply):
+    critique: str
+
+
+AnyReply = TypeVar("AnyReply", bound=Reply)
+
+
+def parse(kind: type[AnyReply], text: str) -> AnyReply | None:
+    """The reply, or None. The whole text must be the object (a fence around it is tolerated).
+
+    Nothing is searched for inside a longer text: the student's answer may hold such an object, and the judge quote it.
+    """
+    text = text.strip()
+    fenced = _FENCE.match(text)
+    try:
+        return kind.model_validate_json(fenced.group(1) if fenced else text)
+    except ValidationError:
+        return None
+
+
+def leaks(critique: str, reference: str) -> bool:
+    """True when the critique holds the whole reference, or a run of QUOTED_WORDS words of it; case and marks aside."""
+    said, known = words(critique), words(reference)
+    if not known:
+        return bool(reference.strip()) and reference.strip() in critique
+    if not said:
+        return False
+    run = SequenceMatcher(None, said, known, autojunk=False).find_longest_match()
+    return run.size >= min(len(known), QUOTED_WORDS)

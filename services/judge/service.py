@@ -1,0 +1,169 @@
+"""Phase 2, the judge's part (paper section 3.2), and the graders of the evaluation. Plain functions over rows."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from services.judge.graders import all_scores, score
+from services.judge.prompts import critique_messages, repair_messages, review_messages
+from services.judge.replies import AnyReply, Critique, Decision, Review, leaks, parse
+from shared.contracts.errors import UserError
+from shared.contracts.jobs import Grader
+from shared.contracts.rows import Grades, Judged, Verdict
+from shared.contracts.steps import JudgeParams
+from shared.platform.gateway import ChatReply, GatewayClient
+
+Progress = Callable[[int, int], None]
+Result = TypeVar("Result")
+
+
+async def review(
+    gateway: GatewayClient, params: JudgeParams, rows: list[Judged], progress: Progress
+) -> tuple[list[Verdict], dict[str, int]]:
+    """A verdict per row, in the rows' order, and counts. All rows at once: the gateway limits what is sent.
+
+    The first row that fails ends the step; what was sent by then is finished and cached by the gateway. Raises
+    UserError for an unknown grader and what GatewayClient.chat raises.
+    """
+    bench = _Bench(gateway, params, known_grader(params.grader))
+    verdicts = await _all(bench.verdict, rows, progress)
+    return verdicts, tally(verdicts) | bench.counts()
+
+
+async def grade(rows: list[Judged], progress: Progress) -> tuple[list[Grades], dict[str, int]]:
+    """All graders' scores per row; a row without a reference gets none and is counted.
+
+    Row by row in a thread, so that the step's lease is renewed while long texts are compared.
+    """
+    grades = []
+    for row in rows:
+        known = row.reference if has_reference(row) else None
+        scores = await asyncio.to_thread(all_scores, row.answer, known) if known else {}
+        grades.append(Grades(id=row.id, scores=scores))
+        progress(len(grades), len(rows))
+    return grades, {"n": len(grades), "without_reference": sum(1 for item in grades if not item.scores)}
+
+
+def known_grader(name: str | None) -> Grader | None:
+    if name is None:
+        return None
+    try:
+        return Grader(name)
+    except ValueError:
+        known = ", ".join(grader.value for grader in Grader)
+        raise UserError(
+            f"no grader is called {name!r}; use one of {known}",
+            param="distillation.judge.grader",
+            code="unknown_grader",
+        ) from None
+
+
+def has_reference(row: Judged) -> bool:
+    return bool(row.reference and row.reference.strip())
+
+
+def tally(verdicts: list[Verdict]) -> dict[str, int]:
+    by = Counter(item.by for item in verdicts)
+    return {
+        "n": len(verdicts),
+        "passed": sum(item.passed for item in verdicts),
+        "by_grader": by["grader"],
+        "by_judge": by["judge"],
+        "unparsed": by["unparsed"],
+        "leaked": sum(item.leaked for item in verdicts),
+        "critiques": sum(item.critique is not None for item in verdicts),
+    }
+
+
+class _Bench:
+    """The judge at work on one step, with what it has cost so far."""
+
+    def __init__(self, gateway: GatewayClient, params: JudgeParams, grader: Grader | None):
+        self._gateway = gateway
+        self._params = params
+        self._grader = grader
+        self._counts: Counter[str] = Counter()
+
+    def counts(self) -> dict[str, int]:
+        names = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")
+        return {name: self._counts[name] for name in names}
+
+    async def verdict(self, row: Judged) -> Verdict:
+        if self._grader is not None and has_reference(row):
+            return await self._graded(self._grader, row)
+        kind = Review if row.want_critique else Decision
+        said, reply = await self._ask(kind, review_messages(self._params.domain, row), row.id)
+        if said is None:
+            return Verdict(id=row.id, passed=False, by="unparsed", call_id=reply.call_id)
+        hint = said.critique if isinstance(said, Review) and not said.correct else ""
+        return self._with_hint(Verdict(id=row.id, passed=said.correct, by="judge", call_id=reply.call_id), hint, row)
+
+    async def _graded(self, grader: Grader, row: Judged) -> Verdict:
+        """The reference decides; the judge is only asked why, and only where hints are wanted."""
+        reached = await asyncio.to_thread(score, grader, row.answer, row.reference or "")
+        verdict = Verdict(id=row.id, passed=reached >= self._params.pass_mark, by="grader")
+        if verdict.passed or not row.want_critique:
+            return verdict
+        said, reply = await self._ask(Critique, critique_messages(self._params.domain, row), row.id)
+        verdict = verdict.model_copy(update={"call_id": reply.call_id})
+        if said is None:
+            self._counts["critiques_unparsed"] += 1
+            return verdict
+        return self._with_hint(verdict, said.critique, row)
+
+    def _with_hint(self, verdict: Verdict, hint: str, row: Judged) -> Verdict:
+        leaked = has_reference(row) and leaks(hint, row.reference or "")
+        critique = hint.strip() or None
+        return verdict.model_copy(update={"critique": None if leaked else critique, "leaked": leaked})
+
+    async def _ask(
+        self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
+    ) -> tuple[AnyReply | None, ChatReply]:
+        """One structured reply; a second try when the first one is not the object asked for, then None."""
+        reply = await self._chat(kind, messages, example_id)
+        said = parse(kind, reply.text)
+        if said is None:
+            self._counts["repairs"] += 1
+            again = repair_messages(messages, reply.text, list(kind.model_fields))
+            reply = await self._chat(kind, again, example_id)
+            said = parse(kind, reply.text)
+        return said, reply
+
+    async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:
+        sampling = self._params.sampling
+        reply = await self._gateway.chat(
+            model=self._params.judge,
+            messages=messages,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            response_format=kind.format(),
+            example_id=example_id,
+        )
+        self._counts["calls"] += 1
+        self._counts["cached_calls"] += reply.cached
+        self._counts["input_tokens"] += reply.input_tokens
+        self._counts["output_tokens"] += reply.output_tokens
+        return reply
+
+
+async def _all(work: Callable[[Judged], Awaitable[Result]], rows: list[Judged], progress: Progress) -> list[Result]:
+    """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is."""
+    done = 0
+
+    async def one(row: Judged) -> Result:
+        nonlocal done
+        result = await work(row)
+        done += 1
+        progress(done, len(rows))
+        return result
+
+    tasks = [asyncio.ensure_future(one(row)) for row in rows]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

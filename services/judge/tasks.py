@@ -1,0 +1,28 @@
+"""The `judge` queue: attempts in; verdicts (through the gateway) or grades (on this machine) out."""
+
+from services.judge import service
+from services.judge.settings import judge_settings
+from shared.contracts.rows import Judged
+from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult
+from shared.platform.gateway import GatewayClient, origin_headers
+from shared.queue.step_task import StepContext
+
+
+async def review(request: StepRequest, context: StepContext) -> StepResult:
+    params = JudgeParams.model_validate(request.params)
+    rows = [Judged.model_validate(row) for row in request.rows]
+    claim = context.claim
+    origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
+    token = context.settings.internal_token.get_secret_value()
+    async with GatewayClient(judge_settings().gateway_url, token, origin, param="distillation.judge") as gateway:
+        verdicts, metrics = await service.review(gateway, params, rows, context.progress)
+    return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
+
+
+async def grade(request: StepRequest, context: StepContext) -> StepResult:
+    rows = [Judged.model_validate(row) for row in request.rows]
+    grades, metrics = await service.grade(rows, context.progress)
+    return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
+
+
+HANDLERS = {StepKind.REVIEW: review, StepKind.GRADE: grade}
