@@ -1,5 +1,7 @@
 """`python -m services.api`"""
 
+import sys
+
 from services.api.main import main
 
-main()
+sys.exit(main())

@@ -1,0 +1,104 @@
+"""The engine (vLLM) as the API sees it: one pooled HTTP client, errors in our own families."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from services.api.settings import ApiSettings
+from shared.contracts.errors import FatalError, TransientError, UserError
+
+
+class EngineUnavailable(TransientError):
+    """The engine does not answer. Sent as 503 with retry-after."""
+
+    code = "engine_unavailable"
+
+
+class EngineTimeout(TransientError):
+    """The engine took the request and fell silent; asking again would cost the same work."""
+
+    status = 504
+    code = "engine_timeout"
+
+
+class EngineClient:
+    """Speaks to vLLM's OpenAI routes with the internal token. Close it with `aclose`."""
+
+    def __init__(self, settings: ApiSettings, token: str):
+        timeout = httpx.Timeout(
+            settings.engine_read_s, connect=settings.engine_connect_s, pool=settings.engine_connect_s
+        )
+        self._client = httpx.AsyncClient(
+            base_url=settings.engine_url,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=256, max_keepalive_connections=32),
+            trust_env=False,  # the engine is a neighbour; a proxy of the environment would see every prompt
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def healthy(self) -> bool:
+        try:
+            return (await self._client.get("/health", timeout=3.0)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One whole answer. Raises EngineUnavailable, EngineTimeout or the engine's own refusal as a UserError."""
+        async with self._posted(body) as response:
+            return json.loads(await response.aread())
+
+    async def chat_lines(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
+        """The lines of a streamed answer. What fails before the first line raises; so does a break in mid-stream."""
+        async with self._posted(body) as response:
+            async for line in response.aiter_lines():
+                yield line
+
+    @asynccontextmanager
+    async def _posted(self, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        content = json.dumps(body).encode()  # ASCII, so that a lone surrogate cannot stop the request half way
+        request = self._client.build_request(
+            "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise _refusal(response.status_code, await response.aread())
+                yield response
+            finally:
+                await response.aclose()  # also when the caller went away: the engine then stops the request
+        except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+            raise EngineTimeout("the engine fell silent; ask for fewer tokens or try again later") from error
+        except httpx.HTTPError as error:
+            raise EngineUnavailable(f"the engine cannot be reached: {type(error).__name__}") from error
+
+
+def _refusal(status: int, content: bytes) -> Exception:
+    """vLLM's error as one of ours, with a string for its integer code."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = None
+    inner = value.get("error", value) if isinstance(value, dict) else None
+    inner = inner if isinstance(inner, dict) else {}
+    message = str(inner.get("message") or f"the engine answered with status {status}")
+    if status in (401, 403):
+        return FatalError("the engine refuses the internal token; give both the same METEOR_INTERNAL_TOKEN")
+    if status == 404:  # the name came from our own database: its adapter is not within the engine's reach
+        return EngineUnavailable("the engine cannot load this model now", code="model_not_loaded", param="model")
+    if status == 429 or status >= 500:
+        return EngineUnavailable(message)
+    return UserError(message, param=inner.get("param"), code=error_code(inner.get("code")), status=status)
+
+
+def error_code(code: Any) -> str:
+    """vLLM puts the HTTP status where OpenAI has a word."""
+    if isinstance(code, str) and not code.isdecimal():
+        return code
+    return {"404": "model_not_found", "429": "rate_limit_exceeded"}.get(str(code), "invalid_request")

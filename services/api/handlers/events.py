@@ -1,0 +1,63 @@
+"""A job's events: a list, or server-sent events with `Accept: text/event-stream`."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from services.api.handlers.access import Context, Project
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.service import events, jobs
+from services.api.service.context import ApiContext
+from shared.contracts.errors import UserError
+
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+EVENT_STREAM = "text/event-stream"
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.get("/v1/distillation/jobs/{job_id}/events", response_model=None)
+@router.get("/v1/fine_tuning/jobs/{job_id}/events", response_model=None)
+async def list_events(
+    context: Context,
+    project: Project,
+    job_id: str,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    accept: Annotated[str, Header()] = "",
+    last_event_id: Annotated[str, Header(max_length=64)] = "",
+) -> dict[str, Any] | StreamingResponse:
+    if EVENT_STREAM not in accept.lower():
+        return listed(*await run_in_threadpool(events.page, context, project, job_id, after, limit))
+    await run_in_threadpool(jobs.row, context, project, job_id)
+    seen = events.sequence_of(last_event_id) if last_event_id else 0
+    if seen is None:
+        raise UserError("Last-Event-ID must be the id of an event", param="Last-Event-ID", code="invalid_value")
+    return StreamingResponse(event_stream(context, job_id, seen), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
+
+
+async def event_stream(context: ApiContext, job_id: str, seen: int) -> AsyncIterator[str]:
+    """All events after sequence `seen`, then new ones as they come; ends with `event: done` when the job has ended."""
+    yield "retry: 3000\n\n"
+    last_sent = time.monotonic()
+    while True:
+        found, ended = await run_in_threadpool(events.following, context, job_id, seen)
+        for event in found:
+            seen = events.sequence_of(event.id) or seen
+            yield f"id: {seen}\nevent: {event.event}\ndata: {event.model_dump_json()}\n\n"
+        if ended is not None:
+            yield f"event: done\ndata: {json.dumps({'status': ended})}\n\n"
+            return
+        if found:
+            last_sent = time.monotonic()
+            continue
+        if time.monotonic() - last_sent >= context.settings.events_ping_s:
+            yield ": ping\n\n"
+            last_sent = time.monotonic()
+        await asyncio.sleep(context.settings.events_poll_s)

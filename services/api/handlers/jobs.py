@@ -1,0 +1,75 @@
+"""/v1/distillation/jobs, and the same store under /v1/fine_tuning/jobs for those who speak OpenAI's names."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from services.api.handlers.access import Context, Project
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.service import jobs
+from shared.contracts.errors import UserError
+from shared.contracts.jobs import JobObject, JobRequest, JobStatus
+
+METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post("/v1/distillation/jobs", status_code=201)
+def create_job(context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
+    job = jobs.create(context, project, body)
+    response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
+    return job
+
+
+def metadata_filter(request: Request) -> dict[str, str]:
+    """The `metadata[name]=value` pairs of the query."""
+    found = {}
+    for name, value in request.query_params.items():
+        if name.startswith("metadata"):
+            match = METADATA.match(name)
+            if match is None:
+                raise UserError(f"{name[:100]!r}: write metadata[name]=value", param="metadata", code="invalid_value")
+            found[match.group(1)] = value
+    return found
+
+
+@router.get("/v1/distillation/jobs")
+@router.get("/v1/fine_tuning/jobs")
+def list_jobs(
+    request: Request,
+    context: Context,
+    project: Project,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    status: Annotated[JobStatus | None, Query()] = None,
+) -> dict[str, Any]:
+    return listed(*jobs.page(context, project, after, limit, status, metadata_filter(request)))
+
+
+@router.get("/v1/distillation/jobs/{job_id}")
+@router.get("/v1/fine_tuning/jobs/{job_id}")
+def get_job(context: Context, project: Project, job_id: str) -> JobObject:
+    return jobs.get(context, project, job_id)
+
+
+@router.post("/v1/distillation/jobs/{job_id}/cancel")
+@router.post("/v1/fine_tuning/jobs/{job_id}/cancel")
+def cancel_job(context: Context, project: Project, job_id: str) -> JobObject:
+    return jobs.cancel(context, project, job_id)
+
+
+@router.get("/v1/distillation/jobs/{job_id}/report")
+def get_report(context: Context, project: Project, job_id: str) -> Any:
+    return jobs.report(context, project, job_id)
+
+
+@router.get("/v1/distillation/jobs/{job_id}/usage")
+def get_usage(context: Context, project: Project, job_id: str) -> dict[str, Any]:
+    return jobs.usage(context, project, job_id)
+
+
+@router.get("/v1/distillation/jobs/{job_id}/steps")
+def list_steps(context: Context, project: Project, job_id: str) -> dict[str, Any]:
+    return listed(jobs.steps(context, project, job_id))

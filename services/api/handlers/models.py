@@ -1,0 +1,22 @@
+"""/v1/models"""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.api.handlers.access import Context, Project
+from services.api.handlers.lists import listed
+from services.api.service import models
+from shared.contracts.jobs import ModelObject
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("")
+def list_models(context: Context, project: Project) -> dict[str, Any]:
+    return listed(models.listed(context, project))
+
+
+@router.get("/{model:path}")  # a base may be named as on a hub, with a slash
+def get_model(context: Context, project: Project, model: str) -> ModelObject:
+    return models.get(context, project, model)

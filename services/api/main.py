@@ -1,0 +1,116 @@
+"""The REST API: `python -m services.api`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import REGISTRY
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException
+
+from services.api.clients import EngineClient
+from services.api.handlers import chat, events, files, health, jobs, models
+from services.api.service.context import open_context
+from services.api.settings import ApiSettings, api_settings
+from shared.contracts.errors import ErrorBody
+from shared.platform.http import error_response, is_loopback, new_app
+from shared.platform.log import get_logger, set_up_logging
+from shared.platform.settings import PlatformSettings, platform_settings
+
+log = get_logger(__name__)
+UPLOADS = "/v1/files"  # the one route whose body may be long; it has a limit of its own
+SHUTDOWN_S = 5  # open event streams get so long when the process ends
+
+
+class BodyLimit:
+    """Pure ASGI middleware: a JSON body longer than the limit is refused before it fills the memory."""
+
+    def __init__(self, app, limit: int):
+        self.app = app
+        self.limit = limit
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["path"] == UPLOADS:
+            return await self.app(scope, receive, send)
+        received = 0
+
+        async def receive_bounded():
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise HTTPException(413, f"the body is longer than {self.limit} bytes")
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+
+async def _on_bad_value(_: Request, error: DataError) -> JSONResponse:
+    """PostgreSQL refuses what SQLite takes: NUL bytes in names, numbers out of range."""
+    message = "a value of the request cannot be looked up; names hold no control characters"
+    return error_response(ErrorBody(message=message, type="invalid_request_error", code="invalid_value"), 400)
+
+
+async def _on_database_away(_: Request, error: OperationalError) -> JSONResponse:
+    log.error("database away", error=repr(error.orig))
+    body = ErrorBody(message="the job database does not answer", type="server_error", code="database_unavailable")
+    return error_response(body, 503, {"retry-after": "2"})
+
+
+def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
+    """The application; it opens its stores when it starts and closes the engine's connections when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.context = open_context(settings, platform)
+        app.state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
+        collector = health.StoreCollector(app.state.context)
+        REGISTRY.register(collector)
+        try:
+            yield
+        finally:
+            REGISTRY.unregister(collector)
+            await app.state.engine.aclose()
+
+    # no /docs pages: they load their scripts from other people's servers
+    app = new_app("api", "METEOR", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(BodyLimit, limit=settings.body_bytes)
+    app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
+    app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
+    for module in (files, jobs, events, models, chat, health):
+        app.include_router(module.router)
+    return app
+
+
+def refusal(settings: ApiSettings) -> str | None:
+    """Why this process must not start; None when it may."""
+    if settings.keys or is_loopback(settings.host):
+        return None
+    return (
+        f"METEOR_API_HOST is {settings.host}, which others can reach, and no API key is set. "
+        "Set METEOR_API_KEYS to one or more long random keys (comma separated), or METEOR_API_HOST to 127.0.0.1."
+    )
+
+
+def main() -> int:
+    """Run until SIGTERM. Exit code 2: the settings are refused."""
+    settings = api_settings()
+    set_up_logging("api")
+    reason = refusal(settings)
+    if reason is not None:
+        sys.stderr.write(f"api: {reason}\n")
+        return 2
+    import uvicorn  # here, so that importing this module stays quick
+
+    uvicorn.run(
+        create_app(settings, platform_settings()),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    return 0

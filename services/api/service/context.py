@@ -1,0 +1,41 @@
+"""What every function of the API works with, opened once per process."""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.api.settings import ApiSettings
+from shared.artifacts import Artifacts
+from shared.jobs.schema import Stores, open_stores
+from shared.ledger.store import Ledger, open_ledger
+from shared.platform.settings import PlatformSettings
+
+
+@dataclass(frozen=True)
+class ApiContext:
+    """Settings and stores. `file_lock` keeps an upload and a deletion of the same content apart."""
+
+    settings: ApiSettings
+    platform: PlatformSettings
+    stores: Stores
+    ledger: Ledger
+    artifacts: Artifacts
+    file_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def files(self) -> Path:
+        """The folder of uploaded bytes, named by SHA-256."""
+        return self.platform.data / "files"
+
+
+def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContext:
+    """Create the folders, bring the databases to their newest schema, open them."""
+    context = ApiContext(
+        settings=settings,
+        platform=platform,
+        stores=open_stores(platform.database),
+        ledger=open_ledger(platform.ledger_database),
+        artifacts=Artifacts(platform.artifacts),
+    )
+    context.files.mkdir(parents=True, exist_ok=True)
+    return context

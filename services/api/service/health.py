@@ -1,0 +1,49 @@
+"""Is everything there that a job and a chat need?"""
+
+import asyncio
+from typing import Any
+
+from services.api.clients import EngineClient
+from services.api.service.context import ApiContext
+from shared.contracts.steps import Queue
+from shared.platform.log import get_logger
+
+log = get_logger(__name__)
+CHECK_S = 5.0
+LEASES = 3  # a worker that was not seen for so many leases is gone
+
+
+async def readiness(context: ApiContext, engine: EngineClient) -> dict[str, bool]:
+    """Part -> whether it is there: database, broker, engine, and queue:<name> for each queue's consumers."""
+    database, broker, lives = await asyncio.gather(
+        _within("database", asyncio.to_thread(_queues_served, context)),
+        _within("broker", _ping(context.platform.redis_url)),
+        _within("engine", engine.healthy()),
+    )
+    served: set[str] = database or set()
+    return {
+        "database": database is not None,
+        "broker": broker is True,
+        "engine": lives is True,
+    } | {f"queue:{queue.value}": queue.value in served for queue in Queue}
+
+
+async def _within(part: str, work) -> Any:
+    """The result, or None when the part does not answer in time or at all; the reason goes to the log."""
+    try:
+        return await asyncio.wait_for(work, CHECK_S)
+    except Exception as error:  # whatever a driver raises, the answer is the same: the part is missing
+        log.warning("not ready", part=part, error=repr(error))
+        return None
+
+
+def _queues_served(context: ApiContext) -> set[str]:
+    workers = context.stores.jobs.live_workers(LEASES * context.platform.lease.total_seconds())
+    return {worker.queue for worker in workers if worker.queue}
+
+
+async def _ping(url: str) -> bool:
+    import redis.asyncio  # here: it costs 0.2 s of the API's start, and only this check needs it
+
+    async with redis.asyncio.from_url(url, socket_timeout=3, socket_connect_timeout=3) as client:
+        return bool(await client.ping())

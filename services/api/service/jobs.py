@@ -1,0 +1,162 @@
+"""Jobs: what is refused before a row exists, and how a row is shown."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from services.api.service.context import ApiContext
+from services.api.service.files import error_summary
+from shared.contracts.data import Split
+from shared.contracts.errors import ErrorBody, NotFound, UserError
+from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Phase, Usage
+from shared.jobs.states import FINAL_JOBS
+
+NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
+
+
+def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
+    """Check the request against model and file, then queue the job."""
+    base = context.settings.student_model
+    if request.model != base:
+        raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
+    _check_file(_training_file(context, project, request.training_file), request)
+    return as_object(context, context.stores.jobs.create(project, request))
+
+
+def _training_file(context: ApiContext, project: str, file_id: str) -> Row:
+    try:
+        return context.stores.catalog.file(project, file_id)
+    except NotFound as error:
+        raise UserError(error.message, param="training_file", code="file_not_found") from error
+
+
+def _check_file(file: Row, request: JobRequest) -> None:
+    if file.status != "processed":
+        message = f"file {file.id} has {error_summary(file) or 'status ' + file.status}"
+        raise UserError(message, param="training_file", code="invalid_file_format")
+    splits = {split: (file.splits or {}).get(split.value, 0) for split in Split}
+    if any(splits[split] < least for split, least in NEEDED.items()):
+        has = ", ".join(f"{split.value} {n}" for split, n in splits.items())
+        needs = ", ".join(f"{split.value} {n}" for split, n in NEEDED.items())
+        raise UserError(
+            f"too few rows after splitting by question: {has}; at least {needs} are needed",
+            param="training_file",
+            code="too_few_rows",
+        )
+    wanted = _wanted_questions(request)
+    if sum(wanted.values()) > splits[Split.TRAIN]:
+        parts = " + ".join(f"{phase}.questions {n}" for phase, n in wanted.items())
+        raise UserError(
+            f"{parts} is more than the train split's {splits[Split.TRAIN]} rows",
+            param=f"distillation.{next(iter(wanted))}.questions",
+            code="too_many_questions",
+        )
+
+
+def _wanted_questions(request: JobRequest) -> dict[str, int]:
+    """phase -> how many train questions the request asks for, where it names a number."""
+    settings = request.distillation
+    asked = {
+        Phase.DISTILL: settings.distill.questions,
+        Phase.ITERATE: settings.iterate.questions,
+        Phase.EVOLVE: settings.evolve.questions,
+    }
+    return {phase.value: n for phase, n in asked.items() if phase in settings.phases and n is not None}
+
+
+def row(context: ApiContext, project: str, job_id: str) -> Row:
+    """Raises NotFound, also for another project's job."""
+    found = context.stores.jobs.get(job_id, project)
+    if found is None:
+        raise NotFound(f"no job {job_id!r}", param="job_id", code="job_not_found")
+    return found
+
+
+def get(context: ApiContext, project: str, job_id: str) -> JobObject:
+    return as_object(context, row(context, project, job_id))
+
+
+def page(
+    context: ApiContext,
+    project: str,
+    after: str | None,
+    limit: int,
+    status: JobStatus | None,
+    metadata: Mapping[str, str],
+) -> tuple[list[JobObject], bool]:
+    rows, more = context.stores.jobs.page(project, after, limit, status, metadata)
+    return [as_object(context, found) for found in rows], more
+
+
+def cancel(context: ApiContext, project: str, job_id: str) -> JobObject:
+    """Raises Conflict on a job that has ended."""
+    found = row(context, project, job_id)
+    return as_object(context, context.stores.jobs.cancel(found))
+
+
+def report(context: ApiContext, project: str, job_id: str) -> Any:
+    """The report's JSON. Raises NotFound (report_not_ready) before it is written."""
+    found = row(context, project, job_id)
+    if found.report_ref is None:
+        message = f"job {job_id} is {found.status} and has no report yet"
+        raise NotFound(message, param="job_id", code="report_not_ready")
+    return context.artifacts.get_json(found.report_ref)
+
+
+def usage(context: ApiContext, project: str, job_id: str) -> dict[str, Any]:
+    """What the job's calls to the strong model cost, in all and by phase. A phase without a call has no entry."""
+    row(context, project, job_id)
+    phases = context.ledger.usage_by_phase(job_id)
+    return {
+        "object": "distillation.usage",
+        "job_id": job_id,
+        "total": context.ledger.usage(job_id).model_dump(),
+        "phases": {phase: used.model_dump() for phase, used in phases.items()},
+    }
+
+
+STEP_FIELDS = (
+    "id", "key", "kind", "queue", "state", "attempt", "attempts", "progress", "metrics", "reused_from", "error",
+    "created_at", "started_at", "finished_at",
+)  # fmt: skip
+
+
+def steps(context: ApiContext, project: str, job_id: str) -> list[dict[str, Any]]:
+    """The job's steps in the order in which they came to be, for people who want to see inside. Times in seconds."""
+    row(context, project, job_id)
+    rows = sorted(context.stores.steps.of_job(job_id), key=lambda step: (step.created_at, step.id))
+    return [{"object": "distillation.step"} | {name: getattr(step, name) for name in STEP_FIELDS} for step in rows]
+
+
+def as_object(context: ApiContext, found: Row) -> JobObject:
+    request = JobRequest.model_validate(found.request)
+    progress = JobProgress.model_validate(found.progress or {})
+    used: Usage = context.ledger.usage(found.id)
+    eta = progress.eta_seconds if found.status not in FINAL_JOBS else None
+    return JobObject(
+        id=found.id,
+        created_at=int(found.created_at),
+        finished_at=int(found.finished_at) if found.finished_at else None,
+        estimated_finish=None if eta is None else int(time.time() + eta),
+        model=request.model,
+        fine_tuned_model=found.fine_tuned_model,
+        organization_id=found.project_id,
+        status=JobStatus(found.status),
+        error=ErrorBody.model_validate(found.error) if found.error else None,
+        hyperparameters=request.hyperparameters,
+        training_file=request.training_file,
+        seed=request.seed,
+        suffix=request.suffix,
+        trained_tokens=found.trained_tokens,
+        metadata=request.metadata,
+        distillation=JobDistillation(
+            **request.distillation.model_dump(),
+            phase=found.phase,
+            status_reason=found.status_reason,
+            progress=progress,
+            usage=used,
+            evaluation_result=found.evaluation,
+        ),
+    )

@@ -1,0 +1,46 @@
+"""The models that can be asked: the base, the aliases that are served, and every version."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Row
+
+from services.api.service.context import ApiContext
+from shared.contracts.jobs import ModelObject
+
+
+class Target(NamedTuple):
+    """shown: the name the user asked for. engine_name: what vLLM knows it by, the base or an adapter's content hash."""
+
+    shown: str
+    engine_name: str
+
+
+def target(context: ApiContext, project: str, name: str) -> Target:
+    """Only the base's name and hashes read from the database ever reach the engine. Raises NotFound."""
+    if name == context.settings.student_model:
+        return Target(name, name)
+    return Target(name, context.stores.catalog.resolve(project, name).adapter)
+
+
+def listed(context: ApiContext, project: str) -> list[ModelObject]:
+    """The base first, then versions newest first, an alias right before the version it stands for."""
+    found = [_base(context)]
+    for row, served in context.stores.catalog.models(project):
+        if served:
+            found.append(_tuned(row, row.alias))
+        found.append(_tuned(row, f"{row.alias}@{row.version}"))
+    return found
+
+
+def get(context: ApiContext, project: str, name: str) -> ModelObject:
+    if name == context.settings.student_model:
+        return _base(context)
+    return _tuned(context.stores.catalog.resolve(project, name), name)
+
+
+def _base(context: ApiContext) -> ModelObject:
+    return ModelObject(id=context.settings.student_model, created=0, owned_by="meteor")  # its age is not known
+
+
+def _tuned(row: Row, name: str) -> ModelObject:
+    return ModelObject(id=name, created=int(row.created_at), owned_by=row.project_id, parent=row.base)

@@ -1,0 +1,54 @@
+"""Settings of the API, prefix METEOR_API_."""
+
+import hashlib
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """METEOR_API_KEYS: comma separated; only their SHA-256 hashes are kept. METEOR_STUDENT_MODEL: the served base's name."""
+
+    model_config = SettingsConfigDict(env_prefix="METEOR_API_", extra="ignore", populate_by_name=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    keys: Annotated[frozenset[str], NoDecode] = frozenset()
+    student_model: str = Field(
+        default="smollm2-135m-instruct",
+        min_length=1,
+        validation_alias=AliasChoices("METEOR_STUDENT_MODEL", "METEOR_API_STUDENT_MODEL"),
+    )
+    engine_url: str = Field(default="http://127.0.0.1:8101", description="vLLM's address, without /v1")
+    engine_connect_s: float = Field(default=5.0, gt=0)
+    engine_read_s: float = Field(default=600.0, gt=0, description="longest silence while the engine writes an answer")
+    upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
+    body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
+    max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
+    dev_share: float = Field(default=0.15, ge=0, lt=1)
+    test_share: float = Field(default=0.20, ge=0, lt=1)
+    events_poll_s: float = Field(default=1.0, gt=0, description="how often an event stream looks into the store")
+    events_ping_s: float = Field(default=15.0, gt=0)
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _only_hashes(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return frozenset(key_hash(key.strip()) for key in value.split(",") if key.strip())
+        return value
+
+    @field_validator("engine_url")
+    @classmethod
+    def _no_slash_at_the_end(cls, value: str) -> str:
+        return value.rstrip("/")
+
+
+def key_hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@lru_cache
+def api_settings() -> ApiSettings:
+    return ApiSettings()
