@@ -1,0 +1,46 @@
+"""The meter never says done before the end, and its ETA follows what was measured."""
+
+from services.orchestrator.progress import COST, ProgressMeter, planned_work
+from services.orchestrator.report import _union
+from shared.contracts.jobs import Distillation
+from shared.contracts.steps import StepKind
+
+SIZES = {"train": 100, "dev": 20, "test": 30}
+
+
+def test_more_epochs_are_more_work():
+    short = planned_work(Distillation.model_validate({"domain": "d", "distill": {"epochs": 1}}), SIZES)
+    long = planned_work(Distillation.model_validate({"domain": "d", "distill": {"epochs": 5}}), SIZES)
+    assert long > short
+
+
+def test_without_guidance_there_is_less_work():
+    guided = planned_work(Distillation(domain="d", guidance="weak"), SIZES)
+    assert planned_work(Distillation(domain="d", guidance="none"), SIZES) < guided
+
+
+def test_no_eta_before_anything_was_measured():
+    meter = ProgressMeter(100)
+    meter.ended("kept", StepKind.TEACH, 10, seconds=0.001)  # taken over from before: no measurement
+    progress = meter.progress()
+    assert progress.eta_seconds is None
+    assert progress.percent > 0
+
+
+def test_running_steps_count_in_part_and_never_twice():
+    meter = ProgressMeter(100 * COST[StepKind.SFT])
+    meter.running("train", StepKind.SFT, 50, 0.5)
+    assert meter.progress().percent == 25.0
+    meter.ended("train", StepKind.SFT, 50, seconds=10)
+    assert meter.progress().percent == 50.0
+    assert meter.progress().eta_seconds is not None
+
+
+def test_a_plan_that_was_too_small_does_not_claim_the_end():
+    meter = ProgressMeter(1)
+    meter.ended("a", StepKind.SEARCH, 1000, seconds=5)
+    assert meter.progress().percent < 100
+
+
+def test_overlapping_spans_are_counted_once():
+    assert _union([(0, 10), (5, 12), (20, 21)]) == 13
