@@ -1,9 +1,10 @@
 """What the local runner and the model preparation read from the environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from platformdirs import user_cache_path
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field,
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFERRED_API_PORT = 8000
@@ -14,27 +15,32 @@ class LocalSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
 
-    data: Path = Path(".meteor")
     models: Path = Field(
         default_factory=lambda: user_cache_path("meteor") / "models",
         description="prepared models, shared by all clones and data folders of one user",
     )
     api_port: int | None = Field(default=None, ge=1, le=65535)
-    student: str = Field(
+    student_model: str = Field(
         default="smollm2-135m-instruct", description="the weak model: a name of the catalogue, a folder or a hub id"
     )
+    student_path: Path | None = Field(default=None, description="its folder, when it is prepared already")
     teacher_model: str = Field(
         default="qwen2.5-coder-0.5b-instruct",
         description="the strong model: as above, or the provider's name for it when METEOR_TEACHER_BASE_URL is set",
     )
     teacher_base_url: str = Field(default="", description="set: no teacher engine is started here")
-    student_engine_url: str = Field(
-        default="", description="set: a vLLM that runs elsewhere serves the student, none is started here"
-    )
+    weak_engine_url: str = Field(default="", description="set: a vLLM elsewhere serves the student, none starts here")
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("REDIS_URL", "METEOR_REDIS_URL"),
         description="set: no broker is started here",
     )
-    internal_token: SecretStr = SecretStr("")
     ready_timeout_s: float = Field(default=420.0, gt=0, description="an engine needs 40-130 s on two cores")
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "LocalSettings":
+        """The settings that a process with this environment would have."""
+        given = {name: environment.get(f"METEOR_{name.upper()}") for name in cls.model_fields}
+        given["redis_url"] = environment.get("REDIS_URL") or given["redis_url"]
+        # given or not: what this process itself has in its environment does not count
+        return cls.model_validate({name: value for name, value in given.items() if value})

@@ -1,0 +1,237 @@
+"""What runs on one machine: ten processes, their addresses, and who gets which environment."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import httpx
+from sqlalchemy.exc import SQLAlchemyError
+
+import shared
+from services.local import broker, models, ports
+from services.local.models import PreparedModel
+from services.local.processes import Spec
+from services.local.settings import PREFERRED_API_PORT, LocalSettings
+from shared.contracts.errors import UserError
+from shared.contracts.steps import Queue
+from shared.jobs.schema import open_stores
+from shared.platform.settings import PlatformSettings
+
+MODULES: dict[str, list[str]] = {
+    "broker": [],
+    "student-engine": ["services.weak_model", "engine"],
+    "teacher-engine": ["services.weak_model", "engine"],
+    "gateway": ["services.strong_model", "gateway"],
+    "strong-worker": ["services.strong_model", "worker"],
+    "judge-worker": ["services.judge"],
+    "weak-worker": ["services.weak_model", "worker"],
+    "trainer": ["services.trainer"],
+    "orchestrator": ["services.orchestrator"],
+    "api": ["services.api"],
+}
+NAMES = tuple(MODULES)
+CONSUMERS = {
+    Queue.STRONG: "strong-worker",
+    Queue.JUDGE: "judge-worker",
+    Queue.WEAK: "weak-worker",
+    Queue.TRAIN: "trainer",
+}
+NEED_STUDENT = {"student-engine", "trainer", "orchestrator"}
+# Secrets reach the one process that needs them.
+ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDGE_API_KEY", "METEOR_JUDGE_HEADERS")
+ONLY_API = ("METEOR_API_KEYS",)
+HERE = Path(shared.__path__[0]).resolve().parent
+
+
+@dataclass
+class Plan:
+    """specs in the order of starting. api_moves: the api's port was not asked for, so it may change."""
+
+    data: Path
+    specs: list[Spec]
+    urls: dict[str, str]
+    remarks: list[str]
+    api_moves: bool
+    taken: set[int]
+
+
+@dataclass
+class _Draft:
+    data: Path
+    environment: dict[str, str]
+    settings: LocalSettings
+    names: list[str]
+    taken: set[int] = field(default_factory=set)
+    addresses: dict[str, int] = field(default_factory=dict)
+
+    def url(self, name: str, given: str) -> str:
+        """Where a process of ours listens; else what was given."""
+        return f"http://{ports.LOOPBACK}:{self.addresses[name]}" if name in self.addresses else given
+
+
+def wanted(names: Iterable[str] | None, settings: LocalSettings) -> list[str]:
+    """The processes to start, in order, without those that a given URL replaces. Raises UserError for unknown names."""
+    chosen = NAMES if names is None else tuple(names)
+    unknown = set(chosen) - set(NAMES)
+    if unknown:
+        raise UserError(f"no process is named {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    replaced = {
+        "broker": settings.redis_url,
+        "student-engine": settings.weak_engine_url,
+        "teacher-engine": settings.teacher_base_url,
+    }
+    return [name for name in NAMES if name in chosen and not replaced.get(name)]
+
+
+def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str, str]) -> Plan:
+    """Choose ports, find the models, build every process's environment. Starts nothing.
+
+    Raises UserError (PortTaken, ModelRefused): a port in use, an unknown process, a model that was not prepared.
+    """
+    settings = LocalSettings.of(environment)
+    draft = _Draft(data, dict(environment), settings, wanted(names, settings))
+    remarks: list[str] = []
+    for name in draft.names:
+        if name == "api":
+            draft.addresses[name], remark = ports.api_port(settings.api_port, PREFERRED_API_PORT, draft.taken)
+            remarks += [remark] if remark else []
+        elif name in ("broker", "gateway", "student-engine", "teacher-engine"):
+            draft.addresses[name] = ports.pick(draft.taken)
+    token = environment.get("METEOR_INTERNAL_TOKEN") or broker.kept_secret(data / "internal-token")
+    common, argv = _common(draft, token)
+    specs = []
+    for name in draft.names:
+        command = argv if name == "broker" else [sys.executable, "-m", *MODULES[name]]
+        env = common | _own(draft, name, token)
+        port = draft.addresses.get(name)
+        specs.append(Spec(name, command, env, _readiness(draft, name, common, port), port))
+    urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
+    return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
+
+
+def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:
+    """The models (names, folders or hub ids) that have to be prepared before a start."""
+    settings = LocalSettings.of(environment)
+    chosen = wanted(names, settings)
+    student = str(settings.student_path or settings.student_model)
+    needed = [student] if NEED_STUDENT & set(chosen) else []
+    return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
+
+
+def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
+    """The environment that all have, and the broker's command line (empty when none is started)."""
+    settings, given = draft.settings, draft.environment
+    command: list[str] = []
+    redis_url = settings.redis_url
+    if "broker" in draft.addresses:
+        secret, port = broker.password(draft.data), draft.addresses["broker"]
+        redis_url, command = broker.url(port, secret), broker.command(draft.data, port, secret)
+    if not redis_url:
+        raise UserError("without the process `broker`, REDIS_URL has to say where one runs")
+    gateway = draft.url("gateway", given.get("METEOR_STRONG_GATEWAY_URL", "http://127.0.0.1:8200"))
+    engine = draft.url("student-engine", settings.weak_engine_url)
+    common = {name: value for name, value in given.items() if name not in (*ONLY_GATEWAY, *ONLY_API)}
+    common |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), given.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",  # models are prepared before; nothing is fetched in the middle of a job
+        "METEOR_DATA": str(draft.data),
+        "METEOR_INTERNAL_TOKEN": token,
+        "REDIS_URL": redis_url,
+        "METEOR_STRONG_GATEWAY_URL": gateway,
+        "METEOR_JUDGE_GATEWAY_URL": gateway,
+    }
+    if engine:
+        common |= {"METEOR_WEAK_ENGINE_URL": engine, "METEOR_API_ENGINE_URL": engine}
+    student = _student(draft)
+    if student:
+        common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
+    return common, command
+
+
+def _student(draft: _Draft) -> tuple[str, PreparedModel] | None:
+    """(served name, folder) of the student. Raises UserError when a process needs it and it was not prepared."""
+    settings = draft.settings
+    source = str(settings.student_path or settings.student_model)
+    found = models.find(source, settings.models)
+    if found is None:
+        if NEED_STUDENT & set(draft.names):
+            raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
+        return None
+    name = draft.environment.get("METEOR_STUDENT_MODEL") if settings.student_path else None
+    return name or found.name, found
+
+
+def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
+    """What only this process gets."""
+    given, settings, port = draft.environment, draft.settings, str(draft.addresses.get(name, ""))
+    if name == "api":
+        return {"METEOR_API_PORT": port} | {key: given[key] for key in ONLY_API if given.get(key)}
+    if name == "student-engine":
+        return {"METEOR_ENGINE_PORT": port}
+    if name == "teacher-engine":
+        teacher = models.find(settings.teacher_model, settings.models)
+        if teacher is None:
+            raise UserError(
+                f"{settings.teacher_model} was not prepared; run `meteor models pull {settings.teacher_model}`"
+            )
+        return {
+            "METEOR_ENGINE_PORT": port,
+            "METEOR_STUDENT_MODEL": teacher.name,
+            "METEOR_STUDENT_PATH": str(teacher.path),
+        }
+    if name == "gateway":
+        own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in ONLY_GATEWAY if given.get(key)}
+        if "teacher-engine" in draft.addresses:
+            own["METEOR_TEACHER_BASE_URL"] = draft.url("teacher-engine", "") + "/v1"
+            own["METEOR_TEACHER_MODEL"] = models.served_name(settings.teacher_model)
+            own["METEOR_TEACHER_API_KEY"] = token
+        return own
+    return {}
+
+
+def _readiness(draft: _Draft, name: str, common: Mapping[str, str], port: int | None) -> Callable[[set[int]], bool]:
+    if name == "broker":
+        return lambda _: broker.answers(common["REDIS_URL"])
+    if port is not None:
+        return http_readiness(port, "/health" if name.endswith("engine") else "/healthz")
+    platform = PlatformSettings.model_validate(
+        {"data": draft.data, "database_url": common.get("DATABASE_URL") or common.get("METEOR_DATABASE_URL")}
+    )
+    return lambda pids: _has_beaten(platform, pids)
+
+
+def http_readiness(port: int, path: str) -> Callable[[set[int]], bool]:
+    """Answers with 200, and it is our process that does."""
+
+    def ready(pids: set[int]) -> bool:
+        try:
+            if httpx.get(f"http://{ports.LOOPBACK}:{port}{path}", timeout=2, trust_env=False).status_code != 200:
+                return False
+        except httpx.HTTPError:
+            return False
+        return ports.listens(port, pids)
+
+    return ready
+
+
+_stores = lru_cache(open_stores)  # opening migrates; once per database is enough
+
+
+def _has_beaten(platform: PlatformSettings, pids: set[int]) -> bool:
+    """Whether one of these processes wrote a heartbeat of late (their names end with the pid)."""
+    try:
+        workers = _stores(platform.database).jobs.live_workers(3 * platform.lease.total_seconds())
+    except SQLAlchemyError:
+        return False
+    return any(row.id.rpartition(":")[2] in {str(pid) for pid in pids} for row in workers)
+
+
+def moved(plan: Plan, spec: Spec) -> Spec:
+    """The api on another free port: somebody took the one that was chosen."""
+    port = ports.pick(plan.taken)
+    plan.urls["api"] = f"http://{ports.LOOPBACK}:{port}"
+    return Spec(spec.name, spec.argv, spec.env | {"METEOR_API_PORT": str(port)}, http_readiness(port, "/healthz"), port)

@@ -1,0 +1,68 @@
+"""Loopback ports: which are free, and who holds one that is not."""
+
+import random
+import socket
+
+import psutil
+
+from shared.contracts.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+RANGE = (20000, 32000)  # below Linux' range for outgoing connections, which would take a port between choice and use
+
+
+class PortTaken(UserError):
+    code = "port_taken"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection that just closed is no hindrance
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def pick(taken: set[int]) -> int:
+    """A free port that is not in taken; it is added there."""
+    for _ in range(500):
+        port = random.randint(*RANGE)  # noqa: S311
+        if port not in taken and is_free(port):
+            taken.add(port)
+            return port
+    raise UserError("no free port found between 20000 and 32000")
+
+
+def holder(port: int) -> str:
+    """Who listens there, in words: `python (pid 4711)`."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.NoSuchProcess:
+                continue
+    return "a process of another user"
+
+
+def listens(port: int, pids: set[int]) -> bool:
+    """Whether one of these processes listens on the port (and not somebody else's)."""
+    return any(
+        connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid in pids
+        for connection in psutil.net_connections("tcp")
+    )
+
+
+def api_port(wanted: int | None, preferred: int, taken: set[int]) -> tuple[int, str]:
+    """(port, remark). wanted: the one explicitly asked for. Raises PortTaken with the holder's name and pid."""
+    if wanted is not None:
+        if not is_free(wanted):
+            raise PortTaken(f"METEOR_API_PORT is {wanted}, but {holder(wanted)} listens there")
+        taken.add(wanted)
+        return wanted, ""
+    if is_free(preferred):
+        taken.add(preferred)
+        return preferred, ""
+    port = pick(taken)
+    return port, f"port {preferred} is held by {holder(preferred)}; the api listens on {port}"

@@ -1,0 +1,69 @@
+"""data/run.json: what runs, for `meteor status`, `meteor down` and whoever needs the addresses. It holds no secrets."""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from services.local.processes import is_alive
+from shared.artifacts import write_atomically
+from shared.contracts.errors import UserError
+
+
+class NotRunning(UserError):
+    code = "not_running"
+
+
+class ProcessState(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    pid: int | None
+    created: float
+    state: str
+    port: int | None
+    restarts: int
+    since: float
+    log: str
+    last_exit: int | None = None
+
+
+class RunState(BaseModel):
+    """supervisor: the process that keeps all others alive. ready: all processes are. remarks: the latest news."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    supervisor: int
+    created: float
+    ready: bool
+    processes: list[ProcessState]
+    urls: dict[str, str]
+    remarks: list[str] = []
+
+    @property
+    def alive(self) -> bool:
+        return is_alive(self.supervisor, self.created)
+
+
+def path(data: Path) -> Path:
+    return data / "run.json"
+
+
+def write(data: Path, state: RunState) -> None:
+    write_atomically(path(data), state.model_dump_json(indent=1).encode())
+
+
+def read(data: Path) -> RunState | None:
+    """The last state written; its supervisor may be gone. None when nothing ever ran here or it was stopped in order."""
+    try:
+        return RunState.model_validate(json.loads(path(data).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def api_url(data: Path) -> str:
+    """The address of the API that runs on this data folder. Raises NotRunning."""
+    state = read(data)
+    if state is None or not state.alive or "api" not in state.urls:
+        raise NotRunning(f"nothing runs on {data}; start it with `meteor up`")
+    return state.urls["api"]
