@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
 
 
@@ -50,7 +52,7 @@ class _Upload(BaseModel):
     """The two accepted forms of a line, reduced to one."""
 
     question: str = Field(min_length=1, max_length=100_000)
-    id: str | None = Field(default=None, max_length=200)
+    id: str | None = Field(default=None, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")  # goes into rows and headers
     title: str | None = None
     context: str | None = None
     reference: str | None = None
@@ -93,10 +95,14 @@ def parse_line(number: int, raw: bytes) -> Question | LineError | None:
         )
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         return LineError(line=number, code="invalid_json", message=f"not a JSON object: {error}")
     if not isinstance(value, dict):
         return LineError(line=number, code="invalid_json", message="a JSON object is expected on every line")
+    if LONE_SURROGATE.search(raw) and not _encodable(value):
+        return LineError(
+            line=number, code="invalid_unicode", message="half of a surrogate pair (\\ud800 to \\udfff) stands alone"
+        )
     try:
         row = _Upload.model_validate(value)
     except ValidationError as error:
@@ -104,6 +110,15 @@ def parse_line(number: int, raw: bytes) -> Question | LineError | None:
         param = ".".join(str(part) for part in first["loc"]) or "question"
         return LineError(line=number, code="invalid_row", message=f"{param}: {first['msg']}", param=param)
     return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
+
+
+def _encodable(value: dict) -> bool:
+    """Whether the texts can be written as UTF-8 again; JSON's \\u escapes can spell what cannot."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Question | LineError]:

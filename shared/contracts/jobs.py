@@ -9,12 +9,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from shared.contracts.errors import ErrorBody
 from shared.contracts.steps import AdapterConfig
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot compare a text that holds one
 
 
 def checked_name(name: str) -> str:
     """An alias or a provider's name: letters, digits, dot, dash, underscore; no slash, so it cannot be a path."""
-    if not NAME.match(name) or ".." in name:
+    if not NAME.fullmatch(name) or ".." in name:
         raise ValueError("use 1-64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
     return name
 
@@ -56,7 +58,7 @@ class Strict(BaseModel):
 class Hyperparameters(Strict):
     """OpenAI's names. learning_rate_multiplier scales the learning rate of every phase."""
 
-    n_epochs: float | Literal["auto"] = "auto"
+    n_epochs: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
     batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
 
@@ -160,7 +162,8 @@ class Distillation(Strict):
 
 
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],
+    Field(max_length=16),
 ]
 
 

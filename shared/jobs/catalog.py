@@ -10,7 +10,7 @@ from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.steps import ModelRef
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, files, jobs, models, projects
-from shared.platform.database import reading, writing
+from shared.platform.database import insert_once, reading, upsert, writing
 
 DELETED = "deleted"
 
@@ -21,8 +21,7 @@ class Catalog:
 
     def ensure_default_project(self) -> None:
         with writing(self.engine) as connection:
-            if connection.execute(select(projects).where(projects.c.id == DEFAULT_PROJECT)).first() is None:
-                connection.execute(insert(projects).values(id=DEFAULT_PROJECT, name="default", created_at=time.time()))
+            insert_once(connection, projects, {"id": DEFAULT_PROJECT, "name": "default", "created_at": time.time()})
 
     # files
 
@@ -73,6 +72,8 @@ class Catalog:
     def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> Row:
         """A new version under an alias; the same job publishes the same adapter only once."""
         with writing(self.engine) as connection:
+            # one publication of a project at a time, so that two jobs never choose the same version
+            connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
             mine = (models.c.project_id == project_id) & (models.c.alias == alias)
             found = connection.execute(
                 select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.adapter)
@@ -100,10 +101,8 @@ class Catalog:
     def serve(self, project_id: str, model: Row) -> None:
         """Point the alias at this version."""
         with writing(self.engine) as connection:
-            where = (aliases.c.project_id == project_id) & (aliases.c.alias == model.alias)
-            values = {"model_id": model.id, "changed_at": time.time()}
-            if not connection.execute(update(aliases).where(where).values(**values)).rowcount:
-                connection.execute(insert(aliases).values(project_id=project_id, alias=model.alias, **values))
+            values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
+            upsert(connection, aliases, values)
 
     def served(self, project_id: str, alias: str) -> Row | None:
         """The version that the alias points at, if any."""
@@ -113,8 +112,8 @@ class Catalog:
 
     def resolve(self, project_id: str, name: str) -> Row:
         """alias or alias@version -> the model's row. Raises NotFound; only names read from here ever reach the engine."""
-        alias, _, version = name.partition("@")
-        row = self.served(project_id, alias) if not version else None
+        alias, at, version = name.partition("@")
+        row = None if at else self.served(project_id, alias)
         if version.isdecimal() and len(version) < 10:
             with reading(self.engine) as connection:
                 query = select(models).where(models.c.project_id == project_id, models.c.alias == alias)

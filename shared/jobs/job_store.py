@@ -10,8 +10,9 @@ from sqlalchemy import Engine, Row, and_, func, insert, or_, select, update
 from shared.contracts.errors import Conflict, ErrorBody, UserError
 from shared.contracts.jobs import JobRequest, JobStatus
 from shared.jobs.states import FINAL_JOBS, sources
+from shared.jobs.step_store import cancel_steps
 from shared.jobs.tables import events, jobs, steps, workers
-from shared.platform.database import reading, writing
+from shared.platform.database import reading, upsert, writing
 
 ACTIVE = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
 
@@ -60,7 +61,8 @@ class JobStore:
             query = query.where(jobs.c.request["metadata"][name].as_string() == value)
         with reading(self.engine) as connection:
             if after:
-                last = connection.execute(query.where(jobs.c.id == after)).first()
+                mine = (jobs.c.id == after) & (jobs.c.project_id == project_id)  # whatever its status is by now
+                last = connection.execute(select(jobs.c.id).where(mine)).first()
                 if last is None:
                     raise UserError(f"no job {after!r} to continue after", param="after", code="unknown_cursor")
                 query = query.where(jobs.c.id < after)  # ids are UUIDv7: ordered by time
@@ -148,7 +150,7 @@ class JobStore:
     def cancel(self, row: Row) -> Row:
         """Ask for the end: at once when nothing runs, else the orchestrator ends it. Raises Conflict on a finished job."""
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id)).one()
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
             if now.status in FINAL_JOBS:
                 raise Conflict(f"job {row.id} is already {now.status}", code="job_finished")
             idle = now.status in sources(JobStatus.CANCELLED) and now.status != JobStatus.CANCELLING
@@ -161,6 +163,8 @@ class JobStore:
                 .values(status=status, finished_at=time.time() if idle else None)
                 .returning(jobs)
             ).one()
+            if idle:  # nobody runs the job who would cancel what it left waiting
+                connection.execute(cancel_steps(row.id))
             _event(connection, changed, "info", "status", f"job {status.value}", {"status": status})
         return changed
 
@@ -176,6 +180,8 @@ class JobStore:
     ) -> None:
         """once: a replay after a crash says the same things again; they are not written twice."""
         with writing(self.engine) as connection:
+            # events of a job are committed in the order of their numbers: a reader that goes by them misses none
+            connection.execute(select(jobs.c.id).where(jobs.c.id == row.id).with_for_update(key_share=True))
             if once:
                 same = select(events.c.sequence).where(
                     events.c.job_id == row.id, events.c.type == type, events.c.message == message
@@ -201,8 +207,7 @@ class JobStore:
         """Say that a process lives and how many steps of its queue it runs at once."""
         values = {"service": service, "queue": queue, "slots": slots, "stopping": stopping, "seen_at": time.time()}
         with writing(self.engine) as connection:
-            if not connection.execute(update(workers).where(workers.c.id == worker).values(**values)).rowcount:
-                connection.execute(insert(workers).values(id=worker, project_id=project_id, **values))
+            upsert(connection, workers, values | {"id": worker, "project_id": project_id})
 
     def live_workers(self, within_s: float) -> list[Row]:
         with reading(self.engine) as connection:
@@ -211,7 +216,8 @@ class JobStore:
 
     def count_by_status(self) -> dict[str, int]:
         with reading(self.engine) as connection:
-            return dict(connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)))
+            query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+            return dict(connection.execute(query).tuples().all())
 
     def count_steps(self) -> dict[tuple[str, str], int]:
         with reading(self.engine) as connection:

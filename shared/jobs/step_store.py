@@ -8,16 +8,17 @@ import time
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Update, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.jobs.states import StepState
 from shared.jobs.tables import jobs, steps
-from shared.platform.database import reading, writing
+from shared.platform.database import insert_once, reading, writing
 
 STOPPING = (JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED)
+NOT_BEGUN = (*STOPPING, JobStatus.PAUSED)  # what runs of a paused job runs on; nothing else begins
 RETRY_PAUSE_S = 2.0  # doubles with each attempt
 
 
@@ -48,9 +49,7 @@ class StepStore:
         with writing(self.engine) as connection:
             found = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).first()
             if found is not None:
-                if found.input_hash != input_hash:
-                    raise StepMismatch(f"step {key!r} of job {job.id} was run with other inputs; fork the job instead")
-                return found
+                return _same_inputs(found, input_hash)
             now = time.time()
             values: dict[str, Any] = {
                 "id": f"step-{uuid_utils.uuid7().hex}",
@@ -77,8 +76,9 @@ class StepStore:
                     "reused_from": done.id,
                     "finished_at": now,
                 }
-            connection.execute(insert(steps).values(**values))
-            return connection.execute(select(steps).where(steps.c.id == values["id"])).one()
+            insert_once(connection, steps, values)  # an orchestrator that lost its lease may have been faster
+            row = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).one()
+            return _same_inputs(row, input_hash)
 
     def get(self, step_id: str) -> Row | None:
         with reading(self.engine) as connection:
@@ -105,10 +105,10 @@ class StepStore:
         """Take the step if it waits and its job goes on; a second delivery of the same message gets None."""
         now = time.time()
         with writing(self.engine) as connection:
-            running_job = select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(STOPPING)).exists()
+            job_goes_on = select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(NOT_BEGUN)).exists()
             row = connection.execute(
                 update(steps)
-                .where(steps.c.id == step_id, steps.c.state == StepState.QUEUED, steps.c.not_before <= now, running_job)
+                .where(steps.c.id == step_id, steps.c.state == StepState.QUEUED, steps.c.not_before <= now, job_goes_on)
                 .values(
                     state=StepState.RUNNING,
                     attempt=steps.c.attempt + 1,
@@ -150,22 +150,23 @@ class StepStore:
     def fail(self, claim: Claim, error: ErrorBody, again: bool, max_attempts: int) -> StepState | None:
         """Note a failed attempt: queued again after a pause if it may be, else failed. None: the lease was lost."""
         now = time.time()
-        again = again and claim.attempt < max_attempts
-        state = StepState.QUEUED if again else StepState.FAILED
         with writing(self.engine) as connection:
-            row = connection.execute(select(steps).where(steps.c.id == claim.step_id)).one()
+            row = connection.execute(select(steps).where(steps.c.id == claim.step_id).with_for_update()).one()
+            earlier = len(row.attempts)  # not claim.attempt: attempts that a shutdown gave back do not count
+            again = again and earlier + 1 < max_attempts
+            state = StepState.QUEUED if again else StepState.FAILED
             values = _ended_attempt(row, error, now) | {
                 "state": state,
                 "error": error.model_dump(),
                 "finished_at": None if again else now,
-                "not_before": now + RETRY_PAUSE_S * 2 ** (claim.attempt - 1) if again else 0.0,
+                "not_before": now + RETRY_PAUSE_S * 2**earlier if again else 0.0,
                 "sent_at": None,
             }
             done = connection.execute(_guarded(claim).values(**values)).rowcount
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
-        """Put a step back untouched: its worker is shutting down."""
+        """Put a step back: its worker is shutting down. Does not count towards the maximum of attempts."""
         return self._write(
             claim, {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
         )
@@ -173,11 +174,7 @@ class StepStore:
     def cancel_of_job(self, job_id: str) -> int:
         """Cancel what has not ended; running workers see it at their next look."""
         with writing(self.engine) as connection:
-            return connection.execute(
-                update(steps)
-                .where(steps.c.job_id == job_id, steps.c.state.in_([StepState.QUEUED, StepState.RUNNING]))
-                .values(state=StepState.CANCELLED, finished_at=time.time(), lease_owner=None, lease_expires=None)
-            ).rowcount
+            return connection.execute(cancel_steps(job_id)).rowcount
 
     def reap(self, max_attempts: int) -> list[Row]:
         """End the attempts whose lease ran out; returns those rows as they were."""
@@ -185,7 +182,9 @@ class StepStore:
         lost: list[Row] = []
         with writing(self.engine) as connection:
             expired = connection.execute(
-                select(steps).where(steps.c.state == StepState.RUNNING, steps.c.lease_expires < now)
+                select(steps)
+                .where(steps.c.state == StepState.RUNNING, steps.c.lease_expires < now)
+                .with_for_update(skip_locked=True)  # one that is being finished or renewed just now is not lost
             ).all()
             for row in expired:
                 error = ErrorBody(
@@ -193,7 +192,7 @@ class StepStore:
                     type="server_error",
                     code="worker_lost",
                 )
-                failed = row.attempt >= max_attempts
+                failed = len(row.attempts) + 1 >= max_attempts
                 values = _ended_attempt(row, error, now) | {
                     "state": StepState.FAILED if failed else StepState.QUEUED,
                     "error": error.model_dump(),
@@ -232,6 +231,21 @@ def _guarded(claim: Claim):
     return update(steps).where(
         steps.c.id == claim.step_id, steps.c.attempt == claim.attempt, steps.c.state == StepState.RUNNING
     )
+
+
+def cancel_steps(job_id: str) -> Update:
+    """The statement that cancels whatever of a job has not ended."""
+    return (
+        update(steps)
+        .where(steps.c.job_id == job_id, steps.c.state.in_([StepState.QUEUED, StepState.RUNNING]))
+        .values(state=StepState.CANCELLED, finished_at=time.time(), lease_owner=None, lease_expires=None)
+    )
+
+
+def _same_inputs(row: Row, input_hash: str) -> Row:
+    if row.input_hash != input_hash:
+        raise StepMismatch(f"step {row.key!r} of job {row.job_id} was run with other inputs; fork the job instead")
+    return row
 
 
 def _finished_twin(connection: Connection, project_id: str, input_hash: str) -> Row | None:

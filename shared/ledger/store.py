@@ -9,7 +9,7 @@ from sqlalchemy import Engine, case, func, insert, select, update
 
 from shared.contracts.jobs import Usage
 from shared.ledger.tables import answers, calls
-from shared.platform.database import engine_for, reading, upgrade, writing
+from shared.platform.database import engine_for, insert_once, reading, upgrade, writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -75,9 +75,8 @@ class Ledger:
             ).one()
             if keep is not None:
                 key = {"project_id": row.project_id, "request_hash": row.request_hash}
-                where = (answers.c.project_id == row.project_id) & (answers.c.request_hash == row.request_hash)
-                if connection.execute(select(answers.c.call_id).where(where)).first() is None:
-                    connection.execute(insert(answers).values(**key, call_id=call_id, response=keep, created_at=now))
+                # twice the same request at once: the first answer stays, both calls were paid for
+                insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
 
     def kept(self, project_id: str, request_hash: str) -> dict[str, Any] | None:
         """The answer to the same request of the same project, if one was paid for before."""

@@ -1,25 +1,37 @@
 """Engines for SQLite and PostgreSQL with the one rule SQLite needs: a writer says so at once.
 
 With deferred transactions 97 % of the writes of eight processes failed with "database is locked"; with BEGIN IMMEDIATE none.
+On PostgreSQL (READ COMMITTED) a transaction that reads a row and then writes it must lock it as it reads: `with_for_update()`,
+which SQLite, having one writer at a time, leaves out.
 """
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 
 
 @lru_cache
 def engine_for(url: str) -> Engine:
-    """One engine per process and URL."""
+    """One engine per process and URL. A process that forks calls `dispose()` first: connections must not cross it."""
+    options: dict[str, Any] = {"json_serializer": _as_json, "hide_parameters": True}  # parameters hold users' texts
     if not url.startswith("sqlite"):
         return create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True, pool_size=8, max_overflow=24
+            _with_driver(url),
+            pool_pre_ping=True,
+            pool_size=8,
+            max_overflow=24,
+            connect_args={"connect_timeout": 10},
+            **options,
         )
     Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **options)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection, _record):
@@ -28,6 +40,28 @@ def engine_for(url: str) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _with_driver(url: str) -> str:
+    """postgres:// and postgresql://, as people write them, with the driver that is installed."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _as_json(value: Any) -> str:
+    """JSON for a column. A loss may be NaN, which PostgreSQL refuses inside JSON: it becomes null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -50,13 +84,31 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def insert_once(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Insert unless a row with one of its unique keys is there. False: there was one, perhaps of a moment ago."""
+    insert = _insert(connection, table)
+    return connection.execute(insert.values(**values).on_conflict_do_nothing()).rowcount == 1
+
+
+def upsert(connection: Connection, table: Table, values: dict[str, Any], keep: Sequence[str] = ()) -> None:
+    """Insert, or update the row of the same primary key; the columns in `keep` stay as they were then."""
+    keys = [column.name for column in table.primary_key]
+    changed = {name: value for name, value in values.items() if name not in keys and name not in keep}
+    insert = _insert(connection, table).values(**values)
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
     """Bring one schema to its newest revision. Safe to call from several processes at once."""
     from alembic import command  # here: it costs a quarter of a second, and only the start of a process needs it
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     engine = engine_for(url)
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":

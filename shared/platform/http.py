@@ -22,7 +22,7 @@ CODE_OF_VALIDATION = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
 }
-REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def error_response(body: ErrorBody, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -85,7 +85,7 @@ class RequestScope:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if REQUEST_ID.match(given) else f"req-{uuid_utils.uuid7().hex}"
+        request_id = given if REQUEST_ID.fullmatch(given) else f"req-{uuid_utils.uuid7().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
