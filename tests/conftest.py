@@ -52,9 +52,9 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
-    with fresh_database(postgres) as url:
-        yield url
-        engine_for(url).dispose()
+    url = fresh_database(postgres)
+    yield url
+    engine_for(url).dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -1,0 +1,415 @@
+"""Every move of the durable state, on SQLite and on PostgreSQL."""
+
+import math
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from shared.artifacts import Artifacts
+from shared.contracts.errors import Conflict, ErrorBody, NotFound, UserError
+from shared.contracts.jobs import JobStatus, Usage
+from shared.contracts.steps import ModelRef, Progress, Queue, StepKind
+from shared.jobs.schema import Stores, open_stores
+from shared.jobs.states import JOB_MOVES, StepState
+from shared.jobs.step_store import Claim, StepMismatch
+from shared.jobs.tables import DEFAULT_PROJECT, steps
+from shared.ledger.store import CallOrigin, Ledger, open_ledger
+
+LEASE_S = 30.0
+OOPS = ErrorBody(message="oops", type="server_error", code="oops")
+HASH_A, HASH_B = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def job(stores: Stores, new_job):
+    return new_job(stores)
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Ledger:
+    return open_ledger(database_url)
+
+
+def job_row(stores: Stores, job_id: str) -> Any:
+    return stores.jobs.get(job_id)
+
+
+def step_row(stores: Stores, step_id: str) -> Any:
+    return stores.steps.get(step_id)
+
+
+def step_of(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A):
+    return stores.steps.create(job, key, StepKind.TEACH, input_hash)
+
+
+def claimed(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A) -> Claim:
+    claim = stores.steps.claim(step_of(stores, job, key, input_hash).id, "w1", LEASE_S)
+    assert claim is not None
+    return claim
+
+
+def running(stores: Stores, job):
+    row = stores.jobs.claim("o1", LEASE_S)
+    assert row is not None
+    assert row.id == job.id
+    return row
+
+
+# jobs
+
+
+def test_a_job_is_created_queued_with_an_event(stores: Stores, job):
+    assert job.status == JobStatus.QUEUED
+    assert job.request["distillation"]["domain"] == "shell"
+    (event,) = stores.jobs.events(job.id)
+    assert (event.type, event.data) == ("status", {"status": "queued"})
+
+
+def test_another_projects_job_is_absent(stores: Stores, job):
+    assert stores.jobs.get(job.id, "proj_other") is None
+    assert job_row(stores, job.id) == stores.jobs.get(job.id, DEFAULT_PROJECT)
+    assert stores.jobs.get("ftjob-none") is None
+
+
+def test_pages_run_newest_first_and_refuse_an_unknown_cursor(stores: Stores, new_job):
+    ids = [new_job(stores).id for _ in range(5)][::-1]
+    first, more = stores.jobs.page(DEFAULT_PROJECT, None, 2)
+    assert ([row.id for row in first], more) == (ids[:2], True)
+    rest, more = stores.jobs.page(DEFAULT_PROJECT, ids[1], 3)
+    assert ([row.id for row in rest], more) == (ids[2:], False)
+    with pytest.raises(UserError, match="to continue after"):
+        stores.jobs.page(DEFAULT_PROJECT, "ftjob-none", 2)
+
+
+def test_a_cursor_holds_when_its_job_changed_its_status(stores: Stores, new_job):
+    old, new = new_job(stores), new_job(stores)
+    stores.jobs.cancel(new)
+    rows, more = stores.jobs.page(DEFAULT_PROJECT, new.id, 5, status="queued")
+    assert ([row.id for row in rows], more) == ([old.id], False)
+
+
+def test_jobs_are_found_by_metadata(stores: Stores, new_job):
+    wanted = new_job(stores, metadata={"team": "a", "run": "1"})
+    new_job(stores, metadata={"team": "b"})
+    rows, _ = stores.jobs.page(DEFAULT_PROJECT, None, 5, metadata={"team": "a", "run": "1"})
+    assert [row.id for row in rows] == [wanted.id]
+
+
+def test_the_oldest_free_job_is_claimed_once(stores: Stores, new_job):
+    first, second = new_job(stores), new_job(stores)
+    assert running(stores, first).status == JobStatus.RUNNING
+    assert running(stores, second).attempt == 1
+    assert stores.jobs.claim("o2", LEASE_S) is None
+    assert stores.jobs.count_by_status() == {"running": 2}
+
+
+@pytest.mark.parametrize("how", ["released", "expired"])
+def test_a_lost_job_is_taken_up_and_its_former_holder_refused(stores: Stores, job, how: str):
+    old = running(stores, job)
+    if how == "released":
+        stores.jobs.release(old)
+    else:
+        assert stores.jobs.renew(old, -1) == JobStatus.RUNNING
+    new = running(stores, job)
+    assert (new.attempt, new.started_at) == (2, old.started_at)
+    assert stores.jobs.renew(old, LEASE_S) is None
+    stores.jobs.note(old, phase="distill")
+    assert not stores.jobs.end(old, JobStatus.SUCCEEDED)
+    row = job_row(stores, job.id)
+    assert (row.phase, row.status) == (None, JobStatus.RUNNING)
+    assert stores.jobs.events(job.id)[-1].message.startswith("job taken up again")
+
+
+def test_notes_and_the_end_of_a_job(stores: Stores, job):
+    row = running(stores, job)
+    stores.jobs.note(row, phase="iterate", progress={"percent": 50.0}, evaluation={"loss": math.nan, "n": [1.5]})
+    assert stores.jobs.end(row, JobStatus.SUCCEEDED, fine_tuned_model="expert", trained_tokens=7)
+    ended = job_row(stores, job.id)
+    assert (ended.status, ended.phase, ended.fine_tuned_model) == ("succeeded", "iterate", "expert")
+    assert ended.evaluation == {"loss": None, "n": [1.5]}
+    assert ended.finished_at
+    assert ended.lease_owner is None
+    stores.jobs.note(row, phase="late")
+    assert not stores.jobs.end(row, JobStatus.FAILED, OOPS)
+    assert job_row(stores, job.id).phase == "iterate"
+
+
+def test_a_failed_job_says_why(stores: Stores, job):
+    assert stores.jobs.end(running(stores, job), JobStatus.FAILED, OOPS)
+    row = job_row(stores, job.id)
+    assert (row.status, row.error["code"]) == ("failed", "oops")
+    assert stores.jobs.events(job.id)[-1].level == "error"
+
+
+def test_cancelling_a_waiting_job_ends_it_and_its_steps(stores: Stores, job):
+    step = step_of(stores, job)
+    assert stores.jobs.cancel(job).status == JobStatus.CANCELLED
+    assert step_row(stores, step.id).state == StepState.CANCELLED
+    assert stores.jobs.claim("o1", LEASE_S) is None
+    with pytest.raises(Conflict):
+        stores.jobs.cancel(job)
+
+
+def test_a_cancelled_running_job_never_succeeds(stores: Stores, job):
+    row = running(stores, job)
+    assert stores.jobs.cancel(row).status == JobStatus.CANCELLING
+    assert stores.jobs.cancel(row).status == JobStatus.CANCELLING
+    assert stores.jobs.renew(row, LEASE_S) == JobStatus.CANCELLING
+    assert not stores.jobs.end(row, JobStatus.SUCCEEDED)
+    assert stores.jobs.end(row, JobStatus.CANCELLED)
+    assert job_row(stores, job.id).finished_at
+
+
+def test_final_statuses_have_no_way_out():
+    assert not any(JOB_MOVES[status] for status in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED))
+    assert set(JOB_MOVES) == set(JobStatus)
+
+
+def test_events_page_both_ways_and_are_said_once(stores: Stores, job):
+    for n in range(3):
+        stores.jobs.add_event(job, f"round {n}", data={"n": n})
+    stores.jobs.add_event(job, "round 2", once=True)
+    everything = stores.jobs.events(job.id)
+    assert [event.message for event in everything][1:] == ["round 0", "round 1", "round 2"]
+    assert stores.jobs.events(job.id, after=everything[1].sequence) == everything[2:]
+    assert stores.jobs.events(job.id, newest_first=True, limit=2) == everything[:1:-1]
+    assert stores.jobs.events(job.id, after=everything[1].sequence, newest_first=True) == everything[:1]
+
+
+def test_workers_are_live_while_they_beat(stores: Stores):
+    for slots in (2, 3):
+        stores.jobs.heartbeat("judge@a:1", DEFAULT_PROJECT, "judge", "judge", slots)
+    (row,) = stores.jobs.live_workers(5)
+    assert (row.queue, row.slots) == ("judge", 3)
+    assert stores.jobs.live_workers(-1) == []
+    stores.jobs.heartbeat("judge@a:1", DEFAULT_PROJECT, "judge", "judge", 3, stopping=True)
+    assert stores.jobs.live_workers(5) == []
+
+
+# steps
+
+
+def test_a_key_has_one_row_and_one_input(stores: Stores, job):
+    row = step_of(stores, job)
+    assert (row.state, row.queue, row.attempt) == ("queued", "strong", 0)
+    assert step_of(stores, job).id == row.id
+    with pytest.raises(StepMismatch, match="other inputs"):
+        step_of(stores, job, input_hash=HASH_B)
+    assert [step.id for step in stores.steps.of_job(job.id)] == [row.id]
+    assert set(stores.steps.states([row.id, "step-none"])) == {row.id}
+
+
+def test_a_finished_result_is_reused_inside_the_project(stores: Stores, job, new_job):
+    claim = claimed(stores, job)
+    assert stores.steps.finish(claim, HASH_B, {"rows": 4})
+    twin = step_of(stores, new_job(stores), "distill/teach/9")
+    assert (twin.state, twin.result_ref, twin.metrics) == ("succeeded", HASH_B, {"rows": 4})
+    assert twin.reused_from == claim.step_id
+    assert step_of(stores, new_job(stores), input_hash=HASH_B).state == "queued"
+
+
+def test_a_second_delivery_finds_nothing_to_do(stores: Stores, job):
+    claim = claimed(stores, job)
+    assert (claim.attempt, claim.kind) == (1, StepKind.TEACH)
+    assert stores.steps.claim(claim.step_id, "w2", LEASE_S) is None
+    assert stores.steps.finish(claim, HASH_B, {})
+    assert stores.steps.claim(claim.step_id, "w2", LEASE_S) is None
+    assert stores.steps.claim("step-none", "w2", LEASE_S) is None
+
+
+def test_renewal_keeps_the_lease_and_notes_progress(stores: Stores, job):
+    claim = claimed(stores, job)
+    progress = Progress(done=1, total=4, metrics={"loss": math.inf}, eta_seconds=math.inf)
+    assert stores.steps.renew(claim, 99, progress)
+    row = step_row(stores, claim.step_id)
+    assert row.lease_expires > time.time() + 90
+    assert row.progress == {"done": 1, "total": 4, "metrics": {"loss": None}, "eta_seconds": None}
+
+
+def test_failures_are_tried_again_after_a_pause_then_final(stores: Stores, job):
+    first = claimed(stores, job)
+    assert stores.steps.fail(first, OOPS, again=True, max_attempts=2) == StepState.QUEUED
+    row = step_row(stores, first.step_id)
+    assert row.not_before > time.time()
+    assert stores.steps.claim(first.step_id, "w2", LEASE_S) is None
+    assert stores.steps.unsent(0) == []
+    _forget_pause(stores, first.step_id)
+    second = stores.steps.claim(first.step_id, "w2", LEASE_S)
+    assert second is not None
+    assert not stores.steps.finish(first, HASH_B, {})
+    assert not stores.steps.renew(first, LEASE_S, None)
+    assert stores.steps.fail(first, OOPS, again=False, max_attempts=2) is None
+    assert stores.steps.fail(second, OOPS, again=True, max_attempts=2) == StepState.FAILED
+    row = step_row(stores, first.step_id)
+    assert [entry["worker"] for entry in row.attempts] == ["w1", "w2"]
+    assert row.error["code"] == "oops"
+
+
+def test_a_final_failure_is_not_tried_again(stores: Stores, job):
+    assert stores.steps.fail(claimed(stores, job), OOPS, again=False, max_attempts=9) == StepState.FAILED
+
+
+def test_a_released_step_is_free_at_once_and_costs_no_attempt(stores: Stores, job):
+    for worker in ("w1", "w2", "w3"):
+        claim = stores.steps.claim(step_of(stores, job).id, worker, LEASE_S)
+        assert claim is not None
+        assert stores.steps.release(claim)
+        assert not stores.steps.finish(claim, HASH_B, {})
+    last = stores.steps.claim(claim.step_id, "w4", LEASE_S)
+    assert last is not None
+    assert stores.steps.fail(last, OOPS, again=True, max_attempts=2) == StepState.QUEUED
+
+
+def test_expired_leases_are_reaped_up_to_the_maximum(stores: Stores, job):
+    claim = claimed(stores, job)
+    assert stores.steps.reap(2) == []
+    for state in (StepState.QUEUED, StepState.FAILED):
+        assert stores.steps.renew(claim, -1, None)
+        (lost,) = stores.steps.reap(2)
+        assert lost.attempt == claim.attempt
+        row = step_row(stores, claim.step_id)
+        assert (row.state, row.error["code"], row.sent_at) == (state, "worker_lost", None)
+        assert not stores.steps.finish(claim, HASH_B, {})
+        claim = stores.steps.claim(claim.step_id, "w2", LEASE_S) or claim
+    assert len(row.attempts) == 2
+
+
+def test_cancelling_the_steps_of_a_job(stores: Stores, job):
+    held, waiting, done = (claimed(stores, job, f"k/{n}", h * 64) for n, h in enumerate("cde"))
+    stores.steps.finish(done, HASH_B, {})
+    stores.steps.release(waiting)
+    assert stores.steps.cancel_of_job(job.id) == 2
+    assert not stores.steps.finish(held, HASH_B, {})
+    assert stores.steps.claim(waiting.step_id, "w2", LEASE_S) is None
+    assert step_row(stores, done.step_id).state == StepState.SUCCEEDED
+    assert stores.jobs.count_steps() == {("strong", "cancelled"): 2, ("strong", "succeeded"): 1}
+
+
+def test_no_step_of_a_stopping_job_begins_and_running_ones_are_told(stores: Stores, job):
+    claim, waiting = claimed(stores, job), step_of(stores, job, "k/1", HASH_B)
+    row = running(stores, job)
+    assert not stores.steps.job_is_stopping(claim)
+    stores.jobs.cancel(row)
+    assert stores.steps.job_is_stopping(claim)
+    assert stores.steps.claim(waiting.id, "w1", LEASE_S) is None
+
+
+def test_unsent_names_what_has_no_message(stores: Stores, job):
+    step = step_of(stores, job)
+    assert stores.steps.unsent(30) == []  # its job does not run
+    running(stores, job)
+    assert stores.steps.unsent(30) == []  # a moment old: its creator is about to send it
+    _age(stores, step.id, 2)
+    assert stores.steps.unsent(30) == [(step.id, Queue.STRONG)]
+    stores.steps.mark_sent(step.id)
+    assert stores.steps.unsent(30) == []
+    assert stores.steps.unsent(-1) == [(step.id, Queue.STRONG)]
+
+
+def _forget_pause(stores: Stores, step_id: str) -> None:
+    _set(stores, step_id, not_before=0.0)
+
+
+def _age(stores: Stores, step_id: str, seconds: float) -> None:
+    _set(stores, step_id, created_at=time.time() - seconds)
+
+
+def _set(stores: Stores, step_id: str, **values) -> None:
+    with stores.steps.engine.begin() as connection:
+        connection.execute(update(steps).where(steps.c.id == step_id).values(**values))
+
+
+# files and models
+
+
+def test_files_are_found_paged_and_deleted(stores: Stores, job):
+    file = stores.catalog.file(DEFAULT_PROJECT, job.file_id)
+    with pytest.raises(NotFound):
+        stores.catalog.file("proj_other", file.id)
+    with pytest.raises(Conflict, match="needed by job"):
+        stores.catalog.delete_file(DEFAULT_PROJECT, file.id)
+    assert stores.catalog.keeps(file.sha256)
+    stores.jobs.cancel(job)
+    stores.catalog.delete_file(DEFAULT_PROJECT, file.id)
+    assert not stores.catalog.keeps(file.sha256)
+    with pytest.raises(NotFound):
+        stores.catalog.file(DEFAULT_PROJECT, file.id)
+    assert stores.catalog.file_page(DEFAULT_PROJECT, None, 5) == ([], False)
+    with pytest.raises(UserError):
+        stores.catalog.file_page(DEFAULT_PROJECT, "file-none", 5)
+
+
+def test_an_alias_moves_only_when_it_is_told_to(stores: Stores, job):
+    catalog = stores.catalog
+    refs = [ModelRef(base="tiny", base_hash="0" * 64, adapter=letter * 64) for letter in "ab"]
+    first = catalog.publish(DEFAULT_PROJECT, "expert", refs[0], job.id, "promoted")
+    assert catalog.publish(DEFAULT_PROJECT, "expert", refs[0], job.id, "promoted").id == first.id
+    second = catalog.publish(DEFAULT_PROJECT, "expert", refs[1], job.id, "rejected")
+    assert (first.version, second.version) == (1, 2)
+    with pytest.raises(NotFound):
+        catalog.resolve(DEFAULT_PROJECT, "expert")
+    catalog.serve(DEFAULT_PROJECT, first)
+    assert catalog.resolve(DEFAULT_PROJECT, "expert").id == first.id
+    assert catalog.resolve(DEFAULT_PROJECT, "expert@2").id == second.id
+    catalog.serve(DEFAULT_PROJECT, second)
+    assert catalog.served(DEFAULT_PROJECT, "expert") == second
+    assert [(row.version, served) for row, served in catalog.models(DEFAULT_PROJECT)] == [(2, True), (1, False)]
+    assert catalog.models("proj_other") == []
+
+
+@pytest.mark.parametrize("name", ["", "expert@", "expert@3", "expert@-1", "expert@1e9", "../a", "a" * 64, "expert@①"])
+def test_only_published_names_resolve(stores: Stores, job, name: str):
+    ref = ModelRef(base="tiny", base_hash="0" * 64, adapter="a" * 64)
+    stores.catalog.serve(DEFAULT_PROJECT, stores.catalog.publish(DEFAULT_PROJECT, "expert", ref, job.id, "promoted"))
+    with pytest.raises(NotFound):
+        stores.catalog.resolve(DEFAULT_PROJECT, name)
+
+
+def test_opening_twice_keeps_everything(database_url: str, stores: Stores, job):
+    assert job_row(open_stores(database_url), job.id).id == job.id
+
+
+# the ledger
+
+
+def test_a_paid_answer_is_kept_and_counted(ledger: Ledger):
+    origin = CallOrigin("p1", "j1", "s1", "distill", "row-1")
+    call = ledger.begin(origin, "default", "big", "h1")
+    assert ledger.kept("p1", "h1") is None
+    ledger.settle(call, "ok", input_tokens=10, output_tokens=5, usd=0.25, latency_ms=3.0, keep={"answer": "a\u0000"})
+    assert ledger.kept("p1", "h1") == {"answer": "a\u0000"}
+    assert ledger.kept("p2", "h1") is None
+    ledger.note_cached(origin._replace(phase="iterate"), "default", "big", "h1")
+    used = Usage(teacher_calls=1, input_tokens=10, output_tokens=5, usd_spent=0.25)
+    assert ledger.usage("j1") == used.model_copy(update={"cached_calls": 1})
+    assert ledger.usage_by_phase("j1") == {"distill": used, "iterate": Usage(cached_calls=1)}
+    assert ledger.usage("j2") == Usage()
+
+
+def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
+    calls = [ledger.begin(CallOrigin("p1", "j1"), "default", "big", "h1") for _ in range(2)]
+    for n, call in enumerate(calls):
+        ledger.settle(call, "ok", usd=1.0, keep={"n": n})
+    assert ledger.kept("p1", "h1") == {"n": 0}
+    assert ledger.usage("j1").usd_spent == 2.0
+
+
+def test_calls_that_never_settled_are_unknown(ledger: Ledger):
+    done, lost = (ledger.begin(CallOrigin("p1", "j1"), "default", "big", f"h{n}") for n in range(2))
+    ledger.settle(done, "timeout", error="no answer in 60 s")
+    assert ledger.mark_unknown() == 1
+    assert ledger.mark_unknown() == 0
+    ledger.settle(lost, "ok", usd=0.5)
+    assert ledger.usage("j1").usd_spent == 0.5
+
+
+# artifacts
+
+
+def test_artifacts_are_named_by_their_content(artifacts: Artifacts):
+    digest = artifacts.put_json({"b": 1, "a": "ü"})
+    assert artifacts.put_json({"a": "ü", "b": 1}) == digest
+    assert artifacts.get_json(digest) == {"a": "ü", "b": 1}
+    assert artifacts.put_rows(iter([1, {"x": 2}])) == artifacts.put_json([1, {"x": 2}])
