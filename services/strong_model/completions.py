@@ -1,0 +1,114 @@
+"""Chat completions as data: checked, hashed, put together from a stream and turned into one again. No I/O."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from services.strong_model.failures import bad_answer, broken_stream, not_json
+from services.strong_model.settings import Provider
+from shared.contracts.steps import content_hash
+
+TEXTS = ("content", "refusal", "reasoning_content", "reasoning")  # parts of a delta that grow by appending
+OWN = "meteor"  # our own field in an answer
+
+
+def request_hash(body: dict[str, Any]) -> str:
+    """Identity of a request: model, messages and every parameter; how it is delivered (streamed or not) is left out."""
+    return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
+
+
+def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
+    """A completion with at least one choice. Raises TeacherFailure `teacher_bad_answer`."""
+    try:
+        body = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise not_json(provider, payload) from None
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise bad_answer(provider, "an answer without choices")
+    if not all(isinstance(choice, dict) and isinstance(choice.get("message"), dict) for choice in choices):
+        raise bad_answer(provider, "a choice without a message")
+    return body
+
+
+def outcome(body: dict[str, Any]) -> str:
+    """ok, cut_off, filtered or empty, by the first choice."""
+    choice = body["choices"][0]
+    reason, message = choice.get("finish_reason"), choice["message"]
+    if reason == "length":
+        return "cut_off"
+    if reason == "content_filter":
+        return "filtered"
+    said = message.get("content") or message.get("refusal") or message.get("tool_calls")
+    return "ok" if said else "empty"
+
+
+def tokens(body: dict[str, Any]) -> tuple[int, int]:
+    """(input, output) as the provider counted them; zeros when it did not."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return 0, 0
+    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    return tuple(count if isinstance(count, int) and count > 0 else 0 for count in counts)  # pyright: ignore[reportReturnType]
+
+
+class Assembly:
+    """A completion put together from its chunks. whole: nothing was met that this class cannot put together."""
+
+    def __init__(self, provider: Provider):
+        self.provider = provider
+        self.whole = True
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usage: dict[str, Any] | None = None
+
+    def add(self, data: str) -> dict[str, Any]:
+        """One `data:` line; returns it parsed. Raises TeacherFailure for errors sent in mid-stream and for garbage."""
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            raise not_json(self.provider, data.encode()) from None
+        if not isinstance(chunk, dict) or "error" in chunk:
+            raise broken_stream(self.provider, data)
+        self._head = self._head or {name: chunk.get(name) for name in ("id", "created", "model")}
+        self._usage = chunk.get("usage") or self._usage
+        for part in chunk.get("choices") or []:
+            self._add_choice(part)
+        return chunk
+
+    def _add_choice(self, part: dict[str, Any]) -> None:
+        index = part.get("index", 0)
+        choice = self._choices.setdefault(
+            index, {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
+        )
+        message = choice["message"]
+        for name, value in (part.get("delta") or {}).items():
+            if name in TEXTS and isinstance(value, str):
+                message[name] = (message.get(name) or "") + value
+            elif name != "role" and value:
+                self.whole = False
+        choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
+
+    def finish(self) -> dict[str, Any]:
+        """The completion. Raises TeacherFailure `teacher_bad_answer` when the stream broke off."""
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        if not choices or not all(choice["finish_reason"] for choice in choices):
+            raise bad_answer(self.provider, "a stream that broke off before its end")
+        return {"object": "chat.completion", **self._head, "choices": choices, "usage": self._usage}
+
+
+def chunks_of(body: dict[str, Any], include_usage: bool) -> Iterator[dict[str, Any]]:
+    """A whole completion as the chunks of a stream: texts, reasons to finish, and the usage if it was asked for."""
+    head = {
+        "id": body.get("id") or "chatcmpl-kept",
+        "object": "chat.completion.chunk",
+        "created": body.get("created") or int(time.time()),
+        "model": body.get("model"),
+    }
+    for choice in body["choices"]:
+        index = choice.get("index", 0)
+        yield head | {"choices": [{"index": index, "delta": choice["message"], "finish_reason": None}]}
+        yield head | {"choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}]}
+    if include_usage and body.get("usage"):
+        yield head | {"choices": [], "usage": body["usage"]}

@@ -1,0 +1,71 @@
+"""Starts one of the two processes: the gateway (HTTP, the only holder of provider keys) or the worker of queue `strong`."""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from services.strong_model import handlers
+from services.strong_model.calls import Calls
+from services.strong_model.clients import ProviderClient
+from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers, strong_settings
+from services.strong_model.tasks import HANDLERS
+from shared.contracts.steps import Queue
+from shared.ledger.store import open_ledger
+from shared.platform.http import new_app
+from shared.platform.log import get_logger, set_up_logging
+from shared.platform.settings import platform_settings
+from shared.queue.step_task import serve_queue
+
+log = get_logger(__name__)
+LEAVE_S = 5  # for answers on their way when the process is told to end
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings = strong_settings()
+    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database)
+    if unknown := await asyncio.to_thread(ledger.mark_unknown):
+        log.warning("calls of an earlier process were never settled", calls=unknown)
+    table = providers(TeacherSettings(), JudgeProviderSettings())
+    clients = {name: ProviderClient(provider, settings) for name, provider in table.items()}
+    app.state.calls = Calls(ledger, clients, settings)
+    log.info("gateway ready", providers={name: provider.model for name, provider in table.items()})
+    yield
+    await app.state.calls.close(patience_s=1)
+    for client in clients.values():
+        await client.close()
+
+
+def gateway_app() -> FastAPI:
+    app = new_app("strong_model", "METEOR strong-model gateway", lifespan=lifespan)
+    app.include_router(handlers.health)
+    app.include_router(handlers.router)
+    return app
+
+
+def run_gateway() -> None:
+    set_up_logging("strong_model:gateway")
+    if not platform_settings().internal_token.get_secret_value():
+        raise SystemExit("METEOR_INTERNAL_TOKEN is not set; the gateway answers nobody without it")
+    settings = strong_settings()
+    uvicorn.run(
+        gateway_app(),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=LEAVE_S,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m services.strong_model", description=__doc__)
+    parser.add_argument("process", choices=["gateway", "worker"])
+    if parser.parse_args().process == "gateway":
+        run_gateway()
+    else:
+        serve_queue("strong_model", Queue.STRONG, HANDLERS, strong_settings().slots)

@@ -1,0 +1,105 @@
+"""Phase 1, the teacher's part: guided questions in, lessons out. Plain functions over a gateway client."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from enum import StrEnum
+
+from services.strong_model.prompts import teach_messages
+from shared.contracts.rows import Guided, Lesson
+from shared.contracts.steps import TeachParams
+from shared.platform.gateway import ChatReply, GatewayClient
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    REFUSED = "refused"
+    EMPTY = "empty"
+    CUT_OFF = "cut_off"
+
+
+# Only the first words count: an answer may well say "I cannot" further down.
+_REFUSAL = re.compile(
+    r"""^\W*(?:
+        as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
+      | (?:i\ am|i'm)\ (?:unable|not\ able|not\ allowed)\ to\b
+      | (?:(?:i\ am|i'm)\ (?:very\ |so\ )?sorry|sorry|i\ apologi[sz]e|my\ apologies|unfortunately)
+        [^.\n]{0,60}?\b(?:can't|cannot|can\ not|unable|not\ able|won't|don't\ have|do\ not\ have)\b
+      | i\ (?:can't|cannot|can\ not|won't|will\ not|must\ decline\ to)\ 
+        (?:help|assist|answer|provide|fulfil|fulfill|comply|do\ that|support|share|give|offer|discuss|generate)\b
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_FENCE = re.compile(r"\A```[^\n`]*\n(.*?)\n?```\Z", re.DOTALL)
+_TICKS = re.compile(r"\A`([^`\n]+)`\Z")
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
+
+def clean(text: str) -> str:
+    """The answer without a reasoning block before it and without one fence or pair of backticks around all of it."""
+    text = _THOUGHT.sub("", text, count=1).strip()
+    for around in (_FENCE, _TICKS):
+        found = around.match(text)
+        if found and "```" not in found.group(1):
+            return found.group(1).strip()
+    return text
+
+
+def outcome_of(text: str, finish_reason: str) -> Outcome:
+    """What became of one answer; only `ok` is trained on. text: as `clean` left it."""
+    if finish_reason == "length":
+        return Outcome.CUT_OFF
+    if finish_reason == "content_filter" or _REFUSAL.match(text.replace("\u2019", "'")):
+        return Outcome.REFUSED
+    return Outcome.OK if text else Outcome.EMPTY
+
+
+def lesson(row: Guided, reply: ChatReply) -> Lesson:
+    answer = clean(reply.text)
+    return Lesson(
+        id=row.id,
+        answer=answer,
+        finish_reason=reply.finish_reason,
+        outcome=outcome_of(answer, reply.finish_reason),
+        call_id=reply.call_id,
+    )
+
+
+async def teach(
+    gateway: GatewayClient, params: TeachParams, rows: list[Guided], progress: Callable[[int, int], None]
+) -> list[Lesson]:
+    """All rows at once (the gateway limits what is sent); lessons in the order of the rows.
+
+    The first failed row ends the step. What was sent by then is still finished and kept by the gateway, so the next
+    attempt of the step gets it from there. Raises what GatewayClient.chat raises.
+    """
+    done = 0
+
+    async def one(row: Guided) -> Lesson:
+        nonlocal done
+        sampling = params.sampling
+        reply = await gateway.chat(
+            model=params.teacher,
+            messages=teach_messages(params.domain, row.question, row.guideline, row.reference, params.ground),
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            example_id=row.id,
+        )
+        done += 1
+        progress(done, len(rows))
+        return lesson(row, reply)
+
+    tasks = [asyncio.ensure_future(one(row)) for row in rows]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def tally(lessons: list[Lesson]) -> dict[str, int]:
+    """How many of each outcome, all four always present."""
+    return {outcome.value: sum(1 for item in lessons if item.outcome == outcome) for outcome in Outcome}

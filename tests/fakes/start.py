@@ -1,0 +1,89 @@
+"""Starts the fake servers as processes of their own, which die with the test run."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from shared.platform import guard
+from tests.fakes.ports import free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+class FakeServer(NamedTuple):
+    """A running fake. url without /v1; base_url with it, as OpenAI's SDK wants it."""
+
+    url: str
+    log_file: Path
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def fault(self, kind: str, **options: Any) -> None:
+        """rate, times, retry_after, seconds: see tests.fakes.faults.Fault."""
+        httpx.post(f"{self.url}/faults", json={"kind": kind, **options}).raise_for_status()
+
+    def heal(self) -> None:
+        httpx.delete(f"{self.url}/faults").raise_for_status()
+        self.latency(0.0)
+
+    def latency(self, seconds: float) -> None:
+        httpx.post(f"{self.url}/settings", json={"latency_s": seconds}).raise_for_status()
+
+    def log(self) -> list[dict[str, Any]]:
+        """Requests to chat/completions in order of arrival, with what became of each so far."""
+        return httpx.get(f"{self.url}/log").json()
+
+    def logged_lines(self) -> list[dict[str, Any]]:
+        """The same as written to the file at arrival; outlives the process."""
+        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+
+
+@contextmanager
+def running(
+    argv: list[str], health: str, env: Mapping[str, str] | None = None, timeout_s: float = 30
+) -> Iterator[None]:
+    """A Python module as a guarded process, from the time its health route answers."""
+    child = subprocess.Popen(
+        guard.command([sys.executable, "-m", *argv]), stdin=subprocess.PIPE, cwd=ROOT, env=os.environ | (env or {})
+    )
+    try:
+        wait_until(lambda: _answers(child, health), timeout_s, f"{argv[0]} at {health}")
+        yield
+    finally:
+        child.terminate()
+        child.wait(20)
+
+
+@contextmanager
+def start_teacher(*options: str, module: str = "tests.fakes.teacher") -> Iterator[FakeServer]:
+    """The fake teacher on a free port. options: its command line beyond port and log."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="meteor-fake-") as folder:
+        server = FakeServer(f"http://127.0.0.1:{port}", Path(folder) / "requests.jsonl")
+        server.log_file.touch()
+        with running([module, "--port", str(port), "--log", str(server.log_file), *options], f"{server.url}/health"):
+            yield server
+
+
+def start_engine(*options: str):
+    """The fake vLLM on a free port."""
+    return start_teacher(*options, module="tests.fakes.engine")
+
+
+def _answers(child: subprocess.Popen, url: str) -> bool:
+    if child.poll() is not None:
+        raise AssertionError(f"the process ended with {child.returncode} before it answered at {url}")
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
