@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -28,6 +28,7 @@ from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # progress reaches the job's row at most this often
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Run:
@@ -80,7 +81,7 @@ class Run:
         await self.note_progress()
         return result
 
-    async def gather(self, flow: Callable[[int, Sequence[T]], Awaitable[Any]], items: Sequence[T]) -> list[Any]:
+    async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
         """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.
 
         The first failure cancels the others' waiting; finished steps stay finished.
