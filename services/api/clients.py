@@ -99,6 +99,7 @@ def _refusal(status: int, content: bytes) -> Exception:
 
 def error_code(code: Any) -> str:
     """vLLM puts the HTTP status where OpenAI has a word."""
-    if isinstance(code, str) and not code.isdecimal():
-        return code
-    return {"404": "model_not_found", "429": "rate_limit_exceeded"}.get(str(code), "invalid_request")
+    text = str(code or "")
+    if not text.isdecimal():
+        return text or "engine_error"
+    return "engine_error" if int(text) >= 500 else "invalid_request"

@@ -1,0 +1,53 @@
+"""Keys are kept as hashes, an open API stays on loopback, and the import stays small."""
+
+import subprocess
+import sys
+
+import pytest
+
+from services.api.main import create_app, refusal
+from services.api.settings import ApiSettings, key_hash
+from shared.platform.settings import PlatformSettings
+
+HEAVY = ("torch", "transformers", "vllm", "openai", "celery", "redis", "alembic", "uvicorn", "numpy")
+
+
+def test_keys_from_the_environment_are_only_kept_as_hashes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_KEYS", "one, two,,")
+    settings = ApiSettings()
+    assert settings.keys == {key_hash("one"), key_hash("two")}
+    assert "one" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "starts"),
+    [
+        ("127.0.0.1", "", True),
+        ("::1", "", True),
+        ("localhost", "", True),
+        ("0.0.0.0", "", False),
+        ("::", "", False),
+        ("192.168.1.5", "", False),
+        ("0.0.0.0", "one", True),
+    ],
+)
+def test_without_keys_only_loopback(host: str, keys: str, starts: bool):
+    reason = refusal(ApiSettings(host=host, keys=keys))  # type: ignore[arg-type]
+    assert (reason is None) == starts
+    assert starts or "METEOR_API_KEYS" in str(reason)
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, services.api.main; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_v1_route_asks_for_a_key(tmp_path):
+    from services.api.handlers.access import project_of
+
+    app = create_app(ApiSettings(), PlatformSettings(data=tmp_path))
+    routes = [route for route in app.routes if getattr(route, "path", "").startswith("/v1/")]
+    assert len(routes) >= 20
+    for route in routes:
+        assert project_of in [used.call for used in route.dependant.dependencies], route  # type: ignore[attr-defined]
