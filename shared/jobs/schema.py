@@ -20,7 +20,12 @@ class Stores(NamedTuple):
 def open_stores(url: str) -> Stores:
     """Migrate if needed and open. Every process calls this at its start, in any order."""
     upgrade(url, MIGRATIONS, "alembic_version")
-    engine = engine_for(url)
-    stores = Stores(JobStore(engine), StepStore(engine), Catalog(engine))
+    stores = stores_on(url)
     stores.catalog.ensure_default_project()
     return stores
+
+
+def stores_on(url: str) -> Stores:
+    """The stores of a database that this process, or the one it was forked from, has opened already."""
+    engine = engine_for(url)
+    return Stores(JobStore(engine), StepStore(engine), Catalog(engine))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, Update, select, update
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, Queue, StepKind
-from shared.jobs.states import StepState
+from shared.jobs.states import FINAL_STEPS, StepState
 from shared.jobs.tables import jobs, steps
 from shared.platform.database import insert_once, reading, writing
 
@@ -132,6 +132,12 @@ class StepStore:
     def job_is_stopping(self, claim: Claim) -> bool:
         with reading(self.engine) as connection:
             return connection.execute(select(jobs.c.status).where(jobs.c.id == claim.job_id)).scalar_one() in STOPPING
+
+    def ended(self, claim: Claim) -> bool:
+        """Whether the step has a final state, or will get one with its job's end."""
+        with reading(self.engine) as connection:
+            state = connection.execute(select(steps.c.state).where(steps.c.id == claim.step_id)).scalar_one()
+        return state in FINAL_STEPS or self.job_is_stopping(claim)
 
     def finish(self, claim: Claim, result_ref: str, metrics: dict[str, Any]) -> bool:
         now = time.time()

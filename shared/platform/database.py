@@ -15,6 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+
+UNAVAILABLE = (OperationalError, InterfaceError, TimeoutError)  # the database is away or busy; it may come back
 
 
 @lru_cache

@@ -1,34 +1,45 @@
 """From a message to a finished row: claim, run the handler under a renewed lease, store the result, tell the orchestrator.
 
 A service gives a table of handlers, one per step kind: `async def handler(request, context) -> StepResult`. Handlers know
-no queue and no database; they report progress through the context and are cancelled (asyncio) when the job is.
+no queue and no database; they report progress through the context and are cancelled (asyncio) when the job is or when
+the worker shuts down. Every step has an event loop of its own, so clients are opened and closed inside the handler, and
+what blocks for seconds belongs into `asyncio.to_thread`: the lease is renewed from the same loop.
 """
 
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import redis
-from celery import signals
+import stamina
+from pydantic import ValidationError
 
 from shared.artifacts import Artifacts
 from shared.contracts.errors import Cancelled, FatalError, TransientError, UserError, as_body
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
-from shared.jobs.schema import Stores, open_stores
+from shared.jobs.schema import Stores, open_stores, stores_on
+from shared.jobs.states import StepState
 from shared.jobs.step_store import Claim
-from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.database import UNAVAILABLE, engine_for
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
+from shared.queue.lifecycle import ShutdownPipe, beat_while_alive
 
 log = get_logger(__name__)
 LOOK_S = 1.0  # how often a running step asks whether its job was cancelled
+T = TypeVar("T")
+
+
+class ShuttingDown(Exception):
+    """This worker ends; the step is given back."""
 
 
 class StepContext:
@@ -39,6 +50,7 @@ class StepContext:
         self.settings = settings
         self.artifacts = artifacts
         self.latest: Progress | None = None
+        self._scratch = settings.data / "scratch" / claim.step_id
         self._started = time.monotonic()
 
     @property
@@ -48,10 +60,12 @@ class StepContext:
 
     @property
     def scratch(self) -> Path:
-        """A folder for this step alone, kept between attempts (checkpoints) and removed when the step is done."""
-        path = self.settings.data / "scratch" / self.claim.step_id
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """A folder for this step alone, kept between attempts (checkpoints) and removed when the step has ended."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
+
+    def clear_scratch(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         """Note progress; it reaches the row with the next renewal of the lease."""
@@ -71,14 +85,12 @@ class StepRunner:
         self.settings = platform_settings()
         self.worker = f"{service}@{socket.gethostname()}:{os.getpid()}"
         self.artifacts = Artifacts(self.settings.artifacts)
-        self._stores: Stores | None = None
+        self.shutdown = ShutdownPipe()
         self._redis: redis.Redis | None = None
 
     @property
     def stores(self) -> Stores:
-        if self._stores is None:  # opened after the fork: connections must not cross it
-            self._stores = open_stores(self.settings.database)
-        return self._stores
+        return stores_on(self.settings.database)
 
     def run(self, step_id: str) -> None:
         """One delivery of one message. Returns quietly when the step is taken, done or cancelled."""
@@ -88,39 +100,65 @@ class StepRunner:
             log.debug("nothing to do", step_id=step_id)
             return
         log.info("step begins", step_key=claim.key, job=claim.job_id, attempt=claim.attempt)
-        asyncio.run(self._attempt(claim))
+        asyncio.run(self._attempt(StepContext(claim, self.settings, self.artifacts)))
         self._announce(step_id)
 
-    async def _attempt(self, claim: Claim) -> None:
-        steps = self.stores.steps
-        context = StepContext(claim, self.settings, self.artifacts)
+    async def _attempt(self, context: StepContext) -> None:
+        steps, claim = self.stores.steps, context.claim
         try:
-            request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
-            result = await self._under_lease(self.handlers[claim.kind](request, context), context)
+            result = await self._under_lease(self._work(context), context)
             reference = self.artifacts.put_json(result.model_dump(mode="json"))
-            if not steps.finish(claim, reference, result.metrics):
+            if self._persist(lambda: steps.finish(claim, reference, result.metrics)):
+                context.clear_scratch()
+            else:
                 log.warning("result came too late and is left aside", step_key=claim.key, attempt=claim.attempt)
         except Cancelled:
             log.info("step stopped", step_key=claim.key)
+            if self._persist(lambda: steps.ended(claim)):
+                context.clear_scratch()
+        except ShuttingDown:
+            log.info("step given back: the worker shuts down", step_key=claim.key)
+            self._persist(lambda: steps.release(claim))
         except Exception as error:
-            final = isinstance(error, UserError | FatalError)
-            log.error(
-                "step failed",
-                step_key=claim.key,
-                attempt=claim.attempt,
-                error=repr(error),
-                exc_info=not isinstance(error, UserError | TransientError),
-            )
-            steps.fail(claim, as_body(error), again=not final, max_attempts=self.settings.max_attempts)
+            self._failed(context, error)
+
+    def _failed(self, context: StepContext, error: Exception) -> None:
+        claim, again = context.claim, not isinstance(error, UserError | FatalError)
+        log.error(
+            "step failed",
+            step_key=claim.key,
+            attempt=claim.attempt,
+            error=repr(error),
+            exc_info=not isinstance(error, UserError | TransientError),
+        )
+        body, limit = as_body(error), self.settings.max_attempts
+        if self._persist(lambda: self.stores.steps.fail(claim, body, again, limit)) == StepState.FAILED:
+            context.clear_scratch()
+
+    async def _work(self, context: StepContext) -> StepResult:
+        claim = context.claim
+        handler = self.handlers.get(claim.kind)
+        if handler is None:
+            raise FatalError(f"this worker has no handler for {claim.kind}", code="unknown_kind")
+        try:
+            request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
+        except ValidationError as error:
+            raise FatalError(f"the step's stored request is unreadable: {error}", code="bad_request") from error
+        return await handler(request, context)
 
     async def _under_lease(self, work: Awaitable[StepResult], context: StepContext) -> StepResult:
-        """Run the handler; cancel it when its job stops or its lease is lost. Raises Cancelled then."""
+        """Run the handler. Raises Cancelled when its job stops or its lease is lost, ShuttingDown when the worker ends."""
         task = asyncio.ensure_future(work)
         keeper = asyncio.ensure_future(self._keep(context))
         try:
-            await asyncio.wait({task, keeper}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            with self.shutdown.noticed() as shutdown:
+                await asyncio.wait({task, keeper, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+                if task.cancelled():  # by itself: nobody has asked it to stop yet
+                    raise TransientError("the handler cancelled itself", code="handler_cancelled")
+                if task.done():
+                    return task.result()
+                if shutdown.done():
+                    raise ShuttingDown
             keeper.result()
             raise Cancelled("the job was cancelled or the lease lost")
         finally:
@@ -130,35 +168,54 @@ class StepRunner:
                     await pending
 
     async def _keep(self, context: StepContext) -> None:
-        """Renew the lease; returns when the step must stop."""
-        steps = self.stores.steps
+        """Renew the lease; returns when the step must stop. A database that is away may return before the lease ends."""
+        steps, claim = self.stores.steps, context.claim
         lease, renew = self.settings.lease.total_seconds(), self.settings.renew.total_seconds()
-        next_renewal = 0.0
-        while not await asyncio.to_thread(steps.job_is_stopping, context.claim):
-            if time.monotonic() >= next_renewal:
-                if not await asyncio.to_thread(steps.renew, context.claim, lease, context.latest):
-                    return
-                next_renewal = time.monotonic() + renew
+        renewed = time.monotonic()
+        while time.monotonic() < renewed + lease:
             await asyncio.sleep(min(LOOK_S, renew))
+            began = time.monotonic()
+            try:
+                if await asyncio.to_thread(steps.job_is_stopping, claim):
+                    return
+                if began >= renewed + renew:
+                    if not await asyncio.to_thread(steps.renew, claim, lease, context.latest):
+                        return
+                    renewed = began
+            except UNAVAILABLE as error:
+                log.warning("lease not renewed", step_key=claim.key, error=str(error))
+
+    def _persist(self, write: Callable[[], T]) -> T:
+        """Write how an attempt ended; a database that is away is waited for as long as a lease lasts."""
+        patience = self.settings.lease.total_seconds()
+        for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=patience):
+            with attempt:
+                return write()
+        raise AssertionError("stamina raises the last error itself")
 
     def _announce(self, step_id: str) -> None:
         if self._redis is None:
-            self._redis = redis.Redis.from_url(self.settings.redis_url)
+            self._redis = redis.Redis.from_url(self.settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
         announce(self._redis, step_id)
 
 
 def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler], slots: int) -> None:
-    """Run a Celery worker on one queue until SIGTERM. slots: steps at once, each in a process of its own."""
+    """Run a Celery worker on one queue until SIGTERM. slots: steps at once, each in a process of its own.
+
+    SIGTERM: running handlers are cancelled and their steps given back, so that another worker takes them at once.
+    """
     set_up_logging(f"{service}:{queue}")
     app = celery_app()
     runner = StepRunner(service, handlers)
-    open_stores(runner.settings.database)
+    database = runner.settings.database
+    open_stores(database)
+    engine_for(database).dispose()  # no connection crosses the fork of the pool processes
 
     @app.task(name=STEP_TASK)
     def step(step_id: str) -> None:
         runner.run(step_id)
 
-    _beat_while_alive(runner, service, queue, slots)
+    beat_while_alive(runner.settings, runner.worker, service, queue, slots)
     app.worker_main(
         [
             "worker",
@@ -177,26 +234,3 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
             f"{service}-{queue}-{os.getpid()}@%h",
         ]
     )
-
-
-def _beat_while_alive(runner: StepRunner, service: str, queue: Queue, slots: int) -> None:
-    """A row in `workers` each few seconds tells who consumes the queue; its age tells a lost worker."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        last = False
-        while not last:
-            last = stop.is_set()
-            try:
-                runner.stores.jobs.heartbeat(runner.worker, DEFAULT_PROJECT, service, queue, slots, stopping=last)
-            except Exception as error:  # the database may come back; the worker itself goes on
-                log.warning("heartbeat not written", error=str(error))
-            stop.wait(runner.settings.renew.total_seconds())
-
-    @signals.worker_ready.connect(weak=False)
-    def _start(**_):
-        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
-
-    @signals.worker_shutting_down.connect(weak=False)
-    def _stop(**_):
-        stop.set()
