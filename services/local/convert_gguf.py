@@ -25,7 +25,7 @@ def convert(gguf: Path, output: Path) -> None:
     print("building the tokenizer", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
     print("writing safetensors", flush=True)
-    model.to(torch.bfloat16).save_pretrained(output)
+    model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
 

@@ -167,30 +167,43 @@ def _student(draft: _Draft) -> tuple[str, PreparedModel] | None:
 
 def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
     """What only this process gets."""
-    given, settings, port = draft.environment, draft.settings, str(draft.addresses.get(name, ""))
+    given, port = draft.environment, str(draft.addresses.get(name, ""))
     if name == "api":
         return {"METEOR_API_PORT": port} | {key: given[key] for key in ONLY_API if given.get(key)}
-    if name == "student-engine":
-        return {"METEOR_ENGINE_PORT": port}
-    if name == "teacher-engine":
-        teacher = models.find(settings.teacher_model, settings.models)
-        if teacher is None:
-            raise UserError(
-                f"{settings.teacher_model} was not prepared; run `meteor models pull {settings.teacher_model}`"
-            )
-        return {
-            "METEOR_ENGINE_PORT": port,
-            "METEOR_STUDENT_MODEL": teacher.name,
-            "METEOR_STUDENT_PATH": str(teacher.path),
-        }
+    if name.endswith("engine"):
+        return _engine(draft, name, port)
     if name == "gateway":
         own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in ONLY_GATEWAY if given.get(key)}
         if "teacher-engine" in draft.addresses:
             own["METEOR_TEACHER_BASE_URL"] = draft.url("teacher-engine", "") + "/v1"
-            own["METEOR_TEACHER_MODEL"] = models.served_name(settings.teacher_model)
+            own["METEOR_TEACHER_MODEL"] = models.served_name(draft.settings.teacher_model)
             own["METEOR_TEACHER_API_KEY"] = token
         return own
     return {}
+
+
+def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
+    """Which model an engine serves, and its share of a GPU that two engines and the trainer use."""
+    given, teacher = draft.environment, name == "teacher-engine"
+    if teacher:
+        found = models.find(draft.settings.teacher_model, draft.settings.models)
+        served = found.name if found else ""
+    else:
+        served, found = _student(draft) or ("", None)
+    if found is None:
+        source = draft.settings.teacher_model
+        raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
+    own = {
+        "METEOR_ENGINE_PORT": port,
+        "METEOR_ENGINE_MODEL": str(found.path),
+        "METEOR_ENGINE_SERVED_NAME": served,
+    }
+    if teacher:
+        own["METEOR_ENGINE_LORA"] = "false"
+        own["METEOR_ENGINE_MAX_MODEL_LEN"] = given.get("METEOR_ENGINE_MAX_MODEL_LEN", "4096")
+    if "teacher-engine" in draft.addresses:
+        own["METEOR_ENGINE_GPU_MEMORY_UTILIZATION"] = given.get("METEOR_ENGINE_GPU_MEMORY_UTILIZATION", "0.3")
+    return own
 
 
 def _readiness(draft: _Draft, name: str, common: Mapping[str, str], port: int | None) -> Callable[[set[int]], bool]:

@@ -37,21 +37,22 @@ def pick(taken: set[int]) -> int:
 
 def holder(port: int) -> str:
     """Who listens there, in words: `python (pid 4711)`."""
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-            try:
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-            except psutil.NoSuchProcess:
-                continue
+    for pid in _listeners(port):
+        try:
+            return f"{psutil.Process(pid).name()} (pid {pid})"
+        except psutil.NoSuchProcess:
+            continue
     return "a process of another user"
 
 
 def listens(port: int, pids: set[int]) -> bool:
     """Whether one of these processes listens on the port (and not somebody else's)."""
-    return any(
-        connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid in pids
-        for connection in psutil.net_connections("tcp")
-    )
+    return bool(_listeners(port) & pids)
+
+
+def _listeners(port: int) -> set[int]:
+    found = psutil.net_connections("tcp")
+    return {c.pid for c in found if c.pid and c.status == psutil.CONN_LISTEN and c.laddr and c.laddr[1] == port}
 
 
 def api_port(wanted: int | None, preferred: int, taken: set[int]) -> tuple[int, str]:

