@@ -138,6 +138,7 @@ class Calls:
 
     async def _attempt(self, call: Call, limit_s: float) -> dict[str, Any]:
         """Intent committed, sent, settled. A stop between these ends in a settled row too."""
+        call.raise_if_stopped()
         client, provider = call.client, call.client.provider
         call.sent = True
         call.call_id = call_id = await asyncio.to_thread(

@@ -19,8 +19,8 @@ from services.strong_model.settings import DEFAULT
 from shared.contracts.errors import MeteorError, NotFound, UserError, as_body
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
-from shared.platform.gateway import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, ORIGIN_HEADERS
 from shared.platform.http import bearer, error_response, same_secret
+from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, ORIGIN_HEADERS
 from shared.platform.settings import platform_settings
 
 HUNG_UP = 499  # never seen by anyone; the caller is gone

@@ -10,6 +10,8 @@ from services.strong_model.failures import TeacherFailure
 from shared.contracts.errors import Cancelled
 from shared.ledger.store import CallOrigin
 
+STOPPED = "the calls of this step were cancelled"
+
 
 class Caller(NamedTuple):
     """One HTTP request that waits for a call. client_id tells attempts of a step apart."""
@@ -66,6 +68,10 @@ class Call:
         if self.chunks is not None:
             self.chunks.put_nowait(chunk)
 
+    def raise_if_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise Cancelled(STOPPED)
+
     async def unless_stopped(self, work: Awaitable[Any]) -> Any:
         """Wait for work, but give it up when the call is stopped; raises Cancelled then."""
         task = asyncio.ensure_future(work)
@@ -75,7 +81,7 @@ class Call:
                 await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise Cancelled("the calls of this step were cancelled")
+            raise Cancelled(STOPPED)
         finally:
             for pending in (task, stop):
                 if not pending.done():

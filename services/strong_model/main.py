@@ -12,13 +12,10 @@ from services.strong_model import handlers
 from services.strong_model.calls import Calls
 from services.strong_model.clients import ProviderClient
 from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers, strong_settings
-from services.strong_model.tasks import HANDLERS
-from shared.contracts.steps import Queue
 from shared.ledger.store import open_ledger
 from shared.platform.http import new_app
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import platform_settings
-from shared.queue.step_task import serve_queue
 
 log = get_logger(__name__)
 LEAVE_S = 5  # for answers on their way when the process is told to end
@@ -62,10 +59,19 @@ def run_gateway() -> None:
     )
 
 
+def run_worker() -> None:
+    # imported here: the gateway needs neither Celery nor the SDK, and they take longer to load than all the rest
+    from services.strong_model.tasks import HANDLERS
+    from shared.contracts.steps import Queue
+    from shared.queue.step_task import serve_queue
+
+    serve_queue("strong_model", Queue.STRONG, HANDLERS, strong_settings().slots)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.strong_model", description=__doc__)
     parser.add_argument("process", choices=["gateway", "worker"])
     if parser.parse_args().process == "gateway":
         run_gateway()
     else:
-        serve_queue("strong_model", Queue.STRONG, HANDLERS, strong_settings().slots)
+        run_worker()

@@ -13,12 +13,10 @@ import openai
 import uuid_utils
 
 from shared.contracts.errors import Cancelled, FatalError, MeteorError, TransientError, UserError
+from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, STEP_HEADER, origin_headers
 
-ORIGIN_HEADERS = ("x-meteor-project", "x-meteor-job", "x-meteor-step", "x-meteor-phase")
-EXAMPLE_HEADER = "x-meteor-example"
-CLIENT_HEADER = "x-meteor-client"  # tells two attempts of one step apart: each cancels its own calls only
-CALL_HEADER = "x-meteor-call"
-CACHE_HEADER = "x-meteor-cache"
+__all__ = ["ChatReply", "GatewayClient", "as_meteor_error", "origin_headers"]
+
 # Retrying cannot mend these, whatever their HTTP status.
 USER_CODES = frozenset(
     {"teacher_auth_failed", "teacher_quota_exhausted", "teacher_not_configured", "teacher_rejected", "model_not_found"}
@@ -35,12 +33,6 @@ class ChatReply(NamedTuple):
     input_tokens: int
     output_tokens: int
     cached: bool
-
-
-def origin_headers(project_id: str, job_id: str, step_id: str, phase: str) -> dict[str, str]:
-    """For whom calls are made, as the ledger records it. Values are percent-encoded: headers hold ASCII only."""
-    values = (project_id, job_id, step_id, phase)
-    return {name: quote(value) for name, value in zip(ORIGIN_HEADERS, values, strict=True)}
 
 
 class GatewayClient:
@@ -128,7 +120,7 @@ class GatewayClient:
         async with httpx.AsyncClient(timeout=CANCEL_S) as http:
             response = await http.post(
                 f"{self._url}/internal/cancel",
-                json={"step_id": self._headers.get("x-meteor-step"), "client_id": self._headers[CLIENT_HEADER]},
+                json={"step_id": self._headers.get(STEP_HEADER), "client_id": self._headers[CLIENT_HEADER]},
                 headers={"authorization": f"Bearer {self._token}"},
             )
             response.raise_for_status()

@@ -50,15 +50,15 @@ class FakeServer(NamedTuple):
 
 @contextmanager
 def running(
-    argv: list[str], health: str, env: Mapping[str, str] | None = None, timeout_s: float = 30
-) -> Iterator[None]:
-    """A Python module as a guarded process, from the time its health route answers."""
+    argv: list[str], health: str, env: Mapping[str, str] | None = None, timeout_s: float = 90
+) -> Iterator[subprocess.Popen]:
+    """A Python module as a guarded process, from the time its health route answers. kill() on what it yields is a SIGKILL."""
     child = subprocess.Popen(
         guard.command([sys.executable, "-m", *argv]), stdin=subprocess.PIPE, cwd=ROOT, env=os.environ | (env or {})
     )
     try:
         wait_until(lambda: _answers(child, health), timeout_s, f"{argv[0]} at {health}")
-        yield
+        yield child
     finally:
         child.terminate()
         child.wait(20)

@@ -398,12 +398,14 @@ async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
         env = gateway_env(teacher, str(tmp_path), port) | {
             "DATABASE_URL": ledger_url,
             "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT60S",
+            "METEOR_STRONG_DEADLINE": "PT60S",
         }
         url = f"http://127.0.0.1:{port}"
         gateway = Gateway(url, open_ledger(ledger_url), teacher)
-        with running(["services.strong_model", "gateway"], f"{url}/healthz", env):
+        with running(["services.strong_model", "gateway"], f"{url}/healthz", env) as process:
             waiting = [asyncio.create_task(one(gateway, ask(n))) for n in range(3)]
             await asyncio.to_thread(wait_until, lambda: len(teacher.log()) == 3)
+            process.kill()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(result, TransientError) for result in results)
         teacher.heal()
@@ -416,7 +418,9 @@ async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
 async def test_every_request_that_arrived_has_a_row_and_every_row_arrived(gateway: Gateway):
     """Over all that this module did before: the ledger is the teacher's own log."""
     arrived = {entry["request_id"] for entry in gateway.teacher.log()}
-    sent = {row.id for row in gateway.rows() if row.provider == "default" and not row.cached}
+    sent = {row.id: row.outcome for row in gateway.rows() if row.provider == "default" and not row.cached}
     assert len(arrived) == len(gateway.teacher.log())
-    assert arrived == sent
+    assert arrived <= sent.keys()
+    # a cancel may come between the row and the sending
+    assert {outcome for call_id, outcome in sent.items() if call_id not in arrived} <= {"cancelled"}
     assert all(row.state == "settled" for row in gateway.rows())
