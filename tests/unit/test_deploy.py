@@ -242,7 +242,9 @@ def test_secrets_are_required_and_never_written_down():
 
 
 def test_every_variable_is_explained_in_the_example_and_has_no_value_there():
-    used = {name for name, _, _ in VARIABLE.findall((ROOT / "docker-compose.yml").read_text())}
+    text = (ROOT / "docker-compose.yml").read_text()
+    used = {name for name, _, _ in VARIABLE.findall(text)}
+    defaults = {(name, default) for name, form, default in VARIABLE.findall(text) if form == ":-"}
     lines = (ROOT / ".env.example").read_text().splitlines()
     explained: dict[str, str] = {}
     for before, line in zip(["", *lines], lines, strict=False):
@@ -252,6 +254,8 @@ def test_every_variable_is_explained_in_the_example_and_has_no_value_there():
     assert used == set(explained), f"not explained {used - set(explained)}, not used {set(explained) - used}"
     for name, value in explained.items():
         assert not (SECRET_NAME.search(name) and value), f"{name} has a value"
+    wrong = {(name, default) for name, default in defaults if explained[name] != default}
+    assert not wrong, f"the example names other defaults: {wrong}"
 
 
 def settings_variables() -> set[str]:
