@@ -1,0 +1,173 @@
+"""Supervises one training process per step and publishes what it leaves. Imports no model library."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from services.trainer.settings import TrainerSettings
+from services.trainer.spec import LINE, Done, Failed, Spec, Tick
+from shared.artifacts import Artifacts, write_atomically
+from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
+from shared.contracts.steps import SearchParams, StepKind, TrainParams
+from shared.platform import guard
+
+ADAPTER, ROWS = "adapter", "rows.json"  # inside a spec's output folder
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+FAMILIES: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
+NOT_FOR_THE_CHILD = ("METEOR_INTERNAL_TOKEN", "DATABASE_URL", "METEOR_DATABASE_URL", "REDIS_URL", "METEOR_REDIS_URL")
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+LINE_LIMIT = 1 << 20
+
+
+def student_folder(settings: TrainerSettings, base: str) -> Path:
+    """The folder of the base weights. Raises FatalError when this trainer has none, or another model than asked for."""
+    if settings.student_path is None:
+        raise FatalError("the trainer knows no student: set METEOR_STUDENT_PATH", code="no_student")
+    if settings.student_model not in (None, base):
+        raise FatalError(
+            f"this trainer holds {settings.student_model!r}, the job asks for {base!r}", code="wrong_student"
+        )
+    return settings.student_path.resolve()
+
+
+def serving_base(settings: TrainerSettings) -> str:
+    """What the engine's resolver compares an adapter's base with, spelled as the engine was given it."""
+    return settings.serving_base or str(settings.student_path)
+
+
+def plan(
+    kind: StepKind,
+    params: TrainParams | SearchParams,
+    rows: list[dict[str, Any]],
+    adapter: Path | None,
+    scratch: Path,
+    settings: TrainerSettings,
+) -> Spec:
+    """Raises UserError when there is nothing to do, FatalError when the student or its adapter does not fit."""
+    if not rows:
+        raise UserError("there are no rows to train on", code="no_rows")
+    if adapter is not None:
+        made_for = json.loads((adapter / CONFIG).read_bytes())["base_model_name_or_path"]
+        if made_for != params.model.base:
+            raise FatalError(f"the adapter was made for {made_for!r}, not {params.model.base!r}", code="wrong_student")
+    return Spec(
+        kind=kind,
+        params=params.model_dump(mode="json"),
+        rows=rows,
+        base=student_folder(settings, params.model.base),
+        adapter=adapter.resolve() if adapter else None,
+        output=scratch.resolve() / "output",
+        checkpoints=scratch.resolve() / "checkpoints",
+        checkpoint_every_s=settings.checkpoint_every.total_seconds(),
+        checkpoint_steps=settings.checkpoint_steps,
+        threads=settings.threads,
+    )
+
+
+async def run(spec: Spec, log: Path, progress: Callable[..., None], stop_within_s: float) -> Done:
+    """Run one training process to its end, reporting progress(done, total, **metrics).
+
+    Raises the error that the process reports, or TransientError `training_process_lost` when it died without a word.
+    On cancellation its whole family is gone before this returns.
+    """
+    path = spec.output.parent / "spec.json"
+    write_atomically(path, spec.model_dump_json().encode())
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_THE_CHILD} | OFFLINE
+    with log.open("ab") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *guard.command([sys.executable, "-m", "services.trainer.train", str(path)]),
+            stdin=asyncio.subprocess.PIPE,  # the guard ends the family when this closes, whatever ends us
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            limit=LINE_LIMIT,
+        )
+    try:
+        last = await _follow(process, progress)
+        code = await process.wait()
+    finally:
+        await _end(process, stop_within_s)
+    if isinstance(last, Done):
+        return last
+    if isinstance(last, Failed):
+        raise FAMILIES[last.family](last.message, code=last.code, param=last.param)
+    how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
+    raise TransientError(f"the training process ended by {how}; see {log.name}", code="training_process_lost")
+
+
+async def _follow(process: asyncio.subprocess.Process, progress: Callable[..., None]) -> Done | Failed | None:
+    """The process's last word, or None. Ticks go to progress as they come."""
+    assert process.stdout is not None
+    last: Done | Failed | None = None
+    async for line in process.stdout:
+        if not line.endswith(b"\n"):
+            break  # killed in the middle of a line
+        word = LINE.validate_json(line)
+        if isinstance(word, Tick):
+            progress(word.done, word.total, **word.metrics)
+        else:
+            last = word
+    return last
+
+
+async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
+    """Make sure that the guard and all it guards are gone."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), within_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                process.kill()  # the kernel then kills the child too (PR_SET_PDEATHSIG)
+            await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def publish(adapter: Path, artifacts: Artifacts, serving: Path, base: str) -> str:
+    """Store the adapter by content hash and lay its serving copy where the engine looks; returns the hash.
+
+    The artifact names the canonical base, the same on every machine; the serving copy names what the engine compares.
+    """
+    if sorted(p.name for p in adapter.iterdir()) != [CONFIG, WEIGHTS]:
+        raise FatalError(f"{adapter} is not an adapter alone: {sorted(p.name for p in adapter.iterdir())}")
+    digest = artifacts.put_folder(adapter)
+    target = serving / digest
+    if not target.exists():
+        serving.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=serving, prefix=".tmp-"))
+        try:
+            fresh.chmod(0o755)
+            config = json.loads((adapter / CONFIG).read_bytes()) | {"base_model_name_or_path": base}
+            (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+            shutil.copyfile(artifacts.folder(digest) / WEIGHTS, fresh / WEIGHTS)
+            fresh.rename(target)
+        except OSError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if not target.exists():  # else another process published the same adapter first
+                raise
+    return digest
+
+
+def sweep(scratch: Path, older_than_s: float) -> None:
+    """Remove what cancelled and lost steps left behind: folders in which nothing was written for so long."""
+    if not scratch.is_dir():
+        return
+    for folder in scratch.iterdir():
+        newest = max((p.stat().st_mtime for p in [folder, *folder.rglob("*")]), default=0.0)
+        if time.time() - newest > older_than_s:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,54 @@
+"""The wire between the trainer's worker and its training process: one JSON file in, JSON lines out. No model library."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from shared.contracts.steps import StepKind, Wire
+
+
+class Spec(Wire):
+    """What one training process does. output receives `adapter/` or `rows.json`; checkpoints survives a crash."""
+
+    kind: StepKind
+    params: dict[str, Any]
+    rows: list[dict[str, Any]]
+    base: Path
+    adapter: Path | None
+    output: Path
+    checkpoints: Path
+    checkpoint_every_s: float = 60.0
+    checkpoint_steps: int = 0
+    threads: int = 0
+
+
+class Tick(Wire):
+    """Progress. done and total count optimiser steps (training) or questions (search)."""
+
+    type: Literal["tick"] = "tick"
+    done: int
+    total: int
+    eta_s: float | None = None
+    metrics: dict[str, float] = Field(default={})
+
+
+class Done(Wire):
+    """The last line of a process that succeeded."""
+
+    type: Literal["done"] = "done"
+    metrics: dict[str, Any]
+
+
+class Failed(Wire):
+    """The last line of a process that knows why it failed. family: as in shared.contracts.errors."""
+
+    type: Literal["failed"] = "failed"
+    family: Literal["user", "transient", "fatal"]
+    code: str
+    message: str
+    param: str | None = None
+
+
+Line = Annotated[Tick | Done | Failed, Field(discriminator="type")]
+LINE: TypeAdapter[Tick | Done | Failed] = TypeAdapter(Line)

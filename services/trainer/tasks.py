@@ -1,0 +1,50 @@
+"""The `train` queue: rows in; an adapter (SFT, preference) or rows (search) out."""
+
+import asyncio
+import json
+import shutil
+
+from services.trainer import service
+from services.trainer.settings import trainer_settings
+from services.trainer.spec import Done
+from shared.contracts.rows import Asked, Example, Pair
+from shared.contracts.steps import SearchParams, StepKind, StepRequest, StepResult, TrainParams, Wire
+from shared.queue.step_task import StepContext
+
+
+async def sft(request: StepRequest, context: StepContext) -> StepResult:
+    return await _train(request, context, Example)
+
+
+async def prefer(request: StepRequest, context: StepContext) -> StepResult:
+    return await _train(request, context, Pair)
+
+
+async def search(request: StepRequest, context: StepContext) -> StepResult:
+    params = SearchParams.model_validate(request.params)
+    done = await _run(request, context, params, Asked)
+    rows = json.loads((context.scratch / "output" / service.ROWS).read_bytes())
+    shutil.rmtree(context.scratch)
+    return StepResult(rows=rows, metrics=done.metrics)
+
+
+async def _train(request: StepRequest, context: StepContext, row: type[Wire]) -> StepResult:
+    params = TrainParams.model_validate(request.params)
+    done = await _run(request, context, params, row)
+    base = service.serving_base(trainer_settings())
+    adapter = context.scratch / "output" / service.ADAPTER
+    digest = await asyncio.to_thread(service.publish, adapter, context.artifacts, context.settings.serving, base)
+    shutil.rmtree(context.scratch)
+    return StepResult(adapter=digest, metrics=done.metrics)
+
+
+async def _run(request: StepRequest, context: StepContext, params: TrainParams | SearchParams, row: type[Wire]) -> Done:
+    rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
+    settings = trainer_settings()
+    adapter = context.artifacts.folder(params.model.adapter) if params.model.adapter else None
+    spec = service.plan(request.kind, params, rows, adapter, context.scratch, settings)
+    log = context.settings.data / "logs" / f"trainer-{context.claim.step_id}.log"
+    return await service.run(spec, log, context.progress, settings.stop_within.total_seconds())
+
+
+HANDLERS = {StepKind.SFT: sft, StepKind.SEARCH: search, StepKind.PREFER: prefer}

@@ -1,0 +1,27 @@
+"""What went wrong in the training process, in the project's three families of errors."""
+
+import errno
+
+import torch
+
+from shared.contracts.errors import FatalError, MeteorError, TransientError
+
+NO_SPACE = ("No space left on device", "os error 28", "PytorchStreamWriter failed writing file")
+NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "not enough memory")
+
+
+def as_error(error: BaseException) -> MeteorError:
+    """The same error for the supervisor. Unexpected ones may be tried again, as everywhere in the system."""
+    if isinstance(error, MeteorError):
+        return error
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return FatalError(
+            "not enough memory for this training; lower hyperparameters.batch_size or distillation.adapter.max_length, "
+            "or give the trainer a larger device",
+            code="out_of_memory",
+        )
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or any(sign in text for sign in NO_SPACE):
+        return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
+    return TransientError(f"{type(error).__name__}: {text[:500]}", code="training_failed")

@@ -1,0 +1,89 @@
+"""What SFT and preference training share: TRL's arguments, the run with its checkpoints, the figures."""
+
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from services.trainer.spec import Spec
+from services.trainer.train.model import device, save_adapter
+from services.trainer.train.progress import Reporter, Watch
+from shared.contracts.steps import TrainParams
+
+SCHEDULE, WARMUP = "cosine", 0.05  # warmup: share of the optimiser steps
+TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32_768}  # per forward pass; larger batches are accumulated
+
+
+def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
+    """Keyword arguments for SFTConfig and DPOConfig. longest: tokens of the longest row (both sides of a pair)."""
+    on_gpu = device().type == "cuda"
+    at_once = micro_batch(params.batch_size, longest, TOKENS_AT_ONCE[device().type])
+    return {
+        "output_dir": str(spec.checkpoints),
+        "num_train_epochs": params.epochs,
+        "learning_rate": params.learning_rate,
+        "lr_scheduler_type": SCHEDULE,
+        "warmup_steps": WARMUP,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": params.batch_size // at_once,
+        "max_length": None,  # rows were measured already
+        "seed": params.seed,
+        "data_seed": params.seed,
+        "bf16": on_gpu,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": on_gpu,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # else a NaN would be hidden
+        "include_num_input_tokens_seen": "non_padding",
+        "save_strategy": "no",  # Watch decides
+        "save_total_limit": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def micro_batch(batch_size: int, longest: int, tokens: int) -> int:
+    """Rows per forward pass: the largest divisor of batch_size whose padded batch has at most so many tokens."""
+    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * longest <= tokens]
+    return max(fitting, default=1)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint. trainer_state.json is written last: without it a save was interrupted."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()]
+    return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+
+
+def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -> dict[str, Any]:
+    """Train to the end (from the last checkpoint if there is one), save the adapter, return the figures."""
+    watch = Watch(spec, reporter)
+    trainer.add_callback(watch)
+    checkpoint = last_checkpoint(spec.checkpoints)
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    save_adapter(trainer.model, params.model.base, spec.output / "adapter")  # type: ignore[arg-type]
+    losses = series(trainer, "loss")
+    return {
+        "loss_first": round(fmean(losses[: quarter(losses)]), 4),
+        "loss": round(fmean(losses[-quarter(losses) :]), 4),
+        "steps": trainer.state.global_step,
+        "resumed_from_step": watch.first_step,
+        "trained_tokens": int(trainer.state.num_input_tokens_seen),
+        "tokens_per_second": round(watch.tokens_per_second, 1),
+        "seconds": round(time.monotonic() - began, 1),
+        "device": device().type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def series(trainer: Trainer, name: str) -> list[float]:
+    """One figure's value at every optimiser step, those before a resume included."""
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def quarter(values: list) -> int:
+    return max(1, len(values) // 4)

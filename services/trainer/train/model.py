@@ -1,0 +1,89 @@
+"""The student in this process: tokenizer, base weights, LoRA adapter; and the adapter's one reproducible form on disk."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from services.trainer.spec import Spec
+from shared.contracts.steps import TrainParams
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_cores(threads: int) -> None:
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(base: Path) -> PreTrainedModel:
+    """bfloat16 on a GPU; float32 on a CPU, where bfloat16 was half as fast. Only safetensors, no code from the folder."""
+    where = device()
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+    )
+    return model.to(where)
+
+
+def load_student(spec: Spec) -> PreTrainedModel | PeftModel:
+    """The student as it answers: base plus adapter. In float32 the adapter is merged, which decodes faster."""
+    model = load_base(spec.base)
+    if spec.adapter is not None:
+        model = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device()))
+        if device().type == "cpu":
+            model = model.merge_and_unload()
+    return model.eval()
+
+
+def trainable(spec: Spec, params: TrainParams) -> PeftModel:
+    """The base with an adapter to train: the incoming one, else a fresh one of params.adapter's shape."""
+    set_seed(params.seed)  # decides the fresh adapter's weights
+    model = load_base(spec.base)
+    if spec.adapter is not None:
+        return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
+    return get_peft_model(model, lora_config(params))  # type: ignore[return-value]
+
+
+def lora_config(params: TrainParams) -> LoraConfig:
+    targets = params.adapter.targets
+    return LoraConfig(
+        r=params.adapter.rank,
+        lora_alpha=params.adapter.alpha,
+        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
+    """adapter_model.safetensors and adapter_config.json with the canonical base id; equal adapters give equal bytes.
+
+    Only the trained adapter: TRL's frozen reference copy (`ref`) stays behind, and so do paths, versions and cards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(model, adapter_name="default")
+    weights = {name: state[name].detach().to("cpu", torch.float32).contiguous() for name in sorted(state)}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        name: sorted(value) if isinstance(value, set) else value
+        for name, value in model.peft_config["default"].to_dict().items()
+        if name not in ("peft_version", "auto_mapping")
+    }
+    config |= {"base_model_name_or_path": base, "inference_mode": True, "revision": None}
+    text = json.dumps(config, indent=2, sort_keys=True, default=str)
+    (folder / "adapter_config.json").write_text(text + "\n")

@@ -1,0 +1,54 @@
+"""Self-evolution's second half: prefer the high-compute answer to the low-compute one (paper section 3.3).
+
+DPO, length-normalised, with a likelihood term on the chosen answer. The reference is the incoming student: TRL freezes
+a copy of a PeftModel's adapter when it is passed without a peft_config. Without an incoming adapter it is the base.
+"""
+
+from statistics import fmean
+from typing import Any
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from services.trainer.spec import Spec
+from services.trainer.train import data, fit
+from services.trainer.train.model import load_tokenizer, trainable
+from services.trainer.train.progress import Reporter
+from shared.contracts.rows import Pair
+from shared.contracts.steps import TrainParams
+
+
+def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
+    """Rows are Pair. Leaves the adapter in spec.output; returns the figures."""
+    params = TrainParams.model_validate(spec.params)
+    pairs = [Pair.model_validate(row) for row in spec.rows]
+    tokenizer = load_tokenizer(spec.base)
+    model = trainable(spec, params)
+    rows = data.pair_ids(tokenizer, pairs, data.longest_text(model, params.adapter.max_length))
+    longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
+    config = DPOConfig(
+        **fit.arguments(spec, params, 2 * longest),
+        loss_type=["sigmoid_norm", "sft"],
+        loss_weights=[1.0, params.sft_weight],
+        beta=params.beta,
+    )
+    trainer = PairTrainer(model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    figures = fit.fit(trainer, spec, params, reporter)
+    margins, right = fit.series(trainer, "rewards/margins"), fit.series(trainer, "rewards/accuracies")
+    last = fit.quarter(margins)
+    return figures | {
+        "rows": len(rows),
+        "dropped_too_long": len(pairs) - len(rows),
+        "margin_first": round(margins[0], 4),
+        "margin": round(fmean(margins[-last:]), 4),
+        "reward_accuracy": round(fmean(right[-last:]), 4),
+        "mean_tokens_chosen": round(fmean(len(r["chosen_ids"]) for r in rows), 2),
+        "mean_tokens_rejected": round(fmean(len(r["rejected_ids"]) for r in rows), 2),
+    }
+
+
+class PairTrainer(DPOTrainer):
+    """Takes token ids, so that the prompt's ids are the engine's; TRL would tokenize the texts once more."""
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        return dataset
