@@ -9,7 +9,7 @@ from shared.contracts.rows import Judged
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
 ROW = Judged(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
-PROMPTS_BY_VERSION = {1: "FINGERPRINT"}
+PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
 
 
 def fingerprint() -> str:
