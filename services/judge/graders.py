@@ -56,7 +56,7 @@ def first_word(text: str) -> str | None:
 
 
 def string_check(answer: str, reference: str) -> float:
-    return float(clean(answer) == clean(reference))
+    return float(bool(clean(reference)) and clean(answer) == clean(reference))  # nothing is not a right answer
 
 
 def first_token(answer: str, reference: str) -> float:

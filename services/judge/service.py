@@ -38,8 +38,7 @@ async def grade(rows: list[Judged], progress: Progress) -> tuple[list[Grades], d
     """
     grades = []
     for row in rows:
-        known = row.reference if has_reference(row) else None
-        scores = await asyncio.to_thread(all_scores, row.answer, known) if known else {}
+        scores = await asyncio.to_thread(all_scores, row.answer, row.reference) if row.reference else {}
         grades.append(Grades(id=row.id, scores=scores))
         progress(len(grades), len(rows))
     return grades, {"n": len(grades), "without_reference": sum(1 for item in grades if not item.scores)}

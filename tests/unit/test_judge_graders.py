@@ -36,6 +36,7 @@ def test_same_after_cleaning(answer, reference):
         ("ls -l", "ls -a"),
         ("echo `date`", "echo date"),
         ("", "ls"),
+        ("", "  "),
         ("Try this:\n```\nls\n```", "ls"),
     ],
 )
