@@ -21,7 +21,8 @@ CORPUS = [
 def make_tiny_llama(folder: Path | str, seed: int = 0) -> Path:
     """Write a Hugging Face folder (safetensors, tokenizer.json, chat template); equal seeds give equal bytes.
 
-    Hidden size 64, 2 layers, 2 heads of 32 (vLLM on CPU takes no 16), a byte-level BPE of at most 512 tokens, 512 positions; embeddings are tied.
+    Hidden size 64, 2 layers, 2 heads of 32 (vLLM on a CPU refuses heads of 16), a byte-level BPE of at most 512 tokens,
+    512 positions; embeddings are tied.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

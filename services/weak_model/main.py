@@ -1,0 +1,76 @@
+"""Starts one of the two processes: the engine (keeps vLLM alive) or the worker of the queue `weak`."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+from services.weak_model.health import is_healthy, serves
+from services.weak_model.service import vllm
+from services.weak_model.service.engine import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.service.pulse import Pulse
+from services.weak_model.settings import EngineSettings, engine_settings, weak_settings
+from shared.contracts.errors import FatalError
+from shared.platform.log import get_logger, set_up_logging
+from shared.platform.settings import platform_settings
+
+log = get_logger(__name__)
+
+
+def _engine(settings: EngineSettings) -> WatchedEngine:
+    vllm.check(settings)
+    platform = platform_settings()
+    token = platform.internal_token.get_secret_value()
+    patience = Patience.of(settings)
+    if settings.url:
+        url, name = settings.url, settings.served_name
+        return WatchedEngine(lambda: serves(url, token, name), patience)
+    check_port(settings.host, settings.port)
+    adapters = _existing(settings.adapters or platform.serving) if settings.lora else Path()
+    launch = vllm.launch(settings, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0))
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return Engine(launch, lambda: is_healthy(url), vllm.explain, patience)
+
+
+def _existing(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FatalError(f"the adapters folder {folder} is missing and cannot be made: {error.strerror}") from error
+    return folder.resolve()
+
+
+def run_engine() -> int:
+    set_up_logging("weak_model:engine")
+    settings = engine_settings()
+    try:
+        engine = _engine(settings)
+    except FatalError as error:
+        log.error("the engine cannot be started", reason=error.message)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: engine.stop())
+    pulse = Pulse(platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == State.READY)
+    pulse.start()
+    try:
+        return engine.run()
+    finally:
+        pulse.stop()
+
+
+def run_worker() -> None:
+    # imported here: the engine process needs neither Celery nor the SDK, and is up two seconds earlier without them
+    from services.weak_model.tasks import HANDLERS
+    from shared.contracts.steps import Queue
+    from shared.queue.step_task import serve_queue
+
+    serve_queue("weak_model", Queue.WEAK, HANDLERS, weak_settings().slots)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m services.weak_model", description=__doc__)
+    parser.add_argument("process", choices=["engine", "worker"])
+    if parser.parse_args().process == "engine":
+        raise SystemExit(run_engine())
+    run_worker()

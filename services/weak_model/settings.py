@@ -1,0 +1,79 @@
+"""Settings of the weak model: the engine's process and the worker's."""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WeakSettings(BaseSettings):
+    """METEOR_WEAK_*: the worker of the queue `weak`. engine_url: any OpenAI-compatible server, without /v1."""
+
+    model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore")
+
+    engine_url: str = "http://127.0.0.1:8101"
+    slots: int = Field(default=2, ge=1, description="steps at once; each sends all of its rows together")
+    timeout: timedelta = Field(default=timedelta(minutes=30), description="one row, waiting in the engine included")
+    patience: timedelta = Field(
+        default=timedelta(seconds=60), description="how long a row waits for an engine that is away or starting"
+    )
+
+
+class EngineSettings(BaseSettings):
+    """METEOR_ENGINE_*: one vLLM server kept alive, or (with url) a server that runs already and is only watched.
+
+    model: a folder with safetensors or a hub id; adapters name the same text as their base. Without METEOR_ENGINE_MODEL
+    and METEOR_ENGINE_SERVED_NAME the student of the deployment is served (METEOR_STUDENT_PATH, METEOR_STUDENT_MODEL).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_ENGINE_", extra="ignore", populate_by_name=True, protected_namespaces=()
+    )
+
+    model: str = Field(default="", validation_alias=AliasChoices("METEOR_ENGINE_MODEL", "METEOR_STUDENT_PATH"))
+    served_name: str = Field(
+        default="", validation_alias=AliasChoices("METEOR_ENGINE_SERVED_NAME", "METEOR_STUDENT_MODEL")
+    )
+    url: str | None = Field(default=None, description="a running server, without /v1; nothing is started then")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8101, ge=1, le=65_535)
+    dtype: str = "auto"
+    max_model_len: int = Field(default=2048, ge=16, description="prompt and answer together, in tokens")
+    max_num_seqs: int = Field(default=64, ge=1, description="requests computed at once; more of them wait")
+    enforce_eager: bool | None = Field(
+        default=None, description="no compilation. Default: on for CPU (127 s of start become 45), off for a GPU"
+    )
+
+    kv_cache_gb: float = Field(default=1.0, gt=0, description="CPU only")
+    omp_threads_bind: str = Field(default="all", description='CPU only: all, auto, nobind, or cores such as "0-3"')
+    one_process: bool = Field(default=True, description="CPU only: scheduler and model in one process of vLLM's")
+    gpu_memory_utilization: float = Field(
+        default=0.45, gt=0, le=1, description="GPU only; the rest is for training on the same device"
+    )
+
+    lora: bool = True
+    max_lora_rank: int = Field(default=16, ge=1)
+    max_loras: int = Field(default=2, ge=1, description="adapters in one batch: the served one and its challenger")
+    adapters: Path | None = Field(
+        default=None, description="the folder of adapters by content hash; default: serving/ in the data folder"
+    )
+
+    start_timeout: timedelta = timedelta(minutes=15)
+    attempts: int = Field(default=3, ge=1, description="failed starts in a row before the engine gives up")
+    pause: timedelta = Field(default=timedelta(seconds=1), description="before another start; doubles up to max_pause")
+    max_pause: timedelta = timedelta(seconds=30)
+    silence: timedelta = Field(
+        default=timedelta(minutes=2), description="a server that lives but answers no health check is replaced"
+    )
+
+
+@lru_cache
+def weak_settings() -> WeakSettings:
+    return WeakSettings()
+
+
+@lru_cache
+def engine_settings() -> EngineSettings:
+    return EngineSettings()

@@ -1,0 +1,33 @@
+"""The `weak` queue: steps in, calls to the engine out."""
+
+from collections.abc import Awaitable, Callable
+
+from services.weak_model.clients import StudentClient
+from services.weak_model.service import answering
+from services.weak_model.settings import weak_settings
+from shared.contracts.rows import Asked
+from shared.contracts.steps import StepKind, StepRequest, StepResult, StudentParams
+from shared.queue.step_task import Handler, StepContext
+
+Work = Callable[..., Awaitable[tuple[list, answering.Metrics]]]
+
+
+def _handler(work: Work) -> Handler:
+    async def handle(request: StepRequest, context: StepContext) -> StepResult:
+        params = StudentParams.model_validate(request.params)
+        rows = [Asked.model_validate(row) for row in request.rows]
+        settings = weak_settings()
+        token = context.settings.internal_token.get_secret_value()
+        timeout_s, patience_s = settings.timeout.total_seconds(), settings.patience.total_seconds()
+        async with StudentClient(settings.engine_url, token, timeout_s, patience_s) as client:
+            written, metrics = await work(client, params, rows, context.progress)
+        return StepResult(rows=[row.model_dump(mode="json") for row in written], metrics=metrics)
+
+    return handle
+
+
+HANDLERS = {
+    StepKind.GUIDE: _handler(answering.write_guidelines),
+    StepKind.ANSWER: _handler(answering.answer),
+    StepKind.REASON: _handler(answering.reason),
+}

@@ -1,0 +1,121 @@
+"""How vLLM is started and how its end is explained, without starting it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.weak_model.service import vllm
+from services.weak_model.settings import EngineSettings
+from shared.contracts.errors import FatalError
+
+ADAPTERS = Path("/data/serving")
+
+
+def settings(**values) -> EngineSettings:
+    return EngineSettings(**{"model": "org/student", "served_name": "student", "port": 9, **values})
+
+
+def option(argv: list[str], name: str) -> str:
+    return argv[argv.index(f"--{name}") + 1]
+
+
+def test_command_line_on_a_cpu():
+    argv = vllm.command_line(settings(kv_cache_gb=0.5), cpu=True)
+    assert argv[0] == sys.executable
+    assert option(argv, "model") == "org/student"
+    assert option(argv, "served-model-name") == "student"
+    assert option(argv, "kv-cache-memory-bytes") == str(2**29)
+    assert option(argv, "generation-config") == "vllm"
+    assert {"--enforce-eager", "--enable-lora", "--enable-prefix-caching"} <= set(argv)
+    assert "--gpu-memory-utilization" not in argv
+
+
+def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():
+    argv = vllm.command_line(settings(), cpu=False)
+    assert option(argv, "gpu-memory-utilization") == "0.45"
+    assert not {"--enforce-eager", "--kv-cache-memory-bytes"} & set(argv)
+
+
+def test_a_teacher_is_served_without_lora():
+    argv = vllm.command_line(settings(lora=False), cpu=True)
+    assert not {"--enable-lora", "--max-lora-rank", "--max-loras"} & set(argv)
+    assert "VLLM_PLUGINS" not in vllm.environment({}, settings(lora=False), ADAPTERS, "t", True, [0])
+
+
+def test_the_environment_holds_what_vllm_needs_and_none_of_our_secrets(tmp_path: Path):
+    inherited = {
+        "PATH": "/bin",
+        "METEOR_INTERNAL_TOKEN": "sesame",
+        "METEOR_TEACHER_API_KEY": "sk",
+        "DATABASE_URL": "postgresql://u:p@h/d",
+        "REDIS_URL": "redis://:p@h",
+    }
+    found = vllm.environment(inherited, settings(model=str(tmp_path)), ADAPTERS, "sesame", True, [1, 0])
+    assert not set(inherited) - {"PATH"} & set(found)
+    assert found["PATH"] == "/bin"
+    assert found["VLLM_API_KEY"] == "sesame"
+    assert found["VLLM_LORA_RESOLVER_CACHE_DIR"] == str(ADAPTERS)
+    assert found["HF_HUB_OFFLINE"] == found["VLLM_NO_USAGE_STATS"] == found["DO_NOT_TRACK"] == "1"
+    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert "sesame" not in " ".join(vllm.command_line(settings(), cpu=True))
+
+
+def test_a_hub_model_may_use_the_hub_and_a_gpu_gets_no_thread_settings():
+    found = vllm.environment({}, settings(), ADAPTERS, "", False, [0, 1])
+    assert not {"HF_HUB_OFFLINE", "VLLM_API_KEY", "VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS"} & set(found)
+
+
+@pytest.mark.parametrize(("cores", "text"), [([0, 1], "0-1"), ([3], "3"), ([0, 1, 2, 5, 7, 8], "0-2,5,7-8")])
+def test_core_list(cores: list[int], text: str):
+    assert vllm.core_list(cores) == text
+
+
+def test_the_student_of_the_deployment_is_the_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_STUDENT_PATH", "/models/s")
+    monkeypatch.setenv("METEOR_STUDENT_MODEL", "s")
+    assert (EngineSettings().model, EngineSettings().served_name) == ("/models/s", "s")
+    monkeypatch.setenv("METEOR_ENGINE_MODEL", "/models/teacher")
+    monkeypatch.setenv("METEOR_ENGINE_SERVED_NAME", "teacher")
+    assert (EngineSettings().model, EngineSettings().served_name) == ("/models/teacher", "teacher")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"served_name": ""}, "SERVED_NAME"),
+        ({"model": ""}, "METEOR_ENGINE_MODEL"),
+        ({"model": "/nowhere/at/all"}, "no config.json"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(values: dict, words: str):
+    with pytest.raises(FatalError, match=words):
+        vllm.check(settings(**values))
+
+
+def test_a_running_engine_needs_no_model():
+    vllm.check(settings(model="", url="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "words"),
+    [
+        (1, ["(W) ValueError: Available memory on node 0 (1/8 GiB) on kv cache allocation is less"], "not enough memory"),
+        (1, ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], "not enough memory"),
+        (137, ["loading"], "killed, most likely for want of memory"),
+        (1, ["OSError: [Errno 98] Address already in use"], "port is taken"),
+        (1, ["python: Error while finding module specification: No module named 'vllm'"], "not installed"),
+        (1, ["something odd"], "no known cause"),
+    ],
+)  # fmt: skip
+def test_the_end_is_explained(code: int, lines: list[str], words: str):
+    said = vllm.explain(code, lines)
+    assert words in said
+    assert lines[-1] in said
+
+
+def test_the_first_error_is_told_though_the_log_went_on():
+    said = vllm.explain(1, ["RuntimeError: the true cause", *[f"line {n}" for n in range(100)]])
+    assert "the true cause" in said
+    assert "line 99" in said
+    assert "line 50" not in said
