@@ -1,0 +1,145 @@
+"""The whole system, started once: all services as processes, a real broker, a real vLLM with a tiny random student, the
+fake teacher over HTTP. Only the models are small."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from services.local.processes import family
+from services.local.runner import Runner
+from tests.fakes.ports import free_port
+from tests.fakes.start import FakeServer, start_teacher
+from tests.fakes.tiny_model import make_tiny_llama
+
+FINAL = ("succeeded", "failed", "cancelled")
+SMALL: dict[str, Any] = {
+    "domain": "numbers",
+    "primary_metric": "chrf",
+    "batch_size": 8,
+    "answer_tokens": 16,
+    "adapter": {"rank": 8, "alpha": 16, "max_length": 256},
+    "teacher": {"max_tokens": 32},
+    "judge": {"grader": "chrf", "pass_mark": 0.9, "max_tokens": 64},
+    "distill": {"questions": 24, "guideline_tokens": 16, "epochs": 8, "learning_rate": 5e-3},
+    "iterate": {"questions": 8, "tries": 2, "epochs": 1, "learning_rate": 1e-4},
+    "evolve": {"questions": 8, "beam_width": 2, "epochs": 1, "learning_rate": 1e-4},
+    "evaluation": {"shots": 2, "graders": ["chrf", "string_check"], "baselines": ["few_shot"]},
+}
+
+
+@dataclass
+class System:
+    """A running METEOR as its user sees it, and the hands to break it."""
+
+    runner: Runner
+    teacher: FakeServer
+    client: httpx.Client
+    data: Path
+
+    def upload(self, name: str, n: int = 80) -> str:
+        """n questions that no other upload has, so that no result is taken over; the answer is always the same word."""
+        rows = [
+            {"question": f"{name}: which number comes after {i}?", "reference": "the number is seven"} for i in range(n)
+        ]
+        content = "\n".join(json.dumps(row) for row in rows).encode()
+        answer = self.client.post(
+            "/v1/files", files={"file": (f"{name}.jsonl", content)}, data={"purpose": "fine-tune"}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"]
+
+    def post(self, file_id: str, suffix: str, **changes: Any) -> dict[str, Any]:
+        body = {"model": "tiny", "training_file": file_id, "suffix": suffix, "distillation": SMALL | changes}
+        answer = self.client.post("/v1/distillation/jobs", json=body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return self.client.get(f"/v1/distillation/jobs/{job_id}").json()
+
+    def steps(self, job_id: str) -> list[dict[str, Any]]:
+        return self.client.get(f"/v1/distillation/jobs/{job_id}/steps").json()["data"]
+
+    def report(self, job_id: str) -> dict[str, Any]:
+        return self.client.get(f"/v1/distillation/jobs/{job_id}/report").json()
+
+    def messages(self, job_id: str) -> list[str]:
+        events = self.client.get(f"/v1/distillation/jobs/{job_id}/events", params={"limit": 100}).json()["data"]
+        return [event["message"] for event in reversed(events)]
+
+    def wait(self, job_id: str, timeout_s: float = 200) -> dict[str, Any]:
+        """Until the job has ended."""
+        return self.until(
+            lambda: (job := self.job(job_id))["status"] in FINAL and job, timeout_s, lambda: self.describe(job_id)
+        )
+
+    def until(self, condition, timeout_s: float, describe=lambda: "") -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"did not come within {timeout_s} s: {describe()}"
+            time.sleep(0.1)
+        return found
+
+    def describe(self, job_id: str) -> str:
+        running = [s["key"] for s in self.steps(job_id) if s["state"] in ("running", "queued")]
+        return f"{self.job(job_id)['status']}; open steps {running}; {self.messages(job_id)[-3:]}"
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the service itself (its guard lives on, takes the children along, and the runner starts it anew)."""
+        guard_pid = self.runner.children[name].pid
+        assert guard_pid is not None
+        psutil.Process(guard_pid).children()[0].send_signal(signal.SIGKILL)
+
+    def training_processes(self) -> list[int]:
+        pids = []
+        for child in list(self.runner.children.values()):
+            for process in family(child.pid) if child.pid else []:
+                try:
+                    if "services.trainer.train" in process.cmdline():
+                        pids.append(process.pid)
+                except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                    continue
+        return pids
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    data = tmp_path_factory.mktemp("system")
+    student = make_tiny_llama(data / "tiny")
+    with start_teacher() as teacher:
+        environment = {
+            "METEOR_STUDENT_MODEL": "tiny",
+            "METEOR_STUDENT_PATH": str(student),
+            "METEOR_TEACHER_BASE_URL": teacher.base_url,
+            "METEOR_TEACHER_MODEL": "fake",
+            "METEOR_TEACHER_API_KEY": "sk-fake",
+            "METEOR_API_PORT": str(free_port()),
+            "METEOR_ENGINE_MAX_MODEL_LEN": "512",
+            "METEOR_LEASE": "PT4S",
+            "METEOR_RENEW": "PT1S",
+            "METEOR_STRONG_DEADLINE": "PT3S",
+            "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT2S",
+            "METEOR_MAX_ATTEMPTS": "2",
+        }
+        with Runner(data / "run", environment) as runner:
+            runner.start(wait_s=240)
+            with httpx.Client(base_url=runner.urls["api"], timeout=30) as client:
+                running = System(runner, teacher, client, data / "run")
+                running.until(lambda: client.get("/readyz").status_code == 200, 60, lambda: client.get("/readyz").text)
+                yield running
+
+
+@pytest.fixture
+def healthy(system: System) -> Iterator[System]:
+    """The system with a teacher that makes no faults, before and after."""
+    system.teacher.heal()
+    yield system
+    system.teacher.heal()

@@ -1,0 +1,103 @@
+"""Killed processes, a faulty teacher, cancelled jobs: nothing is lost, and the next job succeeds."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from tests.e2e.conftest import System
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+DISTILL_ONLY = {"phases": ["distill"], "evaluation": {"baselines": [], "graders": ["chrf"]}}
+
+
+def test_a_killed_worker_and_a_killed_orchestrator_lose_nothing(healthy: System):
+    system = healthy
+    system.teacher.latency(1.0)
+    job = system.post(system.upload("killed"), "killed", **DISTILL_ONLY)
+    system.until(
+        lambda: any(
+            s["key"].startswith("distill/answers") and s["state"] == "running" for s in system.steps(job["id"])
+        ),
+        60,
+    )
+    system.kill("strong-worker")
+    system.kill("orchestrator")
+    ended = system.wait(job["id"], 150)
+    assert ended["status"] == "succeeded", ended
+    steps = system.steps(job["id"])
+    assert max(Counter(step["key"] for step in steps).values()) == 1
+    assert any(step["attempt"] > 1 for step in steps), "the kill hit no running step"
+    assert system.report(job["id"])["phases"]["distill"]["kept"] == 24
+    prompts = Counter(str(entry["messages"]) for entry in system.teacher.log() if "killed:" in str(entry["messages"]))
+    assert len(prompts) == 24
+    assert max(prompts.values()) == 1, "an answer that was paid for was asked for again"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("401", "teacher_auth_failed"),
+        ("429", "teacher_rate_limited"),
+        ("500", "teacher_error"),
+        ("html", "teacher_bad_answer"),
+        ("empty_choice", "teacher_bad_answer"),
+        ("invalid_json", "teacher_bad_answer"),
+        ("hang", "teacher_timeout"),
+        ("refusal", "no_usable_answers"),
+    ],
+)
+def test_a_faulty_teacher_fails_the_job_with_its_cause(healthy: System, fault: str, code: str):
+    system = healthy
+    system.teacher.fault(fault)
+    job = system.post(
+        system.upload(f"faulty-{fault}", 30),
+        "faulty",
+        **DISTILL_ONLY | {"guidance": "none", "distill": {"questions": 4}},
+    )
+    ended = system.wait(job["id"], 120)
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == code, ended["error"]
+    assert "distill" in ended["distillation"]["status_reason"]
+
+
+def test_after_all_that_a_job_succeeds(healthy: System):
+    job = healthy.post(
+        healthy.upload("after", 40), "after", **DISTILL_ONLY | {"distill": {"questions": 8, "epochs": 1}}
+    )
+    assert healthy.wait(job["id"])["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("kind", ["strong.teach", "train.sft", "judge.review", "train.search"])
+def test_cancel_takes_hold_within_five_seconds(healthy: System, kind: str):
+    system = healthy
+    slow = {
+        "strong.teach": {"distill": {"questions": 24}},
+        "train.sft": {"distill": {"questions": 24, "guideline_tokens": 8, "epochs": 100}},
+        "judge.review": {"phases": ["iterate"], "iterate": {"questions": 16, "tries": 3}},
+        "train.search": {
+            "phases": ["evolve"],
+            "answer_tokens": 256,
+            "evolve": {"questions": 40, "beam_width": 8, "search_batch": 1},
+        },
+    }[kind]
+    job = system.post(system.upload(f"cancel-{kind}"), "cancelled", **slow)
+    system.until(lambda: len(system.steps(job["id"])) > 0, 60)
+    system.teacher.latency(1.5 if kind in ("strong.teach", "judge.review") else 0.0)
+    system.until(
+        lambda: any(s["kind"] == kind and s["state"] == "running" for s in system.steps(job["id"])),
+        90,
+        lambda: system.describe(job["id"]),
+    )
+    if kind.startswith("train"):
+        system.until(system.training_processes, 30)
+    began = time.monotonic()
+    assert system.client.post(f"/v1/distillation/jobs/{job['id']}/cancel").status_code == 200
+    system.until(lambda: system.job(job["id"])["status"] == "cancelled", 5)
+    system.until(lambda: not system.training_processes(), 5 - (time.monotonic() - began))
+    system.until(
+        lambda: all(entry["outcome"] is not None for entry in system.teacher.log()), 5 - (time.monotonic() - began)
+    )
+    again = system.client.post(f"/v1/distillation/jobs/{job['id']}/cancel")
+    assert again.status_code == 409
+    assert again.json()["error"]["code"] == "job_finished"
