@@ -67,6 +67,7 @@ class Artifacts:
             path = self._path(digest.hexdigest())
             path.parent.mkdir(exist_ok=True)
             os.replace(name, path)
+            _flush(path.parent)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -89,9 +90,12 @@ class Artifacts:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
-            shutil.copytree(source, scratch / "new")
             try:
+                shutil.copytree(source, scratch / "new")
+                for path in scratch.rglob("*"):
+                    _flush(path)
                 (scratch / "new").rename(target)
+                _flush(target.parent)
             except OSError:
                 if not target.exists():  # else another process published the same content first
                     raise
@@ -117,9 +121,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
+        _flush(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _flush(path: Path) -> None:
+    """To the disk: a file's content, or the names in a folder. A row that names an artifact must not outlive it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def hash_folder(folder: Path) -> str:

@@ -8,6 +8,7 @@ own, such as vLLM's EngineCore, are found and killed too. PR_SET_PDEATHSIG alone
 *thread*, and it does not reach grandchildren.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -32,7 +33,23 @@ def _die_with_guard() -> None:
 
 
 def _descendants() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in psutil.Process().children(recursive=True) if not _is_zombie(process)]
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    """Also true of one that ended while it was looked at."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _bury_orphans(child: subprocess.Popen) -> None:
+    """Collect what the guard adopted and what has ended since; the child itself is Popen's to collect."""
+    for process in psutil.Process().children():
+        if process.pid != child.pid and _is_zombie(process):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _end(child: subprocess.Popen, grace_s: float) -> None:
@@ -43,14 +60,14 @@ def _end(child: subprocess.Popen, grace_s: float) -> None:
             child.wait(grace_s)
         except subprocess.TimeoutExpired:
             child.kill()
+            child.wait()
     deadline = time.monotonic() + 5
     while (left := _descendants()) and time.monotonic() < deadline:
         for process in left:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         time.sleep(0.05)
+    _bury_orphans(child)
 
 
 def main() -> int:
@@ -64,8 +81,8 @@ def main() -> int:
     child_r, child_w = os.pipe()
     os.set_blocking(child_w, False)
     signal.signal(signal.SIGCHLD, lambda *_: os.write(child_w, b"x"))
-    # preexec_fn is safe here: the guard has one thread
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard)
+    # preexec_fn is safe here: the guard has one thread. A group of its own: Ctrl-C reaches the guard, which ends the child
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard, process_group=0)
     grace = GRACE_S
     while child.poll() is None:
         ready, _, _ = select.select([0, stop_r, child_r], [], [], 5.0)
@@ -76,6 +93,7 @@ def main() -> int:
             break
         if child_r in ready:
             os.read(child_r, 4096)
+            _bury_orphans(child)
     _end(child, grace)
     code = child.returncode or 0
     return 128 - code if code < 0 else code
