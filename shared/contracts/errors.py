@@ -87,10 +87,17 @@ class Cancelled(MeteorError):
     code = "cancelled"
 
 
+def _is_disk_full(error: BaseException) -> bool:
+    """Said by the system, by SQLite ("database or disk is full") or by PostgreSQL ("No space left on device")."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(words in str(error) for words in ("disk is full", "No space left on device"))
+
+
 def as_body(error: BaseException) -> ErrorBody:
     """Any exception in the wire shape; unexpected ones keep their class name, never their traceback."""
     if isinstance(error, MeteorError):
         return error.body()
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _is_disk_full(error):
         return ErrorBody(message=f"no space left on the disk: {error}", type="server_error", code="disk_full")
     return ErrorBody(message=f"{type(error).__name__}: {error}", type="server_error", code="internal_error")

@@ -13,8 +13,9 @@ SECRET_WORDS = ("token", "key", "secret", "authorization", "password")
 
 
 def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in event:
-        if any(word in name.lower() for word in SECRET_WORDS) and name not in ("key", "step_key") and event[name]:
+    for name, value in event.items():
+        secret = any(word in name.lower() for word in SECRET_WORDS) and name not in ("key", "step_key")
+        if secret and value and not isinstance(value, int | float):  # numbers of tokens are no secrets
             event[name] = "***"
     return event
 
