@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from shared.artifacts import Artifacts
 from shared.contracts.jobs import Distillation, JobRequest
@@ -14,6 +15,9 @@ from shared.platform.database import engine_for
 from tests.fakes.ports import free_port as any_free_port
 from tests.fakes.postgres import fresh_database, running_postgres
 from tests.fakes.valkey import running_valkey
+
+settings.register_profile("meteor", deadline=None)  # a busy machine is slow; that is no failure
+settings.load_profile("meteor")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,59 @@
+"""The migrations make exactly the tables that the code declares, also when several processes start at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData, inspect
+
+from shared.jobs import schema
+from shared.jobs.tables import metadata as jobs_metadata
+from shared.ledger import store
+from shared.ledger.tables import metadata as ledger_metadata
+from shared.platform.database import engine_for, upgrade
+
+SCHEMAS = [
+    pytest.param(schema.MIGRATIONS, "alembic_version", jobs_metadata, id="jobs"),
+    pytest.param(store.MIGRATIONS, "alembic_version_ledger", ledger_metadata, id="ledger"),
+]
+
+
+@pytest.mark.parametrize(("migrations", "version_table", "metadata"), SCHEMAS)
+def test_migrations_and_tables_agree(database_url: str, migrations: Path, version_table: str, metadata: MetaData):
+    upgrade(database_url, migrations, version_table)
+    with engine_for(database_url).connect() as connection:
+        options = {"version_table": version_table, "compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_both_schemas_share_a_database(database_url: str):
+    schema.open_stores(database_url)
+    store.open_ledger(database_url)
+    tables = set(inspect(engine_for(database_url)).get_table_names())
+    assert tables == {*jobs_metadata.tables, *ledger_metadata.tables, "alembic_version", "alembic_version_ledger"}
+
+
+def test_processes_may_start_at_once(database_url: str):
+    code = (
+        "import sys; from shared.jobs.schema import open_stores; from shared.ledger.store import open_ledger;"
+        "sys.stdin.read(); stores = open_stores(sys.argv[1]); open_ledger(sys.argv[1]); stores.jobs.count_by_status()"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", code, database_url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for start in starts:
+        assert start.stdin is not None
+        start.stdin.close()
+    for start in starts:
+        assert start.stderr is not None
+        assert start.wait(60) == 0, start.stderr.read().decode()
+
+
+def test_a_folder_with_a_percent_sign_is_no_hindrance(tmp_path: Path):
+    folder = tmp_path / "50% off"
+    schema.open_stores(f"sqlite:///{folder / 'meteor.sqlite3'}")
+    assert (folder / "meteor.sqlite3").exists()

@@ -1,0 +1,253 @@
+"""Real Celery workers on a real broker: what happens to a step from its message to its finished row."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from shared.artifacts import Artifacts
+from shared.contracts.steps import Queue, StepKind, StepRequest
+from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.settings import platform_settings
+from shared.queue.app import celery_app, send
+from tests.fakes.ports import wait_until
+
+LEASE = {"METEOR_LEASE": "PT3S", "METEOR_RENEW": "PT1S", "METEOR_RESEND_AFTER": "PT2S", "METEOR_MAX_ATTEMPTS": "3"}
+
+
+class Farm:
+    """Workers on one broker and database, and a job whose steps they run."""
+
+    def __init__(self, folder: Path, broker: str, database: str, new_job: Callable):
+        self.folder, self.broker, self.database = folder, broker, database
+        self.environment = {
+            **LEASE, "METEOR_DATA": str(folder), "DATABASE_URL": database, "REDIS_URL": broker,
+            "METEOR_KEY_PREFIX": "farm:",
+        }  # fmt: skip
+        self.stores: Stores = open_stores(database)
+        self.artifacts = Artifacts(folder / "artifacts")
+        self.job = new_job(self.stores)
+        self.job = self.stores.jobs.claim("test", 600)
+        self.workers: list[subprocess.Popen] = []
+
+    def worker(self, slots: int = 1) -> subprocess.Popen:
+        argv = [sys.executable, "-m", "tests.fakes.worker", str(slots)]
+        worker = subprocess.Popen(argv, env={**os.environ, **self.environment}, stdout=subprocess.DEVNULL)
+        self.workers.append(worker)
+        wait_until(lambda: self.beats(worker), 30, "the worker's heartbeat")
+        return worker
+
+    def beats(self, worker: subprocess.Popen) -> bool:
+        return any(row.id.endswith(f":{worker.pid}") for row in self.stores.jobs.live_workers(5))
+
+    def step(self, do: str, number: int = 0, **params: Any) -> str:
+        """Create a step, send its message; returns its id."""
+        request = StepRequest(
+            kind=StepKind.TEACH, version=1, params={"do": do, "n": number, **params}, rows=[{"id": "a"}]
+        )
+        digest = self.artifacts.put_json(request.model_dump(mode="json"))
+        row = self.stores.steps.create(self.job, f"distill/{do}/{number}", StepKind.TEACH, digest)
+        self.send(row.id)
+        return row.id
+
+    def send(self, step_id: str) -> None:
+        send(step_id, Queue.STRONG)
+        self.stores.steps.mark_sent(step_id)
+
+    def row(self, step_id: str) -> Any:
+        return self.stores.steps.get(step_id)
+
+    def wait(self, step_id: str, state: str, timeout_s: float = 20) -> Any:
+        wait_until(lambda: self.row(step_id).state == state, timeout_s, f"state {state}")
+        return self.row(step_id)
+
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def wait_for_call(self, beginning: str) -> str:
+        wait_until(lambda: any(line.startswith(beginning) for line in self.calls()), 20, beginning)
+        return next(line for line in self.calls() if line.startswith(beginning))
+
+    def resend(self) -> int:
+        """What the orchestrator's reaper does for rows without a message."""
+        unsent = self.stores.steps.unsent(2)
+        for step_id, queue in unsent:
+            assert queue == Queue.STRONG
+            self.send(step_id)
+        return len(unsent)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                kill_family(worker)
+
+
+def kill_family(worker: subprocess.Popen) -> None:
+    """SIGKILL to the pool processes and then the worker, as when the machine goes away."""
+    for process in [*psutil.Process(worker.pid).children(recursive=True), worker]:
+        process.kill()
+    worker.wait()
+
+
+@contextmanager
+def _running(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
+    for name, value in farm.environment.items():
+        monkeypatch.setenv(name, value)
+    platform_settings.cache_clear()
+    celery_app.cache_clear()
+    farm.folder.mkdir(exist_ok=True)
+    yield farm
+    farm.stop()
+    celery_app().close()
+    platform_settings.cache_clear()
+    celery_app.cache_clear()
+
+
+@pytest.fixture
+def farm(tmp_path: Path, valkey: str, database_url: str, new_job, monkeypatch) -> Iterator[Farm]:
+    with _running(Farm(tmp_path / "data", valkey, database_url, new_job), monkeypatch) as farm:
+        yield farm
+
+
+@pytest.fixture
+def sqlite_farm(tmp_path: Path, valkey: str, sqlite_url: str, new_job, monkeypatch) -> Iterator[Farm]:
+    with _running(Farm(tmp_path / "data", valkey, sqlite_url, new_job), monkeypatch) as farm:
+        yield farm
+
+
+def test_steps_run_fail_and_are_tried_again(farm: Farm):
+    """One worker with two slots, many fates."""
+    farm.worker(2)
+    with redis.Redis.from_url(farm.broker) as client, client.pubsub() as hints:
+        hints.subscribe("farm:done")
+        hints.get_message(timeout=5)
+        echoed = farm.step("echo")
+        row = farm.wait(echoed, "succeeded")
+        hint = hints.get_message(timeout=5)
+    assert hint is not None
+    assert hint["data"].decode() == echoed
+    result = farm.artifacts.get_json(row.result_ref)
+    assert result == {"rows": [{"id": "a"}], "adapter": None, "metrics": {"phase": "distill", "loss": None}}
+    assert row.metrics == {"phase": "distill", "loss": None}
+
+    farm.send(echoed)  # a duplicate
+    fates = {do: farm.step(do) for do in ("refuse", "stumble", "break", "cancel")}
+    refused = farm.wait(fates["refuse"], "failed")
+    assert (refused.attempt, refused.error["code"], refused.error["param"]) == (1, "invalid_request", "rows")
+    wait_until(lambda: len(farm.row(fates["stumble"]).attempts) == 1, 20, "the first stumble")
+    wait_until(lambda: farm.resend() > 0, 20, "a second message")
+    stumbled = farm.wait(fates["stumble"], "succeeded")
+    assert stumbled.metrics == {"attempt": 2}
+    assert stumbled.attempts[0]["error"]["code"] == "temporarily_unavailable"
+    assert not (farm.folder / "scratch" / fates["stumble"]).exists()
+    assert farm.row(fates["break"]).error["message"] == "KeyError: 'surprise'"
+    assert farm.row(fates["cancel"]).error["code"] == "handler_cancelled"
+    assert sum(line.startswith("echo begins") for line in farm.calls()) == 1
+
+
+def test_cancelling_the_job_stops_a_running_handler_and_its_child(sqlite_farm: Farm):
+    farm = sqlite_farm
+    worker = farm.worker()
+    step = farm.step("child")
+    child = psutil.Process(int(farm.wait_for_call("child runs").split()[-1]))
+    farm.stores.jobs.cancel(farm.job)
+    wait_until(lambda: not child.is_running(), 5, "the end of the child")
+    wait_until(lambda: "child cancelled 1" in farm.calls(), 1, "the handler's own end")
+    farm.stores.steps.cancel_of_job(farm.job.id)
+    assert farm.row(step).state == "cancelled"
+    assert worker.poll() is None
+    assert not (farm.folder / "scratch" / step).exists()
+
+
+def test_a_long_step_outlives_its_first_lease(sqlite_farm: Farm):
+    farm = sqlite_farm
+    farm.worker()
+    step = farm.step("sleep", seconds=5)
+    wait_until(lambda: farm.row(step).progress.get("metrics") == {"loss": 0.5}, 5, "progress in the row")
+    while farm.row(step).state == "running":
+        assert farm.stores.steps.reap(3) == []
+    assert farm.row(step).metrics == {"attempt": 1}
+
+
+def test_a_killed_worker_loses_its_step_to_another(farm: Farm):
+    lost = farm.worker()
+    step = farm.step("sleep")
+    farm.wait_for_call("sleep begins 1")
+    kill_family(lost)
+    wait_until(lambda: farm.stores.steps.reap(3), 10, "the end of the lease")
+    farm.worker()
+    assert farm.row(step).state == "queued"
+    assert farm.resend() == 1
+    row = farm.wait(step, "succeeded")
+    assert row.metrics == {"attempt": 2}
+    assert row.attempts[0]["error"]["code"] == "worker_lost"
+
+
+def test_pool_processes_do_not_outlive_a_killed_main_process(sqlite_farm: Farm):
+    """They see the end of the pipe and give their steps back, or are killed first and lose their leases."""
+    farm = sqlite_farm
+    lost = farm.worker()
+    step = farm.step("sleep")
+    runner = int(farm.wait_for_call("sleep begins 1").split()[-1])
+    lost.kill()
+    lost.wait()
+    wait_until(lambda: not psutil.pid_exists(runner), 8, "the end of the pool process")
+    wait_until(lambda: farm.stores.steps.reap(3) or farm.row(step).state == "queued", 8, "a free step")
+
+
+def test_a_killed_pool_process_costs_one_attempt_only(sqlite_farm: Farm):
+    farm = sqlite_farm
+    farm.worker()
+    step = farm.step("sleep")
+    os.kill(int(farm.wait_for_call("sleep begins 1").split()[-1]), signal.SIGKILL)
+    wait_until(lambda: farm.stores.steps.reap(3), 10, "the end of the lease")
+    assert farm.resend() == 1
+    assert farm.wait(step, "succeeded").metrics == {"attempt": 2}
+
+
+def test_a_stopping_worker_gives_its_step_back(farm: Farm):
+    farm.worker()
+    first = farm.workers[0]
+    step = farm.step("sleep")
+    farm.wait_for_call("sleep begins 1")
+    farm.worker()
+    first.terminate()
+    assert first.wait(10) == 0
+    row = farm.row(step)
+    assert (row.state, row.attempts) == ("queued", [])
+    assert "sleep cancelled 1" in farm.calls()
+    assert not farm.beats(first)
+    assert farm.resend() == 1
+    assert farm.wait(step, "succeeded").attempt == 2
+
+
+def test_messages_that_the_broker_lost_are_sent_again(sqlite_farm: Farm):
+    farm = sqlite_farm
+    steps = [farm.step("echo", number) for number in range(2)]
+    with redis.Redis.from_url(farm.broker) as client:
+        client.flushall()
+    farm.worker()
+    wait_until(farm.resend, 10, "steps without a message")
+    for step in steps:
+        farm.wait(step, "succeeded")
+
+
+def test_every_pool_process_is_gone_after_an_idle_worker_stops(sqlite_farm: Farm):
+    worker = sqlite_farm.worker(2)
+    family = psutil.Process(worker.pid).children(recursive=True)
+    assert len(family) == 2
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert not any(process.is_running() for process in family)
+    assert sqlite_farm.stores.jobs.live_workers(60) == []
+    assert sqlite_farm.job.project_id == DEFAULT_PROJECT

@@ -1,0 +1,277 @@
+"""What users send and what travels: dataset rows, splits, the answer format, job requests, errors."""
+
+import errno
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.contracts.answers import MARKER, join_answer, split_answer, student_messages
+from shared.contracts.data import (
+    MAX_LINE_BYTES,
+    LineError,
+    Question,
+    Split,
+    group_key,
+    parse_line,
+    parse_lines,
+    split_of,
+)
+from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
+from shared.contracts.jobs import Hyperparameters, JobRequest, checked_name
+from shared.contracts.steps import (
+    VERSION,
+    Queue,
+    Sampling,
+    StepKind,
+    StepRequest,
+    StudentParams,
+    canonical,
+    content_hash,
+)
+
+
+def line(**row: Any) -> bytes:
+    return json.dumps(row).encode()
+
+
+# dataset rows
+
+
+def test_both_forms_of_a_line_mean_the_same():
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a"},
+    ]
+    plain = parse_line(3, line(question="q", reference="a", category="c"))
+    chat = parse_line(3, line(messages=turns, category="c"))
+    assert isinstance(plain, Question)
+    assert plain == chat
+    assert (plain.id, plain.reference) == ("row-3", "a")
+
+
+def test_title_question_and_context_make_one_message():
+    row = parse_line(1, line(question="q", title="t", context="c", id="x"))
+    assert isinstance(row, Question)
+    assert row.text == "t\n\nq\n\nc"
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "param"),
+    [
+        (b"{", "invalid_json", None),
+        (b"[1]", "invalid_json", None),
+        (b"[" * 100_000, "invalid_json", None),
+        (b'{"question": 1' + b"1" * 5000 + b"}", "invalid_json", None),
+        (b'{"question": "\xff"}', "invalid_utf8", None),
+        (b'{"question": "a", "reference": "\\udc00"}', "invalid_unicode", None),
+        (b'{"question": "\\uD800"}', "invalid_unicode", None),
+        (b" " * MAX_LINE_BYTES + b"{}", "line_too_long", None),
+        (b"{}", "invalid_row", "question"),
+        (b'{"question": "  "}', "invalid_row", "question"),
+        (b'{"question": "q", "id": 5}', "invalid_row", "id"),
+        (b'{"question": "q", "id": "a\\nb"}', "invalid_row", "id"),
+        (b'{"question": "q", "id": "a\\u0000"}', "invalid_row", "id"),
+        (b'{"messages": 5}', "invalid_row", "question"),
+        (b'{"messages": [{"role": "assistant", "content": "a"}]}', "invalid_row", "question"),
+        (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "invalid_row", "question"),
+    ],
+)
+def test_a_bad_line_says_what_is_wrong_where(raw: bytes, code: str, param: str | None):
+    error = parse_line(7, raw)
+    assert isinstance(error, LineError)
+    assert (error.line, error.code, error.param) == (7, code, param)
+
+
+def test_a_surrogate_pair_is_one_letter():
+    row = parse_line(1, b'{"question": "\\ud83d\\ude00"}')
+    assert isinstance(row, Question)
+    assert row.question == "\U0001f600"
+
+
+def test_ids_are_unique_and_empty_lines_pass():
+    lines = [
+        b"\xef\xbb\xbf" + line(question="a", id="x"),
+        b"\n",
+        line(question="b", id="x"),
+        line(question="c", id="row-5"),
+    ]
+    first, second, third, fourth = parse_lines([*lines, line(question="d")])
+    assert isinstance(first, Question)
+    assert isinstance(second, LineError)
+    assert (second.line, second.code) == (3, "duplicate_id")
+    assert isinstance(third, Question)
+    assert isinstance(fourth, LineError)  # line 5 without an id would be row-5 too
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise(raw: bytes):
+    item = parse_line(1, raw)
+    if isinstance(item, Question):
+        canonical(item.model_dump())
+
+
+@given(st.fixed_dictionaries({"question": st.text(min_size=1)}, optional={"reference": st.text(), "id": st.text()}))
+def test_what_is_accepted_can_be_written_again(row: dict):
+    item = parse_line(1, json.dumps(row).encode())
+    if isinstance(item, Question):
+        assert json.loads(canonical(item.model_dump()))["question"] == row["question"]
+
+
+# splits
+
+
+def test_rows_of_one_group_stay_on_one_side():
+    rows = [Question(id="a", question="How  to list files?"), Question(id="b", question="how to LIST files?")]
+    assert group_key(rows[0]) == group_key(rows[1])
+    assert split_of(rows[0], 0.3, 0.3) == split_of(rows[1], 0.3, 0.3)
+    grouped = [Question(id=str(n), question=f"question {n}", group="g") for n in range(20)]
+    assert len({split_of(row, 0.3, 0.3) for row in grouped}) == 1
+
+
+def test_a_group_is_not_mistaken_for_a_text():
+    assert group_key(Question(id="a", question="x", group="g")) != group_key(Question(id="b", question="g"))
+
+
+def test_shares_are_about_kept_and_extremes_exact():
+    rows = [Question(id=str(n), question=f"question {n}") for n in range(2000)]
+    sides = [split_of(row, 0.1, 0.2) for row in rows]
+    assert 150 < sides.count(Split.DEV) < 250
+    assert 340 < sides.count(Split.TEST) < 460
+    assert {split_of(row, 0, 0) for row in rows} == {Split.TRAIN}
+    assert {split_of(row, 0, 1) for row in rows} == {Split.TEST}
+    assert {split_of(row, 1, 0) for row in rows} == {Split.DEV}
+
+
+def test_a_question_keeps_its_split_for_ever():
+    assert split_of(Question(id="any", question="Count the lines of a file."), 0.2, 0.2) == Split.DEV
+
+
+# the answer format
+
+
+@given(st.text(), st.text())
+def test_an_answer_comes_back_from_its_completion(rationale: str, answer: str):
+    if MARKER in f"\n{rationale.strip()}" or MARKER in f"{MARKER} {answer.strip()}"[1:]:
+        return
+    found = split_answer(join_answer(rationale, answer))
+    assert found == (rationale.strip() or None, answer.strip())
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("just this", (None, "just this")),
+        ("because\nAnswer: 4", ("because", "4")),
+        ("Answer: 4", (None, "4")),
+        ("a\nAnswer: 1\nb\nAnswer: 2", ("a\nAnswer: 1\nb", "2")),
+        ("The Answer: is not a marker", (None, "The Answer: is not a marker")),
+        ("", (None, "")),
+    ],
+)
+def test_the_last_marker_on_a_line_of_its_own_counts(text: str, parts: tuple):
+    assert split_answer(text) == parts
+
+
+def test_the_student_sees_the_bare_question():
+    assert [turn["role"] for turn in student_messages("q")] == ["system", "user"]
+    assert student_messages("q")[1]["content"] == "q"
+
+
+# job requests
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    return {"model": "tiny", "training_file": "file-1", "distillation": {"domain": "shell"}} | changes
+
+
+def test_a_short_request_gets_the_defaults():
+    job = JobRequest.model_validate(request())
+    assert [phase.value for phase in job.distillation.phases] == ["distill", "iterate", "evolve"]
+    assert job.distillation.iterate.tries == 3
+    assert job.distillation.evolve.beam_width == 10
+    assert JobRequest.model_validate(job.model_dump(mode="json")) == job
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"distillation": {}}, "domain"),
+        ({"distillation": {"domain": "d", "phases": []}}, "distillation"),
+        ({"distillation": {"domain": "d", "phases": ["evolve", "distill"]}}, "distillation"),
+        ({"distillation": {"domain": "d", "phases": ["distill", "distill"]}}, "distillation"),
+        ({"distillation": {"domain": "d", "teacher": {"api_key": "sk-1"}}}, "api_key"),
+        ({"distillation": {"domain": "d", "teacher": {"provider": "../x"}}}, "provider"),
+        ({"suffix": "a/b"}, "suffix"),
+        ({"suffix": "a\n"}, "suffix"),
+        ({"seed": -1}, "seed"),
+        ({"unknown": 1}, "unknown"),
+        ({"hyperparameters": {"n_epochs": -1}}, "n_epochs"),
+        ({"hyperparameters": {"n_epochs": float("nan")}}, "n_epochs"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"metadata": {"k": "v\0"}}, "metadata"),
+        ({"metadata": {str(n): "v" for n in range(17)}}, "metadata"),
+    ],
+)
+def test_a_bad_request_names_its_field(changes: dict, field: str):
+    with pytest.raises(ValidationError) as caught:
+        JobRequest.model_validate(request(**changes))
+    assert field in [str(part) for part in caught.value.errors()[0]["loc"]]
+
+
+def test_openais_auto_is_understood():
+    assert Hyperparameters.model_validate({"n_epochs": "auto"}).n_epochs == "auto"
+    assert Hyperparameters.model_validate({"n_epochs": 2}).n_epochs == 2
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a..b", "a/b", "-a", "a\n", "a b", "ä", "a" * 65])
+def test_names_cannot_be_paths(name: str):
+    with pytest.raises(ValueError, match="1-64"):
+        checked_name(name)
+
+
+# steps
+
+
+def test_a_steps_identity_ignores_spelling_only():
+    assert content_hash({"a": 1, "b": "ü"}) == content_hash({"b": "ü", "a": 1})
+    assert content_hash({"a": 1}) != content_hash({"a": 2})
+
+
+def test_requests_carry_their_kinds_version_and_nothing_unknown():
+    params = StudentParams.model_validate(
+        {"model": {"base": "b", "base_hash": "0"}, "domain": "d", "sampling": Sampling().model_dump()}
+    )
+    sent = StepRequest.of(StepKind.ANSWER, params, [{"id": "a"}])
+    assert sent.version == VERSION[StepKind.ANSWER]
+    with pytest.raises(ValidationError):
+        StepRequest.model_validate(sent.model_dump() | {"extra": 1})
+
+
+def test_every_kind_has_a_queue_and_every_queue_a_kind():
+    assert {kind.queue for kind in StepKind} == set(Queue)
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (UserError("x", param="a.b"), "invalid_request_error", "invalid_request"),
+        (Conflict("x"), "conflict_error", "conflict"),
+        (TransientError("x"), "server_error", "temporarily_unavailable"),
+        (FatalError("x", code="own"), "server_error", "own"),
+        (OSError(errno.ENOSPC, "No space left on device"), "server_error", "disk_full"),
+        (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "server_error", "disk_full"),
+        (KeyError("x"), "server_error", "internal_error"),
+    ],
+)
+def test_every_error_has_openais_shape(error: Exception, kind: str, code: str):
+    body = as_body(error)
+    assert (body.type, body.code) == (kind, code)
+    assert body.message
