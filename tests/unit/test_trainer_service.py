@@ -1,0 +1,96 @@
+"""The trainer's worker without its training process: what it plans, publishes and sweeps; and how light it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.trainer import service
+from services.trainer.settings import TrainerSettings
+from shared.artifacts import Artifacts
+from shared.contracts.errors import FatalError, UserError
+from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+
+ROWS = [{"id": "a", "question": "q", "completion": "c"}]
+
+
+def params(base: str = "tiny") -> TrainParams:
+    model = ModelRef(base=base, base_hash="0" * 64)
+    return TrainParams(model=model, adapter=AdapterConfig(), epochs=1, learning_rate=1e-3, batch_size=2, seed=0)
+
+
+def adapter(folder: Path, base: str = "tiny") -> Path:
+    folder.mkdir(parents=True)
+    (folder / service.WEIGHTS).write_bytes(b"weights")
+    (folder / service.CONFIG).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+    return folder
+
+
+def test_artifact_is_canonical_and_the_serving_copy_names_what_the_engine_compares(tmp_path: Path):
+    artifacts = Artifacts(tmp_path / "artifacts")
+    digests = {
+        service.publish(adapter(tmp_path / str(n)), artifacts, tmp_path / "serving", "/models/tiny") for n in range(2)
+    }
+    (digest,) = digests
+    stored = json.loads((artifacts.folder(digest) / service.CONFIG).read_text())
+    served = json.loads((tmp_path / "serving" / digest / service.CONFIG).read_text())
+    assert stored["base_model_name_or_path"] == "tiny"
+    assert served["base_model_name_or_path"] == "/models/tiny"
+    assert [p.name for p in (tmp_path / "serving").iterdir()] == [digest]
+    assert (tmp_path / "serving" / digest / service.WEIGHTS).read_bytes() == b"weights"
+
+
+def test_a_folder_with_a_reference_adapter_is_not_published(tmp_path: Path):
+    source = adapter(tmp_path / "new")
+    (source / "ref").mkdir()
+    with pytest.raises(FatalError, match="not an adapter alone"):
+        service.publish(source, Artifacts(tmp_path / "artifacts"), tmp_path / "serving", "/models/tiny")
+    assert not (tmp_path / "serving").exists()
+
+
+def test_plan_refuses_what_cannot_be_trained(tmp_path: Path):
+    settings = TrainerSettings(student_path=tmp_path, student_model="tiny")
+    with pytest.raises(UserError) as no_rows:
+        service.plan(StepKind.SFT, params(), [], None, tmp_path, settings)
+    assert no_rows.value.code == "no_rows"
+    with pytest.raises(FatalError) as other_base:
+        service.plan(StepKind.SFT, params("large"), ROWS, None, tmp_path, settings)
+    assert other_base.value.code == "wrong_student"
+    with pytest.raises(FatalError) as other_adapter:
+        service.plan(StepKind.SFT, params(), ROWS, adapter(tmp_path / "a", base="large"), tmp_path, settings)
+    assert other_adapter.value.code == "wrong_student"
+    with pytest.raises(FatalError) as no_student:
+        service.plan(StepKind.SFT, params(), ROWS, None, tmp_path, TrainerSettings(student_path=None))
+    assert no_student.value.code == "no_student"
+
+
+def test_settings_take_the_runners_names(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_STUDENT_PATH", "/models/shared")
+    assert TrainerSettings().student_path == Path("/models/shared")
+    monkeypatch.setenv("METEOR_TRAINER_STUDENT_PATH", "/models/own")
+    assert TrainerSettings().student_path == Path("/models/own")
+
+
+def test_only_abandoned_scratch_is_swept(tmp_path: Path):
+    for name in ("old", "fresh"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "x").write_text("x")
+    for path in (tmp_path / "old" / "checkpoints" / "x", tmp_path / "old" / "checkpoints", tmp_path / "old"):
+        os.utime(path, (1, 1))
+    service.sweep(tmp_path, older_than_s=3600)
+    assert [p.name for p in tmp_path.iterdir()] == ["fresh"]
+    service.sweep(tmp_path / "missing", older_than_s=0)
+
+
+def test_worker_loads_no_model_library_and_stays_small():
+    code = (
+        "import sys, psutil, services.trainer.main\n"
+        "print(sorted({'torch', 'transformers', 'trl', 'peft', 'vllm'} & set(sys.modules)),"
+        " psutil.Process().memory_info().rss)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[0] == "[]"
+    assert int(out[1]) < 200 * 2**20

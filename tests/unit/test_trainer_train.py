@@ -1,0 +1,155 @@
+"""Parts of the training process that need no TRL: token ids, decoding, checkpoints, errors."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from services.trainer.spec import Spec
+from services.trainer.train import data
+from services.trainer.train.failures import as_error
+from services.trainer.train.fit import last_checkpoint, micro_batch
+from services.trainer.train.model import load_base, load_tokenizer
+from services.trainer.train.search import decode, search
+from shared.contracts.answers import student_messages
+from shared.contracts.errors import FatalError, TransientError, UserError
+from shared.contracts.rows import Example, Pair
+from shared.contracts.steps import ModelRef, SearchParams, StepKind
+from tests.fakes.tiny_model import make_tiny_llama
+
+QUESTIONS = ["Which command lists files?", "How many lines?", "Find a file by its name, please, in this folder."]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The tiny model's matrices are too small to share; on a busy machine two threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)
+
+
+def test_prompt_ids_are_those_of_the_engine(base: Path):
+    tokenizer = load_tokenizer(base)
+    for question in QUESTIONS:
+        text = tokenizer.apply_chat_template(student_messages(question), tokenize=False, add_generation_prompt=True)
+        assert text.endswith("<|im_start|>assistant\n")
+        assert data.prompt_ids(tokenizer, question) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_only_the_answer_and_its_end_are_learned(base: Path):
+    tokenizer = load_tokenizer(base)
+    (row,) = data.example_ids(tokenizer, [Example(id="a", question=QUESTIONS[0], completion="ls -l")], 512)
+    learned = [token for token in row["labels"] if token != data.IGNORED]
+    assert tokenizer.decode(learned) == "ls -l<|im_end|>"
+    assert row["input_ids"][-len(learned) :] == learned
+    assert row["labels"][: -len(learned)] == [data.IGNORED] * len(data.prompt_ids(tokenizer, QUESTIONS[0]))
+
+
+def test_rows_that_do_not_fit_are_dropped_whole_and_none_left_is_the_users_fault(base: Path):
+    tokenizer = load_tokenizer(base)
+    rows = [Example(id="a", question="q", completion="ls"), Example(id="b", question="q", completion="ls " * 100)]
+    assert len(data.example_ids(tokenizer, rows, 60)) == 1
+    with pytest.raises(UserError) as error:
+        data.example_ids(tokenizer, rows, 10)
+    assert error.value.code == "rows_too_long"
+    pair = Pair(id="a", question="q", chosen="ls", rejected="ls " * 100)
+    with pytest.raises(UserError):
+        data.pair_ids(tokenizer, [pair], 60)
+
+
+def plain_generate(base: Path, prompt: list[int], beams: int, new: int) -> list[int]:
+    """One prompt, no padding, no shared cache: transformers on its own."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    ids = torch.tensor([prompt])
+    mask = torch.ones_like(ids)
+    out = model.generate(input_ids=ids, attention_mask=mask, num_beams=beams, do_sample=False, max_new_tokens=new)
+    answer = out[0, len(prompt) :].tolist()
+    return answer[: answer.index(2)] if 2 in answer else answer
+
+
+def test_decoding_from_a_shared_prefill_equals_decoding_each_prompt_alone(base: Path):
+    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    beam, greedy, one = decode(model, tokenizer, prompts, [4, 1, 1], max_new_tokens=12)
+    assert greedy == one
+    assert greedy == [plain_generate(base, prompt, 1, 12) for prompt in prompts]
+    assert beam == [plain_generate(base, prompt, 4, 12) for prompt in prompts]
+    assert beam != greedy
+
+
+class Ticks:
+    def __init__(self):
+        self.seen = []
+
+    def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
+        self.seen.append((done, total))
+
+
+def test_search_keeps_the_order_the_equal_pairs_and_what_an_earlier_attempt_found(base: Path, tmp_path: Path):
+    spec = Spec(
+        kind=StepKind.SEARCH,
+        params=SearchParams(
+            model=ModelRef(base="tiny", base_hash="0" * 64), beam_width=3, max_new_tokens=6, batch_size=2
+        ).model_dump(mode="json"),
+        rows=[{"id": str(n), "question": question} for n, question in enumerate([*QUESTIONS, "x " * 600])],
+        base=base,
+        adapter=None,
+        output=tmp_path / "output",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    ticks = Ticks()
+    metrics = search(spec, ticks)  # type: ignore[arg-type]
+    rows = json.loads((spec.output / "rows.json").read_text())
+    assert [row["id"] for row in rows] == ["0", "1", "2"]
+    assert metrics["rows"] == 3
+    assert metrics["dropped_too_long"] == 1
+    assert metrics["same"] == sum(row["chosen"] == row["rejected"] for row in rows)
+    assert ticks.seen == [(2, 3), (3, 3)]
+
+    found = spec.checkpoints / "found.jsonl"
+    lines = found.read_text().splitlines()
+    first = json.loads(lines[0])
+    first[1] = []  # were it searched again, the answer would not be empty
+    found.write_text("\n".join([json.dumps(first), lines[1], lines[2][:-3]]))  # and the last line is torn
+    search(spec, ticks)  # type: ignore[arg-type]
+    again = json.loads((spec.output / "rows.json").read_text())
+    assert again[first[0]]["chosen"] == ""
+    assert [r for n, r in enumerate(again) if n != first[0]] == [r for n, r in enumerate(rows) if n != first[0]]
+
+
+def test_an_interrupted_checkpoint_is_passed_over(tmp_path: Path):
+    assert last_checkpoint(tmp_path) is None
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_micro_batches_divide_the_batch_and_stay_within_the_tokens():
+    assert micro_batch(8, 100, 4096) == 8
+    assert micro_batch(8, 1000, 4096) == 4
+    assert micro_batch(7, 1000, 4096) == 1
+    assert micro_batch(8, 9000, 4096) == 1
+
+
+def test_errors_of_the_process_by_family():
+    memory = as_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert isinstance(memory, FatalError)
+    assert memory.code == "out_of_memory"
+    assert "batch_size" in memory.message
+    assert as_error(OSError(errno.ENOSPC, "No space left on device")).code == "disk_full"
+    other = as_error(RuntimeError("odd"))
+    assert isinstance(other, TransientError)
+    assert other.code == "training_failed"
+    user = UserError("mine")
+    assert as_error(user) is user
