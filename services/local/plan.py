@@ -72,6 +72,11 @@ class _Draft:
         return f"http://{ports.LOOPBACK}:{self.addresses[name]}" if name in self.addresses else given
 
 
+def python_path(environment: Mapping[str, str] = os.environ) -> str:
+    """So that children find this very code, from whatever folder they are started."""
+    return os.pathsep.join(filter(None, [str(HERE), environment.get("PYTHONPATH")]))
+
+
 def wanted(names: Iterable[str] | None, settings: LocalSettings) -> list[str]:
     """The processes to start, in order, without those that a given URL replaces. Raises UserError for unknown names."""
     chosen = NAMES if names is None else tuple(names)
@@ -135,7 +140,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     engine = draft.url("student-engine", settings.weak_engine_url)
     common = {name: value for name, value in given.items() if name not in (*ONLY_GATEWAY, *ONLY_API)}
     common |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), given.get("PYTHONPATH")])),
+        "PYTHONPATH": python_path(given),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",  # models are prepared before; nothing is fetched in the middle of a job
         "METEOR_DATA": str(draft.data),

@@ -35,7 +35,9 @@ class LocalSettings(BaseSettings):
         validation_alias=AliasChoices("REDIS_URL", "METEOR_REDIS_URL"),
         description="set: no broker is started here",
     )
-    ready_timeout_s: float = Field(default=420.0, gt=0, description="an engine needs 40-130 s on two cores")
+    ready_timeout_s: float = Field(
+        default=900.0, gt=0, description="an engine needs 45-130 s on two free cores, minutes on busy ones"
+    )
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "LocalSettings":

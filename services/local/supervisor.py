@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from services.local import state
+from services.local.plan import python_path
 from services.local.processes import family, identity, is_alive
 from services.local.runner import Runner
 from shared.contracts.errors import MeteorError, UserError
@@ -96,7 +97,7 @@ def launch(data: Path, names: Iterable[str] | None = None, env: Mapping[str, str
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=dict(os.environ) | dict(env or {}),
+            env=dict(os.environ) | dict(env or {}) | {"PYTHONPATH": python_path()},
         )
     while child.poll() is None:
         found = state.read(data)

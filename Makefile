@@ -1,0 +1,87 @@
+# Everything a person or CI does here has a target. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3.11
+VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+DOMAIN ?= shell
+DATA ?= .meteor
+METEOR = $(BIN)/python -m services.local
+
+# A machine whose nvidia-smi answers gets CUDA builds; ENGINE=cpu or ENGINE=gpu overrides.
+ENGINE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
+# The CPU build of torch comes from PyTorch's own index. Where that is out of reach pip loses seconds and takes PyPI's.
+TORCH_INDEX := $(if $(filter cpu,$(ENGINE)),--extra-index-url https://download.pytorch.org/whl/cpu)
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-deps
+
+# One stamp per clone and environment: a second `make install` does nothing.
+STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
+LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-$(ENGINE).lock)
+
+# $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 5 s.
+stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
+patient = { (while sleep 5; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
+
+.PHONY: help install install-dev demo up down status test test-gpu bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## make .venv (or use the active one) and install everything, by lock
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "METEOR needs Python 3.11 ($(PYTHON) was not found; PYTHON=... names it)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(LOCKS) pyproject.toml | $(BIN)/python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(VENV) is not a Python 3.11"; exit 1; }
+	$(call stage,torch ($(ENGINE)),$(call patient,$(PIP) $(TORCH_INDEX) -r requirements/torch.lock))
+	$(call stage,services and trainer,$(call patient,$(PIP) -q -r requirements/services.lock -r requirements/trainer.lock))
+	$(call stage,engine ($(ENGINE)),$(call patient,$(PIP) -q -r requirements/engine-$(ENGINE).lock))
+	$(call stage,meteor itself,$(PIP) -q --no-build-isolation --editable .)
+	@touch $@
+
+install-dev: $(STAMP)-dev
+
+$(STAMP)-dev: requirements/dev.lock | $(STAMP)
+	$(call stage,tools for the tests,$(call patient,$(PIP) -q -r requirements/dev.lock))
+	@touch $@
+
+demo: install ## start everything, run one job through all three phases, show what it gained [DOMAIN=shell|machine-learning]
+	$(METEOR) demo $(DOMAIN) --data $(DATA)
+
+up: install ## start everything in the background and wait until it is ready [DATA=.meteor]
+	$(METEOR) up --data $(DATA)
+
+down: install ## stop everything; jobs go on at the next `make up`
+	$(METEOR) down --data $(DATA)
+
+status: install ## what runs, on which port, with how much memory
+	$(METEOR) status --data $(DATA)
+
+test: install-dev ## lint, import contracts, types, then the tests: unit, contract, integration, end to end
+	$(call stage,ruff check,$(BIN)/ruff check .)
+	$(call stage,ruff format,$(BIN)/ruff format --check --quiet .)
+	$(call stage,import contracts,$(BIN)/lint-imports)
+	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
+	$(call stage,unit tests,$(BIN)/python -m pytest tests/unit)
+	$(call stage,contract$(comma) integration and end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/contract tests/integration tests/e2e)
+
+test-gpu: install-dev ## the tests that need a CUDA device
+	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)
+
+bench: install-dev ## how fast the pipeline moves work, without models
+	$(BIN)/python -m tests.bench.pipeline
+
+lock: install-dev ## make the locks anew (needs uv)
+	PATH="$(BIN):$$PATH" requirements/lock.sh
+
+clean: ## remove caches; data (.meteor), models and the environment stay
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+comma := ,
