@@ -16,7 +16,6 @@ import redis
 from shared.artifacts import Artifacts
 from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.schema import Stores, open_stores
-from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.settings import platform_settings
 from shared.queue.app import celery_app, send
 from tests.fakes.ports import wait_until
@@ -35,8 +34,8 @@ class Farm:
         }  # fmt: skip
         self.stores: Stores = open_stores(database)
         self.artifacts = Artifacts(folder / "artifacts")
-        self.job = new_job(self.stores)
-        self.job = self.stores.jobs.claim("test", 600)
+        new_job(self.stores)
+        self.job: Any = self.stores.jobs.claim("test", 600)
         self.workers: list[subprocess.Popen] = []
 
     def worker(self, slots: int = 1) -> subprocess.Popen:
@@ -250,4 +249,3 @@ def test_every_pool_process_is_gone_after_an_idle_worker_stops(sqlite_farm: Farm
     assert worker.wait(10) == 0
     assert not any(process.is_running() for process in family)
     assert sqlite_farm.stores.jobs.live_workers(60) == []
-    assert sqlite_farm.job.project_id == DEFAULT_PROJECT

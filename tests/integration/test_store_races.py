@@ -1,0 +1,256 @@
+"""Several hands on one row: whoever comes second changes nothing. Threads with connections of their own, and processes."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.contracts.errors import Conflict, ErrorBody
+from shared.contracts.jobs import JobStatus
+from shared.contracts.steps import ModelRef, StepKind
+from shared.jobs.schema import Stores, open_stores
+from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, StepState
+from shared.jobs.step_store import Claim
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.store import CallOrigin, open_ledger
+from shared.platform.database import engine_for
+
+OOPS = ErrorBody(message="oops", type="server_error", code="oops")
+
+
+def at_once(*deeds: Callable[[], Any]) -> list[Any]:
+    """Run all of them from the same moment on; returns what they returned, or the Conflict that they met."""
+    gate = threading.Barrier(len(deeds))
+
+    def run(deed: Callable[[], Any]) -> Any:
+        gate.wait()
+        try:
+            return deed()
+        except Conflict as error:
+            return error
+
+    with ThreadPoolExecutor(len(deeds)) as pool:
+        return list(pool.map(run, deeds))
+
+
+def step_of(stores: Stores, job: Any, number: int = 0) -> str:
+    return stores.steps.create(job, f"k/{number}", StepKind.TEACH, f"{number:064x}").id
+
+
+def claimed(stores: Stores, job: Any, number: int = 0) -> Claim:
+    claim = stores.steps.claim(step_of(stores, job, number), "w", 30)
+    assert claim is not None
+    return claim
+
+
+def test_two_processes_never_claim_the_same_step(database_url: str, stores: Stores, new_job):
+    job = new_job(stores)
+    ids = [step_of(stores, job, number) for number in range(40)]
+    code = (
+        "import sys; from shared.jobs.schema import stores_on; steps = stores_on(sys.argv[1]).steps;"
+        "print('ready', flush=True); sys.stdin.read(1);"
+        "print(*(i for i in sys.argv[2:] if steps.claim(i, 'w', 30)))"
+    )
+    argv = [sys.executable, "-c", code, database_url, *ids]
+    hands = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for hand in hands:
+        assert hand.stdout is not None
+        assert hand.stdout.readline() == "ready\n"
+    outputs = at_once(*(lambda hand=hand: hand.communicate("x", timeout=60)[0] for hand in hands))
+    taken = [step_id for output in outputs for step_id in output.split()]
+    assert sorted(taken) == sorted(ids)
+
+
+def test_one_of_many_threads_gets_a_step_or_a_job(stores: Stores, new_job):
+    job = new_job(stores)
+    for number in range(5):
+        step_id = step_of(stores, job, number)
+        claims = at_once(*[lambda step_id=step_id: stores.steps.claim(step_id, "w", 30)] * 4)
+        assert sum(claim is not None for claim in claims) == 1
+    assert sum(row is not None for row in at_once(*[lambda: stores.jobs.claim("o", 30)] * 4)) == 1
+
+
+def test_a_step_created_twice_at_once_has_one_row(stores: Stores, new_job):
+    job = new_job(stores)
+    for number in range(5):
+        assert len(set(at_once(*[lambda number=number: step_of(stores, job, number)] * 4))) == 1
+
+
+def test_an_expired_step_is_finished_or_reaped_never_both(stores: Stores, new_job):
+    job = new_job(stores)
+    for number in range(10):
+        claim = claimed(stores, job, number)
+        stores.steps.renew(claim, -1, None)
+        finished, reaped = at_once(
+            lambda claim=claim: stores.steps.finish(claim, "f" * 64, {}), lambda: stores.steps.reap(3)
+        )
+        row: Any = stores.steps.get(claim.step_id)
+        assert row.state == (StepState.SUCCEEDED if finished else StepState.QUEUED)
+        if not finished:
+            assert len(reaped) == 1
+
+
+def test_a_job_ends_once_whoever_ends_it(stores: Stores, new_job):
+    for _ in range(10):
+        new_job(stores)
+        row: Any = stores.jobs.claim("o", 30)
+        ended, cancelled = at_once(
+            lambda row=row: stores.jobs.end(row, JobStatus.SUCCEEDED), lambda row=row: stores.jobs.cancel(row)
+        )
+        now: Any = stores.jobs.get(row.id)
+        if ended:
+            assert isinstance(cancelled, Conflict)
+            assert now.status == JobStatus.SUCCEEDED
+        else:
+            assert now.status == JobStatus.CANCELLING
+
+
+def test_two_jobs_publish_two_versions(stores: Stores, new_job):
+    job = new_job(stores)
+    refs = [ModelRef(base="tiny", base_hash="0" * 64, adapter=f"{n:064x}") for n in range(6)]
+    publish = [
+        lambda ref=ref: stores.catalog.publish(DEFAULT_PROJECT, "expert", ref, job.id, "promoted") for ref in refs
+    ]
+    rows = at_once(*publish)
+    assert sorted(row.version for row in rows) == [1, 2, 3, 4, 5, 6]
+    at_once(*(lambda row=row: stores.catalog.serve(DEFAULT_PROJECT, row) for row in rows))
+    assert sum(served for _, served in stores.catalog.models(DEFAULT_PROJECT)) == 1
+
+
+def test_two_equal_calls_are_both_settled(database_url: str):
+    ledger = open_ledger(database_url)
+    calls = [ledger.begin(CallOrigin("p", "j"), "default", "big", "h") for _ in range(4)]
+    at_once(*(lambda call=call: ledger.settle(call, "ok", usd=1.0, keep={"by": call}) for call in calls))
+    assert ledger.usage("j").usd_spent == 4.0
+    kept = ledger.kept("p", "h")
+    assert kept is not None
+    assert kept["by"] in calls
+
+
+def test_a_worker_beats_from_two_places(stores: Stores):
+    at_once(*[lambda: stores.jobs.heartbeat("w", DEFAULT_PROJECT, "judge", "judge", 1)] * 4)
+    assert len(stores.jobs.live_workers(5)) == 1
+
+
+class StepLife(RuleBasedStateMachine):
+    """Any order of moves by three workers, one of them always late: the rules of the store hold after each."""
+
+    stores: Stores
+    new_job: Callable[..., Any]
+
+    @initialize()
+    def begin(self) -> None:
+        self.job: Any = self.new_job(self.stores)
+        self.step_id = self.stores.steps.create(self.job, "k", StepKind.TEACH, self.job.id.ljust(64, "0")).id
+        self.claims: list[Claim] = []
+        self.seen_attempt = 0
+        self.final: tuple | None = None
+        self.job_final: str | None = None
+
+    def row(self) -> Any:
+        return self.stores.steps.get(self.step_id)
+
+    @rule()
+    def claim(self) -> None:
+        free = self.row().state == StepState.QUEUED
+        claim = self.stores.steps.claim(self.step_id, "w", 30)
+        if claim is not None:
+            assert free
+            self.claims.append(claim)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=st.integers(0, 2), move=st.sampled_from(["renew", "finish", "fail", "give up", "release"]))
+    def write(self, pick: int, move: str) -> None:
+        claim = self.claims[-1 - pick % len(self.claims)]
+        row = self.row()
+        current = claim.attempt == row.attempt and row.state == StepState.RUNNING
+        moves: dict[str, Callable[[], Any]] = {
+            "renew": lambda: self.stores.steps.renew(claim, 30, None),
+            "finish": lambda: self.stores.steps.finish(claim, "f" * 64, {}),
+            "fail": lambda: self.stores.steps.fail(claim, OOPS, again=True, max_attempts=3),
+            "give up": lambda: self.stores.steps.fail(claim, OOPS, again=False, max_attempts=3),
+            "release": lambda: self.stores.steps.release(claim),
+        }
+        assert bool(moves[move]()) == current
+
+    @precondition(lambda self: self.claims)
+    @rule()
+    def lose(self) -> None:
+        """The lease of the newest attempt runs out and the reaper comes."""
+        lost = self.stores.steps.renew(self.claims[-1], -1, None)
+        reaped = [row.id for row in self.stores.steps.reap(3)]  # those of earlier lives too
+        assert (self.step_id in reaped) == lost
+
+    @rule()
+    def cancel_steps(self) -> None:
+        self.stores.steps.cancel_of_job(self.job.id)
+
+    @rule()
+    def start_job(self) -> None:
+        self.stores.jobs.claim("o", 30)
+
+    @rule()
+    def cancel_job(self) -> None:
+        try:
+            self.stores.jobs.cancel(self.job)
+        except Conflict:
+            assert self.job_final is not None
+
+    @rule(status=st.sampled_from([JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED]))
+    def end_job(self, status: JobStatus) -> None:
+        row: Any = self.stores.jobs.get(self.job.id)
+        ended = self.stores.jobs.end(row, status)
+        if row.status == JobStatus.CANCELLING:
+            assert ended == (status == JobStatus.CANCELLED)
+
+    @invariant()
+    def what_is_final_stays(self) -> None:
+        if not hasattr(self, "step_id"):
+            return
+        row, job = self.row(), self.stores.jobs.get(self.job.id)
+        assert job is not None
+        now = (row.state, row.attempt, row.result_ref)
+        if self.final is not None:
+            assert now == self.final
+        if row.state in FINAL_STEPS:
+            self.final = now
+            assert row.lease_owner is None
+        assert row.attempt >= self.seen_attempt
+        self.seen_attempt = row.attempt
+        assert len(row.attempts) <= 3
+        assert (row.state == StepState.RUNNING) == (row.lease_expires is not None)
+        if self.job_final is not None:
+            assert job.status == self.job_final
+        if job.status in FINAL_JOBS:
+            self.job_final = job.status
+
+    def teardown(self) -> None:
+        with self.stores.jobs.engine.begin() as connection:  # the next life's job must be the oldest free one
+            connection.exec_driver_sql("UPDATE jobs SET status = 'cancelled'")
+
+
+def test_any_order_of_moves_keeps_the_rules(tmp_path: Path, new_job, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shared.jobs.step_store.RETRY_PAUSE_S", 0.0)
+    url = f"sqlite:///{tmp_path / 'life.sqlite3'}"
+    StepLife.stores, StepLife.new_job = open_stores(url), staticmethod(new_job)
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    run_state_machine_as_test(
+        StepLife,
+        settings=settings(max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=checks),
+    )
+    engine_for(url).dispose()
