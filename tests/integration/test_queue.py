@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 import redis
 
@@ -19,6 +21,7 @@ from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
 from shared.queue.app import celery_app, send
 from tests.fakes.ports import wait_until
+from tests.fakes.valkey import running_valkey
 
 LEASE = {"METEOR_LEASE": "PT3S", "METEOR_RENEW": "PT1S", "METEOR_RESEND_AFTER": "PT2S", "METEOR_MAX_ATTEMPTS": "3"}
 
@@ -47,6 +50,9 @@ class Farm:
 
     def beats(self, worker: subprocess.Popen) -> bool:
         return any(row.id.endswith(f":{worker.pid}") for row in self.stores.jobs.live_workers(5))
+
+    def seen_at(self, worker: subprocess.Popen) -> float:
+        return max(row.seen_at for row in self.stores.jobs.live_workers(600) if row.id.endswith(f":{worker.pid}"))
 
     def step(self, do: str, number: int = 0, **params: Any) -> str:
         """Create a step, send its message; returns its id."""
@@ -249,3 +255,33 @@ def test_every_pool_process_is_gone_after_an_idle_worker_stops(sqlite_farm: Farm
     assert worker.wait(10) == 0
     assert not any(process.is_running() for process in family)
     assert sqlite_farm.stores.jobs.live_workers(60) == []
+
+
+def test_a_worker_survives_a_new_broker(tmp_path: Path, free_port, sqlite_url: str, new_job, monkeypatch):
+    """The broker restarts empty under its old address: the worker comes back to it and takes steps again."""
+    port = free_port()
+    with _running(Farm(tmp_path / "data", f"redis://127.0.0.1:{port}/0", sqlite_url, new_job), monkeypatch) as farm:
+        with running_valkey(port):
+            worker = farm.worker()
+        restarted = time.time()
+        with running_valkey(port):
+            wait_until(lambda: farm.seen_at(worker) > restarted, 30, "a heartbeat after the restart")
+            farm.wait(farm.step("echo"), "succeeded")
+
+
+def test_a_step_survives_cut_connections_to_the_database(
+    tmp_path: Path, valkey: str, postgres_url, new_job, monkeypatch
+):
+    with _running(Farm(tmp_path / "data", valkey, postgres_url, new_job), monkeypatch) as farm:
+        farm.worker()
+        step = farm.step("sleep", seconds=4)
+        farm.wait_for_call("sleep begins 1")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for _ in range(10):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                    " AND pid <> pg_backend_pid()"
+                )
+                time.sleep(0.3)
+        row = farm.wait(step, "succeeded")
+        assert (row.metrics, row.attempts) == ({"attempt": 1}, [])
