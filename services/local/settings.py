@@ -44,5 +44,12 @@ class LocalSettings(BaseSettings):
         """The settings that a process with this environment would have."""
         given = {name: environment.get(f"METEOR_{name.upper()}") for name in cls.model_fields}
         given["redis_url"] = environment.get("REDIS_URL") or given["redis_url"]
-        # given or not: what this process itself has in its environment does not count
-        return cls.model_validate({name: value for name, value in given.items() if value})
+        return _Given.model_validate({name: value for name, value in given.items() if value})
+
+
+class _Given(LocalSettings):
+    """Made of what it is given alone; this process's own environment does not count."""
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings, **_):
+        return (init_settings,)
