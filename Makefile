@@ -16,7 +16,8 @@ METEOR = $(BIN)/python -m services.local
 ENGINE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 # The CPU build of torch comes from PyTorch's own index. Where that is out of reach pip loses seconds and takes PyPI's.
 TORCH_INDEX := $(if $(filter cpu,$(ENGINE)),--extra-index-url https://download.pytorch.org/whl/cpu)
-PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-deps
+# Compiling all of it at once takes longer than compiling what is imported, when it is.
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-deps --no-compile
 
 # One stamp per clone and environment: a second `make install` does nothing.
 STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
