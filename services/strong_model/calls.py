@@ -29,6 +29,7 @@ USD = Counter("meteor_teacher_usd_total", "Spent, by the configured prices", ["p
 LATENCY = Histogram(
     "meteor_teacher_latency_seconds", "One attempt", ["provider"], buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120, 300)
 )
+JOINED = Counter("meteor_teacher_joined_total", "Requests that joined an equal one in flight")
 OPEN = Gauge("meteor_teacher_calls_open", "Attempts sent and not answered", ["provider"])
 KEPT = ("ok", "cut_off")  # what the same request would give again
 
@@ -61,6 +62,7 @@ class Calls:
             call.task = asyncio.create_task(self._run(call))
             call.task.add_done_callback(lambda task: self._ended(key, call, task))
         else:
+            JOINED.inc()
             call.join(caller)
         return Ticket(call, caller, first)
 

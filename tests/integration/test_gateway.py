@@ -1,35 +1,45 @@
 """The gateway as a process before a fake teacher: what it sends is what its ledger says, whatever goes wrong."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, NamedTuple
 
 import httpx
 import openai
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from services.strong_model.service import teach
+from services.strong_model.settings import strong_settings
+from services.strong_model.tasks import HANDLERS
+from shared.artifacts import Artifacts
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.rows import Guided
-from shared.contracts.steps import Sampling, TeachParams
+from shared.contracts.steps import Sampling, StepKind, StepRequest, TeachParams
+from shared.jobs.step_store import Claim
 from shared.ledger.store import Ledger, open_ledger
 from shared.ledger.tables import calls
 from shared.platform.database import reading
 from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.settings import PlatformSettings
+from shared.queue.step_task import StepContext
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, running, start_teacher
 
 TOKEN, KEY = "internal-token", "sk-teacher-key"
-ASK = [{"role": "user", "content": "what is a tensor?"}]
+ASK: list[Any] = [{"role": "user", "content": "what is a tensor?"}]
 
 
 class Gateway(NamedTuple):
     url: str
     ledger: Ledger
     teacher: FakeServer
+    process: Popen
 
     def client(self, step: str = "step-1", job: str = "job-1", token: str = TOKEN, project: str = "p") -> GatewayClient:
         return GatewayClient(self.url, token, origin_headers(project, job, step, "distill"))
@@ -67,15 +77,35 @@ def gateway_env(teacher: FakeServer, folder: str, port: int) -> dict[str, str]:
 def started(tmp_path_factory) -> Iterator[Gateway]:
     folder = str(tmp_path_factory.mktemp("gateway"))
     port = free_port()
-    with start_teacher("--api-key", KEY) as teacher:
-        env = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL",)}
-        assert "DATABASE_URL" not in env or env
-        with running(
+    with (
+        start_teacher("--api-key", KEY) as teacher,
+        running(
             ["services.strong_model", "gateway"],
             f"http://127.0.0.1:{port}/healthz",
             gateway_env(teacher, folder, port) | {"DATABASE_URL": f"sqlite:///{folder}/ledger.sqlite3"},
-        ):
-            yield Gateway(f"http://127.0.0.1:{port}", open_ledger(f"sqlite:///{folder}/ledger.sqlite3"), teacher)
+        ) as process,
+    ):
+        yield Gateway(f"http://127.0.0.1:{port}", open_ledger(f"sqlite:///{folder}/ledger.sqlite3"), teacher, process)
+
+
+@pytest.fixture
+def patient(tmp_path) -> Iterator[Gateway]:
+    """A gateway of its own whose calls do not time out during a test."""
+    with start_teacher() as teacher, patient_gateway(teacher, tmp_path) as gateway:
+        yield gateway
+
+
+@contextmanager
+def patient_gateway(teacher: FakeServer, folder: Path) -> Iterator[Gateway]:
+    port, ledger = free_port(), f"sqlite:///{folder}/ledger.sqlite3"
+    env = gateway_env(teacher, str(folder), port) | {
+        "DATABASE_URL": ledger,
+        "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT60S",
+        "METEOR_STRONG_DEADLINE": "PT60S",
+    }
+    url = f"http://127.0.0.1:{port}"
+    with running(["services.strong_model", "gateway"], f"{url}/healthz", env) as process:
+        yield Gateway(url, open_ledger(ledger), teacher, process)
 
 
 @pytest.fixture
@@ -84,11 +114,11 @@ def gateway(started: Gateway) -> Iterator[Gateway]:
     started.teacher.heal()
 
 
-def ask(number: object) -> list[dict[str, str]]:
+def ask(number: object) -> list[Any]:
     return [{"role": "user", "content": f"question {number}"}]
 
 
-async def one(gateway: Gateway, messages: list[dict[str, str]], **options):
+async def one(gateway: Gateway, messages: list[Any], **options):
     async with gateway.client() as client:
         return await client.chat(model=options.pop("model", "default"), messages=messages, max_tokens=50, **options)
 
@@ -207,32 +237,45 @@ async def test_empty_and_refused_answers_arrive_and_empty_ones_are_not_kept(gate
     assert not (await one(gateway, ask("empty"))).cached
 
 
-async def test_cancelling_a_step_closes_its_calls_and_no_others(gateway: Gateway):
-    gateway.teacher.latency(1.2)
+async def test_cancelling_a_step_closes_its_calls_and_no_others(patient: Gateway):
+    patient.teacher.latency(50)
 
-    async def step(name: str, numbers: range) -> list:
-        async with gateway.client(step=name) as client:
-            return await asyncio.gather(
-                *(client.chat(model="default", messages=ask(f"{n} of 15"), max_tokens=50) for n in numbers)
+    async def step(name: str, numbers: range) -> None:
+        async with patient.client(step=name) as client:
+            await asyncio.gather(
+                *(client.chat(model="default", messages=ask(f"{n} of 12"), max_tokens=50) for n in numbers)
             )
 
-    before = len(gateway.teacher.log())
+    def rows() -> list:
+        return [row for row in patient.rows() if row.step_id == "to-cancel"]
+
     stopped = asyncio.create_task(step("to-cancel", range(12)))  # 8 are sent, 4 wait for room
-    await asyncio.to_thread(wait_until, lambda: len(gateway.teacher.log()) == before + 8)
-    other = asyncio.create_task(step("to-keep", range(1)))  # waits for a call of the first step too
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(wait_until, lambda: len(patient.teacher.log()) == 8, 30)
+    shared = int(patient.teacher.log()[0]["messages"][0]["content"].split()[1])
+    other = asyncio.create_task(step("to-keep", range(shared, shared + 1)))  # waits for a call of the first step too
+    await asyncio.to_thread(wait_until, lambda: joined(patient) == 1, 30)
     started = time.monotonic()
     stopped.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopped
-    wait_until(lambda: all(row.state == "settled" for row in gateway.rows() if row.step_id == "to-cancel"), 5)
-    assert (await other)[0].text
+    await asyncio.to_thread(wait_until, lambda: sum(row.outcome == "cancelled" for row in rows()) == 7)
     assert time.monotonic() - started < 5
-    outcomes = [row.outcome for row in gateway.rows() if row.step_id == "to-cancel"]
-    assert sorted(outcomes) == ["cancelled"] * 7 + ["ok"]
-    arrived = gateway.teacher.log()[before:]
-    assert len(arrived) == 8, "calls that waited for room are not sent after a cancel"
-    assert sorted(entry["outcome"] for entry in arrived) == ["answered"] + ["client_gone"] * 7
+    assert [row.state for row in rows() if row.outcome is None] == ["intent"], "another step waits for this one"
+    assert not other.done()
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    await asyncio.to_thread(wait_until, lambda: [row.outcome for row in rows()] == ["cancelled"] * 8)
+    assert len(patient.teacher.log()) == 8, "calls that waited for room are not sent after a cancel"
+    assert {entry["outcome"] for entry in patient.teacher.log()} == {"client_gone"}
+
+
+def joined(gateway: Gateway) -> int:
+    """Callers that wait for a call which another caller opened, by the gateway's own gauge."""
+    text = httpx.get(f"{gateway.url}/metrics").text
+    return next(
+        int(float(line.split()[-1])) for line in text.splitlines() if line.startswith("meteor_teacher_joined_total")
+    )
 
 
 async def test_an_answer_is_kept_although_its_caller_went_away(gateway: Gateway):
@@ -257,10 +300,10 @@ def sdk(gateway: Gateway) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=TOKEN, max_retries=0)
 
 
-async def streamed(gateway: Gateway, messages, usage: bool = True) -> tuple[str, int | None, str | None]:
+async def streamed(gateway: Gateway, messages: list[Any], usage: bool = True) -> tuple[str, int | None, str | None]:
     """(text, tokens of the usage chunk, reason to finish) by the unmodified SDK."""
     text, tokens, reason = "", None, None
-    options = {"stream_options": {"include_usage": True}} if usage else {}
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if usage else {}
     async with sdk(gateway) as client:
         async for chunk in await client.chat.completions.create(
             model="fake-large", messages=messages, stream=True, **options
@@ -283,7 +326,7 @@ async def test_streams_pass_through_and_are_kept(gateway: Gateway):
     assert await streamed(gateway, ask("stream")) == live
     assert (await streamed(gateway, ask("stream"), usage=False)) == (live[0], None, "stop")
     async with sdk(gateway) as client:
-        whole = await client.chat.completions.create(model="default", messages=ask("stream"))  # pyright: ignore[reportArgumentType]
+        whole = await client.chat.completions.create(model="default", messages=ask("stream"))
     assert whole.choices[0].message.content == live[0]
     assert len(gateway.teacher.log()) == before + 1
 
@@ -306,7 +349,7 @@ async def test_a_stream_that_fails_before_it_begins_is_an_http_error(gateway: Ga
 
 async def test_a_stream_is_finished_and_kept_although_its_reader_went_away(gateway: Gateway):
     async with sdk(gateway) as client:
-        stream = await client.chat.completions.create(model="default", messages=ask("half read"), stream=True)  # pyright: ignore[reportArgumentType]
+        stream = await client.chat.completions.create(model="default", messages=ask("half read"), stream=True)
         await anext(aiter(stream))
         await stream.close()
     wait_until(lambda: gateway.rows()[-1].outcome == "ok", 5)
@@ -323,7 +366,7 @@ async def test_names_of_models(gateway: Gateway):
     async with sdk(gateway) as client:
         assert {model.id async for model in client.models.list()} == {"default", "judge"}
         with pytest.raises(openai.NotFoundError) as caught:
-            await client.chat.completions.create(model="gpt-none", messages=ASK)  # pyright: ignore[reportArgumentType]
+            await client.chat.completions.create(model="gpt-none", messages=ASK)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
     with pytest.raises(UserError):
         await one(gateway, ASK, model="gpt-none")
@@ -378,6 +421,30 @@ async def test_rows_of_a_step_become_lessons_in_order(gateway: Gateway):
     assert seen == [(n, 12) for n in range(1, 13)]
 
 
+async def test_the_handler_answers_a_step_and_names_it_in_the_ledger(gateway: Gateway, monkeypatch, tmp_path):
+    monkeypatch.setenv("METEOR_STRONG_GATEWAY_URL", gateway.url)
+    strong_settings.cache_clear()
+    params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
+    rows = [Guided(id="a", question="where am I?", reference="pwd").model_dump()]
+    claim = Claim("step-9", "job-9", "p9", "distill/teach/3", StepKind.TEACH, "hash", 1)
+    settings = PlatformSettings(data=tmp_path, internal_token=SecretStr(TOKEN))
+    context = StepContext(claim, settings, Artifacts(settings.artifacts))
+    result = await HANDLERS[StepKind.TEACH](StepRequest.of(StepKind.TEACH, params, rows), context)
+    strong_settings.cache_clear()
+    assert result.metrics == {"ok": 1, "refused": 0, "empty": 0, "cut_off": 0}
+    assert result.rows[0]["answer"] == "pwd"
+    row = gateway.row(result.rows[0]["call_id"])
+    assert (row.project_id, row.job_id, row.step_id, row.phase, row.example_id) == (
+        "p9",
+        "job-9",
+        "step-9",
+        "distill",
+        "a",
+    )
+    assert context.latest is not None
+    assert (context.latest.done, context.latest.total) == (1, 1)
+
+
 async def test_a_refused_key_fails_the_step_at_once(gateway: Gateway):
     gateway.teacher.fault("401")
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
@@ -390,29 +457,20 @@ async def test_a_refused_key_fails_the_step_at_once(gateway: Gateway):
 
 
 async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
-    """What was sent and never settled is `unknown` after the next start, and the ledger still equals the teacher's log."""
-    port = free_port()
-    ledger_url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    """What was sent and never settled is `unknown` after the next start; the ledger still equals the teacher's log."""
     with start_teacher() as teacher:
         teacher.fault("hang")
-        env = gateway_env(teacher, str(tmp_path), port) | {
-            "DATABASE_URL": ledger_url,
-            "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT60S",
-            "METEOR_STRONG_DEADLINE": "PT60S",
-        }
-        url = f"http://127.0.0.1:{port}"
-        gateway = Gateway(url, open_ledger(ledger_url), teacher)
-        with running(["services.strong_model", "gateway"], f"{url}/healthz", env) as process:
+        with patient_gateway(teacher, tmp_path) as gateway:
             waiting = [asyncio.create_task(one(gateway, ask(n))) for n in range(3)]
-            await asyncio.to_thread(wait_until, lambda: len(teacher.log()) == 3)
-            process.kill()
-        results = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(result, TransientError) for result in results)
+            await asyncio.to_thread(wait_until, lambda: len(teacher.log()) == 3, 30)
+            gateway.process.kill()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [getattr(result, "code", result) for result in results] == ["gateway_unreachable"] * 3
         teacher.heal()
-        with running(["services.strong_model", "gateway"], f"{url}/healthz", env):
+        with patient_gateway(teacher, tmp_path) as gateway:
             assert [row.state for row in gateway.rows()] == ["unknown"] * 3
             assert not (await one(gateway, ask(0))).cached
-        assert {entry["request_id"] for entry in teacher.log()} == {row.id for row in gateway.rows()}
+            assert {entry["request_id"] for entry in teacher.log()} == {row.id for row in gateway.rows()}
 
 
 async def test_every_request_that_arrived_has_a_row_and_every_row_arrived(gateway: Gateway):
