@@ -52,12 +52,10 @@ class StudentClient:
     async def complete(self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int) -> Completion:
         """One answer. Raises TransientError when the engine is away, FatalError when it refuses the request."""
         try:
-            answer = await self._ask(model, messages, sampling, seed)
-        except openai.BadRequestError as error:
-            if "context length" not in error.message:
-                raise self._as_ours(error, model) from error
-            return Completion("", TOO_LONG)
+            answer = await self._within_context(model, messages, sampling, seed)
         except openai.APIError as error:
+            if isinstance(error, openai.BadRequestError) and "context length" in error.message:
+                return Completion("", TOO_LONG)
             raise self._as_ours(error, model) from error
         choice, usage = answer.choices[0], answer.usage
         return Completion(
@@ -67,7 +65,20 @@ class StudentClient:
             prompt_tokens=usage.prompt_tokens if usage else 0,
         )
 
-    async def _ask(self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int) -> ChatCompletion:
+    async def _within_context(
+        self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int
+    ) -> ChatCompletion:
+        """More tokens than the model's whole context are refused by vLLM; then the answer may have what is left of it."""
+        try:
+            return await self._ask(model, messages, sampling, seed, sampling.max_tokens)
+        except openai.BadRequestError as error:
+            if error.param != "max_tokens":
+                raise
+        return await self._ask(model, messages, sampling, seed, None)
+
+    async def _ask(
+        self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int, max_tokens: int | None
+    ) -> ChatCompletion:
         async for attempt in stamina.retry_context(
             on=_is_brief, attempts=None, timeout=self.patience_s, wait_initial=0.5, wait_max=5.0
         ):
@@ -75,7 +86,7 @@ class StudentClient:
                 return await self._sdk.chat.completions.create(
                     model=model,
                     messages=messages,  # pyright: ignore[reportArgumentType]
-                    max_tokens=sampling.max_tokens,
+                    max_tokens=max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     seed=seed,

@@ -2,7 +2,7 @@
 
 import httpx
 
-HEALTH_S = 5.0
+HEALTH_S = 2.0  # a stop waits for a question under way
 
 
 def is_healthy(url: str) -> bool:

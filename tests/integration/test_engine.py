@@ -1,0 +1,204 @@
+"""A real vLLM under a real engine process: answers, hot-loaded adapters, and what happens when either is killed.
+
+One engine serves all tests, in this order; the last ones kill it. Two starts of vLLM in all, and one that is cut short.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.trainer.service import publish
+from services.weak_model.clients import StudentClient
+from services.weak_model.health import is_healthy, serves
+from services.weak_model.service import answering
+from shared.artifacts import Artifacts
+from shared.contracts.errors import FatalError
+from shared.contracts.rows import Asked
+from shared.contracts.steps import ModelRef, Sampling, StudentParams
+from shared.jobs.schema import open_stores
+from tests.fakes.ports import free_port, wait_until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+TOKEN, START_S = "engine-test-token", 400
+ROWS = [Asked(id=f"q{number}", question=f"Which command counts {number} lines?") for number in range(4)]
+
+
+class EngineProcess:
+    """`python -m services.weak_model engine` with the tiny model. Not under a guard: its own must do."""
+
+    def __init__(self, data: Path, model: Path):
+        self.data = data
+        self.model = model
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data / "engine.log"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        settings = {
+            "MODEL": self.model, "SERVED_NAME": "tiny", "PORT": self.port, "MAX_MODEL_LEN": 256, "MAX_NUM_SEQS": 8,
+            "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8,
+        }  # fmt: skip
+        env = os.environ | {f"METEOR_ENGINE_{name}": str(value) for name, value in settings.items()}
+        env |= {"METEOR_DATA": str(self.data), "METEOR_INTERNAL_TOKEN": TOKEN}
+        env.pop("DATABASE_URL", None)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.weak_model", "engine"], env=env, stdout=log, stderr=log
+            )
+
+    def said(self, words: str) -> int:
+        assert self.running.poll() is None, self.log.read_text()[-3000:]
+        return self.log.read_text().count(words)
+
+    @property
+    def running(self) -> subprocess.Popen:
+        assert self.process is not None
+        return self.process
+
+    def family(self) -> list[psutil.Process]:
+        """The guard, vLLM's server and all that it started."""
+        return psutil.Process(self.running.pid).children(recursive=True)
+
+    def server(self) -> psutil.Process:
+        """vLLM's HTTP server: the guard's child."""
+        (guard,) = psutil.Process(self.running.pid).children()
+        (server,) = guard.children()
+        return server
+
+    def client(self) -> StudentClient:
+        return StudentClient(self.url, TOKEN, timeout_s=120, patience_s=5)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    folder = tmp_path_factory.mktemp("engine")
+    _python(f"from tests.fakes.tiny_model import make_tiny_llama; make_tiny_llama({str(folder / 'tiny')!r})")
+    engine = EngineProcess(folder, folder / "tiny")
+    engine.start()
+    try:
+        wait_until(lambda: engine.said("engine ready"), START_S, "vLLM")
+        yield engine
+    finally:
+        family = engine.family() if engine.running.poll() is None else []
+        engine.running.kill()
+        engine.running.wait()
+        for left in psutil.wait_procs(family, timeout=10)[1]:
+            left.kill()
+
+
+@pytest.fixture
+def adapter(engine: EngineProcess, tmp_path: Path) -> str:
+    """The hash of an adapter that is published, as the trainer does it, while the engine runs."""
+    made = tmp_path / "adapter"
+    _python(
+        f"from tests.fakes.tiny_adapter import make_tiny_adapter as make; make({str(engine.model)!r}, {str(made)!r})"
+    )
+    return publish(made, Artifacts(engine.data / "artifacts"), engine.data / "serving", str(engine.model))
+
+
+def _python(code: str) -> None:
+    """In a process apart: torch and peft stay out of this one."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def params(adapter: str | None = None, **sampling) -> StudentParams:
+    model = ModelRef(base="tiny", base_hash="0" * 64, adapter=adapter)
+    return StudentParams(model=model, domain="Linux shell", sampling=Sampling(**({"max_tokens": 12} | sampling)))
+
+
+async def answers(engine: EngineProcess, rows: list[Asked], given: StudentParams) -> list[str]:
+    async with engine.client() as client:
+        found, _ = await answering.answer(client, given, rows, lambda *_, **__: None)
+    assert [row.id for row in found] == [row.id for row in rows]
+    return [row.answer for row in found]
+
+
+async def test_greedy_answers_do_not_depend_on_company_or_order(engine: EngineProcess):
+    together = await answers(engine, ROWS, params())
+    assert all(together)
+    assert await answers(engine, list(reversed(ROWS)), params()) == list(reversed(together))
+    assert await answers(engine, ROWS[2:3], params()) == together[2:3]
+
+
+async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):
+    first = await answers(engine, ROWS, params(temperature=1.0, seed=1))
+    assert await answers(engine, ROWS[1:2], params(temperature=1.0, seed=1)) == first[1:2]
+    assert await answers(engine, ROWS, params(temperature=1.0, seed=2)) != first
+
+
+async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess):
+    rows = [ROWS[0], Asked(id="long", question="many words " * 400)]
+    async with engine.client() as client:
+        found, metrics = await answering.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
+    assert [row.finish_reason for row in found] == ["length", "too_long"]
+    assert found[1].answer == ""
+    assert (metrics["cut_off"], metrics["too_long"], metrics["n"]) == (1, 1, 2)
+    assert metrics["tokens"] == 2
+
+
+async def test_an_answer_may_use_the_rest_of_the_context_and_no_more(engine: EngineProcess):
+    (found,) = await answers(engine, [Asked(id="q", question="word " * 20)], params(max_tokens=32_000))
+    assert found
+
+
+def test_the_token_is_asked_for_and_no_command_line_shows_it(engine: EngineProcess):
+    assert serves(engine.url, TOKEN, "tiny")
+    assert not serves(engine.url, "wrong", "tiny")
+    assert TOKEN not in " ".join(" ".join(process.cmdline()) for process in engine.family())
+
+
+def test_a_ready_engine_has_a_row_in_workers(engine: EngineProcess):
+    jobs = open_stores(f"sqlite:///{engine.data / 'meteor.sqlite3'}").jobs
+    wait_until(lambda: jobs.live_workers(10), 10, "the heartbeat")
+    (row,) = jobs.live_workers(10)
+    assert (row.service, row.queue, row.slots) == ("engine", None, 8)
+
+
+async def test_an_adapter_is_loaded_by_its_hash_at_the_first_request(engine: EngineProcess, adapter: str):
+    bare = await answers(engine, ROWS, params())
+    adapted = await answers(engine, ROWS, params(adapter=adapter))
+    assert all(one != other for one, other in zip(bare, adapted, strict=True))
+    assert await answers(engine, ROWS, params()) == bare
+
+
+async def test_a_missing_adapter_is_named(engine: EngineProcess):
+    with pytest.raises(FatalError, match="f" * 64) as caught:
+        await answers(engine, ROWS, params(adapter="f" * 64))
+    assert caught.value.code == "adapter_missing"
+
+
+async def test_a_killed_server_is_started_again(engine: EngineProcess):
+    before, family = await answers(engine, ROWS, params()), engine.family()
+    engine.server().send_signal(signal.SIGKILL)
+    wait_until(lambda: engine.said("the engine was lost; starting it again"), 20, "word of the loss")
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    wait_until(lambda: engine.said("engine ready") == 2, START_S, "the second start")
+    assert await answers(engine, ROWS, params()) == before
+
+
+def test_nothing_survives_a_killed_engine_process(engine: EngineProcess):
+    family = engine.family()
+    assert len(family) >= 3
+    engine.running.send_signal(signal.SIGKILL)
+    engine.running.wait()
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert not is_healthy(engine.url)
+
+
+def test_sigterm_ends_a_start_within_ten_seconds(engine: EngineProcess):
+    engine.start()
+    wait_until(lambda: len(engine.family()) >= 3, START_S, "vLLM's own children")
+    family, began = engine.family(), time.monotonic()
+    engine.running.terminate()
+    assert engine.running.wait(10) == 0
+    assert psutil.wait_procs(family, timeout=max(0.1, 10 - (time.monotonic() - began)))[1] == []
