@@ -36,7 +36,7 @@ def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: 
         prompt, answer = prompt_ids(tokenizer, row.question), completion_ids(tokenizer, row.completion)
         if len(prompt) + len(answer) <= limit:
             found.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
-    return some(found, rows, limit)
+    return _some(found, rows, limit)
 
 
 def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Pair], limit: int) -> list[dict[str, Any]]:
@@ -47,10 +47,10 @@ def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Pair], limit: int) -
         chosen, rejected = completion_ids(tokenizer, row.chosen), completion_ids(tokenizer, row.rejected)
         if len(prompt) + max(len(chosen), len(rejected)) <= limit:
             found.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
-    return some(found, rows, limit)
+    return _some(found, rows, limit)
 
 
-def some(found: list[dict[str, Any]], rows: list, limit: int) -> list[dict[str, Any]]:
+def _some(found: list[dict[str, Any]], rows: list, limit: int) -> list[dict[str, Any]]:
     if not found:
         raise UserError(
             f"all {len(rows)} rows are longer than {limit} tokens; raise adapter.max_length or shorten the texts",

@@ -76,7 +76,7 @@ def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     Only the trained adapter: TRL's frozen reference copy (`ref`) stays behind, and so do paths, versions and cards.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(model, adapter_name="default")
+    state = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
     weights = {name: state[name].detach().to("cpu", torch.float32).contiguous() for name in sorted(state)}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {

@@ -17,6 +17,7 @@ from services.trainer.spec import Spec
 from services.trainer.train import data
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
+from shared.contracts.errors import UserError
 from shared.contracts.rows import Asked, Pair
 from shared.contracts.steps import SearchParams
 
@@ -32,7 +33,12 @@ def search(spec: Spec, reporter: Reporter) -> dict[str, Any]:
     prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
     room = model.config.max_position_embeddings - params.max_new_tokens
     fitting = sorted((i for i, ids in enumerate(prompts) if len(ids) <= room), key=lambda i: len(prompts[i]))
-    data.some(fitting, questions, room)
+    if not fitting:
+        raise UserError(
+            f"no question leaves room for {params.max_new_tokens} tokens of answer in the model's context",
+            param="distillation.answer_tokens",
+            code="rows_too_long",
+        )
     found = _resume(spec.checkpoints / FOUND)
     with (spec.checkpoints / FOUND).open("a") as file:
         for start in range(0, len(fitting), params.batch_size):

@@ -1,0 +1,137 @@
+"""Tokens per second of our SFT against a bare PyTorch loop: same model, rows, batches, optimiser, one process.
+
+    python -m services.trainer.train.bench --model FOLDER --data ROWS.jsonl
+
+The two take turns, and each one's best turn counts, so that other work on the machine disturbs both alike. Prints one
+line of JSON; `ratio` is ours over bare.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from services.trainer.spec import Spec
+from services.trainer.train.fit import TOKENS_AT_ONCE
+from services.trainer.train.model import device, trainable, use_cores
+from services.trainer.train.progress import Reporter, Watch, take_stdout
+from services.trainer.train.sft import AnswerTrainer, build
+from shared.contracts.rows import Example
+from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+
+
+class Seen(TrainerCallback):
+    """Seconds and tokens of each optimiser step after the first, which warms up."""
+
+    def __init__(self):
+        self.points: list[tuple[float, int]] = []
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        self.points.append((time.perf_counter(), state.num_input_tokens_seen))
+
+    def rate(self) -> float:
+        (begin, first), (end, last) = self.points[0], self.points[-1]
+        return (last - first) / (end - begin)
+
+
+def ours(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
+    """Tokens per second of the trainer as a job runs it, progress lines included."""
+    trainer, _ = build(spec, params, examples)
+    seen = Seen()
+    trainer.add_callback(Watch(spec, Reporter(sys.stderr)))
+    trainer.add_callback(seen)
+    trainer.train()
+    return seen.rate()
+
+
+def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
+    """Tokens per second of forward, backward, clip and step on the same batches, with the model's own loss."""
+    batches = list(_batches(spec, params, examples))
+    model = trainable(spec, params).train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=0.0, fused=True)
+    seen, points = 0, []
+    for batch in batches:
+        batch = {name: tensor.to(device()) for name, tensor in batch.items()}
+        with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
+            loss = model(**batch, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        loss.item()
+        seen += int(batch["attention_mask"].sum())
+        points.append((time.perf_counter(), seen))
+    (begin, first), (end, last) = points[0], points[-1]
+    return (last - first) / (end - begin)
+
+
+def _batches(spec: Spec, params: TrainParams, examples: list[Example]) -> Iterator[dict[str, torch.Tensor]]:
+    trainer: AnswerTrainer = build(spec, params, examples)[0]
+    loader: DataLoader = trainer.get_train_dataloader()
+    yield from loader
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="dataset rows with `question` and `reference`")
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0)
+    chosen = parser.parse_args()
+    out = take_stdout()
+    use_cores(chosen.threads)
+    lines = [json.loads(line) for line in chosen.data.read_text().splitlines()]
+    lines = [line for line in lines if line.get("reference")][: chosen.rows]
+    examples = [
+        Example(id=str(n), question=line["question"], completion=line["reference"]) for n, line in enumerate(lines)
+    ]
+    params = TrainParams(
+        model=ModelRef(base="bench", base_hash="0" * 64),
+        adapter=AdapterConfig(),
+        epochs=1,
+        learning_rate=2e-4,
+        batch_size=chosen.batch_size,
+        seed=0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Spec(
+            kind=StepKind.SFT,
+            params=params.model_dump(mode="json"),
+            rows=[],
+            base=chosen.model,
+            adapter=None,
+            output=Path(folder) / "output",
+            checkpoints=Path(folder) / "checkpoints",
+        )
+        rates = [(ours(spec, params, examples), bare(spec, params, examples)) for _ in range(chosen.turns)]
+    best_ours, best_bare = max(a for a, _ in rates), max(b for _, b in rates)
+    result = {
+        "benchmark": "sft_tokens_per_second",
+        "ours": round(best_ours, 1),
+        "bare": round(best_bare, 1),
+        "ratio": round(best_ours / best_bare, 3),
+        "turns": [[round(a, 1), round(b, 1)] for a, b in rates],
+        "rows": len(examples),
+        "batch_size": chosen.batch_size,
+        "tokens_at_once": TOKENS_AT_ONCE[device().type],
+        "device": device().type,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    out.write(json.dumps(result) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

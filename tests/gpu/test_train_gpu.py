@@ -1,0 +1,76 @@
+"""Training and search on a CUDA device: bfloat16 weights, float32 adapters, the same figures as on the CPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from services.trainer.spec import Spec
+from services.trainer.train import sft
+from services.trainer.train.model import load_base, load_tokenizer
+from services.trainer.train.preference import prefer
+from services.trainer.train.search import decode
+from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+from tests.fakes.tiny_model import make_tiny_llama
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+WORDS = ["ls", "date", "wc", "grep", "find", "count", "name", "files"]
+EXAMPLES = [{"id": f"{n}", "question": f"What is {w}?", "completion": f"{w} {w}"} for n, w in enumerate(WORDS)]
+PAIRS = [{"id": f"{n}", "question": f"What is {w}?", "chosen": w, "rejected": "no"} for n, w in enumerate(WORDS)]
+
+
+class Silent:
+    def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
+        assert done <= total
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)
+
+
+def spec_of(kind: StepKind, rows: list, base: Path, folder: Path, adapter: Path | None = None) -> Spec:
+    params = TrainParams(
+        model=ModelRef(base="tiny", base_hash="0" * 64),
+        adapter=AdapterConfig(rank=4, alpha=8),
+        epochs=6,
+        learning_rate=1e-2,
+        batch_size=4,
+        seed=0,
+    )
+    return Spec(
+        kind=kind,
+        params=params.model_dump(mode="json"),
+        rows=rows,
+        base=base,
+        adapter=adapter,
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+    )
+
+
+def test_the_loss_falls_and_the_preference_follows(base: Path, tmp_path: Path):
+    tuned = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "sft")
+    figures = sft.fine_tune(tuned, Silent())  # type: ignore[arg-type]
+    assert figures["device"] == "cuda"
+    assert figures["loss"] < figures["loss_first"] - 0.5
+    adapter = tuned.output / "adapter"
+    assert {tensor.dtype for tensor in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float32}
+
+    preferring = spec_of(StepKind.PREFER, PAIRS, base, tmp_path / "prefer", adapter)
+    preferred = prefer(preferring, Silent())  # type: ignore[arg-type]
+    assert preferred["margin"] > 0.5
+
+
+def test_greedy_search_repeats_itself_in_bfloat16(base: Path):
+    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    assert model.dtype == torch.bfloat16
+    prompts = [tokenizer(word)["input_ids"] for word in ("files here", "count the lines of it")]
+    one, two, beam = decode(model, tokenizer, prompts, [1, 1, 4], max_new_tokens=8)
+    assert one == two
+    assert len(beam) == 2

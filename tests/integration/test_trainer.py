@@ -1,0 +1,231 @@
+"""The trainer on a tiny Llama on the CPU: what TRL learns in this process, and the guarded process with its accidents."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from trl import SFTTrainer
+
+from services.trainer import service, tasks
+from services.trainer.settings import trainer_settings
+from services.trainer.spec import Spec
+from services.trainer.train import sft
+from services.trainer.train.model import load_base
+from services.trainer.train.preference import prefer
+from shared.artifacts import Artifacts, hash_folder
+from shared.contracts.errors import FatalError, TransientError, UserError
+from shared.contracts.rows import Example
+from shared.contracts.steps import AdapterConfig, ModelRef, SearchParams, StepKind, StepRequest, TrainParams
+from shared.jobs.step_store import Claim
+from shared.platform.settings import PlatformSettings
+from shared.queue.step_task import StepContext
+from tests.fakes.tiny_model import make_tiny_llama
+
+WORDS = ["ls", "date", "wc", "grep", "find", "count", "name", "files"]
+EXAMPLES = [{"id": f"{n}", "question": f"What is {w}?", "completion": f"{w} {w}"} for n, w in enumerate(WORDS)]
+PAIRS = [{"id": f"{n}", "question": f"What is {w}?", "chosen": w, "rejected": "no"} for n, w in enumerate(WORDS)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)
+
+
+class Ticks:
+    def __init__(self):
+        self.last: dict[str, Any] = {}
+
+    def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
+        self.last = {"done": done, "total": total, "eta_s": eta_s, **metrics}
+
+
+def train_params(**changes) -> TrainParams:
+    values = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 4, "seed": 0, **changes}
+    model = ModelRef(base="tiny", base_hash="0" * 64, adapter=values.pop("adapter_hash", None))
+    return TrainParams(model=model, adapter=AdapterConfig(rank=4, alpha=8), **values)
+
+
+def spec_of(kind: StepKind, params: TrainParams, rows: list, base: Path, folder: Path, adapter: Path | None = None):
+    return Spec(
+        kind=kind,
+        params=params.model_dump(mode="json"),
+        rows=rows,
+        base=base,
+        adapter=adapter,
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+    )
+
+
+def fine_tune(base: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Any], Path]:
+    spec = spec_of(StepKind.SFT, train_params(seed=seed), EXAMPLES, base, folder)
+    return sft.fine_tune(spec, Ticks()), spec.output / "adapter"  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    return fine_tune(base, tmp_path_factory.mktemp("tuned"))
+
+
+def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned, tmp_path: Path):
+    figures, adapter = tuned
+    assert figures["steps"] == 8
+    assert figures["loss"] < figures["loss_first"] - 0.5
+    assert hash_folder(fine_tune(base, tmp_path / "again")[1]) == hash_folder(adapter)
+    assert hash_folder(fine_tune(base, tmp_path / "other", seed=1)[1]) != hash_folder(adapter)
+
+
+def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path, tuned):
+    adapter = tuned[1]
+    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
+    text = (adapter / service.CONFIG).read_text()
+    assert json.loads(text)["base_model_name_or_path"] == "tiny"
+    assert str(base) not in text
+    names = load_file(adapter / service.WEIGHTS).keys()
+    assert all("lora_" in name and "ref" not in name for name in names)
+    reloaded = PeftModel.from_pretrained(load_base(base), str(adapter))
+    assert reloaded.peft_config["default"].r == 4
+
+
+def test_scoring_answers_alone_is_trls_loss(base: Path, tmp_path: Path):
+    params = train_params()
+    spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
+    trainer, _ = sft.build(spec, params, [Example(**row) for row in EXAMPLES])
+    batch = next(iter(trainer.get_train_dataloader()))
+    ours = trainer.compute_loss(trainer.model, dict(batch))
+    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    assert torch.allclose(ours, theirs, rtol=1e-5)
+    batch["labels"][:, :-1] = -100  # the loss must depend on the labels that count, and on nothing else
+    assert not torch.allclose(trainer.compute_loss(trainer.model, dict(batch)), ours, rtol=1e-3)
+
+
+def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_reference(
+    base: Path, tuned, tmp_path: Path
+):
+    incoming = tuned[1]
+    spec = spec_of(StepKind.PREFER, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
+    figures = prefer(spec, Ticks())  # type: ignore[arg-type]
+    assert figures["margin_first"] == 0  # the reference is the incoming adapter, not the base
+    assert figures["margin"] > 0.5
+    assert figures["reward_accuracy"] > 0.9
+    assert figures["mean_tokens_chosen"] > figures["mean_tokens_rejected"] > 1
+    adapter = spec.output / "adapter"
+    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
+    before, after = load_file(incoming / service.WEIGHTS), load_file(adapter / service.WEIGHTS)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loss_that_is_no_number_stops_the_training(base: Path, tmp_path: Path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in base.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(FatalError) as error:
+        sft.fine_tune(spec_of(StepKind.SFT, train_params(), EXAMPLES, broken, tmp_path), Ticks())  # type: ignore[arg-type]
+    assert error.value.code == "nan_loss"
+
+
+@pytest.fixture
+def context(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A step's context as the queue would make it, and the trainer's settings for the tiny student."""
+    monkeypatch.setenv("METEOR_TRAINER_STUDENT_PATH", str(base))
+    monkeypatch.setenv("METEOR_TRAINER_STUDENT_MODEL", "tiny")
+    monkeypatch.setenv("METEOR_TRAINER_CHECKPOINT_STEPS", "2")
+    monkeypatch.setenv("METEOR_TRAINER_THREADS", "1")
+    trainer_settings.cache_clear()
+    claim = Claim("step-1", "ftjob-1", "default", "distill/train", StepKind.SFT, "0" * 64, 1)
+    settings = PlatformSettings(data=tmp_path / "data")
+    yield StepContext(claim, settings, Artifacts(settings.artifacts))
+    trainer_settings.cache_clear()
+
+
+def family() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+async def until_checkpoint(context: StepContext, task: asyncio.Task) -> None:
+    while not list((context.scratch / "checkpoints").glob("checkpoint-*/trainer_state.json")):
+        assert not task.done(), task.result()
+        await asyncio.sleep(0.02)
+
+
+async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: StepContext, base: Path, tmp_path: Path):
+    params = train_params(epochs=15)
+    request = StepRequest.of(StepKind.SFT, params, EXAMPLES)
+    task = asyncio.create_task(tasks.sft(request, context))
+    await until_checkpoint(context, task)
+    (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(TransientError) as error:
+        await task
+    assert error.value.code == "training_process_lost"
+    assert not family()
+
+    result = await tasks.sft(request, context)
+    assert result.metrics["resumed_from_step"] > 0
+    assert result.metrics["steps"] == 30
+    assert context.latest is not None
+    assert context.latest.done == context.latest.total == 30
+    assert context.latest.metrics["tokens_per_second"] > 0
+    assert not (context.settings.data / "scratch" / "step-1").exists()  # checkpoints are private and gone
+    uninterrupted = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "whole")
+    sft.fine_tune(uninterrupted, Ticks())  # type: ignore[arg-type]
+    assert result.adapter == hash_folder(uninterrupted.output / "adapter")
+    served = context.settings.serving / result.adapter / service.CONFIG
+    assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
+
+
+async def test_a_cancelled_training_is_gone_within_five_seconds(context: StepContext):
+    task = asyncio.create_task(tasks.sft(StepRequest.of(StepKind.SFT, train_params(epochs=100), EXAMPLES), context))
+    await until_checkpoint(context, task)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 5
+    assert not family()
+
+
+def search_params(max_new_tokens: int) -> SearchParams:
+    model = ModelRef(base="tiny", base_hash="0" * 64)
+    return SearchParams(model=model, beam_width=2, max_new_tokens=max_new_tokens, batch_size=4)
+
+
+async def test_a_search_returns_rows_in_order_and_clears_up(context: StepContext):
+    questions = [{"id": str(n), "question": f"What is {word}?"} for n, word in enumerate(WORDS)]
+    result = await tasks.search(StepRequest.of(StepKind.SEARCH, search_params(4), questions), context)
+    assert [row["id"] for row in result.rows] == [row["id"] for row in questions]
+    assert all({"question", "chosen", "rejected"} <= row.keys() for row in result.rows)
+    assert result.adapter is None
+    assert context.latest is not None
+    assert context.latest.done == len(WORDS)
+    assert not (context.settings.data / "scratch" / "step-1").exists()
+
+
+async def test_the_users_error_comes_back_as_such(context: StepContext):
+    request = StepRequest.of(StepKind.SEARCH, search_params(508), [{"id": "a", "question": "q"}])
+    with pytest.raises(UserError) as error:
+        await tasks.search(request, context)
+    assert error.value.code == "rows_too_long"
+    assert error.value.param == "distillation.answer_tokens"
