@@ -31,7 +31,7 @@ from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
-from shared.queue.lifecycle import ShutdownPipe, beat_while_alive
+from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory
 
 log = get_logger(__name__)
 LOOK_S = 1.0  # how often a running step asks whether its job was cancelled
@@ -215,6 +215,7 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
     def step(step_id: str) -> None:
         runner.run(step_id)
 
+    share_memory()
     beat_while_alive(runner.settings, runner.worker, service, queue, slots)
     app.worker_main(
         [
