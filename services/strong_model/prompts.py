@@ -20,10 +20,9 @@ def teach_messages(
 
 
 def _system(domain: str, bare: bool) -> str:
-    if bare:
+    if bare:  # a small teacher repeats longer lists of what not to write
         return (
-            f"You are an expert in this field: {domain}. Reply with the answer only, on one line: "
-            "no explanation, no code fence, no quotation marks around it."
+            f"You are an expert in this field: {domain}. Reply with the answer only, on one line, without explanation."
         )
     return (
         f"You are an expert in this field: {domain}. Answer the question directly and concisely. "
@@ -41,8 +40,7 @@ def _user(question: str, guideline: str | None, reference: str | None, bare: boo
     if reference and reference.strip():
         parts.append(f"Known correct answer: {reference.strip()}")
         parts.append(
-            "Reply with an answer of exactly this form that agrees with the known correct answer. "
-            "If that is a command, give the command alone."
+            "Now write the answer in the same form as the known correct answer. If that is a command, give the command alone."
             if bare
             else "Answer the question in your own words, in agreement with the known correct answer, and do not mention it."
         )

