@@ -25,7 +25,7 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str) -> int:
         console.print(f"no example domain {domain!r}; there are: {known}", style="red")
         return 2
     started = time.monotonic()
-    headers = {"authorization": f"Bearer {api_key}"}
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     with httpx.Client(base_url=api_url, headers=headers, timeout=60) as client:
         job_id = _ended_job(client, domain) or _post_job(console, client, rows, json.loads(body.read_text()))
         job = watch_job(console, client, job_id)

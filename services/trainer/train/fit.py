@@ -13,7 +13,8 @@ from services.trainer.train.model import device, save_adapter
 from services.trainer.train.progress import Reporter, Watch
 from shared.contracts.steps import TrainParams
 
-SCHEDULE, WARMUP = "cosine", 0.05  # warmup: share of the optimiser steps
+SCHEDULE = "cosine"
+WARMUP = 0.05  # share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32_768}  # per forward pass; larger batches are accumulated
 
 
@@ -26,7 +27,7 @@ def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
         "num_train_epochs": params.epochs,
         "learning_rate": params.learning_rate,
         "lr_scheduler_type": SCHEDULE,
-        "warmup_steps": WARMUP,
+        "warmup_steps": int(WARMUP * params.epochs * len(spec.rows) / params.batch_size),
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": params.batch_size // at_once,
         "max_length": None,  # rows were measured already
