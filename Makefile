@@ -10,6 +10,7 @@ VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 DOMAIN ?= shell
 DATA ?= .meteor
+SOURCES := services shared tests examples deploy
 METEOR = $(BIN)/python -m services.local
 
 # A machine whose nvidia-smi answers gets CUDA builds; ENGINE=cpu or ENGINE=gpu overrides.
@@ -65,8 +66,8 @@ status: install ## what runs, on which port, with how much memory
 	$(METEOR) status --data $(DATA)
 
 test: install-dev ## lint, import contracts, types, then the tests: unit, contract, integration, end to end
-	$(call stage,ruff check,$(BIN)/ruff check .)
-	$(call stage,ruff format,$(BIN)/ruff format --check --quiet .)
+	$(call stage,ruff check,$(BIN)/ruff check $(SOURCES))
+	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
 	$(call stage,unit tests,$(BIN)/python -m pytest tests/unit)

@@ -159,6 +159,8 @@ class Runner:
                 remark = child.poll()
                 if remark:
                     self._remark(remark)
+                    if self.ready:
+                        self._remark("everything is ready" + (f": {self.urls['api']}" if "api" in self.urls else ""))
             if before != [(child.state, child.restarts, child.pid) for child in self.children.values()]:
                 self._write()
 
