@@ -1,6 +1,6 @@
 """Drive a running METEOR with the stock `openai` package: upload, post a job, wait, chat.
 
-    python examples/client.py examples/shell.jsonl my-shell "the Linux command line"
+python examples/client.py examples/shell.jsonl my-shell "the Linux command line"
 """
 
 import os

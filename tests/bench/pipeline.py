@@ -70,6 +70,7 @@ async def phase_one(stores: Stores, questions: int, name: str) -> float:
     spec = Distillation(domain="bench", phases=[Phase.DISTILL], batch_size=BATCH, distill=DistillSettings(epochs=1))
     stores.jobs.create(DEFAULT_PROJECT, JobRequest(model="bench", training_file=file.id, distillation=spec))
     job = stores.jobs.claim("bench", 3600)
+    assert job is not None
     steps = StepClient(stores, Artifacts(settings.artifacts), settings)
     run = Run(job, ModelRef(base="bench", base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
     background = [asyncio.create_task(steps.listen()), asyncio.create_task(steps.poll())]
@@ -109,7 +110,7 @@ def main() -> None:
                 "overhead_ms_per_step": round(1000 * instant / (2 * steps), 2),
             }
         )
-    )  # noqa: T201
+    )
 
 
 if __name__ == "__main__":

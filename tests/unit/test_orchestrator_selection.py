@@ -70,7 +70,8 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
     rows = questions(4)
     outcomes = ["ok", "refused", "empty", "refused"]
     lessons = [
-        Lesson(id=q.id, answer="x", finish_reason="stop", outcome=outcome) for q, outcome in zip(rows, outcomes, strict=True)
+        Lesson(id=q.id, answer="x", finish_reason="stop", outcome=outcome)
+        for q, outcome in zip(rows, outcomes, strict=True)
     ]
     kept, dropped = keep_lessons(rows, lessons)
     assert [e.id for e in kept] == ["q0"]
@@ -79,7 +80,8 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("chosen", "rejected", "reason"), [("a", " a ", "identical"), ("", "b", "empty"), ("a", "", "empty"), ("a", "b", None)]
+    ("chosen", "rejected", "reason"),
+    [("a", " a ", "identical"), ("", "b", "empty"), ("a", "", "empty"), ("a", "b", None)],
 )
 def test_pairs_that_cannot_teach_are_dropped_and_counted(chosen, rejected, reason):
     kept, dropped = distinct_pairs([Pair(id="1", question="q", chosen=chosen, rejected=rejected)])

@@ -59,6 +59,8 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "max-num-seqs": settings.max_num_seqs,
         "generation-config": "vllm",  # a model's own file would add a repetition penalty that training does not have
         "uvicorn-log-level": "warning",
+        # Where a schema allows any white space, small models write nothing else until they are cut off.
+        "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
     }
     if cpu:
         options["kv-cache-memory-bytes"] = int(settings.kv_cache_gb * GIB)
