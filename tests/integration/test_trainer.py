@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from trl import SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
 from services.trainer import service, tasks
 from services.trainer.settings import trainer_settings
@@ -101,19 +101,21 @@ def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path,
     names = load_file(adapter / service.WEIGHTS).keys()
     assert all("lora_" in name and "ref" not in name for name in names)
     reloaded = PeftModel.from_pretrained(load_base(base), str(adapter))
-    assert reloaded.peft_config["default"].r == 4
+    assert reloaded.peft_config["default"].to_dict()["r"] == 4
 
 
 def test_scoring_answers_alone_is_trls_loss(base: Path, tmp_path: Path):
     params = train_params()
     spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
     trainer, _ = sft.build(spec, params, [Example(**row) for row in EXAMPLES])
+    model = trainer.model
+    assert model is not None
     batch = next(iter(trainer.get_train_dataloader()))
-    ours = trainer.compute_loss(trainer.model, dict(batch))
-    theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch))
+    ours = trainer.compute_loss(model, dict(batch))
+    theirs = SFTTrainer.compute_loss(trainer, model, dict(batch))
     assert torch.allclose(ours, theirs, rtol=1e-5)
     batch["labels"][:, :-1] = -100  # the loss must depend on the labels that count, and on nothing else
-    assert not torch.allclose(trainer.compute_loss(trainer.model, dict(batch)), ours, rtol=1e-3)
+    assert not torch.allclose(trainer.compute_loss(model, dict(batch)), ours, rtol=1e-3)
 
 
 def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_reference(
@@ -192,6 +194,7 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     uninterrupted = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "whole")
     sft.fine_tune(uninterrupted, Ticks())  # type: ignore[arg-type]
     assert result.adapter == hash_folder(uninterrupted.output / "adapter")
+    assert result.adapter is not None
     served = context.settings.serving / result.adapter / service.CONFIG
     assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
 

@@ -3,6 +3,7 @@
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,7 @@ def test_prompt_ids_are_those_of_the_engine(base: Path):
     tokenizer = load_tokenizer(base)
     for question in QUESTIONS:
         text = tokenizer.apply_chat_template(student_messages(question), tokenize=False, add_generation_prompt=True)
+        assert isinstance(text, str)
         assert text.endswith("<|im_start|>assistant\n")
         assert data.prompt_ids(tokenizer, question) == tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -68,7 +70,7 @@ def test_rows_that_do_not_fit_are_dropped_whole_and_none_left_is_the_users_fault
 
 def plain_generate(base: Path, prompt: list[int], beams: int, new: int) -> list[int]:
     """One prompt, no padding, no shared cache: transformers on its own."""
-    model = AutoModelForCausalLM.from_pretrained(base)
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
     ids = torch.tensor([prompt])
     mask = torch.ones_like(ids)
     out = model.generate(input_ids=ids, attention_mask=mask, num_beams=beams, do_sample=False, max_new_tokens=new)

@@ -2,8 +2,8 @@
 
     python -m services.trainer.train.bench --model FOLDER --data ROWS.jsonl
 
-The two take turns, and each one's best turn counts, so that other work on the machine disturbs both alike. Prints one
-line of JSON; `ratio` is ours over bare.
+The two take turns and each one's best turn counts. `ratio` (ours over bare) goes by the clock; `cpu_ratio` goes by the
+seconds of processor time, which other work on the machine disturbs less. Prints one line of JSON.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -28,22 +29,32 @@ from shared.contracts.rows import Example
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 
 
+class Rate(NamedTuple):
+    """Tokens per second by the clock and by processor time."""
+
+    clock: float
+    cpu: float
+
+
 class Seen(TrainerCallback):
-    """Seconds and tokens of each optimiser step after the first, which warms up."""
+    """Times and tokens after each optimiser step; the first one only warms up."""
 
     def __init__(self):
-        self.points: list[tuple[float, int]] = []
+        self.points: list[tuple[float, float, int]] = []
+
+    def note(self, tokens: int) -> None:
+        self.points.append((time.perf_counter(), time.process_time(), tokens))
 
     def on_step_end(self, args, state, control, **_) -> None:
-        self.points.append((time.perf_counter(), state.num_input_tokens_seen))
+        self.note(state.num_input_tokens_seen)
 
-    def rate(self) -> float:
-        (begin, first), (end, last) = self.points[0], self.points[-1]
-        return (last - first) / (end - begin)
+    def rate(self) -> Rate:
+        (clock, cpu, tokens), (last_clock, last_cpu, last_tokens) = self.points[0], self.points[-1]
+        return Rate((last_tokens - tokens) / (last_clock - clock), (last_tokens - tokens) / (last_cpu - cpu))
 
 
-def ours(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
-    """Tokens per second of the trainer as a job runs it, progress lines included."""
+def ours(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
+    """The trainer as a job runs it, progress lines included."""
     trainer, _ = build(spec, params, examples)
     seen = Seen()
     trainer.add_callback(Watch(spec, Reporter(sys.stderr)))
@@ -52,13 +63,13 @@ def ours(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
     return seen.rate()
 
 
-def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
-    """Tokens per second of forward, backward, clip and step on the same batches, with the model's own loss."""
+def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
+    """Forward, backward, clip and step on the same batches, with the model's own loss."""
     batches = list(_batches(spec, params, examples))
     model = trainable(spec, params).train()
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=0.0, fused=True)
-    seen, points = 0, []
+    seen, tokens = Seen(), 0
     for batch in batches:
         batch = {name: tensor.to(device()) for name, tensor in batch.items()}
         with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
@@ -68,10 +79,9 @@ def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> float:
         optimiser.step()
         optimiser.zero_grad()
         loss.item()
-        seen += int(batch["attention_mask"].sum())
-        points.append((time.perf_counter(), seen))
-    (begin, first), (end, last) = points[0], points[-1]
-    return (last - first) / (end - begin)
+        tokens += int(batch["attention_mask"].sum())
+        seen.note(tokens)
+    return seen.rate()
 
 
 def _batches(spec: Spec, params: TrainParams, examples: list[Example]) -> Iterator[dict[str, torch.Tensor]]:
@@ -115,13 +125,14 @@ def main() -> None:
             checkpoints=Path(folder) / "checkpoints",
         )
         rates = [(ours(spec, params, examples), bare(spec, params, examples)) for _ in range(chosen.turns)]
-    best_ours, best_bare = max(a for a, _ in rates), max(b for _, b in rates)
+    best_ours, best_bare = (Rate(*map(max, zip(*side, strict=True))) for side in zip(*rates, strict=True))
     result = {
         "benchmark": "sft_tokens_per_second",
-        "ours": round(best_ours, 1),
-        "bare": round(best_bare, 1),
-        "ratio": round(best_ours / best_bare, 3),
-        "turns": [[round(a, 1), round(b, 1)] for a, b in rates],
+        "ours": round(best_ours.clock, 1),
+        "bare": round(best_bare.clock, 1),
+        "ratio": round(best_ours.clock / best_bare.clock, 3),
+        "cpu_ratio": round(best_ours.cpu / best_bare.cpu, 3),
+        "turns": [[round(figure, 1) for rate in turn for figure in rate] for turn in rates],
         "rows": len(examples),
         "batch_size": chosen.batch_size,
         "tokens_at_once": TOKENS_AT_ONCE[device().type],

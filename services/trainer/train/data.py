@@ -1,8 +1,8 @@
 """From rows to token ids. The prompt's ids are those that the engine makes of the same messages."""
 
-from typing import Any
+from typing import Any, cast
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from shared.contracts.answers import student_messages
 from shared.contracts.errors import UserError
@@ -13,17 +13,19 @@ IGNORED = -100  # a label without loss
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
     """The bare question under the pinned system text, up to where the student's turn begins."""
-    return tokenizer.apply_chat_template(student_messages(question), add_generation_prompt=True, return_dict=False)
+    ids = tokenizer.apply_chat_template(student_messages(question), add_generation_prompt=True, return_dict=False)
+    return cast(list[int], ids)
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The answer and the token that ends it."""
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [*ids, cast(int, tokenizer.eos_token_id)]
 
 
-def longest_text(model: PreTrainedModel, max_length: int) -> int:
+def longest_text(config: PreTrainedConfig, max_length: int) -> int:
     """Tokens that a row may have: the job's maximum or the model's context, whichever is less."""
-    return min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    return min(max_length, getattr(config, "max_position_embeddings", max_length))
 
 
 def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: int) -> list[dict[str, Any]]:

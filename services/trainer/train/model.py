@@ -36,17 +36,16 @@ def load_base(base: Path) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
-    return model.to(where)
+    return model.to(where)  # type: ignore[arg-type]
 
 
-def load_student(spec: Spec) -> PreTrainedModel | PeftModel:
+def load_student(spec: Spec) -> PreTrainedModel:
     """The student as it answers: base plus adapter. In float32 the adapter is merged, which decodes faster."""
     model = load_base(spec.base)
     if spec.adapter is not None:
-        model = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device()))
-        if device().type == "cpu":
-            model = model.merge_and_unload()
-    return model.eval()
+        adapted = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device()))
+        model = adapted.merge_and_unload() if device().type == "cpu" else adapted.get_base_model()
+    return model.eval()  # type: ignore[return-value]
 
 
 def trainable(spec: Spec, params: TrainParams) -> PeftModel:

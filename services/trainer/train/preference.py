@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 from services.trainer.spec import Spec
 from services.trainer.train import data, fit
@@ -24,7 +25,7 @@ def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
     pairs = [Pair.model_validate(row) for row in spec.rows]
     tokenizer = load_tokenizer(spec.base)
     model = trainable(spec, params)
-    rows = data.pair_ids(tokenizer, pairs, data.longest_text(model, params.adapter.max_length))
+    rows = data.pair_ids(tokenizer, pairs, data.longest_text(model.config, params.adapter.max_length))
     longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
     config = DPOConfig(
         **fit.arguments(spec, params, 2 * longest),

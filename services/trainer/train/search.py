@@ -8,7 +8,7 @@ import copy
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -91,15 +91,18 @@ def decode(
             eos_token_id=_end_tokens(model, tokenizer),
             pad_token_id=tokenizer.pad_token_id,
         )
-        out = model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=config)
+        out = cast(Any, model).generate(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=config
+        )
         sides.append([_until_end(row[longest:].tolist(), config.eos_token_id) for row in out])
     return sides
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """All tokens that end a turn, as the engine takes them: the tokenizer's and the model's own."""
-    own = model.generation_config.eos_token_id if model.generation_config else None
-    return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own] if own is not None else [])})
+    own: Any = model.generation_config.eos_token_id if model.generation_config else None
+    ends: list[Any] = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return sorted({token for token in ends if token is not None})
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:
@@ -125,7 +128,7 @@ def _write(
     rows = []
     for i, question in enumerate(questions):
         if i in found:
-            chosen, rejected = (tokenizer.decode(ids, skip_special_tokens=True) for ids in found[i])
+            chosen, rejected = (cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in found[i])
             rows.append(Pair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))

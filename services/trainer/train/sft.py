@@ -1,12 +1,13 @@
 """Supervised fine-tuning: question -> answer, loss on the answer's tokens only (paper sections 3.1 and 3.2)."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from services.trainer.spec import Spec
 from services.trainer.train import data, fit
@@ -31,7 +32,7 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> "tuple[An
     """The trainer over the examples that fit, and their number. Raises UserError when none fits."""
     tokenizer = load_tokenizer(spec.base)
     model = trainable(spec, params)
-    rows = data.example_ids(tokenizer, examples, data.longest_text(model, params.adapter.max_length))
+    rows = data.example_ids(tokenizer, examples, data.longest_text(model.config, params.adapter.max_length))
     config = SFTConfig(
         **fit.arguments(spec, params, max(len(row["input_ids"]) for row in rows)),
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are token ids already
@@ -55,7 +56,8 @@ class AnswerTrainer(SFTTrainer):
         ).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         scored = labels != data.IGNORED
-        logits = base.get_output_embeddings()(hidden[scored]).float()
+        head = cast(torch.nn.Module, base.get_output_embeddings())
+        logits = head(hidden[scored]).float()
         total = cross_entropy(logits, labels[scored], reduction="sum")
         return total / (scored.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch))
 
