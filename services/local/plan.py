@@ -224,10 +224,11 @@ def _readiness(draft: _Draft, name: str, common: Mapping[str, str], port: int | 
 
 def http_readiness(port: int, path: str) -> Callable[[set[int]], bool]:
     """Answers with 200, and it is our process that does."""
+    client = httpx.Client(timeout=2, trust_env=False)  # one for all looks: making one costs more than asking
 
     def ready(pids: set[int]) -> bool:
         try:
-            if httpx.get(f"http://{ports.LOOPBACK}:{port}{path}", timeout=2, trust_env=False).status_code != 200:
+            if client.get(f"http://{ports.LOOPBACK}:{port}{path}").status_code != 200:
                 return False
         except httpx.HTTPError:
             return False
