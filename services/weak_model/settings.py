@@ -48,7 +48,9 @@ class EngineSettings(BaseSettings):
 
     kv_cache_gb: float = Field(default=1.0, gt=0, description="CPU only")
     omp_threads_bind: str = Field(default="all", description='CPU only: all, auto, nobind, or cores such as "0-3"')
-    one_process: bool = Field(default=True, description="CPU only: scheduler and model in one process of vLLM's")
+    one_process: bool = Field(
+        default=True, description="CPU only, with all cores: vLLM's scheduler and model in one process"
+    )
     gpu_memory_utilization: float = Field(
         default=0.45, gt=0, le=1, description="GPU only; the rest is for training on the same device"
     )

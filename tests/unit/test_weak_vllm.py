@@ -58,12 +58,32 @@ def test_the_environment_holds_what_vllm_needs_and_none_of_our_secrets(tmp_path:
     assert found["VLLM_LORA_RESOLVER_CACHE_DIR"] == str(ADAPTERS)
     assert found["HF_HUB_OFFLINE"] == found["VLLM_NO_USAGE_STATS"] == found["DO_NOT_TRACK"] == "1"
     assert found["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert (found["OMP_WAIT_POLICY"], found["OMP_NUM_THREADS"]) == ("passive", "2")
     assert "sesame" not in " ".join(vllm.command_line(settings(), cpu=True))
+
+
+def test_chosen_cores_are_bound_by_vllm_itself():
+    found = vllm.environment({}, settings(omp_threads_bind="1"), ADAPTERS, "", True, [0, 1])
+    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "1"
+    assert not {"VLLM_ENABLE_V1_MULTIPROCESSING", "OMP_NUM_THREADS"} & set(found)
+
+
+def test_the_operator_may_let_threads_spin():
+    assert (
+        vllm.environment({"OMP_WAIT_POLICY": "active"}, settings(), ADAPTERS, "", True, [0])["OMP_WAIT_POLICY"]
+        == "active"
+    )
 
 
 def test_a_hub_model_may_use_the_hub_and_a_gpu_gets_no_thread_settings():
     found = vllm.environment({}, settings(), ADAPTERS, "", False, [0, 1])
-    assert not {"HF_HUB_OFFLINE", "VLLM_API_KEY", "VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS"} & set(found)
+    assert not {
+        "HF_HUB_OFFLINE",
+        "VLLM_API_KEY",
+        "VLLM_CPU_OMP_THREADS_BIND",
+        "OMP_NUM_THREADS",
+        "OMP_WAIT_POLICY",
+    } & set(found)
 
 
 @pytest.mark.parametrize(("cores", "text"), [([0, 1], "0-1"), ([3], "3"), ([0, 1, 2, 5, 7, 8], "0-2,5,7-8")])

@@ -89,14 +89,17 @@ def environment(
             # the resolver is asked only with this set; it also opens /v1/load_lora_adapter, which wants the token
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         }
-    return result | (_cpu_environment(settings, sorted(cores)) if cpu else {})
+    if cpu:
+        result |= _cpu_environment(settings, sorted(cores))
+        # Threads that wait must sleep, not spin: beside training on the same cores spinning made a token nine times as dear
+        result.setdefault("OMP_WAIT_POLICY", "passive")
+    return result
 
 
 def _cpu_environment(settings: EngineSettings, cores: list[int]) -> dict[str, str]:
     bind = settings.omp_threads_bind
-    # Threads that wait must sleep, not spin: beside training on the same cores spinning made each token nine times as dear
-    result = {"VLLM_CPU_OMP_THREADS_BIND": core_list(cores) if bind == "all" else bind, "OMP_WAIT_POLICY": "passive"}
-    if settings.one_process:
+    result = {"VLLM_CPU_OMP_THREADS_BIND": core_list(cores) if bind == "all" else bind}
+    if settings.one_process and bind == "all":  # only the process apart binds its threads to chosen cores
         # Without a process apart for the model vLLM sets no thread count, and start-up imports everything twice, not thrice
         result |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(len(cores))}
     return result
