@@ -188,7 +188,7 @@ def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
 
 
 def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
-    """Which model an engine serves, and its share of a GPU that two engines and the trainer use."""
+    """Which model an engine serves, and its share of the cores, or of the GPU, that two engines and the trainer use."""
     given, teacher = draft.environment, name == "teacher-engine"
     if teacher:
         found = models.find(draft.settings.teacher_model, draft.settings.models)
@@ -208,6 +208,8 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         own["METEOR_ENGINE_MAX_MODEL_LEN"] = given.get("METEOR_ENGINE_MAX_MODEL_LEN", "4096")
     if "teacher-engine" in draft.addresses:
         own["METEOR_ENGINE_GPU_MEMORY_UTILIZATION"] = given.get("METEOR_ENGINE_GPU_MEMORY_UTILIZATION", "0.3")
+        threads = str(max(1, len(os.sched_getaffinity(0)) // 2))  # threads of two engines on one core wait for each other
+        own["METEOR_ENGINE_THREADS"] = given.get("METEOR_ENGINE_THREADS", threads)
     return own
 
 

@@ -20,7 +20,7 @@ class StrongSettings(BaseSettings):
     port: int = 8200
     gateway_url: str = "http://127.0.0.1:8200"
     slots: int = Field(default=2, ge=1)
-    concurrency: int = Field(default=16, ge=1, description="calls at once, per provider")
+    concurrency: int = Field(default=32, ge=1, description="calls at once, per provider")
     attempts: int = Field(default=5, ge=1, description="times one request is sent at most")
     connect_timeout: timedelta = timedelta(seconds=5)
     attempt_timeout: timedelta = Field(default=timedelta(minutes=5), description="one attempt, answer included")

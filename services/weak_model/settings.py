@@ -14,7 +14,7 @@ class WeakSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore")
 
     engine_url: str = "http://127.0.0.1:8101"
-    slots: int = Field(default=2, ge=1, description="steps at once; each sends all of its rows together")
+    slots: int = Field(default=4, ge=1, description="steps at once; each sends all of its rows together")
     timeout: timedelta = Field(default=timedelta(minutes=30), description="one row, waiting in the engine included")
     patience: timedelta = Field(
         default=timedelta(seconds=60), description="how long a row waits for an engine that is away or starting"
@@ -48,6 +48,9 @@ class EngineSettings(BaseSettings):
 
     kv_cache_gb: float = Field(default=1.0, gt=0, description="CPU only")
     omp_threads_bind: str = Field(default="all", description='CPU only: all, auto, nobind, or cores such as "0-3"')
+    threads: int = Field(
+        default=0, ge=0, description="CPU only: threads that compute; 0: one per core. Two engines on one machine share them"
+    )
     one_process: bool = Field(
         default=True, description="CPU only, with all cores: vLLM's scheduler and model in one process"
     )

@@ -13,6 +13,7 @@ from shared.contracts.errors import FatalError
 
 GIB = 2**30
 KILLED = (-9, 137)
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # vLLM needs none of our settings and none of our secrets
 CAUSES = (
     (r"address already in use", "its port is taken by another process"),
@@ -54,7 +55,7 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "served-model-name": settings.served_name,
         "host": settings.host,
         "port": settings.port,
-        "dtype": settings.dtype,
+        "dtype": dtype(settings.dtype, cpu, cpu_flags()),
         "max-model-len": settings.max_model_len,
         "max-num-seqs": settings.max_num_seqs,
         "generation-config": "vllm",  # a model's own file would add a repetition penalty that training does not have
@@ -71,6 +72,18 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     flags = {"enable-prefix-caching": True, "enable-lora": settings.lora, "enforce-eager": eager}
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
+
+
+def dtype(wanted: str, cpu: bool, flags: frozenset[str]) -> str:
+    """auto on a CPU without bfloat16 instructions is float32: emulated, bfloat16 made a token seven times as dear."""
+    return "float32" if wanted == "auto" and cpu and not flags & BF16_FLAGS else wanted
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of this machine's first core, as Linux names them; empty where it does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
 
 
 def environment(
@@ -91,7 +104,8 @@ def environment(
         }
     if cpu:
         result |= _cpu_environment(settings, sorted(cores))
-        # Threads that wait must sleep, not spin: beside training on the same cores spinning made a token nine times as dear
+        # Threads that wait must sleep, not spin: beside training on the same cores spinning made a token nine times as dear.
+        # (One thread per engine waits for no other at all; see METEOR_ENGINE_THREADS.)
         result.setdefault("OMP_WAIT_POLICY", "passive")
     return result
 
@@ -101,7 +115,7 @@ def _cpu_environment(settings: EngineSettings, cores: list[int]) -> dict[str, st
     result = {"VLLM_CPU_OMP_THREADS_BIND": core_list(cores) if bind == "all" else bind}
     if settings.one_process and bind == "all":  # only the process apart binds its threads to chosen cores
         # Without a process apart for the model vLLM sets no thread count, and start-up imports everything twice, not thrice
-        result |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(len(cores))}
+        result |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(settings.threads or len(cores))}
     return result
 
 
