@@ -39,7 +39,9 @@ class EngineSettings(BaseSettings):
     url: str | None = Field(default=None, description="a running server, without /v1; nothing is started then")
     host: str = "127.0.0.1"
     port: int = Field(default=8101, ge=1, le=65_535)
-    dtype: str = "auto"
+    dtype: str = Field(
+        default="auto", description="auto: the model's own; on a processor without bfloat16 instructions float32"
+    )
     max_model_len: int = Field(default=2048, ge=16, description="prompt and answer together, in tokens")
     max_num_seqs: int = Field(default=64, ge=1, description="requests computed at once; more of them wait")
     enforce_eager: bool | None = Field(
@@ -49,7 +51,9 @@ class EngineSettings(BaseSettings):
     kv_cache_gb: float = Field(default=1.0, gt=0, description="CPU only")
     omp_threads_bind: str = Field(default="all", description='CPU only: all, auto, nobind, or cores such as "0-3"')
     threads: int = Field(
-        default=0, ge=0, description="CPU only: threads that compute; 0: one per core. Two engines on one machine share them"
+        default=0,
+        ge=0,
+        description="CPU only: threads that compute; 0: one per core. Two engines on one machine share them",
     )
     one_process: bool = Field(
         default=True, description="CPU only, with all cores: vLLM's scheduler and model in one process"

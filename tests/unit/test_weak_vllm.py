@@ -37,6 +37,24 @@ def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():
     assert not {"--enforce-eager", "--kv-cache-memory-bytes"} & set(argv)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "cpu", "flags", "found"),
+    [
+        ("auto", True, {"avx2", "avx512f"}, "float32"),
+        ("auto", True, {"avx512_bf16"}, "auto"),
+        ("auto", True, {"asimd", "bf16"}, "auto"),
+        ("bfloat16", True, {"avx2"}, "bfloat16"),
+        ("auto", False, {"avx2"}, "auto"),
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_gets_float32(wanted: str, cpu: bool, flags: set[str], found: str):
+    assert vllm.dtype(wanted, cpu, frozenset(flags)) == found
+
+
+def test_threads_may_be_fewer_than_cores():
+    assert vllm.environment({}, settings(threads=1), ADAPTERS, "", True, [0, 1])["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_teacher_is_served_without_lora():
     argv = vllm.command_line(settings(lora=False), cpu=True)
     assert not {"--enable-lora", "--max-lora-rank", "--max-loras"} & set(argv)
@@ -126,12 +144,20 @@ def test_a_running_engine_needs_no_model():
         (1, ["OSError: [Errno 98] Address already in use"], "port is taken"),
         (1, ["python: Error while finding module specification: No module named 'vllm'"], "not installed"),
         (1, ["something odd"], "no known cause"),
+        (0, ["leaving"], "told to end"),
     ],
 )  # fmt: skip
 def test_the_end_is_explained(code: int, lines: list[str], words: str):
     said = vllm.explain(code, lines)
     assert words in said
     assert lines[-1] in said
+
+
+def test_what_follows_every_end_is_left_out():
+    said = vllm.explain(
+        1, ["the last word", "nanobind: leaked 514 functions!", ' - leaked function "x"', "WARNING OSError: a"]
+    )
+    assert said.endswith("the last word")
 
 
 def test_the_first_error_is_told_though_the_log_went_on():

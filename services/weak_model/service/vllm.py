@@ -13,7 +13,7 @@ from shared.contracts.errors import FatalError
 
 GIB = 2**30
 KILLED = (-9, 137)
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, ARM
 OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # vLLM needs none of our settings and none of our secrets
 CAUSES = (
     (r"address already in use", "its port is taken by another process"),
@@ -27,6 +27,8 @@ CAUSES = (
     (r"not a valid model identifier|repository not found|offline mode is enabled|cannot find the requested files",
      "the model is not there: METEOR_ENGINE_MODEL must be a folder with safetensors or a hub id that can be reached"),
 )  # fmt: skip
+
+NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # follows even a clean end
 
 
 class Launch(NamedTuple):
@@ -83,7 +85,8 @@ def cpu_flags() -> frozenset[str]:
     """Instruction sets of this machine's first core, as Linux names them; empty where it does not tell."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(found, []))
 
 
 def environment(
@@ -149,6 +152,9 @@ def explain(exit_code: int | None, lines: list[str]) -> str:
     causes = [cause for pattern, cause in CAUSES if re.search(pattern, text)]
     if not causes and exit_code in KILLED:
         causes = ["it was killed, most likely for want of memory"]
-    errors = [line for line in lines if re.search(r"\b\w*(Error|Exception)\b: ", line)]
-    telling = list(dict.fromkeys([*errors[:3], *errors[-3:], *lines[-8:]]))
+    if not causes and exit_code == 0:
+        causes = ["it was told to end, though not by us"]
+    said = [line for line in lines if not NOISE.search(line)]
+    errors = [line for line in said if re.search(r"\b\w*(Error|Exception)\b: ", line)]
+    telling = list(dict.fromkeys([*errors[:3], *errors[-3:], *said[-8:]]))
     return "\n  ".join([causes[0] if causes else "no known cause; its last lines:", *telling])
