@@ -208,7 +208,9 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         own["METEOR_ENGINE_MAX_MODEL_LEN"] = given.get("METEOR_ENGINE_MAX_MODEL_LEN", "4096")
     if "teacher-engine" in draft.addresses:
         own["METEOR_ENGINE_GPU_MEMORY_UTILIZATION"] = given.get("METEOR_ENGINE_GPU_MEMORY_UTILIZATION", "0.3")
-        threads = str(max(1, len(os.sched_getaffinity(0)) // 2))  # threads of two engines on one core wait for each other
+        cores = len(os.sched_getaffinity(0))
+        # The student decodes in many small steps, where threads mostly wait for each other; the larger teacher reads long prompts.
+        threads = str(cores if teacher else max(1, cores // 2))
         own["METEOR_ENGINE_THREADS"] = given.get("METEOR_ENGINE_THREADS", threads)
     return own
 

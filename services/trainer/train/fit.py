@@ -14,7 +14,9 @@ from services.trainer.train.progress import Reporter, Watch
 from shared.contracts.steps import TrainParams
 
 SCHEDULE = "cosine"
-WARMUP = 0.05  # share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all
+WARMUP = (
+    0.05  # share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all
+)
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 32_768}  # per forward pass; larger batches are accumulated
 
 
