@@ -163,7 +163,15 @@ def context(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def family() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """The training processes and their guards; the test run has other children too, its servers."""
+    return [p for p in psutil.Process().children(recursive=True) if "services.trainer.train" in command_line(p)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
 
 
 async def until_checkpoint(context: StepContext, task: asyncio.Task) -> None:
