@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.orchestrator.clients import StepClient
 from services.orchestrator.phases.meteor import meteor
-from services.orchestrator.run import Run
+from services.orchestrator.run import NOTE_S, Run
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts import Artifacts, hash_folder
 from shared.contracts.data import Question
@@ -163,7 +163,12 @@ class Orchestrator:
         assert self._base is not None
         file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
         rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
-        return await meteor(Run(row, self._base, rows, self.steps, self.ledger))
+        run = Run(row, self._base, rows, self.steps, self.ledger)
+        notes = asyncio.create_task(self._every(NOTE_S, run.note_progress))
+        try:
+            return await meteor(run)
+        finally:
+            notes.cancel()
 
     async def _succeed(self, row: Row, report: dict) -> None:
         reference = await asyncio.to_thread(self.artifacts.put_json, report)

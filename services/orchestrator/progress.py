@@ -44,6 +44,9 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     return work
 
 
+ENOUGH = 0.003  # share of the work that has to be measured before an ETA is worth showing
+
+
 class ProgressMeter:
     """Counts weighted rows as steps end; rows of running steps count in part."""
 
@@ -69,7 +72,7 @@ class ProgressMeter:
         done = min(self.done + running, self.total * 0.99)
         measured = self._fresh + running
         elapsed = time.monotonic() - self._started
-        eta = (self.total - done) * elapsed / measured if measured > 0 else None
+        eta = (self.total - done) * elapsed / measured if measured > ENOUGH * self.total else None
         return JobProgress(
             percent=round(100 * done / self.total, 1),
             done=round(done, 1),

@@ -26,7 +26,7 @@ from shared.contracts.steps import (
 )
 from shared.ledger.store import Ledger
 
-NOTE_S = 2.0  # progress reaches the job's row at most this often
+NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -51,7 +51,6 @@ class Run:
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
         sizes = {split.value: len(self.split(split)) for split in Split}
         self._meter = ProgressMeter(planned_work(self.spec, sizes))
-        self._noted = 0.0
 
     # data
 
@@ -78,7 +77,6 @@ class Run:
         started = time.monotonic()
         result = await self._steps.run(self.job, key, request, self._limit, on_progress)
         self._meter.ended(key, kind, size, time.monotonic() - started)
-        await self.note_progress()
         return result
 
     async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
@@ -151,8 +149,6 @@ class Run:
         await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
         await self.say(f"phase {phase} begins", type="phase", phase=phase)
 
-    async def note_progress(self, now: bool = False) -> None:
-        if now or time.monotonic() - self._noted >= NOTE_S:
-            self._noted = time.monotonic()
-            progress = self._meter.progress().model_dump()
-            await asyncio.to_thread(self.stores.jobs.note, self.job, progress=progress)
+    async def note_progress(self) -> None:
+        """Called every NOTE_S seconds by whoever runs the job."""
+        await asyncio.to_thread(self.stores.jobs.note, self.job, progress=self._meter.progress().model_dump())
