@@ -100,7 +100,7 @@ def environment(
         result["VLLM_API_KEY"] = token
     if settings.lora:
         result |= {
-            "VLLM_PLUGINS": "lora_filesystem_resolver",
+            "VLLM_PLUGINS": "lora_filesystem_resolver,meteor_cpu_lora",
             "VLLM_LORA_RESOLVER_CACHE_DIR": str(adapters),
             # the resolver is asked only with this set; it also opens /v1/load_lora_adapter, which wants the token
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
