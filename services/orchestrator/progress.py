@@ -8,15 +8,15 @@ from shared.contracts.steps import StepKind
 
 # Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
 COST = {
-    StepKind.GUIDE: 0.9,
-    StepKind.ANSWER: 0.25,
-    StepKind.REASON: 0.7,
-    StepKind.TEACH: 0.9,
-    StepKind.REVIEW: 0.5,
-    StepKind.GRADE: 0.02,
-    StepKind.SFT: 0.45,
-    StepKind.SEARCH: 1.5,
-    StepKind.PREFER: 1.2,
+    StepKind.GUIDE: 1.1,
+    StepKind.ANSWER: 0.6,
+    StepKind.REASON: 1.5,
+    StepKind.TEACH: 2.2,
+    StepKind.REVIEW: 2.5,
+    StepKind.GRADE: 0.01,
+    StepKind.SFT: 0.4,
+    StepKind.SEARCH: 3.0,
+    StepKind.PREFER: 1.5,
 }
 
 
