@@ -1,0 +1,53 @@
+"""The ledger and the artifacts: what was paid for is kept, what was kept is what was written."""
+
+import pytest
+
+from shared.artifacts import Artifacts
+from shared.contracts.jobs import Usage
+from shared.ledger.store import CallOrigin, Ledger, open_ledger
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Ledger:
+    return open_ledger(database_url)
+
+
+def test_a_paid_answer_is_kept_and_counted(ledger: Ledger):
+    origin = CallOrigin("p1", "j1", "s1", "distill", "row-1")
+    call = ledger.begin(origin, "default", "big", "h1")
+    assert ledger.kept("p1", "h1") is None
+    ledger.settle(call, "ok", input_tokens=10, output_tokens=5, usd=0.25, latency_ms=3.0, keep={"answer": "a\u0000"})
+    assert ledger.kept("p1", "h1") == {"answer": "a\u0000"}
+    assert ledger.kept("p2", "h1") is None
+    ledger.note_cached(origin._replace(phase="iterate"), "default", "big", "h1")
+    used = Usage(teacher_calls=1, input_tokens=10, output_tokens=5, usd_spent=0.25)
+    assert ledger.usage("j1") == used.model_copy(update={"cached_calls": 1})
+    assert ledger.usage_by_phase("j1") == {"distill": used, "iterate": Usage(cached_calls=1)}
+    assert ledger.usage("j2") == Usage()
+
+
+def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
+    calls = [ledger.begin(CallOrigin("p1", "j1"), "default", "big", "h1") for _ in range(2)]
+    for n, call in enumerate(calls):
+        ledger.settle(call, "ok", usd=1.0, keep={"n": n})
+    assert ledger.kept("p1", "h1") == {"n": 0}
+    assert ledger.usage("j1").usd_spent == 2.0
+
+
+def test_calls_that_never_settled_are_unknown(ledger: Ledger):
+    done, lost = (ledger.begin(CallOrigin("p1", "j1"), "default", "big", f"h{n}") for n in range(2))
+    ledger.settle(done, "timeout", error="no answer in 60 s")
+    assert ledger.mark_unknown() == 1
+    assert ledger.mark_unknown() == 0
+    ledger.settle(lost, "ok", usd=0.5)
+    assert ledger.usage("j1").usd_spent == 0.5
+
+
+# artifacts
+
+
+def test_artifacts_are_named_by_their_content(artifacts: Artifacts):
+    digest = artifacts.put_json({"b": 1, "a": "ü"})
+    assert artifacts.put_json({"a": "ü", "b": 1}) == digest
+    assert artifacts.get_json(digest) == {"a": "ü", "b": 1}
+    assert artifacts.put_rows(iter([1, {"x": 2}])) == artifacts.put_json([1, {"x": 2}])
