@@ -111,8 +111,9 @@ def test_ids_are_unique_and_empty_lines_pass():
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(raw: bytes):
     item = parse_line(1, raw)
+    assert (item is None) == (not raw.strip())
     if isinstance(item, Question):
-        canonical(item.model_dump())
+        assert json.loads(canonical(item.model_dump()))["id"] == item.id
 
 
 @given(st.fixed_dictionaries({"question": st.text(min_size=1)}, optional={"reference": st.text(), "id": st.text()}))

@@ -3,9 +3,10 @@
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from transformers import Trainer
 
 from services.trainer.spec import Spec
@@ -68,7 +69,7 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
     checkpoint = last_checkpoint(spec.checkpoints)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_adapter(trainer.model, params.model.base, spec.output / "adapter")  # type: ignore[arg-type]
+    save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
     losses = series(trainer, "loss")
     return {
         "loss_first": round(fmean(losses[: quarter(losses)]), 4),

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -36,7 +37,7 @@ def load_base(base: Path) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
-    return model.to(where)  # type: ignore[arg-type]
+    return cast(PreTrainedModel, cast(torch.nn.Module, model).to(where))
 
 
 def load_student(spec: Spec) -> PreTrainedModel:
@@ -45,7 +46,7 @@ def load_student(spec: Spec) -> PreTrainedModel:
     if spec.adapter is not None:
         adapted = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device()))
         model = adapted.merge_and_unload() if device().type == "cpu" else adapted.get_base_model()
-    return model.eval()  # type: ignore[return-value]
+    return cast(PreTrainedModel, model.eval())
 
 
 def trainable(spec: Spec, params: TrainParams) -> PeftModel:
@@ -54,7 +55,7 @@ def trainable(spec: Spec, params: TrainParams) -> PeftModel:
     model = load_base(spec.base)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
-    return get_peft_model(model, lora_config(params))  # type: ignore[return-value]
+    return cast(PeftModel, get_peft_model(model, lora_config(params)))
 
 
 def lora_config(params: TrainParams) -> LoraConfig:
