@@ -17,7 +17,9 @@ METEOR = $(BIN)/python -m services.local
 ENGINE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 # The CPU build of torch comes from PyTorch's own index. Where that is out of reach pip loses seconds and takes PyPI's.
 TORCH_INDEX := $(if $(filter cpu,$(ENGINE)),--extra-index-url https://download.pytorch.org/whl/cpu)
-# Compiling all of it at once takes longer than compiling what is imported, when it is.
+# Compiling all of it at once takes longer (62 s) than compiling what is imported, when it is. Where bytecode may not be
+# written, every process would compile torch and its like anew: 20 s instead of 7 for each training, more for vLLM.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-deps --no-compile
 
 # One stamp per clone and environment: a second `make install` does nothing.
@@ -76,8 +78,12 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)
 
-bench: install-dev ## how fast the pipeline moves work, without models
-	$(BIN)/python -m tests.bench.pipeline
+bench: install-dev ## pipeline, engine, trainer and imports against their limits; one line of JSON each
+	$(call stage,imports,$(BIN)/python -m tests.bench.imports)
+	$(call stage,pipeline without models,$(BIN)/python -m tests.bench.pipeline)
+	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
+	$(METEOR) models pull smollm2-135m-instruct
+	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
 
 lock: install-dev ## make the locks anew (needs uv)
 	PATH="$(BIN):$$PATH" requirements/lock.sh

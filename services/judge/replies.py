@@ -1,10 +1,13 @@
 """What the judge may say: schemas, strict parsing, and the check that a hint does not give the reference away."""
 
+import contextlib
+import json
 import re
 from difflib import SequenceMatcher
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from services.judge.graders import words
 from services.judge.prompts import response_format
@@ -40,9 +43,11 @@ class Critique(Reply):
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
-def parse(kind: type[AnyReply], text: str) -> AnyReply | None:
+def parse(kind: type[AnyReply], text: str, cut_off: bool = False) -> AnyReply | None:
     """The reply, or None. The whole text must be the object (a fence around it is tolerated).
 
+    cut_off: the reply ended at its token limit. When that was inside the last text, what there is of it counts: a verdict
+    is whole by then, and half a hint is a hint. Asking again would cost another reply that is as long.
     Nothing is searched for inside a longer text: the student's answer may hold such an object, and the judge quote it.
     """
     text = text.strip()
@@ -50,6 +55,16 @@ def parse(kind: type[AnyReply], text: str) -> AnyReply | None:
     try:
         return kind.model_validate_json(fenced.group(1) if fenced else text)
     except ValidationError:
+        return _unfinished(kind, text) if cut_off else None
+
+
+def _unfinished(kind: type[AnyReply], text: str) -> AnyReply | None:
+    with contextlib.suppress(ValueError):
+        json.JSONDecoder().raw_decode(text)
+        return None  # a whole object, and then something else
+    try:
+        return kind.model_validate(from_json(text, allow_partial="trailing-strings"))
+    except ValueError:
         return None
 
 

@@ -121,12 +121,12 @@ class _Bench:
     ) -> tuple[AnyReply | None, ChatReply]:
         """One structured reply; a second try when the first one is not the object asked for, then None."""
         reply = await self._chat(kind, messages, example_id)
-        said = parse(kind, reply.text)
+        said = parse(kind, reply.text, reply.finish_reason == "length")
         if said is None:
             self._counts["repairs"] += 1
             again = repair_messages(messages, reply.text, list(kind.model_fields))
             reply = await self._chat(kind, again, example_id)
-            said = parse(kind, reply.text)
+            said = parse(kind, reply.text, reply.finish_reason == "length")
         return said, reply
 
     async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from services.local import state
+from services.local.progress import make_console
 from services.local.watch import watch_job
 from shared.contracts.errors import UserError
 
 app = typer.Typer(help="Look at jobs and steer them, through the API.", no_args_is_help=True)
-console = Console()
+console = make_console()
 ROUTE = "/v1/distillation/jobs"
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 

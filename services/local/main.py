@@ -7,23 +7,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from services.local import jobs_cli, state
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
 from services.local.plan import models_needed
-from services.local.progress import ConsoleReport
+from services.local.progress import ConsoleReport, make_console
 from services.local.screen import DidNotComeUp, table, wait_until_ready
 from services.local.settings import LocalSettings
 from services.local.supervisor import launch, serve, shut_down
-from shared.contracts.errors import MeteorError
+from shared.contracts.errors import MeteorError, UserError
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
 cli.add_typer(jobs_cli.app, name="jobs")
-console = Console()
+console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")
 
@@ -119,6 +118,15 @@ def models_pull(source: Annotated[str, typer.Argument(help="a name of `models li
     with report.live():
         model = pull(source, LocalSettings().models, report)
     console.print(f"{model.name}: {model.path}", highlight=False, soft_wrap=True)
+
+
+@models_cli.command("path")
+def models_path(source: Annotated[str, typer.Argument(help="a prepared model")]) -> None:
+    """The model's folder alone, for scripts."""
+    here = find(source, LocalSettings().models)
+    if here is None:
+        raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
+    print(here.path)
 
 
 @models_cli.command("list")

@@ -29,12 +29,12 @@ def watch_job(console: Console, client: httpx.Client, job_id: str) -> dict[str, 
     spoken, job = 0.0, {}
     for job, news in _changes(client, job_id):
         for event in news:
-            console.print(_line(event), markup=False)
+            console.print(_line(event), markup=False, soft_wrap=True)
         if news:
             spoken = time.monotonic()
         elif time.monotonic() - spoken >= PLAIN_S:
             spoken = time.monotonic()
-            console.print(_plain(job), markup=False)
+            console.print(_plain(job), markup=False, soft_wrap=True)
     return job
 
 
@@ -73,7 +73,9 @@ def _facts(job: dict[str, Any]) -> tuple[str, float, str, str]:
     progress, usage = distillation["progress"], distillation["usage"]
     eta = progress["eta_seconds"]
     left = f"about {_duration(eta)} left" if eta is not None else "no estimate yet"
-    spent = f"{usage['teacher_calls']} teacher calls, {usage['input_tokens'] + usage['output_tokens']} tokens, {usage['usd_spent']:.4f} USD"
+    spent = f"{usage['teacher_calls']} teacher calls, {usage['input_tokens'] + usage['output_tokens']} tokens"
+    if usage["usd_spent"]:
+        spent += f", {usage['usd_spent']:.4f} USD"
     return distillation["phase"] or job["status"], progress["percent"], left, spent
 
 

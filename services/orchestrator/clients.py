@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from shared.artifacts import Artifacts
+from shared.artifacts import ArtifactMissing, Artifacts
 from shared.contracts.errors import ErrorBody, MeteorError, TransientError
 from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, content_hash
 from shared.jobs.schema import Stores
@@ -68,11 +68,22 @@ class StepClient:
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
     def _create(self, job: Row, key: str, request: StepRequest, body: dict) -> Row:
-        found = self.stores.steps.create(job, key, request.kind, content_hash(body))
+        found = self.stores.steps.create(job, key, request.kind, content_hash(body), self._still_there)
         if found.state in FINAL_STEPS:
             return found
         self.artifacts.put_json(body)
         return found
+
+    def _still_there(self, finished: Row) -> bool:
+        """Somebody may have removed an artifact, or an adapter's copy for the engine, since another job made it."""
+        try:
+            adapter = StepResult.model_validate(self.artifacts.get_json(finished.result_ref)).adapter
+            if adapter is not None:
+                self.artifacts.folder(adapter)
+        except ArtifactMissing as error:
+            log.warning("a finished step is done again", step_key=finished.key, reason=error.message)
+            return False
+        return adapter is None or (self.settings.serving / adapter).is_dir()
 
     async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()

@@ -14,6 +14,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.jobs import JobRequest, Phase
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
+    JudgeParams,
     ModelRef,
     Progress,
     Sampling,
@@ -21,6 +22,7 @@ from shared.contracts.steps import (
     StepRequest,
     StepResult,
     StudentParams,
+    TeachParams,
     TrainParams,
     Wire,
 )
@@ -93,6 +95,26 @@ class Run:
 
     def asking(self, sampling: Sampling, model: ModelRef | None = None) -> StudentParams:
         return StudentParams(model=model or self.student, domain=self.spec.domain, sampling=sampling)
+
+    def teaching(self) -> TeachParams:
+        """How the teacher is asked, in every phase that asks it."""
+        teacher = self.spec.teacher
+        return TeachParams(
+            teacher=teacher.provider,
+            domain=self.spec.domain,
+            sampling=Sampling(max_tokens=teacher.max_tokens, temperature=teacher.temperature, seed=self.seed),
+            ground=teacher.ground,
+        )
+
+    def judging(self) -> JudgeParams:
+        judge = self.spec.judge
+        return JudgeParams(
+            judge=judge.provider,
+            domain=self.spec.domain,
+            grader=judge.grader,
+            pass_mark=judge.pass_mark,
+            sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
+        )
 
     def training(
         self, epochs: float, learning_rate: float, model: ModelRef | None = None, **extra: float

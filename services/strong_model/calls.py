@@ -109,20 +109,28 @@ class Calls:
         return Answer(kept, kept=True)
 
     async def _send(self, call: Call) -> dict[str, Any]:
-        """Attempts until one succeeds, bounded by number and by a deadline that begins with the first one."""
+        """Attempts until one succeeds, bounded by number and by a deadline that begins with the first one.
+
+        An attempt that found nobody there cost nothing: such ones are bounded by METEOR_STRONG_PATIENCE instead, so that
+        a local teacher has the time to start again.
+        """
         room = self._room[call.client.provider.name]
-        attempt, deadline = 0, 0.0
+        tries, attempts, started = 0, 0, 0.0
         while True:
-            attempt += 1
+            tries += 1
             await call.unless_stopped(room.acquire())
             try:
                 now = time.monotonic()
-                deadline = deadline or now + self.settings.deadline.total_seconds()
+                started = started or now
+                deadline = started + self.settings.deadline.total_seconds()
                 limit = min(self.settings.attempt_timeout.total_seconds(), max(deadline - now, 0.1))
                 return await self._attempt(call, limit)
             except TeacherFailure as failure:
-                pause = self._pause(attempt, failure)
-                too_often = attempt >= min(self.settings.attempts, failure.most_attempts)
+                pause = self._pause(tries, failure)
+                attempts += failure.connected
+                too_often = failure.connected and attempts >= min(self.settings.attempts, failure.most_attempts)
+                if not failure.connected:
+                    deadline = min(deadline, started + self.settings.patience.total_seconds())
                 if too_often or call.delivered or not call.waiting or time.monotonic() + pause >= deadline:
                     raise
                 log.warning("trying again", call_id=call.call_id, code=failure.code, in_s=round(pause, 2))
@@ -130,10 +138,10 @@ class Calls:
                 room.release()
             await call.unless_stopped(asyncio.sleep(pause))
 
-    def _pause(self, attempt: int, failure: TeacherFailure) -> float:
+    def _pause(self, tries: int, failure: TeacherFailure) -> float:
         """Seconds: what the provider asked for, and never less than a jittered, doubling pause of our own."""
         longest = min(
-            self.settings.backoff.total_seconds() * 2 ** (attempt - 1), self.settings.max_backoff.total_seconds()
+            self.settings.backoff.total_seconds() * 2 ** min(tries - 1, 20), self.settings.max_backoff.total_seconds()
         )
         own = longest * random.uniform(0.5, 1.0)  # noqa: S311
         return max(own, failure.retry_after or 0.0)

@@ -63,7 +63,7 @@ class ProviderClient:
                     return parse(self.provider, await self._read(response, self.max_bytes)), True
                 return await self._read_stream(response, on_chunk)
         except (httpx.ConnectTimeout, httpx.ConnectError) as error:
-            raise failures.unreachable(self.provider, error) from error
+            raise failures.unreachable(self.provider, error, connected=False) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise failures.timed_out(self.provider, timeout_s) from error
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -71,7 +71,7 @@ class ProviderClient:
                 raise failures.bad_answer(
                     self.provider, f"an answer that broke off ({type(error).__name__})"
                 ) from error
-            raise failures.unreachable(self.provider, error) from error
+            raise failures.unreachable(self.provider, error, connected=True) from error
 
     async def _read(self, response: httpx.Response, limit: int, strict: bool = True) -> bytes:
         """The body, at most `limit` bytes of it; more is an error, or with strict off left unread."""
@@ -114,6 +114,6 @@ class ProviderClient:
         except httpx.TimeoutException as error:
             raise failures.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failures.unreachable(self.provider, error) from error
+            raise failures.unreachable(self.provider, error, connected=False) from error
         if response.status_code in (401, 403) or response.status_code >= 500:
             raise failures.refused(self.provider, response.status_code, response.headers, response.content)

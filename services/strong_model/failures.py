@@ -15,7 +15,10 @@ SHOWN = 300  # characters of a provider's own message that are passed on
 
 
 class TeacherFailure(MeteorError):
-    """One failed attempt. outcome: its word in the ledger; most_attempts: a bound on sending such a request again."""
+    """One failed attempt. outcome: its word in the ledger; most_attempts: a bound on sending such a request again.
+
+    connected: False when nobody took the call, so nothing was sent and nothing can have been paid.
+    """
 
     def __init__(
         self,
@@ -26,20 +29,29 @@ class TeacherFailure(MeteorError):
         outcome: str,
         most_attempts: int,
         retry_after: float | None = None,
+        connected: bool = True,
     ):
         super().__init__(message, code=code, status=status)
         self.outcome = outcome
         self.most_attempts = most_attempts
         self.retry_after = retry_after  # seconds, as the provider asked
+        self.connected = connected
         self.call_id: str | None = None
 
 
-def unreachable(provider: Provider, error: Exception) -> TeacherFailure:
+def unreachable(provider: Provider, error: Exception, connected: bool) -> TeacherFailure:
     message = (
         f"no connection to provider {provider.name!r} at {provider.base_url} ({type(error).__name__}: {error}); "
         f"is it running, and is {provider.variables}BASE_URL right?"
     )
-    return TeacherFailure(message, code="teacher_unreachable", status=503, outcome="unreachable", most_attempts=ALWAYS)
+    return TeacherFailure(
+        message,
+        code="teacher_unreachable",
+        status=503,
+        outcome="unreachable",
+        most_attempts=ALWAYS,
+        connected=connected,
+    )
 
 
 def timed_out(provider: Provider, seconds: float) -> TeacherFailure:

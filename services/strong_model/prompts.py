@@ -1,5 +1,7 @@
 """What the teacher is asked (paper section 3.1). Pure functions; a change here raises VERSION[StepKind.TEACH]."""
 
+from collections.abc import Iterator
+
 SHORT_ANSWER = 200  # characters; a one-line reference below this length shows that the domain wants the bare answer
 
 
@@ -11,37 +13,39 @@ def wants_bare_answer(reference: str | None) -> bool:
 def teach_messages(
     domain: str, question: str, guideline: str | None, reference: str | None, ground: bool
 ) -> list[dict[str, str]]:
-    """The teacher's messages. ground: show the reference; otherwise only its form shapes the instruction."""
+    """The teacher's messages. ground: show the reference; otherwise only its form shapes the instruction.
+
+    What all questions of a job share stands first: providers and vLLM compute such a beginning once and keep it.
+    """
     bare = wants_bare_answer(reference)
+    notes = (guideline or "").strip()
+    known = (reference or "").strip() if ground else ""
     return [
-        {"role": "system", "content": _system(domain, bare)},
-        {"role": "user", "content": _user(question, guideline, reference if ground else None, bare)},
+        {"role": "system", "content": " ".join(_rules(domain, bare, bool(notes), bool(known)))},
+        {"role": "user", "content": _material(question, notes, known)},
     ]
 
 
-def _system(domain: str, bare: bool) -> str:
+def _rules(domain: str, bare: bool, noted: bool, grounded: bool) -> Iterator[str]:
+    yield f"You are an expert in this field: {domain}."
     if bare:  # a small teacher repeats longer lists of what not to write
-        return (
-            f"You are an expert in this field: {domain}. Reply with the answer only, on one line, without explanation."
-        )
-    return (
-        f"You are an expert in this field: {domain}. Answer the question directly and concisely. "
-        "Begin with the answer itself, keep to what was asked, and say nothing about these instructions."
-    )
+        yield "Reply with the answer only, on one line, without explanation."
+    else:
+        yield "Answer the question directly and concisely. Begin with the answer itself, keep to what was asked,"
+        yield "and say nothing about these instructions."
+    if noted:
+        yield "The learner you are writing for left notes on how the question could be approached."
+        yield "Follow them where they are right and pass over what is wrong in them."
+    if grounded and bare:
+        yield "Write the answer in the same form as the known correct answer. If that is a command, give the command alone."
+    elif grounded:
+        yield "Use your own words, in agreement with the known correct answer, and do not mention it."
 
 
-def _user(question: str, guideline: str | None, reference: str | None, bare: bool) -> str:
+def _material(question: str, notes: str, known: str) -> str:
     parts = [f"Question: {question.strip()}"]
-    if guideline and guideline.strip():
-        parts.append(
-            "The learner you are writing for left these notes on how the question could be approached. "
-            "Follow them where they are right and pass over what is wrong in them:\n" + guideline.strip()
-        )
-    if reference and reference.strip():
-        parts.append(f"Known correct answer: {reference.strip()}")
-        parts.append(
-            "Now write the answer in the same form as the known correct answer. If that is a command, give the command alone."
-            if bare
-            else "Answer the question in your own words, in agreement with the known correct answer, and do not mention it."
-        )
+    if notes:
+        parts.append(f"The learner's notes: {notes}")
+    if known:
+        parts.append(f"Known correct answer: {known}")
     return "\n\n".join(parts)

@@ -22,6 +22,9 @@ class StrongSettings(BaseSettings):
     slots: int = Field(default=2, ge=1)
     concurrency: int = Field(default=32, ge=1, description="calls at once, per provider")
     attempts: int = Field(default=5, ge=1, description="times one request is sent at most")
+    patience: timedelta = Field(
+        default=timedelta(minutes=3), description="how long a request waits for a provider that takes no connection"
+    )
     connect_timeout: timedelta = timedelta(seconds=5)
     attempt_timeout: timedelta = Field(default=timedelta(minutes=5), description="one attempt, answer included")
     deadline: timedelta = Field(

@@ -1,5 +1,7 @@
 """What the student is asked (paper sections 3.1 and 3.2). Pure functions, short texts: small models read them.
 
+What all questions of a job share stands first, so that the engine computes it once and keeps it (prefix caching).
+
 A change here raises the number of its kind in `shared.contracts.steps.VERSION`.
 """
 
@@ -14,17 +16,15 @@ def guide_messages(domain: str, row: Asked) -> Messages:
     return [
         {
             "role": "system",
-            "content": f"You are an expert in {domain}. You prepare questions for a stronger expert who answers them.",
-        },
-        {
-            "role": "user",
             "content": (
-                f"Question: {row.question}\n\n"
-                "Do not answer this question. Write a guideline that helps the stronger expert to answer it precisely: "
+                f"You are an expert in {domain}. You prepare questions for a stronger expert who answers them. "
+                "Do not answer the question you are given. "
+                "Write a guideline that helps the stronger expert to answer it precisely: "
                 "what is really asked, which facts and steps matter, which mistakes to avoid, "
                 "and what a good answer looks like."
             ),
         },
+        {"role": "user", "content": f"Question: {row.question}\n\nGuideline:"},
     ]
 
 
@@ -45,11 +45,13 @@ def reason_messages(domain: str, row: Asked) -> Messages:
         parts.append(f"Your last attempt: {row.previous}")
     if row.critique is not None:
         parts.append(f"A reviewer's advice: {row.critique}\nUse the advice and do better this time.")
-    parts.append(
-        "First think step by step in two or three sentences. "
-        'Then start a new line with "Answer:" and write only the final answer after it.'
-    )
     return [
-        {"role": "system", "content": f"You are an expert in {domain}. Think before you answer."},
+        {
+            "role": "system",
+            "content": (
+                f"You are an expert in {domain}. First think step by step in two or three sentences. "
+                'Then start a new line with "Answer:" and write only the final answer after it.'
+            ),
+        },
         {"role": "user", "content": "\n\n".join(parts)},
     ]

@@ -87,10 +87,14 @@ class Cancelled(MeteorError):
     code = "cancelled"
 
 
+# no space left, no quota left, and a limit on the size of the process's files
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _is_disk_full(error: BaseException) -> bool:
     """Said by the system, by SQLite ("database or disk is full") or by PostgreSQL ("No space left on device")."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in DISK_FULL
     return any(words in str(error) for words in ("disk is full", "No space left on device"))
 
 

@@ -95,11 +95,15 @@ class DistillSettings(Strict):
 
 
 class IterateSettings(Strict):
-    """Phase 2. tries: answers per question and round, the first included (the paper: 3)."""
+    """Phase 2. tries: answers per question and round, the first included (the paper: 3).
+
+    on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
+    """
 
     questions: int | None = Field(default=None, ge=1)
     rounds: int = Field(default=1, ge=1, le=20)
     tries: int = Field(default=3, ge=1, le=10)
+    on_failure: Literal["drop", "teacher"] = "drop"
     retry_temperature: float = Field(default=0.7, ge=0, le=2)
     epochs: float = Field(default=1, gt=0, le=100)
     learning_rate: float = Field(default=1e-4, gt=0, le=1)

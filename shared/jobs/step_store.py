@@ -5,6 +5,7 @@ a finished step never goes back, a lost worker that wakes up changes nothing.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -44,8 +45,18 @@ class StepStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def create(self, job: Row | Any, key: str, kind: StepKind, input_hash: str) -> Row:
-        """The row of this key: the existing one, one that takes over a finished result of the project, or a queued one."""
+    def create(
+        self,
+        job: Row | Any,
+        key: str,
+        kind: StepKind,
+        input_hash: str,
+        still_there: Callable[[Row], bool] = lambda _: True,
+    ) -> Row:
+        """The row of this key: the existing one, one that takes over a finished result of the project, or a queued one.
+
+        still_there: whether what a finished step left can still be had; else the work is done again.
+        """
         with writing(self.engine) as connection:
             found = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).first()
             if found is not None:
@@ -68,7 +79,7 @@ class StepStore:
                 "created_at": now,
             }
             done = _finished_twin(connection, job.project_id, input_hash)
-            if done is not None:
+            if done is not None and still_there(done):
                 values |= {
                     "state": StepState.SUCCEEDED,
                     "result_ref": done.result_ref,
@@ -258,6 +269,7 @@ def _finished_twin(connection: Connection, project_id: str, input_hash: str) -> 
     return connection.execute(
         select(steps)
         .where(steps.c.project_id == project_id, steps.c.input_hash == input_hash, steps.c.state == StepState.SUCCEEDED)
+        .order_by(steps.c.finished_at.desc())
         .limit(1)
     ).first()
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from services.orchestrator.clients import StepClient
@@ -54,8 +55,11 @@ def workers(weak_s: float, strong_s: float):
             child.wait(20)
 
 
-async def phase_one(stores: Stores, questions: int, name: str) -> float:
-    """Seconds that phase 1 of one job takes."""
+@contextlib.asynccontextmanager
+async def a_run(
+    stores: Stores, questions: int, name: str, model: str = "bench"
+) -> AsyncIterator[tuple[Run, list[Question]]]:
+    """A job of so many training questions as the orchestrator would hold it, its step client at work."""
     settings = platform_settings()
     rows = [Question(id=f"{name}-{i}", question=f"question {i} of {name}", split=Split.TRAIN) for i in range(questions)]
     file = stores.catalog.add_file(
@@ -68,20 +72,27 @@ async def phase_one(stores: Stores, questions: int, name: str) -> float:
         errors=[],
     )
     spec = Distillation(domain="bench", phases=[Phase.DISTILL], batch_size=BATCH, distill=DistillSettings(epochs=1))
-    stores.jobs.create(DEFAULT_PROJECT, JobRequest(model="bench", training_file=file.id, distillation=spec))
+    stores.jobs.create(DEFAULT_PROJECT, JobRequest(model=model, training_file=file.id, distillation=spec))
     job = stores.jobs.claim("bench", 3600)
     assert job is not None
     steps = StepClient(stores, Artifacts(settings.artifacts), settings)
-    run = Run(job, ModelRef(base="bench", base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
+    run = Run(job, ModelRef(base=model, base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
     background = [asyncio.create_task(steps.listen()), asyncio.create_task(steps.poll())]
     await asyncio.sleep(0.5)
-    started = time.perf_counter()
-    await distill(run)
-    seconds = time.perf_counter() - started
-    for task in background:
-        task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
-    return seconds
+    try:
+        yield run, rows
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+
+
+async def phase_one(stores: Stores, questions: int, name: str) -> float:
+    """Seconds that phase 1 of one job takes."""
+    async with a_run(stores, questions, name) as (run, _):
+        started = time.perf_counter()
+        await distill(run)
+        return time.perf_counter() - started
 
 
 def measure(questions: int, weak_s: float, strong_s: float, name: str) -> float:

@@ -15,6 +15,8 @@ import pytest
 
 from services.local.processes import family
 from services.local.runner import Runner
+from shared.artifacts import Artifacts
+from shared.jobs.schema import open_stores
 from tests.fakes.ports import free_port
 from tests.fakes.start import FakeServer, start_teacher
 from tests.fakes.tiny_model import make_tiny_llama
@@ -29,7 +31,7 @@ SMALL: dict[str, Any] = {
     "teacher": {"max_tokens": 32},
     "judge": {"grader": "chrf", "pass_mark": 0.9, "max_tokens": 64},
     "distill": {"questions": 24, "guideline_tokens": 16, "epochs": 8, "learning_rate": 5e-3},
-    "iterate": {"questions": 8, "tries": 2, "epochs": 1, "learning_rate": 1e-4},
+    "iterate": {"questions": 8, "tries": 2, "on_failure": "teacher", "epochs": 1, "learning_rate": 1e-4},
     "evolve": {"questions": 8, "beam_width": 2, "epochs": 1, "learning_rate": 1e-4},
     "evaluation": {"shots": 2, "graders": ["chrf", "string_check"], "baselines": ["few_shot"]},
 }
@@ -94,9 +96,19 @@ class System:
 
     def kill(self, name: str) -> None:
         """SIGKILL to the service itself (its guard lives on, takes the children along, and the runner starts it anew)."""
+        self.processes(name)[0].children()[0].send_signal(signal.SIGKILL)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """A service's guard and all below it."""
         guard_pid = self.runner.children[name].pid
         assert guard_pid is not None
-        psutil.Process(guard_pid).children()[0].send_signal(signal.SIGKILL)
+        return family(guard_pid)
+
+    def adapter_of(self, step_id: str) -> str:
+        """The content hash of what a finished training step made."""
+        row = open_stores(f"sqlite:///{self.data / 'meteor.sqlite3'}").steps.get(step_id)
+        assert row is not None
+        return Artifacts(self.data / "artifacts").get_json(row.result_ref)["adapter"]
 
     def training_processes(self) -> list[int]:
         pids = []
@@ -125,6 +137,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_ENGINE_MAX_MODEL_LEN": "512",
             "METEOR_LEASE": "PT4S",
             "METEOR_RENEW": "PT1S",
+            "METEOR_JUDGE_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",  # nobody listens there
+            "METEOR_JUDGE_MODEL": "nobody",
             "METEOR_STRONG_DEADLINE": "PT3S",
             "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT2S",
             "METEOR_MAX_ATTEMPTS": "2",

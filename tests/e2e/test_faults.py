@@ -1,8 +1,10 @@
 """Killed processes, a faulty teacher, cancelled jobs: nothing is lost, and the next job succeeds."""
 
+import shutil
 import time
 from collections import Counter
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import System
@@ -68,10 +70,73 @@ def test_after_all_that_a_job_succeeds(healthy: System):
     assert healthy.wait(job["id"])["status"] == "succeeded"
 
 
-@pytest.mark.parametrize("kind", ["strong.teach", "train.sft", "judge.review", "train.search"])
+def test_a_teacher_that_is_down_fails_the_job_with_its_cause(healthy: System):
+    job = healthy.post(
+        healthy.upload("down", 30),
+        "faulty",
+        **DISTILL_ONLY | {"guidance": "none", "distill": {"questions": 4}, "teacher": {"provider": "judge"}},
+    )
+    ended = healthy.wait(job["id"], 120)
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "teacher_unreachable"
+    assert "METEOR_JUDGE_BASE_URL" in ended["error"]["message"]
+
+
+def test_a_full_disk_fails_the_job_and_leaves_nothing_half_written(healthy: System):
+    system = healthy
+    trainers = system.processes("trainer")
+    limits = [p.rlimit(psutil.RLIMIT_FSIZE) for p in trainers]
+    body = DISTILL_ONLY | {"distill": {"questions": 8, "epochs": 1}, "adapter": {"rank": 16}}
+    file_id = system.upload("full", 40)
+    for process, (_, hard) in zip(trainers, limits, strict=True):
+        process.rlimit(psutil.RLIMIT_FSIZE, (200_000, hard))  # their files cannot grow further, as on a full disk
+    try:
+        ended = system.wait(system.post(file_id, "full", **body)["id"], 150)
+    finally:
+        for process, limit in zip(trainers, limits, strict=True):
+            process.rlimit(psutil.RLIMIT_FSIZE, limit)
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "disk_full", ended["error"]
+    assert not list((system.data / "artifacts").rglob(".tmp-*"))
+    assert system.wait(system.post(file_id, "full", **body)["id"])["status"] == "succeeded"
+
+
+def test_an_adapter_that_is_removed_fails_its_job_and_is_trained_anew_by_the_next(healthy: System):
+    system = healthy
+    body = {
+        "phases": ["distill", "evolve"],
+        "answer_tokens": 128,
+        "distill": {"questions": 8, "epochs": 1},
+        "evolve": {"questions": 24, "beam_width": 8, "search_batch": 1},
+        "evaluation": {"baselines": [], "graders": ["chrf"], "dev_questions": 2, "test_questions": 2},
+    }
+    file_id = system.upload("removed")
+    job = system.post(file_id, "removed", **body)
+    system.until(
+        lambda: any(s["kind"] == "train.search" and s["state"] == "running" for s in system.steps(job["id"])),
+        120,
+        lambda: system.describe(job["id"]),
+    )
+    trained = next(s for s in system.steps(job["id"]) if s["kind"] == "train.sft")
+    removed = system.adapter_of(trained["id"])
+    shutil.rmtree(system.data / "artifacts" / removed[:2] / removed)
+    shutil.rmtree(system.data / "serving" / removed)
+    ended = system.wait(job["id"])
+    assert ended["status"] == "failed"
+    assert (ended["error"]["code"], removed in ended["error"]["message"]) == ("artifact_missing", True)
+    again = system.post(file_id, "removed", **body)
+    assert system.wait(again["id"])["status"] == "succeeded"
+    assert next(s for s in system.steps(again["id"]) if s["kind"] == "train.sft")["reused_from"] is None
+
+
+@pytest.mark.parametrize(
+    "kind", ["weak.guide", "weak.answer", "strong.teach", "train.sft", "judge.review", "train.search"]
+)
 def test_cancel_takes_hold_within_five_seconds(healthy: System, kind: str):
     system = healthy
     slow = {
+        "weak.guide": {"distill": {"questions": 24, "guideline_tokens": 400}},
+        "weak.answer": {"answer_tokens": 400},
         "strong.teach": {"distill": {"questions": 24}},
         "train.sft": {"distill": {"questions": 24, "guideline_tokens": 8, "epochs": 100}},
         "judge.review": {"phases": ["iterate"], "iterate": {"questions": 16, "tries": 3}},

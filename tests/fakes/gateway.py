@@ -51,6 +51,7 @@ def gateway_env(teacher: FakeServer, folder: str, port: int) -> dict[str, str]:
         "METEOR_STRONG_DEADLINE": "PT6S",
         "METEOR_STRONG_BACKOFF": "PT0.05S",
         "METEOR_STRONG_ATTEMPTS": "3",
+        "METEOR_STRONG_PATIENCE": "PT3S",
         "METEOR_STRONG_CONCURRENCY": "8",
         "METEOR_STRONG_MAX_ANSWER_BYTES": "2000000",
         "METEOR_TEACHER_BASE_URL": teacher.base_url,

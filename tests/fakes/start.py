@@ -65,9 +65,9 @@ def running(
 
 
 @contextmanager
-def start_teacher(*options: str, module: str = "tests.fakes.teacher") -> Iterator[FakeServer]:
-    """The fake teacher on a free port. options: its command line beyond port and log."""
-    port = free_port()
+def start_teacher(*options: str, module: str = "tests.fakes.teacher", port: int | None = None) -> Iterator[FakeServer]:
+    """The fake teacher, on a free port unless one is given. options: its command line beyond port and log."""
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="meteor-fake-") as folder:
         server = FakeServer(f"http://127.0.0.1:{port}", Path(folder) / "requests.jsonl")
         server.log_file.touch()

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 
 from shared.contracts.errors import FatalError, TransientError, UserError
 from tests.fakes.gateway import KEY, TOKEN, Gateway, ask, assert_ledger_is_log, one, running_gateway
-from tests.fakes.ports import wait_until
+from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import start_teacher
 
 ASK = ask("names")
@@ -68,6 +70,27 @@ async def test_nobody_listens(gateway: Gateway):
         await one(gateway, ask("judge"), model="judge")
     assert caught.value.code == "teacher_unreachable"
     assert "METEOR_JUDGE_BASE_URL" in caught.value.message
+
+
+async def test_a_teacher_that_still_starts_is_waited_for(gateway: Gateway, tmp_path: Path):
+    """Far more attempts than one request may be sent: those that nobody took do not count."""
+    port = free_port()
+    judge = {"METEOR_JUDGE_BASE_URL": f"http://127.0.0.1:{port}/v1", "METEOR_JUDGE_API_KEY": KEY}
+    patience = {
+        "METEOR_STRONG_PATIENCE": "PT60S",
+        "METEOR_STRONG_DEADLINE": "PT60S",
+        "METEOR_STRONG_MAX_BACKOFF": "PT0.2S",
+    }
+    with running_gateway(gateway.teacher, tmp_path, **judge, **patience) as patient:
+        waiting = asyncio.create_task(one(patient, ask("early"), model="judge"))
+        await asyncio.sleep(1.5)
+        assert not waiting.done()
+        with start_teacher("--api-key", KEY, port=port):
+            assert (await waiting).text
+        outcomes = Counter(row.outcome for row in patient.rows())
+    assert outcomes.pop("ok") == 1
+    assert outcomes.keys() == {"unreachable"}
+    assert outcomes["unreachable"] > 3
 
 
 async def test_a_teacher_that_comes_back_is_waited_for(gateway: Gateway):

@@ -203,6 +203,13 @@ def test_a_finished_result_is_reused_inside_the_project(stores: Stores, job, new
     assert step_of(stores, new_job(stores), input_hash=HASH_B).state == "queued"
 
 
+def test_a_finished_result_that_is_gone_is_worked_out_again(stores: Stores, job, new_job):
+    claim = claimed(stores, job)
+    assert stores.steps.finish(claim, "a" * 64, {})
+    again = stores.steps.create(new_job(stores), "distill/teach/0", StepKind.TEACH, HASH_A, lambda row: False)
+    assert (again.state, again.reused_from) == (StepState.QUEUED, None)
+
+
 def test_a_second_delivery_finds_nothing_to_do(stores: Stores, job):
     claim = claimed(stores, job)
     assert (claim.attempt, claim.kind) == (1, StepKind.TEACH)

@@ -35,6 +35,26 @@ def test_anything_else_is_no_verdict(text):
     assert parse(Review, text) is None
 
 
+def test_a_reply_that_ends_at_the_limit_keeps_its_verdict_and_what_there_is_of_the_hint():
+    text = '{"correct": false, "critique": "Look at the sign of the'
+    assert parse(Review, text, cut_off=True) == Review(correct=False, critique="Look at the sign of the")
+    assert parse(Critique, '{"critique": "Look at \\"the', cut_off=True) == Critique(critique='Look at "the')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"correct": tr',
+        '{"correct": true',
+        '{"correct": true, "criti',
+        '{"correct": true, "critique": ""} and now I ex',
+        'The student wrote {"correct": true, "critique": "as',
+    ],
+)
+def test_a_cut_off_reply_without_all_its_fields_is_no_verdict(text):
+    assert parse(Review, text, cut_off=True) is None
+
+
 @pytest.mark.parametrize("kind", [Decision, Review, Critique])
 def test_the_schema_fits_strict_structured_output(kind):
     form = kind.format()

@@ -6,7 +6,10 @@ from services.strong_model.prompts import teach_messages, wants_bare_answer
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
 # version -> fingerprint of the prompts below. A changed prompt needs a new version, or finished steps would be reused.
-FINGERPRINTS = {1: "94b26eb1279fc877f02c576108679be0eb864b80dd32164561c3e44443ecdcac"}
+FINGERPRINTS = {
+    1: "94b26eb1279fc877f02c576108679be0eb864b80dd32164561c3e44443ecdcac",
+    2: "e22ef20bf593251894755297ac9d13da18366bcb2d42fc02e282eb0795359ee4",
+}
 
 CASES = [
     ("Linux shell", "List all files.", "Think of ls.", "ls -a", True),

@@ -157,7 +157,7 @@ async def test_guidelines(server):
     assert [row.finish_reason for row in found] == ["stop", "too_long"]
     assert (found[0].guideline, found[1].guideline) == ("reply 1", "")
     assert metrics["n"] == 2
-    assert "Do not answer" in server[0].asked[0]["messages"][-1]["content"]
+    assert "Do not answer" in server[0].asked[0]["messages"][0]["content"]
 
 
 async def test_no_rows(server):

@@ -39,4 +39,4 @@ def test_reasoning_asks_for_the_marker_that_the_parser_looks_for():
 
 def test_a_retry_shows_the_last_attempt_and_the_critique():
     text = texts(reason_messages("Linux shell", ROW.model_copy(update={"previous": "ls", "critique": "Hidden ones?"})))
-    assert text.index(ROW.question) < text.index("ls") < text.index("Hidden ones?") < text.index("step by step")
+    assert text.index("step by step") < text.index(ROW.question) < text.index("ls") < text.index("Hidden ones?")

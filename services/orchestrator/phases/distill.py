@@ -12,20 +12,14 @@ from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import Phase
 from shared.contracts.rows import Guided, Guideline, Lesson, asked
-from shared.contracts.steps import ModelRef, Sampling, StepKind, TeachParams
+from shared.contracts.steps import ModelRef, Sampling, StepKind
 
 
 async def distill(run: Run) -> ModelRef:
     """Returns the student fine-tuned on the teacher's answers. Raises FatalError when none of them can be used."""
-    settings, teacher = run.spec.distill, run.spec.teacher
+    settings = run.spec.distill
     questions = run.shard(Phase.DISTILL)
     writing = run.asking(Sampling(max_tokens=settings.guideline_tokens, seed=run.seed))
-    teaching = TeachParams(
-        teacher=teacher.provider,
-        domain=run.spec.domain,
-        sampling=Sampling(max_tokens=teacher.max_tokens, temperature=teacher.temperature, seed=run.seed),
-        ground=teacher.ground,
-    )
 
     async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
         guidelines: dict[str, str] = {}
@@ -35,7 +29,7 @@ async def distill(run: Run) -> ModelRef:
         guided = [
             Guided(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch
         ]
-        answered = await run.step(f"distill/answers/{index}", StepKind.TEACH, teaching, guided)
+        answered = await run.step(f"distill/answers/{index}", StepKind.TEACH, run.teaching(), guided)
         return [Lesson(**row) for row in answered.rows]
 
     answers = [lesson for batch in await run.gather(lessons, questions) for lesson in batch]

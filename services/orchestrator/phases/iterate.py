@@ -1,19 +1,19 @@
 """Phase 2, iterative training (paper section 3.2).
 
 The student answers with its reasoning; the judge says what is wrong and hints at a better answer; the student tries
-again, at most `tries` times. It is trained on what passed, and on nothing else, and the next round begins with the
-better student on fresh questions.
+again, at most `tries` times. It is trained on what passed (what never did is dropped or, with on_failure, answered by
+the teacher), and the next round begins with the better student on fresh questions.
 """
 
 from collections.abc import Sequence
 
 from services.orchestrator.run import Run
-from services.orchestrator.selection import rounds_of
+from services.orchestrator.selection import keep_lessons, rounds_of
 from shared.contracts.answers import join_answer
 from shared.contracts.data import Question
 from shared.contracts.jobs import Phase
-from shared.contracts.rows import Asked, Attempt, Example, Judged, Verdict, asked
-from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
+from shared.contracts.rows import Asked, Attempt, Example, Guided, Judged, Lesson, Verdict, asked
+from shared.contracts.steps import ModelRef, Sampling, StepKind
 
 Tries = list[list[tuple[Attempt, Verdict]]]  # per try, what was answered and what the judge said
 
@@ -60,38 +60,34 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
             ]
 
     await run.gather(attempts, questions)
-    passed = [(a, v) for results in tries for a, v in results if v.passed]
-    examples = [Example(id=a.id, question=text[a.id], completion=join_answer(a.rationale, a.answer)) for a, _ in passed]
+    passed = [a for results in tries for a, v in results if v.passed]
+    examples = [Example(id=a.id, question=text[a.id], completion=join_answer(a.rationale, a.answer)) for a in passed]
+    failed = [q for q in questions if q.id not in {a.id for a in passed}]
+    corrected = await corrections(run, number, failed) if run.spec.iterate.on_failure == "teacher" else []
     verdicts = [v for results in tries for _, v in results]
     record = {
         "questions": len(questions),
         "passed": len(passed),
+        "corrected": len(corrected),
         "asked_by_try": [len(results) for results in tries],
         "pass_rate": _cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
         "unparsed_verdicts": sum(v.by == "unparsed" for v in verdicts),
         "leaked_hints": sum(v.leaked for v in verdicts),
         "missing_markers": sum(a.marker_missing for results in tries for a, _ in results),
     }
-    return record, sorted(examples, key=lambda e: e.id)
+    return record, sorted(examples + corrected, key=lambda e: e.id)
 
 
 async def answer_and_judge(
     run: Run, answers_key: str, verdicts_key: str, t: int, rows: list[Asked], by_id: dict[str, Question]
 ) -> list[tuple[Attempt, Verdict]]:
     """One try of a batch: the student's attempts and the verdict on each. Hints only while a try is left."""
-    settings, judge = run.spec.iterate, run.spec.judge
+    settings = run.spec.iterate
     sampling = Sampling(
         max_tokens=run.spec.answer_tokens, temperature=0.0 if t == 1 else settings.retry_temperature, seed=run.seed + t
     )
     answered = await run.step(answers_key, StepKind.REASON, run.asking(sampling), rows)
     attempts = [Attempt(**row) for row in answered.rows]
-    judging = JudgeParams(
-        judge=judge.provider,
-        domain=run.spec.domain,
-        grader=judge.grader,
-        pass_mark=judge.pass_mark,
-        sampling=Sampling(max_tokens=judge.max_tokens, seed=run.seed),
-    )
     judged = [
         Judged(
             id=a.id,
@@ -103,8 +99,20 @@ async def answer_and_judge(
         )
         for a in attempts
     ]
-    reviewed = await run.step(verdicts_key, StepKind.REVIEW, judging, judged)
+    reviewed = await run.step(verdicts_key, StepKind.REVIEW, run.judging(), judged)
     return list(zip(attempts, [Verdict(**row) for row in reviewed.rows], strict=True))
+
+
+async def corrections(run: Run, number: int, failed: Sequence[Question]) -> list[Example]:
+    """The teacher's own answers to what never passed, where the job asks for them."""
+
+    async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
+        rows = [Guided(id=q.id, question=q.text, reference=q.reference) for q in batch]
+        answered = await run.step(f"iterate/{number}/corrections/{index}", StepKind.TEACH, run.teaching(), rows)
+        return [Lesson(**row) for row in answered.rows]
+
+    examples, _ = keep_lessons(failed, [lesson for batch in await run.gather(lessons, failed) for lesson in batch])
+    return examples
 
 
 def _cumulative(passed_by_try: list[int], total: int) -> list[float]:

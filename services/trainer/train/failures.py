@@ -1,12 +1,16 @@
 """What went wrong in the training process, in the project's three families of errors."""
 
-import errno
-
 import torch
 
-from shared.contracts.errors import FatalError, MeteorError, TransientError
+from shared.contracts.errors import DISK_FULL, FatalError, MeteorError, TransientError
 
-NO_SPACE = ("No space left on device", "os error 28", "PytorchStreamWriter failed writing file")
+NO_SPACE = (
+    "No space left on device",
+    "File too large",
+    "os error 28",
+    "os error 27",
+    "PytorchStreamWriter failed writing file",
+)
 NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "not enough memory")
 
 
@@ -21,7 +25,7 @@ def as_error(error: BaseException) -> MeteorError:
             "or give the trainer a larger device",
             code="out_of_memory",
         )
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = isinstance(error, OSError) and error.errno in DISK_FULL
     if full or any(sign in text for sign in NO_SPACE):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
     return TransientError(f"{type(error).__name__}: {text[:500]}", code="training_failed")

@@ -67,6 +67,9 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
     }
     if cpu:
         options["kv-cache-memory-bytes"] = int(settings.kv_cache_gb * GIB)
+        options["block-size"] = (
+            32  # only whole blocks are kept for the next prompt; the default of 128 keeps hardly any
+        )
     else:
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization
     if settings.lora:
