@@ -73,7 +73,8 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
 	$(call stage,unit tests,$(BIN)/python -m pytest tests/unit)
-	$(call stage,contract$(comma) integration and end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/contract tests/integration tests/e2e)
+	$(call stage,contract and integration tests,$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile tests/contract tests/integration)
+	$(call stage,end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/e2e)
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)
@@ -92,4 +93,3 @@ clean: ## remove caches; data (.meteor), models and the environment stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-comma := ,

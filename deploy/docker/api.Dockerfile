@@ -15,6 +15,6 @@ COPY shared shared
 COPY services/__init__.py services/__init__.py
 COPY services/api services/api
 
-ENV METEOR_DATA=/data HOME=/tmp PYTHONPATH=/app
+ENV METEOR_DATA=/data HOME=/tmp PYTHONPATH=/app MALLOC_ARENA_MAX=2
 USER 10001:10001
 CMD ["python", "-m", "services.api"]

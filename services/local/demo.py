@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUESTIONS = 3
 
 
-def run_demo(console: Console, api_url: str, api_key: str, domain: str) -> int:
+def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Path) -> int:
     """On services that already run. Returns the exit code: 0 when the job succeeded."""
     rows, body = EXAMPLES / f"{domain}.jsonl", EXAMPLES / f"{domain}.job.json"
     if not rows.exists() or not body.exists():
@@ -36,7 +36,7 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str) -> int:
         report = client.get(f"/v1/distillation/jobs/{job_id}/report").raise_for_status().json()
     show_report(console, report)
     _show_side_by_side(console, OpenAI(base_url=f"{api_url}/v1", api_key=api_key or "none"), job, report)
-    _show_next_steps(console, api_url, job, report, time.monotonic() - started)
+    _show_next_steps(console, api_url, job, report, data, time.monotonic() - started)
     return 0
 
 
@@ -81,13 +81,13 @@ def _ask(client: OpenAI, model: str, question: str, max_tokens: int) -> str:
 
 
 def _show_next_steps(
-    console: Console, api_url: str, job: dict[str, Any], report: dict[str, Any], seconds: float
+    console: Console, api_url: str, job: dict[str, Any], report: dict[str, Any], data: Path, seconds: float
 ) -> None:
-    model = job["fine_tuned_model"] or job["model"]
+    model, adapter = job["fine_tuned_model"] or job["model"], report["final"]["adapter"]
     lines = [
         "",
         f"Job {job['id']} took {seconds / 60:.1f} minutes in this run.",
-        f"Adapter (safetensors): <data folder>/serving/{report['final']['adapter']}",
+        f"Adapter (safetensors): {data / 'serving' / adapter if adapter else 'none, no phase helped'}",
         f"Report: curl {api_url}/v1/distillation/jobs/{job['id']}/report",
         "Talk to it:",
         f"  curl {api_url}/v1/chat/completions -H 'content-type: application/json' \\",

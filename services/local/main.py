@@ -108,7 +108,7 @@ def demo(
     from services.local.demo import run_demo  # brings the openai package with it
 
     bring_up(data)
-    raise typer.Exit(run_demo(console, state.api_url(data), jobs_cli.api_key(), domain))
+    raise typer.Exit(run_demo(console, state.api_url(data), jobs_cli.api_key(), domain, data))
 
 
 @models_cli.command("pull")

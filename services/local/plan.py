@@ -43,6 +43,9 @@ NEED_STUDENT = {"student-engine", "trainer", "orchestrator"}
 # Secrets reach the one process that needs them.
 ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDGE_API_KEY", "METEOR_JUDGE_HEADERS")
 ONLY_API = ("METEOR_API_KEYS",)
+# The C library keeps a heap for each thread of a process; two are enough for services that mostly wait.
+LEAN = {"MALLOC_ARENA_MAX": "2"}
+COMPUTE = ("broker", "student-engine", "teacher-engine", "trainer")
 HERE = Path(shared.__path__[0]).resolve().parent
 
 
@@ -110,7 +113,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
     specs = []
     for name in draft.names:
         command = argv if name == "broker" else [sys.executable, "-m", *MODULES[name]]
-        env = common | _own(draft, name, token)
+        env = common | _own(draft, name, token) | ({} if name in COMPUTE else LEAN)
         port = draft.addresses.get(name)
         specs.append(Spec(name, command, env, _readiness(draft, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}

@@ -8,6 +8,7 @@ from openai.types.chat import ChatCompletion
 
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.steps import Sampling
+from shared.platform.tls import tls
 
 TOO_LONG = "too_long"
 CONNECT_S = 5.0
@@ -41,6 +42,7 @@ class StudentClient:
             api_key=token or KEYLESS,
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=CONNECT_S),
+            http_client=openai.DefaultAsyncHttpxClient(verify=tls()),
         )
 
     async def __aenter__(self) -> "StudentClient":

@@ -14,6 +14,7 @@ import uuid_utils
 
 from shared.contracts.errors import Cancelled, FatalError, MeteorError, TransientError, UserError
 from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, STEP_HEADER, origin_headers
+from shared.platform.tls import tls
 
 __all__ = ["ChatReply", "GatewayClient", "as_meteor_error", "origin_headers"]
 
@@ -60,6 +61,7 @@ class GatewayClient:
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=5.0),
             default_headers=self._headers,
+            http_client=openai.DefaultAsyncHttpxClient(verify=tls()),
         )
 
     async def __aenter__(self) -> Self:
@@ -117,7 +119,7 @@ class GatewayClient:
 
     async def cancel_step(self) -> int:
         """Abort what this client still has open for its step; returns how many calls. Raises httpx.HTTPError."""
-        async with httpx.AsyncClient(timeout=CANCEL_S) as http:
+        async with httpx.AsyncClient(timeout=CANCEL_S, verify=tls()) as http:
             response = await http.post(
                 f"{self._url}/internal/cancel",
                 json={"step_id": self._headers.get(STEP_HEADER), "client_id": self._headers[CLIENT_HEADER]},

@@ -173,6 +173,11 @@ async def test_a_stream_is_finished_and_kept_although_its_reader_went_away(gatew
         await anext(aiter(stream))
         await stream.close()
     wait_until(lambda: gateway.rows()[-1].outcome == "ok", 5)
+    asked = len(gateway.teacher.log())
+    async with sdk(gateway) as client:
+        stream = await client.chat.completions.create(model="default", messages=ask("half read"), stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+    assert len(gateway.teacher.log()) == asked, "the answer was not kept"
 
 
 async def test_structured_output_is_passed_through(gateway: Gateway):
