@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.local import state
 from services.local.progress import make_console
+from services.local.report_screen import as_markdown, show_report
 from services.local.watch import watch_job
 from shared.contracts.errors import UserError
 
@@ -76,6 +77,26 @@ def show(job: str, data: Data = Path(".meteor")) -> None:
     """One job as JSON."""
     with client(data) as api:
         console.print_json(json.dumps(ask(api, "GET", f"{ROUTE}/{job}")))
+
+
+@app.command()
+def report(
+    job: Annotated[str, typer.Argument(help="a job's id; `last` is the newest one")] = "last",
+    data: Data = Path(".meteor"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="the tables as Markdown, for documents")] = False,
+) -> None:
+    """What a finished job gained, against what, and what it cost."""
+    with client(data) as api:
+        if job == "last":
+            page = ask(api, "GET", f"{ROUTE}?limit=1")
+            if not page["data"]:
+                raise Refused("there is no job yet")
+            job = page["data"][0]["id"]
+        found = ask(api, "GET", f"{ROUTE}/{job}/report")
+    if markdown:
+        print(as_markdown(found))
+    else:
+        show_report(console, found)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """The report of a job as a person reads it in a terminal."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -7,7 +8,7 @@ from rich.table import Table
 
 LABELS = {
     "base": "base model", "few_shot": "base with worked examples in its prompt", "sft_references": "SFT on the references, no teacher",
-    "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve",
+    "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
     "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L",
 }  # fmt: skip
 
@@ -66,7 +67,7 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
     for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):
         rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(r["pass_rate"], start=1))
         console.print(
-            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['leaked_hints']} hints dropped because they told the answer",
+            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer",
             markup=False,
         )
     for number, t in enumerate(phases.get("evolve", {}).get("turns", []), start=1):
@@ -80,10 +81,8 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     table = Table(title="Strong model and time, by phase")
     for column in ("phase", "calls", "from cache", "tokens in", "tokens out", "USD", "busy seconds"):
         table.add_column(column, justify="left" if column == "phase" else "right")
-    for phase in dict.fromkeys([*report["timings"], *report["teacher"]]):
-        used = report["teacher"].get(phase, {})
+    for phase, used, seconds in _costs(report):
         counts = [str(used.get(k, 0)) for k in ("teacher_calls", "cached_calls", "input_tokens", "output_tokens")]
-        seconds = report["timings"].get(phase, {}).get("busy_seconds", 0.0)
         table.add_row(label(phase), *counts, f"{used.get('usd_spent', 0.0):.4f}", f"{seconds:.0f}")
     console.print(table)
     promotion = report["promotion"]
@@ -94,3 +93,42 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"With {report['power']['n']} test questions a true gain of 5 points is seen in {chance:.0%} of runs."
     )
+
+
+def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
+    """(phase, its usage by the ledger, seconds in which it was at work), in the order of the method."""
+    found = {*report["timings"], *report["teacher"]}
+    for phase in [*(name for name in LABELS if name in found), *sorted(found - LABELS.keys())]:
+        yield phase, report["teacher"].get(phase, {}), report["timings"].get(phase, {}).get("busy_seconds", 0.0)
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """The table on the test split, the decisions, and the costs by phase, as docs/results.md shows them."""
+    primary, graders = report["primary_metric"], list(report["table"][0]["metrics"])
+    head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base"]
+    rows = [
+        [label(row["name"]), *(_plain(row["metrics"][g]) for g in graders), _plain(row["gain_over_base"], "+")]
+        for row in report["table"]
+    ]
+    decisions = [[label(d["phase"]), d["decision"], _plain(d["gain_on_dev"], "+")] for d in report["decisions"]]
+    costs = []
+    for phase, used, seconds in _costs(report):
+        counts = [str(used.get(k, 0)) for k in ("teacher_calls", "input_tokens", "output_tokens")]
+        costs.append([label(phase), *counts, f"{seconds:.0f}"])
+    return "\n\n".join(
+        [
+            _table(head, rows),
+            _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
+            _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
+        ]
+    )
+
+
+def _plain(triple: list[float], sign: str = "") -> str:
+    value, low, high = triple
+    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
