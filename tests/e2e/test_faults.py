@@ -1,5 +1,6 @@
 """Killed processes, a faulty teacher, cancelled jobs: nothing is lost, and the next job succeeds."""
 
+import contextlib
 import shutil
 import time
 from collections import Counter
@@ -7,7 +8,7 @@ from collections import Counter
 import psutil
 import pytest
 
-from tests.e2e.conftest import System
+from tests.e2e.conftest import FINAL, System
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 DISTILL_ONLY = {"phases": ["distill"], "evaluation": {"baselines": [], "graders": ["chrf"]}}
@@ -84,17 +85,19 @@ def test_a_teacher_that_is_down_fails_the_job_with_its_cause(healthy: System):
 
 def test_a_full_disk_fails_the_job_and_leaves_nothing_half_written(healthy: System):
     system = healthy
-    trainers = system.processes("trainer")
-    limits = [p.rlimit(psutil.RLIMIT_FSIZE) for p in trainers]
     body = DISTILL_ONLY | {"distill": {"questions": 8, "epochs": 1}, "adapter": {"rank": 16}}
     file_id = system.upload("full", 40)
-    for process, (_, hard) in zip(trainers, limits, strict=True):
-        process.rlimit(psutil.RLIMIT_FSIZE, (200_000, hard))  # their files cannot grow further, as on a full disk
-    try:
-        ended = system.wait(system.post(file_id, "full", **body)["id"], 150)
-    finally:
-        for process, limit in zip(trainers, limits, strict=True):
-            process.rlimit(psutil.RLIMIT_FSIZE, limit)
+    job = system.post(file_id, "full", **body)
+
+    def limited_until_it_ends() -> bool:
+        """No file of a training process may grow beyond 60 kB, as on a disk that is full; the adapter has 100."""
+        for pid in system.training_processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (60_000, psutil.RLIM_INFINITY))
+        return system.job(job["id"])["status"] in FINAL
+
+    system.until(limited_until_it_ends, 120, lambda: system.describe(job["id"]))
+    ended = system.job(job["id"])
     assert ended["status"] == "failed"
     assert ended["error"]["code"] == "disk_full", ended["error"]
     assert not list((system.data / "artifacts").rglob(".tmp-*"))
