@@ -108,9 +108,9 @@ def test_an_adapter_that_is_removed_fails_its_job_and_is_trained_anew_by_the_nex
     system = healthy
     body = {
         "phases": ["distill", "evolve"],
-        "answer_tokens": 128,
+        "answer_tokens": 48,
         "distill": {"questions": 8, "epochs": 1},
-        "evolve": {"questions": 24, "beam_width": 8, "search_batch": 1},
+        "evolve": {"questions": 8, "beam_width": 4, "search_batch": 1},
         "evaluation": {"baselines": [], "graders": ["chrf"], "dev_questions": 2, "test_questions": 2},
     }
     file_id = system.upload("removed")
