@@ -72,7 +72,7 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
-	$(call stage,unit and contract and integration tests,$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile tests/unit tests/contract tests/integration)
+	$(call stage,unit and contract and integration tests,$(BIN)/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder tests/integration tests/contract tests/unit)
 	$(call stage,end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/e2e)
 
 test-gpu: install-dev ## the tests that need a CUDA device

@@ -155,7 +155,8 @@ async def test_a_bare_question_may_be_answered_with_a_rationale_or_without(serve
 async def test_guidelines(server):
     found, metrics = await call(answering.write_guidelines, server[1], rows("why", "overflow"))
     assert [row.finish_reason for row in found] == ["stop", "too_long"]
-    assert (found[0].guideline, found[1].guideline) == ("reply 1", "")
+    assert found[0].guideline.startswith("reply")  # which of the two arrives first is open
+    assert found[1].guideline == ""
     assert metrics["n"] == 2
     assert "Do not answer" in server[0].asked[0]["messages"][0]["content"]
 
