@@ -1,10 +1,12 @@
-"""The worker's way to an engine: chat completions through OpenAI's SDK."""
+"""The worker's way to an engine: OpenAI's chat completions, over httpx.
 
-from typing import NamedTuple
+Not through OpenAI's SDK: the worker has a process per slot, and the SDK's thousands of types cost each of them memory.
+"""
 
-import openai
+from typing import Any, NamedTuple
+
+import httpx
 import stamina
-from openai.types.chat import ChatCompletion
 
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.steps import Sampling
@@ -12,7 +14,6 @@ from shared.platform.tls import tls
 
 TOO_LONG = "too_long"
 CONNECT_S = 5.0
-KEYLESS = "none"  # the SDK wants a key even where the server asks for none
 
 
 class Completion(NamedTuple):
@@ -24,11 +25,25 @@ class Completion(NamedTuple):
     prompt_tokens: int = 0
 
 
+class Refused(Exception):
+    """An HTTP status of 400 and more, with what the engine said about it."""
+
+    def __init__(self, response: httpx.Response):
+        try:
+            error = response.json()["error"]
+            said, self.param = str(error["message"]), error.get("param")
+        except (ValueError, KeyError, TypeError):
+            said, self.param = response.text[:300], None
+        self.status, self.message = response.status_code, said
+        super().__init__(f"HTTP {self.status}: {self.message}")
+
+
 def _is_brief(error: Exception) -> bool:
     """Worth another try within the step: the engine is away, starting, or died under this call."""
-    if isinstance(error, openai.APITimeoutError):
-        return False  # it took the whole time allowed for a row already
-    return isinstance(error, openai.APIConnectionError | openai.InternalServerError | openai.RateLimitError)
+    if isinstance(error, Refused):
+        return error.status >= 500 or error.status == httpx.codes.TOO_MANY_REQUESTS
+    took_its_time = isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout)
+    return isinstance(error, httpx.TransportError) and not took_its_time
 
 
 class StudentClient:
@@ -37,80 +52,82 @@ class StudentClient:
     def __init__(self, url: str, token: str, timeout_s: float, patience_s: float):
         self.url = url
         self.patience_s = patience_s
-        self._sdk = openai.AsyncOpenAI(
-            base_url=f"{url.rstrip('/')}/v1",
-            api_key=token or KEYLESS,
-            max_retries=0,
-            timeout=openai.Timeout(timeout_s, connect=CONNECT_S),
-            http_client=openai.DefaultAsyncHttpxClient(verify=tls()),
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S, pool=None),
+            limits=httpx.Limits(max_connections=None),  # all rows of a step at once: the engine batches them
+            verify=tls(),
         )
 
     async def __aenter__(self) -> "StudentClient":
         return self
 
     async def __aexit__(self, *_) -> None:
-        await self._sdk.close()
+        await self._http.aclose()
 
     async def complete(self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int) -> Completion:
         """One answer. Raises TransientError when the engine is away, FatalError when it refuses the request."""
+        body = {
+            "model": model,
+            "messages": messages,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed,
+        }
         try:
-            answer = await self._within_context(model, messages, sampling, seed)
-        except openai.APIError as error:
-            if isinstance(error, openai.BadRequestError) and "context length" in error.message:
+            answer = await self._within_context(body)
+            choice, usage = answer["choices"][0], answer.get("usage") or {}
+            return Completion(
+                text=choice["message"]["content"] or "",
+                finish_reason=choice["finish_reason"],
+                tokens=usage.get("completion_tokens", 0),
+                prompt_tokens=usage.get("prompt_tokens", 0),
+            )
+        except Refused as error:
+            if error.status == httpx.codes.BAD_REQUEST and "context length" in error.message:
                 return Completion("", TOO_LONG)
             raise self._as_ours(error, model) from error
-        choice, usage = answer.choices[0], answer.usage
-        return Completion(
-            text=choice.message.content or "",
-            finish_reason=choice.finish_reason,
-            tokens=usage.completion_tokens if usage else 0,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-        )
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise self._away(f"{type(error).__name__}: {error}") from error
 
-    async def _within_context(
-        self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int
-    ) -> ChatCompletion:
+    async def _within_context(self, body: dict[str, Any]) -> dict[str, Any]:
         """More tokens than the model's whole context are refused by vLLM; then the answer may have what is left of it."""
         try:
-            return await self._ask(model, messages, sampling, seed, sampling.max_tokens)
-        except openai.BadRequestError as error:
+            return await self._ask(body)
+        except Refused as error:
             if error.param != "max_tokens":
                 raise
-        return await self._ask(model, messages, sampling, seed, None)
+        return await self._ask({name: value for name, value in body.items() if name != "max_tokens"})
 
-    async def _ask(
-        self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int, max_tokens: int | None
-    ) -> ChatCompletion:
+    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         async for attempt in stamina.retry_context(
             on=_is_brief, attempts=None, timeout=self.patience_s, wait_initial=0.5, wait_max=5.0
         ):
             with attempt:
-                return await self._sdk.chat.completions.create(
-                    model=model,
-                    messages=messages,  # pyright: ignore[reportArgumentType]
-                    max_tokens=max_tokens,
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    seed=seed,
-                )
+                response = await self._http.post("/v1/chat/completions", json=body)
+                if response.is_error:
+                    raise Refused(response)
+                return response.json()
         raise AssertionError("stamina returns or raises")
 
-    def _as_ours(self, error: openai.APIError, model: str) -> FatalError | TransientError:
-        match error:
-            case openai.NotFoundError():
+    def _as_ours(self, error: Refused, model: str) -> FatalError | TransientError:
+        match error.status:
+            case httpx.codes.NOT_FOUND:
                 return FatalError(
                     f"the engine at {self.url} does not know {model!r}. If this is an adapter's content hash: its copy is "
                     "missing from the engine's adapters folder, or it names another base than the engine was started with",
                     code="adapter_missing",
                 )
-            case openai.AuthenticationError() | openai.PermissionDeniedError():
+            case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
                 return FatalError(
                     f"the engine at {self.url} refused our token; both sides need the same METEOR_INTERNAL_TOKEN",
                     code="engine_auth",
                 )
-            case openai.APIStatusError() if error.status_code < 500 and not isinstance(error, openai.RateLimitError):
+            case status if status < 500 and status != httpx.codes.TOO_MANY_REQUESTS:
                 return FatalError(f"the engine refused the request: {error.message}", code="engine_refused")
-        return TransientError(
-            f"the engine at {self.url} does not answer: {type(error).__name__}: {error.message}",
-            code="engine_unavailable",
-        )
+        return self._away(str(error))
+
+    def _away(self, what: str) -> TransientError:
+        return TransientError(f"the engine at {self.url} does not answer: {what}", code="engine_unavailable")

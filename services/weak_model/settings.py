@@ -14,7 +14,11 @@ class WeakSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore")
 
     engine_url: str = "http://127.0.0.1:8101"
-    slots: int = Field(default=4, ge=1, description="steps at once; each sends all of its rows together")
+    slots: int = Field(
+        default=3,
+        ge=1,
+        description="steps at once, a process each; together their rows should exceed the engine's max_num_seqs",
+    )
     timeout: timedelta = Field(default=timedelta(minutes=30), description="one row, waiting in the engine included")
     patience: timedelta = Field(
         default=timedelta(seconds=60), description="how long a row waits for an engine that is away or starting"

@@ -144,7 +144,7 @@ class Distillation(Strict):
     primary_metric: Grader = Grader.CHRF
     phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
     guidance: Literal["weak", "none"] = "weak"
-    batch_size: int = Field(default=16, ge=1, le=512, description="questions per step")
+    batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")
     answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
     adapter: Adapter = Adapter()
     teacher: Teacher = Teacher()

@@ -1,6 +1,6 @@
 """How full the engine is kept: `python -m tests.bench.engine` (part of `make bench`).
 
-A real vLLM with a tiny random model, a real broker, database and weak worker; one job's guidelines for 960 questions.
+A real vLLM with a tiny random model, a real broker, database and weak worker; one job's guidelines for 1,920 questions.
 Every quarter of a second vLLM's own metrics are read: of its `max_num_seqs`, how many requests does it compute?
 Samples count while steps still wait, so neither the start nor the tail is in them. Prints one JSON object.
 """
@@ -19,6 +19,7 @@ import httpx
 from services.orchestrator.run import Run
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.contracts.data import Question
+from shared.contracts.jobs import Distillation
 from shared.contracts.rows import asked
 from shared.contracts.steps import Sampling, StepKind
 from shared.jobs.schema import Stores, open_stores
@@ -29,7 +30,8 @@ from tests.fakes.start import running
 from tests.fakes.tiny_model import make_tiny_llama
 from tests.fakes.valkey import running_valkey
 
-QUESTIONS, TOKENS, LOOK_S = 960, 48, 0.25
+QUESTIONS, TOKENS, LOOK_S = 1920, 48, 0.25
+BATCH = Distillation(domain="bench").batch_size
 
 
 async def write_guidelines(run: Run, questions: list[Question]) -> None:
@@ -55,7 +57,7 @@ async def sample(engine_url: str, stores: Stores, job_id: str, filling: list[flo
 
 async def measure(engine_url: str) -> dict[str, object]:
     stores, filling = open_stores(platform_settings().database), []
-    async with a_run(stores, QUESTIONS, "engine", model="tiny") as (run, questions):
+    async with a_run(stores, QUESTIONS, "engine", "tiny", BATCH) as (run, questions):
         sampling = asyncio.create_task(sample(engine_url, stores, run.job.id, filling))
         started = time.perf_counter()
         await write_guidelines(run, questions)
@@ -70,6 +72,7 @@ async def measure(engine_url: str) -> dict[str, object]:
         "running_of_cap": round(statistics.fmean(filling) / cap, 3),
         "samples": len(filling),
         "worker_slots": WeakSettings().slots,
+        "rows_per_step": BATCH,
     }
 
 

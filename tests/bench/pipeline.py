@@ -57,7 +57,7 @@ def workers(weak_s: float, strong_s: float):
 
 @contextlib.asynccontextmanager
 async def a_run(
-    stores: Stores, questions: int, name: str, model: str = "bench"
+    stores: Stores, questions: int, name: str, model: str = "bench", batch_size: int = BATCH
 ) -> AsyncIterator[tuple[Run, list[Question]]]:
     """A job of so many training questions as the orchestrator would hold it, its step client at work."""
     settings = platform_settings()
@@ -71,7 +71,9 @@ async def a_run(
         status="processed",
         errors=[],
     )
-    spec = Distillation(domain="bench", phases=[Phase.DISTILL], batch_size=BATCH, distill=DistillSettings(epochs=1))
+    spec = Distillation(
+        domain="bench", phases=[Phase.DISTILL], batch_size=batch_size, distill=DistillSettings(epochs=1)
+    )
     stores.jobs.create(DEFAULT_PROJECT, JobRequest(model=model, training_file=file.id, distillation=spec))
     job = stores.jobs.claim("bench", 3600)
     assert job is not None
