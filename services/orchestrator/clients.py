@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 
 from sqlalchemy import Row
@@ -43,6 +43,7 @@ class StepClient:
         self.settings = settings
         self._waiting: dict[str, tuple[asyncio.Future[Row], OnProgress]] = {}
         self._hints: asyncio.Queue[str] = asyncio.Queue()
+        self._early: deque[str] = deque(maxlen=256)  # ended before we waited for them
         self._slots: dict[Queue, int] = {}
         self._slots_at = 0.0
 
@@ -55,7 +56,7 @@ class StepClient:
         """
         body = request.model_dump(mode="json")
         async with limit.place(request.kind.queue):
-            row = await asyncio.to_thread(self._create, job, key, request, body)
+            row = await asyncio.to_thread(self._begin, job, key, request, body)
             if row.state not in FINAL_STEPS:
                 row = await self._wait(row, on_progress)
         if row.state != StepState.SUCCEEDED:
@@ -67,11 +68,14 @@ class StepClient:
             )
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
-    def _create(self, job: Row, key: str, request: StepRequest, body: dict) -> Row:
+    def _begin(self, job: Row, key: str, request: StepRequest, body: dict) -> Row:
+        """Row, request, message, in one go: each hop between threads costs more than any of them."""
         found = self.stores.steps.create(job, key, request.kind, content_hash(body), self._still_there)
         if found.state in FINAL_STEPS:
             return found
         self.artifacts.put_json(body)
+        if found.sent_at is None:
+            self._send(found.id, request.kind.queue)
         return found
 
     def _still_there(self, finished: Row) -> bool:
@@ -88,18 +92,21 @@ class StepClient:
     async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._waiting[row.id] = (future, on_progress)
+        if row.id in self._early:
+            self._hints.put_nowait(row.id)
         try:
-            if row.sent_at is None:
-                await self.send(row.id, Queue(row.queue))
             return await future
         finally:
             del self._waiting[row.id]
 
     async def send(self, step_id: str, queue: Queue) -> None:
+        await asyncio.to_thread(self._send, step_id, queue)
+
+    def _send(self, step_id: str, queue: Queue) -> None:
         """Send the hint. With the broker away the row stays unsent and the reaper sends it later."""
         try:
-            await asyncio.to_thread(send, step_id, queue)
-            await asyncio.to_thread(self.stores.steps.mark_sent, step_id)
+            send(step_id, queue)
+            self.stores.steps.mark_sent(step_id)
         except TransientError as error:
             log.warning("message not sent yet", step_id=step_id, queue=queue, error=str(error))
 
@@ -119,6 +126,7 @@ class StepClient:
                 hinted.add(self._hints.get_nowait())
             everything = time.monotonic() - looked >= POLL_S
             ids = [i for i in self._waiting if everything or i in hinted]
+            self._early.extend(hinted - self._waiting.keys())
             if everything:
                 looked = time.monotonic()
             try:
@@ -159,21 +167,22 @@ class FairLimit:
     def __init__(self, steps: StepClient):
         self._steps = steps
         self._held: Counter[Queue] = Counter()
-        self._freed = asyncio.Condition()
+        self._freed: defaultdict[Queue, asyncio.Condition] = defaultdict(asyncio.Condition)
 
     @contextlib.asynccontextmanager
     async def place(self, queue: Queue) -> AsyncIterator[None]:
+        freed = self._freed[queue]
         while True:
             limit = 2 * await self._steps.consumers(queue)
-            async with self._freed:
+            async with freed:
                 if self._held[queue] < limit:
                     self._held[queue] += 1
                     break
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), WORKERS_AGE_S)
+                with contextlib.suppress(TimeoutError):  # there may be more consumers by then
+                    await asyncio.wait_for(freed.wait(), WORKERS_AGE_S)
         try:
             yield
         finally:
-            async with self._freed:
+            async with freed:
                 self._held[queue] -= 1
-                self._freed.notify_all()
+                freed.notify()

@@ -87,8 +87,9 @@ class StepStore:
                     "reused_from": done.id,
                     "finished_at": now,
                 }
-            insert_once(connection, steps, values)  # an orchestrator that lost its lease may have been faster
-            row = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).one()
+            row = insert_once(connection, steps, values)
+            if row is None:  # an orchestrator that lost its lease was faster
+                row = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).one()
             return _same_inputs(row, input_hash)
 
     def get(self, step_id: str) -> Row | None:

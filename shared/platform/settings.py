@@ -4,7 +4,7 @@ All of them come from the environment (or the .env beside docker-compose.yml); t
 """
 
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr
@@ -40,11 +40,11 @@ class PlatformSettings(BaseSettings):
     log_level: str = "INFO"
     log_json: bool = False
 
-    @property
+    @cached_property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{(self.data / 'meteor.sqlite3').resolve()}"
 
-    @property
+    @cached_property
     def ledger_database(self) -> str:
         """SQLite takes one writer at a time, so there the ledger has a file of its own."""
         return self.database_url or f"sqlite:///{(self.data / 'ledger.sqlite3').resolve()}"

@@ -155,6 +155,7 @@ def test_steps_run_fail_and_are_tried_again(farm: Farm):
     assert stumbled.metrics == {"attempt": 2}
     assert stumbled.attempts[0]["error"]["code"] == "temporarily_unavailable"
     assert not (farm.folder / "scratch" / fates["stumble"]).exists()
+    wait_until(lambda: farm.row(fates["break"]).error and farm.row(fates["cancel"]).error, 20, "the other two")
     assert farm.row(fates["break"]).error["message"] == "KeyError: 'surprise'"
     assert farm.row(fates["cancel"]).error["code"] == "handler_cancelled"
     assert sum(line.startswith("echo begins") for line in farm.calls()) == 1
