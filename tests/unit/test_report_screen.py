@@ -1,0 +1,52 @@
+"""The report as tables: every row is there, in the method's order, with the figures of the report."""
+
+import io
+
+from rich.console import Console
+
+from services.local.report_screen import as_markdown, show_report
+
+ROW = {"metrics": {"chrf": [0.5, 0.4, 0.6], "string_check": [0.1, 0.05, 0.2]}, "adapter": None, "n": 60}
+REPORT = {
+    "primary_metric": "chrf",
+    "table": [
+        ROW | {"name": "base", "gain_over_base": [0.0, -0.06, 0.06]},
+        ROW | {"name": "sft_references", "gain_over_base": [0.3, 0.2, 0.4]},
+        ROW | {"name": "evolve", "gain_over_base": [-0.25, -0.35, -0.15]},
+    ],
+    "final": {"name": "evolve", "adapter": None, "over": {"base": [-0.25, -0.35, -0.15], "iterate": [0.0, -0.1, 0.1]}},
+    "decisions": [{"phase": "evolve", "decision": "rejected", "gain_on_dev": [-0.2, -0.3, -0.1]}],
+    "phases": {
+        "distill": {"kept": 90, "questions": 112, "dropped": {"refused": 22}},
+        "iterate": {"rounds": [{"pass_rate": [0.25, 0.5], "questions": 24, "corrected": 12, "leaked_hints": 3}]},
+        "evolve": {"turns": [{"pairs": 14, "questions": 24, "dropped": {"identical": 10}}]},
+    },
+    "teacher": {"iterate": {"teacher_calls": 30, "input_tokens": 700, "output_tokens": 80}},
+    "timings": {"evolve": {"busy_seconds": 12.4}, "iterate": {"busy_seconds": 91.0}, "later": {"busy_seconds": 1.0}},
+    "promotion": {"model": None, "state": "rejected", "against": "base"},
+    "power": {"n": 60, "chance_to_see_5_points": 0.15},
+}  # fmt: skip
+
+
+def test_markdown_has_every_row_with_its_interval():
+    table, decisions, costs = as_markdown(REPORT).split("\n\n")
+    assert len(table.splitlines()) == 2 + 3
+    assert "| phase 3, evolve | 0.500 [0.400, 0.600] | 0.100 [0.050, 0.200] | -0.250 [-0.350, -0.150] |" in table
+    assert "| phase 3, evolve | rejected | -0.200 [-0.300, -0.100] |" in decisions
+    assert [line.split(" | ")[0] for line in costs.splitlines()[2:]] == [
+        "| phase 2, iterate",
+        "| phase 3, evolve",
+        "| later",
+    ]
+    assert "| phase 3, evolve | 0 | 0 | 0 | 12 |" in costs
+
+
+def test_the_screen_calls_a_loss_a_loss():
+    file = io.StringIO()
+    show_report(Console(file=file, width=200), REPORT)
+    shown = file.getvalue()
+    assert "is worse than base model: -0.250" in shown
+    assert "is not told apart from phase 2, iterate" in shown
+    assert "90 of 112 teacher answers kept, dropped {'refused': 22}" in shown
+    assert "try 1: 25%, try 2: 50% of 24 questions; 12 answered by the teacher" in shown
+    assert "none, rejected against the base model" in shown
