@@ -69,6 +69,7 @@ def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], re
         table.add_column(column, overflow="fold")
     limit = job["distillation"]["answer_tokens"]
     for sample in report["samples"][:QUESTIONS]:
+        console.print(f"asking both models: {sample['question']}", markup=False, highlight=False, soft_wrap=True)
         answers = [_ask(client, model, sample["question"], limit) for model in (job["model"], tuned)]
         table.add_row(sample["question"], sample["reference"], *answers)
     console.print(table, markup=False)

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from shared.contracts.jobs import Phase
+
 LABELS = {
     "base": "base model", "few_shot": "base with worked examples in its prompt", "sft_references": "SFT on the references, no teacher",
     "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
@@ -98,7 +100,8 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
 def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
     """(phase, its usage by the ledger, seconds in which it was at work), in the order of the method."""
     found = {*report["timings"], *report["teacher"]}
-    for phase in [*(name for name in LABELS if name in found), *sorted(found - LABELS.keys())]:
+    order = [*(phase.value for phase in Phase), "evaluate", "sft_references"]
+    for phase in [*(name for name in order if name in found), *sorted(found - set(order))]:
         yield phase, report["teacher"].get(phase, {}), report["timings"].get(phase, {}).get("busy_seconds", 0.0)
 
 
