@@ -91,4 +91,3 @@ lock: install-dev ## make the locks anew (needs uv)
 clean: ## remove caches; data (.meteor), models and the environment stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find shared services tests -name __pycache__ -type d -prune -exec rm -rf {} +
-

@@ -39,7 +39,10 @@ class Artifacts:
 
     def put_json(self, value: Any) -> str:
         """Store one JSON value; returns its content hash."""
-        content = canonical(value)
+        return self.put(canonical(value))
+
+    def put(self, content: bytes) -> str:
+        """As put_json, of a value that is in its canonical form already."""
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
         if not path.exists():

@@ -1,5 +1,6 @@
 """What runs on one machine: ten processes, their addresses, and who gets which environment."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
 from shared.jobs.schema import open_stores
+from shared.ledger.store import open_ledger
 from shared.platform.settings import PlatformSettings
 
 MODULES: dict[str, list[str]] = {
@@ -39,6 +41,7 @@ CONSUMERS = {
     Queue.WEAK: "weak-worker",
     Queue.TRAIN: "trainer",
 }
+USE_DATABASE = {"gateway", "orchestrator", "api"}
 NEED_STUDENT = {"student-engine", "trainer", "orchestrator"}
 # Secrets reach the one process that needs them.
 ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDGE_API_KEY", "METEOR_JUDGE_HEADERS")
@@ -118,6 +121,19 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
         specs.append(Spec(name, command, env, _readiness(draft, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
     return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
+
+
+def migrate(plan: Plan) -> None:
+    """The newest schema before the processes start, so that none of them has to load what makes it.
+
+    A database that is away is no fault here: each process opens it by itself, and waits for it.
+    """
+    if not any(spec.name in CONSUMERS.values() or spec.name in USE_DATABASE for spec in plan.specs):
+        return
+    platform = _platform(plan.data, plan.specs[0].env)
+    with contextlib.suppress(SQLAlchemyError):
+        _stores(platform.database)
+        open_ledger(platform.ledger_database)
 
 
 def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:
@@ -215,6 +231,8 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         # The student decodes in many small steps, where threads mostly wait for each other; the larger teacher reads long prompts.
         threads = str(cores if teacher else max(1, cores // 2))
         own["METEOR_ENGINE_THREADS"] = given.get("METEOR_ENGINE_THREADS", threads)
+        # 22,000 tokens of the embedded teacher, 17,000 of the student: both engines and training fit into 14 GB.
+        own["METEOR_ENGINE_KV_CACHE_GB"] = given.get("METEOR_ENGINE_KV_CACHE_GB", "0.5" if teacher else "0.75")
     return own
 
 
@@ -223,10 +241,13 @@ def _readiness(draft: _Draft, name: str, common: Mapping[str, str], port: int | 
         return lambda _: broker.answers(common["REDIS_URL"])
     if port is not None:
         return http_readiness(port, "/health" if name.endswith("engine") else "/healthz")
-    platform = PlatformSettings.model_validate(
-        {"data": draft.data, "database_url": common.get("DATABASE_URL") or common.get("METEOR_DATABASE_URL")}
-    )
+    platform = _platform(draft.data, common)
     return lambda pids: _has_beaten(platform, pids)
+
+
+def _platform(data: Path, environment: Mapping[str, str]) -> PlatformSettings:
+    url = environment.get("DATABASE_URL") or environment.get("METEOR_DATABASE_URL")
+    return PlatformSettings.model_validate({"data": data, "database_url": url})
 
 
 def http_readiness(port: int, path: str) -> Callable[[set[int]], bool]:

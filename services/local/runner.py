@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from services.local import ports, state
-from services.local.plan import Plan, make_plan, moved
+from services.local.plan import Plan, make_plan, migrate, moved
 from services.local.processes import Child, identity
 from services.local.state import ProcessState, RunState
 from shared.contracts.errors import UserError
@@ -76,6 +76,7 @@ class Runner:
             self._plan = make_plan(self.data, names, self.environment)
             for remark in self._plan.remarks:
                 self._remark(remark)
+            migrate(self._plan)
             for spec in self._plan.specs:
                 self.children[spec.name] = Child(spec, self.data / "logs" / f"{spec.name}.log")
             self._start_broker()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.artifacts import ArtifactMissing, Artifacts
 from shared.contracts.errors import ErrorBody, MeteorError, TransientError
-from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, content_hash
+from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, canonical
 from shared.jobs.schema import Stores
 from shared.jobs.states import FINAL_STEPS, StepState
 from shared.platform.log import get_logger
@@ -54,9 +55,8 @@ class StepClient:
 
         Raises StepFailed when its attempts are used up, StepMismatch when the key was run with other inputs.
         """
-        body = request.model_dump(mode="json")
         async with limit.place(request.kind.queue):
-            row = await asyncio.to_thread(self._begin, job, key, request, body)
+            row = await asyncio.to_thread(self._begin, job, key, request)
             if row.state not in FINAL_STEPS:
                 row = await self._wait(row, on_progress)
         if row.state != StepState.SUCCEEDED:
@@ -68,14 +68,20 @@ class StepClient:
             )
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
-    def _begin(self, job: Row, key: str, request: StepRequest, body: dict) -> Row:
+    def _begin(self, job: Row, key: str, request: StepRequest) -> Row:
         """Row, request, message, in one go: each hop between threads costs more than any of them."""
-        found = self.stores.steps.create(job, key, request.kind, content_hash(body), self._still_there)
+        body = canonical(request.model_dump(mode="json"))
+        found = self.stores.steps.create(job, key, request.kind, hashlib.sha256(body).hexdigest(), self._still_there)
         if found.state in FINAL_STEPS:
             return found
-        self.artifacts.put_json(body)
-        if found.sent_at is None:
-            self._send(found.id, request.kind.queue)
+        self.artifacts.put(body)
+        if found.state == StepState.QUEUED and found.sent_at in (None, found.created_at):
+            # new, or left by an orchestrator that may have died before it sent the message; a second one does no harm
+            try:
+                send(found.id, request.kind.queue)
+            except TransientError as error:
+                log.warning("message not sent yet", step_id=found.id, error=str(error))
+                self.stores.steps.note_sent(found.id, sent=False)
         return found
 
     def _still_there(self, finished: Row) -> bool:
@@ -99,14 +105,11 @@ class StepClient:
         finally:
             del self._waiting[row.id]
 
-    async def send(self, step_id: str, queue: Queue) -> None:
-        await asyncio.to_thread(self._send, step_id, queue)
-
-    def _send(self, step_id: str, queue: Queue) -> None:
-        """Send the hint. With the broker away the row stays unsent and the reaper sends it later."""
+    def resend(self, step_id: str, queue: Queue) -> None:
+        """A message for a step that may have none. With the broker away the row stays as it is, for the next try."""
         try:
             send(step_id, queue)
-            self.stores.steps.mark_sent(step_id)
+            self.stores.steps.note_sent(step_id)
         except TransientError as error:
             log.warning("message not sent yet", step_id=step_id, queue=queue, error=str(error))
 

@@ -18,7 +18,7 @@ from shared.artifacts import Artifacts, hash_folder
 from shared.contracts.data import Question
 from shared.contracts.errors import ErrorBody, MeteorError, TransientError, as_body
 from shared.contracts.jobs import JobStatus
-from shared.contracts.steps import ModelRef, Queue, content_hash
+from shared.contracts.steps import ModelRef, content_hash
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
@@ -95,7 +95,7 @@ class Orchestrator:
         for step_id, queue in await asyncio.to_thread(
             self.stores.steps.unsent, self.platform.resend_after.total_seconds()
         ):
-            await self.steps.send(step_id, Queue(queue))
+            await asyncio.to_thread(self.steps.resend, step_id, queue)
 
     async def _beat(self) -> None:
         await asyncio.to_thread(

@@ -40,7 +40,13 @@ class StepKind(StrEnum):
 
 # Part of every step's hash: raise a number when that kind's prompt or algorithm changes its results.
 # tests/unit/test_prompt_versions.py holds the prompts' fingerprints against these numbers.
-VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {StepKind.GUIDE: 2, StepKind.REASON: 2, StepKind.TEACH: 2}
+VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
+    StepKind.GUIDE: 2,
+    StepKind.REASON: 2,
+    StepKind.TEACH: 2,
+    StepKind.SFT: 2,  # fewer rows per forward pass
+    StepKind.PREFER: 2,
+}
 
 
 class Wire(BaseModel):

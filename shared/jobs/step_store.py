@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, Update, select, update
+from sqlalchemy import Connection, Engine, Row, Update, bindparam, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
@@ -21,6 +21,43 @@ from shared.platform.database import insert_once, reading, writing
 STOPPING = (JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED)
 NOT_BEGUN = (*STOPPING, JobStatus.PAUSED)  # what runs of a paused job runs on; nothing else begins
 RETRY_PAUSE_S = 2.0  # doubles with each attempt
+
+
+# The statements that every step runs are built once: building one takes SQLAlchemy longer than running it.
+_BY_KEY = select(steps).where(steps.c.job_id == bindparam("of_job"), steps.c.key == bindparam("of_key"))
+_FINISHED_TWIN = (
+    select(steps)
+    .where(
+        steps.c.project_id == bindparam("of_project"),
+        steps.c.input_hash == bindparam("of_input"),
+        steps.c.state == StepState.SUCCEEDED,
+    )
+    .order_by(steps.c.finished_at.desc())
+    .limit(1)
+)
+_CLAIM = (
+    update(steps)
+    .where(
+        steps.c.id == bindparam("of_id"),
+        steps.c.state == StepState.QUEUED,
+        steps.c.not_before <= bindparam("now"),
+        select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(NOT_BEGUN)).exists(),
+    )
+    .values(
+        state=StepState.RUNNING,
+        attempt=steps.c.attempt + 1,
+        lease_owner=bindparam("worker"),
+        lease_expires=bindparam("until"),
+        started_at=bindparam("now"),
+    )
+    .returning(steps)
+)
+_OF_ATTEMPT = update(steps).where(
+    steps.c.id == bindparam("of_id"),
+    steps.c.attempt == bindparam("of_attempt"),
+    steps.c.state == bindparam("while_state"),
+)
+_STATES = select(steps).where(steps.c.id.in_(bindparam("ids", expanding=True)))
 
 
 class StepMismatch(FatalError):
@@ -58,9 +95,6 @@ class StepStore:
         still_there: whether what a finished step left can still be had; else the work is done again.
         """
         with writing(self.engine) as connection:
-            found = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).first()
-            if found is not None:
-                return _same_inputs(found, input_hash)
             now = time.time()
             values: dict[str, Any] = {
                 "id": f"step-{uuid_utils.uuid7().hex}",
@@ -77,8 +111,9 @@ class StepStore:
                 "metrics": {},
                 "attempts": [],
                 "created_at": now,
+                "sent_at": now,  # by its creator, right after the commit: noting it apart would be one more transaction
             }
-            done = _finished_twin(connection, job.project_id, input_hash)
+            done = connection.execute(_FINISHED_TWIN, {"of_project": job.project_id, "of_input": input_hash}).first()
             if done is not None and still_there(done):
                 values |= {
                     "state": StepState.SUCCEEDED,
@@ -88,8 +123,8 @@ class StepStore:
                     "finished_at": now,
                 }
             row = insert_once(connection, steps, values)
-            if row is None:  # an orchestrator that lost its lease was faster
-                row = connection.execute(select(steps).where(steps.c.job_id == job.id, steps.c.key == key)).one()
+            if row is None:  # the job was here before
+                row = connection.execute(_BY_KEY, {"of_job": job.id, "of_key": key}).one()
             return _same_inputs(row, input_hash)
 
     def get(self, step_id: str) -> Row | None:
@@ -106,30 +141,20 @@ class StepStore:
         with reading(self.engine) as connection:
             for start in range(0, len(step_ids), 500):
                 chunk = step_ids[start : start + 500]
-                found |= {row.id: row for row in connection.execute(select(steps).where(steps.c.id.in_(chunk)))}
+                found |= {row.id: row for row in connection.execute(_STATES, {"ids": chunk})}
         return found
 
-    def mark_sent(self, step_id: str) -> None:
+    def note_sent(self, step_id: str, sent: bool = True) -> None:
+        """Whether the step has a message; what has none is found by `unsent`."""
         with writing(self.engine) as connection:
-            connection.execute(update(steps).where(steps.c.id == step_id).values(sent_at=time.time()))
+            connection.execute(update(steps).where(steps.c.id == step_id).values(sent_at=time.time() if sent else None))
 
     def claim(self, step_id: str, worker: str, lease_s: float) -> Claim | None:
         """Take the step if it waits and its job goes on; a second delivery of the same message gets None."""
         now = time.time()
         with writing(self.engine) as connection:
-            job_goes_on = select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(NOT_BEGUN)).exists()
-            row = connection.execute(
-                update(steps)
-                .where(steps.c.id == step_id, steps.c.state == StepState.QUEUED, steps.c.not_before <= now, job_goes_on)
-                .values(
-                    state=StepState.RUNNING,
-                    attempt=steps.c.attempt + 1,
-                    lease_owner=worker,
-                    lease_expires=now + lease_s,
-                    started_at=now,
-                )
-                .returning(steps)
-            ).first()
+            values = {"of_id": step_id, "worker": worker, "now": now, "until": now + lease_s}
+            row = connection.execute(_CLAIM, values).first()
         if row is None:
             return None
         return Claim(row.id, row.job_id, row.project_id, row.key, StepKind(row.kind), row.input_hash, row.attempt)
@@ -180,7 +205,7 @@ class StepStore:
                 "not_before": now + RETRY_PAUSE_S * 2**earlier if again else 0.0,
                 "sent_at": None,
             }
-            done = connection.execute(_guarded(claim).values(**values)).rowcount
+            done = _write(connection, claim, values)
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
@@ -242,13 +267,13 @@ class StepStore:
 
     def _write(self, claim: Claim, values: dict[str, Any]) -> bool:
         with writing(self.engine) as connection:
-            return connection.execute(_guarded(claim).values(**values)).rowcount == 1
+            return _write(connection, claim, values)
 
 
-def _guarded(claim: Claim):
-    return update(steps).where(
-        steps.c.id == claim.step_id, steps.c.attempt == claim.attempt, steps.c.state == StepState.RUNNING
-    )
+def _write(connection: Connection, claim: Claim, values: dict[str, Any]) -> bool:
+    """Change the row as long as this attempt is the one that runs."""
+    of_attempt = {"of_id": claim.step_id, "of_attempt": claim.attempt, "while_state": StepState.RUNNING}
+    return connection.execute(_OF_ATTEMPT, of_attempt | values).rowcount == 1
 
 
 def cancel_steps(job_id: str) -> Update:
@@ -264,15 +289,6 @@ def _same_inputs(row: Row, input_hash: str) -> Row:
     if row.input_hash != input_hash:
         raise StepMismatch(f"step {row.key!r} of job {row.job_id} was run with other inputs; fork the job instead")
     return row
-
-
-def _finished_twin(connection: Connection, project_id: str, input_hash: str) -> Row | None:
-    return connection.execute(
-        select(steps)
-        .where(steps.c.project_id == project_id, steps.c.input_hash == input_hash, steps.c.state == StepState.SUCCEEDED)
-        .order_by(steps.c.finished_at.desc())
-        .limit(1)
-    ).first()
 
 
 def _ended_attempt(row: Row, error: ErrorBody, now: float) -> dict[str, Any]:

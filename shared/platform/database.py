@@ -13,7 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Row, Table, create_engine, event
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    Row,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
 if TYPE_CHECKING:
@@ -112,14 +124,27 @@ def _insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite
     return insert(table)
 
 
+def _revision(engine: Engine, version_table: str) -> str | None:
+    """What a database says of itself; None when it says nothing yet."""
+    versions = Table(version_table, MetaData(), Column("version_num", String))
+    with reading(engine) as connection:
+        if not inspect(connection).has_table(version_table):
+            return None
+        return connection.execute(select(versions.c.version_num)).scalar()
+
+
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
     """Bring one schema to its newest revision. Safe to call from several processes at once."""
-    from alembic import command  # here: it costs a quarter of a second, and only the start of a process needs it
+    engine = engine_for(url)
+    if _revision(engine, version_table) == max(
+        path.stem.partition("_")[0] for path in migrations.glob("versions/*.py")
+    ):
+        return  # without Alembic, which costs each process 13 MB and a quarter of a second
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    engine = engine_for(url)
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")

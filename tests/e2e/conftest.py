@@ -3,9 +3,10 @@ fake teacher over HTTP. Only the models are small."""
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class System:
     teacher: FakeServer
     client: httpx.Client
     data: Path
+    before_the_engine: dict[str, Any] = field(default_factory=dict)  # a job from when vLLM could not start
 
     def upload(self, name: str, n: int = 80) -> str:
         """n questions that no other upload has, so that no result is taken over; the answer is always the same word."""
@@ -141,14 +143,27 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_JUDGE_MODEL": "nobody",
             "METEOR_STRONG_DEADLINE": "PT3S",
             "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT2S",
+            "METEOR_WEAK_PATIENCE": "PT3S",
             "METEOR_MAX_ATTEMPTS": "2",
         }
         with Runner(data / "run", environment) as runner:
-            runner.start(wait_s=240)
+            runner.start(wait_s=None)
             with httpx.Client(base_url=runner.urls["api"], timeout=30) as client:
                 running = System(runner, teacher, client, data / "run")
+                running.before_the_engine = job_without_an_engine(running)
+                runner.wait_ready(240)
                 running.until(lambda: client.get("/readyz").status_code == 200, 60, lambda: client.get("/readyz").text)
                 yield running
+
+
+def job_without_an_engine(system: System) -> dict[str, Any]:
+    """A job while another program holds the port of the student's engine, so that vLLM cannot start."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", httpx.URL(system.runner.urls["student-engine"]).port or 0))
+        others = [child for name, child in system.runner.children.items() if name != "student-engine"]
+        system.until(lambda: all(child.state == "ready" for child in others), 60)
+        job = system.post(system.upload("early", 30), "early", phases=["distill"], distill={"questions": 4})
+        return system.wait(job["id"], 60)
 
 
 @pytest.fixture

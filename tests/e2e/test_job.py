@@ -27,6 +27,7 @@ def test_all_three_phases_run_and_the_tuned_model_beats_the_base(finished, syste
     assert report["phases"]["distill"]["kept"] == 24
     (record,) = report["phases"]["iterate"]["rounds"]
     assert record["passed"] + record["corrected"] == 8
+    assert record["dropped_corrections"] == {}
     assert report["promotion"]["state"] == "promoted"
     assert report["final"]["over"]["base"][1] > 0
     assert finished["fine_tuned_model"] == "numbers@1"

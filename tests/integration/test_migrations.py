@@ -29,6 +29,19 @@ def test_migrations_and_tables_agree(database_url: str, migrations: Path, versio
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
+@pytest.mark.parametrize(("migrations", "version_table", "metadata"), SCHEMAS)
+def test_a_current_schema_is_opened_without_alembic(
+    database_url: str, migrations: Path, version_table: str, metadata: MetaData
+):
+    upgrade(database_url, migrations, version_table)
+    code = (
+        "import sys; from pathlib import Path; from shared.platform.database import upgrade;"
+        "upgrade(sys.argv[1], Path(sys.argv[2]), sys.argv[3]); sys.exit('alembic' in sys.modules)"
+    )
+    argv = [sys.executable, "-c", code, database_url, str(migrations), version_table]
+    assert subprocess.run(argv, timeout=60).returncode == 0
+
+
 def test_both_schemas_share_a_database(database_url: str):
     schema.open_stores(database_url)
     store.open_ledger(database_url)

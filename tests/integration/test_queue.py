@@ -66,7 +66,7 @@ class Farm:
 
     def send(self, step_id: str) -> None:
         send(step_id, Queue.STRONG)
-        self.stores.steps.mark_sent(step_id)
+        self.stores.steps.note_sent(step_id)
 
     def row(self, step_id: str) -> Any:
         return self.stores.steps.get(step_id)

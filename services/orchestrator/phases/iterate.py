@@ -48,10 +48,7 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
         for t, results in enumerate(tries, start=1):
             if not open_rows:
                 return
-            key = f"iterate/{number}/try-{t}"
-            pairs = await answer_and_judge(
-                run, f"{key}/answers/{index}", f"{key}/verdicts/{index}", t, open_rows, by_id
-            )
+            pairs = await answer_and_judge(run, f"iterate/{number}/try-{t}", index, t, open_rows, by_id)
             results += pairs
             open_rows = [
                 Asked(id=a.id, question=text[a.id], previous=a.answer, critique=v.critique)
@@ -63,12 +60,13 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
     passed = [a for results in tries for a, v in results if v.passed]
     examples = [Example(id=a.id, question=text[a.id], completion=join_answer(a.rationale, a.answer)) for a in passed]
     failed = [q for q in questions if q.id not in {a.id for a in passed}]
-    corrected = await corrections(run, number, failed) if run.spec.iterate.on_failure == "teacher" else []
+    corrected, dropped = await corrections(run, number, failed)
     verdicts = [v for results in tries for _, v in results]
     record = {
         "questions": len(questions),
         "passed": len(passed),
         "corrected": len(corrected),
+        "dropped_corrections": dropped,
         "asked_by_try": [len(results) for results in tries],
         "pass_rate": _cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
         "unparsed_verdicts": sum(v.by == "unparsed" for v in verdicts),
@@ -79,14 +77,14 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
 
 
 async def answer_and_judge(
-    run: Run, answers_key: str, verdicts_key: str, t: int, rows: list[Asked], by_id: dict[str, Question]
+    run: Run, key: str, index: int, t: int, rows: list[Asked], by_id: dict[str, Question]
 ) -> list[tuple[Attempt, Verdict]]:
     """One try of a batch: the student's attempts and the verdict on each. Hints only while a try is left."""
     settings = run.spec.iterate
     sampling = Sampling(
         max_tokens=run.spec.answer_tokens, temperature=0.0 if t == 1 else settings.retry_temperature, seed=run.seed + t
     )
-    answered = await run.step(answers_key, StepKind.REASON, run.asking(sampling), rows)
+    answered = await run.step(f"{key}/answers/{index}", StepKind.REASON, run.asking(sampling), rows)
     attempts = [Attempt(**row) for row in answered.rows]
     judged = [
         Judged(
@@ -99,20 +97,21 @@ async def answer_and_judge(
         )
         for a in attempts
     ]
-    reviewed = await run.step(verdicts_key, StepKind.REVIEW, run.judging(), judged)
+    reviewed = await run.step(f"{key}/verdicts/{index}", StepKind.REVIEW, run.judging(), judged)
     return list(zip(attempts, [Verdict(**row) for row in reviewed.rows], strict=True))
 
 
-async def corrections(run: Run, number: int, failed: Sequence[Question]) -> list[Example]:
-    """The teacher's own answers to what never passed, where the job asks for them."""
+async def corrections(run: Run, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
+    """The teacher's answers to what never passed, where the job asks for them, and how many could not be used and why."""
+    if run.spec.iterate.on_failure == "drop":
+        return [], {}
 
     async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
         rows = [Guided(id=q.id, question=q.text, reference=q.reference) for q in batch]
         answered = await run.step(f"iterate/{number}/corrections/{index}", StepKind.TEACH, run.teaching(), rows)
         return [Lesson(**row) for row in answered.rows]
 
-    examples, _ = keep_lessons(failed, [lesson for batch in await run.gather(lessons, failed) for lesson in batch])
-    return examples
+    return keep_lessons(failed, [lesson for batch in await run.gather(lessons, failed) for lesson in batch])
 
 
 def _cumulative(passed_by_try: list[int], total: int) -> list[float]:

@@ -24,7 +24,7 @@ from services.trainer.spec import Spec
 from services.trainer.train.fit import TOKENS_AT_ONCE
 from services.trainer.train.model import device, trainable, use_cores
 from services.trainer.train.progress import Reporter, Watch, take_stdout
-from services.trainer.train.sft import AnswerTrainer, build
+from services.trainer.train.sft import build
 from shared.contracts.rows import Example
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 
@@ -85,7 +85,7 @@ def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
 
 
 def _batches(spec: Spec, params: TrainParams, examples: list[Example]) -> Iterator[dict[str, torch.Tensor]]:
-    trainer: AnswerTrainer = build(spec, params, examples)[0]
+    trainer, _ = build(spec, params, examples)
     loader: DataLoader = trainer.get_train_dataloader()
     yield from loader
 

@@ -23,6 +23,7 @@ def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
     """Rows are Pair. Leaves the adapter in spec.output; returns the figures."""
     params = TrainParams.model_validate(spec.params)
     pairs = [Pair.model_validate(row) for row in spec.rows]
+    fit.score_answers_only()
     tokenizer = load_tokenizer(spec.base)
     model = trainable(spec, params)
     rows = data.pair_ids(tokenizer, pairs, data.longest_text(model.config, params.adapter.max_length))
