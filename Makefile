@@ -26,9 +26,9 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-d
 STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-$(ENGINE).lock)
 
-# $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 5 s.
+# $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 4 s.
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
-patient = { (while sleep 5; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
+patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
 .PHONY: help install install-dev demo up down status test test-gpu bench lock clean
 
@@ -39,7 +39,7 @@ install: $(STAMP) ## make .venv (or use the active one) and install everything, 
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "METEOR needs Python 3.11 ($(PYTHON) was not found; PYTHON=... names it)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(call stage,environment,$(call patient,$(PYTHON) -m venv $(VENV)))
 
 $(STAMP): $(LOCKS) pyproject.toml | $(BIN)/python
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(VENV) is not a Python 3.11"; exit 1; }

@@ -24,6 +24,12 @@ class ApiSettings(BaseSettings):
     engine_url: str = Field(default="http://127.0.0.1:8101", description="vLLM's address, without /v1")
     engine_connect_s: float = Field(default=5.0, gt=0)
     engine_read_s: float = Field(default=600.0, gt=0, description="longest silence while the engine writes an answer")
+    max_rank: int = Field(
+        default=16,
+        ge=1,
+        validation_alias=AliasChoices("METEOR_ENGINE_MAX_LORA_RANK"),
+        description="largest adapter rank that the engine serves; a job that asks for more is refused",
+    )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from shared.contracts.rows import Judged
+from shared.contracts.rows import Compared, Judged
 
-_TAG = re.compile(r"<(?=/?(?:question|reference|reasoning|answer)>)", re.IGNORECASE)
+_TAG = re.compile(r"<(?=/?(?:question|reference|reasoning|answer|answer_a|answer_b)>)", re.IGNORECASE)
 
 HINT_RULES = (
     'The value of "critique" is one or two short sentences to the student: what is wrong, and a hint at how to mend it. '
@@ -37,6 +37,32 @@ def critique_messages(domain: str, row: Judged) -> list[dict[str, str]]:
     return [
         {"role": "system", "content": _system(domain, task, '{"critique": "..."}', "", HINT_RULES)},
         {"role": "user", "content": _material(row)},
+    ]
+
+
+CRITERIA = {  # the paper's five (section 4), and the judgement on the whole
+    "accuracy": "what it says is right",
+    "completeness": "it leaves nothing needed out",
+    "relevance": "it answers this question and nothing else",
+    "coherence": "it is clear and in order",
+    "reliability": "one could act on it without checking",
+    "overall": "the better answer, all in all",
+}
+
+
+def compare_messages(domain: str, row: Compared) -> list[dict[str, str]]:
+    """Ask which of two answers is better, by each criterion; the caller asks once in either order."""
+    form = "{" + ", ".join(f'"{name}": "A", "B" or "tie"' for name in CRITERIA) + "}"
+    rules = "Meaning: " + "; ".join(f"{name}: {meaning}" for name, meaning in CRITERIA.items()) + "."
+    fair = "Neither the order of the answers nor their length is a merit. Say tie where you see no difference that matters."
+    task = "compare two answers to one question"
+    material = [_tagged("question", row.question)]
+    if _given(row.reference):
+        material.append(_tagged("reference", row.reference or ""))
+    material += [_tagged("answer_a", row.first or "(no answer)"), _tagged("answer_b", row.second or "(no answer)")]
+    return [
+        {"role": "system", "content": _system(domain, task, form, rules, fair)},
+        {"role": "user", "content": "\n\n".join(material)},
     ]
 
 

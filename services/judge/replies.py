@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 from difflib import SequenceMatcher
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -38,6 +38,20 @@ class Review(Reply):
 
 class Critique(Reply):
     critique: str
+
+
+Side = Literal["A", "B", "tie"]
+
+
+class Choice(Reply):
+    """Which answer is better, by criterion (services/judge/prompts.py, CRITERIA)."""
+
+    accuracy: Side
+    completeness: Side
+    relevance: Side
+    coherence: Side
+    reliability: Side
+    overall: Side
 
 
 AnyReply = TypeVar("AnyReply", bound=Reply)

@@ -2,20 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
+from services.judge.asking import Asking, Progress, all_rows
 from services.judge.graders import all_scores, score
-from services.judge.prompts import critique_messages, repair_messages, review_messages
-from services.judge.replies import AnyReply, Critique, Decision, Review, leaks, parse
+from services.judge.prompts import critique_messages, review_messages
+from services.judge.replies import Critique, Decision, Review, leaks
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import Grader
 from shared.contracts.rows import Grades, Judged, Verdict
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import ChatReply, GatewayClient
-
-Progress = Callable[[int, int], None]
-Result = TypeVar("Result")
+from shared.platform.gateway import GatewayClient
 
 
 async def review(
@@ -26,9 +22,10 @@ async def review(
     The first row that fails ends the step; what was sent by then is finished and cached by the gateway. Raises
     UserError for an unknown grader and what GatewayClient.chat raises.
     """
-    bench = _Bench(gateway, params, known_grader(params.grader))
-    verdicts = await _all(bench.verdict, rows, progress)
-    return verdicts, tally(verdicts) | bench.counts()
+    asking = Asking(gateway, params)
+    reviewing = _Reviewing(asking, params, known_grader(params.grader))
+    verdicts = await all_rows(reviewing.verdict, rows, progress)
+    return verdicts, tally(verdicts) | asking.counts()
 
 
 async def grade(rows: list[Judged], progress: Progress) -> tuple[list[Grades], dict[str, int]]:
@@ -75,24 +72,19 @@ def tally(verdicts: list[Verdict]) -> dict[str, int]:
     }
 
 
-class _Bench:
-    """The judge at work on one step, with what it has cost so far."""
+class _Reviewing:
+    """Verdicts on attempts: by the grader where a reference decides, else by the judge."""
 
-    def __init__(self, gateway: GatewayClient, params: JudgeParams, grader: Grader | None):
-        self._gateway = gateway
+    def __init__(self, asking: Asking, params: JudgeParams, grader: Grader | None):
+        self._asking = asking
         self._params = params
         self._grader = grader
-        self._counts: Counter[str] = Counter()
-
-    def counts(self) -> dict[str, int]:
-        names = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")
-        return {name: self._counts[name] for name in names}
 
     async def verdict(self, row: Judged) -> Verdict:
         if self._grader is not None and has_reference(row):
             return await self._graded(self._grader, row)
         kind = Review if row.want_critique else Decision
-        said, reply = await self._ask(kind, review_messages(self._params.domain, row), row.id)
+        said, reply = await self._asking.ask(kind, review_messages(self._params.domain, row), row.id)
         if said is None:
             return Verdict(id=row.id, passed=False, by="unparsed", call_id=reply.call_id)
         hint = said.critique if isinstance(said, Review) and not said.correct else ""
@@ -104,10 +96,10 @@ class _Bench:
         verdict = Verdict(id=row.id, passed=reached >= self._params.pass_mark, by="grader")
         if verdict.passed or not row.want_critique:
             return verdict
-        said, reply = await self._ask(Critique, critique_messages(self._params.domain, row), row.id)
+        said, reply = await self._asking.ask(Critique, critique_messages(self._params.domain, row), row.id)
         verdict = verdict.model_copy(update={"call_id": reply.call_id})
         if said is None:
-            self._counts["critiques_unparsed"] += 1
+            self._asking.counted["critiques_unparsed"] += 1
             return verdict
         return self._with_hint(verdict, said.critique, row)
 
@@ -115,54 +107,3 @@ class _Bench:
         leaked = has_reference(row) and leaks(hint, row.reference or "")
         critique = hint.strip() or None
         return verdict.model_copy(update={"critique": None if leaked else critique, "leaked": leaked})
-
-    async def _ask(
-        self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
-    ) -> tuple[AnyReply | None, ChatReply]:
-        """One structured reply; a second try when the first one is not the object asked for, then None."""
-        reply = await self._chat(kind, messages, example_id)
-        said = parse(kind, reply.text, reply.finish_reason == "length")
-        if said is None:
-            self._counts["repairs"] += 1
-            again = repair_messages(messages, reply.text, list(kind.model_fields))
-            reply = await self._chat(kind, again, example_id)
-            said = parse(kind, reply.text, reply.finish_reason == "length")
-        return said, reply
-
-    async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:
-        sampling = self._params.sampling
-        reply = await self._gateway.chat(
-            model=self._params.judge,
-            messages=messages,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            response_format=kind.format(),
-            example_id=example_id,
-        )
-        self._counts["calls"] += 1
-        self._counts["cached_calls"] += reply.cached
-        self._counts["input_tokens"] += reply.input_tokens
-        self._counts["output_tokens"] += reply.output_tokens
-        return reply
-
-
-async def _all(work: Callable[[Judged], Awaitable[Result]], rows: list[Judged], progress: Progress) -> list[Result]:
-    """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is."""
-    done = 0
-
-    async def one(row: Judged) -> Result:
-        nonlocal done
-        result = await work(row)
-        done += 1
-        progress(done, len(rows))
-        return result
-
-    tasks = [asyncio.ensure_future(one(row)) for row in rows]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,8 +1,9 @@
 """The `judge` queue: attempts in; verdicts (through the gateway) or grades (on this machine) out."""
 
 from services.judge import service
+from services.judge.compare import compare as compare_answers
 from services.judge.settings import judge_settings
-from shared.contracts.rows import Judged
+from shared.contracts.rows import Compared, Judged
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult
 from shared.platform.gateway import GatewayClient, origin_headers
 from shared.queue.step_task import StepContext
@@ -11,12 +12,17 @@ from shared.queue.step_task import StepContext
 async def review(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
     rows = [Judged.model_validate(row) for row in request.rows]
-    claim = context.claim
-    origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
-    token = context.settings.internal_token.get_secret_value()
-    async with GatewayClient(judge_settings().gateway_url, token, origin, param="distillation.judge") as gateway:
+    async with _gateway(context) as gateway:
         verdicts, metrics = await service.review(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
+
+
+async def compare(request: StepRequest, context: StepContext) -> StepResult:
+    params = JudgeParams.model_validate(request.params)
+    rows = [Compared.model_validate(row) for row in request.rows]
+    async with _gateway(context) as gateway:
+        preferences, metrics = await compare_answers(gateway, params, rows, context.progress)
+    return StepResult(rows=[item.model_dump(mode="json") for item in preferences], metrics=metrics)
 
 
 async def grade(request: StepRequest, context: StepContext) -> StepResult:
@@ -25,4 +31,11 @@ async def grade(request: StepRequest, context: StepContext) -> StepResult:
     return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
 
 
-HANDLERS = {StepKind.REVIEW: review, StepKind.GRADE: grade}
+def _gateway(context: StepContext) -> GatewayClient:
+    claim = context.claim
+    origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
+    token = context.settings.internal_token.get_secret_value()
+    return GatewayClient(judge_settings().gateway_url, token, origin, param="distillation.judge")
+
+
+HANDLERS = {StepKind.COMPARE: compare, StepKind.REVIEW: review, StepKind.GRADE: grade}

@@ -43,6 +43,7 @@ def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False
     if running is not None and running.alive:
         console.print(f"already running on {data}", highlight=False)
         return _finish(data)
+    console.print(f"starting METEOR on {data}", highlight=False)
     settings = LocalSettings()
     report = ConsoleReport(console)
     with report.live():
@@ -105,9 +106,9 @@ def demo(
     domain: Annotated[str, typer.Argument(help="shell or machine-learning")] = "shell", data: Data = DEFAULT_DATA
 ) -> None:
     """Start everything, run one small job through all three phases on real models, show what it gained."""
-    from services.local.demo import run_demo  # brings the openai package with it
-
     bring_up(data)
+    from services.local.demo import run_demo  # after the first signs of life: it brings the openai package with it
+
     raise typer.Exit(run_demo(console, state.api_url(data), jobs_cli.api_key(), domain, data))
 
 

@@ -26,6 +26,7 @@ def _cell(triple: list[float]) -> str:
 def show_report(console: Console, report: dict[str, Any]) -> None:
     """All of it: the table on the test split, what each phase did, what the teacher cost, where the time went."""
     show_table(console, report)
+    _show_judged(console, report.get("judged"))
     show_phases(console, report)
     show_costs(console, report)
 
@@ -60,6 +61,7 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
             markup=False,
         )
     phases = report["phases"]
+    _show_pilot(console, phases.get("pilot", {}))
     if "distill" in phases:
         p = phases["distill"]
         console.print(
@@ -77,6 +79,32 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
             f"  evolve, turn {number}: {t['pairs']} pairs from {t['questions']} questions, dropped {t['dropped'] or 'none'}",
             markup=False,
         )
+
+
+def _show_pilot(console: Console, pilot: dict[str, Any]) -> None:
+    if "gain" not in pilot:
+        return
+    value, low, high = pilot["gain"]
+    nll = pilot["student_nll"] or {}
+    closer = f"; the student's NLL {nll['unguided']} -> {nll['guided']}" if nll.get("n") else ""
+    console.print(
+        f"  pilot: guided against unguided answers {value:+.3f} [{low:+.3f}, {high:+.3f}], {pilot['decision']}{closer}; "
+        f"guidance: {pilot['guidance']}",
+        markup=False,
+    )
+
+
+def _show_judged(console: Console, judged: dict[str, Any] | None) -> None:
+    if not judged:
+        return
+    table = Table(title=f"The judge compares the final model with the base on {judged['n']} questions, in both orders")
+    for column in ("", "win", "tie", "loss", "share, ties split"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for name, found in judged["criteria"].items():
+        table.add_row(name, *(str(found[k]) for k in ("win", "tie", "loss")), _cell(found["share"]))
+    console.print(table)
+    for warning in judged["judge"]["warnings"]:
+        console.print(f"  {warning}", markup=False, style="yellow")
 
 
 def show_costs(console: Console, report: dict[str, Any]) -> None:
@@ -100,7 +128,7 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
 def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
     """(phase, its usage by the ledger, seconds in which it was at work), in the order of the method."""
     found = {*report["timings"], *report["teacher"]}
-    order = [*(phase.value for phase in Phase), "evaluate", "sft_references"]
+    order = ["pilot", *(phase.value for phase in Phase), "evaluate", "sft_references"]
     for phase in [*(name for name in order if name in found), *sorted(found - set(order))]:
         yield phase, report["teacher"].get(phase, {}), report["timings"].get(phase, {}).get("busy_seconds", 0.0)
 

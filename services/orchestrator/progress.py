@@ -3,7 +3,7 @@
 import time
 
 from services.orchestrator.selection import allocate
-from shared.contracts.jobs import Baseline, Distillation, JobProgress, Phase
+from shared.contracts.jobs import Baseline, Distillation, Guidance, JobProgress, Phase
 from shared.contracts.steps import StepKind
 
 # Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
@@ -14,6 +14,8 @@ COST = {
     StepKind.TEACH: 2.2,
     StepKind.REVIEW: 2.5,
     StepKind.GRADE: 0.01,
+    StepKind.COMPARE: 5.0,
+    StepKind.SCORE: 0.5,
     StepKind.SFT: 0.4,
     StepKind.SEARCH: 3.0,
     StepKind.PREFER: 1.5,
@@ -25,7 +27,9 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     rows = allocate(sizes["train"], spec)
     work = 0.0
     if Phase.DISTILL in rows:
-        guide = COST[StepKind.GUIDE] if spec.guidance == "weak" else 0
+        guide = 0 if spec.guidance is Guidance.NONE else COST[StepKind.GUIDE]
+        both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
+        work += min(spec.pilot.questions, rows[Phase.DISTILL]) * (COST[StepKind.TEACH] * (2 if both else 1) + guide)
         work += rows[Phase.DISTILL] * (guide + COST[StepKind.TEACH] + COST[StepKind.SFT] * spec.distill.epochs)
     if Phase.ITERATE in rows:
         tries = 1 + (spec.iterate.tries - 1) * 0.6
@@ -39,6 +43,7 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
     work += sizes["dev"] * answer * (1 + len(rows))
     work += sizes["test"] * answer * (1 + len(rows) + len(spec.evaluation.baselines))
+    work += min(spec.evaluation.judged_questions, sizes["test"]) * COST[StepKind.COMPARE]
     if Baseline.SFT_REFERENCES in spec.evaluation.baselines:
         work += sum(rows.values()) * COST[StepKind.SFT] * spec.distill.epochs
     return work

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
+from services.orchestrator.judged import judged
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.statistics import power
@@ -49,6 +50,7 @@ async def build_report(
     base, primary = table[0], run.spec.primary_metric.value
     questions = [q for q in run.split(Split.TEST) if q.reference]
     n = len(questions)
+    in_the_judges_eyes = await judged(run, questions, base, final)
     return {
         "object": "distillation.report",
         "job": run.job.id,
@@ -64,6 +66,7 @@ async def build_report(
             "over": {m.name: triple(final.gain_over(m, primary)) for m in table if m.name != final.name},
         },
         "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
+        "judged": in_the_judges_eyes,
         "promotion": promotion,
         "power": {"n": n, "chance_to_see_5_points": round(power(n), 2)},
         "phases": run.records,

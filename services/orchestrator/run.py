@@ -43,9 +43,11 @@ class Run:
         self.seed = self.request.seed
         self.base = base
         self.student = base
+        self.guidance = self.request.distillation.guidance  # the pilot settles it where the job leaves it open
         self.ledger = ledger
         self.stores = steps.stores
         self.artifacts = steps.artifacts
+        self.gathered: list[Example] = []  # what the student was trained on so far, in order
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self._steps = steps
         self._limit = FairLimit(steps)

@@ -2,8 +2,10 @@
 
 import hashlib
 import itertools
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from typing import TypeVar
 
 from shared.contracts.data import Question
@@ -39,6 +41,21 @@ def shards(train: Sequence[Question], spec: Distillation, seed: int) -> dict[Pha
     return result
 
 
+def stratified(questions: Sequence[Question], count: int) -> list[Question]:
+    """The first `count` questions, taken from the categories in turn; within each their order is kept."""
+    by_category: dict[str | None, list[Question]] = {}
+    for question in questions:
+        by_category.setdefault(question.category, []).append(question)
+    in_turn = itertools.zip_longest(*by_category.values())
+    return [question for turn in in_turn for question in turn if question is not None][:count]
+
+
+def unfit(questions: Sequence[Question], lessons: Sequence[Lesson], reasons: Mapping[str, str], shown: int = 2) -> str:
+    """What a teacher said that cannot be used, for an error message: question, answer, reason."""
+    failed = [(q.text, a.answer, reasons[q.id]) for q, a in zip(questions, lessons, strict=True) if q.id in reasons]
+    return "; ".join(f"{text[:80]!r} -> {answer[:120]!r} ({reason})" for text, answer, reason in failed[:shown])
+
+
 def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
@@ -58,8 +75,49 @@ def shots(train: Sequence[Question], count: int, seed: int) -> list[tuple[str, s
 def keep_lessons(questions: Sequence[Question], lessons: Sequence[Lesson]) -> tuple[list[Example], dict[str, int]]:
     """The teacher's usable answers as training rows, and how many were dropped for which reason."""
     text = {q.id: q.text for q in questions}
-    kept = [Example(id=a.id, question=text[a.id], completion=a.answer) for a in lessons if a.outcome == "ok"]
-    return kept, dict(Counter(a.outcome for a in lessons if a.outcome != "ok"))
+    dropped: Counter[str] = Counter()
+    usable = []
+    for lesson in lessons:
+        echo = lesson.outcome == "ok" and _words(lesson.answer) == _words(text[lesson.id])
+        if lesson.outcome == "ok" and not echo:
+            usable.append(Example(id=lesson.id, question=text[lesson.id], completion=lesson.answer))
+        else:
+            dropped["repeats_question" if echo else lesson.outcome] += 1
+    repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
+    if repeated:
+        dropped["near_duplicate"] = len(repeated)
+    return [row for i, row in enumerate(usable) if i not in repeated], dict(dropped)
+
+
+def near_duplicates(texts: Sequence[str], alike: float = 0.9) -> set[int]:
+    """Places of texts that share at least `alike` of their three-word runs (Jaccard) with one kept before them.
+
+    Two such texts must share one of the rarest runs of each, so only those are looked up (prefix filtering, Chaudhuri
+    et al. 2006): the time grows with the texts, not with their pairs.
+    """
+    runs = [_runs(text) for text in texts]
+    often = Counter(run for found in runs for run in found)
+    by_run: dict[tuple[str, ...], list[int]] = {}
+    repeated: set[int] = set()
+    for place, found in enumerate(runs):
+        rarest = sorted(found, key=lambda run: (often[run], run))[: len(found) - ceil(alike * len(found)) + 1]
+        candidates = {other for run in rarest for other in by_run.get(run, ())}
+        if any(len(found & runs[other]) >= alike * len(found | runs[other]) for other in candidates):
+            repeated.add(place)
+            continue
+        for run in rarest:
+            by_run.setdefault(run, []).append(place)
+    return repeated
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
+    """All runs of three words or signs; a shorter text is one run."""
+    parts = re.findall(r"\w+|[^\w\s]", text.casefold())
+    return frozenset(tuple(parts[i : i + 3]) for i in range(max(1, len(parts) - 2)))
 
 
 def distinct_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:

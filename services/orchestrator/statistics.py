@@ -107,6 +107,16 @@ def paired_mean_gain(before: Scores, after: Scores, level: float = LEVEL) -> Int
     return _mean(pairs[1] - pairs[0], -1.0, level)
 
 
+def mean_difference(before: Scores, after: Scores, level: float = LEVEL) -> Interval:
+    """Student's interval for the mean row-wise difference of figures without a scale, such as NLL; at least two rows."""
+    pairs = _paired(before, after)
+    differences = pairs[1] - pairs[0]
+    n = len(differences)
+    half = float(t.ppf(0.5 + level / 2, n - 1) * differences.std(ddof=1) / sqrt(n))
+    value = float(differences.mean())
+    return Interval(value, value - half, value + half, n)
+
+
 def _mean(values: np.ndarray, lowest: float, level: float) -> Interval:
     """The mean of values in [lowest, 1] with its interval (Efron 1987, JASA 82:171-185).
 

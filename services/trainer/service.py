@@ -16,7 +16,7 @@ from services.trainer.settings import TrainerSettings
 from services.trainer.spec import LINE, Done, Failed, Spec, Tick
 from shared.artifacts import Artifacts, write_atomically
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
-from shared.contracts.steps import SearchParams, StepKind, TrainParams
+from shared.contracts.steps import ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
 ADAPTER, ROWS = "adapter", "rows.json"  # inside a spec's output folder
@@ -30,6 +30,7 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 LINE_LIMIT = 1 << 20
+Params = TrainParams | SearchParams | ScoreParams
 
 
 def student_folder(settings: TrainerSettings, base: str) -> Path:
@@ -50,7 +51,7 @@ def serving_base(settings: TrainerSettings) -> str:
 
 def plan(
     kind: StepKind,
-    params: TrainParams | SearchParams,
+    params: Params,
     rows: list[dict[str, Any]],
     adapter: Path | None,
     scratch: Path,

@@ -8,7 +8,7 @@ from services.trainer import service
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done
 from shared.contracts.rows import Asked, Example, Pair
-from shared.contracts.steps import SearchParams, StepKind, StepRequest, StepResult, TrainParams, Wire
+from shared.contracts.steps import ScoreParams, SearchParams, StepKind, StepRequest, StepResult, TrainParams, Wire
 from shared.queue.step_task import StepContext
 
 
@@ -21,8 +21,15 @@ async def prefer(request: StepRequest, context: StepContext) -> StepResult:
 
 
 async def search(request: StepRequest, context: StepContext) -> StepResult:
-    params = SearchParams.model_validate(request.params)
-    done = await _run(request, context, params, Asked)
+    return await _rows(request, context, SearchParams.model_validate(request.params), Asked)
+
+
+async def score(request: StepRequest, context: StepContext) -> StepResult:
+    return await _rows(request, context, ScoreParams.model_validate(request.params), Example)
+
+
+async def _rows(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> StepResult:
+    done = await _run(request, context, params, row)
     rows = json.loads((context.scratch / "output" / service.ROWS).read_bytes())
     shutil.rmtree(context.scratch)
     return StepResult(rows=rows, metrics=done.metrics)
@@ -38,7 +45,7 @@ async def _train(request: StepRequest, context: StepContext, row: type[Wire]) ->
     return StepResult(adapter=digest, metrics=done.metrics)
 
 
-async def _run(request: StepRequest, context: StepContext, params: TrainParams | SearchParams, row: type[Wire]) -> Done:
+async def _run(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> Done:
     rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
     settings = trainer_settings()
     adapter = context.artifacts.folder(params.model.adapter) if params.model.adapter else None
@@ -47,4 +54,4 @@ async def _run(request: StepRequest, context: StepContext, params: TrainParams |
     return await service.run(spec, log, context.progress, settings.stop_within.total_seconds())
 
 
-HANDLERS = {StepKind.SFT: sft, StepKind.SEARCH: search, StepKind.PREFER: prefer}
+HANDLERS = {StepKind.SFT: sft, StepKind.SEARCH: search, StepKind.PREFER: prefer, StepKind.SCORE: score}

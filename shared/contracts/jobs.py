@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.errors import ErrorBody
-from shared.contracts.steps import AdapterConfig
+from shared.contracts.steps import AdapterConfig, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -40,6 +40,16 @@ class Phase(StrEnum):
     DISTILL = "distill"
     ITERATE = "iterate"
     EVOLVE = "evolve"
+
+
+class Guidance(StrEnum):
+    """weak: the student writes guidelines for the teacher (the paper).  none: plain distillation.  best: per question,
+    whichever answer is better.  auto: weak or none, as the pilot finds; none where it cannot tell."""
+
+    AUTO = "auto"
+    WEAK = "weak"
+    NONE = "none"
+    BEST = "best"
 
 
 class Grader(StrEnum):
@@ -85,6 +95,12 @@ class Judge(Strict):
     pass_mark: float = Field(default=1.0, gt=0, le=1)
 
 
+class PilotSettings(Strict):
+    """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps."""
+
+    questions: int = Field(default=16, ge=4, le=512)
+
+
 class DistillSettings(Strict):
     """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave)."""
 
@@ -98,23 +114,33 @@ class IterateSettings(Strict):
     """Phase 2. tries: answers per question and round, the first included (the paper: 3).
 
     on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
+    train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered.
+    With several rounds they end early once dev shows no gain.
     """
 
     questions: int | None = Field(default=None, ge=1)
     rounds: int = Field(default=1, ge=1, le=20)
     tries: int = Field(default=3, ge=1, le=10)
     on_failure: Literal["drop", "teacher"] = "drop"
+    train_from: Literal["last", "base"] = "last"
     retry_temperature: float = Field(default=0.7, ge=0, le=2)
     epochs: float = Field(default=1, gt=0, le=100)
     learning_rate: float = Field(default=1e-4, gt=0, le=1)
 
 
 class EvolveSettings(Strict):
-    """Phase 3. beam_width against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss."""
+    """Phase 3. strategy against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss.
+
+    growth: how many times more compute (beams or samples, at most 64) each further turn spends.
+    """
 
     questions: int | None = Field(default=None, ge=1)
     turns: int = Field(default=1, ge=1, le=10)
+    growth: int = Field(default=1, ge=1, le=8)
+    strategy: Strategy = Strategy.BEAM
     beam_width: int = Field(default=10, ge=2, le=64)
+    samples: int = Field(default=8, ge=2, le=64)
+    temperature: float = Field(default=0.8, gt=0, le=2)
     search_batch: int = Field(default=4, ge=1, le=256)
     beta: float = Field(default=2.0, gt=0, le=100)
     sft_weight: float = Field(default=0.5, ge=0, le=10)
@@ -128,13 +154,19 @@ class Baseline(StrEnum):
 
 
 class EvaluationSettings(Strict):
-    """graders beside primary_metric; questions caps the test split (seeded choice)."""
+    """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
+
+    judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
+    both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the strong model.
+    """
 
     graders: list[Grader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
     baselines: list[Baseline] = [Baseline.FEW_SHOT, Baseline.SFT_REFERENCES]
     shots: int = Field(default=8, ge=1, le=64)
     dev_questions: int | None = Field(default=None, ge=1)
     test_questions: int | None = Field(default=None, ge=1)
+    judged_questions: int = Field(default=0, ge=0, le=10_000)
+    judged_margin: float = Field(default=0.1, gt=0, le=1)
 
 
 class Distillation(Strict):
@@ -143,12 +175,13 @@ class Distillation(Strict):
     domain: str = Field(min_length=1, max_length=500)
     primary_metric: Grader = Grader.CHRF
     phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
-    guidance: Literal["weak", "none"] = "weak"
+    guidance: Guidance = Guidance.AUTO
     batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")
     answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
     adapter: Adapter = Adapter()
     teacher: Teacher = Teacher()
     judge: Judge = Judge()
+    pilot: PilotSettings = PilotSettings()
     distill: DistillSettings = DistillSettings()
     iterate: IterateSettings = IterateSettings()
     evolve: EvolveSettings = EvolveSettings()
@@ -267,10 +300,11 @@ class FileObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on."""
+    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     parent: str | None = None
+    version: int | None = None

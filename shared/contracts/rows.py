@@ -73,6 +73,37 @@ class Verdict(Wire):
     call_id: str | None = None
 
 
+class Compared(Wire):
+    """Two answers to one question on their way to the judge."""
+
+    id: str
+    question: str
+    first: str
+    second: str
+    reference: str | None = None
+
+
+class Preference(Wire):
+    """Per criterion what both orders agree on: "first", "second" or "tie". Orders that disagree make a tie, `flipped`.
+
+    parsed: whether the judge gave a verdict in both orders; without one all is a tie.
+    """
+
+    id: str
+    winners: dict[str, str]
+    flipped: list[str] = Field(default=[])
+    parsed: bool = True
+    call_ids: list[str] = Field(default=[])
+
+
+class Likelihood(Wire):
+    """nll: mean negative log-likelihood of the completion's tokens under the student, in nats."""
+
+    id: str
+    nll: float
+    tokens: int
+
+
 class Grades(Wire):
     """Scores in [0, 1] by grader name."""
 

@@ -27,9 +27,11 @@ class StepKind(StrEnum):
     ANSWER = "weak.answer"  # Question (+ shots) -> Attempt
     REASON = "weak.reason"  # Question (+ previous attempt and critique) -> Attempt with rationale
     TEACH = "strong.teach"  # Question + guideline -> Lesson
+    COMPARE = "judge.compare"  # Two answers to one question -> Preference, asked in both orders
     REVIEW = "judge.review"  # Attempt + reference -> Verdict
     GRADE = "judge.grade"  # Attempt + reference -> Grades
     SFT = "train.sft"  # Example rows -> adapter
+    SCORE = "train.score"  # Example rows -> the student's mean token NLL on each completion
     SEARCH = "train.search"  # Question rows -> Pair rows (high-compute against low-compute decoding)
     PREFER = "train.prefer"  # Pair rows -> adapter
 
@@ -123,11 +125,33 @@ class TrainParams(Wire):
     sft_weight: float = 0.5
 
 
-class SearchParams(Wire):
-    """For train.search: both sides of a pair come from one engine, dtype and prompt ids (paper section 3.3)."""
+class ScoreParams(Wire):
+    """For train.score: how likely the student finds given answers. max_length: tokens of question and answer."""
 
     model: ModelRef
+    max_length: int = Field(default=512, ge=16, le=131_072)
+
+
+class Strategy(StrEnum):
+    """How phase 3 spends more compute than greedy decoding does."""
+
+    BEAM = "beam"
+    BEST_OF_N = "best_of_n"
+    SELF_CONSISTENCY = "self_consistency"
+    TOP_K = "top_k"
+
+
+class SearchParams(Wire):
+    """For train.search: both sides of a pair come from one engine, dtype and prompt ids (paper section 3.3).
+
+    beam_width is read by `beam`, samples by best_of_n and self_consistency, temperature by all that sample.
+    """
+
+    model: ModelRef
+    strategy: Strategy = Strategy.BEAM
     beam_width: int = Field(default=10, ge=2, le=64)
+    samples: int = Field(default=8, ge=2, le=64)
+    temperature: float = Field(default=0.8, gt=0, le=2)
     max_new_tokens: int = Field(default=64, ge=1, le=8192)
     batch_size: int = Field(default=4, ge=1, le=256)
     seed: int = 0

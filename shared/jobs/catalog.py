@@ -104,6 +104,32 @@ class Catalog:
             values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
             upsert(connection, aliases, values)
 
+    def roll_back(self, project_id: str, alias: str) -> Row:
+        """Point the alias at the promoted version before the one it serves, and return that. Raises NotFound, Conflict."""
+        with writing(self.engine) as connection:
+            mine = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
+            current = connection.execute(
+                select(models).join(aliases, aliases.c.model_id == models.c.id).where(mine).with_for_update(of=aliases)
+            ).first()
+            if current is None:
+                raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")
+            former = connection.execute(
+                select(models)
+                .where(models.c.project_id == project_id, models.c.alias == alias, models.c.state == "promoted")
+                .where(models.c.version < current.version)
+                .order_by(models.c.version.desc())
+                .limit(1)
+            ).first()
+            if former is None:
+                raise Conflict(
+                    f"{alias}@{current.version} is served, and no promoted version came before it",
+                    param="model",
+                    code="nothing_to_roll_back_to",
+                )
+            values = {"project_id": project_id, "alias": alias, "model_id": former.id, "changed_at": time.time()}
+            upsert(connection, aliases, values)
+        return former
+
     def served(self, project_id: str, alias: str) -> Row | None:
         """The version that the alias points at, if any."""
         with reading(self.engine) as connection:

@@ -21,7 +21,7 @@ from services.orchestrator.phases.distill import distill
 from services.orchestrator.run import Run
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Distillation, DistillSettings, JobRequest, Phase
+from shared.contracts.jobs import Distillation, DistillSettings, Guidance, JobRequest, Phase
 from shared.contracts.steps import ModelRef
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -72,7 +72,11 @@ async def a_run(
         errors=[],
     )
     spec = Distillation(
-        domain="bench", phases=[Phase.DISTILL], batch_size=batch_size, distill=DistillSettings(epochs=1)
+        domain="bench",
+        phases=[Phase.DISTILL],
+        guidance=Guidance.WEAK,
+        batch_size=batch_size,
+        distill=DistillSettings(epochs=1),
     )
     stores.jobs.create(DEFAULT_PROJECT, JobRequest(model=model, training_file=file.id, distillation=spec))
     job = stores.jobs.claim("bench", 3600)

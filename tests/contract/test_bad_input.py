@@ -138,6 +138,12 @@ def a_job(**changes: Any) -> dict[str, Any]:
 BAD_JOBS = [
     ("unknown_model", a_job(model="gpt-7"), "model_not_found", "model"),
     ("path_as_model", a_job(model="../../etc/passwd"), "model_not_found", "model"),
+    (
+        "rank_above_the_engines",
+        a_job(distillation={"domain": "sums", "adapter": {"rank": 32}}),
+        "rank_too_large",
+        "distillation.adapter.rank",
+    ),
     ("unknown_phase", a_job(distillation={"domain": "d", "phases": ["sleep"]}), "invalid_value", "distillation.phases.0"),
     ("phases_in_disorder", a_job(distillation={"domain": "d", "phases": ["evolve", "distill"]}), "invalid_value", "distillation"),
     ("no_domain", a_job(distillation={}), "missing_required_parameter", "distillation.domain"),

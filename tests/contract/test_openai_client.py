@@ -52,6 +52,25 @@ def published(api: RunningApi, job: str) -> str:
     return f"expert@{model.version}"
 
 
+def test_promote_and_roll_back_move_the_alias(api: RunningApi, http: httpx.Client, job: str):
+    catalog, ref = api.stores.catalog, ModelRef(base=BASE, base_hash="b", adapter=ADAPTER)
+    states = ["promoted", "undecided", "promoted"]
+    refs = [ref, *(ref.model_copy(update={"adapter": digit * 64}) for digit in "bc")]
+    for made, state in zip(refs, states, strict=True):
+        model = catalog.publish(DEFAULT_PROJECT, "mover", made, job, state)
+    catalog.serve(DEFAULT_PROJECT, model)
+    answer = http.post("/v1/models/mover/rollback")
+    assert (answer.status_code, answer.json()["id"], answer.json()["version"]) == (200, "mover", 1)
+    assert http.get("/v1/models/mover").json()["version"] == 1
+    again = http.post("/v1/models/mover/rollback")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "nothing_to_roll_back_to")
+    assert http.post("/v1/models/mover@2/promote").json()["version"] == 2
+    assert http.get("/v1/models/mover").json()["version"] == 2
+    assert http.post("/v1/models/mover/promote").json()["error"]["code"] == "version_missing"
+    assert http.post("/v1/models/mover@9/promote").status_code == 404
+    assert http.post("/v1/models/nobody/rollback").json()["error"]["code"] == "model_not_found"
+
+
 def test_files_live_and_die(client: openai.OpenAI):
     content = rows(60)
     made = client.files.create(file=("../sums é.jsonl", content), purpose="fine-tune")

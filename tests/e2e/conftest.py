@@ -26,6 +26,7 @@ FINAL = ("succeeded", "failed", "cancelled")
 SMALL: dict[str, Any] = {
     "domain": "numbers",
     "primary_metric": "chrf",
+    "guidance": "weak",
     "batch_size": 8,
     "answer_tokens": 16,
     "adapter": {"rank": 8, "alpha": 16, "max_length": 256},
@@ -111,6 +112,12 @@ class System:
         row = open_stores(f"sqlite:///{self.data / 'meteor.sqlite3'}").steps.get(step_id)
         assert row is not None
         return Artifacts(self.data / "artifacts").get_json(row.result_ref)["adapter"]
+
+    def example_of(self, step_id: str) -> str:
+        """The id of a question that went into a step."""
+        row = open_stores(f"sqlite:///{self.data / 'meteor.sqlite3'}").steps.get(step_id)
+        assert row is not None
+        return Artifacts(self.data / "artifacts").get_json(row.input_hash)["rows"][0]["id"]
 
     def training_processes(self) -> list[int]:
         pids = []

@@ -48,7 +48,7 @@ def test_a_killed_worker_and_a_killed_orchestrator_lose_nothing(healthy: System)
         ("empty_choice", "teacher_bad_answer"),
         ("invalid_json", "teacher_bad_answer"),
         ("hang", "teacher_timeout"),
-        ("refusal", "no_usable_answers"),
+        ("refusal", "teacher_unfit"),
     ],
 )
 def test_a_faulty_teacher_fails_the_job_with_its_cause(healthy: System, fault: str, code: str):
@@ -62,7 +62,7 @@ def test_a_faulty_teacher_fails_the_job_with_its_cause(healthy: System, fault: s
     ended = system.wait(job["id"], 120)
     assert ended["status"] == "failed"
     assert ended["error"]["code"] == code, ended["error"]
-    assert "distill" in ended["distillation"]["status_reason"]
+    assert "phase pilot" in ended["distillation"]["status_reason"]
 
 
 def test_an_engine_that_does_not_start_fails_the_job_with_its_cause(system: System):

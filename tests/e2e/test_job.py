@@ -38,7 +38,8 @@ def test_the_ledger_has_every_call_and_none_in_evolve(finished, system: System):
     usage = system.client.get(f"/v1/distillation/jobs/{finished['id']}/usage").json()
     report = system.report(finished["id"])
     assert "evolve" not in report["teacher"]
-    assert report["teacher"]["distill"]["teacher_calls"] == 24
+    paid, kept = report["teacher"]["pilot"], report["teacher"]["distill"]
+    assert (paid["teacher_calls"], kept["teacher_calls"], kept["cached_calls"]) == (16, 8, 16)
     ledger = open_ledger(f"sqlite:///{system.data / 'ledger.sqlite3'}")
     with reading(ledger.engine) as connection:
         rows = connection.execute(
@@ -48,6 +49,22 @@ def test_the_ledger_has_every_call_and_none_in_evolve(finished, system: System):
     assert {row.id for row in rows} <= sent
     assert all(row.state == "settled" for row in rows)
     assert usage
+
+
+def test_the_lineage_of_an_example_leads_from_the_question_to_the_served_model(finished, system: System):
+    steps = system.steps(finished["id"])
+    example = system.example_of(next(s["id"] for s in steps if s["kind"] == "judge.review"))
+    found = system.client.get(f"/v1/distillation/jobs/{finished['id']}/examples/{example}/lineage").json()
+    kinds = [link["kind"] for link in found["chain"]]
+    assert kinds[:2] == ["weak.reason", "judge.review"]
+    assert "train.sft" in kinds
+    assert all(link["given"]["id"] == example for link in found["chain"])
+    assert found["example"]["reference"] == "the number is seven"
+    learned = next(link for link in found["chain"] if link["kind"] == "train.sft")
+    assert learned["given"]["completion"]
+    assert learned["adapter"] in found["adapters"]
+    missing = system.client.get(f"/v1/distillation/jobs/{finished['id']}/examples/nobody/lineage")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "example_not_found")
 
 
 def test_the_stock_client_talks_to_the_tuned_model_and_it_differs_from_the_base(finished, system: System):

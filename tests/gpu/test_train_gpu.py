@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from services.trainer.spec import Spec
 from services.trainer.train import sft
+from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import load_base, load_tokenizer
 from services.trainer.train.preference import prefer
-from services.trainer.train.search import decode
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 from tests.fakes.tiny_model import make_tiny_llama
 
@@ -71,6 +71,7 @@ def test_greedy_search_repeats_itself_in_bfloat16(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
     assert model.dtype == torch.bfloat16
     prompts = [tokenizer(word)["input_ids"] for word in ("files here", "count the lines of it")]
-    one, two, beam = decode(model, tokenizer, prompts, [1, 1, 4], max_new_tokens=8)
-    assert one == two
-    assert len(beam) == 2
+    with torch.inference_mode():
+        decoder = Decoder(model, tokenizer, prompts, max_new_tokens=8)
+        assert decoder.beams(1) == decoder.beams(1)
+        assert len(decoder.beams(4)) == 2

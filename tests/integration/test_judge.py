@@ -12,7 +12,7 @@ from services.judge import service
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Grades, Judged, Verdict
+from shared.contracts.rows import Compared, Grades, Judged, Preference, Verdict
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
 from shared.jobs.step_store import Claim
 from shared.ledger.store import open_ledger
@@ -221,11 +221,12 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     judge_settings.cache_clear()
     settings = PlatformSettings(data=data, internal_token=SecretStr(TOKEN))
     rows = [row("right", "ls -a"), row("wrong", "ls")]
-    bodies = [item.model_dump(mode="json") for item in rows]
+    pairs = [Compared(id=item.id, question=item.question, first=item.answer, second="ls -l") for item in rows]
     results = {}
     for kind, handler in HANDLERS.items():
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
         context = StepContext(claim, settings, artifacts)
+        bodies = [item.model_dump(mode="json") for item in (pairs if kind is StepKind.COMPARE else rows)]
         request = StepRequest.of(kind, params(grader="string_check"), bodies)
         results[kind] = await handler(request, context)
         assert context.latest is not None
@@ -234,4 +235,10 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     assert [Verdict.model_validate(item).passed for item in results[StepKind.REVIEW].rows] == [True, False]
     assert [Grades.model_validate(item).scores["string_check"] for item in results[StepKind.GRADE].rows] == [1, 0]
     assert results[StepKind.REVIEW].metrics["by_grader"] == 2
+    preferences = [Preference.model_validate(item) for item in results[StepKind.COMPARE].rows]
+    assert [(item.id, item.parsed, len(item.call_ids)) for item in preferences] == [
+        ("right", True, 2),
+        ("wrong", True, 2),
+    ]
+    assert results[StepKind.COMPARE].metrics["calls"] == 4
     assert set(HANDLERS) == {kind for kind in StepKind if kind.queue == Queue.JUDGE}

@@ -2,7 +2,7 @@
 
 from services.orchestrator.progress import COST, ProgressMeter, planned_work
 from services.orchestrator.report import _union
-from shared.contracts.jobs import Distillation
+from shared.contracts.jobs import Distillation, Guidance
 from shared.contracts.steps import StepKind
 
 SIZES = {"train": 100, "dev": 20, "test": 30}
@@ -15,8 +15,8 @@ def test_more_epochs_are_more_work():
 
 
 def test_without_guidance_there_is_less_work():
-    guided = planned_work(Distillation(domain="d", guidance="weak"), SIZES)
-    assert planned_work(Distillation(domain="d", guidance="none"), SIZES) < guided
+    guided = planned_work(Distillation(domain="d", guidance=Guidance.WEAK), SIZES)
+    assert planned_work(Distillation(domain="d", guidance=Guidance.NONE), SIZES) < guided
 
 
 def test_no_eta_before_anything_was_measured():

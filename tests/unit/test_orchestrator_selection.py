@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.selection import allocate, batches, distinct_pairs, keep_lessons, rounds_of, shards, shots
+from services.orchestrator.selection import (
+    _runs,
+    allocate,
+    batches,
+    distinct_pairs,
+    keep_lessons,
+    near_duplicates,
+    rounds_of,
+    shards,
+    shots,
+    stratified,
+)
 from shared.contracts.data import Question
 from shared.contracts.jobs import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import Lesson, Pair
@@ -70,13 +81,55 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
     rows = questions(4)
     outcomes = ["ok", "refused", "empty", "refused"]
     lessons = [
-        Lesson(id=q.id, answer="x", finish_reason="stop", outcome=outcome)
+        Lesson(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
         for q, outcome in zip(rows, outcomes, strict=True)
     ]
     kept, dropped = keep_lessons(rows, lessons)
     assert [e.id for e in kept] == ["q0"]
     assert kept[0].question == "question 0"
     assert dropped == {"refused": 2, "empty": 1}
+
+
+def ok(question: Question, answer: str) -> Lesson:
+    return Lesson(id=question.id, answer=answer, finish_reason="stop", outcome="ok")
+
+
+def test_an_answer_that_repeats_its_question_teaches_nothing():
+    rows = questions(2)
+    kept, dropped = keep_lessons(rows, [ok(rows[0], "Question 0!"), ok(rows[1], "answer")])
+    assert [e.id for e in kept] == ["q1"]
+    assert dropped == {"repeats_question": 1}
+
+
+def test_of_near_duplicates_the_first_is_kept():
+    text = "How do I list every file in this folder, the hidden ones too, one on each line, newest first, with sizes"
+    rows = [
+        Question(id=str(n), question=q) for n, q in enumerate([text + "?", text.upper() + " ?", "How do I list files?"])
+    ]
+    kept, dropped = keep_lessons(rows, [ok(q, "ls -lat") for q in rows])
+    assert [e.id for e in kept] == ["0", "2"]
+    assert dropped == {"near_duplicate": 1}
+
+
+@given(st.lists(st.text("abcd ", max_size=24), max_size=30), st.sampled_from([0.5, 0.75, 0.9, 1.0]))
+def test_looking_up_the_rarest_runs_finds_what_comparing_all_pairs_finds(texts: list[str], alike: float):
+    repeated: set[int] = set()
+    runs = [_runs(text) for text in texts]
+    for i, found in enumerate(runs):
+        kept = [runs[j] for j in range(i) if j not in repeated]
+        if any(len(found & other) >= alike * len(found | other) for other in kept):
+            repeated.add(i)
+    assert near_duplicates(texts, alike) == repeated
+
+
+def test_the_pilot_takes_the_categories_in_turn():
+    rows = [
+        Question(id=f"{category}{n}", question="q", category=category)
+        for category, count in {"a": 5, "b": 1, "c": 2}.items()
+        for n in range(count)
+    ]
+    assert [q.id for q in stratified(rows, 6)] == ["a0", "b0", "c0", "a1", "c1", "a2"]
+    assert len(stratified(rows, 100)) == 8
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,17 @@ from transformers import AutoModelForCausalLM
 
 from services.trainer.spec import Spec
 from services.trainer.train import data
+from services.trainer.train.decoding import Decoder, Sample
 from services.trainer.train.failures import as_error
 from services.trainer.train.fit import last_checkpoint, micro_batch
 from services.trainer.train.model import load_base, load_tokenizer
-from services.trainer.train.search import decode, search
+from services.trainer.train.score import mean_nll, score
+from services.trainer.train.search import both_sides, search
+from services.trainer.train.strategies import STRATEGIES, closest
 from shared.contracts.answers import student_messages
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.rows import Example, Pair
-from shared.contracts.steps import ModelRef, SearchParams, StepKind
+from shared.contracts.steps import ModelRef, ScoreParams, SearchParams, StepKind, Strategy
 from tests.fakes.tiny_model import make_tiny_llama
 
 QUESTIONS = ["Which command lists files?", "How many lines?", "Find a file by its name, please, in this folder."]
@@ -81,11 +84,80 @@ def plain_generate(base: Path, prompt: list[int], beams: int, new: int) -> list[
 def test_decoding_from_a_shared_prefill_equals_decoding_each_prompt_alone(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
     prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
-    beam, greedy, one = decode(model, tokenizer, prompts, [4, 1, 1], max_new_tokens=12)
-    assert greedy == one
+    with torch.inference_mode():
+        decoder = Decoder(model, tokenizer, prompts, max_new_tokens=12)
+        beam, greedy = decoder.beams(4), decoder.beams(1)
+        assert greedy == decoder.beams(1)
     assert greedy == [plain_generate(base, prompt, 1, 12) for prompt in prompts]
     assert beam == [plain_generate(base, prompt, 4, 12) for prompt in prompts]
     assert beam != greedy
+
+
+def search_params(strategy: Strategy, **changes: Any) -> SearchParams:
+    values = {"beam_width": 3, "max_new_tokens": 8, "samples": 6, "temperature": 1.0} | changes
+    return SearchParams(model=ModelRef(base="tiny", base_hash="0" * 64), strategy=strategy, **values)
+
+
+def test_a_samples_likelihood_is_the_models_own(base: Path):
+    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        drawn = Decoder(model, tokenizer, prompts, max_new_tokens=8).samples(5, temperature=1.7, top_k=100)
+    assert [len(samples) for samples in drawn] == [5, 5, 5]
+    whole = [
+        (prompt, sample) for prompt, samples in zip(prompts, drawn, strict=True) for sample in samples if sample.ids
+    ]
+    for prompt, sample in whole:
+        ended = len(sample.ids) < 8
+        answer = [*sample.ids, tokenizer.eos_token_id] if ended else sample.ids
+        assert -mean_nll(model, prompt, answer) == pytest.approx(sample.mean_logprob, abs=1e-4)
+
+
+def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
+    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    greedy = [plain_generate(base, prompt, 1, 8) for prompt in prompts]
+    for strategy in Strategy:
+        found = []
+        for _ in range(2):
+            torch.manual_seed(1)
+            found.append(both_sides(model, tokenizer, prompts, search_params(strategy)))
+        assert found[0] == found[1]
+        high, low = found[0]
+        assert low == greedy
+        assert len(high) == 3
+        assert high != low, strategy
+
+
+def test_best_of_n_takes_the_likeliest_and_self_consistency_the_closest():
+    far = Sample([9, 9, 9], -0.1)
+    near = [Sample([1, 2, 3], -2.0), Sample([1, 2, 3, 4], -3.0), Sample([1, 2], -1.5)]
+    assert closest([far, *near]) == [1, 2, 3]
+    decoder: Any = type("Drawn", (), {"samples": lambda self, *_: [[far, *near], near]})()
+    assert STRATEGIES[Strategy.BEST_OF_N](decoder, search_params(Strategy.BEST_OF_N)) == [[9, 9, 9], [1, 2]]
+
+
+def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Path):
+    tokenizer, model = load_tokenizer(base), load_base(base).eval()
+    rows = [Example(id=str(n), question=q, completion="ls -l") for n, q in enumerate([*QUESTIONS, "x " * 600])]
+    params = ScoreParams(model=ModelRef(base="tiny", base_hash="0" * 64), max_length=512)
+    spec = Spec(
+        kind=StepKind.SCORE,
+        params=params.model_dump(mode="json"),
+        rows=[row.model_dump() for row in rows],
+        base=base,
+        adapter=None,
+        output=tmp_path / "output",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    assert score(spec, Ticks()) == {"rows": 3, "dropped_too_long": 1}  # type: ignore[arg-type]
+    found = json.loads((spec.output / "rows.json").read_text())
+    (first,) = data.example_ids(tokenizer, rows[:1], 512)
+    batch: Any = {name: torch.tensor([ids]) for name, ids in first.items()}
+    with torch.inference_mode():
+        assert found[0]["nll"] == pytest.approx(float(model(**batch).loss), abs=1e-4)
+    assert [row["id"] for row in found] == ["0", "1", "2"]
 
 
 class Ticks:

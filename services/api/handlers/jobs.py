@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.api.handlers.access import Context, Project
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
-from services.api.service import jobs
+from services.api.service import jobs, lineage
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobObject, JobRequest, JobStatus
 
@@ -73,3 +73,8 @@ def get_usage(context: Context, project: Project, job_id: str) -> dict[str, Any]
 @router.get("/v1/distillation/jobs/{job_id}/steps")
 def list_steps(context: Context, project: Project, job_id: str) -> dict[str, Any]:
     return listed(jobs.steps(context, project, job_id))
+
+
+@router.get("/v1/distillation/jobs/{job_id}/examples/{example_id:path}/lineage")
+def get_lineage(context: Context, project: Project, job_id: str, example_id: str) -> dict[str, Any]:
+    return lineage.lineage(context, project, job_id, example_id)

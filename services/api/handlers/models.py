@@ -17,6 +17,16 @@ def list_models(context: Context, project: Project) -> dict[str, Any]:
     return listed(models.listed(context, project))
 
 
+@router.post("/{model}/promote")
+def promote(context: Context, project: Project, model: str) -> ModelObject:
+    return models.promote(context, project, model)
+
+
+@router.post("/{model}/rollback")
+def roll_back(context: Context, project: Project, model: str) -> ModelObject:
+    return models.roll_back(context, project, model)
+
+
 @router.get("/{model:path}")  # a base may be named as on a hub, with a slash
 def get_model(context: Context, project: Project, model: str) -> ModelObject:
     return models.get(context, project, model)

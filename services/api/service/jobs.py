@@ -21,6 +21,13 @@ def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
     base = context.settings.student_model
     if request.model != base:
         raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
+    rank, most = request.distillation.adapter.rank, context.settings.max_rank
+    if rank > most:
+        raise UserError(
+            f"the engine serves adapters of rank {most} at most, not {rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
+            param="distillation.adapter.rank",
+            code="rank_too_large",
+        )
     _check_file(_training_file(context, project, request.training_file), request)
     return as_object(context, context.stores.jobs.create(project, request))
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
+from shared.contracts.errors import UserError
 from shared.contracts.jobs import ModelObject
 
 
@@ -38,9 +39,25 @@ def get(context: ApiContext, project: str, name: str) -> ModelObject:
     return _tuned(context.stores.catalog.resolve(project, name), name)
 
 
+def promote(context: ApiContext, project: str, name: str) -> ModelObject:
+    """Serve one version under its alias, whatever its state. Raises UserError for a name without a version."""
+    if "@" not in name:
+        raise UserError(f"name the version to serve, as in {name}@1", param="model", code="version_missing")
+    row = context.stores.catalog.resolve(project, name)
+    context.stores.catalog.serve(project, row)
+    return _tuned(row, row.alias)
+
+
+def roll_back(context: ApiContext, project: str, alias: str) -> ModelObject:
+    """Serve the promoted version before the present one again; the answer's `version` says which."""
+    return _tuned(context.stores.catalog.roll_back(project, alias), alias)
+
+
 def _base(context: ApiContext) -> ModelObject:
     return ModelObject(id=context.settings.student_model, created=0, owned_by="meteor")  # its age is not known
 
 
 def _tuned(row: Row, name: str) -> ModelObject:
-    return ModelObject(id=name, created=int(row.created_at), owned_by=row.project_id, parent=row.base)
+    return ModelObject(
+        id=name, created=int(row.created_at), owned_by=row.project_id, parent=row.base, version=row.version
+    )

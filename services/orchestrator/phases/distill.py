@@ -8,29 +8,23 @@ from collections.abc import Sequence
 
 from services.orchestrator.run import Run
 from services.orchestrator.selection import keep_lessons
+from services.orchestrator.teaching import ask_teacher, better
 from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
-from shared.contracts.jobs import Phase
-from shared.contracts.rows import Guided, Guideline, Lesson, asked
-from shared.contracts.steps import ModelRef, Sampling, StepKind
+from shared.contracts.jobs import Guidance, Phase
+from shared.contracts.rows import Lesson
+from shared.contracts.steps import ModelRef
 
 
 async def distill(run: Run) -> ModelRef:
     """Returns the student fine-tuned on the teacher's answers. Raises FatalError when none of them can be used."""
     settings = run.spec.distill
     questions = run.shard(Phase.DISTILL)
-    writing = run.asking(Sampling(max_tokens=settings.guideline_tokens, seed=run.seed))
 
     async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
-        guidelines: dict[str, str] = {}
-        if run.spec.guidance == "weak":
-            written = await run.step(f"distill/guidelines/{index}", StepKind.GUIDE, writing, [asked(q) for q in batch])
-            guidelines = {row["id"]: Guideline(**row).guideline for row in written.rows}
-        guided = [
-            Guided(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch
-        ]
-        answered = await run.step(f"distill/answers/{index}", StepKind.TEACH, run.teaching(), guided)
-        return [Lesson(**row) for row in answered.rows]
+        if run.guidance is Guidance.BEST:
+            return await best_lessons(run, index, batch)
+        return await ask_teacher(run, "distill", index, batch, run.guidance)
 
     answers = [lesson for batch in await run.gather(lessons, questions) for lesson in batch]
     examples, dropped = keep_lessons(questions, answers)
@@ -41,6 +35,7 @@ async def distill(run: Run) -> ModelRef:
         raise FatalError(
             f"none of the teacher's {len(answers)} answers can be used: {dropped}", code="no_usable_answers"
         )
+    run.gathered += examples
     student, metrics = await run.fine_tune(
         "distill/train", examples, run.training(settings.epochs, settings.learning_rate)
     )
@@ -48,7 +43,21 @@ async def distill(run: Run) -> ModelRef:
         "questions": len(questions),
         "kept": len(examples),
         "dropped": dropped,
-        "guidance": run.spec.guidance,
+        "guidance": run.guidance.value,
         "training": metrics,
     }
     return student
+
+
+async def best_lessons(run: Run, index: int, batch: Sequence[Question]) -> list[Lesson]:
+    """Both ways for each question, and of two usable answers the better one; the unguided one where they are equal."""
+    plain = await ask_teacher(run, "distill/unguided", index, batch, Guidance.NONE)
+    guided = await ask_teacher(run, "distill/guided", index, batch, Guidance.WEAK)
+    open_rows = [i for i in range(len(batch)) if plain[i].outcome == guided[i].outcome == "ok"]
+    key, questions = f"distill/compared/{index}", [batch[i] for i in open_rows]
+    sides = [[lessons[i].answer for i in open_rows] for lessons in (plain, guided)]
+    scores = dict(zip(open_rows, await better(run, key, questions, *sides) if open_rows else [], strict=True))
+    return [
+        guided[i] if plain[i].outcome != "ok" or (i in scores and scores[i][1] > scores[i][0]) else plain[i]
+        for i in range(len(batch))
+    ]

@@ -1,6 +1,6 @@
 """Phase 3, self-evolution (paper section 3.3): no call to the strong model.
 
-High-compute decoding (beam search) against low-compute decoding (greedy) of one and the same student; a preference
+High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a preference
 loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
 prompt ids, else the pairs would show numerical noise instead of a better search.
 """
@@ -11,6 +11,8 @@ from shared.contracts.jobs import Phase
 from shared.contracts.rows import Pair, asked
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
+MOST = 64  # beams or samples, however often a turn multiplies them
+
 
 async def evolve(run: Run) -> ModelRef:
     """Returns the student after the last turn; the incoming one when both decodings always agree."""
@@ -20,14 +22,23 @@ async def evolve(run: Run) -> ModelRef:
     for turn in range(1, settings.turns + 1):
         searching = SearchParams(
             model=run.student,
-            beam_width=settings.beam_width,
+            strategy=settings.strategy,
+            beam_width=min(MOST, settings.beam_width * settings.growth ** (turn - 1)),
+            samples=min(MOST, settings.samples * settings.growth ** (turn - 1)),
+            temperature=settings.temperature,
             max_new_tokens=run.spec.answer_tokens,
             batch_size=settings.search_batch,
             seed=run.seed,
         )
         found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, searching, questions)
         pairs, dropped = distinct_pairs([Pair(**row) for row in found.rows])
-        record = {"questions": len(questions), "pairs": len(pairs), "dropped": dropped, "search": found.metrics}
+        record = {
+            "strategy": settings.strategy.value,
+            "questions": len(questions),
+            "pairs": len(pairs),
+            "dropped": dropped,
+            "search": found.metrics,
+        }
         turns.append(record)
         await run.say(f"evolve: turn {turn}: {len(pairs)} pairs differ", type="metrics", turn=turn, **record)
         if not pairs:

@@ -2,26 +2,31 @@
 
 The student answers with its reasoning; the judge says what is wrong and hints at a better answer; the student tries
 again, at most `tries` times. It is trained on what passed (what never did is dropped or, with on_failure, answered by
-the teacher), and the next round begins with the better student on fresh questions.
+the teacher), and the next round begins with the better student on fresh questions, as long as dev shows a gain.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+from services.orchestrator.attempts import Judgement, answer_and_judge, cumulative
+from services.orchestrator.phases.evaluate import measure
+from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.selection import keep_lessons, rounds_of
+from services.orchestrator.teaching import ask_teacher
 from shared.contracts.answers import join_answer
-from shared.contracts.data import Question
-from shared.contracts.jobs import Phase
-from shared.contracts.rows import Asked, Attempt, Example, Guided, Judged, Lesson, Verdict, asked
-from shared.contracts.steps import ModelRef, Sampling, StepKind
-
-Tries = list[list[tuple[Attempt, Verdict]]]  # per try, what was answered and what the judge said
+from shared.contracts.data import Question, Split
+from shared.contracts.jobs import Guidance, Phase
+from shared.contracts.rows import Asked, Example, Lesson, asked
+from shared.contracts.steps import ModelRef
 
 
 async def iterate(run: Run) -> ModelRef:
-    """Returns the student after the last round; the incoming one when nothing ever passed."""
+    """Returns the student after the last round that helped on dev; the incoming one when nothing ever passed."""
     settings = run.spec.iterate
-    rounds = []
+    rounds: list[dict[str, Any]] = []
+    run.records["iterate"] = {"rounds": rounds}
+    best = await measure(run, "iterate-0", Split.DEV, run.student) if settings.rounds > 1 else None
     for number, questions in enumerate(rounds_of(run.shard(Phase.ITERATE), settings.rounds), start=1):
         record, examples = await one_round(run, number, questions)
         rounds.append(record)
@@ -31,17 +36,43 @@ async def iterate(run: Run) -> ModelRef:
             round=number,
             pass_rate=record["pass_rate"],
         )
+        before = run.student
         if examples:
-            params = run.training(settings.epochs, settings.learning_rate)
-            run.student, record["training"] = await run.fine_tune(f"iterate/{number}/train", examples, params)
-    run.records["iterate"] = {"rounds": rounds}
+            run.student, record["training"] = await train(run, number, examples)
+        if best is not None:
+            best, record["dev"] = await look_at_dev(run, number, best)
+            if best.model != run.student:
+                run.student = before
+                break
     return run.student
+
+
+async def train(run: Run, number: int, examples: list[Example]) -> tuple[ModelRef, dict[str, Any]]:
+    """train_from last: go on with the adapter. base: the bare base anew, on all that phases 1 and 2 have gathered."""
+    settings = run.spec.iterate
+    run.gathered += examples
+    if settings.train_from == "base":
+        params = run.training(settings.epochs, settings.learning_rate, model=run.base)
+        return await run.fine_tune(f"iterate/{number}/train", run.gathered, params)
+    return await run.fine_tune(
+        f"iterate/{number}/train", examples, run.training(settings.epochs, settings.learning_rate)
+    )
+
+
+async def look_at_dev(run: Run, number: int, best: Measured) -> tuple[Measured, dict[str, Any]]:
+    """The better of the student before and after a round, by the mean gain on dev; without any gain the rounds end."""
+    after = await measure(run, f"iterate-{number}", Split.DEV, run.student)
+    gain = after.gain_over(best, run.spec.primary_metric.value)
+    helped = gain.value > 0
+    if not helped:
+        await run.say(f"iterate: no gain is seen on dev after round {number} ({gain.value:+.3f}); the rounds end here")
+    return (after if helped else best), {"gain": triple(gain), "kept": helped}
 
 
 async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tuple[dict, list[Example]]:
     """All tries of a round: the figures, and the rows that passed."""
     text = {q.id: q.text for q in questions}
-    tries: Tries = [[] for _ in range(run.spec.iterate.tries)]
+    tries: list[list[Judgement]] = [[] for _ in range(run.spec.iterate.tries)]
 
     async def attempts(index: int, batch: Sequence[Question]) -> None:
         open_rows, by_id = [asked(q) for q in batch], {q.id: q for q in batch}
@@ -68,37 +99,12 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
         "corrected": len(corrected),
         "dropped_corrections": dropped,
         "asked_by_try": [len(results) for results in tries],
-        "pass_rate": _cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
+        "pass_rate": cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
         "unparsed_verdicts": sum(v.by == "unparsed" for v in verdicts),
         "leaked_hints": sum(v.leaked for v in verdicts),
         "missing_markers": sum(a.marker_missing for results in tries for a, _ in results),
     }
     return record, sorted(examples + corrected, key=lambda e: e.id)
-
-
-async def answer_and_judge(
-    run: Run, key: str, index: int, t: int, rows: list[Asked], by_id: dict[str, Question]
-) -> list[tuple[Attempt, Verdict]]:
-    """One try of a batch: the student's attempts and the verdict on each. Hints only while a try is left."""
-    settings = run.spec.iterate
-    sampling = Sampling(
-        max_tokens=run.spec.answer_tokens, temperature=0.0 if t == 1 else settings.retry_temperature, seed=run.seed + t
-    )
-    answered = await run.step(f"{key}/answers/{index}", StepKind.REASON, run.asking(sampling), rows)
-    attempts = [Attempt(**row) for row in answered.rows]
-    judged = [
-        Judged(
-            id=a.id,
-            question=by_id[a.id].text,
-            answer=a.answer,
-            rationale=a.rationale,
-            reference=by_id[a.id].reference,
-            want_critique=t < settings.tries,
-        )
-        for a in attempts
-    ]
-    reviewed = await run.step(f"{key}/verdicts/{index}", StepKind.REVIEW, run.judging(), judged)
-    return list(zip(attempts, [Verdict(**row) for row in reviewed.rows], strict=True))
 
 
 async def corrections(run: Run, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
@@ -107,13 +113,6 @@ async def corrections(run: Run, number: int, failed: Sequence[Question]) -> tupl
         return [], {}
 
     async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
-        rows = [Guided(id=q.id, question=q.text, reference=q.reference) for q in batch]
-        answered = await run.step(f"iterate/{number}/corrections/{index}", StepKind.TEACH, run.teaching(), rows)
-        return [Lesson(**row) for row in answered.rows]
+        return await ask_teacher(run, f"iterate/{number}/corrections", index, batch, Guidance.NONE)
 
     return keep_lessons(failed, [lesson for batch in await run.gather(lessons, failed) for lesson in batch])
-
-
-def _cumulative(passed_by_try: list[int], total: int) -> list[float]:
-    """Share of all questions that passed within the first t tries."""
-    return [sum(passed_by_try[: t + 1]) / total if total else 0.0 for t in range(len(passed_by_try))]

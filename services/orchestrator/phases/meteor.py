@@ -1,9 +1,10 @@
-"""The whole method on one page: three phases, each judged on dev; the table on test; promotion."""
+"""The whole method on one page: pilot; three phases, each judged on dev; the table on test; promotion."""
 
 from services.orchestrator.phases.distill import distill
 from services.orchestrator.phases.evaluate import judge_phase, measure, measure_on_test
 from services.orchestrator.phases.evolve import evolve
 from services.orchestrator.phases.iterate import iterate
+from services.orchestrator.phases.pilot import pilot
 from services.orchestrator.report import build_report
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
@@ -16,6 +17,9 @@ PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 
 async def meteor(run: Run) -> dict:
     """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
+    if Phase.DISTILL in run.spec.phases:
+        await run.enter("pilot")
+        run.guidance = await pilot(run)
     current = await measure(run, "base", Split.DEV, run.base)
     base_on_dev = current
     candidates: list[Candidate] = []

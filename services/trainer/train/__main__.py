@@ -30,6 +30,8 @@ def work(kind: StepKind):
         from services.trainer.train.sft import fine_tune as work
     elif kind is StepKind.PREFER:
         from services.trainer.train.preference import prefer as work
+    elif kind is StepKind.SCORE:
+        from services.trainer.train.score import score as work
     else:
         from services.trainer.train.search import search as work
     return work

@@ -1,0 +1,51 @@
+"""Asking the teacher, with or without the student's guideline, and telling which of two answers is better."""
+
+from collections.abc import Sequence
+
+from services.orchestrator.run import Run
+from shared.contracts.data import Question
+from shared.contracts.jobs import Guidance
+from shared.contracts.rows import Compared, Grades, Guided, Guideline, Judged, Lesson, Preference, asked
+from shared.contracts.steps import Sampling, StepKind
+
+OVERALL = "overall"
+POINTS = {"first": 0.0, "tie": 0.5, "second": 1.0}
+
+
+async def ask_teacher(run: Run, key: str, index: int, batch: Sequence[Question], way: Guidance) -> list[Lesson]:
+    """The teacher's answers to a batch. way: WEAK has the student write a guideline for each question first."""
+    guidelines: dict[str, str] = {}
+    if way is Guidance.WEAK:
+        writing = run.asking(Sampling(max_tokens=run.spec.distill.guideline_tokens, seed=run.seed))
+        written = await run.step(f"{key}/guidelines/{index}", StepKind.GUIDE, writing, [asked(q) for q in batch])
+        guidelines = {row["id"]: Guideline(**row).guideline for row in written.rows}
+    rows = [Guided(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
+    answered = await run.step(f"{key}/answers/{index}", StepKind.TEACH, run.teaching(), rows)
+    return [Lesson(**row) for row in answered.rows]
+
+
+async def grade(run: Run, key: str, questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
+    """Scores in [0, 1] by the job's primary metric; every question has a reference."""
+    rows = [
+        Judged(id=q.id, question=q.text, answer=answer, reference=q.reference)
+        for q, answer in zip(questions, answers, strict=True)
+    ]
+    graded = await run.step(key, StepKind.GRADE, run.judging(), rows)
+    return [Grades(**row).scores[run.spec.primary_metric] for row in graded.rows]
+
+
+async def better(
+    run: Run, key: str, questions: Sequence[Question], first: Sequence[str], second: Sequence[str]
+) -> list[tuple[float, float]]:
+    """Per question a score in [0, 1] for each of two answers: by the primary metric where all have references, else
+    by the judge, who sees each pair in both orders (won 1 : 0, a tie 0.5 : 0.5)."""
+    if all(q.reference for q in questions):
+        scores = [await grade(run, f"{key}/{name}", questions, side) for name, side in (("a", first), ("b", second))]
+        return list(zip(*scores, strict=True))
+    rows = [
+        Compared(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
+        for q, a, b in zip(questions, first, second, strict=True)
+    ]
+    compared = await run.step(f"{key}/preferences", StepKind.COMPARE, run.judging(), rows)
+    points = [POINTS[Preference(**row).winners[OVERALL]] for row in compared.rows]
+    return [(1 - point, point) for point in points]

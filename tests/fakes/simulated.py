@@ -1,0 +1,170 @@
+"""Whole jobs without a model: the real orchestration, database and report over workers that only pretend.
+
+A student is right on a question or not, by its skill and a draw that belongs to (student, question) alone; what a
+training makes of the skill is the test's to say.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.run import Run
+from shared.artifacts import Artifacts
+from shared.contracts.data import Question, Split
+from shared.contracts.jobs import JobRequest
+from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Verdict
+from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, content_hash
+from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.store import open_ledger
+from shared.platform.settings import PlatformSettings
+
+BASE = ModelRef(base="simulated", base_hash="0" * 64)
+WRONG = "wrong"
+Skill = Callable[[StepRequest, float], float]  # (the training's request, skill before) -> skill after
+
+
+def draw(*parts: Any) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8]) / 2**64
+
+
+def no_gain(request: StepRequest, before: float) -> float:
+    return before
+
+
+class World:
+    """The workers. teacher: question id, guided -> (answer, outcome); skills: by adapter, None is the base."""
+
+    def __init__(self, base_skill: float = 0.5, train: Skill = no_gain):
+        self.skills: dict[str | None, float] = {None: base_skill}
+        self.train = train
+        self.keys: list[str] = []
+        self.teacher: Callable[[dict[str, Any]], tuple[str, str]] = lambda row: (row["reference"] or "", "ok")
+        self.judge: Callable[[dict[str, Any]], str] = lambda row: "tie"
+        self.flips: Callable[[dict[str, Any]], bool] = lambda row: False  # says A in either order
+        self.nll: Callable[[str, dict[str, Any]], float] = lambda key, row: 1.0
+        self.salt = 0
+
+    def right(self, adapter: str | None, question_id: str, t: float = 0.0) -> bool:
+        return draw(self.salt, adapter, question_id, t) < self.skills[adapter]
+
+    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+        """In place of StepClient.run."""
+        self.keys.append(key)
+        on_progress(Progress(done=1, total=1))
+        adapter = (request.params.get("model") or {}).get("adapter")
+        if request.kind in (StepKind.SFT, StepKind.PREFER):
+            made = content_hash([self.salt, request.model_dump(mode="json")])
+            self.skills[made] = self.train(request, self.skills[adapter])
+            return StepResult(adapter=made, metrics={"rows": len(request.rows)})
+        row_of = getattr(self, "_" + request.kind.name.lower())
+        rows = [row_of(key, request, adapter, row).model_dump(mode="json") for row in request.rows]
+        return StepResult(rows=rows, metrics=self._figures(request, rows))
+
+    def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, int]:
+        """As the judge's worker counts them over both orders: how often the answer shown as A, or as B, was preferred."""
+        if request.kind is not StepKind.COMPARE:
+            return {}
+        decided = sum(row["winners"]["overall"] != "tie" for row in rows)
+        return {"preferred_a": decided + 2 * sum(bool(row["flipped"]) for row in rows), "preferred_b": decided}
+
+    def _guide(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Guideline:
+        return Guideline(id=row["id"], guideline="mind the details", finish_reason="stop")
+
+    def _teach(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Lesson:
+        answer, outcome = self.teacher(row)
+        return Lesson(id=row["id"], answer=answer, finish_reason="stop", outcome=outcome)
+
+    def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Attempt:
+        seed = request.params["sampling"]["seed"] if request.params["sampling"]["temperature"] else 0
+        right = self.right(adapter, row["id"], seed)
+        return Attempt(id=row["id"], answer=f"right {row['id']}" if right else WRONG, finish_reason="stop")
+
+    _reason = _answer
+
+    def _grade(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Grades:
+        score = float(row["answer"] == row["reference"])
+        return Grades(id=row["id"], scores=dict.fromkeys(("string_check", "first_token", "chrf", "rouge_l"), score))
+
+    def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
+        passed = row["answer"] == row["reference"]
+        return Verdict(id=row["id"], passed=passed, critique=None if passed else "look again", by="grader")
+
+    def _compare(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Preference:
+        if self.flips(row):
+            return Preference(id=row["id"], winners={"overall": "tie"}, flipped=["overall"])
+        return Preference(id=row["id"], winners={"overall": self.judge(row)})
+
+    def _score(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Likelihood:
+        return Likelihood(id=row["id"], nll=self.nll(key, row), tokens=3)
+
+    def _search(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Pair:
+        chosen = f"right {row['id']}" if self.right(adapter, row["id"]) else WRONG
+        return Pair(id=row["id"], question=row["question"], chosen=chosen, rejected=WRONG)
+
+
+class Simulation:
+    """One database for many jobs of one project."""
+
+    def __init__(self, folder: Path):
+        self.settings = PlatformSettings(data=folder)
+        self.stores: Stores = open_stores(self.settings.database)
+        self.ledger = open_ledger(self.settings.ledger_database)
+        self.artifacts = Artifacts(self.settings.artifacts)
+
+    async def job(
+        self, world: World, rows: Sequence[Question], suffix: str = "expert", seed: int = 0, **spec: Any
+    ) -> dict[str, Any]:
+        """Run one job to its report. Raises what the job would fail with."""
+        request = JobRequest.model_validate(
+            {
+                "model": BASE.base,
+                "training_file": self._file(),
+                "suffix": suffix,
+                "seed": seed,
+                "distillation": {"domain": "d", "primary_metric": "string_check"} | spec,
+            }
+        )
+        self.stores.jobs.create(DEFAULT_PROJECT, request)
+        row = self.stores.jobs.claim("simulation", 3600)
+        assert row is not None
+        run = Run(row, BASE, list(rows), _Steps(self, world), self.ledger)  # pyright: ignore[reportArgumentType]
+        return await meteor(run)
+
+    def _file(self) -> str:
+        return self.stores.catalog.add_file(
+            DEFAULT_PROJECT, sha256="0" * 64, bytes=0, filename="f", purpose="fine-tune", status="processed", errors=[]
+        ).id
+
+
+class _Steps:
+    """What Run needs of a StepClient."""
+
+    def __init__(self, simulation: Simulation, world: World):
+        self.stores = simulation.stores
+        self.artifacts = simulation.artifacts
+        self.settings = simulation.settings
+        self.run = world.run
+
+    async def consumers(self, queue: Any) -> int:
+        return 8
+
+
+def questions(train: int = 60, dev: int = 60, test: int = 60, references: bool = True) -> list[Question]:
+    """Their reference is what a right answer of a simulated student looks like."""
+    sizes = Counter({Split.TRAIN: train, Split.DEV: dev, Split.TEST: test})
+    return [
+        Question(
+            id=f"{split.value}-{n}",
+            question=f"{split.value} question {n}?",
+            reference=f"right {split.value}-{n}" if references or split is not Split.TRAIN else None,
+            split=split,
+        )
+        for split, count in sizes.items()
+        for n in range(count)
+    ]

@@ -1,0 +1,248 @@
+"""Decisions over whole jobs: the pilot's, the rounds', promotion. Real orchestration and database, pretended workers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.contracts.errors import FatalError
+from shared.contracts.jobs import Phase
+from shared.contracts.steps import StepRequest
+from tests.fakes.simulated import WRONG, Simulation, World, draw, questions
+
+DISTILL: dict[str, Any] = {"phases": ["distill"], "evaluation": {"baselines": []}}
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Simulation(tmp_path)
+
+
+def better(request: StepRequest, before: float) -> float:
+    return 0.95
+
+
+def guided(row: dict) -> bool:
+    return row["guideline"] is not None
+
+
+# the pilot
+
+
+@pytest.mark.parametrize(
+    ("share_right", "decision", "guidance"),
+    [((0.1, 0.9), "promoted", "weak"), ((0.9, 0.1), "rejected", "none"), ((0.6, 0.6), "undecided", "none")],
+)
+async def test_the_pilot_chooses_what_it_measured(simulation: Simulation, share_right, decision, guidance):
+    world = World()
+
+    def teacher(row):
+        right = draw("teacher", row["id"]) < share_right[guided(row)]
+        return row["reference"] if right else WRONG, "ok"
+
+    world.teacher = teacher
+    world.nll = lambda key, row: 1.0 if key.endswith("b") else 2.0 + 0.1 * draw(row["id"])
+    report = await simulation.job(world, questions(), pilot={"questions": 32}, **DISTILL)
+    found = report["phases"]["pilot"]
+    assert (found["decision"], found["guidance"]) == (decision, guidance)
+    assert found["usable"] == {"none": 32, "weak": 32}
+    assert found["student_nll"]["guided"] == 1.0
+    assert found["student_nll"]["change"][2] < -0.9
+    assert report["phases"]["distill"]["guidance"] == guidance
+    written = any(key.startswith("distill/guidelines") for key in world.keys)
+    assert written == (guidance == "weak")
+
+
+async def test_without_references_the_judge_compares(simulation: Simulation):
+    world = World()
+    world.teacher = lambda row: ("guided" if guided(row) else "plain", "ok")
+    world.judge = lambda row: "second" if row["second"] == "guided" else "tie"
+    report = await simulation.job(world, questions(references=False), **DISTILL)
+    assert report["phases"]["pilot"]["guidance"] == "weak"
+    assert report["phases"]["pilot"]["gain"][0] == 1
+
+
+async def test_best_keeps_the_better_answer_of_each_question(simulation: Simulation):
+    seen: list[StepRequest] = []
+
+    def train(request: StepRequest, before: float) -> float:
+        seen.append(request)
+        return before
+
+    world = World(train=train)
+    world.teacher = lambda row: (row["reference"] if guided(row) == (row["id"].endswith("1")) else WRONG, "ok")
+    await simulation.job(world, questions(), guidance="best", **DISTILL)
+    (request,) = seen
+    assert len(request.rows) == 60
+    assert all(row["completion"] == f"right {row['id']}" for row in request.rows)
+
+
+@pytest.mark.parametrize("guidance", ["auto", "weak", "none"])
+async def test_a_teacher_that_refuses_stops_the_job_at_once(simulation: Simulation, guidance: str):
+    world = World()
+    world.teacher = lambda row: ("I'm sorry, I can't help with that.", "refused")
+    with pytest.raises(FatalError) as error:
+        await simulation.job(world, questions(), guidance=guidance, **DISTILL)
+    assert error.value.code == "teacher_unfit"
+    assert error.value.param == "distillation.teacher"
+    assert "I can't help" in error.value.message
+    assert "refused" in error.value.message
+    asked = [key for key in world.keys if "/answers/" in key]
+    assert len(asked) == 1, "it was asked again after nothing could be used"
+
+
+async def test_a_teacher_whose_answers_never_pass_stops_the_job(simulation: Simulation):
+    world = World()
+    world.teacher = lambda row: (row["question"], "ok")  # repeats the question
+    with pytest.raises(FatalError) as error:
+        await simulation.job(world, questions(), judge={"grader": "string_check"}, **DISTILL)
+    assert error.value.code == "teacher_unfit"
+    assert "scored 0.00" in error.value.message
+
+
+async def test_planted_errors_are_counted(simulation: Simulation):
+    world = World()
+    world.teacher = lambda row: ("", "refused") if row["id"].endswith("7") else (row["reference"], "ok")
+    report = await simulation.job(world, questions(), guidance="none", **DISTILL)
+    assert report["phases"]["distill"]["dropped"] == {"refused": 6}
+    assert report["phases"]["distill"]["kept"] == 54
+
+
+# rounds
+
+
+ROUNDS: dict[str, Any] = {
+    "phases": ["iterate"],
+    "iterate": {"rounds": 3, "tries": 2, "on_failure": "teacher"},
+    "evaluation": {"baselines": []},
+}
+
+
+async def test_rounds_go_on_as_long_as_dev_gains(simulation: Simulation):
+    skills = iter([0.7, 0.9, 1.0])
+    world = World(0.4, train=lambda request, before: next(skills))
+    report = await simulation.job(world, questions(), **ROUNDS)
+    rounds = report["phases"]["iterate"]["rounds"]
+    assert [r["questions"] for r in rounds] == [20, 20, 20]
+    assert [r["dev"]["kept"] for r in rounds] == [True, True, True]
+    assert report["promotion"]["state"] == "promoted"
+
+
+async def test_a_harmful_round_is_undone_and_the_rounds_end(simulation: Simulation):
+    skills = iter([0.9, 0.1])
+    world = World(0.4, train=lambda request, before: next(skills))
+    report = await simulation.job(world, questions(), **ROUNDS)
+    rounds = report["phases"]["iterate"]["rounds"]
+    assert [r["dev"]["kept"] for r in rounds] == [True, False]
+    final = report["final"]["adapter"]
+    assert world.skills[final] == 0.9
+    assert report["promotion"]["state"] == "promoted"
+
+
+async def test_train_from_base_retrains_on_all_that_was_gathered(simulation: Simulation):
+    seen: list[StepRequest] = []
+
+    def train(request: StepRequest, before: float) -> float:
+        seen.append(request)
+        return 0.1 + 0.3 * len(seen)
+
+    spec = ROUNDS | {
+        "phases": ["distill", "iterate"],
+        "guidance": "none",
+        "distill": {"questions": 20},
+        "iterate": {"questions": 40, "rounds": 2, "on_failure": "teacher", "train_from": "base"},
+    }
+    await simulation.job(World(0.3, train=train), questions(), **spec)
+    assert [len(request.rows) for request in seen] == [20, 40, 60]
+    assert all(request.params["model"]["adapter"] is None for request in seen)
+
+
+async def test_all_right_at_the_first_try_and_none_ever(simulation: Simulation):
+    spec: dict[str, Any] = ROUNDS | {"iterate": {"rounds": 1, "tries": 3}}
+    easy = await simulation.job(World(1.0), questions(), suffix="easy", **spec)
+    (record,) = easy["phases"]["iterate"]["rounds"]
+    assert record["pass_rate"] == [1.0, 1.0, 1.0]
+    assert record["asked_by_try"] == [60, 0, 0]
+    hard = await simulation.job(World(0.0), questions(), suffix="hard", **spec)
+    (record,) = hard["phases"]["iterate"]["rounds"]
+    assert (record["passed"], record["asked_by_try"]) == (0, [60, 60, 60])
+    assert hard["promotion"] == {"state": "rejected", "against": "base", "model": None, "gain": None}
+
+
+# promotion
+
+
+async def test_a_worse_successor_leaves_the_former_version_served(simulation: Simulation):
+    first = await simulation.job(World(0.3, train=better), questions(), **DISTILL)
+    assert first["promotion"]["state"] == "promoted"
+    worse = World(0.3, train=lambda request, before: 0.5)
+    worse.skills[first["final"]["adapter"]] = 0.95
+    second = await simulation.job(worse, questions(), seed=1, **DISTILL)
+    assert second["promotion"]["state"] == "rejected"
+    assert second["promotion"]["against"] == "served"
+    served = simulation.stores.catalog.served("proj_default", "expert")
+    assert served is not None
+    assert served.adapter == first["final"]["adapter"]
+
+
+async def test_jobs_without_a_true_gain_are_hardly_ever_promoted(simulation: Simulation):
+    """200 jobs whose training changes which questions are right, but not how many in the mean."""
+    rows = questions(train=12, dev=60, test=10)
+    promoted = 0
+    for seed in range(200):
+        world = World(0.5)
+        world.salt = seed
+        report = await simulation.job(
+            world,
+            rows,
+            suffix=f"s{seed}",
+            seed=seed,
+            phases=[phase.value for phase in Phase],
+            guidance="none",
+            pilot={"questions": 4},
+            distill={"questions": 4},
+            iterate={"questions": 4, "tries": 1},
+            evolve={"questions": 4},
+            evaluation={"baselines": [], "graders": ["string_check"]},
+        )
+        promoted += report["promotion"]["state"] == "promoted"
+    assert promoted <= 0.05 * 200, f"{promoted} of 200"
+
+
+async def test_evolve_makes_no_call_and_ends_where_both_sides_agree(simulation: Simulation):
+    world = World(0.0)  # never right: greedy and search agree everywhere
+    report = await simulation.job(world, questions(), phases=["evolve"], evaluation={"baselines": []})
+    (turn,) = report["phases"]["evolve"]["turns"]
+    assert turn["dropped"] == {"identical": 60}
+    assert "evolve" not in report["teacher"]
+    assert not any(key.startswith(("distill", "iterate")) for key in world.keys)
+    assert report["promotion"]["state"] == "rejected"
+
+
+# the judge's eyes
+
+
+async def test_a_fair_judge_sees_the_gain_and_stops_early(simulation: Simulation):
+    world = World(0.1, train=better)
+    world.judge = lambda row: (
+        "tie" if row["first"] == row["second"] else "second" if row["second"] != WRONG else "first"
+    )
+    evaluation = {"baselines": [], "judged_questions": 60, "judged_margin": 0.15}
+    spec = DISTILL | {"guidance": "none", "batch_size": 16, "evaluation": evaluation}
+    judged = (await simulation.job(world, questions(), judge={"provider": "other"}, **spec))["judged"]
+    assert judged["criteria"]["overall"]["share"][1] > 0.5
+    assert judged["n"] < judged["wanted"] == 60
+    assert judged["judge"]["warnings"] == []
+
+
+async def test_the_judges_report_finds_its_bias(simulation: Simulation):
+    world = World(0.1, train=better)
+    world.flips = lambda row: True  # always the answer that is shown first
+    spec = DISTILL | {"guidance": "none", "evaluation": {"baselines": [], "judged_questions": 40}}
+    judged = (await simulation.job(world, questions(), **spec))["judged"]
+    overall = judged["criteria"]["overall"]
+    assert (overall["win"], overall["tie"], overall["loss"]) == (0, judged["n"], 0)
+    assert overall["share"][1] < overall["share"][0] == 0.5 < overall["share"][2]
+    assert judged["judge"]["flip_rate"][0] == 1
+    assert judged["judge"]["preferred_the_first_shown"][0] == 1
+    assert len(judged["judge"]["warnings"]) == 3
