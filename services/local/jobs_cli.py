@@ -38,10 +38,10 @@ def api_key() -> str:
     return os.environ.get("METEOR_API_KEY") or os.environ.get("METEOR_API_KEYS", "").partition(",")[0].strip()
 
 
-def ask(api: httpx.Client, method: str, path: str) -> Any:
-    """Raises Refused with the API's own words."""
+def ask(api: httpx.Client, method: str, path: str, **body: Any) -> Any:
+    """body: as httpx takes it (json, files, data). Raises Refused with the API's own words."""
     try:
-        answer = api.request(method, path)
+        answer = api.request(method, path, **body)
     except httpx.HTTPError as error:
         raise Refused(f"{api.base_url} does not answer: {error}") from error
     if answer.is_error:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from services.local import jobs_cli, state
+from services.local import experiments_cli, jobs_cli, state
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
 from services.local.plan import models_needed
@@ -22,6 +22,7 @@ cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
 cli.add_typer(jobs_cli.app, name="jobs")
+cli.add_typer(experiments_cli.app, name="experiments")
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")

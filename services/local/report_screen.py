@@ -138,10 +138,14 @@ def as_markdown(report: dict[str, Any]) -> str:
     primary, graders = report["primary_metric"], list(report["table"][0]["metrics"])
     head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base"]
     rows = [
-        [label(row["name"]), *(_plain(row["metrics"][g]) for g in graders), _plain(row["gain_over_base"], "+")]
+        [
+            label(row["name"]),
+            *(plain_triple(row["metrics"][g]) for g in graders),
+            plain_triple(row["gain_over_base"], "+"),
+        ]
         for row in report["table"]
     ]
-    decisions = [[label(d["phase"]), d["decision"], _plain(d["gain_on_dev"], "+")] for d in report["decisions"]]
+    decisions = [[label(d["phase"]), d["decision"], plain_triple(d["gain_on_dev"], "+")] for d in report["decisions"]]
     costs = []
     for phase, used, seconds in _costs(report):
         counts = [str(used.get(k, 0)) for k in ("teacher_calls", "input_tokens", "output_tokens")]
@@ -155,7 +159,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     )
 
 
-def _plain(triple: list[float], sign: str = "") -> str:
+def plain_triple(triple: list[float], sign: str = "") -> str:
     value, low, high = triple
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 

@@ -10,11 +10,11 @@ from typing import Any
 from services.orchestrator import selection
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.statistics import Interval, mean_interval, share_interval
 from services.orchestrator.teaching import OVERALL, POINTS
 from shared.contracts.data import Question
 from shared.contracts.rows import Compared, Preference
 from shared.contracts.steps import StepKind
+from shared.statistics import Interval, mean_interval, share_interval
 
 
 async def judged(run: Run, questions: Sequence[Question], base: Measured, final: Measured) -> dict[str, Any] | None:

@@ -6,20 +6,24 @@ from typing import Any
 from services.orchestrator.judged import judged
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.statistics import power
 from shared.contracts.data import Split
+from shared.statistics import power
 
 SAMPLES = 3
 
 
 def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any]:
-    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base."""
+    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
+
+    scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
+    """
     return {
         "name": measured.name,
         "adapter": measured.model.adapter,
         "n": len(measured.answers),
         "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
         "gain_over_base": triple(measured.gain_over(base, primary)),
+        "scores": measured.scores[primary],
     }
 
 

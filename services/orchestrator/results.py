@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from services.orchestrator.statistics import Interval, gain, mean_interval, share_interval
-from shared.contracts.jobs import Grader
+from shared.contracts.jobs import SHARES
 from shared.contracts.steps import ModelRef
-
-SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value})  # right or wrong; the others are similarities
+from shared.statistics import Interval, gain, mean_interval, share_interval
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ class Grader(StrEnum):
     CHRF = "chrf"
 
 
+SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value})  # right or wrong; the others are similarities
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

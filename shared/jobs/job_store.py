@@ -1,13 +1,14 @@
 """Every move of a job and its events, one short transaction each. `states.JOB_MOVES` says which moves exist."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Exists, Row, and_, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, ErrorBody, UserError
+from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobRequest, JobStatus
 from shared.jobs.states import FINAL_JOBS, sources
 from shared.jobs.step_store import cancel_steps
@@ -17,25 +18,45 @@ from shared.platform.database import reading, upsert, writing
 ACTIVE = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
 
 
+def _sibling_runs() -> Exists:
+    """Whether another job of the same experiment is at work: they run one after the other, so that what they have in
+    common is done once."""
+    other = jobs.alias()
+    experiment = other.c.request["metadata"][EXPERIMENT].as_string()
+    return (
+        select(other.c.id)
+        .where(other.c.status.in_(ACTIVE), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
+        .exists()
+    )
+
+
+def _create(connection: Connection, project_id: str, request: JobRequest) -> Row:
+    values = {
+        "id": f"ftjob-{uuid_utils.uuid7().hex}",
+        "project_id": project_id,
+        "request": request.model_dump(mode="json"),
+        "file_id": request.training_file,
+        "status": JobStatus.QUEUED,
+        "progress": {},
+        "attempt": 0,
+        "created_at": time.time(),
+    }
+    row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
+    _event(connection, row, "info", "status", "job created and queued", {"status": JobStatus.QUEUED})
+    return row
+
+
 class JobStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
     def create(self, project_id: str, request: JobRequest) -> Row:
-        values = {
-            "id": f"ftjob-{uuid_utils.uuid7().hex}",
-            "project_id": project_id,
-            "request": request.model_dump(mode="json"),
-            "file_id": request.training_file,
-            "status": JobStatus.QUEUED,
-            "progress": {},
-            "attempt": 0,
-            "created_at": time.time(),
-        }
+        return self.create_all(project_id, [request])[0]
+
+    def create_all(self, project_id: str, requests: Sequence[JobRequest]) -> list[Row]:
+        """All of them or none."""
         with writing(self.engine) as connection:
-            row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
-            _event(connection, row, "info", "status", "job created and queued", {"status": JobStatus.QUEUED})
-        return row
+            return [_create(connection, project_id, request) for request in requests]
 
     def get(self, job_id: str, project_id: str | None = None) -> Row | None:
         """project_id None: from inside the system; else another project's job is as good as absent."""
@@ -74,7 +95,7 @@ class JobStore:
         now = time.time()
         with writing(self.engine) as connection:
             free = or_(
-                jobs.c.status == JobStatus.QUEUED,
+                and_(jobs.c.status == JobStatus.QUEUED, ~_sibling_runs()),
                 and_(jobs.c.status.in_(ACTIVE), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
             )
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)

@@ -73,11 +73,16 @@ def test_an_engine_that_does_not_start_fails_the_job_with_its_cause(system: Syst
     assert "cannot be used" in (system.data / "logs" / "student-engine.log").read_text()
 
 
-def test_after_all_that_a_job_succeeds(healthy: System):
-    job = healthy.post(
-        healthy.upload("after", 40), "after", **DISTILL_ONLY | {"distill": {"questions": 8, "epochs": 1}}
-    )
+def test_after_all_that_a_job_succeeds_and_its_pilot_says_what_it_saw(healthy: System):
+    changes = {"guidance": "auto", "distill": {"questions": 8, "epochs": 1, "guideline_tokens": 8}}
+    job = healthy.post(healthy.upload("after", 40), "after", **DISTILL_ONLY | changes)
     assert healthy.wait(job["id"])["status"] == "succeeded"
+    pilot = healthy.report(job["id"])["phases"]["pilot"]
+    assert pilot["usable"] == {"none": 8, "weak": 8}
+    assert (pilot["decision"], pilot["guidance"]) == ("undecided", "none")  # the teacher says the same either way
+    assert pilot["student_nll"]["n"] == 8
+    assert pilot["student_nll"]["change"] == [0.0, 0.0, 0.0]
+    assert pilot["student_nll"]["guided"] > 0
 
 
 def test_a_teacher_that_is_down_fails_the_job_with_its_cause(healthy: System):

@@ -47,7 +47,7 @@ class World:
         self.teacher: Callable[[dict[str, Any]], tuple[str, str]] = lambda row: (row["reference"] or "", "ok")
         self.judge: Callable[[dict[str, Any]], str] = lambda row: "tie"
         self.flips: Callable[[dict[str, Any]], bool] = lambda row: False  # says A in either order
-        self.nll: Callable[[str, dict[str, Any]], float] = lambda key, row: 1.0
+        self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
         self.salt = 0
 
     def right(self, adapter: str | None, question_id: str, t: float = 0.0) -> bool:
@@ -101,7 +101,7 @@ class World:
         return Preference(id=row["id"], winners={"overall": self.judge(row)})
 
     def _score(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Likelihood:
-        return Likelihood(id=row["id"], nll=self.nll(key, row), tokens=3)
+        return Likelihood(id=row["id"], nll=self.nll(row), tokens=3)
 
     def _search(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Pair:
         chosen = f"right {row['id']}" if self.right(adapter, row["id"]) else WRONG

@@ -41,7 +41,7 @@ async def test_the_pilot_chooses_what_it_measured(simulation: Simulation, share_
         return row["reference"] if right else WRONG, "ok"
 
     world.teacher = teacher
-    world.nll = lambda key, row: 1.0 if key.endswith("b") else 2.0 + 0.1 * draw(row["id"])
+    world.nll = lambda row: 1.0 if row["id"].startswith("1:") else 2.0 + 0.1 * draw(row["id"])
     report = await simulation.job(world, questions(), pilot={"questions": 32}, **DISTILL)
     found = report["phases"]["pilot"]
     assert (found["decision"], found["guidance"]) == (decision, guidance)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.orchestrator.statistics import (
+from shared.statistics import (
     Interval,
     decide,
     gain,

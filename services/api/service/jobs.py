@@ -17,7 +17,13 @@ NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
 def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
-    """Check the request against model and file, then queue the job."""
+    """Queue a job that can run. Raises UserError."""
+    check(context, project, request)
+    return as_object(context, context.stores.jobs.create(project, request))
+
+
+def check(context: ApiContext, project: str, request: JobRequest) -> None:
+    """Hold the request against model, engine and file. Raises UserError."""
     base = context.settings.student_model
     if request.model != base:
         raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
@@ -29,7 +35,6 @@ def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
             code="rank_too_large",
         )
     _check_file(_training_file(context, project, request.training_file), request)
-    return as_object(context, context.stores.jobs.create(project, request))
 
 
 def _training_file(context: ApiContext, project: str, file_id: str) -> Row:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from services.orchestrator import selection
 from services.orchestrator.results import Candidate, Measured
 from services.orchestrator.run import Run
-from services.orchestrator.statistics import decide
 from shared.contracts.data import Question, Split
 from shared.contracts.jobs import Baseline
 from shared.contracts.rows import Asked, Attempt, Example, Grades, Judged
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
+from shared.statistics import decide
 
 
 async def measure(

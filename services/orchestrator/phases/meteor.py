@@ -8,9 +8,9 @@ from services.orchestrator.phases.pilot import pilot
 from services.orchestrator.report import build_report
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.statistics import decide
 from shared.contracts.data import Split
 from shared.contracts.jobs import Phase
+from shared.statistics import decide
 
 PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 

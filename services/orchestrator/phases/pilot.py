@@ -11,13 +11,13 @@ from typing import Any
 from services.orchestrator.results import triple
 from services.orchestrator.run import Run
 from services.orchestrator.selection import stratified, unfit
-from services.orchestrator.statistics import decide, mean_difference, paired_mean_gain
 from services.orchestrator.teaching import ask_teacher, better, grade
 from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import Guidance, Phase
 from shared.contracts.rows import Example, Lesson, Likelihood
 from shared.contracts.steps import ScoreParams, StepKind
+from shared.statistics import decide, mean_difference, paired_mean_gain
 
 FIRST = 4  # the gate looks at so many answers before the others are asked for
 WAYS = {Guidance.WEAK: [Guidance.WEAK], Guidance.NONE: [Guidance.NONE]}  # else both
@@ -93,25 +93,32 @@ async def compare_ways(run: Run, both: Sequence[tuple[Question, Lesson, Lesson]]
         return {"compared": 0, "gain": [0.0, -1.0, 1.0], "decision": "undecided", "student_nll": None}
     scores = await better(run, "pilot/compared", questions, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
-    nll = [await likelihoods(run, f"pilot/nll/{n}", questions, side) for n, side in zip("ab", sides, strict=True)]
-    seen = [q.id for q in questions if all(q.id in side for side in nll)]
-    plain, guided = ([side[i] for i in seen] for side in nll)
+    nll = await likelihoods(run, questions, sides)
+    plain, guided = [a for a, _ in nll], [b for _, b in nll]
     return {
         "compared": len(both),
         "gain": triple(interval),
         "decision": decide(interval),
         "student_nll": {
-            "n": len(seen),
-            "unguided": round(fmean(plain), 4) if seen else None,
-            "guided": round(fmean(guided), 4) if seen else None,
-            "change": triple(mean_difference(plain, guided)) if len(seen) > 1 else None,
+            "n": len(nll),
+            "unguided": round(fmean(plain), 4) if nll else None,
+            "guided": round(fmean(guided), 4) if nll else None,
+            "change": triple(mean_difference(plain, guided)) if len(nll) > 1 else None,
         },
     }
 
 
-async def likelihoods(run: Run, key: str, questions: Sequence[Question], texts: Sequence[str]) -> dict[str, float]:
-    """The student's mean token NLL on given answers, by question; what does not fit its context is left out."""
-    rows = [Example(id=q.id, question=q.text, completion=text) for q, text in zip(questions, texts, strict=True)]
+async def likelihoods(
+    run: Run, questions: Sequence[Question], sides: Sequence[Sequence[str]]
+) -> list[tuple[float, float]]:
+    """The student's mean token NLL on both answers to each question; what does not fit its context is left out."""
+    rows = [
+        Example(id=f"{side}:{q.id}", question=q.text, completion=text)
+        for side, texts in enumerate(sides)
+        for q, text in zip(questions, texts, strict=True)
+    ]
     params = ScoreParams(model=run.student, max_length=run.spec.adapter.max_length)
-    scored = await run.step(key, StepKind.SCORE, params, rows)
-    return {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
+    scored = await run.step("pilot/nll", StepKind.SCORE, params, rows)
+    found = {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
+    both = [(found.get(f"0:{q.id}"), found.get(f"1:{q.id}")) for q in questions]
+    return [(plain, guided) for plain, guided in both if plain is not None and guided is not None]

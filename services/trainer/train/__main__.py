@@ -7,13 +7,14 @@ from pathlib import Path
 from services.trainer.spec import Spec
 from services.trainer.train import progress
 from services.trainer.train.failures import as_error
-from services.trainer.train.model import use_cores
 from shared.contracts.steps import StepKind
 
 
 def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
+        from services.trainer.train.model import use_cores  # where memory is short, loading the libraries fails already
+
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
         use_cores(spec.threads)
         reporter.done(work(spec.kind)(spec, reporter))

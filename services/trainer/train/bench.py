@@ -23,8 +23,9 @@ from transformers import TrainerCallback
 from services.trainer.spec import Spec
 from services.trainer.train.fit import TOKENS_AT_ONCE
 from services.trainer.train.model import device, trainable, use_cores
-from services.trainer.train.progress import Reporter, Watch, take_stdout
+from services.trainer.train.progress import Reporter, take_stdout
 from services.trainer.train.sft import build
+from services.trainer.train.watch import Watch
 from shared.contracts.rows import Example
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 

@@ -1,6 +1,6 @@
 """What went wrong in the training process, in the project's three families of errors."""
 
-import torch
+import errno
 
 from shared.contracts.errors import DISK_FULL, FatalError, MeteorError, TransientError
 
@@ -11,7 +11,14 @@ NO_SPACE = (
     "os error 27",
     "PytorchStreamWriter failed writing file",
 )
-NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "not enough memory")
+# The last two: a library that could not be loaded for want of memory.
+NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "not enough memory",
+    "annot allocate memory",
+    "failed to map segment",
+)
 
 
 def as_error(error: BaseException) -> MeteorError:
@@ -19,7 +26,8 @@ def as_error(error: BaseException) -> MeteorError:
     if isinstance(error, MeteorError):
         return error
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in NO_MEMORY):
+    short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if short or any(sign in text for sign in NO_MEMORY):
         return FatalError(
             "not enough memory for this training; lower hyperparameters.batch_size or distillation.adapter.max_length, "
             "or give the trainer a larger device",

@@ -12,7 +12,8 @@ from trl.trainer import utils as trl_utils
 
 from services.trainer.spec import Spec
 from services.trainer.train.model import device, save_adapter
-from services.trainer.train.progress import Reporter, Watch
+from services.trainer.train.progress import Reporter
+from services.trainer.train.watch import Watch
 from shared.contracts.steps import TrainParams
 
 SCHEDULE = "cosine"

@@ -1,0 +1,30 @@
+"""/v1/experiments"""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from services.api.handlers.access import Context, Project
+from services.api.service import experiments
+from shared.contracts.experiments import ExperimentRequest
+
+router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+
+
+@router.post("", status_code=201)
+def create_experiment(
+    context: Context, project: Project, body: ExperimentRequest, response: Response
+) -> dict[str, Any]:
+    made = experiments.create(context, project, body)
+    response.headers["location"] = f"/v1/experiments/{made['id']}"
+    return made
+
+
+@router.get("/{experiment_id}")
+def get_experiment(context: Context, project: Project, experiment_id: str) -> dict[str, Any]:
+    return experiments.get(context, project, experiment_id)
+
+
+@router.post("/{experiment_id}/cancel")
+def cancel_experiment(context: Context, project: Project, experiment_id: str) -> dict[str, Any]:
+    return experiments.cancel(context, project, experiment_id)

@@ -1,0 +1,110 @@
+"""Experiments: jobs that share an id in their metadata. What they have in common is worked out once, by step hashes."""
+
+from typing import Any
+
+import uuid_utils
+from pydantic import ValidationError
+from sqlalchemy import Row
+
+from services.api.service import jobs
+from services.api.service.context import ApiContext
+from shared.contracts.errors import NotFound, UserError
+from shared.contracts.experiments import EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
+from shared.contracts.jobs import SHARES, JobRequest
+
+MOST = 100
+
+
+def create(context: ApiContext, project: str, request: ExperimentRequest) -> dict[str, Any]:
+    """Queue all variants, or none. Raises UserError that names the variant at fault."""
+    experiment_id = f"exp-{uuid_utils.uuid7().hex}"
+    requests = [_job(request.job, variant, experiment_id) for variant in request.all_variants()]
+    for variant, job in zip(request.all_variants(), requests, strict=True):
+        try:
+            jobs.check(context, project, job)
+        except UserError as error:
+            raise _named(variant, error.message, error.param, error.code) from error
+    context.stores.jobs.create_all(project, requests)
+    return get(context, project, experiment_id)
+
+
+def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobRequest:
+    body = merged(base, variant.changes)
+    body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
+    body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
+    try:
+        return JobRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        raise _named(variant, first["msg"], param, "invalid_value") from error
+
+
+def _named(variant: Variant, message: str, param: str | None, code: str) -> UserError:
+    return UserError(f"variant {variant.name!r}: {message}", param=param, code=code)
+
+
+def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """The variants in their order, and the comparison of those that have a report. Raises NotFound."""
+    rows, _ = context.stores.jobs.page(project, None, MOST, metadata={EXPERIMENT: experiment_id})
+    if not rows:
+        raise NotFound(f"no experiment {experiment_id!r}", param="experiment_id", code="experiment_not_found")
+    rows.reverse()  # a page is newest first
+    reports = {row.id: context.artifacts.get_json(row.report_ref) for row in rows if row.report_ref}
+    return {
+        "id": experiment_id,
+        "object": "distillation.experiment",
+        "variants": [_variant(row) for row in rows],
+        "comparison": comparison([(_variant(row), reports[row.id]) for row in rows if row.id in reports]),
+    }
+
+
+def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """Cancel every variant that has not ended."""
+    for variant in get(context, project, experiment_id)["variants"]:
+        if variant["status"] in ("queued", "running", "paused"):
+            jobs.cancel(context, project, variant["job_id"])
+    return get(context, project, experiment_id)
+
+
+def _variant(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.request["metadata"][VARIANT],
+        "job_id": row.id,
+        "status": row.status,
+        "fine_tuned_model": row.fine_tuned_model,
+    }
+
+
+def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Per variant: the final model's primary metric on test, its gain over the base and, paired question by question,
+    over the first variant's final model; [value, low, high] each. And what the teacher was asked for it."""
+    from shared.statistics import gain  # here: scipy takes a second, and only this call needs it
+
+    rows = []
+    for variant, report in finished:
+        final, first = _final(report), _final(finished[0][1])
+        primary = report["primary_metric"]
+        comparable = len(final["scores"]) == len(first["scores"]) and primary == finished[0][1]["primary_metric"]
+        over = gain(primary in SHARES, first["scores"], final["scores"]) if comparable else None
+        used = report["teacher"].values()
+        rows.append(
+            {
+                "variant": variant["name"],
+                "final": report["final"]["name"],
+                "metric": primary,
+                "n": final["n"],
+                "value": final["metrics"][primary],
+                "gain_over_base": final["gain_over_base"],
+                "gain_over_first": None if over is None else [round(x, 6) for x in (over.value, over.low, over.high)],
+                "decisions": {d["phase"]: d["decision"] for d in report["decisions"]},
+                "teacher_calls": sum(phase["teacher_calls"] for phase in used),
+                "teacher_tokens": sum(phase["input_tokens"] + phase["output_tokens"] for phase in used),
+            }
+        )
+    return rows
+
+
+def _final(report: dict[str, Any]) -> dict[str, Any]:
+    """The final model's row of the test table."""
+    return next(row for row in report["table"] if row["name"] == report["final"]["name"])

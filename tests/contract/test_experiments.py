@@ -1,0 +1,118 @@
+"""Experiments: all variants or none, in order, compared question by question."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.artifacts import Artifacts
+from shared.contracts.experiments import PRESETS, merged
+from shared.contracts.jobs import JobStatus
+from tests.contract.conftest import BASE, RunningApi, rows
+
+
+@pytest.fixture
+def base(http: httpx.Client) -> dict[str, Any]:
+    stored = http.post("/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"}).json()
+    return {"model": BASE, "training_file": stored["id"], "suffix": "sums", "distillation": {"domain": "sums"}}
+
+
+def report(job: str, base: list[float], final: list[float]) -> dict[str, Any]:
+    def line(name: str, scores: list[float]) -> dict[str, Any]:
+        mean = sum(scores) / len(scores)
+        value = [mean, mean - 0.1, mean + 0.1]
+        return {"name": name, "n": len(scores), "metrics": {"chrf": value}, "gain_over_base": value, "scores": scores}
+
+    return {
+        "job": job,
+        "primary_metric": "chrf",
+        "table": [line("base", base), line("distill", final)],
+        "final": {"name": "distill"},
+        "decisions": [{"phase": "distill", "decision": "promoted"}],
+        "teacher": {"distill": {"teacher_calls": 3, "input_tokens": 10, "output_tokens": 5}},
+    }
+
+
+def test_variants_run_one_after_the_other_and_are_compared(api: RunningApi, http: httpx.Client, base: dict[str, Any]):
+    variants = [{"name": "full"}, {"name": "bare", "changes": {"distillation": {"guidance": "none"}, "seed": 5}}]
+    answer = http.post("/v1/experiments", json={"job": base, "variants": variants})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert answer.headers["location"] == f"/v1/experiments/{made['id']}"
+    assert [v["name"] for v in made["variants"]] == ["full", "bare"]
+    jobs = [http.get(f"/v1/distillation/jobs/{v['job_id']}").json() for v in made["variants"]]
+    assert [(j["suffix"], j["seed"], j["distillation"]["guidance"]) for j in jobs] == [
+        ("sums-full", 0, "auto"),
+        ("sums-bare", 5, "none"),
+    ]
+    artifacts, store = Artifacts(api.platform.artifacts), api.stores.jobs
+    finals = {"full": [0.4, 0.5, 0.6, 0.5], "bare": [0.5, 0.7, 0.7, 0.6]}
+    held: list[str] = []
+    while len(held) < 2:
+        row = store.claim("test", 60)
+        assert row is not None
+        if row.id not in {job["id"] for job in jobs}:
+            continue  # left by another test
+        held.append(row.id)
+        other = store.get(jobs[1]["id"])
+        assert other is not None
+        assert len(held) == 2 or other.status == JobStatus.QUEUED
+        while (free := store.claim("test", 60)) is not None:
+            assert free.id != jobs[1]["id"], "it was taken while its sibling ran"
+        name = row.request["metadata"]["variant"]
+        store.end(row, JobStatus.SUCCEEDED, report_ref=artifacts.put_json(report(row.id, [0.1] * 4, finals[name])))
+    found = http.get(f"/v1/experiments/{made['id']}").json()
+    full, bare = found["comparison"]
+    assert full["gain_over_first"][0] == 0
+    assert bare["gain_over_first"][0] == pytest.approx(0.125)
+    assert bare["gain_over_first"][1] < bare["gain_over_first"][0] < bare["gain_over_first"][2]
+    assert (bare["teacher_calls"], bare["teacher_tokens"], bare["n"]) == (3, 15, 4)
+    assert http.post(f"/v1/experiments/{made['id']}/cancel").status_code == 200
+
+
+def test_all_variants_or_none(http: httpx.Client, base: dict[str, Any]):
+    before = http.get("/v1/distillation/jobs?limit=100").json()["data"]
+    wrong = [{"name": "good"}, {"name": "bad", "changes": {"distillation": {"adapter": {"rank": 64}}}}]
+    answer = http.post("/v1/experiments", json={"job": base, "variants": wrong})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("rank_too_large", "distillation.adapter.rank")
+    assert "'bad'" in error["message"]
+    assert http.get("/v1/distillation/jobs?limit=100").json()["data"] == before
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"variants": []}, "either"),
+        ({"variants": [{"name": "a"}], "preset": "ablation"}, "either"),
+        ({"variants": [{"name": "a"}, {"name": "a"}]}, "name of its own"),
+        ({"variants": [{"name": "a", "changes": {"distillation": {"guidance": "loud"}}}]}, "'a'"),
+        ({"preset": "everything"}, "ablation"),
+    ],
+)
+def test_a_bad_experiment_says_what_is_wrong(http: httpx.Client, base: dict[str, Any], body: dict, word: str):
+    answer = http.post("/v1/experiments", json={"job": base} | body)
+    assert answer.status_code == 400
+    assert word in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_jobs_that_can_run(http: httpx.Client, base: dict[str, Any], preset: str):
+    answer = http.post("/v1/experiments", json={"job": base, "preset": preset})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert [v["name"] for v in made["variants"]] == list(PRESETS[preset])
+    http.post(f"/v1/experiments/{made['id']}/cancel")
+    assert {v["status"] for v in http.get(f"/v1/experiments/{made['id']}").json()["variants"]} == {"cancelled"}
+
+
+def test_changes_are_merged_and_the_base_is_left_alone():
+    base = {"a": {"b": 1, "c": [1]}, "d": 2}
+    assert merged(base, {"a": {"c": [2]}, "d": {"e": 3}}) == {"a": {"b": 1, "c": [2]}, "d": {"e": 3}}
+    assert base == {"a": {"b": 1, "c": [1]}, "d": 2}
+
+
+def test_an_unknown_experiment_is_not_found(http: httpx.Client):
+    answer = http.get("/v1/experiments/exp-nobody")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "experiment_not_found")
