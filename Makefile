@@ -28,8 +28,6 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 
 # $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 4 s.
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
-# $(call beside,QUIET,COMMAND): both at once; the quiet one's words come at the end. The tests leave half of two cores idle.
-beside = { words=$$(mktemp); $(1) >"$$words" 2>&1 & quiet=$$!; ok=0; $(2) || ok=1; wait $$quiet || ok=1; cat "$$words"; rm "$$words"; [ $$ok = 0 ]; }
 patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
 .PHONY: help install install-dev demo up down status test test-gpu bench lock clean
@@ -73,7 +71,8 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff check,$(BIN)/ruff check $(SOURCES))
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
-	$(call stage,types beside unit and contract and integration tests,$(call beside,$(BIN)/pyright --pythonpath $(BIN)/python,$(BIN)/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder tests/integration tests/contract tests/unit))
+	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
+	$(call stage,unit and contract and integration tests,$(BIN)/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder tests/integration tests/contract tests/unit)
 	$(call stage,end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/e2e)
 
 test-gpu: install-dev ## the tests that need a CUDA device
