@@ -15,7 +15,7 @@ from services.local.watch import watch_job
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()
 ROUTE = "/v1/experiments"
-COLUMNS = ("variant", "final model", "test", "gain over base", "gain over the first", "teacher calls")
+COLUMNS = ("variant", "final model", "test", "gain over base", "gain over the first", "calls paid", "lesson tokens")
 Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdown, for documents")]
 
 
@@ -75,6 +75,7 @@ def _lines(found: dict[str, Any]) -> list[list[str]]:
             plain_triple(row["gain_over_base"], "+"),
             plain_triple(row["gain_over_first"], "+") if row["gain_over_first"] else "",
             str(row["teacher_calls"]),
+            str(row["lesson_tokens"]),
         ]
         for row in found["comparison"]
     ]

@@ -65,7 +65,7 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
     if "distill" in phases:
         p = phases["distill"]
         console.print(
-            f"  distill: {p['kept']} of {p['questions']} teacher answers kept, dropped {p['dropped'] or 'none'}",
+            f"  distill: {p['kept']} of {p['questions']} answers kept, dropped {p['dropped'] or 'none'}",
             markup=False,
         )
     for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):

@@ -26,7 +26,9 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     """Weighted rows of the whole job. sizes: rows of train, dev and test that will be used."""
     rows = allocate(sizes["train"], spec)
     work = 0.0
-    if Phase.DISTILL in rows:
+    if Phase.DISTILL in rows and spec.distill.answers == "references":
+        work += rows[Phase.DISTILL] * COST[StepKind.SFT] * spec.distill.epochs
+    elif Phase.DISTILL in rows:
         guide = 0 if spec.guidance is Guidance.NONE else COST[StepKind.GUIDE]
         both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
         work += min(spec.pilot.questions, rows[Phase.DISTILL]) * (COST[StepKind.TEACH] * (2 if both else 1) + guide)

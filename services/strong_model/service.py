@@ -67,13 +67,14 @@ def lesson(row: Guided, reply: ChatReply) -> Lesson:
 
 async def teach(
     gateway: GatewayClient, params: TeachParams, rows: list[Guided], progress: Callable[[int, int], None]
-) -> list[Lesson]:
-    """All rows at once (the gateway limits what is sent); lessons in the order of the rows.
+) -> tuple[list[Lesson], dict[str, int]]:
+    """All rows at once (the gateway limits what is sent); lessons in the order of the rows, and counts.
 
     The first failed row ends the step. What was sent by then is still finished and kept by the gateway, so the next
     attempt of the step gets it from there. Raises what GatewayClient.chat raises.
     """
     done = 0
+    tokens = {"input_tokens": 0, "output_tokens": 0}  # those of kept answers included
 
     async def one(row: Guided) -> Lesson:
         nonlocal done
@@ -88,12 +89,15 @@ async def teach(
             example_id=row.id,
         )
         done += 1
+        tokens["input_tokens"] += reply.input_tokens
+        tokens["output_tokens"] += reply.output_tokens
         progress(done, len(rows))
         return lesson(row, reply)
 
     tasks = [asyncio.ensure_future(one(row)) for row in rows]
     try:
-        return list(await asyncio.gather(*tasks))
+        lessons = list(await asyncio.gather(*tasks))
+        return lessons, tally(lessons) | tokens
     finally:
         for task in tasks:
             task.cancel()

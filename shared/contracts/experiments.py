@@ -8,20 +8,38 @@ from shared.contracts.jobs import Name, Strict
 
 EXPERIMENT, VARIANT = "experiment", "variant"  # the keys by which a job's metadata says where it belongs
 Preset = Literal["ablation", "strategies"]
+Changes = dict[str, Any]
+ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report has the baselines already
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "ablation": {
+
+def ablation(job: Changes) -> dict[str, Changes]:
+    """What each part of the method is worth, against spending the same on less: plain distillation of, and plain
+    fine-tuning on the references of, all questions that the whole job uses."""
+    used = [
+        (job.get("distillation", {}).get(phase) or {}).get("questions") for phase in ("distill", "iterate", "evolve")
+    ]
+    everything = {"questions": sum(used) if all(used) else None}
+    return {
         "full": {},
-        "no-guidance": {"distillation": {"guidance": "none"}},
-        "no-iterate": {"distillation": {"phases": ["distill", "evolve"]}},
-        "no-evolve": {"distillation": {"phases": ["distill", "iterate"]}},
-        "distill-only": {"distillation": {"phases": ["distill"], "guidance": "none"}},
-    },
-    "strategies": {
-        name: {"distillation": {"evolve": {"strategy": name.replace("-", "_")}}}
-        for name in ("beam", "best-of-n", "self-consistency", "top-k")
-    },
-}
+        "guided": ALONE | {"guidance": "weak"},
+        "no-guidance": ALONE | {"guidance": "none"},
+        "no-iterate": ALONE | {"phases": ["distill", "evolve"]},
+        "no-evolve": ALONE | {"phases": ["distill", "iterate"]},
+        "distill-only": ALONE | {"phases": ["distill"], "guidance": "none", "distill": everything},
+        "references-only": ALONE | {"phases": ["distill"], "distill": everything | {"answers": "references"}},
+    }
+
+
+def strategies(job: Changes) -> dict[str, Changes]:
+    """Ways of spending more compute in phase 3; everything before it is shared."""
+    names = ("beam", "best-of-n", "self-consistency", "top-k")
+    return {
+        name: (ALONE if place else {}) | {"evolve": {"strategy": name.replace("-", "_")}}
+        for place, name in enumerate(names)
+    }
+
+
+PRESETS = {"ablation": ablation, "strategies": strategies}  # the base job's body -> changes of `distillation` by name
 
 
 class Variant(Strict):
@@ -50,7 +68,8 @@ class ExperimentRequest(Strict):
     def all_variants(self) -> list[Variant]:
         if self.preset is None:
             return self.variants
-        return [Variant(name=name, changes=changes) for name, changes in PRESETS[self.preset].items()]
+        found = PRESETS[self.preset](self.job)
+        return [Variant(name=name, changes={"distillation": changes}) for name, changes in found.items()]
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

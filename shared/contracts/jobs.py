@@ -105,9 +105,14 @@ class PilotSettings(Strict):
 
 
 class DistillSettings(Strict):
-    """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave)."""
+    """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave).
+
+    answers: whose answers the student learns. With `references` the records' own stand in for the teacher, who is not
+    asked: plain supervised fine-tuning, which phases 2 and 3 may build on.
+    """
 
     questions: int | None = Field(default=None, ge=1)
+    answers: Literal["teacher", "references"] = "teacher"
     guideline_tokens: int = Field(default=128, ge=8, le=4096)
     epochs: float = Field(default=3, gt=0, le=100)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)

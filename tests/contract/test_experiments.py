@@ -67,6 +67,7 @@ def test_variants_run_one_after_the_other_and_are_compared(api: RunningApi, http
     assert bare["gain_over_first"][0] == pytest.approx(0.125)
     assert bare["gain_over_first"][1] < bare["gain_over_first"][0] < bare["gain_over_first"][2]
     assert (bare["teacher_calls"], bare["teacher_tokens"], bare["n"]) == (3, 15, 4)
+    assert bare["lesson_tokens"] == 0  # no step of it was run here
     assert http.post(f"/v1/experiments/{made['id']}/cancel").status_code == 200
 
 
@@ -99,10 +100,18 @@ def test_a_bad_experiment_says_what_is_wrong(http: httpx.Client, base: dict[str,
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_jobs_that_can_run(http: httpx.Client, base: dict[str, Any], preset: str):
+    base["distillation"] |= {name: {"questions": 8} for name in ("distill", "iterate", "evolve")}
     answer = http.post("/v1/experiments", json={"job": base, "preset": preset})
     assert answer.status_code == 201, answer.text
     made = answer.json()
-    assert [v["name"] for v in made["variants"]] == list(PRESETS[preset])
+    assert [v["name"] for v in made["variants"]] == list(PRESETS[preset](base))
+    jobs = {v["name"]: http.get(f"/v1/distillation/jobs/{v['job_id']}").json() for v in made["variants"]}
+    if preset == "ablation":  # the two plain ways get all questions that the whole job uses
+        plain = {name: jobs[name]["distillation"]["distill"] for name in ("distill-only", "references-only")}
+        assert {name: (d["questions"], d["answers"]) for name, d in plain.items()} == {
+            "distill-only": (24, "teacher"),
+            "references-only": (24, "references"),
+        }
     http.post(f"/v1/experiments/{made['id']}/cancel")
     assert {v["status"] for v in http.get(f"/v1/experiments/{made['id']}").json()["variants"]} == {"cancelled"}
 

@@ -108,6 +108,19 @@ async def test_planted_errors_are_counted(simulation: Simulation):
     assert report["phases"]["distill"]["kept"] == 54
 
 
+async def test_the_references_may_stand_in_for_the_teacher(simulation: Simulation):
+    """Nobody is asked, there is no pilot, and what has no reference is dropped and counted."""
+    world = World(0.3, train=better)
+    rows = questions(train=30)
+    rows[0] = rows[0].model_copy(update={"reference": None})
+    report = await simulation.job(world, rows, distill={"answers": "references"}, **DISTILL)
+    found = report["phases"]["distill"]
+    assert (found["kept"], found["dropped"], found["guidance"]) == (29, {"no_reference": 1}, None)
+    assert "pilot" not in report["phases"]
+    assert not [key for key in world.keys if "distill" in key and "train" not in key and "evaluate" not in key]
+    assert report["promotion"]["state"] == "promoted"
+
+
 # rounds
 
 

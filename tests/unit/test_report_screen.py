@@ -47,6 +47,6 @@ def test_the_screen_calls_a_loss_a_loss():
     shown = file.getvalue()
     assert "is worse than base model: -0.250" in shown
     assert "is not told apart from phase 2, iterate" in shown
-    assert "90 of 112 teacher answers kept, dropped {'refused': 22}" in shown
+    assert "90 of 112 answers kept, dropped {'refused': 22}" in shown
     assert "try 1: 25%, try 2: 50% of 24 questions; 12 answered by the teacher" in shown
     assert "none, rejected against the base model" in shown

@@ -11,6 +11,7 @@ from services.api.service.context import ApiContext
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
 from shared.contracts.jobs import SHARES, JobRequest
+from shared.contracts.steps import Queue
 
 MOST = 100
 
@@ -55,7 +56,10 @@ def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]
         "id": experiment_id,
         "object": "distillation.experiment",
         "variants": [_variant(row) for row in rows],
-        "comparison": comparison([(_variant(row), reports[row.id]) for row in rows if row.id in reports]),
+        "comparison": [
+            line | {"lesson_tokens": _lesson_tokens(context, line["job_id"])}
+            for line in comparison([(_variant(row), reports[row.id]) for row in rows if row.id in reports])
+        ],
     }
 
 
@@ -76,6 +80,16 @@ def _variant(row: Row) -> dict[str, Any]:
     }
 
 
+def _lesson_tokens(context: ApiContext, job_id: str) -> int:
+    """Tokens of the strong model that a variant's lessons, verdicts and hints took, whoever paid: what an earlier variant
+    asked for is in the ledger of that one alone."""
+    return sum(
+        step.metrics.get("input_tokens", 0) + step.metrics.get("output_tokens", 0)
+        for step in context.stores.steps.of_job(job_id)
+        if step.queue in (Queue.STRONG, Queue.JUDGE) and not step.key.startswith("evaluate/")
+    )
+
+
 def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
     """Per variant: the final model's primary metric on test, its gain over the base and, paired question by question,
     over the first variant's final model; [value, low, high] each. And what the teacher was asked for it."""
@@ -91,6 +105,7 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
         rows.append(
             {
                 "variant": variant["name"],
+                "job_id": variant["job_id"],
                 "final": report["final"]["name"],
                 "metric": primary,
                 "n": final["n"],

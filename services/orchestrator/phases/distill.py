@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from services.orchestrator.run import Run
 from services.orchestrator.selection import keep_lessons
-from services.orchestrator.teaching import ask_teacher, better
+from services.orchestrator.teaching import ask_teacher, better, own_references
 from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import Guidance, Phase
@@ -22,19 +22,17 @@ async def distill(run: Run) -> ModelRef:
     questions = run.shard(Phase.DISTILL)
 
     async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
+        if settings.answers == "references":
+            return own_references(batch)
         if run.guidance is Guidance.BEST:
             return await best_lessons(run, index, batch)
         return await ask_teacher(run, "distill", index, batch, run.guidance)
 
     answers = [lesson for batch in await run.gather(lessons, questions) for lesson in batch]
     examples, dropped = keep_lessons(questions, answers)
-    await run.say(
-        f"distill: {len(examples)} of {len(questions)} teacher answers kept", kept=len(examples), dropped=dropped
-    )
+    await run.say(f"distill: {len(examples)} of {len(questions)} answers kept", kept=len(examples), dropped=dropped)
     if not examples:
-        raise FatalError(
-            f"none of the teacher's {len(answers)} answers can be used: {dropped}", code="no_usable_answers"
-        )
+        raise FatalError(f"none of the {len(answers)} answers can be used: {dropped}", code="no_usable_answers")
     run.gathered += examples
     student, metrics = await run.fine_tune(
         "distill/train", examples, run.training(settings.epochs, settings.learning_rate)
@@ -43,7 +41,8 @@ async def distill(run: Run) -> ModelRef:
         "questions": len(questions),
         "kept": len(examples),
         "dropped": dropped,
-        "guidance": run.guidance.value,
+        "answers": settings.answers,
+        "guidance": run.guidance.value if settings.answers == "teacher" else None,
         "training": metrics,
     }
     return student

@@ -17,7 +17,7 @@ PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 
 async def meteor(run: Run) -> dict:
     """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
-    if Phase.DISTILL in run.spec.phases:
+    if Phase.DISTILL in run.spec.phases and run.spec.distill.answers == "teacher":
         await run.enter("pilot")
         run.guidance = await pilot(run)
     current = await measure(run, "base", Split.DEV, run.base)
