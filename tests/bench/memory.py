@@ -20,6 +20,8 @@ MB = 1_000_000
 def watch(data: Path) -> dict[str, int]:
     highest: dict[str, int] = {}
     with contextlib.suppress(KeyboardInterrupt):
+        while (run := state.read(data)) is None or not run.alive:
+            time.sleep(LOOK_S)  # it may be started before the demo is
         while (run := state.read(data)) is not None and run.alive:
             used = {row.name: memory(row.pid) for row in run.processes if row.pid}
             used["all"] = sum(used.values())
