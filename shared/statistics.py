@@ -32,6 +32,10 @@ class Interval:
     high: float
     n: int
 
+    def rounded(self) -> list[float]:
+        """[value, low, high], for JSON."""
+        return [round(self.value, 6), round(self.low, 6), round(self.high, 6)]
+
 
 def decide(interval: Interval) -> Decision:
     """promoted: the whole interval of the gain is above zero; rejected: below; undecided: it holds zero."""

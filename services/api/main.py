@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from services.api.clients import EngineClient
-from services.api.handlers import chat, events, experiments, files, health, jobs, models
+from services.api.handlers import chat, events, experiments, files, health, jobs, labels, models
 from services.api.service.context import open_context
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
@@ -79,7 +79,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.body_bytes)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (files, jobs, events, experiments, models, chat, health):
+    for module in (files, jobs, events, experiments, labels, models, chat, health):
         app.include_router(module.router)
     return app
 

@@ -1,4 +1,4 @@
-"""What the judge is asked (paper section 3.2). Pure functions; a change here raises VERSION[StepKind.REVIEW]."""
+"""What the judge is asked (paper sections 3.2 and 4). Pure functions; a change here raises VERSION of the step's kind."""
 
 import re
 from typing import Any
@@ -48,12 +48,12 @@ CRITERIA = {  # the paper's five (section 4), and the judgement on the whole
     "reliability": "one could act on it without checking",
     "overall": "the better answer, all in all",
 }
+RATED = CRITERIA | {"overall": "how good it is, all in all"}
 
 
 def compare_messages(domain: str, row: Compared) -> list[dict[str, str]]:
     """Ask which of two answers is better, by each criterion; the caller asks once in either order."""
     form = "{" + ", ".join(f'"{name}": "A", "B" or "tie"' for name in CRITERIA) + "}"
-    rules = "Meaning: " + "; ".join(f"{name}: {meaning}" for name, meaning in CRITERIA.items()) + "."
     fair = "Neither the order of the answers nor their length is a merit. Say tie where you see no difference that matters."
     task = "compare two answers to one question"
     material = [_tagged("question", row.question)]
@@ -61,8 +61,22 @@ def compare_messages(domain: str, row: Compared) -> list[dict[str, str]]:
         material.append(_tagged("reference", row.reference or ""))
     material += [_tagged("answer_a", row.first or "(no answer)"), _tagged("answer_b", row.second or "(no answer)")]
     return [
-        {"role": "system", "content": _system(domain, task, form, rules, fair)},
+        {"role": "system", "content": _system(domain, task, form, _meanings(), fair)},
         {"role": "user", "content": "\n\n".join(material)},
+    ]
+
+
+SCALE = (1, 10)
+
+
+def rate_messages(domain: str, row: Judged) -> list[dict[str, str]]:
+    """Ask for a score of one answer by each criterion."""
+    low, high = SCALE
+    form = "{" + ", ".join(f'"{name}": {low} to {high}' for name in CRITERIA) + "}"
+    rules = f"{low} is useless, {high} cannot be bettered. Length is no merit. Score each criterion by itself."
+    return [
+        {"role": "system", "content": _system(domain, "score one answer to a question", form, _meanings(RATED), rules)},
+        {"role": "user", "content": _material(row)},
     ]
 
 
@@ -94,6 +108,10 @@ def _system(domain: str, task: str, form: str, basis: str, rules: str) -> str:
         rules,
     )
     return " ".join(part for part in parts if part)
+
+
+def _meanings(criteria: dict[str, str] = CRITERIA) -> str:
+    return "Meaning: " + "; ".join(f"{name}: {meaning}" for name, meaning in criteria.items()) + "."
 
 
 def _material(row: Judged) -> str:

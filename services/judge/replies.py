@@ -4,9 +4,9 @@ import contextlib
 import json
 import re
 from difflib import SequenceMatcher
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import from_json
 
 from services.judge.graders import words
@@ -52,6 +52,27 @@ class Choice(Reply):
     coherence: Side
     reliability: Side
     overall: Side
+
+
+Score = Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]  # an enum in the schema: every engine's structured output knows it
+
+
+class Rating(Reply):
+    """How good one answer is, by criterion (services/judge/prompts.py, SCALE)."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # Python takes true for 1
+            raise ValueError("a score is a number")
+        return value
+
+    accuracy: Score
+    completeness: Score
+    relevance: Score
+    coherence: Score
+    reliability: Score
+    overall: Score
 
 
 AnyReply = TypeVar("AnyReply", bound=Reply)

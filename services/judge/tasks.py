@@ -2,6 +2,7 @@
 
 from services.judge import service
 from services.judge.compare import compare as compare_answers
+from services.judge.rate import rate as rate_answers
 from services.judge.settings import judge_settings
 from shared.contracts.rows import Compared, Judged
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult
@@ -25,6 +26,14 @@ async def compare(request: StepRequest, context: StepContext) -> StepResult:
     return StepResult(rows=[item.model_dump(mode="json") for item in preferences], metrics=metrics)
 
 
+async def rate(request: StepRequest, context: StepContext) -> StepResult:
+    params = JudgeParams.model_validate(request.params)
+    rows = [Judged.model_validate(row) for row in request.rows]
+    async with _gateway(context) as gateway:
+        ratings, metrics = await rate_answers(gateway, params, rows, context.progress)
+    return StepResult(rows=[item.model_dump(mode="json") for item in ratings], metrics=metrics)
+
+
 async def grade(request: StepRequest, context: StepContext) -> StepResult:
     rows = [Judged.model_validate(row) for row in request.rows]
     grades, metrics = await service.grade(rows, context.progress)
@@ -38,4 +47,4 @@ def _gateway(context: StepContext) -> GatewayClient:
     return GatewayClient(judge_settings().gateway_url, token, origin, param="distillation.judge")
 
 
-HANDLERS = {StepKind.COMPARE: compare, StepKind.REVIEW: review, StepKind.GRADE: grade}
+HANDLERS = {StepKind.COMPARE: compare, StepKind.RATE: rate, StepKind.REVIEW: review, StepKind.GRADE: grade}

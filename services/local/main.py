@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from services.local import experiments_cli, jobs_cli, state
+from services.local import experiments_cli, jobs_cli, labels_cli, state
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
 from services.local.plan import models_needed
@@ -23,6 +23,7 @@ models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_hel
 cli.add_typer(models_cli, name="models")
 cli.add_typer(jobs_cli.app, name="jobs")
 cli.add_typer(experiments_cli.app, name="experiments")
+cli.add_typer(labels_cli.app, name="labels")
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")

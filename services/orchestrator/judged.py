@@ -1,26 +1,42 @@
-"""The final model against the base in the judge's eyes: five criteria, each pair in both orders (paper section 4).
+"""The final model against the base in the judge's eyes (paper section 4): five criteria pairwise, each pair in both
+orders, and a score from 1 to 10 for each answer.
 
 The judge is a measuring device of unknown quality, so its own figures stand beside what it says, and it decides nothing.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator import selection
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.teaching import OVERALL, POINTS
 from shared.contracts.data import Question
-from shared.contracts.rows import Compared, Preference
+from shared.contracts.rows import Compared, Judged, Preference, Rated
 from shared.contracts.steps import StepKind
-from shared.statistics import Interval, mean_interval, share_interval
+from shared.judge_quality import quality
+from shared.statistics import Interval, mean_interval, paired_mean_gain
+
+LOWEST, HIGHEST = 1, 10  # of an absolute score
+REPEATED = 2  # a reply that cannot be read is asked for once more
+
+
+class Seen:
+    """What the judge has said so far, question by question, and the calls it took."""
+
+    def __init__(self) -> None:
+        self.preferences: list[Preference] = []
+        self.rated: dict[str, list[Rated]] = {"base": [], "final": []}
+        self.counts: Counter[str] = Counter()  # of the comparisons
+        self.calls = 0
 
 
 async def judged(run: Run, questions: Sequence[Question], base: Measured, final: Measured) -> dict[str, Any] | None:
-    """Shares that the final model wins, by criterion; None where the job asks for no judged questions.
+    """Shares that the final model wins, by criterion, and mean scores; None where the job asks for no judged questions.
 
-    Batch after batch, until the interval of the overall share is as narrow as asked or the questions are used up.
+    Batch after batch, until the interval of the overall share is as narrow as asked, the questions are used up, or the
+    next question might cost more calls than are left.
     """
     settings = run.spec.evaluation
     rows = [
@@ -29,21 +45,68 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
     ][: settings.judged_questions]
     if not rows or final.model == base.model:
         return None
-    seen: list[Preference] = []
-    counts: Counter[str] = Counter()
-    for index, batch in enumerate(selection.batches(rows, run.spec.batch_size)):
-        compared = await run.step(f"evaluate/judged/{index}", StepKind.COMPARE, run.judging(), batch)
-        seen += [Preference(**row) for row in compared.rows]
-        counts.update(compared.metrics)
-        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in seen])
-        if overall.high - overall.low <= 2 * settings.judged_margin:
-            break
+    seen = Seen()
+    index, ended = 0, ""
+    while not ended:
+        done = len(seen.preferences)
+        size = min(run.spec.batch_size, affordable(run, seen.calls))
+        await hear(run, index, rows[done : done + size], seen)
+        index += 1
+        ended = ending(run, seen, len(rows))
+    asked = rows[: len(seen.preferences)]
+    better = better_by_references(run, base, final)[: len(asked)]
     return {
-        "n": len(seen),
+        "n": len(asked),
         "wanted": len(rows),
-        "criteria": {name: criterion(seen, name) for name in seen[0].winners},
-        "judge": quality(run, rows, seen, counts),
+        "ended": ended,
+        "calls": seen.calls,
+        "max_calls": settings.max_judge_calls,
+        "criteria": {name: criterion(seen.preferences, name) for name in seen.preferences[0].winners},
+        "absolute": absolute(seen) if settings.absolute_scores else None,
+        "judge": own_report(run, asked, seen, better),
     }
+
+
+def affordable(run: Run, calls: int) -> int:
+    """Questions that the rest of the budget pays for even if every reply has to be asked for again."""
+    settings = run.spec.evaluation
+    if settings.max_judge_calls is None:
+        return run.spec.batch_size
+    per_question = (4 if settings.absolute_scores else 2) * REPEATED
+    return (settings.max_judge_calls - calls) // per_question
+
+
+def ending(run: Run, seen: Seen, wanted: int) -> str:
+    """Which of the three limits ends the sampling here; empty: none does."""
+    overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in seen.preferences])
+    if overall.high - overall.low <= 2 * run.spec.evaluation.judged_margin:
+        return "margin_reached"
+    if len(seen.preferences) == wanted:
+        return "questions_used_up"
+    return "" if affordable(run, seen.calls) else "budget_used_up"
+
+
+async def hear(run: Run, index: int, rows: Sequence[Compared], seen: Seen) -> None:
+    """Have one batch compared, and both of its answers scored where the job asks for it."""
+    sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
+    steps: list[tuple[str, StepKind, Sequence[Compared] | Sequence[Judged]]] = [
+        (f"evaluate/judged/{index}", StepKind.COMPARE, rows)
+    ]
+    if run.spec.evaluation.absolute_scores:
+        for name, answers in sides.items():
+            judged_rows = [
+                Judged(id=row.id, question=row.question, answer=answer, reference=row.reference)
+                for row, answer in zip(rows, answers, strict=True)
+            ]
+            steps.append((f"evaluate/rated/{name}/{index}", StepKind.RATE, judged_rows))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run.step(key, kind, run.judging(), items)) for key, kind, items in steps]
+    compared, *rated = (task.result() for task in tasks)
+    seen.preferences += [Preference(**row) for row in compared.rows]
+    seen.counts.update(compared.metrics)
+    for name, result in zip(sides, rated, strict=False):
+        seen.rated[name] += [Rated(**row) for row in result.rows]
+    seen.calls += sum(result.metrics["calls"] for result in (compared, *rated))
 
 
 def criterion(seen: Sequence[Preference], name: str) -> dict[str, Any]:
@@ -58,33 +121,46 @@ def criterion(seen: Sequence[Preference], name: str) -> dict[str, Any]:
     }
 
 
-def quality(run: Run, rows: Sequence[Compared], seen: Sequence[Preference], counts: Counter[str]) -> dict[str, Any]:
-    """What is known of the judge: replies it failed to give, verdicts that turn with the order, a taste for length."""
-    parsed = [preference for preference in seen if preference.parsed]
-    by_id = {row.id: row for row in rows}
-    decided = [(by_id[p.id], p.winners[OVERALL]) for p in parsed if p.winners[OVERALL] != "tie"]
-    longer = [
-        (len(row.second) > len(row.first)) == (winner == "second")
-        for row, winner in decided
-        if len(row.second) != len(row.first)
+def absolute(seen: Seen) -> dict[str, Any]:
+    """Mean scores from 1 to 10 of base and final model and the paired gain, over questions where both were scored."""
+    pairs = [
+        (base.scores, final.scores)
+        for base, final in zip(seen.rated["base"], seen.rated["final"], strict=True)
+        if base.parsed and final.parsed
     ]
-    flipped = sum(OVERALL in preference.flipped for preference in parsed)
-    first = share_interval(counts["preferred_a"], counts["preferred_a"] + counts["preferred_b"])
+    criteria = {}
+    for name in pairs[0][0] if pairs else ():
+        base, final = (
+            [(side[name] - LOWEST) / (HIGHEST - LOWEST) for side in sides] for sides in zip(*pairs, strict=True)
+        )
+        criteria[name] = {
+            "base": on_scale(mean_interval(base), LOWEST),
+            "final": on_scale(mean_interval(final), LOWEST),
+            "gain": on_scale(paired_mean_gain(base, final), 0),
+        }
     return {
-        "unparsed": len(seen) - len(parsed),
-        "flip_rate": triple(share_interval(flipped, len(parsed))),
-        "preferred_the_first_shown": triple(first),
-        "preferred_the_longer": triple(share_interval(sum(longer), len(longer))),
-        "warnings": warnings(run, first, flipped, len(parsed)),
+        "n": len(pairs),
+        "unparsed": {name: sum(not item.parsed for item in rated) for name, rated in seen.rated.items()},
+        "criteria": criteria,
     }
 
 
-def warnings(run: Run, first: Interval, flipped: int, parsed: int) -> list[str]:
-    found = []
+def on_scale(interval: Interval, zero: int) -> list[float]:
+    """[value, low, high] of an interval on [0, 1] (differences: [-1, 1]) in points of the scale from 1 to 10."""
+    width = HIGHEST - LOWEST
+    return [round(zero + width * value, 4) for value in (interval.value, interval.low, interval.high)]
+
+
+def better_by_references(run: Run, base: Measured, final: Measured) -> list[str]:
+    """Per question which answer the primary metric finds better."""
+    metric = run.spec.primary_metric.value
+    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
+    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
+
+
+def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[str]) -> dict[str, Any]:
+    """The judge's own figures on these questions, and whether it is the teacher."""
+    found = quality(rows, seen.preferences, seen.counts, better)
     if run.spec.judge.provider == run.spec.teacher.provider:
-        found.append("judge and teacher are the same model: it may favour what it has taught")
-    if first.n and (first.low > 0.5 or first.high < 0.5):
-        found.append(f"the judge favours a place: in {first.value:.0%} of its verdicts the answer shown first won")
-    if parsed and flipped / parsed > 0.5:
-        found.append("most verdicts turn with the order of the answers; little can be told from the others")
+        found["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
     return found

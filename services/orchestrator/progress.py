@@ -15,6 +15,7 @@ COST = {
     StepKind.REVIEW: 2.5,
     StepKind.GRADE: 0.01,
     StepKind.COMPARE: 5.0,
+    StepKind.RATE: 2.5,
     StepKind.SCORE: 0.5,
     StepKind.SFT: 0.4,
     StepKind.SEARCH: 3.0,
@@ -45,7 +46,8 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
     work += sizes["dev"] * answer * (1 + len(rows))
     work += sizes["test"] * answer * (1 + len(rows) + len(spec.evaluation.baselines))
-    work += min(spec.evaluation.judged_questions, sizes["test"]) * COST[StepKind.COMPARE]
+    rating = 2 * COST[StepKind.RATE] if spec.evaluation.absolute_scores else 0
+    work += min(spec.evaluation.judged_questions, sizes["test"]) * (COST[StepKind.COMPARE] + rating)
     if Baseline.SFT_REFERENCES in spec.evaluation.baselines:
         work += sum(rows.values()) * COST[StepKind.SFT] * spec.distill.epochs
     return work
@@ -63,6 +65,10 @@ class ProgressMeter:
         self._running: dict[str, float] = {}
         self._fresh = 0.0  # work done by this process, on which the speed is measured
         self._started = time.monotonic()
+
+    def more(self, kind: StepKind, rows: float) -> None:
+        """Work that the plan could not know of."""
+        self.total += COST[kind] * rows
 
     def running(self, key: str, kind: StepKind, rows: float, share: float) -> None:
         self._running[key] = COST[kind] * rows * min(max(share, 0.0), 1.0)

@@ -71,6 +71,7 @@ async def build_report(
         },
         "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
         "judged": in_the_judges_eyes,
+        "judge": run.judge,
         "promotion": promotion,
         "power": {"n": n, "chance_to_see_5_points": round(power(n), 2)},
         "phases": run.records,

@@ -38,4 +38,4 @@ class Candidate:
 
 def triple(interval: Interval) -> list[float]:
     """[value, low, high], for JSON."""
-    return [round(interval.value, 6), round(interval.low, 6), round(interval.high, 6)]
+    return interval.rounded()

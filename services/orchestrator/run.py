@@ -44,6 +44,8 @@ class Run:
         self.base = base
         self.student = base
         self.guidance = self.request.distillation.guidance  # the pilot settles it where the job leaves it open
+        self.judge_decides = True  # until labels show that the judge is no better than chance
+        self.judge: dict[str, Any] = {}  # what the report tells of the judge
         self.ledger = ledger
         self.stores = steps.stores
         self.artifacts = steps.artifacts
@@ -68,7 +70,15 @@ class Run:
         """The part of the train split that belongs to a phase alone."""
         return self._shards[phase]
 
+    def labels(self) -> list[Row]:
+        """Human labels that were there when the job was posted, so that a replay finds the same ones."""
+        return self.stores.labels.sample(self.job.project_id, self.spec.judge.labels, self.job.created_at)
+
     # durable steps
+
+    def expect(self, kind: StepKind, rows: int) -> None:
+        """So many rows come on top of what was planned."""
+        self._meter.more(kind, rows)
 
     async def step(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
         """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""

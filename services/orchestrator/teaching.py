@@ -46,10 +46,13 @@ async def better(
     run: Run, key: str, questions: Sequence[Question], first: Sequence[str], second: Sequence[str]
 ) -> list[tuple[float, float]]:
     """Per question a score in [0, 1] for each of two answers: by the primary metric where all have references, else
-    by the judge, who sees each pair in both orders (won 1 : 0, a tie 0.5 : 0.5)."""
+    by the judge, who sees each pair in both orders (won 1 : 0, a tie 0.5 : 0.5). All ties, and nobody is asked, when the
+    labels say that this judge is no better than chance."""
     if all(q.reference for q in questions):
         scores = [await grade(run, f"{key}/{name}", questions, side) for name, side in (("a", first), ("b", second))]
         return list(zip(*scores, strict=True))
+    if not run.judge_decides:
+        return [(0.5, 0.5)] * len(questions)
     rows = [
         Compared(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
         for q, a, b in zip(questions, first, second, strict=True)

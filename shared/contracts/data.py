@@ -5,11 +5,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+RowType = TypeVar("RowType", bound=BaseModel)
 MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
 
 
@@ -79,6 +80,17 @@ class _Upload(BaseModel):
 
 def parse_line(number: int, raw: bytes) -> Question | LineError | None:
     """One line of an upload. None for an empty line; a LineError names the line and the field."""
+    value = json_line(number, raw)
+    if not isinstance(value, dict):
+        return value
+    row = checked(_Upload, number, value, "question")
+    if isinstance(row, LineError):
+        return row
+    return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
+
+
+def json_line(number: int, raw: bytes) -> dict[str, Any] | LineError | None:
+    """One line of JSONL as an object; None for an empty line."""
     if len(raw) > MAX_LINE_BYTES:
         return LineError(
             line=number,
@@ -103,13 +115,18 @@ def parse_line(number: int, raw: bytes) -> Question | LineError | None:
         return LineError(
             line=number, code="invalid_unicode", message="half of a surrogate pair (\\ud800 to \\udfff) stands alone"
         )
+    return value
+
+
+def checked(kind: type[RowType], number: int, value: dict[str, Any], whole: str | None = None) -> RowType | LineError:
+    """The object of a line as a row. whole: the param of an error that concerns the row as a whole."""
     try:
-        row = _Upload.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"]) or "question"
-        return LineError(line=number, code="invalid_row", message=f"{param}: {first['msg']}", param=param)
-    return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
+        param = ".".join(str(part) for part in first["loc"]) or whole
+        message = f"{param}: {first['msg']}" if param else first["msg"]
+        return LineError(line=number, code="invalid_row", message=message, param=param)
 
 
 def _encodable(value: dict) -> bool:

@@ -4,9 +4,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.contracts.errors import ErrorBody
+from shared.contracts.graders import grader_name
 from shared.contracts.steps import AdapterConfig, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -61,6 +62,7 @@ class Grader(StrEnum):
     CHRF = "chrf"
 
 
+GivenGrader = Annotated[Grader, BeforeValidator(grader_name)]  # by its name, or as OpenAI's grader object
 SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value})  # right or wrong; the others are similarities
 
 
@@ -90,11 +92,15 @@ class Teacher(Strict):
 
 
 class Judge(Strict):
-    """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints."""
+    """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints.
+
+    labels: on so many of the project's labels at most (POST /v1/labels) the judge is measured before its word counts.
+    """
 
     provider: Name = "default"
     max_tokens: int = Field(default=256, ge=16, le=8192)
-    grader: Grader | None = None
+    grader: GivenGrader | None = None
+    labels: int = Field(default=50, ge=0, le=1000)
     pass_mark: float = Field(default=1.0, gt=0, le=1)
 
 
@@ -165,23 +171,27 @@ class EvaluationSettings(Strict):
     """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
 
     judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
-    both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the strong model.
+    both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
+    with absolute_scores, which has it score both answers from 1 to 10 as well. max_judge_calls: no more than that for all
+    of it; one question may cost eight, when every reply has to be asked for again.
     """
 
-    graders: list[Grader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
+    graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
     baselines: list[Baseline] = [Baseline.FEW_SHOT, Baseline.SFT_REFERENCES]
     shots: int = Field(default=8, ge=1, le=64)
     dev_questions: int | None = Field(default=None, ge=1)
     test_questions: int | None = Field(default=None, ge=1)
     judged_questions: int = Field(default=0, ge=0, le=10_000)
     judged_margin: float = Field(default=0.1, gt=0, le=1)
+    absolute_scores: bool = True
+    max_judge_calls: int | None = Field(default=None, ge=8)
 
 
 class Distillation(Strict):
     """Everything of a job that OpenAI's object has no place for."""
 
     domain: str = Field(min_length=1, max_length=500)
-    primary_metric: Grader = Grader.CHRF
+    primary_metric: GivenGrader = Grader.CHRF
     phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
     guidance: Guidance = Guidance.AUTO
     batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")

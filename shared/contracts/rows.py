@@ -96,6 +96,15 @@ class Preference(Wire):
     call_ids: list[str] = Field(default=[])
 
 
+class Rated(Wire):
+    """Scores from 1 to 10 by criterion. parsed: whether the judge gave them; without them there are none."""
+
+    id: str
+    scores: dict[str, int]
+    parsed: bool = True
+    call_id: str | None = None
+
+
 class Likelihood(Wire):
     """nll: mean negative log-likelihood of the completion's tokens under the student, in nats."""
 

@@ -28,6 +28,7 @@ class StepKind(StrEnum):
     REASON = "weak.reason"  # Question (+ previous attempt and critique) -> Attempt with rationale
     TEACH = "strong.teach"  # Question + guideline -> Lesson
     COMPARE = "judge.compare"  # Two answers to one question -> Preference, asked in both orders
+    RATE = "judge.rate"  # Attempt -> Rated, 1 to 10 by criterion
     REVIEW = "judge.review"  # Attempt + reference -> Verdict
     GRADE = "judge.grade"  # Attempt + reference -> Grades
     SFT = "train.sft"  # Example rows -> adapter

@@ -1,10 +1,11 @@
-"""Opening the job database: newest schema, default project, the three stores."""
+"""Opening the job database: newest schema, default project, the stores."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from shared.jobs.catalog import Catalog
 from shared.jobs.job_store import JobStore
+from shared.jobs.label_store import LabelStore
 from shared.jobs.step_store import StepStore
 from shared.platform.database import engine_for, upgrade
 
@@ -15,6 +16,7 @@ class Stores(NamedTuple):
     jobs: JobStore
     steps: StepStore
     catalog: Catalog
+    labels: LabelStore
 
 
 def open_stores(url: str) -> Stores:
@@ -28,4 +30,4 @@ def open_stores(url: str) -> Stores:
 def stores_on(url: str) -> Stores:
     """The stores of a database that this process, or the one it was forked from, has opened already."""
     engine = engine_for(url)
-    return Stores(JobStore(engine), StepStore(engine), Catalog(engine))
+    return Stores(JobStore(engine), StepStore(engine), Catalog(engine), LabelStore(engine))

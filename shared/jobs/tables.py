@@ -150,3 +150,18 @@ workers = Table(
     Column("stopping", Boolean, nullable=False, default=False),
     Column("seen_at", Float, nullable=False),
 )
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("digest", String(64), nullable=False),  # of the content: the same label is kept once
+    Column("question", Text, nullable=False),
+    Column("first", Text, nullable=False),
+    Column("second", Text, nullable=False),
+    Column("preferred", String(8), nullable=False),  # first, second, tie
+    Column("reference", Text),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "digest"),
+)

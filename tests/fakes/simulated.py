@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from services.judge.compare import agreed, tally
+from services.judge.prompts import CRITERIA
+from services.judge.replies import Choice
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.jobs import JobRequest
-from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Verdict
+from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Rated, Verdict
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -45,10 +48,12 @@ class World:
         self.train = train
         self.keys: list[str] = []
         self.teacher: Callable[[dict[str, Any]], tuple[str, str]] = lambda row: (row["reference"] or "", "ok")
-        self.judge: Callable[[dict[str, Any]], str] = lambda row: "tie"
-        self.flips: Callable[[dict[str, Any]], bool] = lambda row: False  # says A in either order
+        self.judge: Callable[[str, str], str | None] = lambda a, b: "tie"  # answers as shown -> A, B, tie or no verdict
+        self.score: Callable[[str], int | None] = lambda answer: 5
         self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
         self.salt = 0
+        self.right_answer: str | None = None  # None: "right" and the question's id
+        self.wrong_answer = WRONG
 
     def right(self, adapter: str | None, question_id: str, t: float = 0.0) -> bool:
         return draw(self.salt, adapter, question_id, t) < self.skills[adapter]
@@ -66,12 +71,15 @@ class World:
         rows = [row_of(key, request, adapter, row).model_dump(mode="json") for row in request.rows]
         return StepResult(rows=rows, metrics=self._figures(request, rows))
 
-    def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, int]:
-        """As the judge's worker counts them over both orders: how often the answer shown as A, or as B, was preferred."""
+    def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, Any]:
+        """As the judge's worker counts them: its choices over both orders, and its calls (two when one cannot be read)."""
+        if request.kind is StepKind.RATE:
+            return {"calls": sum(1 if row["parsed"] else 2 for row in rows)}
         if request.kind is not StepKind.COMPARE:
             return {}
-        decided = sum(row["winners"]["overall"] != "tie" for row in rows)
-        return {"preferred_a": decided + 2 * sum(bool(row["flipped"]) for row in rows), "preferred_b": decided}
+        choices = [choice for row in request.rows for choice in self._both_orders(row)]
+        calls = sum(2 if choice is None else 1 for choice in choices)
+        return tally([Preference(**row) for row in rows], choices) | {"calls": calls}
 
     def _guide(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Guideline:
         return Guideline(id=row["id"], guideline="mind the details", finish_reason="stop")
@@ -83,7 +91,8 @@ class World:
     def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Attempt:
         seed = request.params["sampling"]["seed"] if request.params["sampling"]["temperature"] else 0
         right = self.right(adapter, row["id"], seed)
-        return Attempt(id=row["id"], answer=f"right {row['id']}" if right else WRONG, finish_reason="stop")
+        answer = (self.right_answer or f"right {row['id']}") if right else self.wrong_answer
+        return Attempt(id=row["id"], answer=answer, finish_reason="stop")
 
     _reason = _answer
 
@@ -96,9 +105,16 @@ class World:
         return Verdict(id=row["id"], passed=passed, critique=None if passed else "look again", by="grader")
 
     def _compare(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Preference:
-        if self.flips(row):
-            return Preference(id=row["id"], winners={"overall": "tie"}, flipped=["overall"])
-        return Preference(id=row["id"], winners={"overall": self.judge(row)})
+        seen, turned = self._both_orders(row)
+        return agreed(row["id"], seen, turned, [])
+
+    def _both_orders(self, row: dict) -> list[Choice | None]:
+        said = [self.judge(row["first"], row["second"]), self.judge(row["second"], row["first"])]
+        return [Choice.model_validate(dict.fromkeys(CRITERIA, choice)) if choice else None for choice in said]
+
+    def _rate(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Rated:
+        score = self.score(row["answer"])
+        return Rated(id=row["id"], scores=dict.fromkeys(CRITERIA, score) if score else {}, parsed=score is not None)
 
     def _score(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Likelihood:
         return Likelihood(id=row["id"], nll=self.nll(row), tokens=3)

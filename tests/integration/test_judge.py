@@ -9,10 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from services.judge import service
+from services.judge.prompts import CRITERIA
+from services.judge.rate import rate
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Compared, Grades, Judged, Preference, Verdict
+from shared.contracts.rows import Compared, Grades, Judged, Preference, Rated, Verdict
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
 from shared.jobs.step_store import Claim
 from shared.ledger.store import open_ledger
@@ -216,6 +218,22 @@ async def test_grading_needs_no_call(teacher):
     assert len(teacher.log()) == before
 
 
+async def test_scores_are_parsed_or_counted(gateway_url, teacher):
+    steps = Steps()
+    rows = [row(f"r{number}", f"answer {number}", None) for number in range(4)]
+    async with client(gateway_url, "rate") as gateway:
+        rated, metrics = await rate(gateway, params(), rows, steps)
+        teacher.fault("refusal")
+        lost, counts = await rate(gateway, params(), [row("lost", "ls", None)], steps)
+    assert [item.id for item in rated] == [item.id for item in rows]
+    assert all(item.parsed and item.call_id for item in rated)
+    assert all(set(item.scores) == set(CRITERIA) for item in rated)
+    assert {score for item in rated for score in item.scores.values()} <= set(range(1, 11))
+    assert metrics | {"n": 4, "unparsed": 0, "calls": 4} == metrics
+    assert (lost[0].parsed, lost[0].scores) == (False, {})
+    assert counts | {"n": 1, "unparsed": 1, "calls": 2} == counts
+
+
 async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifacts, monkeypatch):
     monkeypatch.setenv("METEOR_JUDGE_GATEWAY_URL", gateway_url)
     judge_settings.cache_clear()
@@ -241,4 +259,5 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
         ("wrong", True, 2),
     ]
     assert results[StepKind.COMPARE].metrics["calls"] == 4
+    assert [len(Rated.model_validate(item).scores) for item in results[StepKind.RATE].rows] == [6, 6]
     assert set(HANDLERS) == {kind for kind in StepKind if kind.queue == Queue.JUDGE}

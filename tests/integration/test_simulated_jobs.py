@@ -56,7 +56,7 @@ async def test_the_pilot_chooses_what_it_measured(simulation: Simulation, share_
 async def test_without_references_the_judge_compares(simulation: Simulation):
     world = World()
     world.teacher = lambda row: ("guided" if guided(row) else "plain", "ok")
-    world.judge = lambda row: "second" if row["second"] == "guided" else "tie"
+    world.judge = lambda a, b: "A" if a == "guided" else "B"
     report = await simulation.job(world, questions(references=False), **DISTILL)
     assert report["phases"]["pilot"]["guidance"] == "weak"
     assert report["phases"]["pilot"]["gain"][0] == 1
@@ -230,32 +230,3 @@ async def test_evolve_makes_no_call_and_ends_where_both_sides_agree(simulation: 
     assert "evolve" not in report["teacher"]
     assert not any(key.startswith(("distill", "iterate")) for key in world.keys)
     assert report["promotion"]["state"] == "rejected"
-
-
-# the judge's eyes
-
-
-async def test_a_fair_judge_sees_the_gain_and_stops_early(simulation: Simulation):
-    world = World(0.1, train=better)
-    world.judge = lambda row: (
-        "tie" if row["first"] == row["second"] else "second" if row["second"] != WRONG else "first"
-    )
-    evaluation = {"baselines": [], "judged_questions": 60, "judged_margin": 0.15}
-    spec = DISTILL | {"guidance": "none", "batch_size": 16, "evaluation": evaluation}
-    judged = (await simulation.job(world, questions(), judge={"provider": "other"}, **spec))["judged"]
-    assert judged["criteria"]["overall"]["share"][1] > 0.5
-    assert judged["n"] < judged["wanted"] == 60
-    assert judged["judge"]["warnings"] == []
-
-
-async def test_the_judges_report_finds_its_bias(simulation: Simulation):
-    world = World(0.1, train=better)
-    world.flips = lambda row: True  # always the answer that is shown first
-    spec = DISTILL | {"guidance": "none", "evaluation": {"baselines": [], "judged_questions": 40}}
-    judged = (await simulation.job(world, questions(), **spec))["judged"]
-    overall = judged["criteria"]["overall"]
-    assert (overall["win"], overall["tie"], overall["loss"]) == (0, judged["n"], 0)
-    assert overall["share"][1] < overall["share"][0] == 0.5 < overall["share"][2]
-    assert judged["judge"]["flip_rate"][0] == 1
-    assert judged["judge"]["preferred_the_first_shown"][0] == 1
-    assert len(judged["judge"]["warnings"]) == 3

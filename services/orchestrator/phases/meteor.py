@@ -1,5 +1,6 @@
 """The whole method on one page: pilot; three phases, each judged on dev; the table on test; promotion."""
 
+from services.orchestrator.labelled import hear_labels
 from services.orchestrator.phases.distill import distill
 from services.orchestrator.phases.evaluate import judge_phase, measure, measure_on_test
 from services.orchestrator.phases.evolve import evolve
@@ -17,6 +18,7 @@ PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 
 async def meteor(run: Run) -> dict:
     """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
+    await hear_labels(run)
     if Phase.DISTILL in run.spec.phases and run.spec.distill.answers == "teacher":
         await run.enter("pilot")
         run.guidance = await pilot(run)

@@ -1,0 +1,24 @@
+"""/v1/labels"""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.api.handlers.access import Context, Project
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.service import labels
+from shared.contracts.labels import LabelsAdded, LabelsRequest
+
+router = APIRouter(prefix="/v1/labels", tags=["labels"])
+
+
+@router.post("", status_code=201)
+def add_labels(context: Context, project: Project, body: LabelsRequest) -> LabelsAdded:
+    return labels.add(context, project, body)
+
+
+@router.get("")
+def list_labels(
+    context: Context, project: Project, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> dict[str, Any]:
+    return listed(*labels.page(context, project, after, limit))

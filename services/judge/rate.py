@@ -1,0 +1,23 @@
+"""How good an answer is, on a scale from 1 to 10 (paper section 4): all criteria in one reply."""
+
+from services.judge.asking import Asking, Progress, all_rows
+from services.judge.prompts import rate_messages
+from services.judge.replies import Rating
+from shared.contracts.rows import Judged, Rated
+from shared.contracts.steps import JudgeParams
+from shared.platform.gateway import GatewayClient
+
+
+async def rate(
+    gateway: GatewayClient, params: JudgeParams, rows: list[Judged], progress: Progress
+) -> tuple[list[Rated], dict[str, int]]:
+    """Scores per row, in the rows' order, and counts. Raises what GatewayClient.chat raises."""
+    asking = Asking(gateway, params)
+
+    async def one(row: Judged) -> Rated:
+        said, reply = await asking.ask(Rating, rate_messages(params.domain, row), row.id)
+        scores = said.model_dump() if said is not None else {}
+        return Rated(id=row.id, scores=scores, parsed=said is not None, call_id=reply.call_id)
+
+    rated = await all_rows(one, rows, progress)
+    return rated, {"n": len(rated), "unparsed": sum(not item.parsed for item in rated)} | asking.counts()

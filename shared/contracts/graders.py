@@ -1,0 +1,37 @@
+"""Graders named as OpenAI names them. A grader object is taken where it says exactly what a grader of ours does.
+
+Theirs are templates over an item and a sample; here the item is always the record and the sample the student's answer,
+so only those templates are known. Anything else is refused instead of being half obeyed.
+"""
+
+from typing import Any
+
+ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")
+REFERENCE = ("{{item.reference}}", "{{ item.reference }}")
+MODEL_GRADERS = {"score_model": "evaluation.absolute_scores", "label_model": "evaluation.judged_questions"}
+
+
+def grader_name(value: Any) -> Any:
+    """The name of a grader for one of OpenAI's grader objects; what is no object is left as it is. Raises ValueError."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("type")
+    if isinstance(kind, str) and kind in MODEL_GRADERS:
+        raise ValueError(f"{kind} asks a model: that is the judge's part, see distillation.{MODEL_GRADERS[kind]}")
+    if kind == "string_check":
+        name, known = "string_check", {"operation": ("eq",)}
+    elif kind == "text_similarity":
+        name, known = "rouge_l", {"evaluation_metric": ("rouge_l",)}
+    else:
+        raise ValueError("type must be string_check or text_similarity; or give a grader's name")
+    known |= {"input": ANSWER, "reference": REFERENCE}
+    for key, given in value.items():
+        if key in ("type", "name"):
+            continue
+        if key not in known:
+            raise ValueError(f"{kind}.{key} is not known; judge.pass_mark says what passes")
+        if given not in known[key]:
+            raise ValueError(f"{kind}.{key} can only be {known[key][0]!r}; the other graders have names, as 'chrf'")
+    if kind == "text_similarity" and "evaluation_metric" not in value:
+        raise ValueError("text_similarity needs evaluation_metric, which can only be 'rouge_l'")
+    return name

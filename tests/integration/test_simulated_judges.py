@@ -1,0 +1,306 @@
+"""Whole jobs with good and bad judges: what the report says of them, and that nothing is decided by what they say."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.contracts.labels import Label
+from shared.contracts.steps import StepRequest
+from shared.jobs.tables import DEFAULT_PROJECT
+from tests.fakes.simulated import WRONG, Simulation, World, draw, questions
+
+JUDGED: dict[str, Any] = {
+    "phases": ["distill"],
+    "guidance": "none",
+    "judge": {"provider": "other"},
+    "evaluation": {"baselines": [], "judged_questions": 40},
+}
+
+
+def with_(**changes: Any) -> dict[str, Any]:
+    return JUDGED | changes
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Simulation(tmp_path)
+
+
+def better(request: StepRequest, before: float) -> float:
+    return 0.95
+
+
+def learning() -> World:
+    return World(0.1, train=better)
+
+
+# judges: two answers in the order in which they are shown -> A, B, tie or no verdict
+
+
+def good(a: str, b: str) -> str:
+    """Knows the right answers of simulated students and of the labels below, and who wrote "better"."""
+    right = ("right", "better")
+    if a.startswith(right) == b.startswith(right):
+        return "tie"
+    return "A" if a.startswith(right) else "B"
+
+
+def always_a(a: str, b: str) -> str:
+    return "A"
+
+
+def never_parses(a: str, b: str) -> None:
+    return None
+
+
+def longer(a: str, b: str) -> str:
+    return "tie" if len(a) == len(b) else "A" if len(a) > len(b) else "B"
+
+
+def dice(a: str, b: str) -> str:
+    """Always of one mind about two answers, and knows nothing."""
+    higher = max((a, b), key=draw)
+    return "A" if higher == a else "B"
+
+
+BAD: list[Callable[[str, str], str | None]] = [always_a, never_parses, longer, dice]
+
+
+def label(simulation: Simulation, count: int, ties: int = 0) -> None:
+    """Labelled pairs whose better answer is the first as often as the second, the longer as often as the shorter."""
+    rows = []
+    for n in range(count):
+        sides = [f"better {n}" + "." * 9 * (n % 4 > 1), f"worse {n}" + "." * 9 * (n % 4 < 2)]
+        rows.append(
+            Label(question=f"question {n}?", first=sides[n % 2], second=sides[1 - n % 2], preferred=PREFERRED[n % 2])
+        )
+    rows += [Label(question=f"tie {n}?", first="same", second="same", preferred="tie") for n in range(ties)]
+    assert simulation.stores.labels.add(DEFAULT_PROJECT, rows) == (count + ties, count + ties)
+
+
+PREFERRED: list[Any] = ["first", "second"]
+
+
+# the evaluation
+
+
+async def test_a_fair_judge_sees_the_gain_and_stops_early(simulation: Simulation):
+    world = learning()
+    world.judge = good
+    world.score = lambda answer: 9 if answer != WRONG else 3
+    evaluation = {"baselines": [], "judged_questions": 60, "judged_margin": 0.15}
+    report = await simulation.job(world, questions(), **with_(batch_size=16, evaluation=evaluation))
+    judged = report["judged"]
+    assert judged["criteria"]["overall"]["share"][1] > 0.5
+    assert judged["n"] < judged["wanted"] == 60
+    assert judged["ended"] == "margin_reached"
+    assert judged["calls"] == 4 * judged["n"]
+    assert judged["judge"]["warnings"] == []
+    overall = judged["absolute"]["criteria"]["overall"]
+    assert judged["absolute"]["n"] == judged["n"]
+    assert 3 <= overall["base"][0] < 5
+    assert overall["base"][1] < overall["base"][0] < overall["base"][2]
+    assert 8 < overall["final"][0] <= 9
+    assert (
+        0 < overall["gain"][1] < overall["gain"][0] == pytest.approx(overall["final"][0] - overall["base"][0], abs=1e-3)
+    )
+    rated = [key for key in world.keys if key.startswith("evaluate/rated/")]
+    assert len(rated) == 2 * judged["n"] / 16, "the same questions are compared and scored"
+
+
+async def test_questions_used_up(simulation: Simulation):
+    world = learning()
+    world.judge = good
+    evaluation = {"baselines": [], "judged_questions": 24, "judged_margin": 0.01, "absolute_scores": False}
+    judged = (await simulation.job(world, questions(), **with_(evaluation=evaluation)))["judged"]
+    assert (judged["ended"], judged["n"], judged["calls"], judged["absolute"]) == ("questions_used_up", 24, 48, None)
+
+
+@pytest.mark.parametrize(("judge", "score"), [(good, 5), (never_parses, None)])
+async def test_the_budget_of_calls_is_never_exceeded(simulation: Simulation, judge, score):
+    world = learning()
+    world.judge, world.score = judge, lambda answer: score
+    evaluation = {"baselines": [], "judged_questions": 60, "judged_margin": 0.01, "max_judge_calls": 50}
+    judged = (await simulation.job(world, questions(), **with_(evaluation=evaluation)))["judged"]
+    assert judged["ended"] == "budget_used_up"
+    assert 50 - 8 < judged["calls"] <= 50
+    assert judged["n"] == judged["calls"] / (4 if judge is good else 8)
+
+
+async def test_scores_that_were_not_given_are_counted_and_not_guessed(simulation: Simulation):
+    world = learning()
+    world.score = lambda answer: None if answer == WRONG else 8
+    found = (await simulation.job(world, questions(), **JUDGED))["judged"]["absolute"]
+    assert found["unparsed"]["base"] > found["unparsed"]["final"] > 0
+    assert 0 < found["n"] < 40
+    assert found["criteria"]["overall"]["gain"][0] == 0, "questions count where both answers were scored"
+    world.score = lambda answer: None
+    found = (await simulation.job(world, questions(), suffix="none", seed=1, **JUDGED))["judged"]["absolute"]
+    assert (found["n"], found["criteria"]) == (0, {})
+
+
+async def test_a_judge_that_always_says_a(simulation: Simulation):
+    world = learning()
+    world.judge = always_a
+    spec = with_(judge={})
+    judged = (await simulation.job(world, questions(), **spec))["judged"]
+    overall = judged["criteria"]["overall"]
+    assert (overall["win"], overall["tie"], overall["loss"]) == (0, judged["n"], 0)
+    assert overall["share"][1] < overall["share"][0] == 0.5 < overall["share"][2]
+    assert judged["judge"]["flip_rate"][0] == 1
+    assert judged["judge"]["preferred_the_first_shown"][0] == 1
+    same, place, turns = judged["judge"]["warnings"]
+    assert "same model" in same
+    assert "favours a place: in 100%" in place
+    assert "turn with the order" in turns
+
+
+async def test_a_judge_that_never_parses(simulation: Simulation):
+    world = learning()
+    world.judge = never_parses
+    judged = (await simulation.job(world, questions(), **JUDGED))["judged"]
+    assert judged["judge"]["unparsed"] == judged["n"]
+    assert judged["judge"]["warnings"] == [
+        f"the judge gave no verdict on {judged['n']} of {judged['n']} pairs; they count as ties"
+    ]
+    assert judged["criteria"]["overall"]["share"][0] == 0.5
+
+
+async def test_a_judge_that_prefers_length(simulation: Simulation):
+    """Right answers are longer than WRONG here: so the fair judge above prefers the longer, too, and is not warned of."""
+    world = learning()
+    world.judge = longer
+    rows = [q.model_copy(update={"reference": "yes"}) for q in questions()]
+    world.right_answer, world.wrong_answer = "yes", "no, and let me tell you at length why it is so"
+    judged = (await simulation.job(world, rows, **JUDGED))["judged"]
+    (warning,) = judged["judge"]["warnings"]
+    assert "favours length: the longer answer won in 100% of its verdicts" in warning
+    assert judged["criteria"]["overall"]["loss"] > judged["criteria"]["overall"]["win"]
+
+
+@pytest.mark.parametrize("judge", [good, *BAD])
+async def test_no_judge_decides_what_is_promoted(simulation: Simulation, judge):
+    """The decision is the primary metric's on dev, whatever the judge says of the answers."""
+    label(simulation, 40)
+    world = learning()
+    world.judge = judge
+    report = await simulation.job(world, questions(), **JUDGED)
+    assert report["promotion"]["state"] == "promoted"
+    assert [d["decision"] for d in report["decisions"]] == ["promoted"]
+    harmed = World(0.9, train=lambda request, before: 0.1)
+    harmed.judge = judge
+    report = await simulation.job(harmed, questions(), suffix="harmed", **JUDGED)
+    assert report["promotion"]["state"] == "rejected"
+    assert report["final"]["adapter"] is None
+
+
+# labels
+
+
+async def test_a_good_judge_is_believed(simulation: Simulation):
+    label(simulation, 40, ties=5)
+    world = learning()
+    world.judge = good
+    judge = (await simulation.job(world, questions(), **JUDGED))["judge"]
+    found = judge["labels"]
+    assert (found["n"], found["agreement"][0], found["kappa"], found["decided"][0]) == (45, 1, 1, 1)
+    assert found["chance"] == pytest.approx(40 / 45 / 2, abs=1e-6)
+    assert found["better_than_chance"] is judge["decides"] is True
+    assert judge["warnings"] == []
+    assert judge["asked_for"] == ["evaluation"]
+
+
+@pytest.mark.parametrize("judge", BAD)
+async def test_a_judge_no_better_than_chance_decides_nothing(simulation: Simulation, judge):
+    label(simulation, 40, ties=4)
+    world = World()
+    world.judge = judge
+    world.teacher = lambda row: ("better" if row["guideline"] else "worse", "ok")
+    spec: dict[str, Any] = JUDGED | {"phases": ["distill", "iterate"], "guidance": "auto"}
+    report = await simulation.job(world, questions(references=False), **spec)
+    found = report["judge"]
+    assert found["decides"] is False
+    assert found["labels"]["better_than_chance"] is False
+    assert found["asked_for"] == ["guidance", "iterate", "evaluation"]
+    against, guidance, iterate, evaluation, *_ = found["warnings"]
+    assert "no better than chance" in against
+    assert "decides nothing" in against
+    assert "undecided" in guidance
+    assert "phase 2 was trained on what this judge passed" in iterate
+    assert "for nothing" in evaluation
+    pilot = report["phases"]["pilot"]
+    assert (pilot["decision"], pilot["guidance"], pilot["gain"][0]) == ("undecided", "none", 0)
+    assert not any(key.startswith("pilot/compared") for key in world.keys), "it is not paid for what counts for nothing"
+    (event,) = [e for e in simulation.stores.jobs.events(report["job"], limit=1000) if "of 44 labels" in e.message]
+    assert (event.level, "it decides nothing" in event.message) == ("warn", True)
+
+
+async def test_what_speaks_against_a_judge_is_said_on_the_labels(simulation: Simulation):
+    said = {}
+    for judge in BAD:
+        world = World()
+        world.judge = judge
+        if not said:
+            label(simulation, 40)
+        report = await simulation.job(world, questions(), suffix=judge.__name__.replace("_", "-"), **JUDGED)
+        said[judge.__name__] = report["judge"]
+    assert said["always_a"]["labels"]["flip_rate"][0] == 1
+    assert any("favours a place" in w for w in said["always_a"]["warnings"])
+    assert said["never_parses"]["labels"]["unparsed"] == 40
+    assert said["never_parses"]["labels"]["agreement"][0] == 0, "no verdict is not taken for a tie that agrees"
+    assert said["longer"]["labels"]["length_bias"][1] > 0
+    assert any("favours length" in w for w in said["longer"]["warnings"])
+    assert said["dice"]["labels"]["length_bias"][1] <= 0
+
+
+async def test_guidance_best_takes_the_unguided_answers_when_nobody_can_tell(simulation: Simulation):
+    label(simulation, 40)
+    trained: list[StepRequest] = []
+
+    def train(request: StepRequest, before: float) -> float:
+        trained.append(request)
+        return before
+
+    world = World(train=train)
+    world.judge = always_a
+    world.teacher = lambda row: (f"{'better' if row['guideline'] else 'worse'} {row['id']}", "ok")
+    await simulation.job(world, questions(references=False), **with_(guidance="best"))
+    assert {row["completion"].split()[0] for row in trained[0].rows} == {"worse"}
+
+
+async def test_few_labels_and_none(simulation: Simulation):
+    world = learning()
+    world.judge = always_a
+    none = (await simulation.job(world, questions(), suffix="none", **JUDGED))["judge"]
+    assert (none["labels"], none["decides"]) == (None, True)
+    assert none["warnings"] == ["nobody has held this judge against human labels; POST /v1/labels takes some"]
+    label(simulation, 12)
+    few = (await simulation.job(world, questions(), suffix="few", **JUDGED))["judge"]
+    assert few["labels"]["better_than_chance"] is None
+    assert few["decides"] is True
+    assert few["warnings"][0].startswith("12 labels are too few")
+
+
+async def test_labels_are_asked_only_where_something_rests_on_the_judge(simulation: Simulation):
+    label(simulation, 40)
+    world = learning()
+    spec: dict[str, Any] = JUDGED | {
+        "evaluation": {"baselines": []},
+        "phases": ["iterate"],
+        "judge": {"grader": "string_check"},
+    }
+    judge = (await simulation.job(world, questions(), **spec))["judge"]
+    assert judge == {"asked_for": [], "labels": None, "decides": True, "warnings": []}
+    assert not any(key.startswith("evaluate/labels") for key in world.keys)
+
+
+async def test_so_many_labels_as_the_job_wants(simulation: Simulation):
+    label(simulation, 40)
+    world = learning()
+    world.judge = good
+    spec: dict[str, Any] = JUDGED | {"judge": {"labels": 25}, "batch_size": 10}
+    judge = (await simulation.job(world, questions(), **spec))["judge"]
+    assert judge["labels"]["n"] == 25
+    assert [key for key in world.keys if "labels" in key] == [f"evaluate/labels/{n}" for n in range(3)]
