@@ -1,6 +1,5 @@
 """/v1/labels as clients see it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +89,10 @@ def test_an_unknown_cursor_and_a_missing_key(http: httpx.Client, api: RunningApi
 
 
 @pytest.fixture
-def meteor(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
+def meteor(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     monkeypatch.setenv("METEOR_API_URL", api.url)
     monkeypatch.setenv("METEOR_API_KEY", KEY)
-    yield CliRunner()
+    return CliRunner()
 
 
 def test_the_command_adds_and_lists(meteor: CliRunner, http: httpx.Client, tmp_path: Path):

@@ -1,6 +1,8 @@
 """The judge's service functions against the fake teacher over HTTP, through a real gateway process."""
 
+import argparse
 import asyncio
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from shared.platform.database import engine_for
 from shared.platform.gateway import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
+from tests.bench import judge as bench
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, running, start_teacher
 
@@ -232,6 +235,28 @@ async def test_scores_are_parsed_or_counted(gateway_url, teacher):
     assert metrics | {"n": 4, "unparsed": 0, "calls": 4} == metrics
     assert (lost[0].parsed, lost[0].scores) == (False, {})
     assert counts | {"n": 1, "unparsed": 1, "calls": 2} == counts
+
+
+async def test_the_bench_measures_the_judge_behind_the_gateway(gateway_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("METEOR_INTERNAL_TOKEN", TOKEN)
+    labels = [{"input": f"q {n}", "output_1": "a", "output_2": f"b {n}", "label": n % 3} for n in range(12)]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in labels))
+    options = argparse.Namespace(
+        data=path,
+        limit=10,
+        meteor=tmp_path,
+        gateway=gateway_url,
+        provider="default",
+        domain="d",
+        max_tokens=64,
+        kept=None,
+    )
+    found = await bench.run(options)
+    assert (found["n"], found["unparsed"], found["calls"], found["repairs"]) == (10, 0, 20, 0)
+    assert (await bench.run(options)) == found
+    options.gateway = f"http://127.0.0.1:{free_port()}"
+    assert (await bench.run(options)) == found, "what was kept needs no gateway"
 
 
 async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifacts, monkeypatch):

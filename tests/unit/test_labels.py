@@ -16,10 +16,12 @@ GOOD: dict[str, Any] = {"question": "List all files.", "first": "ls", "second": 
 
 
 def test_a_label_is_its_content():
-    assert Label(**GOOD).digest == Label(**GOOD).digest
+    assert Label.model_validate(GOOD).digest == Label.model_validate(GOOD).digest
     others = [{"preferred": "tie"}, {"first": "dir"}, {"reference": "ls -a"}]
-    assert len({Label(**GOOD).digest, *(Label(**(GOOD | other)).digest for other in others)}) == 4
-    assert Label(**(GOOD | {"first": ""})).first == "", "models do give empty answers"
+    assert (
+        len({Label.model_validate(GOOD).digest, *(Label.model_validate(GOOD | other).digest for other in others)}) == 4
+    )
+    assert Label.model_validate(GOOD | {"first": ""}).first == "", "models do give empty answers"
 
 
 @pytest.mark.parametrize(
@@ -57,9 +59,9 @@ def test_a_file_with_bad_lines_is_refused_with_their_numbers(tmp_path: Path):
 
 
 def test_bodies_keep_the_order_and_the_limits():
-    small = [Label(**(GOOD | {"question": f"{n}"})) for n in range(MOST_AT_ONCE + 1)]
+    small = [Label.model_validate(GOOD | {"question": f"{n}"}) for n in range(MOST_AT_ONCE + 1)]
     assert [len(part) for part in bodies(small)] == [MOST_AT_ONCE, 1]
-    large = [Label(**(GOOD | {"question": "\u00e9" * 32_000})) for _ in range(50)]
+    large = [Label.model_validate(GOOD | {"question": "\u00e9" * 32_000}) for _ in range(50)]
     parts = list(bodies(large))
     assert sum(len(part) for part in parts) == 50
     assert all(sum(len(str(row)) for row in part) < BODY_BYTES for part in parts)
