@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from services.local.judge_screen import show_judge
 from shared.contracts.jobs import Phase
 
 LABELS = {
@@ -26,7 +27,7 @@ def _cell(triple: list[float]) -> str:
 def show_report(console: Console, report: dict[str, Any]) -> None:
     """All of it: the table on the test split, what each phase did, what the teacher cost, where the time went."""
     show_table(console, report)
-    _show_judged(console, report.get("judged"))
+    show_judge(console, report)
     show_phases(console, report)
     show_costs(console, report)
 
@@ -92,19 +93,6 @@ def _show_pilot(console: Console, pilot: dict[str, Any]) -> None:
         f"guidance: {pilot['guidance']}",
         markup=False,
     )
-
-
-def _show_judged(console: Console, judged: dict[str, Any] | None) -> None:
-    if not judged:
-        return
-    table = Table(title=f"The judge compares the final model with the base on {judged['n']} questions, in both orders")
-    for column in ("", "win", "tie", "loss", "share, ties split"):
-        table.add_column(column, justify="left" if column == "" else "right")
-    for name, found in judged["criteria"].items():
-        table.add_row(name, *(str(found[k]) for k in ("win", "tie", "loss")), _cell(found["share"]))
-    console.print(table)
-    for warning in judged["judge"]["warnings"]:
-        console.print(f"  {warning}", markup=False, style="yellow")
 
 
 def show_costs(console: Console, report: dict[str, Any]) -> None:

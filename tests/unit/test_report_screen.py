@@ -50,3 +50,29 @@ def test_the_screen_calls_a_loss_a_loss():
     assert "90 of 112 answers kept, dropped {'refused': 22}" in shown
     assert "try 1: 25%, try 2: 50% of 24 questions; 12 answered by the teacher" in shown
     assert "none, rejected against the base model" in shown
+
+
+def test_the_screen_tells_what_the_judge_is_worth():
+    share = {"win": 30, "tie": 8, "loss": 2, "share": [0.85, 0.75, 0.92]}
+    score = {"base": [4.0, 3.5, 4.5], "final": [7.5, 7.0, 8.0], "gain": [3.5, 3.0, 4.0]}
+    labels = {
+        "n": 50, "agreement": [0.4, 0.28, 0.54], "chance": 0.45, "kappa": None, "decided": [0.5, 0.3, 0.7],
+        "n_decided": 20, "flip_rate": [0.6, 0.4, 0.7],
+    }  # fmt: skip
+    judged = {
+        "n": 40, "calls": 160, "ended": "budget_used_up", "criteria": {"accuracy": share, "overall": share},
+        "absolute": {"unparsed": {"base": 3, "final": 0}, "criteria": {"accuracy": score, "overall": score}},
+        "judge": {"warnings": ["the judge favours a place"]},
+    }  # fmt: skip
+    file = io.StringIO()
+    report = REPORT | {"judged": judged, "judge": {"labels": labels, "warnings": ["it decides nothing"]}}
+    show_report(Console(file=file, width=200), report)
+    shown = file.getvalue()
+    for part in (
+        "0.85 [0.75, 0.92]", "3.5 [3.00, 4.00]", "160 calls to the judge", "evaluation.max_judge_calls leaves no room",
+        "scores that were not given: base 3, final 0", "agrees with 40% [28%, 54%] of 50 human labels; chance is 45%",
+        "kappa not defined", "it decides nothing", "the judge favours a place",
+    ):  # fmt: skip
+        assert part in shown, part
+    without = judged | {"absolute": None}
+    show_report(Console(file=io.StringIO(), width=200), REPORT | {"judged": without, "judge": None})
