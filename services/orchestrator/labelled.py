@@ -65,7 +65,8 @@ def rests_on_the_judge(run: Run) -> list[str]:
     spec = run.spec
     bare = {phase: any(not question.reference for question in run.shard(phase)) for phase in spec.phases}
     places = []
-    if bare.get(Phase.DISTILL) and spec.guidance in (Guidance.AUTO, Guidance.BEST):
+    both_ways = spec.distill.answers == "teacher" and spec.guidance in (Guidance.AUTO, Guidance.BEST)
+    if both_ways and bare.get(Phase.DISTILL):
         places.append("guidance")
     if Phase.ITERATE in bare and (spec.judge.grader is None or bare[Phase.ITERATE]):
         places.append("iterate")

@@ -129,12 +129,14 @@ async def test_the_budget_of_calls_is_never_exceeded(simulation: Simulation, jud
     assert judged["n"] == judged["calls"] / (4 if judge is good else 8)
 
 
-async def test_scores_that_were_not_given_are_counted_and_not_guessed(simulation: Simulation):
+@pytest.mark.parametrize("lost", ["base", "final"])
+async def test_scores_that_were_not_given_are_counted_and_not_guessed(simulation: Simulation, lost: str):
     world = learning()
-    world.score = lambda answer: None if answer == WRONG else 8
+    world.score = lambda answer: None if (answer == WRONG) == (lost == "base") and draw(answer) < 0.9 else 8
     found = (await simulation.job(world, questions(), **JUDGED))["judged"]["absolute"]
-    assert found["unparsed"]["base"] > found["unparsed"]["final"] > 0
-    assert 0 < found["n"] < 40
+    kept = {"base": "final", "final": "base"}[lost]
+    assert found["unparsed"][lost] > found["unparsed"][kept]
+    assert 0 < found["n"] <= 40 - found["unparsed"][lost]
     assert found["criteria"]["overall"]["gain"][0] == 0, "questions count where both answers were scored"
     world.score = lambda answer: None
     found = (await simulation.job(world, questions(), suffix="none", seed=1, **JUDGED))["judged"]["absolute"]
@@ -304,3 +306,14 @@ async def test_so_many_labels_as_the_job_wants(simulation: Simulation):
     judge = (await simulation.job(world, questions(), **spec))["judge"]
     assert judge["labels"]["n"] == 25
     assert [key for key in world.keys if "labels" in key] == [f"evaluate/labels/{n}" for n in range(3)]
+
+
+async def test_without_a_teacher_there_is_no_guidance_to_compare(simulation: Simulation):
+    rows = questions()
+    rows += [q.model_copy(update={"id": f"bare-{q.id}", "reference": None}) for q in rows[:10]]
+    world = World()
+    world.teacher = lambda row: ("an answer", "ok")
+    for answers, asked_for in (("references", []), ("teacher", ["guidance"])):
+        spec = with_(guidance="auto", distill={"answers": answers}, evaluation={"baselines": []})
+        report = await simulation.job(world, rows, suffix=answers, **spec)
+        assert report["judge"]["asked_for"] == asked_for
