@@ -15,10 +15,11 @@ from services.orchestrator.teaching import OVERALL, POINTS
 from shared.contracts.data import Question
 from shared.contracts.rows import Compared, Judged, Preference, Rated
 from shared.contracts.steps import StepKind
-from shared.judge_quality import quality
+from shared.judge_quality import UNPARSED_MOST, quality
 from shared.statistics import Interval, mean_interval, paired_mean_gain
 
 LOWEST, HIGHEST = 1, 10  # of an absolute score
+SAME_SCORE = 0.9  # share of answers with one and the same score from which scores are warned of
 REPEATED = 2  # a reply that cannot be read is asked for once more
 
 
@@ -163,4 +164,17 @@ def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[
     found = quality(rows, seen.preferences, seen.counts, better)
     if run.spec.judge.provider == run.spec.teacher.provider:
         found["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
+    found["warnings"] += warned_scores([rated for side in seen.rated.values() for rated in side])
     return found
+
+
+def warned_scores(rated: Sequence[Rated]) -> list[str]:
+    """What makes absolute scores worthless: most answers got none, or nearly all got the same."""
+    scores = Counter(item.scores[OVERALL] for item in rated if item.parsed)
+    lost = len(rated) - scores.total()
+    if lost > UNPARSED_MOST * len(rated):
+        return [f"the judge gave no scores to {lost} of {len(rated)} answers"]
+    ((score, times),) = scores.most_common(1) or [(0, 0)]
+    if rated and times >= SAME_SCORE * len(rated):
+        return [f"the judge scores {times} of {len(rated)} answers {score} of {HIGHEST}: its scores tell nothing"]
+    return []

@@ -30,7 +30,7 @@ async def hear_labels(run: Run) -> None:
     """
     places = rests_on_the_judge(run)
     labels = run.labels() if places else []
-    run.judge = {"asked_for": places, "labels": None, "decides": True, "warnings": []}
+    run.judge = {"rests_on_it": places, "labels": None, "decides": True, "warnings": []}
     if not labels:
         run.judge["warnings"] = [UNMEASURED] if places else []
         return

@@ -145,6 +145,7 @@ async def test_scores_that_were_not_given_are_counted_and_not_guessed(simulation
 
 async def test_a_judge_that_always_says_a(simulation: Simulation):
     world = learning()
+    world.score = lambda answer: 4 if answer == WRONG else 6
     world.judge = always_a
     spec = with_(judge={})
     judged = (await simulation.job(world, questions(), **spec))["judged"]
@@ -159,8 +160,30 @@ async def test_a_judge_that_always_says_a(simulation: Simulation):
     assert "turn with the order" in turns
 
 
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (lambda answer: 9, "the judge scores 80 of 80 answers 9 of 10: its scores tell nothing"),
+        (lambda answer: None if answer == WRONG else 8, " of 80 answers"),
+        (lambda answer: 3 if answer == WRONG else 8, None),
+    ],
+)
+async def test_scores_that_tell_nothing(simulation: Simulation, score, words: str | None):
+    world = learning()
+    world.judge, world.score = good, score
+    evaluation = {"baselines": [], "judged_questions": 40, "judged_margin": 0.01}
+    judged = (await simulation.job(world, questions(), **with_(evaluation=evaluation)))["judged"]
+    assert judged["n"] == 40
+    if words is None:
+        assert judged["judge"]["warnings"] == []
+    else:
+        (warning,) = judged["judge"]["warnings"]
+        assert words in warning
+
+
 async def test_a_judge_that_never_parses(simulation: Simulation):
     world = learning()
+    world.score = lambda answer: 4 if answer == WRONG else 6
     world.judge = never_parses
     judged = (await simulation.job(world, questions(), **JUDGED))["judged"]
     assert judged["judge"]["unparsed"] == judged["n"]
@@ -173,6 +196,7 @@ async def test_a_judge_that_never_parses(simulation: Simulation):
 async def test_a_judge_that_prefers_length(simulation: Simulation):
     """Right answers are longer than WRONG here: so the fair judge above prefers the longer, too, and is not warned of."""
     world = learning()
+    world.score = lambda answer: 4 + len(answer) % 3
     world.judge = longer
     rows = [q.model_copy(update={"reference": "yes"}) for q in questions()]
     world.right_answer, world.wrong_answer = "yes", "no, and let me tell you at length why it is so"
@@ -211,7 +235,7 @@ async def test_a_good_judge_is_believed(simulation: Simulation):
     assert found["chance"] == pytest.approx(40 / 45 / 2, abs=1e-6)
     assert found["better_than_chance"] is judge["decides"] is True
     assert judge["warnings"] == []
-    assert judge["asked_for"] == ["evaluation"]
+    assert judge["rests_on_it"] == ["evaluation"]
 
 
 @pytest.mark.parametrize("judge", BAD)
@@ -225,7 +249,7 @@ async def test_a_judge_no_better_than_chance_decides_nothing(simulation: Simulat
     found = report["judge"]
     assert found["decides"] is False
     assert found["labels"]["better_than_chance"] is False
-    assert found["asked_for"] == ["guidance", "iterate", "evaluation"]
+    assert found["rests_on_it"] == ["guidance", "iterate", "evaluation"]
     against, guidance, iterate, evaluation, *_ = found["warnings"]
     assert "no better than chance" in against
     assert "decides nothing" in against
@@ -294,7 +318,7 @@ async def test_labels_are_asked_only_where_something_rests_on_the_judge(simulati
         "judge": {"grader": "string_check"},
     }
     judge = (await simulation.job(world, questions(), **spec))["judge"]
-    assert judge == {"asked_for": [], "labels": None, "decides": True, "warnings": []}
+    assert judge == {"rests_on_it": [], "labels": None, "decides": True, "warnings": []}
     assert not any(key.startswith("evaluate/labels") for key in world.keys)
 
 
@@ -313,7 +337,7 @@ async def test_without_a_teacher_there_is_no_guidance_to_compare(simulation: Sim
     rows += [q.model_copy(update={"id": f"bare-{q.id}", "reference": None}) for q in rows[:10]]
     world = World()
     world.teacher = lambda row: ("an answer", "ok")
-    for answers, asked_for in (("references", []), ("teacher", ["guidance"])):
+    for answers, rests_on_it in (("references", []), ("teacher", ["guidance"])):
         spec = with_(guidance="auto", distill={"answers": answers}, evaluation={"baselines": []})
         report = await simulation.job(world, rows, suffix=answers, **spec)
-        assert report["judge"]["asked_for"] == asked_for
+        assert report["judge"]["rests_on_it"] == rests_on_it
