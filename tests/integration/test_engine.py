@@ -44,7 +44,7 @@ class EngineProcess:
 
     def start(self) -> None:
         settings = {
-            "MODEL": self.model, "SERVED_NAME": "tiny", "PORT": self.port, "MAX_MODEL_LEN": 256, "MAX_NUM_SEQS": 8,
+            "MODEL": self.model, "SERVED_NAME": "tiny", "PORT": self.port, "MAX_MODEL_LEN": 256, "MAX_NUM_SEQS": 16,
             "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8,
         }  # fmt: skip
         env = os.environ | {f"METEOR_ENGINE_{name}": str(value) for name, value in settings.items()}
@@ -128,6 +128,14 @@ async def test_greedy_answers_do_not_depend_on_company_or_order(engine: EnginePr
     assert all(together)
     assert await answers(engine, list(reversed(ROWS)), params()) == list(reversed(together))
     assert await answers(engine, ROWS[2:3], params()) == together[2:3]
+
+
+async def test_sampled_answers_with_seeds_to_more_text_than_is_read_at_once(engine: EngineProcess):
+    """vLLM reads 2,048 tokens at once. On a CPU it died of a prompt that was cut there, and of each next one."""
+    rows = [Asked(id=f"long{n}", question=f"Number {n} of " + "the lines " * 95) for n in range(16)]
+    found = await answers(engine, rows, params(temperature=0.8, seed=3, max_tokens=4))
+    assert len(found) == 16
+    assert await answers(engine, rows[5:6], params(temperature=0.8, seed=3, max_tokens=4)) == found[5:6]
 
 
 async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):

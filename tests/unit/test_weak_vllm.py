@@ -27,14 +27,14 @@ def test_command_line_on_a_cpu():
     assert option(argv, "served-model-name") == "student"
     assert option(argv, "kv-cache-memory-bytes") == str(2**29)
     assert option(argv, "generation-config") == "vllm"
-    assert {"--enforce-eager", "--enable-lora", "--enable-prefix-caching"} <= set(argv)
+    assert {"--enforce-eager", "--enable-lora", "--enable-prefix-caching", "--no-enable-chunked-prefill"} <= set(argv)
     assert "--gpu-memory-utilization" not in argv
 
 
 def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():
     argv = vllm.command_line(settings(), cpu=False)
     assert option(argv, "gpu-memory-utilization") == "0.45"
-    assert not {"--enforce-eager", "--kv-cache-memory-bytes"} & set(argv)
+    assert not {"--enforce-eager", "--kv-cache-memory-bytes", "--no-enable-chunked-prefill"} & set(argv)
 
 
 @pytest.mark.parametrize(

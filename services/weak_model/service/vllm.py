@@ -75,7 +75,14 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
     if settings.lora:
         options |= {"max-lora-rank": settings.max_lora_rank, "max-loras": settings.max_loras}
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    flags = {"enable-prefix-caching": True, "enable-lora": settings.lora, "enforce-eager": eager}
+    flags = {
+        "enable-prefix-caching": True,
+        "enable-lora": settings.lora,
+        "enforce-eager": eager,
+        # On a CPU vLLM dies of the first sampled request with a seed whose prompt it reads in parts (0.32: it sets the
+        # random generator back by an offset, which those of CPUs do not have). Whole prompts only, then.
+        "no-enable-chunked-prefill": cpu,
+    }
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
 
 
