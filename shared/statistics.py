@@ -6,7 +6,7 @@ percentile bootstrap is not used: near the edges it covers far less than it says
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
 from typing import Literal, cast
 
 import numpy as np
@@ -172,6 +172,11 @@ def power(n: int, gain: float = 0.05, spread: float | None = None, level: float 
     if spread == 0:
         return float(gain > 0)
     return float(norm.cdf(gain * sqrt(n) / spread - _z(level)))
+
+
+def questions_needed(spread: float, gain: float = 0.05, chance: float = 0.8, level: float = LEVEL) -> int:
+    """How many rows show a true mean gain with this chance; the inverse of `power`. spread as there."""
+    return max(1, ceil(((_z(level) + float(norm.ppf(chance))) * spread / gain) ** 2))
 
 
 def _paired(before: Scores, after: Scores) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Graders against a reference: pure functions from (answer, reference) to a score in [0, 1].
 
-The two similarities are the published metrics by their maintained packages, on the texts as they are; only the two
-graders that ask for equality clean the texts first.
+chrF and ROUGE-L are the published metrics by their maintained packages, on the texts as they are; the graders that look
+for equal parts clean the texts first.
 """
 
 import re
+from collections import Counter
 
 from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.chrf import CHRF
@@ -17,6 +18,9 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _FENCE = re.compile(r"\A```[^\n`]*\n(.*?)\n?```\Z", re.DOTALL)
 _TICKS = re.compile(r"\A(`+)([^`]+)\1\Z")
 _FINAL_PERIOD = re.compile(r"(?<=[\w`)\]'\"])\.\Z")  # "find ." ends in an argument, not in a period
+_FLAG = re.compile(r"(?<!\S)--?[A-Za-z0-9][\w-]*", re.ASCII)
+_LETTER = rf"[^\W_{_UNSPACED}]"
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _QUOTES = str.maketrans(dict.fromkeys('"\u2018\u2019\u201c\u201d', "'"))
 
 
@@ -71,11 +75,48 @@ def chrf(answer: str, reference: str) -> float:
     return _CHRF.sentence_score(answer, [reference]).score / 100
 
 
+def flags(answer: str, reference: str) -> float:
+    """F1 over the option flags of two commands, as multisets; 1 when neither has any, 0 for an empty answer.
+
+    Says nothing of the command itself, so it is read beside `first_token`.
+    """
+    if not answer.strip():
+        return 0.0
+    given, expected = option_flags(answer), option_flags(reference)
+    if not given and not expected:
+        return 1.0
+    common = (given & expected).total()
+    return 2 * common / (given.total() + expected.total())
+
+
+def option_flags(command: str) -> Counter[str]:
+    """The words that begin with - or --, up to the first sign that no flag's name has: `--color=auto` is `--color`,
+    `-k2,2` is `-k2`.
+
+    A cluster is one flag, since nothing but each command's manual tells `-lah` of ls from `-name` of find; but the order
+    of its letters does not count: `-la` is `-al`.
+    """
+    found = _FLAG.findall(clean(command))
+    return Counter("-" + "".join(sorted(flag[1:])) if flag[1:].isalpha() else flag for flag in found)
+
+
+def contains(answer: str, reference: str) -> float:
+    """1 when the reference stands in the answer as whole words, case apart; 12 is not in 112, 1.12, 12.5 or -12."""
+    given, wanted = (_THOUSANDS.sub("", clean(text).casefold()) for text in (answer, reference))
+    if not wanted:
+        return 0.0
+    before = rf"(?<!{_LETTER})" + (r"(?<!-)(?<!\d\.)" if wanted[0].isdigit() else "")
+    after = rf"(?!{_LETTER})" + (r"(?!\.\d)" if wanted[-1].isdigit() else "")
+    return float(re.search(before + re.escape(wanted) + after, given) is not None)
+
+
 GRADERS = {
     Grader.STRING_CHECK: string_check,
     Grader.FIRST_TOKEN: first_token,
     Grader.ROUGE_L: rouge_l,
     Grader.CHRF: chrf,
+    Grader.FLAGS: flags,
+    Grader.CONTAINS: contains,
 }
 
 

@@ -10,14 +10,23 @@ from services.local.judge_screen import show_judge
 from shared.contracts.jobs import Phase
 
 LABELS = {
-    "base": "base model", "few_shot": "base with worked examples in its prompt", "sft_references": "SFT on the references, no teacher",
+    "base": "base model", "few_shot": "base with random examples in its prompt",
+    "few_shot_nearest": "base with the most similar examples in its prompt", "sft_references": "SFT on the references, no teacher",
     "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
-    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L",
+    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains",
 }  # fmt: skip
 
 
 def label(name: str) -> str:
+    phase, _, number = name.partition("-")
+    if phase in LABELS and number.isdecimal():
+        return f"{LABELS[phase]}, round {number}"
     return LABELS.get(name, name)
+
+
+def _row_label(row: dict[str, Any]) -> str:
+    draws = row.get("draws", 1)
+    return label(row["name"]) + (f", mean of {draws} draws" if draws > 1 else "")
 
 
 def _cell(triple: list[float]) -> str:
@@ -43,12 +52,15 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
     for row in report["table"]:
         value, low, high = row["gain_over_base"]
         gain = "" if row["name"] == "base" else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
-        table.add_row(label(row["name"]), *(_cell(row["metrics"][g]) for g in graders), gain)
+        table.add_row(_row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain)
     console.print(table)
     for name, (value, low, high) in report["final"]["over"].items():
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
+        record = report["final"].get("record", {}).get(name)
+        counts = f"; won {record['win']}, tied {record['tie']}, lost {record['loss']}" if record else ""
         console.print(
-            f"  the final model ({label(report['final']['name'])}) is {verdict} {label(name)}: {value:+.3f} [{low:+.3f}, {high:+.3f}]",
+            f"  the final model ({label(report['final']['name'])}) is {verdict} {label(name)}: "
+            f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{counts}",
             markup=False,
         )
 
@@ -107,9 +119,11 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"Final model: [bold]{promotion['model'] or 'none'}[/bold], {promotion['state']} against the {promotion['against']} model"
     )
-    chance = report["power"]["chance_to_see_5_points"]
+    power = report["power"]
+    measured, needed = power.get("chance_by_measured_spread"), power.get("questions_for_80_percent")
     console.print(
-        f"With {report['power']['n']} test questions a true gain of 5 points is seen in {chance:.0%} of runs."
+        f"With {power['n']} test questions a true gain of 5 points is seen in {power['chance_to_see_5_points']:.0%} of runs"
+        + ("." if measured is None else f"; by the spread seen here in {measured:.0%}, and in 80 % with {needed}.")
     )
 
 
@@ -127,7 +141,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base"]
     rows = [
         [
-            label(row["name"]),
+            _row_label(row),
             *(plain_triple(row["metrics"][g]) for g in graders),
             plain_triple(row["gain_over_base"], "+"),
         ]

@@ -1,13 +1,14 @@
 """The report of a job: one JSON object, kept as an artifact. What happened at which time stands apart in `timings`."""
 
 from collections import defaultdict
+from statistics import stdev
 from typing import Any
 
 from services.orchestrator.judged import judged
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from shared.contracts.data import Split
-from shared.statistics import power
+from shared.statistics import power, questions_needed
 
 SAMPLES = 3
 
@@ -15,15 +16,35 @@ SAMPLES = 3
 def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any]:
     """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
 
+    draws: over so many random draws of worked examples the scores are averaged.
     scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
     """
     return {
         "name": measured.name,
         "adapter": measured.model.adapter,
         "n": len(measured.answers),
+        "draws": measured.draws,
         "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
         "gain_over_base": triple(measured.gain_over(base, primary)),
+        "against_base": measured.record_against(base, primary),
         "scores": measured.scores[primary],
+    }
+
+
+def power_of(final: Measured, base: Measured, primary: str) -> dict[str, Any]:
+    """What so many test questions can tell, by the default spread of a gain and by the one that was measured here.
+
+    questions_for_80_percent: so many would show a true gain of 5 points in four of five runs.
+    """
+    n = len(final.answers)
+    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
+    spread = stdev(gains) if len(gains) > 1 and final.model != base.model else None
+    return {
+        "n": n,
+        "chance_to_see_5_points": round(power(n), 2),
+        "measured_spread": None if spread is None else round(spread, 4),
+        "chance_by_measured_spread": None if spread is None else round(power(n, spread=spread), 2),
+        "questions_for_80_percent": None if spread is None else questions_needed(spread),
     }
 
 
@@ -53,7 +74,6 @@ async def build_report(
 ) -> dict[str, Any]:
     base, primary = table[0], run.spec.primary_metric.value
     questions = [q for q in run.split(Split.TEST) if q.reference]
-    n = len(questions)
     in_the_judges_eyes = await judged(run, questions, base, final)
     return {
         "object": "distillation.report",
@@ -68,12 +88,13 @@ async def build_report(
             "name": final.name,
             "adapter": final.model.adapter,
             "over": {m.name: triple(final.gain_over(m, primary)) for m in table if m.name != final.name},
+            "record": {m.name: final.record_against(m, primary) for m in table if m.name != final.name},
         },
         "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
         "judged": in_the_judges_eyes,
         "judge": run.judge,
         "promotion": promotion,
-        "power": {"n": n, "chance_to_see_5_points": round(power(n), 2)},
+        "power": power_of(final, base, primary),
         "phases": run.records,
         "teacher": {phase: usage.model_dump() for phase, usage in run.ledger.usage_by_phase(run.job.id).items()},
         "timings": timings(run.stores.steps.of_job(run.job.id)),

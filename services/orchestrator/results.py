@@ -1,6 +1,8 @@
 """What a measurement and a decision are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from shared.contracts.jobs import SHARES
 from shared.contracts.steps import ModelRef
@@ -9,21 +11,46 @@ from shared.statistics import Interval, gain, mean_interval, share_interval
 
 @dataclass(frozen=True)
 class Measured:
-    """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order."""
+    """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order.
+
+    draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
+    """
 
     name: str
     model: ModelRef
     scores: dict[str, list[float]]
     answers: list[str]
+    draws: int = 1
 
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""
         values = self.scores[metric]
-        return share_interval(int(sum(values)), len(values)) if metric in SHARES else mean_interval(values)
+        return share_interval(int(sum(values)), len(values)) if is_share(metric, values) else mean_interval(values)
 
     def gain_over(self, other: "Measured", metric: str) -> Interval:
         """The paired gain of this student over another on the same questions, with its 95 % interval."""
-        return gain(metric in SHARES, other.scores[metric], self.scores[metric])
+        before, after = other.scores[metric], self.scores[metric]
+        return gain(is_share(metric, [*before, *after]), before, after)
+
+    def record_against(self, other: "Measured", metric: str) -> dict[str, int]:
+        """On how many questions this student scored higher, the same, lower than another."""
+        pairs = list(zip(self.scores[metric], other.scores[metric], strict=True))
+        win, loss = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+        return {"win": win, "tie": len(pairs) - win - loss, "loss": loss}
+
+
+def is_share(metric: str, values: Sequence[float]) -> bool:
+    """Whether a metric's values are right or wrong; the mean over several draws is neither."""
+    return metric in SHARES and all(value in (0, 1) for value in values)
+
+
+def mean_of(name: str, draws: Sequence[Measured]) -> Measured:
+    """Several measurements of one model on the same questions as one: each question's score is its mean."""
+    first = draws[0]
+    scores = {
+        grader: [fmean(row) for row in zip(*(d.scores[grader] for d in draws), strict=True)] for grader in first.scores
+    }
+    return Measured(name, first.model, scores, first.answers, len(draws))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ class Run:
         self.stores = steps.stores
         self.artifacts = steps.artifacts
         self.gathered: list[Example] = []  # what the student was trained on so far, in order
+        self.rounds: list[
+            tuple[str, ModelRef]
+        ] = []  # the students after the rounds of phase 2, where there are several
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self._steps = steps
         self._limit = FairLimit(steps)

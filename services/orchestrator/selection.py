@@ -66,10 +66,11 @@ def rounds_of(questions: Sequence[T], rounds: int) -> list[Sequence[T]]:
     return [questions[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def shots(train: Sequence[Question], count: int, seed: int) -> list[tuple[str, str]]:
-    """Worked examples for the few-shot baseline: random ones that have a reference."""
+def shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:
+    """Worked examples for the few-shot baseline: random ones that have a reference, others in each draw."""
     usable = [q for q in train if q.reference]
-    return [(q.text, q.reference or "") for q in seeded_order(usable, seed, "shots")[:count]]
+    drawn = seeded_order(usable, seed, f"shots-{draw}" if draw else "shots")
+    return [(q.text, q.reference or "") for q in drawn[:count]]
 
 
 def keep_lessons(questions: Sequence[Question], lessons: Sequence[Lesson]) -> tuple[list[Example], dict[str, int]]:
@@ -78,7 +79,7 @@ def keep_lessons(questions: Sequence[Question], lessons: Sequence[Lesson]) -> tu
     dropped: Counter[str] = Counter()
     usable = []
     for lesson in lessons:
-        echo = lesson.outcome == "ok" and _words(lesson.answer) == _words(text[lesson.id])
+        echo = lesson.outcome == "ok" and words(lesson.answer) == words(text[lesson.id])
         if lesson.outcome == "ok" and not echo:
             usable.append(Example(id=lesson.id, question=text[lesson.id], completion=lesson.answer))
         else:
@@ -110,7 +111,7 @@ def near_duplicates(texts: Sequence[str], alike: float = 0.9) -> set[int]:
     return repeated
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 

@@ -54,16 +54,20 @@ class Guidance(StrEnum):
 
 
 class Grader(StrEnum):
-    """string_check: equal after normalising.  first_token: same first word.  The others: similarity in [0, 1]."""
+    """string_check: equal after normalising.  first_token: same first word.  contains: the reference stands in the answer.
+    The others are similarities in [0, 1]; flags: F1 over the option flags of a command."""
 
     STRING_CHECK = "string_check"
     FIRST_TOKEN = "first_token"  # noqa: S105
     ROUGE_L = "rouge_l"
     CHRF = "chrf"
+    FLAGS = "flags"
+    CONTAINS = "contains"
 
 
 GivenGrader = Annotated[Grader, BeforeValidator(grader_name)]  # by its name, or as OpenAI's grader object
-SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value})  # right or wrong; the others are similarities
+# Right or wrong; the others are similarities.
+SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
 
 
 class Strict(BaseModel):
@@ -163,12 +167,19 @@ class EvolveSettings(Strict):
 
 
 class Baseline(StrEnum):
+    """few_shot: the base with randomly drawn examples in its prompt.  few_shot_nearest: with those most like the
+    question.  sft_references: the base trained on the references, without any teacher."""
+
     FEW_SHOT = "few_shot"
+    FEW_SHOT_NEAREST = "few_shot_nearest"
     SFT_REFERENCES = "sft_references"
 
 
 class EvaluationSettings(Strict):
     """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
+
+    shots: worked examples of the few-shot baselines; shot_seeds: so many random draws of them are averaged, question by
+    question, because one draw may be lucky.
 
     judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
     both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
@@ -177,8 +188,9 @@ class EvaluationSettings(Strict):
     """
 
     graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
-    baselines: list[Baseline] = [Baseline.FEW_SHOT, Baseline.SFT_REFERENCES]
+    baselines: list[Baseline] = list(Baseline)
     shots: int = Field(default=8, ge=1, le=64)
+    shot_seeds: int = Field(default=1, ge=1, le=20)
     dev_questions: int | None = Field(default=None, ge=1)
     test_questions: int | None = Field(default=None, ge=1)
     judged_questions: int = Field(default=0, ge=0, le=10_000)

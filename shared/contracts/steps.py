@@ -47,6 +47,7 @@ VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
     StepKind.GUIDE: 2,
     StepKind.REASON: 2,
     StepKind.TEACH: 2,
+    StepKind.GRADE: 2,  # flags, contains
     StepKind.SFT: 2,  # fewer rows per forward pass
     StepKind.PREFER: 2,
 }

@@ -182,6 +182,45 @@ async def test_all_right_at_the_first_try_and_none_ever(simulation: Simulation):
     assert hard["promotion"] == {"state": "rejected", "against": "base", "model": None, "gain": None}
 
 
+async def test_each_round_stands_in_the_table(simulation: Simulation):
+    skills = iter([0.7, 0.9, 0.1])
+    world = World(0.4, train=lambda request, before: next(skills))
+    report = await simulation.job(world, questions(), **ROUNDS)
+    assert [row["name"] for row in report["table"]] == ["base", "iterate-1", "iterate-2", "iterate-3", "iterate"]
+    by_name = {row["name"]: row for row in report["table"]}
+    assert by_name["iterate"]["adapter"] == by_name["iterate-2"]["adapter"] == report["final"]["adapter"]
+    assert by_name["iterate-3"]["gain_over_base"][0] < 0 < by_name["iterate-1"]["gain_over_base"][0]
+
+
+# the table
+
+
+async def test_draws_of_examples_are_averaged_question_by_question(simulation: Simulation):
+    world = World(0.5)
+    spec = DISTILL | {"evaluation": {"shot_seeds": 3, "baselines": ["few_shot", "few_shot_nearest"], "shots": 2}}
+    report = await simulation.job(world, questions(train=12), **spec)
+    by_name = {row["name"]: row for row in report["table"]}
+    assert list(by_name) == ["base", "few_shot", "few_shot_nearest", "distill"]
+    assert (by_name["few_shot"]["draws"], by_name["few_shot_nearest"]["draws"]) == (3, 1)
+    drawn = [key for key in world.keys if key.startswith("evaluate/test/few_shot-")]
+    assert {key.split("/")[2] for key in drawn} == {"few_shot-1", "few_shot-2"}
+    base = by_name["base"]["scores"]
+    assert by_name["few_shot"]["scores"] == pytest.approx(base)  # this student does not look at examples
+
+
+async def test_wins_ties_and_losses_add_up_and_agree_with_the_gain(simulation: Simulation):
+    report = await simulation.job(World(0.3, train=better), questions(), **DISTILL)
+    record = report["final"]["record"]["base"]
+    assert sum(record.values()) == 60
+    gain = report["final"]["over"]["base"][0]
+    assert (record["win"] - record["loss"]) / 60 == pytest.approx(gain, abs=1e-6)
+    row = next(row for row in report["table"] if row["name"] == "distill")
+    assert row["against_base"] == record
+    power = report["power"]
+    assert 0 < power["chance_to_see_5_points"] < 1
+    assert power["questions_for_80_percent"] > 60
+
+
 # promotion
 
 

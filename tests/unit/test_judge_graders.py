@@ -6,7 +6,18 @@ import time
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from services.judge.graders import all_scores, chrf, clean, first_token, rouge_l, score, string_check, words
+from services.judge.graders import (
+    all_scores,
+    chrf,
+    clean,
+    contains,
+    first_token,
+    flags,
+    rouge_l,
+    score,
+    string_check,
+    words,
+)
 from shared.contracts.jobs import Grader
 
 
@@ -107,3 +118,43 @@ def test_a_step_of_sixty_rows_is_graded_in_less_than_a_second():
     for answer, reference in rows:
         all_scores(answer, reference)
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("ls -la", "ls -al", 1.0),  # the letters of a cluster have no order
+        ("ls -l -a", "ls -la", 0.0),  # a cluster is one flag: nothing but the manual tells -la from -name
+        ("find . -name x -type f", "find . -type f", 2 / 3),
+        ("ls --color=auto -l", "ls -l --color", 1.0),
+        ("sort -k2,2 -n", "sort -n -k2", 1.0),
+        ("rm -r -r x", "rm -r x", 2 / 3),  # a multiset
+        ("pwd", "pwd", 1.0),  # neither has any
+        ("pwd", "ls -l", 0.0),
+        ("", "pwd", 0.0),
+        ("echo a-b", "echo a-b", 1.0),  # a dash inside a word is no flag
+        ("`tar -xzf a.tgz`", "tar -xzf a.tgz", 1.0),
+    ],
+)
+def test_flags_are_compared_as_multisets(answer, reference, expected):
+    assert flags(answer, reference) == pytest.approx(expected)
+    assert flags(reference, answer) == pytest.approx(expected) or not answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("The answer is 12.", "12", 1.0),
+        ("112", "12", 0.0),
+        ("1.12", "12", 0.0),
+        ("12.5", "12", 0.0),
+        ("-12", "12", 0.0),
+        ("It is Paris, of course.", "paris", 1.0),
+        ("Parisian", "Paris", 0.0),
+        ("1,024 bytes", "1024", 1.0),
+        ("", "x", 0.0),
+        ("anything", "", 0.0),
+    ],
+)
+def test_contains_wants_whole_words_and_numbers(answer, reference, expected):
+    assert contains(answer, reference) == expected

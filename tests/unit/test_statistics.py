@@ -11,6 +11,7 @@ from shared.statistics import (
     paired_mean_gain,
     paired_share_gain,
     power,
+    questions_needed,
     share_interval,
 )
 
@@ -172,3 +173,10 @@ def test_power_is_what_simulated_decisions_show():
             known[won, lost] = decide(paired_share_gain(*pairs(won, lost, 200)))
         seen += known[won, lost] == "promoted"
     assert seen / 2000 == pytest.approx(power(200), abs=0.05)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.42, 1.0])
+def test_the_questions_needed_are_those_with_which_a_gain_is_seen(spread):
+    n = questions_needed(spread)
+    assert power(n, spread=spread) >= 0.8
+    assert power(n - 1, spread=spread) < 0.8

@@ -3,28 +3,29 @@
 All students answer the bare question through one prompt and are graded on the answer alone, rationale apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.orchestrator import selection
-from services.orchestrator.results import Candidate, Measured
+from services.orchestrator.nearest import Nearest
+from services.orchestrator.results import Candidate, Measured, mean_of
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Baseline
+from shared.contracts.jobs import Baseline, Phase
 from shared.contracts.rows import Asked, Attempt, Example, Grades, Judged
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
 from shared.statistics import decide
 
+Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
 
-async def measure(
-    run: Run, name: str, split: Split, model: ModelRef, shots: Sequence[tuple[str, str]] = ()
-) -> Measured:
+
+async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots = lambda _: []) -> Measured:
     """Greedy answers of `model` to every question of the split that has a reference, graded."""
     sampling = Sampling(max_tokens=run.spec.answer_tokens, seed=run.seed)
     grading = JudgeParams(judge=run.spec.judge.provider, domain=run.spec.domain, sampling=sampling)
 
     async def one(index: int, batch: Sequence[Question]) -> list[tuple[Attempt, Grades]]:
         key = f"evaluate/{split.value}/{name}"
-        rows = [Asked(id=q.id, question=q.text, shots=list(shots)) for q in batch]
+        rows = [Asked(id=q.id, question=q.text, shots=shots(q)) for q in batch]
         answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
         attempts = [Attempt(**row) for row in answered.rows]
         judged = [
@@ -61,15 +62,36 @@ async def measure_on_test(run: Run, candidates: Sequence[Candidate]) -> list[Mea
     """The rows of the final table: base, the baselines a user would try first, and every phase."""
     rows = [await measure(run, "base", Split.TEST, run.base)]
     train = [q for phase in run.spec.phases for q in run.shard(phase)]
-    if Baseline.FEW_SHOT in run.spec.evaluation.baselines:
-        shots = selection.shots(train, run.spec.evaluation.shots, run.seed)
-        rows.append(await measure(run, "few_shot", Split.TEST, run.base, shots))
-    if Baseline.SFT_REFERENCES in run.spec.evaluation.baselines:
+    baselines = run.spec.evaluation.baselines
+    if Baseline.FEW_SHOT in baselines:
+        rows.append(await random_shots(run, train))
+    if Baseline.FEW_SHOT_NEAREST in baselines:
+        rows.append(await nearest_shots(run, train))
+    if Baseline.SFT_REFERENCES in baselines:
         model = await train_on_references(run, train)
         rows.append(await measure(run, "sft_references", Split.TEST, model))
     for candidate in candidates:
+        for name, model in run.rounds if candidate.phase == Phase.ITERATE else []:
+            rows.append(await measure(run, name, Split.TEST, model))
         rows.append(await measure(run, candidate.phase, Split.TEST, candidate.model))
     return rows
+
+
+async def random_shots(run: Run, train: Sequence[Question]) -> Measured:
+    """The base with examples in its prompt, drawn once for all questions, or several times and averaged."""
+    draws = []
+    for draw in range(run.spec.evaluation.shot_seeds):
+        shots = selection.shots(train, run.spec.evaluation.shots, run.seed, draw)
+        name = f"few_shot-{draw}" if draw else "few_shot"
+        draws.append(await measure(run, name, Split.TEST, run.base, lambda _, shots=shots: shots))
+    return mean_of("few_shot", draws)
+
+
+async def nearest_shots(run: Run, train: Sequence[Question]) -> Measured:
+    """The base with the train questions most like each question in its prompt."""
+    index = Nearest(selection.seeded_order(train, run.seed, "shots"))
+    count = run.spec.evaluation.shots
+    return await measure(run, "few_shot_nearest", Split.TEST, run.base, lambda q: index.shots(q.text, count))
 
 
 async def train_on_references(run: Run, train: Sequence[Question]) -> ModelRef:

@@ -39,6 +39,7 @@ async def iterate(run: Run) -> ModelRef:
         before = run.student
         if examples:
             run.student, record["training"] = await train(run, number, examples)
+            run.rounds += [(f"iterate-{number}", run.student)] if settings.rounds > 1 else []
         if best is not None:
             best, record["dev"] = await look_at_dev(run, number, best)
             if best.model != run.student:
