@@ -75,6 +75,7 @@ def plan(
         checkpoint_every_s=settings.checkpoint_every.total_seconds(),
         checkpoint_steps=settings.checkpoint_steps,
         threads=settings.threads,
+        memory_gb=settings.memory_gb,
     )
 
 

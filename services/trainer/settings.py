@@ -15,7 +15,9 @@ class TrainerSettings(BaseSettings):
     an adapter is found by the engine only when its configuration names exactly this.
     """
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_TRAINER_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_TRAINER_", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
 
     student_path: Path | None = Field(
         default=None, validation_alias=AliasChoices("METEOR_TRAINER_STUDENT_PATH", "METEOR_STUDENT_PATH")
@@ -26,6 +28,9 @@ class TrainerSettings(BaseSettings):
     serving_base: str | None = None
     checkpoint_every: timedelta = timedelta(seconds=60)
     checkpoint_steps: int = Field(default=0, ge=0, description="also after so many optimiser steps; 0: by time alone")
+    memory_gb: float | None = Field(
+        default=None, ge=0.1, description="a training that needs more beside its libraries fails; default: no limit"
+    )
     threads: int = Field(default=0, ge=0, description="of the training process on a CPU; 0: one per core")
     stop_within: timedelta = Field(
         default=timedelta(seconds=3), description="a cancelled training process that lives longer is killed"

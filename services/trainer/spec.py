@@ -21,6 +21,7 @@ class Spec(Wire):
     checkpoint_every_s: float = 60.0
     checkpoint_steps: int = 0
     threads: int = 0
+    memory_gb: float | None = None
 
 
 class Tick(Wire):

@@ -89,19 +89,27 @@ class Cancelled(MeteorError):
 
 # no space left, no quota left, and a limit on the size of the process's files
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# As PostgreSQL, SQLite, safetensors ("os error" is Rust's way to say it) and PyTorch put it.
+DISK_FULL_WORDS = (
+    "No space left on device",
+    "disk is full",
+    "File too large",
+    "os error 28",
+    "os error 27",
+    "PytorchStreamWriter failed writing file",
+)
 
 
-def _is_disk_full(error: BaseException) -> bool:
-    """Said by the system, by SQLite ("database or disk is full") or by PostgreSQL ("No space left on device")."""
-    if isinstance(error, OSError):
-        return error.errno in DISK_FULL
-    return any(words in str(error) for words in ("disk is full", "No space left on device"))
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no room for a file: by the system's number, or by the words of a library that hides it."""
+    by_number = isinstance(error, OSError) and error.errno in DISK_FULL
+    return by_number or any(words in str(error) for words in DISK_FULL_WORDS)
 
 
 def as_body(error: BaseException) -> ErrorBody:
     """Any exception in the wire shape; unexpected ones keep their class name, never their traceback."""
     if isinstance(error, MeteorError):
         return error.body()
-    if _is_disk_full(error):
+    if is_disk_full(error):
         return ErrorBody(message=f"no space left on the disk: {error}", type="server_error", code="disk_full")
     return ErrorBody(message=f"{type(error).__name__}: {error}", type="server_error", code="internal_error")

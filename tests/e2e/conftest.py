@@ -152,6 +152,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT2S",
             "METEOR_WEAK_PATIENCE": "PT3S",
             "METEOR_MAX_ATTEMPTS": "2",
+            "METEOR_TRAINER_MEMORY_GB": "0.2",
         }
         with Runner(data / "run", environment) as runner:
             runner.start(wait_s=None)

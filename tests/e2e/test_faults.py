@@ -123,6 +123,24 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_half_written(healthy: Syst
     assert system.wait(system.post(file_id, "full", **body)["id"])["status"] == "succeeded"
 
 
+def test_a_training_without_memory_fails_the_job_with_its_cause(healthy: System):
+    """The system's trainings may take 0.2 GB beside their libraries."""
+    system = healthy
+    file_id = system.upload("memory")
+    body = {
+        "phases": ["evolve"],
+        "answer_tokens": 128,
+        "evaluation": {"baselines": [], "graders": ["chrf"], "dev_questions": 2, "test_questions": 2},
+    }
+    large = {"questions": 40, "beam_width": 64, "search_batch": 40}
+    ended = system.wait(system.post(file_id, "memory", **body, evolve=large)["id"])
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "out_of_memory", ended["error"]
+    assert "METEOR_TRAINER_MEMORY_GB" in ended["error"]["message"]
+    small = {"questions": 8, "beam_width": 2, "search_batch": 4}
+    assert system.wait(system.post(file_id, "memory", **body, evolve=small)["id"])["status"] == "succeeded"
+
+
 def test_an_adapter_that_is_removed_fails_its_job_and_is_trained_anew_by_the_next(healthy: System):
     system = healthy
     body = {

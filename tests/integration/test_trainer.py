@@ -221,9 +221,9 @@ async def test_a_cancelled_training_is_gone_within_five_seconds(context: StepCon
     assert not family()
 
 
-def search_params(max_new_tokens: int) -> SearchParams:
+def search_params(max_new_tokens: int, beam_width: int = 2, batch_size: int = 4) -> SearchParams:
     model = ModelRef(base="tiny", base_hash="0" * 64)
-    return SearchParams(model=model, beam_width=2, max_new_tokens=max_new_tokens, batch_size=4)
+    return SearchParams(model=model, beam_width=beam_width, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
 
 async def test_a_search_returns_rows_in_order_and_clears_up(context: StepContext):
@@ -243,3 +243,15 @@ async def test_the_users_error_comes_back_as_such(context: StepContext):
         await tasks.search(request, context)
     assert error.value.code == "rows_too_long"
     assert error.value.param == "distillation.answer_tokens"
+
+
+async def test_what_needs_more_memory_than_it_may_take_says_so(context: StepContext, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_TRAINER_MEMORY_GB", "0.1")
+    trainer_settings.cache_clear()
+    questions = [{"id": str(n), "question": f"What is {n}?"} for n in range(40)]
+    params = search_params(256, beam_width=64, batch_size=40)
+    with pytest.raises(FatalError) as error:
+        await tasks.search(StepRequest.of(StepKind.SEARCH, params, questions), context)
+    assert error.value.code == "out_of_memory"
+    assert "METEOR_TRAINER_MEMORY_GB" in error.value.message
+    assert not family()

@@ -222,9 +222,13 @@ def test_errors_of_the_process_by_family():
     assert memory.code == "out_of_memory"
     assert "batch_size" in memory.message
     unloadable = ImportError("libtorch_cpu.so: failed to map segment from shared object")
-    for error in (MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), unloadable):
+    threadless = RuntimeError("can't start new thread")
+    for error in (MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), unloadable, threadless):
         assert as_error(error).code == "out_of_memory"
     assert as_error(OSError(errno.ENOSPC, "No space left on device")).code == "disk_full"
+    assert (
+        as_error(RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed")).code == "disk_full"
+    )
     other = as_error(RuntimeError("odd"))
     assert isinstance(other, TransientError)
     assert other.code == "training_failed"

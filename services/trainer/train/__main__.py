@@ -13,11 +13,19 @@ from shared.contracts.steps import StepKind
 def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
-        from services.trainer.train.model import use_cores  # where memory is short, loading the libraries fails already
+        # imported here: where memory is short, loading the libraries fails already
+        from services.trainer.train import memory
+        from services.trainer.train.model import use_cores
 
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
         use_cores(spec.threads)
-        reporter.done(work(spec.kind)(spec, reporter))
+        function = work(spec.kind)
+        memory.limit(spec.memory_gb)
+        try:
+            figures = function(spec, reporter)
+        finally:
+            memory.lift()
+        reporter.done(figures)
     except Exception as error:  # the supervisor decides; the traceback stays in the log
         traceback.print_exc()
         reporter.failed(as_error(error))

@@ -2,22 +2,16 @@
 
 import errno
 
-from shared.contracts.errors import DISK_FULL, FatalError, MeteorError, TransientError
+from shared.contracts.errors import FatalError, MeteorError, TransientError, is_disk_full
 
-NO_SPACE = (
-    "No space left on device",
-    "File too large",
-    "os error 28",
-    "os error 27",
-    "PytorchStreamWriter failed writing file",
-)
-# The last two: a library that could not be loaded for want of memory.
+# The last three, for want of memory: a library that could not be loaded, a thread that has no place for its stack.
 NO_MEMORY = (
     "can't allocate memory",
     "CUDA out of memory",
     "not enough memory",
     "annot allocate memory",
     "failed to map segment",
+    "can't start new thread",
 )
 
 
@@ -29,11 +23,11 @@ def as_error(error: BaseException) -> MeteorError:
     short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if short or any(sign in text for sign in NO_MEMORY):
         return FatalError(
-            "not enough memory for this training; lower hyperparameters.batch_size or distillation.adapter.max_length, "
-            "or give the trainer a larger device",
+            "not enough memory for this training; lower hyperparameters.batch_size or distillation.adapter.max_length "
+            "(in phase 3 also distillation.evolve.search_batch or beam_width), give the trainer a larger device, "
+            "or raise METEOR_TRAINER_MEMORY_GB where it is set",
             code="out_of_memory",
         )
-    full = isinstance(error, OSError) and error.errno in DISK_FULL
-    if full or any(sign in text for sign in NO_SPACE):
+    if is_disk_full(error):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
     return TransientError(f"{type(error).__name__}: {text[:500]}", code="training_failed")
