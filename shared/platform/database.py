@@ -30,6 +30,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.sql.dml import ReturningInsert
 
 UNAVAILABLE = (OperationalError, InterfaceError, TimeoutError)  # the database is away or busy; it may come back
 
@@ -103,21 +104,26 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 def insert_once(connection: Connection, table: Table, values: dict[str, Any]) -> Row | None:
     """Insert unless a row with one of its unique keys is there: the new row, or None when there was one already."""
-    insert = _insert(connection, table).values(**values).on_conflict_do_nothing()
-    return connection.execute(insert.returning(table)).first()
+    return connection.execute(_insert_once(connection.dialect.name, table), values).first()
+
+
+@lru_cache
+def _insert_once(dialect: str, table: Table) -> "ReturningInsert":
+    """Built once: building it takes SQLAlchemy longer than running it."""
+    return _insert(dialect, table).on_conflict_do_nothing().returning(table)
 
 
 def upsert(connection: Connection, table: Table, values: dict[str, Any], keep: Sequence[str] = ()) -> None:
     """Insert, or update the row of the same primary key; the columns in `keep` stay as they were then."""
     keys = [column.name for column in table.primary_key]
     changed = {name: value for name, value in values.items() if name not in keys and name not in keep}
-    insert = _insert(connection, table).values(**values)
+    insert = _insert(connection.dialect.name, table).values(**values)
     connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
-def _insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """The dialect's own insert. Imported when needed: a process uses one of the two, and each costs 30-60 ms."""
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
     else:
         from sqlalchemy.dialects.postgresql import insert

@@ -38,7 +38,7 @@ def celery_app() -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": settings.key_prefix,
-            "visibility_timeout": 3600,
+            "ack_emulation": False,  # two round trips a message, to bring back after an hour what is sent anew after 30 s
             "health_check_interval": 25,
         },
     )

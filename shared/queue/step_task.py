@@ -219,21 +219,17 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
     tls()  # read before the forks, shared after them
     share_memory()
     beat_while_alive(runner.settings, runner.worker, service, queue, slots)
-    app.worker_main(
-        [
-            "worker",
-            "--queues",
-            queue.value,
-            "--concurrency",
-            str(slots),
-            "--pool",
-            "prefork",
-            "--loglevel",
-            "WARNING",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-            "--hostname",
-            f"{service}-{queue}-{os.getpid()}@%h",
-        ]
+    # not through Celery's command line, which would load prompt_toolkit and all its subcommands into every worker
+    worker = app.Worker(
+        hostname=f"{service}-{queue}-{os.getpid()}@{socket.gethostname()}",
+        queues=[queue.value],
+        concurrency=slots,
+        pool_cls="prefork",
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
     )
+    worker.start()
+    raise SystemExit(worker.exitcode)
