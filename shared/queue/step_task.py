@@ -29,7 +29,7 @@ from shared.jobs.step_store import Claim
 from shared.platform.database import UNAVAILABLE, engine_for
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
-from shared.platform.tls import tls
+from shared.platform.tls import load_http_client
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
 from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory
@@ -216,7 +216,7 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
     def step(step_id: str) -> None:
         runner.run(step_id)
 
-    tls()  # read before the forks, shared after them
+    load_http_client()
     share_memory()
     beat_while_alive(runner.settings, runner.worker, service, queue, slots)
     # not through Celery's command line, which would load prompt_toolkit and all its subcommands into every worker
