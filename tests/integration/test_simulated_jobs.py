@@ -197,7 +197,7 @@ async def test_each_round_stands_in_the_table(simulation: Simulation):
 
 async def test_draws_of_examples_are_averaged_question_by_question(simulation: Simulation):
     world = World(0.5)
-    spec = DISTILL | {"evaluation": {"shot_seeds": 3, "baselines": ["few_shot", "few_shot_nearest"], "shots": 2}}
+    spec: dict[str, Any] = DISTILL | {"evaluation": {"shot_seeds": 3, "baselines": ["few_shot", "few_shot_nearest"], "shots": 2}}
     report = await simulation.job(world, questions(train=12), **spec)
     by_name = {row["name"]: row for row in report["table"]}
     assert list(by_name) == ["base", "few_shot", "few_shot_nearest", "distill"]
