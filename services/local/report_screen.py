@@ -119,6 +119,15 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"Final model: [bold]{promotion['model'] or 'none'}[/bold], {promotion['state']} against the {promotion['against']} model"
     )
+    forgot = promotion.get("forgetting")
+    if forgot:
+        value, low, high = forgot["change"]
+        console.print(
+            f"General questions answered right: {forgot['base'][0]:.0%} before, {forgot['final'][0]:.0%} after, "
+            f"{value:+.3f} [{low:+.3f}, {high:+.3f}] on {forgot['n']}"
+            + ("; more was forgotten than the job allows, so it was not promoted" if forgot["guarded"] else ""),
+            markup=False,
+        )
     power = report["power"]
     measured, needed = power.get("chance_by_measured_spread"), power.get("questions_for_80_percent")
     console.print(

@@ -46,6 +46,7 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
     work += sizes["dev"] * answer * (1 + len(rows))
     draws = spec.evaluation.shot_seeds - 1 if Baseline.FEW_SHOT in spec.evaluation.baselines else 0
+    work += 2 * spec.evaluation.forgetting * answer
     work += sizes["test"] * answer * (1 + len(rows) + len(spec.evaluation.baselines) + draws)
     rating = 2 * COST[StepKind.RATE] if spec.evaluation.absolute_scores else 0
     work += min(spec.evaluation.judged_questions, sizes["test"]) * (COST[StepKind.COMPARE] + rating)

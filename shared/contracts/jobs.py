@@ -181,12 +181,17 @@ class EvaluationSettings(Strict):
     shots: worked examples of the few-shot baselines; shot_seeds: so many random draws of them are averaged, question by
     question, because one draw may be lucky.
 
+    forgetting: so many general questions (meteor's own) are answered by the base and the final model; the report tells what
+    was lost. With forgetting_margin a student that surely lost more than that share is not promoted.
+
     judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
     both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
     with absolute_scores, which has it score both answers from 1 to 10 as well. max_judge_calls: no more than that for all
     of it; one question may cost eight, when every reply has to be asked for again.
     """
 
+    forgetting: int = Field(default=120, ge=0, le=120)
+    forgetting_margin: float | None = Field(default=None, ge=0, le=1)
     graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
     baselines: list[Baseline] = list(Baseline)
     shots: int = Field(default=8, ge=1, le=64)

@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "distill": {"questions": 24, "guideline_tokens": 16, "epochs": 8, "learning_rate": 5e-3},
     "iterate": {"questions": 8, "tries": 2, "on_failure": "teacher", "epochs": 1, "learning_rate": 1e-4},
     "evolve": {"questions": 8, "beam_width": 2, "epochs": 1, "learning_rate": 1e-4},
-    "evaluation": {"shots": 2, "graders": ["chrf", "string_check"], "baselines": ["few_shot"]},
+    "evaluation": {"shots": 2, "forgetting": 8, "graders": ["chrf", "string_check"], "baselines": ["few_shot"]},
 }
 
 

@@ -18,7 +18,7 @@ from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import JobRequest
+from shared.contracts.jobs import Grader, JobRequest
 from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Rated, Verdict
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.schema import Stores, open_stores
@@ -50,13 +50,16 @@ class World:
         self.teacher: Callable[[dict[str, Any]], tuple[str, str]] = lambda row: (row["reference"] or "", "ok")
         self.judge: Callable[[str, str], str | None] = lambda a, b: "tie"  # answers as shown -> A, B, tie or no verdict
         self.score: Callable[[str], int | None] = lambda answer: 5
+        self.forgets: Callable[[str | None, str], bool] = lambda adapter, question_id: False
         self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
         self.salt = 0
         self.right_answer: str | None = None  # None: "right" and the question's id
         self.wrong_answer = WRONG
 
     def right(self, adapter: str | None, question_id: str, t: float = 0.0) -> bool:
-        return draw(self.salt, adapter, question_id, t) < self.skills[adapter]
+        return (
+            not self.forgets(adapter, question_id) and draw(self.salt, adapter, question_id, t) < self.skills[adapter]
+        )
 
     async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         """In place of StepClient.run."""
@@ -97,8 +100,8 @@ class World:
     _reason = _answer
 
     def _grade(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Grades:
-        score = float(row["answer"] == row["reference"])
-        return Grades(id=row["id"], scores=dict.fromkeys(("string_check", "first_token", "chrf", "rouge_l"), score))
+        score = float(row["answer"] in (row["reference"], f"right {row['id']}"))
+        return Grades(id=row["id"], scores=dict.fromkeys((grader.value for grader in Grader), score))
 
     def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
         passed = row["answer"] == row["reference"]

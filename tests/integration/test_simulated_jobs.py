@@ -179,7 +179,8 @@ async def test_all_right_at_the_first_try_and_none_ever(simulation: Simulation):
     hard = await simulation.job(World(0.0), questions(), suffix="hard", **spec)
     (record,) = hard["phases"]["iterate"]["rounds"]
     assert (record["passed"], record["asked_by_try"]) == (0, [60, 60, 60])
-    assert hard["promotion"] == {"state": "rejected", "against": "base", "model": None, "gain": None}
+    nothing = {"state": "rejected", "against": "base", "model": None, "gain": None, "forgetting": None}
+    assert hard["promotion"] == nothing
 
 
 async def test_each_round_stands_in_the_table(simulation: Simulation):
@@ -197,7 +198,9 @@ async def test_each_round_stands_in_the_table(simulation: Simulation):
 
 async def test_draws_of_examples_are_averaged_question_by_question(simulation: Simulation):
     world = World(0.5)
-    spec: dict[str, Any] = DISTILL | {"evaluation": {"shot_seeds": 3, "baselines": ["few_shot", "few_shot_nearest"], "shots": 2}}
+    spec: dict[str, Any] = DISTILL | {
+        "evaluation": {"shot_seeds": 3, "baselines": ["few_shot", "few_shot_nearest"], "shots": 2}
+    }
     report = await simulation.job(world, questions(train=12), **spec)
     by_name = {row["name"]: row for row in report["table"]}
     assert list(by_name) == ["base", "few_shot", "few_shot_nearest", "distill"]
@@ -219,6 +222,38 @@ async def test_wins_ties_and_losses_add_up_and_agree_with_the_gain(simulation: S
     power = report["power"]
     assert 0 < power["chance_to_see_5_points"] < 1
     assert power["questions_for_80_percent"] > 60
+
+
+# forgetting
+
+
+def specialist(world: World) -> None:
+    """Trained students know none of the general questions any more."""
+    world.forgets = lambda adapter, question_id: adapter is not None and question_id.startswith("general-")
+
+
+@pytest.mark.parametrize(("margin", "state"), [(None, "promoted"), (0.1, "undecided"), (0.9, "promoted")])
+async def test_what_was_forgotten_is_told_and_may_forbid_a_promotion(simulation: Simulation, margin, state):
+    world = World(0.6, train=better)
+    specialist(world)
+    spec = {"phases": ["distill"], "evaluation": {"baselines": [], "forgetting": 120, "forgetting_margin": margin}}
+    report = await simulation.job(world, questions(), **spec)
+    found = report["promotion"]["forgetting"]
+    assert (found["n"], found["final"][0]) == (120, 0.0)
+    assert found["base"][0] == pytest.approx(0.6, abs=0.15)
+    assert found["change"][2] < -0.4
+    assert found["guarded"] == (margin == 0.1)
+    assert report["promotion"]["state"] == state
+    served = simulation.stores.catalog.served("proj_default", "expert")
+    assert (served is not None) == (state == "promoted")
+
+
+async def test_without_general_questions_none_is_asked(simulation: Simulation):
+    world = World(0.6, train=better)
+    spec = {"phases": ["distill"], "evaluation": {"baselines": [], "forgetting": 0}}
+    report = await simulation.job(world, questions(), **spec)
+    assert report["promotion"]["forgetting"] is None
+    assert not [key for key in world.keys if "general" in key]
 
 
 # promotion
@@ -255,7 +290,7 @@ async def test_jobs_without_a_true_gain_are_hardly_ever_promoted(simulation: Sim
             distill={"questions": 4},
             iterate={"questions": 4, "tries": 1},
             evolve={"questions": 4},
-            evaluation={"baselines": [], "graders": ["string_check"]},
+            evaluation={"baselines": [], "graders": ["string_check"], "forgetting": 0},
         )
         promoted += report["promotion"]["state"] == "promoted"
     assert promoted <= 0.05 * 200, f"{promoted} of 200"

@@ -10,7 +10,7 @@ from services.orchestrator.nearest import Nearest
 from services.orchestrator.results import Candidate, Measured, mean_of
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Baseline, Phase
+from shared.contracts.jobs import Baseline, Grader, Phase
 from shared.contracts.rows import Asked, Attempt, Example, Grades, Judged
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
 from shared.statistics import decide
@@ -20,11 +20,26 @@ Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that 
 
 async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots = lambda _: []) -> Measured:
     """Greedy answers of `model` to every question of the split that has a reference, graded."""
-    sampling = Sampling(max_tokens=run.spec.answer_tokens, seed=run.seed)
+    questions = [q for q in run.split(split) if q.reference]
+    graders = [run.spec.primary_metric, *run.spec.evaluation.graders]
+    return await ask_all(run, f"{split.value}/{name}", questions, model, graders, run.spec.answer_tokens, shots)
+
+
+async def ask_all(
+    run: Run,
+    name: str,
+    questions: Sequence[Question],
+    model: ModelRef,
+    graders: Sequence[Grader],
+    max_tokens: int,
+    shots: Shots = lambda _: [],
+) -> Measured:
+    """Greedy answers of `model` to questions with references, graded. name: its last part is the measurement's."""
+    sampling = Sampling(max_tokens=max_tokens, seed=run.seed)
     grading = JudgeParams(judge=run.spec.judge.provider, domain=run.spec.domain, sampling=sampling)
 
     async def one(index: int, batch: Sequence[Question]) -> list[tuple[Attempt, Grades]]:
-        key = f"evaluate/{split.value}/{name}"
+        key = f"evaluate/{name}"
         rows = [Asked(id=q.id, question=q.text, shots=shots(q)) for q in batch]
         answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
         attempts = [Attempt(**row) for row in answered.rows]
@@ -35,11 +50,9 @@ async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Sho
         graded = await run.step(f"{key}/grades/{index}", StepKind.GRADE, grading, judged)
         return list(zip(attempts, [Grades(**row) for row in graded.rows], strict=True))
 
-    questions = [q for q in run.split(split) if q.reference]
     pairs = [pair for batch in await run.gather(one, questions) for pair in batch]
-    graders = dict.fromkeys([run.spec.primary_metric, *run.spec.evaluation.graders])
-    scores = {grader.value: [grades.scores[grader] for _, grades in pairs] for grader in graders}
-    return Measured(name, model, scores, [attempt.answer for attempt, _ in pairs])
+    scores = {grader.value: [grades.scores[grader] for _, grades in pairs] for grader in dict.fromkeys(graders)}
+    return Measured(name.rpartition("/")[2], model, scores, [attempt.answer for attempt, _ in pairs])
 
 
 async def judge_phase(run: Run, phase: str, before: Measured, model: ModelRef) -> tuple[Candidate, Measured]:

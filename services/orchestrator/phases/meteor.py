@@ -4,6 +4,7 @@ from services.orchestrator.labelled import hear_labels
 from services.orchestrator.phases.distill import distill
 from services.orchestrator.phases.evaluate import judge_phase, measure, measure_on_test
 from services.orchestrator.phases.evolve import evolve
+from services.orchestrator.phases.forgetting import forgetting
 from services.orchestrator.phases.iterate import iterate
 from services.orchestrator.phases.pilot import pilot
 from services.orchestrator.report import build_report
@@ -37,14 +38,18 @@ async def meteor(run: Run) -> dict:
         run.student, current = (before, current) if rejected else (after, measured)
 
     await run.enter("evaluate")
-    promotion = await decide_promotion(run, base_on_dev, current)
+    forgot = await forgetting(run)
+    promotion = await decide_promotion(run, base_on_dev, current, guarded=bool(forgot and forgot["guarded"]))
     table = await measure_on_test(run, candidates)
     final = next((m for m in table[::-1] if m.model == run.student), table[0])
-    return await build_report(run, table, candidates, final, promotion)
+    return await build_report(run, table, candidates, final, promotion | {"forgetting": forgot})
 
 
-async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured) -> dict:
-    """Compare the job's student with the version that is served (the base at first) and publish it accordingly."""
+async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, guarded: bool) -> dict:
+    """Compare the job's student with the version that is served (the base at first) and publish it accordingly.
+
+    guarded: it forgot more than the job allows, and is undecided at best.
+    """
     if run.student == run.base:
         return {"state": "rejected", "against": "base", "model": None, "gain": None}
     served = run.served_version()
@@ -53,5 +58,7 @@ async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured) -
         against, incumbent = "served", await measure(run, "served", Split.DEV, served)
     interval = current.gain_over(incumbent, run.spec.primary_metric.value)
     state = decide(interval)
+    if guarded and state == "promoted":
+        state = "undecided"
     model = await run.publish(state)
     return {"state": state, "against": against, "model": model, "gain": triple(interval)}
