@@ -1,4 +1,4 @@
-"""The engine (vLLM) as the API sees it: one pooled HTTP client, errors in our own families."""
+"""The engine (vLLM) and the strong-model gateway as the API sees them: HTTP clients, errors in our own families."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,6 +9,9 @@ import httpx
 
 from services.api.settings import ApiSettings
 from shared.contracts.errors import FatalError, TransientError, UserError
+from shared.contracts.estimate import Price
+
+GATEWAY_S = 3.0
 
 
 class EngineUnavailable(TransientError):
@@ -77,6 +80,38 @@ class EngineClient:
             raise EngineTimeout("the engine fell silent; ask for fewer tokens or try again later") from error
         except httpx.HTTPError as error:
             raise EngineUnavailable(f"the engine cannot be reached: {type(error).__name__}") from error
+
+
+class GatewayUnavailable(TransientError):
+    """The gateway does not say which providers there are. Sent as 503 with retry-after."""
+
+    code = "gateway_unavailable"
+
+
+class ProviderList:
+    """The strong models that jobs may name, as the gateway has them. It is asked anew each time."""
+
+    def __init__(self, settings: ApiSettings, token: str):
+        self._client = httpx.Client(
+            base_url=settings.gateway_url,
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=GATEWAY_S,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def prices(self) -> dict[str, Price]:
+        """Provider -> its price, in the gateway's order. Raises GatewayUnavailable."""
+        try:
+            answer = self._client.get("/v1/models")
+            answer.raise_for_status()
+            return {row["id"]: Price(row["price_input"], row["price_output"]) for row in answer.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise GatewayUnavailable(
+                f"the strong-model gateway does not say which providers there are: {error!r}"
+            ) from error
 
 
 def _refusal(status: int, content: bytes) -> Exception:

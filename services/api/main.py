@@ -73,6 +73,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         finally:
             REGISTRY.unregister(collector)
             await app.state.engine.aclose()
+            app.state.context.providers.close()
 
     # no /docs pages: they load their scripts from other people's servers
     app = new_app("api", "METEOR", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)

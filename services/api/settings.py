@@ -22,6 +22,9 @@ class ApiSettings(BaseSettings):
         validation_alias=AliasChoices("METEOR_STUDENT_MODEL", "METEOR_API_STUDENT_MODEL"),
     )
     engine_url: str = Field(default="http://127.0.0.1:8101", description="vLLM's address, without /v1")
+    gateway_url: str = Field(
+        default="http://127.0.0.1:8200", description="the strong-model gateway: its providers and their prices"
+    )
     engine_connect_s: float = Field(default=5.0, gt=0)
     engine_read_s: float = Field(default=600.0, gt=0, description="longest silence while the engine writes an answer")
     max_rank: int = Field(
@@ -45,7 +48,7 @@ class ApiSettings(BaseSettings):
             return frozenset(key_hash(key.strip()) for key in value.split(",") if key.strip())
         return value
 
-    @field_validator("engine_url")
+    @field_validator("engine_url", "gateway_url")
     @classmethod
     def _no_slash_at_the_end(cls, value: str) -> str:
         return value.rstrip("/")

@@ -44,7 +44,9 @@ def _gateway(context: StepContext) -> GatewayClient:
     claim = context.claim
     origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
     token = context.settings.internal_token.get_secret_value()
-    return GatewayClient(judge_settings().gateway_url, token, origin, param="distillation.judge")
+    return GatewayClient(
+        judge_settings().gateway_url, token, origin, param="distillation.judge", wanted=context.goes_on
+    )
 
 
 HANDLERS = {StepKind.COMPARE: compare, StepKind.RATE: rate, StepKind.REVIEW: review, StepKind.GRADE: grade}

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.orchestrator.clients import StepClient
 from services.orchestrator.phases.meteor import meteor
-from services.orchestrator.run import NOTE_S, Run
+from services.orchestrator.run import NOTE_S, PauseHere, Run
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts import Artifacts, hash_folder
 from shared.contracts.data import Question
@@ -27,6 +27,7 @@ from shared.platform.settings import PlatformSettings
 
 log = get_logger(__name__)
 LOOK_S = 1.0
+GIVE_BACK_S = 3.5  # how long workers have to give a pausing job's steps back: with LOOK_S a pause takes 5 s at most
 
 
 def base_model(settings: OrchestratorSettings) -> ModelRef:
@@ -107,7 +108,7 @@ class Orchestrator:
         return self.platform.lease.total_seconds()
 
     async def _hold(self, row: Row) -> None:
-        """Run one job while its lease is renewed; end it when it is cancelled or taken over."""
+        """Run one job while its lease is renewed, until it is done, cancelled, paused or taken over."""
         work = asyncio.create_task(self._run(row))
         keeper = asyncio.create_task(self._keep(row))
         try:
@@ -122,17 +123,40 @@ class Orchestrator:
             keeper.cancel()
         if work.done():
             work.result()
+        else:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+        try:
+            await self._settle(row)
+        except DBAPIError as error:
+            log.warning("database away, the job is settled when its lease has ended", job=row.id, error=str(error))
+
+    async def _settle(self, row: Row) -> None:
+        """Bring a job that nothing of ours runs any more to where it was asked to go."""
+        job = await asyncio.to_thread(self.stores.jobs.get, row.id)
+        if job is None or job.attempt != row.attempt:
             return
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-        if keeper.result() == JobStatus.CANCELLING:
+        if job.status == JobStatus.PAUSING:
+            await self._pause(row)
+            job = await asyncio.to_thread(self.stores.jobs.get, row.id)
+        if job is not None and job.status == JobStatus.CANCELLING:
             stopped = await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
             await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.CANCELLED)
             log.info("job cancelled", job=row.id, steps_stopped=stopped)
 
-    async def _keep(self, row: Row) -> JobStatus | None:
-        """Returns CANCELLING when the job is to end, None when another orchestrator holds it."""
+    async def _pause(self, row: Row) -> None:
+        """Once the workers have given its steps back the job rests; a worker that is too slow for that comes too late."""
+        latest = time.monotonic() + GIVE_BACK_S
+        while await asyncio.to_thread(self.stores.steps.count_running, row.id):
+            await asyncio.sleep(GIVE_BACK_S / 20)
+            if time.monotonic() > latest:
+                break
+        if await asyncio.to_thread(self.stores.jobs.rest, row):
+            log.info("job paused", job=row.id)
+
+    async def _keep(self, row: Row) -> None:
+        """Returns when the job is to end or to pause, or when another orchestrator holds it."""
         renewed = 0.0
         while True:
             if time.monotonic() - renewed >= self.platform.renew.total_seconds():
@@ -141,10 +165,8 @@ class Orchestrator:
             else:
                 job = await asyncio.to_thread(self.stores.jobs.get, row.id)
                 status = job.status if job is not None and job.attempt == row.attempt else None
-            if status is None:
-                return None
-            if status == JobStatus.CANCELLING:
-                return JobStatus.CANCELLING
+            if status != JobStatus.RUNNING:
+                return
             await asyncio.sleep(LOOK_S)
 
     async def _run(self, row: Row) -> None:
@@ -154,6 +176,10 @@ class Orchestrator:
             log.warning("job interrupted, it will be taken up again", job=row.id, error=repr(errors.exceptions[0]))
             await asyncio.sleep(LOOK_S)
             await asyncio.to_thread(self.stores.jobs.release, row)
+        except* PauseHere as pauses:
+            here = next(error for error in pauses.exceptions if isinstance(error, PauseHere))
+            await asyncio.to_thread(self.stores.jobs.rest, row, here.reason, here.stage)
+            log.info("job paused", job=row.id, after=here.stage)
         except* Exception as errors:
             await self._fail(row, _first(errors))
         else:
@@ -203,8 +229,8 @@ class Orchestrator:
         )
         job = await asyncio.to_thread(self.stores.jobs.get, row.id)
         reason = f"failed in phase {job.phase}: {body.message}" if job is not None and job.phase else body.message
-        await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.FAILED, body, status_reason=reason)
-        await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
+        if await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.FAILED, body, status_reason=reason):
+            await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -2,7 +2,7 @@
 
 import time
 
-from services.orchestrator.selection import allocate
+from shared.contracts.allocation import allocate
 from shared.contracts.jobs import Baseline, Distillation, Guidance, JobProgress, Phase
 from shared.contracts.steps import StepKind
 

@@ -11,6 +11,7 @@ from services.orchestrator import selection
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter, planned_work
 from shared.contracts.data import Question, Split
+from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobRequest, Phase
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
@@ -26,11 +27,21 @@ from shared.contracts.steps import (
     TrainParams,
     Wire,
 )
+from shared.estimate import summary
 from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class PauseHere(Exception):
+    """The job comes to the stage after which it is to pause."""
+
+    def __init__(self, stage: str, reason: str):
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
 
 
 class Run:
@@ -54,6 +65,8 @@ class Run:
             tuple[str, ModelRef]
         ] = []  # the students after the rounds of phase 2, where there are several
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
+        self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
+        self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         self._steps = steps
         self._limit = FairLimit(steps)
         self._rows = rows
@@ -94,6 +107,7 @@ class Run:
         started = time.monotonic()
         result = await self._steps.run(self.job, key, request, self._limit, on_progress)
         self._meter.ended(key, kind, size, time.monotonic() - started)
+        self.figures[key] = result.metrics
         return result
 
     async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
@@ -181,6 +195,17 @@ class Run:
         await asyncio.to_thread(
             self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
         )
+
+    async def pause_after(self, stage: str) -> None:
+        """Raises PauseHere where the job's pause_after names this stage, unless it has been paused there already."""
+        if self.spec.pause_after == stage and self.job.paused_after != stage:
+            cost = f"; {summary(self.estimate)}" if self.estimate else ""
+            raise PauseHere(stage, f"waits after {stage}, as pause_after asks: resume it to go on{cost}")
+
+    async def note_estimate(self, found: Estimate) -> None:
+        self.estimate = found
+        await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=found.model_dump())
+        await self.say(f"estimated by the pilot's calls, {summary(found)}", type="metrics", estimate=found.model_dump())
 
     async def enter(self, phase: str) -> None:
         await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import TypeVar
 
+from shared.contracts.allocation import allocate
 from shared.contracts.data import Question
 from shared.contracts.jobs import Distillation, Phase
 from shared.contracts.rows import Example, Lesson, Pair
-
-SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
 
 T = TypeVar("T")
 
@@ -20,14 +19,6 @@ T = TypeVar("T")
 def seeded_order(questions: Iterable[Question], seed: int, salt: str = "") -> list[Question]:
     """A shuffle that depends on the ids and the seed alone."""
     return sorted(questions, key=lambda q: hashlib.sha256(f"{seed}:{salt}:{q.id}".encode()).digest())
-
-
-def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
-    """Questions per phase: what the job names, and shares of the rest for the phases that name nothing."""
-    wanted = {phase: getattr(spec, phase.value).questions for phase in spec.phases}
-    rest = max(0, available - sum(n for n in wanted.values() if n))
-    open_shares = sum(SHARES[phase] for phase, n in wanted.items() if n is None)
-    return {phase: n if n is not None else int(rest * SHARES[phase] / open_shares) for phase, n in wanted.items()}
 
 
 def shards(train: Sequence[Question], spec: Distillation, seed: int) -> dict[Phase, list[Question]]:

@@ -5,8 +5,19 @@ from collections.abc import Sequence
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
 from shared.contracts.jobs import Guidance
-from shared.contracts.rows import Compared, Grades, Guided, Guideline, Judged, Lesson, Preference, asked
-from shared.contracts.steps import Sampling, StepKind
+from shared.contracts.rows import (
+    Compared,
+    Example,
+    Grades,
+    Guided,
+    Guideline,
+    Judged,
+    Lesson,
+    Likelihood,
+    Preference,
+    asked,
+)
+from shared.contracts.steps import Sampling, ScoreParams, StepKind
 
 OVERALL = "overall"
 POINTS = {"first": 0.0, "tie": 0.5, "second": 1.0}
@@ -60,3 +71,19 @@ async def better(
     compared = await run.step(f"{key}/preferences", StepKind.COMPARE, run.judging(), rows)
     points = [POINTS[Preference(**row).winners[OVERALL]] for row in compared.rows]
     return [(1 - point, point) for point in points]
+
+
+async def likelihoods(
+    run: Run, questions: Sequence[Question], sides: Sequence[Sequence[str]]
+) -> list[tuple[float, float]]:
+    """The student's mean token NLL on both answers to each question; what does not fit its context is left out."""
+    rows = [
+        Example(id=f"{side}:{q.id}", question=q.text, completion=text)
+        for side, texts in enumerate(sides)
+        for q, text in zip(questions, texts, strict=True)
+    ]
+    params = ScoreParams(model=run.student, max_length=run.spec.adapter.max_length)
+    scored = await run.step("pilot/nll", StepKind.SCORE, params, rows)
+    found = {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
+    both = [(found.get(f"0:{q.id}"), found.get(f"1:{q.id}")) for q in questions]
+    return [(plain, guided) for plain, guided in both if plain is not None and guided is not None]

@@ -14,7 +14,7 @@ async def teach(request: StepRequest, context: StepContext) -> StepResult:
     claim = context.claim
     origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
     token = context.settings.internal_token.get_secret_value()
-    async with GatewayClient(strong_settings().gateway_url, token, origin) as gateway:
+    async with GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on) as gateway:
         lessons, metrics = await service.teach(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)
 

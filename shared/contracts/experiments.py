@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from shared.contracts.jobs import Name, Strict
 
 EXPERIMENT, VARIANT = "experiment", "variant"  # the keys by which a job's metadata says where it belongs
-Preset = Literal["ablation", "strategies"]
+Preset = Literal["ablation", "strategies", "teachers"]
 Changes = dict[str, Any]
 ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report has the baselines already
 
@@ -39,7 +39,10 @@ def strategies(job: Changes) -> dict[str, Changes]:
     }
 
 
-PRESETS = {"ablation": ablation, "strategies": strategies}  # the base job's body -> changes of `distillation` by name
+PRESETS = {
+    "ablation": ablation,
+    "strategies": strategies,
+}  # the base job's body -> changes of `distillation` by name. `teachers` is the api's: it alone knows the providers
 
 
 class Variant(Strict):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.contracts.errors import ErrorBody
+from shared.contracts.estimate import Estimate
 from shared.contracts.graders import grader_name
 from shared.contracts.steps import AdapterConfig, Strategy
 
@@ -211,6 +212,7 @@ class Distillation(Strict):
     primary_metric: GivenGrader = Grader.CHRF
     phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
     guidance: Guidance = Guidance.AUTO
+    pause_after: Literal["pilot", "distill", "iterate", "evolve"] | None = None
     batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")
     answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
     adapter: Adapter = Adapter()
@@ -230,7 +232,17 @@ class Distillation(Strict):
         places = [order.index(phase) for phase in self.phases]
         if places != sorted(set(places)):
             raise ValueError("phases: each at most once, in the order distill, iterate, evolve")
+        if self.pause_after is not None and self.pause_after not in self.stages:
+            raise ValueError(
+                f"pause_after: {self.pause_after} is no stage of this job; it has {', '.join(self.stages)}"
+            )
         return self
+
+    @property
+    def stages(self) -> list[str]:
+        """What the job goes through and may pause after, in order."""
+        pilot = Phase.DISTILL in self.phases and self.distill.answers == "teacher"
+        return (["pilot"] if pilot else []) + [phase.value for phase in self.phases]
 
 
 Metadata = Annotated[
@@ -277,6 +289,7 @@ class JobDistillation(Distillation):
     status_reason: str | None = None
     progress: JobProgress = JobProgress()
     usage: Usage = Usage()
+    estimate: Estimate | None = None
     evaluation_result: dict[str, Any] | None = Field(default=None, serialization_alias="evaluation_result")
 
 

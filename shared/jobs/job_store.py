@@ -8,14 +8,16 @@ import uuid_utils
 from sqlalchemy import Connection, Engine, Exists, Row, and_, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, ErrorBody, UserError
+from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobRequest, JobStatus
-from shared.jobs.states import FINAL_JOBS, sources
-from shared.jobs.step_store import cancel_steps
+from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
+from shared.jobs.step_store import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, steps, workers
 from shared.platform.database import reading, upsert, writing
 
-ACTIVE = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+Prices = Mapping[str, Price] | None
+ASKED_TO_PAUSE = "paused by request; resume it to go on"
 
 
 def _sibling_runs() -> Exists:
@@ -25,12 +27,12 @@ def _sibling_runs() -> Exists:
     experiment = other.c.request["metadata"][EXPERIMENT].as_string()
     return (
         select(other.c.id)
-        .where(other.c.status.in_(ACTIVE), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
+        .where(other.c.status.in_(ACTIVE_JOBS), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
         .exists()
     )
 
 
-def _create(connection: Connection, project_id: str, request: JobRequest) -> Row:
+def _create(connection: Connection, project_id: str, request: JobRequest, prices: Prices) -> Row:
     values = {
         "id": f"ftjob-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
@@ -38,6 +40,7 @@ def _create(connection: Connection, project_id: str, request: JobRequest) -> Row
         "file_id": request.training_file,
         "status": JobStatus.QUEUED,
         "progress": {},
+        "prices": prices,
         "attempt": 0,
         "created_at": time.time(),
     }
@@ -50,13 +53,13 @@ class JobStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def create(self, project_id: str, request: JobRequest) -> Row:
-        return self.create_all(project_id, [request])[0]
+    def create(self, project_id: str, request: JobRequest, prices: Prices = None) -> Row:
+        return self.create_all(project_id, [request], prices)[0]
 
-    def create_all(self, project_id: str, requests: Sequence[JobRequest]) -> list[Row]:
-        """All of them or none."""
+    def create_all(self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None) -> list[Row]:
+        """All of them or none. prices: by provider, as they are today; None where they are not known."""
         with writing(self.engine) as connection:
-            return [_create(connection, project_id, request) for request in requests]
+            return [_create(connection, project_id, request, prices) for request in requests]
 
     def get(self, job_id: str, project_id: str | None = None) -> Row | None:
         """project_id None: from inside the system; else another project's job is as good as absent."""
@@ -96,7 +99,7 @@ class JobStore:
         with writing(self.engine) as connection:
             free = or_(
                 and_(jobs.c.status == JobStatus.QUEUED, ~_sibling_runs()),
-                and_(jobs.c.status.in_(ACTIVE), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
+                and_(jobs.c.status.in_(ACTIVE_JOBS), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
             )
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
             row = connection.execute(query).first()
@@ -121,11 +124,11 @@ class JobStore:
         return row
 
     def renew(self, row: Row, lease_s: float) -> JobStatus | None:
-        """Keep the lease; returns the job's present status, or None when another orchestrator has it."""
+        """Keep the lease; returns the job's present status, or None when it is no longer this attempt's to run."""
         with writing(self.engine) as connection:
             return connection.execute(
                 update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt)
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(ACTIVE_JOBS))
                 .values(lease_expires=time.time() + lease_s)
                 .returning(jobs.c.status)
             ).scalar_one_or_none()
@@ -142,7 +145,7 @@ class JobStore:
         with writing(self.engine) as connection:
             connection.execute(
                 update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.not_in(FINAL_JOBS))
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(ACTIVE_JOBS))
                 .values(**values)
             )
 
@@ -178,16 +181,48 @@ class JobStore:
             status = JobStatus.CANCELLED if idle else JobStatus.CANCELLING
             if status == now.status:
                 return now
-            changed = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id)
-                .values(status=status, finished_at=time.time() if idle else None)
-                .returning(jobs)
-            ).one()
             if idle:  # nobody runs the job who would cancel what it left waiting
                 connection.execute(cancel_steps(row.id))
-            _event(connection, changed, "info", "status", f"job {status.value}", {"status": status})
-        return changed
+            return _to(connection, now, status, finished_at=time.time() if idle else None)
+
+    def pause(self, row: Row) -> Row:
+        """Ask for a rest: at once when nothing runs, else the orchestrator brings it about. Raises Conflict on a job that
+        has ended or is being cancelled."""
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            if now.status in RESTING_JOBS:
+                return now
+            idle = now.status == JobStatus.QUEUED
+            status = JobStatus.PAUSED if idle else JobStatus.PAUSING
+            if now.status not in sources(status):
+                raise Conflict(f"job {row.id} is {now.status} and cannot be paused", code=_why_not(now.status))
+            reason = ASKED_TO_PAUSE if idle else now.status_reason
+            return _to(connection, now, status, status_reason=reason)
+
+    def rest(self, row: Row, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
+        """Let a job that this attempt holds be paused, its steps waiting. after: the stage that its `pause_after` names.
+
+        False: another attempt holds it, or it is being cancelled.
+        """
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            if now.attempt != row.attempt or now.status not in (JobStatus.RUNNING, JobStatus.PAUSING):
+                return False
+            connection.execute(give_back_steps(row.id))
+            values = {"lease_owner": None, "lease_expires": None, "status_reason": reason}
+            values |= {"paused_after": after} if after else {}
+            _to(connection, now, JobStatus.PAUSED, **values)
+        return True
+
+    def resume(self, row: Row) -> Row:
+        """Queue a paused job again. Raises Conflict on any other."""
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            if now.status == JobStatus.PAUSING:
+                raise Conflict(f"job {row.id} is still pausing; resume it when it is paused", code="job_pausing")
+            if now.status != JobStatus.PAUSED:
+                raise Conflict(f"job {row.id} is {now.status}; only a paused job is resumed", code=_why_not(now.status))
+            return _to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
 
     def add_event(
         self,
@@ -244,6 +279,20 @@ class JobStore:
         with reading(self.engine) as connection:
             query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
             return {(queue, state): n for queue, state, n in connection.execute(query)}
+
+
+def _to(connection: Connection, row: Row, status: JobStatus, message: str | None = None, **values: Any) -> Row:
+    """Change the status of a job whose row this transaction has locked, and say so."""
+    changed = connection.execute(
+        update(jobs).where(jobs.c.id == row.id).values(status=status, **values).returning(jobs)
+    ).one()
+    reason = f": {changed.status_reason}" if status == JobStatus.PAUSED else ""
+    _event(connection, row, "info", "status", message or f"job {status.value}{reason}", {"status": status})
+    return changed
+
+
+def _why_not(status: str) -> str:
+    return "job_finished" if status in FINAL_JOBS else f"job_{status}"
 
 
 def _event(connection, row: Row, level: str, type: str, message: str, data: dict | None) -> None:

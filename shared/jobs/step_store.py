@@ -9,18 +9,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, Update, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, Update, bindparam, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, Queue, StepKind
-from shared.jobs.states import FINAL_STEPS, StepState
+from shared.jobs.states import FINAL_STEPS, RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.tables import jobs, steps
 from shared.platform.database import insert_once, reading, writing
 
-STOPPING = (JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED)
-NOT_BEGUN = (*STOPPING, JobStatus.PAUSED)  # what runs of a paused job runs on; nothing else begins
+NOT_BEGUN = STOPPING_JOBS | RESTING_JOBS  # no step of such a job begins
 RETRY_PAUSE_S = 2.0  # doubles with each attempt
+GIVEN_BACK = {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
 
 
 # The statements that every step runs are built once: building one takes SQLAlchemy longer than running it.
@@ -166,15 +166,15 @@ class StepStore:
             values["progress"] = progress.model_dump(mode="json")
         return self._write(claim, values)
 
-    def job_is_stopping(self, claim: Claim) -> bool:
+    def job_status(self, claim: Claim) -> JobStatus:
         with reading(self.engine) as connection:
-            return connection.execute(select(jobs.c.status).where(jobs.c.id == claim.job_id)).scalar_one() in STOPPING
+            return JobStatus(connection.execute(select(jobs.c.status).where(jobs.c.id == claim.job_id)).scalar_one())
 
     def ended(self, claim: Claim) -> bool:
         """Whether the step has a final state, or will get one with its job's end."""
         with reading(self.engine) as connection:
             state = connection.execute(select(steps.c.state).where(steps.c.id == claim.step_id)).scalar_one()
-        return state in FINAL_STEPS or self.job_is_stopping(claim)
+        return state in FINAL_STEPS or self.job_status(claim) in STOPPING_JOBS
 
     def finish(self, claim: Claim, result_ref: str, metrics: dict[str, Any]) -> bool:
         now = time.time()
@@ -209,10 +209,13 @@ class StepStore:
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
-        """Put a step back: its worker is shutting down. Does not count towards the maximum of attempts."""
-        return self._write(
-            claim, {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
-        )
+        """Put a step back: its worker shuts down, or its job pauses. Does not count towards the maximum of attempts."""
+        return self._write(claim, GIVEN_BACK)
+
+    def count_running(self, job_id: str) -> int:
+        query = select(func.count()).where(steps.c.job_id == job_id, steps.c.state == StepState.RUNNING)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar_one()
 
     def cancel_of_job(self, job_id: str) -> int:
         """Cancel what has not ended; running workers see it at their next look."""
@@ -283,6 +286,12 @@ def cancel_steps(job_id: str) -> Update:
         .where(steps.c.job_id == job_id, steps.c.state.in_([StepState.QUEUED, StepState.RUNNING]))
         .values(state=StepState.CANCELLED, finished_at=time.time(), lease_owner=None, lease_expires=None)
     )
+
+
+def give_back_steps(job_id: str) -> Update:
+    """The statement that makes all waiting and running steps of a job wait for a new message; whoever runs one is late."""
+    waiting = steps.c.state.in_([StepState.QUEUED, StepState.RUNNING])
+    return update(steps).where(steps.c.job_id == job_id, waiting).values(**GIVEN_BACK)
 
 
 def _same_inputs(row: Row, input_hash: str) -> Row:

@@ -56,8 +56,11 @@ jobs = Table(
     Column("file_id", ForeignKey("files.id"), nullable=False),
     Column("status", String(32), nullable=False, index=True),
     Column("status_reason", Text),
+    Column("paused_after", String(16)),  # the stage after which it has paused as asked, and does not again
     Column("phase", String(64)),
     Column("progress", JSON, nullable=False),
+    Column("prices", JSON),  # by provider, when the job was posted: [input, output], USD per million tokens
+    Column("estimate", JSON),  # of the whole job's calls to strong models, once the pilot has measured some
     Column("evaluation", JSON),
     Column("report_ref", String(64)),
     Column("fine_tuned_model", String(200)),

@@ -5,6 +5,7 @@ The gateway has retried already when an error arrives here, so nothing is retrie
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
@@ -37,9 +38,10 @@ class ChatReply(NamedTuple):
 
 
 class GatewayClient:
-    """`async with GatewayClient(...) as gateway`: calls of one step. Cancelling the block closes the step's open calls.
+    """`async with GatewayClient(...) as gateway`: calls of one step. Cancelling the block aborts the step's open calls.
 
     param: the job's field that names the provider, for the errors that the job's owner can mend.
+    wanted: whether the step will be run again, so that a cancelled block leaves the gateway to finish and keep them.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class GatewayClient:
         *,
         timeout_s: float = 1800.0,
         param: str = "distillation.teacher",
+        wanted: Callable[[], bool] = lambda: False,
     ):
         self._url = url.rstrip("/")
         self._headers = headers | {CLIENT_HEADER: uuid_utils.uuid7().hex}
         self._token = token
         self._param = param
+        self._wanted = wanted
         self._openai = openai.AsyncOpenAI(
             base_url=f"{self._url}/v1",
             api_key=token or "unset",
@@ -68,7 +72,7 @@ class GatewayClient:
         return self
 
     async def __aexit__(self, kind, _error, _traceback) -> None:
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
+        if kind is not None and issubclass(kind, asyncio.CancelledError) and not self._wanted():
             # an abort that does not reach the gateway costs money, not correctness
             with contextlib.suppress(httpx.HTTPError, TimeoutError):
                 await asyncio.shield(asyncio.wait_for(self.cancel_step(), CANCEL_S))

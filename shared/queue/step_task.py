@@ -1,8 +1,8 @@
 """From a message to a finished row: claim, run the handler under a renewed lease, store the result, tell the orchestrator.
 
 A service gives a table of handlers, one per step kind: `async def handler(request, context) -> StepResult`. Handlers know
-no queue and no database; they report progress through the context and are cancelled (asyncio) when the job is or when
-the worker shuts down. Every step has an event loop of its own, so clients are opened and closed inside the handler, and
+no queue and no database; they report progress through the context and are cancelled (asyncio) when the job is cancelled
+or paused, or when the worker shuts down. Every step has an event loop of its own, so clients are opened and closed inside the handler, and
 what blocks for seconds belongs into `asyncio.to_thread`: the lease is renewed from the same loop.
 """
 
@@ -24,7 +24,7 @@ from shared.artifacts import Artifacts
 from shared.contracts.errors import Cancelled, FatalError, TransientError, UserError, as_body
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores, open_stores, stores_on
-from shared.jobs.states import StepState
+from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.step_store import Claim
 from shared.platform.database import UNAVAILABLE, engine_for
 from shared.platform.log import get_logger, set_up_logging
@@ -39,8 +39,8 @@ LOOK_S = 1.0  # how often a running step asks whether its job was cancelled
 T = TypeVar("T")
 
 
-class ShuttingDown(Exception):
-    """This worker ends; the step is given back."""
+class GivenBack(Exception):
+    """The step is put back as it is, to go on later: this worker ends, or the job pauses."""
 
 
 class StepContext:
@@ -51,8 +51,13 @@ class StepContext:
         self.settings = settings
         self.artifacts = artifacts
         self.latest: Progress | None = None
+        self.given_back = False
         self._scratch = settings.data / "scratch" / claim.step_id
         self._started = time.monotonic()
+
+    def goes_on(self) -> bool:
+        """For a handler that is being stopped: the step will be run again and want what this attempt has begun elsewhere."""
+        return self.given_back
 
     @property
     def phase(self) -> str:
@@ -117,8 +122,8 @@ class StepRunner:
             log.info("step stopped", step_key=claim.key)
             if self._persist(lambda: steps.ended(claim)):
                 context.clear_scratch()
-        except ShuttingDown:
-            log.info("step given back: the worker shuts down", step_key=claim.key)
+        except GivenBack as reason:
+            log.info(f"step given back: {reason}", step_key=claim.key)
             self._persist(lambda: steps.release(claim))
         except Exception as error:
             self._failed(context, error)
@@ -148,7 +153,8 @@ class StepRunner:
         return await handler(request, context)
 
     async def _under_lease(self, work: Awaitable[StepResult], context: StepContext) -> StepResult:
-        """Run the handler. Raises Cancelled when its job stops or its lease is lost, ShuttingDown when the worker ends."""
+        """Run the handler. Raises Cancelled when its job is cancelled or its lease lost, GivenBack when the job pauses
+        or the worker ends."""
         task = asyncio.ensure_future(work)
         keeper = asyncio.ensure_future(self._keep(context))
         try:
@@ -159,17 +165,19 @@ class StepRunner:
                 if task.done():
                     return task.result()
                 if shutdown.done():
-                    raise ShuttingDown
-            keeper.result()
-            raise Cancelled("the job was cancelled or the lease lost")
+                    raise GivenBack("the worker shuts down")
+            raise keeper.result()
+        except GivenBack:
+            context.given_back = True  # before the handler is cancelled, which asks
+            raise
         finally:
             for pending in (task, keeper):
                 pending.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await pending
 
-    async def _keep(self, context: StepContext) -> None:
-        """Renew the lease; returns when the step must stop. A database that is away may return before the lease ends."""
+    async def _keep(self, context: StepContext) -> Cancelled | GivenBack:
+        """Renew the lease; returns why the step must stop. A database that is away may return before the lease ends."""
         steps, claim = self.stores.steps, context.claim
         lease, renew = self.settings.lease.total_seconds(), self.settings.renew.total_seconds()
         renewed = time.monotonic()
@@ -177,14 +185,18 @@ class StepRunner:
             await asyncio.sleep(min(LOOK_S, renew))
             began = time.monotonic()
             try:
-                if await asyncio.to_thread(steps.job_is_stopping, claim):
-                    return
+                status = await asyncio.to_thread(steps.job_status, claim)
+                if status in STOPPING_JOBS:
+                    return Cancelled("the job was cancelled")
+                if status in RESTING_JOBS:
+                    return GivenBack("the job pauses")
                 if began >= renewed + renew:
                     if not await asyncio.to_thread(steps.renew, claim, lease, context.latest):
-                        return
+                        break
                     renewed = began
             except UNAVAILABLE as error:
                 log.warning("lease not renewed", step_key=claim.key, error=str(error))
+        return Cancelled("the lease was lost")
 
     def _persist(self, write: Callable[[], T]) -> T:
         """Write how an attempt ended; a database that is away is waited for as long as a lease lasts."""

@@ -290,9 +290,9 @@ def test_cancelling_the_steps_of_a_job(stores: Stores, job):
 def test_no_step_of_a_stopping_job_begins_and_running_ones_are_told(stores: Stores, job):
     claim, waiting = claimed(stores, job), step_of(stores, job, "k/1", HASH_B)
     row = running(stores, job)
-    assert not stores.steps.job_is_stopping(claim)
+    assert stores.steps.job_status(claim) == JobStatus.RUNNING
     stores.jobs.cancel(row)
-    assert stores.steps.job_is_stopping(claim)
+    assert stores.steps.job_status(claim) == JobStatus.CANCELLING
     assert stores.steps.claim(waiting.id, "w1", LEASE_S) is None
 
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.api.handlers.access import Context, Project
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
-from services.api.service import jobs, lineage
+from services.api.service import estimates, jobs, lineage
 from shared.contracts.errors import UserError
+from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobObject, JobRequest, JobStatus
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
@@ -21,6 +22,12 @@ def create_job(context: Context, project: Project, body: JobRequest, response: R
     job = jobs.create(context, project, body)
     response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
     return job
+
+
+@router.post("/v1/distillation/jobs/estimate")
+def estimate_job(context: Context, project: Project, body: JobRequest) -> Estimate:
+    """What this job would cost, before anything is asked or paid. No job is made."""
+    return estimates.estimate_job(context, project, body)
 
 
 def metadata_filter(request: Request) -> dict[str, str]:
@@ -58,6 +65,18 @@ def get_job(context: Context, project: Project, job_id: str) -> JobObject:
 @router.post("/v1/fine_tuning/jobs/{job_id}/cancel")
 def cancel_job(context: Context, project: Project, job_id: str) -> JobObject:
     return jobs.cancel(context, project, job_id)
+
+
+@router.post("/v1/distillation/jobs/{job_id}/pause")
+@router.post("/v1/fine_tuning/jobs/{job_id}/pause")
+def pause_job(context: Context, project: Project, job_id: str) -> JobObject:
+    return jobs.pause(context, project, job_id)
+
+
+@router.post("/v1/distillation/jobs/{job_id}/resume")
+@router.post("/v1/fine_tuning/jobs/{job_id}/resume")
+def resume_job(context: Context, project: Project, job_id: str) -> JobObject:
+    return jobs.resume(context, project, job_id)
 
 
 @router.get("/v1/distillation/jobs/{job_id}/report")

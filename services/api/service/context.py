@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.api.clients import ProviderList
 from services.api.settings import ApiSettings
 from shared.artifacts import Artifacts
 from shared.jobs.schema import Stores, open_stores
@@ -20,6 +21,7 @@ class ApiContext:
     stores: Stores
     ledger: Ledger
     artifacts: Artifacts
+    providers: ProviderList
     file_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -36,6 +38,7 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         stores=open_stores(platform.database),
         ledger=open_ledger(platform.ledger_database),
         artifacts=Artifacts(platform.artifacts),
+        providers=ProviderList(settings, platform.internal_token.get_secret_value()),
     )
     context.files.mkdir(parents=True, exist_ok=True)
     return context

@@ -1,5 +1,7 @@
 """Experiments: jobs that share an id in their metadata. What they have in common is worked out once, by step hashes."""
 
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
@@ -8,8 +10,8 @@ from sqlalchemy import Row
 
 from services.api.service import jobs
 from services.api.service.context import ApiContext
-from shared.contracts.errors import NotFound, UserError
-from shared.contracts.experiments import EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
+from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
 from shared.contracts.jobs import SHARES, JobRequest
 from shared.contracts.steps import Queue
 
@@ -19,14 +21,37 @@ MOST = 100
 def create(context: ApiContext, project: str, request: ExperimentRequest) -> dict[str, Any]:
     """Queue all variants, or none. Raises UserError that names the variant at fault."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
-    requests = [_job(request.job, variant, experiment_id) for variant in request.all_variants()]
-    for variant, job in zip(request.all_variants(), requests, strict=True):
+    prices = jobs.known_prices(context)
+    variants = (
+        teachers(request.job, context.providers.prices()) if request.preset == "teachers" else request.all_variants()
+    )
+    requests = [_job(request.job, variant, experiment_id) for variant in variants]
+    for variant, job in zip(variants, requests, strict=True):
         try:
-            jobs.check(context, project, job)
+            jobs.check(context, project, job, prices)
         except UserError as error:
             raise _named(variant, error.message, error.param, error.code) from error
-    context.stores.jobs.create_all(project, requests)
+    context.stores.jobs.create_all(project, requests, prices)
     return get(context, project, experiment_id)
+
+
+def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Variant]:
+    """One variant per configured strong model; the one that the job names, which the others are compared with, first.
+    The judge stays the job's own, so that all are measured alike. Raises UserError where there is nothing to compare."""
+    distillation = job.get("distillation")
+    teacher = distillation.get("teacher") if isinstance(distillation, dict) else None
+    own = teacher.get("provider", "default") if isinstance(teacher, dict) else "default"
+    names = sorted(providers, key=lambda name: name != own)  # a stable sort: the others keep the gateway's order
+    if len(names) < 2:
+        raise UserError(
+            f"preset teachers compares the configured strong models, and there is {' '.join(names) or 'none'} alone; "
+            "METEOR_PROVIDERS_FILE names more",
+            param="preset",
+            code="nothing_to_compare",
+        )
+    first, *others = ({"teacher": {"provider": name}} for name in names)
+    changes = [first, *(ALONE | other for other in others)]
+    return [Variant(name=name, changes={"distillation": change}) for name, change in zip(names, changes, strict=True)]
 
 
 def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobRequest:
@@ -64,9 +89,9 @@ def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]
 
 
 def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
-    """Cancel every variant that has not ended."""
+    """Cancel every variant that has not ended, whatever it does."""
     for variant in get(context, project, experiment_id)["variants"]:
-        if variant["status"] in ("queued", "running", "paused"):
+        with contextlib.suppress(Conflict):  # it has ended, perhaps just now
             jobs.cancel(context, project, variant["job_id"])
     return get(context, project, experiment_id)
 

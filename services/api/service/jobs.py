@@ -6,24 +6,43 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from services.api.clients import GatewayUnavailable
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.data import Split
 from shared.contracts.errors import ErrorBody, NotFound, UserError
+from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Phase, Usage
 from shared.jobs.states import FINAL_JOBS
+from shared.platform.log import get_logger
 
+log = get_logger(__name__)
+UNCHECKED = "the strong-model gateway did not answer: whether it has the job's providers shows when they are asked"
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
 def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
     """Queue a job that can run. Raises UserError."""
-    check(context, project, request)
-    return as_object(context, context.stores.jobs.create(project, request))
+    prices = known_prices(context)
+    check(context, project, request, prices)
+    found = context.stores.jobs.create(project, request, prices)
+    if prices is None:
+        context.stores.jobs.add_event(found, UNCHECKED, level="warn")
+    return as_object(context, found)
 
 
-def check(context: ApiContext, project: str, request: JobRequest) -> None:
-    """Hold the request against model, engine and file. Raises UserError."""
+def known_prices(context: ApiContext) -> dict[str, Price] | None:
+    """Provider -> price; None while the gateway is away: a job is taken all the same, since start-up order must not matter,
+    and a provider that does not exist ends it at its first call, before anything was paid."""
+    try:
+        return context.providers.prices()
+    except GatewayUnavailable as error:
+        log.warning("providers not checked", error=error.message)
+        return None
+
+
+def check(context: ApiContext, project: str, request: JobRequest, prices: Mapping[str, Price] | None) -> Row:
+    """Hold the request against model, engine, providers and file; returns the file's row. Raises UserError."""
     base = context.settings.student_model
     if request.model != base:
         raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
@@ -34,7 +53,22 @@ def check(context: ApiContext, project: str, request: JobRequest) -> None:
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
-    _check_file(_training_file(context, project, request.training_file), request)
+    _check_providers(request, prices)
+    file = _training_file(context, project, request.training_file)
+    _check_file(file, request)
+    return file
+
+
+def _check_providers(request: JobRequest, prices: Mapping[str, Price] | None) -> None:
+    for role in ("teacher", "judge"):
+        name = getattr(request.distillation, role).provider
+        if prices is not None and name not in prices:
+            known = ", ".join(prices) or "none; METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names some"
+            raise UserError(
+                f"no strong model is configured under the name {name!r}; known: {known}",
+                param=f"distillation.{role}.provider",
+                code="provider_not_found",
+            )
 
 
 def _training_file(context: ApiContext, project: str, file_id: str) -> Row:
@@ -108,6 +142,16 @@ def cancel(context: ApiContext, project: str, job_id: str) -> JobObject:
     return as_object(context, context.stores.jobs.cancel(found))
 
 
+def pause(context: ApiContext, project: str, job_id: str) -> JobObject:
+    """Raises Conflict on a job that has ended or is being cancelled."""
+    return as_object(context, context.stores.jobs.pause(row(context, project, job_id)))
+
+
+def resume(context: ApiContext, project: str, job_id: str) -> JobObject:
+    """Raises Conflict on a job that is not paused."""
+    return as_object(context, context.stores.jobs.resume(row(context, project, job_id)))
+
+
 def report(context: ApiContext, project: str, job_id: str) -> Any:
     """The report's JSON. Raises NotFound (report_not_ready) before it is written."""
     found = row(context, project, job_id)
@@ -146,6 +190,8 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
     request = JobRequest.model_validate(found.request)
     progress = JobProgress.model_validate(found.progress or {})
     used: Usage = context.ledger.usage(found.id)
+    if found.status == JobStatus.PAUSED:
+        progress.eta_seconds = None  # nobody knows when it goes on
     eta = progress.eta_seconds if found.status not in FINAL_JOBS else None
     return JobObject(
         id=found.id,
@@ -169,6 +215,7 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
             status_reason=found.status_reason,
             progress=progress,
             usage=used,
+            estimate=Estimate.model_validate(found.estimate) if found.estimate else None,
             evaluation_result=found.evaluation,
         ),
     )

@@ -20,9 +20,10 @@ PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 async def meteor(run: Run) -> dict:
     """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
     await hear_labels(run)
-    if Phase.DISTILL in run.spec.phases and run.spec.distill.answers == "teacher":
+    if "pilot" in run.spec.stages:
         await run.enter("pilot")
         run.guidance = await pilot(run)
+        await run.pause_after("pilot")
     current = await measure(run, "base", Split.DEV, run.base)
     base_on_dev = current
     candidates: list[Candidate] = []
@@ -36,6 +37,7 @@ async def meteor(run: Run) -> dict:
         candidates.append(candidate)
         rejected = candidate.decision == "rejected"
         run.student, current = (before, current) if rejected else (after, measured)
+        await run.pause_after(phase.value)
 
     await run.enter("evaluate")
     forgot = await forgetting(run)

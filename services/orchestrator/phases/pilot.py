@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from services.orchestrator.costs import KINDS, by_the_pilot
 from services.orchestrator.results import triple
 from services.orchestrator.run import Run
 from services.orchestrator.selection import stratified, unfit
-from services.orchestrator.teaching import ask_teacher, better, grade
+from services.orchestrator.teaching import ask_teacher, better, grade, likelihoods
 from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import Guidance, Phase
-from shared.contracts.rows import Example, Lesson, Likelihood
-from shared.contracts.steps import ScoreParams, StepKind
+from shared.contracts.rows import Lesson
 from shared.statistics import decide, mean_difference, paired_mean_gain
 
 FIRST = 4  # the gate looks at so many answers before the others are asked for
 WAYS = {Guidance.WEAK: [Guidance.WEAK], Guidance.NONE: [Guidance.NONE]}  # else both
-KEYS = {Guidance.NONE: "pilot/unguided", Guidance.WEAK: "pilot/guided"}
+KEYS = {way: f"pilot/{kind}" for way, kind in KINDS.items()}
 
 
 async def pilot(run: Run) -> Guidance:
@@ -35,9 +35,19 @@ async def pilot(run: Run) -> Guidance:
         "usable": {way.value: sum(lesson.outcome == "ok" for lesson in lessons[way]) for way in ways},
     }
     run.records["pilot"] = record
-    if len(ways) == 1:
-        record["guidance"] = wanted.value
-        return wanted
+    chosen = wanted if len(ways) == 1 else await choose(run, record, questions, lessons)
+    record["guidance"] = chosen.value
+    found = by_the_pilot(run, questions, lessons, chosen)
+    record["estimate"] = found.model_dump()
+    await run.note_estimate(found)
+    return chosen
+
+
+async def choose(
+    run: Run, record: dict[str, Any], questions: Sequence[Question], lessons: dict[Guidance, list[Lesson]]
+) -> Guidance:
+    """Guided or not, by the answers to the same questions; what they show is added to the record."""
+    wanted = run.spec.guidance
     both = [
         (question, plain, guided)
         for question, plain, guided in zip(questions, lessons[Guidance.NONE], lessons[Guidance.WEAK], strict=True)
@@ -47,12 +57,11 @@ async def pilot(run: Run) -> Guidance:
     chosen = wanted if wanted is Guidance.BEST else Guidance.NONE
     if wanted is Guidance.AUTO and record["decision"] == "promoted":
         chosen = Guidance.WEAK
-    record["guidance"] = chosen.value
     await run.say(
         f"pilot: guided answers against unguided ones on {len(both)} questions: {record['decision']}, gain "
         f"{record['gain'][0]:+.3f} [{record['gain'][1]:+.3f}, {record['gain'][2]:+.3f}]; guidance: {chosen.value}",
         type="metrics",
-        **record,
+        **record | {"guidance": chosen.value},
     )
     return chosen
 
@@ -106,19 +115,3 @@ async def compare_ways(run: Run, both: Sequence[tuple[Question, Lesson, Lesson]]
             "change": triple(mean_difference(plain, guided)) if len(nll) > 1 else None,
         },
     }
-
-
-async def likelihoods(
-    run: Run, questions: Sequence[Question], sides: Sequence[Sequence[str]]
-) -> list[tuple[float, float]]:
-    """The student's mean token NLL on both answers to each question; what does not fit its context is left out."""
-    rows = [
-        Example(id=f"{side}:{q.id}", question=q.text, completion=text)
-        for side, texts in enumerate(sides)
-        for q, text in zip(questions, texts, strict=True)
-    ]
-    params = ScoreParams(model=run.student, max_length=run.spec.adapter.max_length)
-    scored = await run.step("pilot/nll", StepKind.SCORE, params, rows)
-    found = {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
-    both = [(found.get(f"0:{q.id}"), found.get(f"1:{q.id}")) for q in questions]
-    return [(plain, guided) for plain, guided in both if plain is not None and guided is not None]

@@ -1,0 +1,31 @@
+"""Estimates: what a job would cost, by the price list and the lengths of its rows. Nothing is asked of a strong model."""
+
+from services.api.service import jobs
+from services.api.service.context import ApiContext
+from shared.contracts.allocation import allocate
+from shared.contracts.data import Question, Split
+from shared.contracts.errors import UserError
+from shared.contracts.estimate import Estimate
+from shared.contracts.jobs import JobRequest
+from shared.estimate import Work, estimate, sizes
+
+MOST_ROWS = 100_000  # all are held in memory for a moment
+
+
+def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Estimate:
+    """Raises what posting the job would raise, and GatewayUnavailable where the prices cannot be had."""
+    prices = context.providers.prices()
+    file = jobs.check(context, project, request, prices)
+    if file.n_rows > MOST_ROWS:
+        raise UserError(
+            f"file {file.id} has {file.n_rows} rows, an estimate reads {MOST_ROWS} at most; post the job with "
+            "pause_after: pilot for one that is measured",
+            param="training_file",
+            code="too_many_rows",
+        )
+    spec = request.distillation
+    rows = [Question(**value) for value in context.artifacts.get_json(file.rows_ref)]
+    train = sizes(row for row in rows if row.split == Split.TRAIN)
+    test = sizes(row for row in rows if row.split == Split.TEST and row.reference)
+    counts = allocate(len(train), spec)
+    return estimate(spec, Work(dict.fromkeys(counts, train), counts, test), prices)

@@ -1,0 +1,13 @@
+"""How the train split is shared out among a job's phases. Pure."""
+
+from shared.contracts.jobs import Distillation, Phase
+
+SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
+
+
+def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
+    """Questions per phase: what the job names, and shares of the rest for the phases that name nothing."""
+    wanted = {phase: getattr(spec, phase.value).questions for phase in spec.phases}
+    rest = max(0, available - sum(n for n in wanted.values() if n))
+    open_shares = sum(SHARES[phase] for phase, n in wanted.items() if n is None)
+    return {phase: n if n is not None else int(rest * SHARES[phase] / open_shares) for phase, n in wanted.items()}

@@ -1,0 +1,13 @@
+"""Where a job has paused as asked, and what it is estimated to cost."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("paused_after", sa.String(length=16), nullable=True))
+    op.add_column("jobs", sa.Column("prices", sa.JSON(), nullable=True))
+    op.add_column("jobs", sa.Column("estimate", sa.JSON(), nullable=True))
