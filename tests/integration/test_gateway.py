@@ -16,6 +16,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.rows import Guided
 from shared.contracts.steps import Sampling, StepKind, StepRequest, TeachParams
 from shared.jobs.step_store import Claim
+from shared.platform.gateway import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, ask, assert_ledger_is_log, one, running_gateway
@@ -143,6 +144,31 @@ async def test_an_answer_is_kept_although_its_caller_went_away(gateway: Gateway)
     gateway.teacher.latency(0)
     assert (await one(gateway, ask("gone"))).cached
     assert len(gateway.teacher.log()) == before + 1
+
+
+async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient: Gateway):
+    """What was sent is paid once; the next attempt of the step finds it."""
+    patient.teacher.latency(1.0)
+    origin = origin_headers("p", "job-1", "step-back", "distill")
+    params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
+    rows = [Guided(id=str(n), question=f"back {n}") for n in range(12)]  # eight are sent at once, four wait
+    async with asyncio.TaskGroup() as group:
+
+        async def attempt() -> None:
+            async with GatewayClient(patient.url, TOKEN, origin, wanted=lambda: True) as client:
+                await teach(client, params, rows, lambda *_: None)
+
+        running = group.create_task(attempt())
+        await asyncio.to_thread(wait_until, lambda: len(patient.teacher.log()) == 8, 10)
+        running.cancel()
+    await asyncio.to_thread(wait_until, lambda: {row.outcome for row in patient.rows()} == {"ok"}, 5)
+    assert len(patient.teacher.log()) == 8, "what was not sent yet was sent for nobody"
+    patient.teacher.latency(0)
+    async with patient.client(step="step-back") as client:
+        lessons, _ = await teach(client, params, rows, lambda *_: None)
+    assert len(lessons) == 12
+    assert len(patient.teacher.log()) == 12
+    assert_ledger_is_log(patient)
 
 
 async def test_rows_of_a_step_become_lessons_in_order(gateway: Gateway):

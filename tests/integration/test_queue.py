@@ -176,6 +176,26 @@ def test_cancelling_the_job_stops_a_running_handler_and_its_child(sqlite_farm: F
     assert not (farm.folder / "scratch" / step).exists()
 
 
+def test_pausing_the_job_gives_a_running_step_back_as_it_is(farm: Farm):
+    farm.worker()
+    step = farm.step("child")
+    child = psutil.Process(int(farm.wait_for_call("child runs").split()[-1]))
+    (farm.folder / "scratch" / step).mkdir(parents=True)
+    farm.stores.jobs.pause(farm.job)
+    wait_until(lambda: not child.is_running(), 4, "the end of the child")
+    wait_until(lambda: farm.row(step).state == "queued", 1, "the step's return")
+    assert farm.row(step).attempts == []
+    assert (farm.folder / "scratch" / step).exists(), "what it has worked out so far is wanted"
+    assert farm.stores.jobs.rest(farm.job)
+    farm.send(step)
+    time.sleep(1)
+    assert farm.row(step).state == "queued", "no step of a paused job begins"
+    farm.stores.jobs.resume(farm.job)
+    assert farm.stores.jobs.claim("test", 600) is not None
+    farm.send(step)
+    wait_until(lambda: farm.row(step).attempt == 2, 10, "the second attempt")
+
+
 def test_a_long_step_outlives_its_first_lease(sqlite_farm: Farm):
     farm = sqlite_farm
     farm.worker()

@@ -24,7 +24,7 @@ from shared.contracts.errors import Conflict, ErrorBody
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef, StepKind
 from shared.jobs.schema import Stores, open_stores
-from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, StepState
+from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, RESTING_JOBS, StepState
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin, open_ledger
@@ -56,6 +56,12 @@ def claimed(stores: Stores, job: Any, number: int = 0) -> Claim:
     claim = stores.steps.claim(step_of(stores, job, number), "w", 30)
     assert claim is not None
     return claim
+
+
+def status_of(stores: Stores, job: Any) -> str:
+    row = stores.jobs.get(job.id)
+    assert row is not None
+    return row.status
 
 
 def test_two_processes_never_claim_the_same_step(database_url: str, stores: Stores, new_job):
@@ -120,6 +126,69 @@ def test_a_job_ends_once_whoever_ends_it(stores: Stores, new_job):
             assert now.status == JobStatus.CANCELLING
 
 
+def test_a_job_that_is_paused_as_it_ends_does_one_of_both(stores: Stores, new_job):
+    for _ in range(10):
+        new_job(stores)
+        row: Any = stores.jobs.claim("o", 30)
+        ended, paused = at_once(
+            lambda row=row: stores.jobs.end(row, JobStatus.SUCCEEDED), lambda row=row: stores.jobs.pause(row)
+        )
+        assert ended, "a pause that was only asked for does not keep a job from its end"
+        assert isinstance(paused, Conflict) or paused.status == JobStatus.PAUSING
+        assert status_of(stores, row) == JobStatus.SUCCEEDED
+
+
+def test_cancel_wins_over_pause_rest_and_resume(stores: Stores, new_job):
+    for _ in range(10):
+        new_job(stores)
+        row: Any = stores.jobs.claim("o", 30)
+        rested, _, _ = at_once(
+            lambda row=row: stores.jobs.rest(row),
+            lambda row=row: stores.jobs.pause(row),
+            lambda row=row: stores.jobs.cancel(row),
+        )
+        # cancelled while it ran: the orchestrator ends it; cancelled after it had come to rest: it has ended
+        assert status_of(stores, row) == (JobStatus.CANCELLED if rested else JobStatus.CANCELLING)
+        job = new_job(stores)
+        stores.jobs.pause(job)
+        resumed, cancelled = at_once(lambda job=job: stores.jobs.resume(job), lambda job=job: stores.jobs.cancel(job))
+        assert cancelled.status == JobStatus.CANCELLED
+        assert isinstance(resumed, Conflict) or resumed.status == JobStatus.QUEUED
+        assert status_of(stores, job) == JobStatus.CANCELLED
+
+
+def test_a_paused_job_is_resumed_once(stores: Stores, new_job):
+    for _ in range(10):
+        job = new_job(stores)
+        stores.jobs.pause(job)
+        answers = at_once(*[lambda job=job: stores.jobs.resume(job)] * 3)
+        assert sum(isinstance(answer, Conflict) for answer in answers) == 2
+        assert [event.message for event in stores.jobs.events(job.id)].count("job resumed and queued") == 1
+        stores.jobs.cancel(job)
+
+
+def test_no_step_is_left_running_and_unknown_to_its_worker_in_a_paused_job(stores: Stores, new_job):
+    """A worker that claims or finishes as the job comes to rest: done, or put back, or it sees the pause at its next look."""
+    for number in range(10):
+        new_job(stores)
+        row: Any = stores.jobs.claim("o", 30)
+        claim, free = claimed(stores, row, 2 * number), step_of(stores, row, 2 * number + 1)
+        rested, finished, late = at_once(
+            lambda row=row: stores.jobs.rest(row),
+            lambda claim=claim: stores.steps.finish(claim, "f" * 64, {}),
+            lambda free=free: stores.steps.claim(free, "w", 30),
+        )
+        assert rested
+        step: Any = stores.steps.get(claim.step_id)
+        assert step.state == (StepState.SUCCEEDED if finished else StepState.QUEUED)
+        taken: Any = stores.steps.get(free)
+        if taken.state == StepState.RUNNING:
+            assert stores.steps.job_status(late) == JobStatus.PAUSED
+            assert stores.steps.release(late)
+        elif late is not None:
+            assert not stores.steps.release(late), "it was put back already"
+
+
 def test_two_jobs_publish_two_versions(stores: Stores, new_job):
     job = new_job(stores)
     refs = [ModelRef(base="tiny", base_hash="0" * 64, adapter=f"{n:064x}") for n in range(6)]
@@ -167,7 +236,8 @@ class StepLife(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
-        free = self.row().state == StepState.QUEUED
+        job: Any = self.stores.jobs.get(self.job.id)
+        free = self.row().state == StepState.QUEUED and job.status not in RESTING_JOBS
         claim = self.stores.steps.claim(self.step_id, "w", 30)
         if claim is not None:
             assert free
@@ -211,11 +281,35 @@ class StepLife(RuleBasedStateMachine):
         except Conflict:
             assert self.job_final is not None
 
+    @rule()
+    def pause_job(self) -> None:
+        before: Any = self.stores.jobs.get(self.job.id)
+        try:
+            assert self.stores.jobs.pause(self.job).status in RESTING_JOBS
+        except Conflict:
+            assert before.status in FINAL_JOBS or before.status == JobStatus.CANCELLING
+
+    @rule()
+    def rest_job(self) -> None:
+        row: Any = self.stores.jobs.get(self.job.id)
+        assert self.stores.jobs.rest(row) == (row.status in (JobStatus.RUNNING, JobStatus.PAUSING))
+
+    @rule()
+    def resume_job(self) -> None:
+        before: Any = self.stores.jobs.get(self.job.id)
+        try:
+            assert self.stores.jobs.resume(self.job).status == JobStatus.QUEUED
+            assert before.status == JobStatus.PAUSED
+        except Conflict:
+            assert before.status != JobStatus.PAUSED
+
     @rule(status=st.sampled_from([JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED]))
     def end_job(self, status: JobStatus) -> None:
         row: Any = self.stores.jobs.get(self.job.id)
         ended = self.stores.jobs.end(row, status)
         if row.status == JobStatus.CANCELLING:
+            assert ended == (status == JobStatus.CANCELLED)
+        if row.status == JobStatus.PAUSED:
             assert ended == (status == JobStatus.CANCELLED)
 
     @invariant()
