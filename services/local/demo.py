@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from services.local.report_screen import show_report
-from services.local.watch import watch_job
+from services.local.watch import how_to_go_on, watch_job
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUESTIONS = 3
 
 
 def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Path) -> int:
-    """On services that already run. Returns the exit code: 0 when the job succeeded."""
+    """On services that already run. Returns the exit code: 0 when the job succeeded, 3 when it is paused."""
     rows, body = EXAMPLES / f"{domain}.jsonl", EXAMPLES / f"{domain}.job.json"
     if not rows.exists() or not body.exists():
         known = ", ".join(sorted(path.name.removesuffix(".job.json") for path in EXAMPLES.glob("*.job.json")))
@@ -29,6 +29,10 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Pa
     with httpx.Client(base_url=api_url, headers=headers, timeout=60) as client:
         job_id = _ended_job(client, domain) or _post_job(console, client, rows, json.loads(body.read_text()))
         job = watch_job(console, client, job_id)
+        if job["status"] == "paused":
+            console.print(how_to_go_on(job), markup=False, highlight=False, soft_wrap=True)
+            console.print("then run the demo again: it follows this job to its end")
+            return 3
         if job["status"] != "succeeded":
             error = job["error"] or {}
             console.print(f"job {job['status']}: {error.get('message', '')} ({error.get('code', '')})", style="red")

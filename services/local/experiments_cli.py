@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.local.jobs_cli import Data, ask, client
+from services.local.jobs_cli import PAUSED_EXIT, Data, ask, client, upload
 from services.local.progress import make_console
 from services.local.report_screen import label, plain_triple
-from services.local.watch import watch_job
+from services.local.watch import how_to_go_on, watch_job
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()
@@ -23,26 +23,29 @@ Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdow
 def run(
     job: Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")],
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
-    preset: Annotated[str | None, typer.Option(help="ablation or strategies")] = None,
+    preset: Annotated[str | None, typer.Option(help="ablation, strategies or teachers")] = None,
     variants: Annotated[Path | None, typer.Option(help='JSON: [{"name": ..., "changes": {...}}, ...]')] = None,
     data: Data = Path(".meteor"),
 ) -> None:
-    """Run the variants, one after the other; what they have in common is done once. Exit code 1 if one failed."""
+    """Run the variants, one after the other; what they have in common is done once. Exit code 1 if one failed,
+    3 if one is paused."""
     body: dict[str, Any] = {"job": json.loads(job.read_text())}
     body |= {"preset": preset} if preset else {"variants": json.loads(variants.read_text()) if variants else []}
     with client(data) as api:
-        with rows.open("rb") as file:
-            stored = ask(api, "POST", "/v1/files", files={"file": (rows.name, file)}, data={"purpose": "fine-tune"})
-        body["job"]["training_file"] = stored["id"]
+        body["job"]["training_file"] = upload(api, rows)["id"]
         made = ask(api, "POST", ROUTE, json=body)
         console.print(f"experiment {made['id']}", highlight=False)
         ended = []
         for variant in made["variants"]:
             console.print(f"variant {variant['name']}: job {variant['job_id']}", style="bold", highlight=False)
-            ended.append(watch_job(console, api, variant["job_id"])["status"])
+            ended.append(watch_job(console, api, variant["job_id"]))
         _show(ask(api, "GET", f"{ROUTE}/{made['id']}"))
-    if set(ended) != {"succeeded"}:
-        raise typer.Exit(1)
+    paused = [job for job in ended if job["status"] == "paused"]
+    for job in paused:
+        console.print(how_to_go_on(job), highlight=False, markup=False, soft_wrap=True)
+    statuses = {job["status"] for job in ended}
+    if statuses != {"succeeded"}:
+        raise typer.Exit(PAUSED_EXIT if statuses <= {"succeeded", "paused"} else 1)
 
 
 @app.command()

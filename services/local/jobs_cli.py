@@ -12,12 +12,13 @@ from rich.table import Table
 from services.local import state
 from services.local.progress import make_console
 from services.local.report_screen import as_markdown, show_report
-from services.local.watch import watch_job
+from services.local.watch import how_to_go_on, show_estimate, watch_job
 from shared.contracts.errors import UserError
 
 app = typer.Typer(help="Look at jobs and steer them, through the API.", no_args_is_help=True)
 console = make_console()
 ROUTE = "/v1/distillation/jobs"
+PAUSED_EXIT = 3
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 
 
@@ -107,11 +108,46 @@ def cancel(job: str, data: Data = Path(".meteor")) -> None:
 
 
 @app.command()
+def pause(job: str, data: Data = Path(".meteor")) -> None:
+    """Let a job rest: within five seconds nothing of it runs. `resume` goes on where it was."""
+    with client(data) as api:
+        console.print(ask(api, "POST", f"{ROUTE}/{job}/pause")["status"])
+
+
+@app.command()
+def resume(job: str, data: Data = Path(".meteor")) -> None:
+    """Queue a paused job again."""
+    with client(data) as api:
+        console.print(ask(api, "POST", f"{ROUTE}/{job}/resume")["status"])
+
+
+@app.command()
+def estimate(
+    job: Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")],
+    rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
+    data: Data = Path(".meteor"),
+) -> None:
+    """What a job would cost at the strong model, by the price list; nothing is asked of it."""
+    with client(data) as api:
+        stored = upload(api, rows)
+        body = json.loads(job.read_text()) | {"training_file": stored["id"]}
+        show_estimate(console, ask(api, "POST", f"{ROUTE}/estimate", json=body))
+
+
+def upload(api: httpx.Client, rows: Path) -> dict[str, Any]:
+    with rows.open("rb") as file:
+        return ask(api, "POST", "/v1/files", files={"file": (rows.name, file)}, data={"purpose": "fine-tune"})
+
+
+@app.command()
 def watch(job: str, data: Data = Path(".meteor")) -> None:
-    """Follow a job until it ends. Exit code 1 when it did not succeed."""
+    """Follow a job until it ends or pauses. Exit code 1 when it did not succeed, 3 when it is paused."""
     with client(data) as api:
         ask(api, "GET", f"{ROUTE}/{job}")
-        status = watch_job(console, api, job)["status"]
-    console.print(f"{job}: {status}", highlight=False)
-    if status != "succeeded":
+        found = watch_job(console, api, job)
+    console.print(f"{job}: {found['status']}", highlight=False)
+    if found["status"] == "paused":
+        console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(PAUSED_EXIT)
+    if found["status"] != "succeeded":
         raise typer.Exit(1)

@@ -20,6 +20,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
+from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
 from shared.platform.settings import PlatformSettings
 
 MODULES: dict[str, list[str]] = {
@@ -70,6 +71,7 @@ class _Draft:
     environment: dict[str, str]
     settings: LocalSettings
     names: list[str]
+    providers: dict[str, ProviderEntry] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     addresses: dict[str, int] = field(default_factory=dict)
 
@@ -83,8 +85,11 @@ def python_path(environment: Mapping[str, str] = os.environ) -> str:
     return os.pathsep.join(filter(None, [str(HERE), environment.get("PYTHONPATH")]))
 
 
-def wanted(names: Iterable[str] | None, settings: LocalSettings) -> list[str]:
-    """The processes to start, in order, without those that a given URL replaces. Raises UserError for unknown names."""
+def wanted(
+    names: Iterable[str] | None, settings: LocalSettings, providers: Mapping[str, ProviderEntry] | None = None
+) -> list[str]:
+    """The processes to start, in order, without those that a given URL or provider replaces. Raises UserError for unknown
+    names."""
     chosen = NAMES if names is None else tuple(names)
     unknown = set(chosen) - set(NAMES)
     if unknown:
@@ -92,7 +97,7 @@ def wanted(names: Iterable[str] | None, settings: LocalSettings) -> list[str]:
     replaced = {
         "broker": settings.redis_url,
         "student-engine": settings.weak_engine_url,
-        "teacher-engine": settings.teacher_base_url,
+        "teacher-engine": settings.teacher_base_url or "default" in (providers or {}),
     }
     return [name for name in NAMES if name in chosen and not replaced.get(name)]
 
@@ -103,7 +108,8 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
     Raises UserError (PortTaken, ModelRefused): a port in use, an unknown process, a model that was not prepared.
     """
     settings = LocalSettings.of(environment)
-    draft = _Draft(data, dict(environment), settings, wanted(names, settings))
+    providers = given_providers(environment)
+    draft = _Draft(data, dict(environment), settings, wanted(names, settings, providers), providers)
     remarks: list[str] = []
     for name in draft.names:
         if name == "api":
@@ -139,7 +145,7 @@ def migrate(plan: Plan) -> None:
 def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:
     """The models (names, folders or hub ids) that have to be prepared before a start."""
     settings = LocalSettings.of(environment)
-    chosen = wanted(names, settings)
+    chosen = wanted(names, settings, given_providers(environment))
     student = str(settings.student_path or settings.student_model)
     needed = [student] if NEED_STUDENT & set(chosen) else []
     return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
@@ -157,7 +163,8 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
         raise UserError("without the process `broker`, REDIS_URL has to say where one runs")
     gateway = draft.url("gateway", given.get("METEOR_STRONG_GATEWAY_URL", "http://127.0.0.1:8200"))
     engine = draft.url("student-engine", settings.weak_engine_url)
-    common = {name: value for name, value in given.items() if name not in (*ONLY_GATEWAY, *ONLY_API)}
+    secret = {*ONLY_GATEWAY, *ONLY_API, *secret_variables(draft.providers.values())}
+    common = {name: value for name, value in given.items() if name not in secret}
     common |= {
         "PYTHONPATH": python_path(given),
         "PYTHONUNBUFFERED": "1",
@@ -167,6 +174,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
         "REDIS_URL": redis_url,
         "METEOR_STRONG_GATEWAY_URL": gateway,
         "METEOR_JUDGE_GATEWAY_URL": gateway,
+        "METEOR_API_GATEWAY_URL": gateway,
     }
     if engine:
         common |= {"METEOR_WEAK_ENGINE_URL": engine, "METEOR_API_ENGINE_URL": engine}
@@ -197,7 +205,9 @@ def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
     if name.endswith("engine"):
         return _engine(draft, name, port)
     if name == "gateway":
-        own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in ONLY_GATEWAY if given.get(key)}
+        secrets = (*ONLY_GATEWAY, *secret_variables(draft.providers.values()))
+        own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in secrets if given.get(key)}
+        own |= {FILE: str(Path(given[FILE]).resolve())} if given.get(FILE) else {}
         if "teacher-engine" in draft.addresses:
             own["METEOR_TEACHER_BASE_URL"] = draft.url("teacher-engine", "") + "/v1"
             own["METEOR_TEACHER_MODEL"] = models.served_name(draft.settings.teacher_model)

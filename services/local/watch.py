@@ -10,14 +10,14 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-FINAL = ("succeeded", "failed", "cancelled")
+ENDS = ("succeeded", "failed", "cancelled", "paused")  # of a paused job nothing more comes until somebody resumes it
 LOOK_S = 1.0
 PLAIN_S = 4.0  # without a terminal: at most this long between two lines
 STYLES = {"info": "", "warn": "yellow", "error": "red"}
 
 
 def watch_job(console: Console, client: httpx.Client, job_id: str) -> dict[str, Any]:
-    """Follow until the job has ended; returns the job. Survives restarts of the API."""
+    """Follow until the job has ended or is paused; returns the job. Survives restarts of the API."""
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             job: dict[str, Any] = {}
@@ -39,7 +39,7 @@ def watch_job(console: Console, client: httpx.Client, job_id: str) -> dict[str, 
 
 
 def _changes(client: httpx.Client, job_id: str) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """The job and its new events, about once a second, until it has ended."""
+    """The job and its new events, about once a second, until it has ended or is paused."""
     seen: set[str] = set()
     while True:
         try:
@@ -51,7 +51,7 @@ def _changes(client: httpx.Client, job_id: str) -> Iterator[tuple[dict[str, Any]
         news = [event for event in reversed(events) if event["id"] not in seen]
         seen.update(event["id"] for event in news)
         yield job, news
-        if job["status"] in FINAL:
+        if job["status"] in ENDS:
             return
         time.sleep(LOOK_S)
 
@@ -96,3 +96,28 @@ def _status(job: dict[str, Any]) -> Table:
 def _plain(job: dict[str, Any]) -> str:
     phase, percent, left, spent = _facts(job)
     return f"          {phase}: {percent:.0f} %, {left}; {spent}"
+
+
+def how_to_go_on(job: dict[str, Any]) -> str:
+    """For people before a paused job: what it waits for, and the commands that end the wait."""
+    reason = job["distillation"]["status_reason"] or "paused"
+    return f"{reason}\n`meteor jobs resume {job['id']}` goes on, `meteor jobs cancel {job['id']}` ends it"
+
+
+def show_estimate(console: Console, found: dict[str, Any]) -> None:
+    """An estimate's phases and their sum, low to high, and what it assumes."""
+    table = Table(title=f"Estimate by the {found['basis']}: calls to strong models")
+    for column in ("phase", "calls", "input tokens", "output tokens", "USD"):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for name, spend in (*found["phases"].items(), ("total", found["total"])):
+        counts = (_span(spend[field], "{:,.0f}") for field in ("calls", "input_tokens", "output_tokens"))
+        usd = _span(spend["usd"], "{:,.4f}") if spend["usd"] else "unknown"
+        table.add_row(name, *counts, usd, style="bold" if name == "total" else "")
+    console.print(table)
+    for line in found["assumptions"]:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _span(found: dict[str, float], form: str) -> str:
+    low, high = form.format(found["low"]), form.format(found["high"])
+    return low if low == high else f"{low} - {high}"

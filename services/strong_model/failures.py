@@ -42,7 +42,7 @@ class TeacherFailure(MeteorError):
 def unreachable(provider: Provider, error: Exception, connected: bool) -> TeacherFailure:
     message = (
         f"no connection to provider {provider.name!r} at {provider.base_url} ({type(error).__name__}: {error}); "
-        f"is it running, and is {provider.variables}BASE_URL right?"
+        f"is it running, and is {provider.address_from} right?"
     )
     return TeacherFailure(
         message,
@@ -67,7 +67,7 @@ def bad_answer(provider: Provider, what: str) -> TeacherFailure:
 
 def not_json(provider: Provider, payload: bytes) -> TeacherFailure:
     if payload.lstrip()[:1] == b"<":
-        hint = f"is {provider.variables}BASE_URL right (it usually ends in /v1)?"
+        hint = f"is {provider.address_from} right (it usually ends in /v1)?"
         return bad_answer(provider, f"an HTML page instead of JSON; {hint}")
     return bad_answer(provider, f"invalid JSON ({len(payload)} bytes)")
 
@@ -85,7 +85,7 @@ def refused(provider: Provider, status: int, headers: Mapping[str, str], payload
     who = f"provider {provider.name!r}"
     if status in (401, 403):
         # the provider's own words are left out: they often quote a part of the key
-        message = f"{who} refused the key (HTTP {status}); set {provider.variables}API_KEY to one that is valid for it"
+        message = f"{who} refused the key (HTTP {status}); set {provider.key_from} to one that is valid for it"
         return TeacherFailure(message, code="teacher_auth_failed", status=403, outcome=outcome, most_attempts=NEVER)
     if status == 402 or given_code in QUOTA_CODES:
         message = f"the account at {who} has no credit or quota left: {said}"
@@ -110,7 +110,7 @@ def refused(provider: Provider, status: int, headers: Mapping[str, str], payload
             most_attempts=ALWAYS,
             retry_after=retry_after_s(headers),
         )
-    hint = f"; is {provider.variables}BASE_URL right?" if status in (404, 405) or status < 400 else ""
+    hint = f"; is {provider.address_from} right?" if status in (404, 405) or status < 400 else ""
     return TeacherFailure(
         f"{who} rejected the request (HTTP {status}): {said}{hint}",
         code="teacher_rejected",

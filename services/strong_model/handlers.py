@@ -84,9 +84,10 @@ async def chat(body: ChatBody, request: Request, desk: Desk) -> Response:
 
 @router.get("/v1/models")
 async def models(desk: Desk) -> dict[str, Any]:
-    """The providers by name; `root` is the model behind each."""
+    """The providers by name; `root` is the model behind each, prices are USD per million tokens."""
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": "meteor", "root": client.provider.model}
+        | {"price_input": client.provider.price_input, "price_output": client.provider.price_output}
         for name, client in desk.clients.items()
     ]
     return {"object": "list", "data": data}
@@ -106,13 +107,16 @@ async def healthz() -> dict[str, str]:
 async def readyz(desk: Desk) -> JSONResponse:
     """503 until every configured provider answers; says which does not and why."""
     states = {name: await _state(client) for name, client in desk.clients.items()}
-    if DEFAULT not in states:
+    if not states:
         states[DEFAULT] = {"ready": False, "code": "teacher_not_configured", "message": NOT_CONFIGURED}
     ready = all(state["ready"] for state in states.values())
     return JSONResponse({"status": "ready" if ready else "not ready", "providers": states}, 200 if ready else 503)
 
 
-NOT_CONFIGURED = "no teacher is configured; set METEOR_TEACHER_BASE_URL and METEOR_TEACHER_MODEL for the gateway"
+NOT_CONFIGURED = (
+    "no strong model is configured under the name default; set METEOR_TEACHER_BASE_URL and METEOR_TEACHER_MODEL for the "
+    "gateway, or let METEOR_PROVIDERS_FILE have one of that name"
+)
 
 
 def choose(clients: dict[str, ProviderClient], model: str) -> ProviderClient:

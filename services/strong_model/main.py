@@ -11,37 +11,42 @@ from fastapi import FastAPI
 from services.strong_model import handlers
 from services.strong_model.calls import Calls
 from services.strong_model.clients import ProviderClient
-from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers, strong_settings
+from services.strong_model.settings import Provider, all_providers, strong_settings
 from shared.ledger.store import open_ledger
 from shared.platform.http import new_app
 from shared.platform.log import get_logger, set_up_logging
+from shared.platform.providers import ProvidersFileError
 from shared.platform.settings import platform_settings
 
 log = get_logger(__name__)
 LEAVE_S = 5  # for answers on their way when the process is told to end
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings = strong_settings()
-    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database)
-    if unknown := await asyncio.to_thread(ledger.mark_unknown):
-        log.warning("calls of an earlier process were never settled", calls=unknown)
-    table = providers(TeacherSettings(), JudgeProviderSettings())
-    clients = {name: ProviderClient(provider, settings) for name, provider in table.items()}
-    app.state.calls = Calls(ledger, clients, settings)
-    log.info("gateway ready", providers={name: provider.model for name, provider in table.items()})
-    yield
-    await app.state.calls.close(patience_s=1)
-    for client in clients.values():
-        await client.close()
+def gateway_app(table: dict[str, Provider]) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_calls(table) as app.state.calls:
+            yield
 
-
-def gateway_app() -> FastAPI:
     app = new_app("strong_model", "METEOR strong-model gateway", lifespan=lifespan)
     app.include_router(handlers.health)
     app.include_router(handlers.router)
     return app
+
+
+@asynccontextmanager
+async def open_calls(table: dict[str, Provider]) -> AsyncIterator[Calls]:
+    settings = strong_settings()
+    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database)
+    if unknown := await asyncio.to_thread(ledger.mark_unknown):
+        log.warning("calls of an earlier process were never settled", calls=unknown)
+    clients = {name: ProviderClient(provider, settings) for name, provider in table.items()}
+    calls = Calls(ledger, clients, settings)
+    log.info("gateway ready", providers={name: provider.model for name, provider in table.items()})
+    yield calls
+    await calls.close(patience_s=1)
+    for client in clients.values():
+        await client.close()
 
 
 def run_gateway() -> None:
@@ -49,8 +54,12 @@ def run_gateway() -> None:
     if not platform_settings().internal_token.get_secret_value():
         raise SystemExit("METEOR_INTERNAL_TOKEN is not set; the gateway answers nobody without it")
     settings = strong_settings()
+    try:
+        table = all_providers()
+    except ProvidersFileError as error:
+        raise SystemExit(error.message) from None
     uvicorn.run(
-        gateway_app(),
+        gateway_app(table),
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -1,12 +1,16 @@
-"""Settings of the strong-model service: the gateway's own, and who the teacher and the judge are."""
+"""Settings of the strong-model service: the gateway's own, and who the teacher, the judge and all others are."""
 
 import json
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.platform.providers import FILE, ProviderEntry, ProvidersFileError, given_providers
 
 DEFAULT, JUDGE = "default", "judge"
 
@@ -35,6 +39,18 @@ class StrongSettings(BaseSettings):
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
 
 
+def checked_headers(value: SecretStr) -> SecretStr:
+    """Empty, or a JSON object of strings. Raises ValueError that does not show it."""
+    text = value.get_secret_value()
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
+        raise ValueError('expected a JSON object of strings, such as {"x-team": "a"}')
+    return value
+
+
 class _ProviderSettings(BaseSettings):
     """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. headers: a JSON object."""
 
@@ -48,16 +64,7 @@ class _ProviderSettings(BaseSettings):
     @field_validator("headers")
     @classmethod
     def _string_object(cls, value: SecretStr) -> SecretStr:
-        text = value.get_secret_value()
-        if not text:
-            return value
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError:
-            raise ValueError('expected a JSON object of strings, such as {"x-team": "a"}') from None
-        if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
-            raise ValueError('expected a JSON object of strings, such as {"x-team": "a"}')
-        return value
+        return checked_headers(value)
 
 
 class TeacherSettings(_ProviderSettings):
@@ -73,7 +80,7 @@ class JudgeProviderSettings(_ProviderSettings):
 
 
 class Provider(NamedTuple):
-    """One configured strong model. variables: the prefix of the environment variables that set it."""
+    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong."""
 
     name: str
     base_url: str
@@ -82,7 +89,8 @@ class Provider(NamedTuple):
     headers: SecretStr
     price_input: float
     price_output: float
-    variables: str
+    address_from: str
+    key_from: str
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
         return (input_tokens * self.price_input + output_tokens * self.price_output) / 1e6
@@ -102,12 +110,44 @@ def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
         headers=given.headers,
         price_input=given.price_input,
         price_output=given.price_output,
-        variables=variables,
+        address_from=f"{variables}BASE_URL",
+        key_from=f"{variables}API_KEY",
     )
 
 
+def of_file(environment: Mapping[str, str]) -> dict[str, Provider]:
+    """The providers of METEOR_PROVIDERS_FILE with their secrets. Raises ProvidersFileError."""
+    return {name: _of_entry(name, entry, environment) for name, entry in given_providers(environment).items()}
+
+
+def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -> Provider:
+    try:
+        headers = checked_headers(SecretStr(environment[entry.headers_env] if entry.headers_env else ""))
+    except ValueError as error:
+        raise ProvidersFileError(f"provider {name!r}: {entry.headers_env}: {error}") from None
+    return Provider(
+        name=name,
+        base_url=entry.base_url.rstrip("/"),
+        model=entry.model,
+        api_key=SecretStr(environment[entry.api_key_env] if entry.api_key_env else ""),
+        headers=headers,
+        price_input=entry.price_input,
+        price_output=entry.price_output,
+        address_from=f"base_url of {name!r} in {FILE}",
+        key_from=entry.api_key_env or f"api_key_env of {name!r} in {FILE}",
+    )
+
+
+def all_providers() -> dict[str, Provider]:
+    """Those of the environment, then those of the file. Raises ProvidersFileError, also for a name that both have."""
+    table, file = providers(TeacherSettings(), JudgeProviderSettings()), of_file(os.environ)
+    if twice := ", ".join(sorted(table.keys() & file.keys())):
+        raise ProvidersFileError(f"{FILE} and METEOR_TEACHER_* or METEOR_JUDGE_* both set up {twice}; leave one out")
+    return table | file
+
+
 def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[str, Provider]:
-    """Name -> provider. The teacher's key never goes to a host of the judge's own."""
+    """Name -> provider, by the environment alone. The teacher's key never goes to a host of the judge's own."""
     table: dict[str, Provider] = {}
     if teacher.base_url and teacher.model:
         table[DEFAULT] = _provider(DEFAULT, teacher, "METEOR_TEACHER_")

@@ -194,8 +194,8 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
     ledger, figures = system.simulation.ledger, {"input_tokens": 0, "output_tokens": 0}
     job = system.post(pause_after="pilot", teacher={"max_tokens": 40})
 
-    async def run(job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
-        result = await World.run(system.world, job, key, request, *rest)
+    async def run(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+        result = await World.run(system.world, job, key, request, limit, on_progress)
         if request.kind == "strong.teach":
             figures["input_tokens"], figures["output_tokens"] = 100 * len(request.rows), 10 * len(request.rows)
             for _ in request.rows:

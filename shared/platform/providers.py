@@ -1,0 +1,89 @@
+"""METEOR_PROVIDERS_FILE: strong models by name, as TOML or JSON. Keys are not in it, only the names of their variables."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.contracts.errors import UserError
+from shared.contracts.jobs import Name
+
+FILE = "METEOR_PROVIDERS_FILE"
+SECRET_FIELDS = ("api_key", "key", "token", "headers")
+
+
+class ProviderEntry(BaseModel):
+    """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. api_key_env, headers_env: the names
+    of environment variables that hold the key, and more headers as a JSON object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str = Field(pattern=r"^https?://[^\s]+$")
+    model: str = Field(min_length=1)
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    headers_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    price_input: float = Field(default=0.0, ge=0)
+    price_output: float = Field(default=0.0, ge=0)
+
+    @property
+    def variables(self) -> list[str]:
+        return [name for name in (self.api_key_env, self.headers_env) if name]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # somebody may have put a key into it
+
+    providers: dict[Name, ProviderEntry] = {}
+
+
+class ProvidersFileError(UserError):
+    code = "providers_file_invalid"
+
+
+def given_providers(environment: Mapping[str, str]) -> dict[str, ProviderEntry]:
+    """Name -> entry of the file that this environment names, in its order; none where it names none.
+
+    Raises ProvidersFileError, also for variables that the file names and the environment has not.
+    """
+    path = environment.get(FILE)
+    found = read_providers(Path(path)) if path else {}
+    missing = [
+        f"provider {name!r} takes a secret from {variable}, which is not set"
+        for name, entry in found.items()
+        for variable in entry.variables
+        if not environment.get(variable)
+    ]
+    if missing:
+        raise ProvidersFileError(f"{path}: {'; '.join(missing)}")
+    return found
+
+
+def read_providers(path: Path) -> dict[str, ProviderEntry]:
+    """Raises ProvidersFileError that says where, and never shows a value."""
+    try:
+        text = path.read_text()
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return _File.model_validate(found).providers
+    except OSError as error:
+        raise ProvidersFileError(f"{FILE} names {path}, which cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise ProvidersFileError(f"{path}: {_first(error)}") from None
+    except ValueError as error:
+        form = "JSON" if path.suffix == ".json" else "TOML"
+        raise ProvidersFileError(f"{path} is not {form}: {error}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    hint = ""
+    if first["type"] == "extra_forbidden" and str(first["loc"][-1]) in SECRET_FIELDS:
+        hint = "; secrets do not belong into this file: api_key_env and headers_env name the variables that hold them"
+    return f"{where}: {first['msg']}{hint}"
+
+
+def secret_variables(entries: Iterable[ProviderEntry]) -> set[str]:
+    """The names of the environment variables that hold the entries' secrets."""
+    return {name for entry in entries for name in entry.variables}
