@@ -108,7 +108,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
     Raises UserError (PortTaken, ModelRefused): a port in use, an unknown process, a model that was not prepared.
     """
     settings = LocalSettings.of(environment)
-    providers = given_providers(environment)
+    providers = given_providers(settings.providers_file, environment)
     draft = _Draft(data, dict(environment), settings, wanted(names, settings, providers), providers)
     remarks: list[str] = []
     for name in draft.names:
@@ -145,7 +145,7 @@ def migrate(plan: Plan) -> None:
 def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:
     """The models (names, folders or hub ids) that have to be prepared before a start."""
     settings = LocalSettings.of(environment)
-    chosen = wanted(names, settings, given_providers(environment))
+    chosen = wanted(names, settings, given_providers(settings.providers_file, environment))
     student = str(settings.student_path or settings.student_model)
     needed = [student] if NEED_STUDENT & set(chosen) else []
     return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
@@ -207,7 +207,7 @@ def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
     if name == "gateway":
         secrets = (*ONLY_GATEWAY, *secret_variables(draft.providers.values()))
         own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in secrets if given.get(key)}
-        own |= {FILE: str(Path(given[FILE]).resolve())} if given.get(FILE) else {}
+        own |= {FILE: str(draft.settings.providers_file.resolve())} if draft.settings.providers_file else {}
         if "teacher-engine" in draft.addresses:
             own["METEOR_TEACHER_BASE_URL"] = draft.url("teacher-engine", "") + "/v1"
             own["METEOR_TEACHER_MODEL"] = models.served_name(draft.settings.teacher_model)

@@ -29,6 +29,9 @@ class LocalSettings(BaseSettings):
         description="the strong model: as above, or the provider's name for it when METEOR_TEACHER_BASE_URL is set",
     )
     teacher_base_url: str = Field(default="", description="set: no teacher engine is started here")
+    providers_file: Path | None = Field(
+        default=None, description="more strong models by name; its secrets go to the gateway"
+    )
     weak_engine_url: str = Field(default="", description="set: a vLLM elsewhere serves the student, none starts here")
     redis_url: str = Field(
         default="",

@@ -55,7 +55,7 @@ def run_gateway() -> None:
         raise SystemExit("METEOR_INTERNAL_TOKEN is not set; the gateway answers nobody without it")
     settings = strong_settings()
     try:
-        table = all_providers()
+        table = all_providers(platform_settings().providers_file)
     except ProvidersFileError as error:
         raise SystemExit(error.message) from None
     uvicorn.run(

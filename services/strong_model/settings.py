@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field, SecretStr, field_validator
@@ -115,9 +116,9 @@ def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
     )
 
 
-def of_file(environment: Mapping[str, str]) -> dict[str, Provider]:
+def of_file(path: Path | None, environment: Mapping[str, str]) -> dict[str, Provider]:
     """The providers of METEOR_PROVIDERS_FILE with their secrets. Raises ProvidersFileError."""
-    return {name: _of_entry(name, entry, environment) for name, entry in given_providers(environment).items()}
+    return {name: _of_entry(name, entry, environment) for name, entry in given_providers(path, environment).items()}
 
 
 def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -> Provider:
@@ -138,9 +139,9 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
     )
 
 
-def all_providers() -> dict[str, Provider]:
-    """Those of the environment, then those of the file. Raises ProvidersFileError, also for a name that both have."""
-    table, file = providers(TeacherSettings(), JudgeProviderSettings()), of_file(os.environ)
+def all_providers(path: Path | None) -> dict[str, Provider]:
+    """Those of the environment, then those of METEOR_PROVIDERS_FILE. Raises ProvidersFileError, also for a name that both have."""
+    table, file = providers(TeacherSettings(), JudgeProviderSettings()), of_file(path, os.environ)
     if twice := ", ".join(sorted(table.keys() & file.keys())):
         raise ProvidersFileError(f"{FILE} and METEOR_TEACHER_* or METEOR_JUDGE_* both set up {twice}; leave one out")
     return table | file

@@ -42,13 +42,12 @@ class ProvidersFileError(UserError):
     code = "providers_file_invalid"
 
 
-def given_providers(environment: Mapping[str, str]) -> dict[str, ProviderEntry]:
-    """Name -> entry of the file that this environment names, in its order; none where it names none.
+def given_providers(path: Path | None, environment: Mapping[str, str]) -> dict[str, ProviderEntry]:
+    """Name -> entry of the file, in its order; none where there is no file.
 
     Raises ProvidersFileError, also for variables that the file names and the environment has not.
     """
-    path = environment.get(FILE)
-    found = read_providers(Path(path)) if path else {}
+    found = read_providers(path) if path else {}
     missing = [
         f"provider {name!r} takes a secret from {variable}, which is not set"
         for name, entry in found.items()

@@ -31,6 +31,9 @@ class PlatformSettings(BaseSettings):
     internal_token: SecretStr = Field(
         default=SecretStr(""), description="between services; the runner makes one per data folder"
     )
+    providers_file: Path | None = Field(
+        default=None, description="more strong models by name, TOML or JSON; read by the gateway and the local runner"
+    )
     lease: timedelta = timedelta(seconds=12)
     renew: timedelta = timedelta(seconds=4)
     resend_after: timedelta = Field(

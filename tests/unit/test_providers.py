@@ -26,9 +26,9 @@ model = "m"
 SECRETS = {"LARGE_KEY": "sk-large", "LARGE_HEADERS": '{"x-team": "a"}'}
 
 
-def written(folder: Path, text: str, name: str = "providers.toml") -> dict[str, str]:
+def written(folder: Path, text: str, name: str = "providers.toml") -> Path:
     (folder / name).write_text(text)
-    return {FILE: str(folder / name)}
+    return folder / name
 
 
 @pytest.mark.parametrize("form", ["toml", "json"])
@@ -41,7 +41,7 @@ def test_providers_come_with_their_secrets_in_the_files_order(tmp_path: Path, fo
         )
     else:
         text = GOOD
-    found = of_file(written(tmp_path, text, f"providers.{form}") | SECRETS)
+    found = of_file(written(tmp_path, text, f"providers.{form}"), SECRETS)
     assert list(found) == ["large", "local"]
     large = found["large"]
     assert (large.base_url, large.model) == ("https://large.example/v1", "large-2")
@@ -67,7 +67,7 @@ def test_providers_come_with_their_secrets_in_the_files_order(tmp_path: Path, fo
 )
 def test_a_bad_file_says_where_and_shows_no_secret(tmp_path: Path, text: str, words: list[str]):
     with pytest.raises(ProvidersFileError) as error:
-        given_providers(written(tmp_path, text))
+        given_providers(written(tmp_path, text), {})
     for word in words:
         assert word in error.value.message
     assert "sk-1" not in error.value.message
@@ -75,29 +75,29 @@ def test_a_bad_file_says_where_and_shows_no_secret(tmp_path: Path, text: str, wo
 
 def test_a_file_that_is_not_there(tmp_path: Path):
     with pytest.raises(ProvidersFileError, match="cannot be read"):
-        given_providers({FILE: str(tmp_path / "none.toml")})
-    assert given_providers({}) == {}
+        given_providers(tmp_path / "none.toml", {})
+    assert given_providers(None, {}) == {}
 
 
 def test_one_name_has_one_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = '[providers.default]\nbase_url = "https://a/v1"\nmodel = "m"'
-    monkeypatch.setenv(FILE, written(tmp_path, text)[FILE])
-    assert list(all_providers()) == ["default"]
+    path = written(tmp_path, text)
+    assert list(all_providers(path)) == ["default"]
     monkeypatch.setenv("METEOR_TEACHER_BASE_URL", "https://b/v1")
     monkeypatch.setenv("METEOR_TEACHER_MODEL", "m")
     with pytest.raises(ProvidersFileError, match="both set up default"):
-        all_providers()
+        all_providers(path)
 
 
 def test_headers_that_are_no_object_are_refused_without_being_shown(tmp_path: Path):
     with pytest.raises(ProvidersFileError) as error:
-        of_file(written(tmp_path, GOOD) | SECRETS | {"LARGE_HEADERS": "x-secret: 123"})
+        of_file(written(tmp_path, GOOD), SECRETS | {"LARGE_HEADERS": "x-secret: 123"})
     assert "LARGE_HEADERS" in error.value.message
     assert "x-secret" not in error.value.message
 
 
 def test_only_the_gateway_gets_what_the_file_names(tmp_path: Path):
-    environment = written(tmp_path, GOOD) | SECRETS | {"REDIS_URL": "redis://127.0.0.1:1/0", "OTHER": "x"}
+    environment = SECRETS | {FILE: str(written(tmp_path, GOOD)), "REDIS_URL": "redis://127.0.0.1:1/0", "OTHER": "x"}
     made = plan.make_plan(tmp_path / "data", ["gateway", "strong-worker", "judge-worker", "api"], environment)
     for spec in made.specs:
         for name, value in SECRETS.items():
@@ -105,11 +105,11 @@ def test_only_the_gateway_gets_what_the_file_names(tmp_path: Path):
         assert spec.env["OTHER"] == "x"
         assert spec.env["METEOR_API_GATEWAY_URL"] == made.urls["gateway"]
     with pytest.raises(ProvidersFileError, match="LARGE_KEY"):
-        plan.make_plan(tmp_path / "data", ["gateway"], written(tmp_path, GOOD))
+        plan.make_plan(tmp_path / "data", ["gateway"], {FILE: str(written(tmp_path, GOOD))})
 
 
 def test_a_default_of_the_file_takes_the_local_teachers_place(tmp_path: Path):
     text = '[providers.default]\nbase_url = "https://a/v1"\nmodel = "m"'
-    providers = given_providers(written(tmp_path, text))
+    providers = given_providers(written(tmp_path, text), {})
     assert "teacher-engine" in plan.wanted(None, LocalSettings.of({}))
     assert "teacher-engine" not in plan.wanted(None, LocalSettings.of({}), providers)
