@@ -140,3 +140,11 @@ def test_a_paused_variant_does_not_hold_its_siblings_up(stores: Stores, new_job)
     assert running(stores, second).status == JobStatus.RUNNING
     stores.jobs.resume(first)
     assert stores.jobs.claim("o2", LEASE_S) is None, "its sibling runs now"
+
+
+def test_a_former_holder_cannot_put_the_job_to_rest(stores: Stores, job):
+    old = running(stores, job)
+    stores.jobs.release(old)
+    running(stores, job)
+    assert not stores.jobs.rest(old)
+    assert job_row(stores, job.id).status == JobStatus.RUNNING
