@@ -224,9 +224,12 @@ def _iterate(asking: _Asking, work: Work) -> Spend:
 def _evaluate(asking: _Asking, work: Work) -> Spend:
     settings = asking.spec.evaluation
     n = min(settings.judged_questions, len(work.test), settings.test_questions or len(work.test))
-    first = min(n, asking.spec.batch_size)  # it stops when the share is known
-    written = 2 * WRITTEN * asking.spec.answer_tokens
-    return asking.judge(work.test, Times(first, ORDERS), Times(n, ORDERS * REPAIRED), written)
+    calls = ORDERS + (2 if settings.absolute_scores else 0)  # both answers are scored too
+    low, high = min(n, asking.spec.batch_size), Times(n, calls * REPAIRED)  # it stops when the share is known
+    if settings.max_judge_calls is not None and settings.max_judge_calls < n * calls * REPAIRED:
+        low = min(low, settings.max_judge_calls // (calls * REPAIRED))
+        high = Times(min(n, settings.max_judge_calls // calls), calls)  # so many where no reply is asked for again
+    return asking.judge(work.test, Times(low, calls), high, written=2 * WRITTEN * asking.spec.answer_tokens)
 
 
 def _compared(asking: _Asking, rows: Sequence[Size], n: int) -> Spend:
@@ -261,6 +264,10 @@ def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | N
         "answers up to max_tokens",
         "calls that fail at the provider, and answers kept from earlier jobs, are not counted",
     ]
+    if spec.judge.labels:
+        lines.append(
+            f"labelled pairs that the judge may be held against first, {spec.judge.labels} at most, are not counted"
+        )
     if pilot:
         lines.append("the teacher's calls: tokens per call as measured in the pilot, scaled by the questions' lengths")
     lines += [f"the price of provider {name!r} is not known" for name in names if name not in used]

@@ -30,6 +30,8 @@ class Counting(World):
             self.asked[phase] = self.asked.get(phase, 0) + len(new)
         if request.kind is StepKind.COMPARE:
             self.asked[phase] = self.asked.get(phase, 0) + 2 * len(request.rows)
+        if request.kind is StepKind.RATE:
+            self.asked[phase] = self.asked.get(phase, 0) + len(request.rows)
         if request.kind is StepKind.REVIEW:
             pairs = zip(request.rows, result.rows, strict=True)
             graded = request.params["grader"] is not None

@@ -50,7 +50,16 @@ def calls(found: Estimate) -> dict[str, tuple[float, float]]:
             {"iterate": (0, 40)},
         ),
         (True, {"phases": ["evolve"]}, {}),
-        (True, {"phases": ["evolve"], "evaluation": {"judged_questions": 30}, "batch_size": 8}, {"evaluate": (16, 80)}),
+        (
+            True,
+            {"phases": ["evolve"], "evaluation": {"judged_questions": 30, "max_judge_calls": 50}},
+            {"evaluate": (24, 48)},
+        ),
+        (
+            True,
+            {"phases": ["evolve"], "evaluation": {"judged_questions": 30}, "batch_size": 8},
+            {"evaluate": (32, 160)},
+        ),
     ],
 )
 def test_calls_are_counted_as_the_phases_make_them(references: bool, spec: dict[str, Any], expected: dict[str, Any]):
