@@ -40,10 +40,10 @@ def run(
             console.print(f"variant {variant['name']}: job {variant['job_id']}", style="bold", highlight=False)
             ended.append(watch_job(console, api, variant["job_id"]))
         _show(ask(api, "GET", f"{ROUTE}/{made['id']}"))
-    paused = [job for job in ended if job["status"] == "paused"]
-    for job in paused:
-        console.print(how_to_go_on(job), highlight=False, markup=False, soft_wrap=True)
-    statuses = {job["status"] for job in ended}
+    paused = [found for found in ended if found["status"] == "paused"]
+    for found in paused:
+        console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
+    statuses = {found["status"] for found in ended}
     if statuses != {"succeeded"}:
         raise typer.Exit(PAUSED_EXIT if statuses <= {"succeeded", "paused"} else 1)
 

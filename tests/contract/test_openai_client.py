@@ -10,6 +10,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from services.api.service.jobs import UNCHECKED
 from shared.artifacts import Artifacts
 from shared.contracts.answers import SYSTEM
 from shared.contracts.jobs import JobStatus
@@ -130,7 +131,7 @@ def test_jobs(client: openai.OpenAI, http: httpx.Client, job: str):
     assert refused.value.code == "job_finished"
     events = client.fine_tuning.jobs.list_events(job, limit=1)
     messages = [event.message for event in events]  # two pages
-    assert messages == ["job cancelled", "job created and queued"]
+    assert messages == ["job cancelled", UNCHECKED, "job created and queued"]
 
 
 def test_job_in_progress_shows_eta_report_usage_and_steps(api: RunningApi, http: httpx.Client, job: str):
@@ -180,13 +181,13 @@ def test_event_stream_replays_waits_and_ends(api: RunningApi, http: httpx.Client
     blocks = [
         dict(line.split(": ", 1) for line in block.splitlines()) for block in text.split("\n\n") if "id: " in block
     ]
-    assert [block["event"] for block in blocks] == ["status", "metrics", "status"]
-    assert json.loads(blocks[1]["data"])["data"] == {"loss": 1.5}
+    assert [block["event"] for block in blocks] == ["status", "message", "metrics", "status"]
+    assert json.loads(blocks[2]["data"])["data"] == {"loss": 1.5}
     assert text.endswith('event: done\ndata: {"status": "cancelled"}\n\n')
 
-    replay = http.get(f"/v1/fine_tuning/jobs/{job}/events", headers=headers | {"last-event-id": blocks[1]["id"]}).text
+    replay = http.get(f"/v1/fine_tuning/jobs/{job}/events", headers=headers | {"last-event-id": blocks[2]["id"]}).text
     assert "loss" not in replay
-    assert f"id: {blocks[2]['id']}\n" in replay
+    assert f"id: {blocks[3]['id']}\n" in replay
     assert replay.count("event: done") == 1
 
 
