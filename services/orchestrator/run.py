@@ -14,7 +14,9 @@ from shared.contracts.data import Question, Split
 from shared.contracts.jobs import JobRequest, Phase
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
+    AdapterConfig,
     JudgeParams,
+    Method,
     ModelRef,
     Progress,
     Sampling,
@@ -26,6 +28,7 @@ from shared.contracts.steps import (
     TrainParams,
     Wire,
 )
+from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # how often progress reaches the job's row
@@ -135,11 +138,17 @@ class Run:
         self, epochs: float, learning_rate: float, model: ModelRef | None = None, **extra: float
     ) -> TrainParams:
         """A job's training settings; OpenAI's hyperparameters override the phase's own."""
-        hyper = self.request.hyperparameters
+        hyper, adapter = self.request.hyperparameters, self.spec.adapter
         scale = 1.0 if hyper.learning_rate_multiplier == "auto" else hyper.learning_rate_multiplier
         return TrainParams(
             model=model or self.student,
-            adapter=self.spec.adapter.model_dump(exclude={"method"}),  # pyright: ignore[reportArgumentType]
+            method=adapter.method,
+            # what a full training does not read must not tell its step from another
+            adapter=AdapterConfig.model_validate(
+                adapter.model_dump(include={"max_length"})
+                if adapter.method is Method.FULL
+                else adapter.model_dump(exclude={"method"})
+            ),
             epochs=epochs if hyper.n_epochs == "auto" else hyper.n_epochs,
             batch_size=8 if hyper.batch_size == "auto" else hyper.batch_size,
             learning_rate=learning_rate * scale,
@@ -152,7 +161,7 @@ class Run:
     ) -> tuple[ModelRef, dict[str, Any]]:
         """Supervised fine-tuning on question -> completion. Returns the new student and the training's figures."""
         result = await self.step(key, StepKind.SFT, params, examples)
-        return params.model.model_copy(update={"adapter": result.adapter}), result.metrics
+        return params.model.trained(params.method, result.trained), result.metrics
 
     # models
 
@@ -161,7 +170,7 @@ class Run:
         row = self.stores.catalog.served(self.job.project_id, self.request.suffix)
         if row is None or row.base_hash != self.base.base_hash:
             return None
-        return ModelRef(base=row.base, base_hash=row.base_hash, adapter=row.adapter)
+        return ref_of(row)
 
     async def publish(self, state: str) -> str:
         """Give the student a version under the job's alias; the alias moves to it only when it is promoted."""
