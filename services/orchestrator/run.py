@@ -58,6 +58,8 @@ class Run:
         ] = []  # the students after the rounds of phase 2, where there are several
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self._steps = steps
+        self._waits: dict[str, str | None] = {}  # running step -> what it waits for
+        self._reason: str | None = None  # what the job's row says of that
         self._limit = FairLimit(steps)
         self._rows = rows
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
@@ -92,10 +94,14 @@ class Run:
         size = max(len(rows), 1) * getattr(params, "epochs", 1)
 
         def on_progress(progress: Progress) -> None:
+            self._waits[key] = progress.waits_for
             self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
 
         started = time.monotonic()
-        result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        try:
+            result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        finally:
+            self._waits.pop(key, None)
         self._meter.ended(key, kind, size, time.monotonic() - started)
         return result
 
@@ -197,4 +203,8 @@ class Run:
 
     async def note_progress(self) -> None:
         """Called every NOTE_S seconds by whoever runs the job."""
-        await asyncio.to_thread(self.stores.jobs.note, self.job, progress=self._meter.progress().model_dump())
+        values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
+        reason = next(filter(None, self._waits.values()), None)
+        if reason != self._reason:
+            values["status_reason"] = self._reason = reason
+        await asyncio.to_thread(self.stores.jobs.note, self.job, **values)

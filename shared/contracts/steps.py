@@ -231,12 +231,16 @@ class StepResult(Wire):
 
 
 class Progress(Wire):
-    """Inside one running step. `done` and `total` count rows, or optimiser steps in training."""
+    """Inside one running step. `done` and `total` count rows, or optimiser steps in training.
+
+    waits_for: why it does nothing yet, for people.
+    """
 
     done: int = 0
     total: int = 0
     metrics: dict[str, Any] = {}
     eta_seconds: float | None = None
+    waits_for: str | None = None
 
 
 def canonical(value: Any) -> bytes:
