@@ -94,7 +94,9 @@ class StudentClient:
             return EngineStatus.model_validate(await self._post(f"{self.control_url}/serve", wish))
         except Refused as error:
             if error.status == httpx.codes.NOT_FOUND:
-                raise FatalError(f"{error.message}: its files are not within the engine's reach", code="adapter_missing") from error
+                raise FatalError(
+                    f"{error.message}: its files are not within the engine's reach", code="adapter_missing"
+                ) from error
             raise self._as_ours(error, model) from error
         except (httpx.HTTPError, ValueError) as error:
             raise self._away(f"{type(error).__name__}: {error}") from error

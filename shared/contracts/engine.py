@@ -36,7 +36,7 @@ class EngineStatus(Wire):
     state: Answer
     serving: str
     eta_seconds: float | None = None
-    waiting: list[str] = []
+    waiting: list[str] = Field(default=[])
     reason: str | None = None
 
     def sentence(self, model: str) -> str:

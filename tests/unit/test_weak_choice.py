@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -153,7 +154,9 @@ def test_a_failed_model_is_refused_for_a_while(device: Device):
 
 def test_only_models_of_the_deployment_become_folders(tmp_path: Path):
     settings = EngineSettings(model="/models/first", served_name="first")  # pyright: ignore[reportCallIssue]
-    bases = Bases(student_model="first", student_path=Path("/models/first"), students={"second": Path("/models/second")})
+    bases = Bases(
+        student_model="first", student_path=Path("/models/first"), students={"second": Path("/models/second")}
+    )
     (tmp_path / FULL).mkdir()
     (tmp_path / FULL / "config.json").touch()
     (tmp_path / ("a" * 64)).mkdir()  # an adapter is not a model of its own
@@ -192,13 +195,14 @@ def test_the_port_answers_and_refuses(control: str):
         assert http.get("/status").json()["serving"] == "first"
         assert http.post("/serve", json={"model": "second"}, headers=token).json()["state"] == "waiting"
         assert http.get("/status").json()["waiting"] == ["second"]
-        for status, options in (
+        refused: list[tuple[int, Any]] = [
             (401, {"json": {"model": "first"}}),
             (404, {"json": {"model": "../first"}, "headers": token}),
             (400, {"json": {"model": 1}, "headers": token}),
             (400, {"content": b"no json", "headers": token}),
             (400, {"content": b" " * 5000, "headers": token}),
-        ):
+        ]
+        for status, options in refused:
             answer = http.post("/serve", **options)
             assert answer.status_code == status, answer.text
             assert answer.json()["error"]["message"]

@@ -19,8 +19,16 @@ MOST = 100
 def create(context: ApiContext, project: str, request: ExperimentRequest) -> dict[str, Any]:
     """Queue all variants, or none. Raises UserError that names the variant at fault."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
-    requests = [_job(request.job, variant, experiment_id) for variant in request.all_variants()]
-    for variant, job in zip(request.all_variants(), requests, strict=True):
+    students = [base.name for base in context.students]
+    if request.preset == "students" and len(students) == 1:
+        raise UserError(
+            f"there is one student only, {students[0]!r}; METEOR_STUDENTS names more",
+            param="preset",
+            code="one_student",
+        )
+    variants = request.all_variants(students)
+    requests = [_job(request.job, variant, experiment_id) for variant in variants]
+    for variant, job in zip(variants, requests, strict=True):
         try:
             jobs.check(context, project, job)
         except UserError as error:

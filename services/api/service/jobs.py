@@ -11,6 +11,7 @@ from services.api.service.files import error_summary
 from shared.contracts.data import Split
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Phase, Usage
+from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
 
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
@@ -24,17 +25,34 @@ def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
 
 def check(context: ApiContext, project: str, request: JobRequest) -> None:
     """Hold the request against model, engine and file. Raises UserError."""
-    base = context.settings.student_model
-    if request.model != base:
-        raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
-    rank, most = request.distillation.adapter.rank, context.settings.max_rank
-    if rank > most:
+    _check_student(context, request.model)
+    adapter, most = request.distillation.adapter, context.settings.max_rank
+    if adapter.method is Method.FULL and not context.swaps:
         raise UserError(
-            f"the engine serves adapters of rank {most} at most, not {rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
+            "a whole model can be trained only where the engine can be made to serve it, and METEOR_WEAK_ENGINE_URL names "
+            "a server of your own; ask for method lora",
+            param="distillation.adapter.method",
+            code="method_not_served",
+        )
+    if adapter.method is Method.LORA and adapter.rank > most:
+        raise UserError(
+            f"the engine serves adapters of rank {most} at most, not {adapter.rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
     _check_file(_training_file(context, project, request.training_file), request)
+
+
+def _check_student(context: ApiContext, model: str) -> None:
+    names = [base.name for base in context.students]
+    if model in names:
+        return
+    hint = "METEOR_STUDENTS names more"
+    if not context.swaps and context.bases.find(model) is not None:
+        hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
+    raise UserError(
+        f"model must be {' or '.join(map(repr, names))}, not {model!r}; {hint}", param="model", code="model_not_found"
+    )
 
 
 def _training_file(context: ApiContext, project: str, file_id: str) -> Row:

@@ -41,7 +41,9 @@ class Choice:
         self._lock = threading.Lock()
         self._closing_since: float | None = None  # nobody is admitted any more
         self._began = self._since = self._used = clock()
-        self._wishes: dict[str, tuple[float, float]] = {}  # model -> (asked first, forgotten at), in the order of asking
+        self._wishes: dict[
+            str, tuple[float, float]
+        ] = {}  # model -> (asked first, forgotten at), in the order of asking
         self._took: dict[str, float] = {}  # seconds that a start took
         self._failed: dict[str, tuple[str, float]] = {}  # model -> (why, forgiven at)
 
