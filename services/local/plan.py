@@ -172,7 +172,11 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
         raise UserError("without the process `broker`, REDIS_URL has to say where one runs")
     gateway = draft.url("gateway", given.get("METEOR_STRONG_GATEWAY_URL", "http://127.0.0.1:8200"))
     engine = draft.url("student-engine", settings.weak_engine_url)
-    common = {name: value for name, value in given.items() if name not in (*ONLY_GATEWAY, *ONLY_API, "METEOR_ENGINE_CONTROL_PORT")}
+    common = {
+        name: value
+        for name, value in given.items()
+        if name not in (*ONLY_GATEWAY, *ONLY_API, "METEOR_ENGINE_CONTROL_PORT")
+    }
     common |= {
         "PYTHONPATH": python_path(given),
         "PYTHONUNBUFFERED": "1",

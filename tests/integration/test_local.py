@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from services.local import ports, state
-from services.local.plan import CONTROL, CONSUMERS, MODULES, NAMES, make_plan, models_needed
+from services.local.plan import CONSUMERS, CONTROL, MODULES, NAMES, make_plan, models_needed
 from services.local.ports import PortTaken
 from services.local.processes import family, identity, is_alive
 from services.local.runner import AlreadyRunning, NotReady, Runner
@@ -191,7 +191,9 @@ def test_all_students_reach_all_processes_and_one_engine_is_asked_for_them(tmp_p
     assert {e["METEOR_STUDENTS"] for e in env.values()} == {f"second={second},again={second}"}
     control = plan.urls[CONTROL]
     assert env["student-engine"]["METEOR_ENGINE_CONTROL_PORT"] == control.rpartition(":")[2]
-    assert env["api"]["METEOR_API_ENGINE_CONTROL_URL"] == env["weak-worker"]["METEOR_WEAK_ENGINE_CONTROL_URL"] == control
+    assert (
+        env["api"]["METEOR_API_ENGINE_CONTROL_URL"] == env["weak-worker"]["METEOR_WEAK_ENGINE_CONTROL_URL"] == control
+    )
     own_server = {"METEOR_STUDENT_PATH": str(first), "METEOR_WEAK_ENGINE_URL": "http://mine:8000"}
     plan = make_plan(tmp_path / "data", names, own_server)
     assert not any("METEOR_API_ENGINE_CONTROL_URL" in spec.env for spec in plan.specs)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.local.screen import engine_state
 from services.weak_model.clients import StudentClient
 from services.weak_model.control import Control
 from services.weak_model.health import REQUESTS
@@ -140,6 +141,15 @@ def test_the_time_of_a_start_is_told_by_the_last_ones(device: Device):
     assert status.sentence(FULL) == "the engine loads ffffffffffff..., about 40 s"
 
 
+def test_a_server_that_died_makes_room_for_who_waits(device: Device):
+    device.choice.lost()
+    assert device.choice.begins() == "first"
+    device.choice.is_ready()
+    device.ask("second")
+    device.choice.lost()
+    assert device.choice.begins() == "second"
+
+
 def test_a_failed_model_is_refused_for_a_while(device: Device):
     device.ask("second")
     assert device.swaps(after=15)
@@ -187,6 +197,7 @@ def control(device: Device) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.shutdown()
     server.server_close()
+    assert "does not answer" in engine_state(f"http://127.0.0.1:{port}")
 
 
 def test_the_port_answers_and_refuses(control: str):
@@ -195,6 +206,7 @@ def test_the_port_answers_and_refuses(control: str):
         assert http.get("/status").json()["serving"] == "first"
         assert http.post("/serve", json={"model": "second"}, headers=token).json()["state"] == "waiting"
         assert http.get("/status").json()["waiting"] == ["second"]
+        assert engine_state(control) == "the engine serves first; wanted next: second"
         refused: list[tuple[int, Any]] = [
             (401, {"json": {"model": "first"}}),
             (404, {"json": {"model": "../first"}, "headers": token}),

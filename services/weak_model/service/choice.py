@@ -3,6 +3,7 @@
 - A model that is served stays while it is in use, and `linger` seconds longer: the steps of one job follow each other.
 - When another one waits, the present one ends after its `turn` at the latest: nobody is admitted to it any more, what
   runs may finish within `drain` seconds. Then whoever has waited longest is next.
+- A server that died makes room at once when another model waits.
 - A model that cannot be started is refused for a while, and the first one is served again.
 """
 
@@ -120,6 +121,12 @@ class Choice:
             if waiting:
                 self._take(waiting[0])
             return bool(waiting)
+
+    def lost(self) -> None:
+        """The server died. Its model is loaded again, or, as that takes a start anyway, the one that waits longest."""
+        with self._lock:
+            waiting = self._waiting()
+            self._take(waiting[0] if waiting else self.serving)
 
     def could_not_start(self, why: str) -> bool:
         """Go back to the first model; False when it is the first one that cannot be started."""

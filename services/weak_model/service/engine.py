@@ -198,6 +198,8 @@ class Engine(WatchedEngine):
                     return 1
                 failures = 0
                 continue
+            if was_ready:
+                self.choice.lost()
             if was_ready and child.age > STEADY_S:
                 pause = self.patience.pause
             log.error("the engine was lost; starting it again", reason=failure, failed_starts=failures, pause_s=pause)
