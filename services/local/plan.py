@@ -144,20 +144,8 @@ def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -
     settings = LocalSettings.of(environment)
     chosen = wanted(names, settings)
     student = str(settings.student_path or settings.student_model)
-    needed = [student, *more_students(settings).values()] if NEED_STUDENT & set(chosen) else []
+    needed = [student, *models.students(settings.students).values()] if NEED_STUDENT & set(chosen) else []
     return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
-
-
-def more_students(settings: LocalSettings) -> dict[str, str]:
-    """Name -> catalogue name, folder or hub id of the students beside the default one. Raises UserError."""
-    found: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in settings.students.split(","))):
-        name, equals, source = (part.strip() for part in item.partition("="))
-        name, source = (name, source) if equals else (models.served_name(item), item)
-        if not name or not source or name in found:
-            raise UserError(f"METEOR_STUDENTS: {item!r} names no student, or one that is named already")
-        found[name] = source
-    return found
 
 
 def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
@@ -195,7 +183,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     student = _student(draft)
     if student:
         common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
-    others = {name: _prepared(draft, source) for name, source in more_students(settings).items()}
+    others = {name: _prepared(draft, source) for name, source in models.students(settings.students).items()}
     common["METEOR_STUDENTS"] = ",".join(f"{name}={found.path}" for name, found in others.items() if found)
     return common, command
 
