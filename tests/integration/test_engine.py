@@ -172,7 +172,7 @@ def test_a_ready_engine_has_a_row_in_workers(engine: EngineProcess):
     jobs = open_stores(f"sqlite:///{engine.data / 'meteor.sqlite3'}").jobs
     wait_until(lambda: jobs.live_workers(10), 10, "the heartbeat")
     (row,) = jobs.live_workers(10)
-    assert (row.service, row.queue, row.slots) == ("engine", None, 8)
+    assert (row.service, row.queue, row.slots) == ("engine", None, 16)
 
 
 async def test_an_adapter_is_loaded_by_its_hash_at_the_first_request(engine: EngineProcess, adapter: str):
