@@ -17,10 +17,10 @@ ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report
 def ablation(job: Changes) -> dict[str, Changes]:
     """What each part of the method is worth, against spending the same on less: plain distillation of, and plain
     fine-tuning on the references of, all questions that the whole job uses."""
-    used = [
-        (job.get("distillation", {}).get(phase) or {}).get("questions") for phase in ("distill", "iterate", "evolve")
-    ]
-    everything = {"questions": sum(used) if all(used) else None}
+    phases = (job.get("distillation", {}).get(phase) or {} for phase in ("distill", "iterate", "evolve"))
+    used: list[int | None] = [phase.get("questions") for phase in phases]
+    named = [questions for questions in used if questions]
+    everything = {"questions": sum(named) if len(named) == len(used) else None}
     return {
         "full": {},
         "guided": ALONE | {"guidance": "weak"},
