@@ -1,6 +1,7 @@
 """The engine (vLLM) and the strong-model gateway as the API sees them: HTTP clients, errors in our own families."""
 
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,16 +9,31 @@ from typing import Any
 import httpx
 
 from services.api.settings import ApiSettings
+from shared.contracts.engine import Answer, EngineStatus, Wish
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.estimate import Price
 
 GATEWAY_S = 3.0
+
+AGAIN_S = 10  # when a caller may ask again where nothing better is known
+LONGEST_WAIT_S = 60  # the longest that OpenAI's clients heed
+CONTROL_S = 3.0
 
 
 class EngineUnavailable(TransientError):
     """The engine does not answer. Sent as 503 with retry-after."""
 
     code = "engine_unavailable"
+
+
+class EngineElsewhere(EngineUnavailable):
+    """The engine serves another model, or loads the one that was asked for. Sent as 503 with a fitting retry-after."""
+
+    code = "engine_swapping"
+
+    def __init__(self, status: EngineStatus, model: str):
+        super().__init__(status.sentence(model), param="model")
+        self.retry_after_s = max(2, min(LONGEST_WAIT_S, math.ceil(status.eta_seconds or AGAIN_S)))
 
 
 class EngineTimeout(TransientError):
@@ -34,6 +50,7 @@ class EngineClient:
         timeout = httpx.Timeout(
             settings.engine_read_s, connect=settings.engine_connect_s, pool=settings.engine_connect_s
         )
+        self._control_url = settings.engine_control_url
         self._client = httpx.AsyncClient(
             base_url=settings.engine_url,
             headers={"authorization": f"Bearer {token}"} if token else {},
@@ -51,19 +68,43 @@ class EngineClient:
         except httpx.HTTPError:
             return False
 
-    async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def chat(self, body: dict[str, Any], served_by: str) -> dict[str, Any]:
         """One whole answer. Raises EngineUnavailable, EngineTimeout or the engine's own refusal as a UserError."""
-        async with self._posted(body) as response:
+        async with self._posted(body, served_by) as response:
             return json.loads(await response.aread())
 
-    async def chat_lines(self, body: dict[str, Any]) -> AsyncGenerator[str, None]:
+    async def chat_lines(self, body: dict[str, Any], served_by: str) -> AsyncGenerator[str, None]:
         """The lines of a streamed answer. What fails before the first line raises; so does a break in mid-stream."""
-        async with self._posted(body) as response:
+        async with self._posted(body, served_by) as response:
             async for line in response.aiter_lines():
                 yield line
 
+    async def status(self) -> EngineStatus | None:
+        """What the engine serves or loads; None where its keeper cannot be asked."""
+        try:
+            answer = (
+                await self._client.get(f"{self._control_url}/status", timeout=CONTROL_S) if self._control_url else None
+            )
+            return EngineStatus.model_validate(answer.json()) if answer is not None else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    async def _elsewhere(self, model: str) -> EngineElsewhere | None:
+        """Ask for a model that the engine does not seem to serve. None: it does, or nobody can be asked."""
+        if not self._control_url:
+            return None
+        wish = Wish(model=model, seconds=LONGEST_WAIT_S + AGAIN_S).model_dump(mode="json")
+        try:
+            answer = await self._client.post(f"{self._control_url}/serve", json=wish, timeout=CONTROL_S)
+            answer.raise_for_status()
+            status = EngineStatus.model_validate(answer.json())
+        except (httpx.HTTPError, ValueError):
+            return None
+        return None if status.state is Answer.READY else EngineElsewhere(status, model)
+
     @asynccontextmanager
-    async def _posted(self, body: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _posted(self, body: dict[str, Any], served_by: str) -> AsyncIterator[httpx.Response]:
+        """served_by: what the engine must have been started with; it is asked for only when the engine does not answer."""
         content = json.dumps(body).encode()  # ASCII, so that a lone surrogate cannot stop the request half way
         request = self._client.build_request(
             "POST", "/v1/chat/completions", content=content, headers={"content-type": "application/json"}
@@ -72,14 +113,17 @@ class EngineClient:
             response = await self._client.send(request, stream=True)
             try:
                 if response.status_code != 200:
-                    raise _refusal(response.status_code, await response.aread())
+                    error = _refusal(response.status_code, await response.aread())
+                    away = isinstance(error, EngineUnavailable)
+                    raise (await self._elsewhere(served_by) if away else None) or error
                 yield response
             finally:
                 await response.aclose()  # also when the caller went away: the engine then stops the request
         except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise EngineTimeout("the engine fell silent; ask for fewer tokens or try again later") from error
         except httpx.HTTPError as error:
-            raise EngineUnavailable(f"the engine cannot be reached: {type(error).__name__}") from error
+            reason = f"the engine cannot be reached: {type(error).__name__}"
+            raise await self._elsewhere(served_by) or EngineUnavailable(reason) from error
 
 
 class GatewayUnavailable(TransientError):

@@ -9,21 +9,20 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class ApiSettings(BaseSettings):
-    """METEOR_API_KEYS: comma separated; only their SHA-256 hashes are kept. METEOR_STUDENT_MODEL: the served base's name."""
+    """METEOR_API_KEYS: comma separated; only their SHA-256 hashes are kept."""
 
     model_config = SettingsConfigDict(env_prefix="METEOR_API_", extra="ignore", populate_by_name=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     keys: Annotated[frozenset[str], NoDecode] = frozenset()
-    student_model: str = Field(
-        default="smollm2-135m-instruct",
-        min_length=1,
-        validation_alias=AliasChoices("METEOR_STUDENT_MODEL", "METEOR_API_STUDENT_MODEL"),
-    )
     engine_url: str = Field(default="http://127.0.0.1:8101", description="vLLM's address, without /v1")
     gateway_url: str = Field(
         default="http://127.0.0.1:8200", description="the strong-model gateway: its providers and their prices"
+    )
+    engine_control_url: str = Field(
+        default="",
+        description="the engine's control port; empty: a server of the user's own, which serves the default student alone",
     )
     engine_connect_s: float = Field(default=5.0, gt=0)
     engine_read_s: float = Field(default=600.0, gt=0, description="longest silence while the engine writes an answer")
@@ -48,7 +47,7 @@ class ApiSettings(BaseSettings):
             return frozenset(key_hash(key.strip()) for key in value.split(",") if key.strip())
         return value
 
-    @field_validator("engine_url", "gateway_url")
+    @field_validator("engine_url", "engine_control_url", "gateway_url")
     @classmethod
     def _no_slash_at_the_end(cls, value: str) -> str:
         return value.rstrip("/")

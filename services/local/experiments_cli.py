@@ -23,7 +23,7 @@ Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdow
 def run(
     job: Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")],
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
-    preset: Annotated[str | None, typer.Option(help="ablation, strategies or teachers")] = None,
+    preset: Annotated[str | None, typer.Option(help="ablation, strategies, teachers or students")] = None,
     variants: Annotated[Path | None, typer.Option(help='JSON: [{"name": ..., "changes": {...}}, ...]')] = None,
     data: Data = Path(".meteor"),
 ) -> None:

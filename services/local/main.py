@@ -11,9 +11,9 @@ import typer
 from services.local import experiments_cli, jobs_cli, labels_cli, state
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
-from services.local.plan import models_needed
+from services.local.plan import CONTROL, models_needed
 from services.local.progress import ConsoleReport, make_console
-from services.local.screen import DidNotComeUp, table, wait_until_ready
+from services.local.screen import DidNotComeUp, engine_state, table, wait_until_ready
 from services.local.settings import LocalSettings
 from services.local.supervisor import launch, serve, shut_down
 from shared.contracts.errors import MeteorError, UserError
@@ -99,6 +99,8 @@ def status(data: Data = DEFAULT_DATA) -> None:
     console.print(table(run))
     for name, url in run.urls.items():
         console.print(f"{name}: {url}", highlight=False, soft_wrap=True)
+    if CONTROL in run.urls:
+        console.print(engine_state(run.urls[CONTROL]), highlight=False, soft_wrap=True)
     if not run.ready:
         raise typer.Exit(1)
 

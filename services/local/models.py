@@ -52,6 +52,18 @@ def served_name(source: str) -> str:
     return name or "model"
 
 
+def students(text: str) -> dict[str, str]:
+    """METEOR_STUDENTS: name -> catalogue name, folder or hub id; an item may be `name=source`. Raises UserError."""
+    found: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, source = (part.strip() for part in item.partition("="))
+        name, source = (name, source) if equals else (served_name(item), item)
+        if not name or not source or name in found:
+            raise UserError(f"METEOR_STUDENTS: {item!r} names no student, or one that is named already")
+        found[name] = source
+    return found
+
+
 def check_folder(folder: Path) -> None:
     """Raises ModelRefused unless folder holds a config.json and safetensors weights."""
     if not folder.is_dir():

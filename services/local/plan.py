@@ -49,6 +49,7 @@ ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDG
 ONLY_API = ("METEOR_API_KEYS",)
 # The C library keeps a heap for each thread of a process; two are enough for services that mostly wait.
 LEAN = {"MALLOC_ARENA_MAX": "2"}
+CONTROL = "student-engine-control"  # the address where the student's engine is asked for another model
 COMPUTE = ("broker", "student-engine", "teacher-engine", "trainer")
 HERE = Path(shared.__path__[0]).resolve().parent
 
@@ -117,6 +118,8 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
             remarks += [remark] if remark else []
         elif name in ("broker", "gateway", "student-engine", "teacher-engine"):
             draft.addresses[name] = ports.pick(draft.taken)
+        if name == "student-engine":
+            draft.addresses[CONTROL] = ports.pick(draft.taken)
     token = environment.get("METEOR_INTERNAL_TOKEN") or broker.kept_secret(data / "internal-token")
     common, argv = _common(draft, token)
     specs = []
@@ -147,7 +150,7 @@ def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -
     settings = LocalSettings.of(environment)
     chosen = wanted(names, settings, given_providers(settings.providers_file, environment))
     student = str(settings.student_path or settings.student_model)
-    needed = [student] if NEED_STUDENT & set(chosen) else []
+    needed = [student, *models.students(settings.students).values()] if NEED_STUDENT & set(chosen) else []
     return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
 
 
@@ -163,7 +166,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
         raise UserError("without the process `broker`, REDIS_URL has to say where one runs")
     gateway = draft.url("gateway", given.get("METEOR_STRONG_GATEWAY_URL", "http://127.0.0.1:8200"))
     engine = draft.url("student-engine", settings.weak_engine_url)
-    secret = {*ONLY_GATEWAY, *ONLY_API, *secret_variables(draft.providers.values())}
+    secret = {*ONLY_GATEWAY, *ONLY_API, *secret_variables(draft.providers.values()), "METEOR_ENGINE_CONTROL_PORT"}
     common = {name: value for name, value in given.items() if name not in secret}
     common |= {
         "PYTHONPATH": python_path(given),
@@ -178,9 +181,14 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     }
     if engine:
         common |= {"METEOR_WEAK_ENGINE_URL": engine, "METEOR_API_ENGINE_URL": engine}
+    control = draft.url(CONTROL, settings.weak_engine_control_url)
+    if control:
+        common |= {"METEOR_WEAK_ENGINE_CONTROL_URL": control, "METEOR_API_ENGINE_CONTROL_URL": control}
     student = _student(draft)
     if student:
         common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
+    others = {name: _prepared(draft, source) for name, source in models.students(settings.students).items()}
+    common["METEOR_STUDENTS"] = ",".join(f"{name}={found.path}" for name, found in others.items() if found)
     return common, command
 
 
@@ -188,13 +196,19 @@ def _student(draft: _Draft) -> tuple[str, PreparedModel] | None:
     """(served name, folder) of the student. Raises UserError when a process needs it and it was not prepared."""
     settings = draft.settings
     source = str(settings.student_path or settings.student_model)
-    found = models.find(source, settings.models)
+    found = _prepared(draft, source)
     if found is None:
-        if NEED_STUDENT & set(draft.names):
-            raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
         return None
     name = draft.environment.get("METEOR_STUDENT_MODEL") if settings.student_path else None
     return name or found.name, found
+
+
+def _prepared(draft: _Draft, source: str) -> PreparedModel | None:
+    """A student's folder; None when it was not prepared. Raises UserError when a process needs it."""
+    found = models.find(source, draft.settings.models)
+    if found is None and NEED_STUDENT & set(draft.names):
+        raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
+    return found
 
 
 def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
@@ -232,6 +246,8 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         "METEOR_ENGINE_MODEL": str(found.path),
         "METEOR_ENGINE_SERVED_NAME": served,
     }
+    if CONTROL in draft.addresses and not teacher:
+        own["METEOR_ENGINE_CONTROL_PORT"] = str(draft.addresses[CONTROL])
     if teacher:
         own["METEOR_ENGINE_LORA"] = "false"
         own["METEOR_ENGINE_MAX_MODEL_LEN"] = given.get("METEOR_ENGINE_MAX_MODEL_LEN", "4096")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -13,6 +14,7 @@ from services.local import state
 from services.local.processes import memory
 from services.local.progress import QUIET_S
 from services.local.state import RunState
+from shared.contracts.engine import EngineStatus, short
 from shared.contracts.errors import TransientError
 
 COLOURS = {"ready": "green", "starting": "yellow", "restarting": "red", "stopped": "dim"}
@@ -41,6 +43,17 @@ def table(run: RunState) -> Table:
         )
     shown.add_row("", "", "", f"{total / 2**20:,.0f} MB", "", "", style="dim")
     return shown
+
+
+def engine_state(control_url: str) -> str:
+    """What the student's engine serves or loads, in a sentence."""
+    try:
+        answer = httpx.get(f"{control_url}/status", timeout=2, trust_env=False)
+        status = EngineStatus.model_validate(answer.json())
+    except (httpx.HTTPError, ValueError) as error:
+        return f"the engine's control port does not answer: {type(error).__name__}"
+    waiting = f"; wanted next: {', '.join(map(short, status.waiting))}" if status.waiting else ""
+    return status.sentence(status.serving) + waiting
 
 
 def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState:

@@ -23,6 +23,10 @@ class LocalSettings(BaseSettings):
     student_model: str = Field(
         default="smollm2-135m-instruct", description="the weak model: a name of the catalogue, a folder or a hub id"
     )
+    students: str = Field(
+        default="",
+        description="more weak models, separated by commas: names of the catalogue, folders or hub ids, each also as NAME=...",
+    )
     student_path: Path | None = Field(default=None, description="its folder, when it is prepared already")
     teacher_model: str = Field(
         default="qwen2.5-coder-0.5b-instruct",
@@ -33,6 +37,9 @@ class LocalSettings(BaseSettings):
         default=None, description="more strong models by name; its secrets go to the gateway"
     )
     weak_engine_url: str = Field(default="", description="set: a vLLM elsewhere serves the student, none starts here")
+    weak_engine_control_url: str = Field(
+        default="", description="its control port, where METEOR_WEAK_ENGINE_URL is an engine process of ours elsewhere"
+    )
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("REDIS_URL", "METEOR_REDIS_URL"),

@@ -85,15 +85,15 @@ class StepClient:
         return found
 
     def _still_there(self, finished: Row) -> bool:
-        """Somebody may have removed an artifact, or an adapter's copy for the engine, since another job made it."""
+        """Somebody may have removed an artifact, or a trained model's copy for the engine, since another job made it."""
         try:
-            adapter = StepResult.model_validate(self.artifacts.get_json(finished.result_ref)).adapter
-            if adapter is not None:
-                self.artifacts.folder(adapter)
+            trained = StepResult.model_validate(self.artifacts.get_json(finished.result_ref)).trained
+            if trained is not None:
+                self.artifacts.folder(trained)
         except ArtifactMissing as error:
             log.warning("a finished step is done again", step_key=finished.key, reason=error.message)
             return False
-        return adapter is None or (self.settings.serving / adapter).is_dir()
+        return trained is None or (self.settings.serving / trained).is_dir()
 
     async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()

@@ -5,7 +5,6 @@ import contextlib
 import os
 import socket
 import time
-from pathlib import Path
 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
@@ -14,11 +13,11 @@ from services.orchestrator.clients import StepClient
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import NOTE_S, PauseHere, Run
 from services.orchestrator.settings import OrchestratorSettings
-from shared.artifacts import Artifacts, hash_folder
+from shared.artifacts import Artifacts
+from shared.bases import Bases
 from shared.contracts.data import Question
 from shared.contracts.errors import ErrorBody, MeteorError, TransientError, as_body
-from shared.contracts.jobs import JobStatus
-from shared.contracts.steps import ModelRef, content_hash
+from shared.contracts.jobs import JobRequest, JobStatus
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
@@ -28,13 +27,6 @@ from shared.platform.settings import PlatformSettings
 log = get_logger(__name__)
 LOOK_S = 1.0
 GIVE_BACK_S = 3.5  # how long workers have to give a pausing job's steps back: with LOOK_S a pause takes 5 s at most
-
-
-def base_model(settings: OrchestratorSettings) -> ModelRef:
-    """The base by name and content. Without a local folder (a hub id) the name stands for the content."""
-    if settings.student_path is None:
-        return ModelRef(base=settings.student_model, base_hash=content_hash(settings.student_model))
-    return ModelRef(base=settings.student_model, base_hash=hash_folder(Path(settings.student_path)))
 
 
 class Orchestrator:
@@ -47,11 +39,10 @@ class Orchestrator:
         self.artifacts = Artifacts(platform.artifacts)
         self.steps = StepClient(stores, self.artifacts, platform)
         self._jobs: set[asyncio.Task[None]] = set()
-        self._base: ModelRef | None = None
+        self.bases = Bases()
 
     async def run_forever(self) -> None:
         """Until cancelled; running jobs are then released, so that another orchestrator takes them at once."""
-        self._base = await asyncio.to_thread(base_model, self.settings)
         async with asyncio.TaskGroup() as group:
             for part in (
                 self.steps.listen(),
@@ -186,10 +177,10 @@ class Orchestrator:
             await self._succeed(row, report)
 
     async def _phases(self, row: Row) -> dict:
-        assert self._base is not None
+        base = await asyncio.to_thread(self.bases.ref, JobRequest.model_validate(row.request).model)
         file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
         rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
-        run = Run(row, self._base, rows, self.steps, self.ledger)
+        run = Run(row, base, rows, self.steps, self.ledger)
         notes = asyncio.create_task(self._every(NOTE_S, run.note_progress))
         try:
             return await meteor(run)

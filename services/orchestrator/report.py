@@ -21,7 +21,7 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
     """
     return {
         "name": measured.name,
-        "adapter": measured.model.adapter,
+        "adapter": measured.model.tuned,
         "n": len(measured.answers),
         "draws": measured.draws,
         "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
@@ -80,13 +80,14 @@ async def build_report(
         "job": run.job.id,
         "domain": run.spec.domain,
         "student": run.base.base,
+        "method": run.spec.adapter.method.value,
         "seed": run.seed,
         "primary_metric": primary,
         "rows": {split.value: len(run.split(split)) for split in Split},
         "table": [table_row(row, base, primary) for row in table],
         "final": {
             "name": final.name,
-            "adapter": final.model.adapter,
+            "adapter": final.model.tuned,
             "over": {m.name: triple(final.gain_over(m, primary)) for m in table if m.name != final.name},
             "record": {m.name: final.record_against(m, primary) for m in table if m.name != final.name},
         },

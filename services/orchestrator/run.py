@@ -15,7 +15,9 @@ from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobRequest, Phase
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
+    AdapterConfig,
     JudgeParams,
+    Method,
     ModelRef,
     Progress,
     Sampling,
@@ -28,6 +30,7 @@ from shared.contracts.steps import (
     Wire,
 )
 from shared.estimate import summary
+from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # how often progress reaches the job's row
@@ -68,6 +71,8 @@ class Run:
         self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         self._steps = steps
+        self._waits: dict[str, str | None] = {}  # running step -> what it waits for
+        self._reason: str | None = None  # what the job's row says of that
         self._limit = FairLimit(steps)
         self._rows = rows
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
@@ -102,10 +107,14 @@ class Run:
         size = max(len(rows), 1) * getattr(params, "epochs", 1)
 
         def on_progress(progress: Progress) -> None:
+            self._waits[key] = progress.waits_for
             self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
 
         started = time.monotonic()
-        result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        try:
+            result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        finally:
+            self._waits.pop(key, None)
         self._meter.ended(key, kind, size, time.monotonic() - started)
         self.figures[key] = result.metrics
         return result
@@ -149,11 +158,17 @@ class Run:
         self, epochs: float, learning_rate: float, model: ModelRef | None = None, **extra: float
     ) -> TrainParams:
         """A job's training settings; OpenAI's hyperparameters override the phase's own."""
-        hyper = self.request.hyperparameters
+        hyper, adapter = self.request.hyperparameters, self.spec.adapter
         scale = 1.0 if hyper.learning_rate_multiplier == "auto" else hyper.learning_rate_multiplier
         return TrainParams(
             model=model or self.student,
-            adapter=self.spec.adapter.model_dump(exclude={"method"}),  # pyright: ignore[reportArgumentType]
+            method=adapter.method,
+            # what a full training does not read must not tell its step from another
+            adapter=AdapterConfig.model_validate(
+                adapter.model_dump(include={"max_length"})
+                if adapter.method is Method.FULL
+                else adapter.model_dump(exclude={"method"})
+            ),
             epochs=epochs if hyper.n_epochs == "auto" else hyper.n_epochs,
             batch_size=8 if hyper.batch_size == "auto" else hyper.batch_size,
             learning_rate=learning_rate * scale,
@@ -166,7 +181,7 @@ class Run:
     ) -> tuple[ModelRef, dict[str, Any]]:
         """Supervised fine-tuning on question -> completion. Returns the new student and the training's figures."""
         result = await self.step(key, StepKind.SFT, params, examples)
-        return params.model.model_copy(update={"adapter": result.adapter}), result.metrics
+        return params.model.trained(params.method, result.trained), result.metrics
 
     # models
 
@@ -175,7 +190,7 @@ class Run:
         row = self.stores.catalog.served(self.job.project_id, self.request.suffix)
         if row is None or row.base_hash != self.base.base_hash:
             return None
-        return ModelRef(base=row.base, base_hash=row.base_hash, adapter=row.adapter)
+        return ref_of(row)
 
     async def publish(self, state: str) -> str:
         """Give the student a version under the job's alias; the alias moves to it only when it is promoted."""
@@ -213,4 +228,8 @@ class Run:
 
     async def note_progress(self) -> None:
         """Called every NOTE_S seconds by whoever runs the job."""
-        await asyncio.to_thread(self.stores.jobs.note, self.job, progress=self._meter.progress().model_dump())
+        values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
+        reason = next(filter(None, self._waits.values()), None)
+        if reason != self._reason:
+            values["status_reason"] = self._reason = reason
+        await asyncio.to_thread(self.stores.jobs.note, self.job, **values)

@@ -15,11 +15,12 @@ from typing import Any
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import LINE, Done, Failed, Spec, Tick
 from shared.artifacts import Artifacts, write_atomically
+from shared.bases import Bases
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
 from shared.contracts.steps import ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
-ADAPTER, ROWS = "adapter", "rows.json"  # inside a spec's output folder
+ADAPTER, FULL, ROWS = "adapter", "weights", "rows.json"  # inside a spec's output folder
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FAMILIES: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
 NOT_FOR_THE_CHILD = ("METEOR_INTERNAL_TOKEN", "DATABASE_URL", "METEOR_DATABASE_URL", "REDIS_URL", "METEOR_REDIS_URL")
@@ -33,31 +34,27 @@ LINE_LIMIT = 1 << 20
 Params = TrainParams | SearchParams | ScoreParams
 
 
-def student_folder(settings: TrainerSettings, base: str) -> Path:
-    """The folder of the base weights. Raises FatalError when this trainer has none, or another model than asked for."""
-    if settings.student_path is None:
-        raise FatalError("the trainer knows no student: set METEOR_STUDENT_PATH", code="no_student")
-    if settings.student_model not in (None, base):
-        raise FatalError(
-            f"this trainer holds {settings.student_model!r}, the job asks for {base!r}", code="wrong_student"
-        )
-    return settings.student_path.resolve()
-
-
-def serving_base(settings: TrainerSettings) -> str:
+def serving_base(settings: TrainerSettings, bases: Bases, base: str) -> str:
     """What the engine's resolver compares an adapter's base with, spelled as the engine was given it."""
-    return settings.serving_base or str(settings.student_path)
+    found = bases.find(base)
+    if settings.serving_base and base == bases.default.name:
+        return settings.serving_base
+    return str(found.folder if found else base)
 
 
 def plan(
     kind: StepKind,
     params: Params,
     rows: list[dict[str, Any]],
+    model: Path,
     adapter: Path | None,
     scratch: Path,
     settings: TrainerSettings,
 ) -> Spec:
-    """Raises UserError when there is nothing to do, FatalError when the student or its adapter does not fit."""
+    """model: the folder of the weights to start from, a base's or those of an earlier full training.
+
+    Raises UserError when there is nothing to do, FatalError when the adapter does not fit.
+    """
     if not rows:
         raise UserError("there are no rows to train on", code="no_rows")
     if adapter is not None:
@@ -68,7 +65,7 @@ def plan(
         kind=kind,
         params=params.model_dump(mode="json"),
         rows=rows,
-        base=student_folder(settings, params.model.base),
+        base=model.resolve(),
         adapter=adapter.resolve() if adapter else None,
         output=scratch.resolve() / "output",
         checkpoints=scratch.resolve() / "checkpoints",
@@ -148,21 +145,48 @@ def publish(adapter: Path, artifacts: Artifacts, serving: Path, base: str) -> st
     if sorted(p.name for p in adapter.iterdir()) != [CONFIG, WEIGHTS]:
         raise FatalError(f"{adapter} is not an adapter alone: {sorted(p.name for p in adapter.iterdir())}")
     digest = artifacts.put_folder(adapter)
-    target = serving / digest
-    if not target.exists():
-        serving.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=serving, prefix=".tmp-"))
-        try:
-            fresh.chmod(0o755)
-            config = json.loads((adapter / CONFIG).read_bytes()) | {"base_model_name_or_path": base}
-            (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
-            shutil.copyfile(artifacts.folder(digest) / WEIGHTS, fresh / WEIGHTS)
-            fresh.rename(target)
-        except OSError:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if not target.exists():  # else another process published the same adapter first
-                raise
+
+    def fill(fresh: Path) -> None:
+        config = json.loads((adapter / CONFIG).read_bytes()) | {"base_model_name_or_path": base}
+        (fresh / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+        shutil.copyfile(artifacts.folder(digest) / WEIGHTS, fresh / WEIGHTS)
+
+    _lay(serving / digest, fill)
     return digest
+
+
+def publish_weights(weights: Path, artifacts: Artifacts, serving: Path) -> str:
+    """As publish, of a whole model: the serving copy is the artifact's files once more, without taking the space twice."""
+    names = {p.name for p in weights.iterdir()}
+    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
+        raise FatalError(f"{weights} is not a model folder: {sorted(names)}")
+    digest = artifacts.put_folder(weights)
+
+    def fill(fresh: Path) -> None:
+        for path in artifacts.folder(digest).iterdir():
+            try:
+                os.link(path, fresh / path.name)
+            except OSError:  # the two folders are on different disks
+                shutil.copyfile(path, fresh / path.name)
+
+    _lay(serving / digest, fill)
+    return digest
+
+
+def _lay(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder appear with all of its files at once; leaves one that is there."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+    try:
+        fresh.chmod(0o755)
+        fill(fresh)
+        fresh.rename(target)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if not target.exists():  # else another process published the same content first
+            raise
 
 
 def sweep(scratch: Path, older_than_s: float) -> None:

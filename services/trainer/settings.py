@@ -2,29 +2,20 @@
 
 from datetime import timedelta
 from functools import lru_cache
-from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TrainerSettings(BaseSettings):
-    """METEOR_TRAINER_STUDENT_PATH (else METEOR_STUDENT_PATH): folder of the student's base weights.
-
-    METEOR_TRAINER_SERVING_BASE: what the engine was started with, when that is spelled differently from the folder;
-    an adapter is found by the engine only when its configuration names exactly this.
+    """METEOR_TRAINER_SERVING_BASE: what the default student's engine was started with, when that is spelled differently
+    from the folder; an adapter is found by the engine only when its configuration names exactly this.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="METEOR_TRAINER_", extra="ignore", populate_by_name=True, env_ignore_empty=True
     )
 
-    student_path: Path | None = Field(
-        default=None, validation_alias=AliasChoices("METEOR_TRAINER_STUDENT_PATH", "METEOR_STUDENT_PATH")
-    )
-    student_model: str | None = Field(
-        default=None, validation_alias=AliasChoices("METEOR_TRAINER_STUDENT_MODEL", "METEOR_STUDENT_MODEL")
-    )
     serving_base: str | None = None
     checkpoint_every: timedelta = timedelta(seconds=60)
     checkpoint_steps: int = Field(default=0, ge=0, description="also after so many optimiser steps; 0: by time alone")

@@ -1,4 +1,4 @@
-"""The `train` queue: rows in; an adapter (SFT, preference) or rows (search) out."""
+"""The `train` queue: rows in; an adapter or a whole model (SFT, preference) or rows (search, score) out."""
 
 import asyncio
 import json
@@ -7,8 +7,18 @@ import shutil
 from services.trainer import service
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done
+from shared.bases import Bases
 from shared.contracts.rows import Asked, Example, Pair
-from shared.contracts.steps import ScoreParams, SearchParams, StepKind, StepRequest, StepResult, TrainParams, Wire
+from shared.contracts.steps import (
+    Method,
+    ScoreParams,
+    SearchParams,
+    StepKind,
+    StepRequest,
+    StepResult,
+    TrainParams,
+    Wire,
+)
 from shared.queue.step_task import StepContext
 
 
@@ -38,18 +48,25 @@ async def _rows(request: StepRequest, context: StepContext, params: service.Para
 async def _train(request: StepRequest, context: StepContext, row: type[Wire]) -> StepResult:
     params = TrainParams.model_validate(request.params)
     done = await _run(request, context, params, row)
-    base = service.serving_base(trainer_settings())
-    adapter = context.scratch / "output" / service.ADAPTER
-    digest = await asyncio.to_thread(service.publish, adapter, context.artifacts, context.settings.serving, base)
+    output, artifacts, serving = context.scratch / "output", context.artifacts, context.settings.serving
+    if params.method is Method.FULL:
+        digest = await asyncio.to_thread(service.publish_weights, output / service.FULL, artifacts, serving)
+        result = StepResult(weights=digest, metrics=done.metrics)
+    else:
+        base = service.serving_base(trainer_settings(), Bases(), params.model.base)
+        digest = await asyncio.to_thread(service.publish, output / service.ADAPTER, artifacts, serving, base)
+        result = StepResult(adapter=digest, metrics=done.metrics)
     shutil.rmtree(context.scratch)
-    return StepResult(adapter=digest, metrics=done.metrics)
+    return result
 
 
 async def _run(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> Done:
     rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
     settings = trainer_settings()
-    adapter = context.artifacts.folder(params.model.adapter) if params.model.adapter else None
-    spec = service.plan(request.kind, params, rows, adapter, context.scratch, settings)
+    ref, artifacts = params.model, context.artifacts
+    adapter = artifacts.folder(ref.adapter) if ref.adapter else None
+    model = artifacts.folder(ref.weights) if ref.weights else await asyncio.to_thread(Bases().folder, ref)
+    spec = service.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
     log = context.settings.data / "logs" / f"trainer-{context.claim.step_id}.log"
     return await service.run(spec, log, context.progress, settings.stop_within.total_seconds())
 

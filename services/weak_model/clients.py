@@ -3,17 +3,21 @@
 Not through OpenAI's SDK: the worker has a process per slot, and the SDK's thousands of types cost each of them memory.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
 import stamina
 
+from shared.contracts.engine import Answer, EngineStatus, Wish
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.steps import Sampling
 from shared.platform.tls import tls
 
 TOO_LONG = "too_long"
 CONNECT_S = 5.0
+ASK_S = 1.0  # between two questions whether a model is ready
 
 
 class Completion(NamedTuple):
@@ -47,10 +51,14 @@ def _is_brief(error: Exception) -> bool:
 
 
 class StudentClient:
-    """Chat completions from one engine. Use as an async context manager; closing it ends all calls in the engine."""
+    """Chat completions from one engine. Use as an async context manager; closing it ends all calls in the engine.
 
-    def __init__(self, url: str, token: str, timeout_s: float, patience_s: float):
+    control_url: where to say which model is needed; empty for an engine that serves one model for ever.
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float, patience_s: float, control_url: str = ""):
         self.url = url
+        self.control_url = control_url
         self.patience_s = patience_s
         self._http = httpx.AsyncClient(
             base_url=url,
@@ -65,6 +73,33 @@ class StudentClient:
 
     async def __aexit__(self, *_) -> None:
         await self._http.aclose()
+
+    async def until_served(self, model: str, say: Callable[[str], None]) -> None:
+        """Ask for a model and wait, however long others are before it. say: told what is waited for.
+
+        Raises FatalError when the engine cannot serve it, TransientError when its keeper is away.
+        """
+        while self.control_url:
+            status = await self._status_for(model)
+            if status.state is Answer.READY:
+                return
+            if status.state is Answer.FAILED:
+                raise FatalError(status.sentence(model), code="model_not_served")
+            say(status.sentence(model))
+            await asyncio.sleep(ASK_S)
+
+    async def _status_for(self, model: str) -> EngineStatus:
+        wish = Wish(model=model, seconds=10 * ASK_S).model_dump(mode="json")
+        try:
+            return EngineStatus.model_validate(await self._post(f"{self.control_url}/serve", wish))
+        except Refused as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                raise FatalError(
+                    f"{error.message}: its files are not within the engine's reach", code="adapter_missing"
+                ) from error
+            raise self._as_ours(error, model) from error
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._away(f"{type(error).__name__}: {error}") from error
 
     async def complete(self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int) -> Completion:
         """One answer. Raises TransientError when the engine is away, FatalError when it refuses the request."""
@@ -102,11 +137,14 @@ class StudentClient:
         return await self._ask({name: value for name, value in body.items() if name != "max_tokens"})
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._post("/v1/chat/completions", body)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async for attempt in stamina.retry_context(
             on=_is_brief, attempts=None, timeout=self.patience_s, wait_initial=0.5, wait_max=5.0
         ):
             with attempt:
-                response = await self._http.post("/v1/chat/completions", json=body)
+                response = await self._http.post(path, json=body)
                 if response.is_error:
                     raise Refused(response)
                 return response.json()

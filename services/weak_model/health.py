@@ -1,5 +1,6 @@
-"""Whether an engine answers, for its keeper. Apart from `clients`, so that the engine process starts without the SDK."""
+"""Whether an engine answers and whether it works, for its keeper. Apart from `clients`, so that the engine process starts without the SDK."""
 
+import re
 from functools import cache
 
 import httpx
@@ -17,6 +18,17 @@ def is_healthy(url: str) -> bool:
     """True when a vLLM server has its model in memory and answers."""
     try:
         return _client().get(f"{url}/health").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+REQUESTS = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
+
+
+def is_busy(url: str) -> bool:
+    """True when a vLLM server has requests that run or wait; one that does not tell has none."""
+    try:
+        return any(float(count) for count in REQUESTS.findall(_client().get(f"{url}/metrics").text))
     except httpx.HTTPError:
         return False
 

@@ -5,11 +5,14 @@ import os
 import signal
 from pathlib import Path
 
-from services.weak_model.health import is_healthy, serves
+from services.weak_model.control import Control
+from services.weak_model.health import is_busy, is_healthy, serves
 from services.weak_model.service import vllm
+from services.weak_model.service.choice import Choice, Rules
 from services.weak_model.service.engine import Engine, Patience, State, WatchedEngine, check_port
 from services.weak_model.service.pulse import Pulse
 from services.weak_model.settings import EngineSettings, engine_settings, weak_settings
+from shared.bases import Bases
 from shared.contracts.errors import FatalError
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import platform_settings
@@ -27,10 +30,21 @@ def _engine(settings: EngineSettings) -> WatchedEngine:
         return WatchedEngine(lambda: serves(url, token, name), patience)
     check_port(settings.host, settings.port)
     adapters = _existing(settings.adapters or platform.serving) if settings.lora else Path()
-    launch = vllm.launch(settings, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0))
+    bases, choice = Bases(), Choice(settings.served_name, Rules.of(settings))
+
+    def launch(model: str) -> vllm.Launch:
+        own = vllm.for_model(settings, model, bases, adapters)
+        if own is None:
+            raise FatalError(f"the files of {model!r} are gone", code="model_missing")
+        return vllm.launch(own, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0))
+
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-    return Engine(launch, lambda: is_healthy(url), vllm.explain, patience)
+    if settings.control_port is not None:
+        check_port(settings.host, settings.control_port)
+        known = lambda model: vllm.for_model(settings, model, bases, adapters) is not None  # noqa: E731
+        Control(settings.host, settings.control_port, token, choice, known).start()
+    return Engine(launch, lambda: is_healthy(url), lambda: is_busy(url), vllm.explain, patience, choice)
 
 
 def _existing(folder: Path) -> Path:

@@ -14,6 +14,9 @@ class WeakSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore")
 
     engine_url: str = "http://127.0.0.1:8101"
+    engine_control_url: str = Field(
+        default="", description="the engine's control port; empty: a server of the user's own, which serves one model"
+    )
     slots: int = Field(
         default=3,
         ge=1,
@@ -39,6 +42,18 @@ class EngineSettings(BaseSettings):
     model: str = Field(default="", validation_alias=AliasChoices("METEOR_ENGINE_MODEL", "METEOR_STUDENT_PATH"))
     served_name: str = Field(
         default="", validation_alias=AliasChoices("METEOR_ENGINE_SERVED_NAME", "METEOR_STUDENT_MODEL")
+    )
+    control_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="where callers say which model they need; none: one model for ever"
+    )
+    linger: timedelta = Field(
+        default=timedelta(seconds=10), description="a model unused for so long makes room for one that waits"
+    )
+    turn: timedelta = Field(
+        default=timedelta(minutes=5), description="a model in use makes room after this, when another one waits"
+    )
+    drain: timedelta = Field(
+        default=timedelta(minutes=2), description="what runs may finish for so long before another model is loaded"
     )
     url: str | None = Field(default=None, description="a running server, without /v1; nothing is started then")
     host: str = "127.0.0.1"

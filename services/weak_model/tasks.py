@@ -19,7 +19,9 @@ def _handler(work: Work) -> Handler:
         settings = weak_settings()
         token = context.settings.internal_token.get_secret_value()
         timeout_s, patience_s = settings.timeout.total_seconds(), settings.patience.total_seconds()
-        async with StudentClient(settings.engine_url, token, timeout_s, patience_s) as client:
+        url, control = settings.engine_url, settings.engine_control_url
+        async with StudentClient(url, token, timeout_s, patience_s, control) as client:
+            await client.until_served(params.model.served_by, context.waits_for)
             written, metrics = await work(client, params, rows, context.progress)
         return StepResult(rows=[row.model_dump(mode="json") for row in written], metrics=metrics)
 

@@ -74,6 +74,7 @@ class TransientError(MeteorError):
 
     status = 503
     code = "temporarily_unavailable"
+    retry_after_s = 2
 
 
 class FatalError(MeteorError):

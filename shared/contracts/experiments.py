@@ -1,5 +1,7 @@
 """Several variants of one job, run one after the other and compared on the same test questions."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -7,7 +9,7 @@ from pydantic import Field, model_validator
 from shared.contracts.jobs import Name, Strict
 
 EXPERIMENT, VARIANT = "experiment", "variant"  # the keys by which a job's metadata says where it belongs
-Preset = Literal["ablation", "strategies", "teachers"]
+Preset = Literal["ablation", "strategies", "teachers", "students"]
 Changes = dict[str, Any]
 ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report has the baselines already
 
@@ -15,10 +17,10 @@ ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report
 def ablation(job: Changes) -> dict[str, Changes]:
     """What each part of the method is worth, against spending the same on less: plain distillation of, and plain
     fine-tuning on the references of, all questions that the whole job uses."""
-    used = [
-        (job.get("distillation", {}).get(phase) or {}).get("questions") for phase in ("distill", "iterate", "evolve")
-    ]
-    everything = {"questions": sum(used) if all(used) else None}
+    phases = (job.get("distillation", {}).get(phase) or {} for phase in ("distill", "iterate", "evolve"))
+    used: list[int | None] = [phase.get("questions") for phase in phases]
+    named = [questions for questions in used if questions]
+    everything = {"questions": sum(named) if len(named) == len(used) else None}
     return {
         "full": {},
         "guided": ALONE | {"guidance": "weak"},
@@ -39,10 +41,13 @@ def strategies(job: Changes) -> dict[str, Changes]:
     }
 
 
-PRESETS = {
-    "ablation": ablation,
-    "strategies": strategies,
-}  # the base job's body -> changes of `distillation` by name. `teachers` is the api's: it alone knows the providers
+def variant_name(base: str) -> str:
+    """A base's name as a part of an alias."""
+    return re.sub(r"[^A-Za-z0-9._-]+|\.{2,}", "-", base).strip("._-")[:40] or "student"
+
+
+# The base job's body -> changes of `distillation` by name. `teachers` is the api's: it alone knows the providers.
+PRESETS = {"ablation": ablation, "strategies": strategies}
 
 
 class Variant(Strict):
@@ -68,9 +73,12 @@ class ExperimentRequest(Strict):
             raise ValueError("variants: each needs a name of its own")
         return self
 
-    def all_variants(self) -> list[Variant]:
+    def all_variants(self, students: Sequence[str]) -> list[Variant]:
+        """students: the bases that a job may name; the preset `students` makes a variant of each."""
         if self.preset is None:
             return self.variants
+        if self.preset == "students":
+            return [Variant(name=variant_name(base), changes={"model": base}) for base in students]
         found = PRESETS[self.preset](self.job)
         return [Variant(name=name, changes={"distillation": changes}) for name, changes in found.items()]
 

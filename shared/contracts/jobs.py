@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
 from shared.contracts.graders import grader_name
-from shared.contracts.steps import AdapterConfig, Strategy
+from shared.contracts.steps import AdapterConfig, Method, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -84,7 +84,13 @@ class Hyperparameters(Strict):
 
 
 class Adapter(AdapterConfig):
-    method: Literal["lora"] = "lora"
+    """method full trains all weights instead of an adapter: of the other settings only max_length is read then, and the
+    phases' learning rates are the paper's where the job names none."""
+
+    method: Method = Method.LORA
+
+
+FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; an adapter wants larger ones
 
 
 class Teacher(Strict):
@@ -223,6 +229,14 @@ class Distillation(Strict):
     iterate: IterateSettings = IterateSettings()
     evolve: EvolveSettings = EvolveSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _rates_of_the_method(self) -> "Distillation":
+        for phase, rate in FULL_RATES.items() if self.adapter.method is Method.FULL else ():
+            settings = getattr(self, phase)
+            if "learning_rate" not in settings.model_fields_set:
+                setattr(self, phase, settings.model_copy(update={"learning_rate": rate}))
+        return self
 
     @model_validator(mode="after")
     def _phases_in_order(self) -> "Distillation":

@@ -57,17 +57,56 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+class Method(StrEnum):
+    """What a training changes: an adapter beside the base's weights, or all weights."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
+def _is_lora(value: Any) -> bool:
+    return value == Method.LORA
+
+
 class ModelRef(Wire):
-    """A student: the base's name and content hash, plus the adapter's content hash (None: the bare base)."""
+    """A student: the base's name and content hash, plus the content hash of what was trained: an adapter, or a whole
+    model (weights). Neither: the bare base.
+
+    What came after the first release is left out of the JSON where it is unset, so older steps keep their hashes.
+    """
 
     base: str
     base_hash: str
     adapter: str | None = None
+    weights: str | None = Field(default=None, exclude_if=_is_none)
+
+    @property
+    def tuned(self) -> str | None:
+        """The content hash of what was trained."""
+        return self.adapter or self.weights
+
+    @property
+    def method(self) -> Method:
+        return Method.FULL if self.weights else Method.LORA
 
     @property
     def engine_name(self) -> str:
-        """The name vLLM knows it by. Adapters are served under their content hash, never under a user's name."""
-        return self.adapter or self.base
+        """The name vLLM knows it by. What was trained is served under its content hash, never under a user's name."""
+        return self.tuned or self.base
+
+    @property
+    def served_by(self) -> str:
+        """What an engine must have been started with: the base's name, or the content hash of a whole model."""
+        return self.weights or self.base
+
+    def trained(self, method: Method, digest: str | None) -> "ModelRef":
+        """The same base with what a training made of it."""
+        full = method is Method.FULL
+        return self.model_copy(update={"adapter": None if full else digest, "weights": digest if full else None})
 
 
 class Sampling(Wire):
@@ -115,9 +154,13 @@ class AdapterConfig(Wire):
 
 
 class TrainParams(Wire):
-    """For train.sft and train.prefer. learning_rate is absolute; beta and sft_weight are read by train.prefer only."""
+    """For train.sft and train.prefer. learning_rate is absolute; beta and sft_weight are read by train.prefer only.
+
+    method full trains all weights; of adapter only max_length is read then.
+    """
 
     model: ModelRef
+    method: Method = Field(default=Method.LORA, exclude_if=_is_lora)
     adapter: AdapterConfig
     epochs: float = Field(gt=0, le=100)
     learning_rate: float = Field(gt=0, le=1)
@@ -173,20 +216,31 @@ class StepRequest(Wire):
 
 
 class StepResult(Wire):
-    """What a worker leaves: rows in the request's order, an adapter's content hash, and figures for people."""
+    """What a worker leaves: rows in the request's order, the content hash of a trained adapter or of a whole model's
+    weights, and figures for people."""
 
     rows: list[dict[str, Any]] = []
     adapter: str | None = None
+    weights: str | None = Field(default=None, exclude_if=_is_none)
     metrics: dict[str, Any] = {}
+
+    @property
+    def trained(self) -> str | None:
+        """The content hash of what this step trained, if it trained."""
+        return self.adapter or self.weights
 
 
 class Progress(Wire):
-    """Inside one running step. `done` and `total` count rows, or optimiser steps in training."""
+    """Inside one running step. `done` and `total` count rows, or optimiser steps in training.
+
+    waits_for: why it does nothing yet, for people.
+    """
 
     done: int = 0
     total: int = 0
     metrics: dict[str, Any] = {}
     eta_seconds: float | None = None
+    waits_for: str | None = None
 
 
 def canonical(value: Any) -> bytes:

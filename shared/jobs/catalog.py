@@ -7,12 +7,17 @@ import uuid_utils
 from sqlalchemy import Engine, Row, func, insert, select, update
 
 from shared.contracts.errors import Conflict, NotFound, UserError
-from shared.contracts.steps import ModelRef
+from shared.contracts.steps import Method, ModelRef
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, files, jobs, models, projects
 from shared.platform.database import insert_once, reading, upsert, writing
 
 DELETED = "deleted"
+
+
+def ref_of(model: Row) -> ModelRef:
+    """The student that a row of `models` stands for."""
+    return ModelRef(base=model.base, base_hash=model.base_hash).trained(Method(model.method), model.adapter)
 
 
 class Catalog:
@@ -70,13 +75,13 @@ class Catalog:
     # models
 
     def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> Row:
-        """A new version under an alias; the same job publishes the same adapter only once."""
+        """A new version under an alias; the same job publishes the same trained model only once."""
         with writing(self.engine) as connection:
             # one publication of a project at a time, so that two jobs never choose the same version
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
             mine = (models.c.project_id == project_id) & (models.c.alias == alias)
             found = connection.execute(
-                select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.adapter)
+                select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.tuned)
             ).first()
             if found is not None:
                 return found
@@ -88,7 +93,8 @@ class Catalog:
                     project_id=project_id,
                     alias=alias,
                     version=last + 1,
-                    adapter=ref.adapter,
+                    adapter=ref.tuned,
+                    method=ref.method.value,
                     base=ref.base,
                     base_hash=ref.base_hash,
                     state=state,

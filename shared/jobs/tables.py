@@ -124,7 +124,8 @@ models = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
     Column("alias", String(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("adapter", String(64), nullable=False),
+    Column("adapter", String(64), nullable=False),  # content hash of what was trained: with method full a whole model
+    Column("method", String(8), nullable=False, server_default="lora"),
     Column("base", String(200), nullable=False),
     Column("base_hash", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # promoted, undecided, rejected

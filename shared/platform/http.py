@@ -39,7 +39,7 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
     if isinstance(error, Conflict):
         headers["x-should-retry"] = "false"  # OpenAI's clients retry 409 otherwise
     if error.status in (429, 503):
-        headers["retry-after"] = "2"
+        headers["retry-after"] = str(getattr(error, "retry_after_s", 2))
     if isinstance(error, FatalError):
         log.error("request failed", error=str(error))
     return error_response(error.body(), error.status, headers)

@@ -79,6 +79,10 @@ class StepContext:
         eta = elapsed / done * (total - done) if done else None
         self.latest = Progress(done=done, total=total, metrics=metrics, eta_seconds=eta)
 
+    def waits_for(self, what: str) -> None:
+        """Say why nothing is done yet; the next progress ends it."""
+        self.latest = Progress(waits_for=what)
+
 
 Handler = Callable[[StepRequest, StepContext], Awaitable[StepResult]]
 

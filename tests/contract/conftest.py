@@ -20,6 +20,7 @@ from tests.fakes.vllm import FakeVllm, running_vllm
 KEY = "key-of-the-tests"
 TOKEN = "internal-token-of-the-tests"
 BASE = "tiny-base"
+LARGER = "org/larger"  # a second student; an engine that serves one model for ever does not offer it
 ADAPTER = "a" * 64
 
 
@@ -47,6 +48,7 @@ def api_environment(data: Path, port: int, **changes: str) -> dict[str, str]:
         "METEOR_API_KEYS": f"another-key, {KEY}",
         "METEOR_INTERNAL_TOKEN": TOKEN,
         "METEOR_STUDENT_MODEL": BASE,
+        "METEOR_STUDENTS": f"{LARGER}=/models/larger",
         "METEOR_API_EVENTS_POLL_S": "0.1",
         "METEOR_API_EVENTS_PING_S": "0.3",
     } | changes  # fmt: skip

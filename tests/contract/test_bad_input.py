@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from shared.contracts.data import MAX_LINE_BYTES
-from tests.contract.conftest import BASE, RunningApi, rows
+from tests.contract.conftest import BASE, LARGER, RunningApi, rows
 from tests.fakes.vllm import FakeVllm
 
 JOBS = "/v1/distillation/jobs"
@@ -144,6 +144,14 @@ BAD_JOBS = [
         "rank_too_large",
         "distillation.adapter.rank",
     ),
+    ("student_not_served", a_job(model=LARGER), "model_not_found", "model"),
+    (
+        "full_not_served",
+        a_job(distillation={"domain": "sums", "adapter": {"method": "full"}}),
+        "method_not_served",
+        "distillation.adapter.method",
+    ),
+    ("unknown_method", a_job(distillation={"domain": "d", "adapter": {"method": "half"}}), "invalid_value", "distillation.adapter.method"),
     ("unknown_phase", a_job(distillation={"domain": "d", "phases": ["sleep"]}), "invalid_value", "distillation.phases.0"),
     ("phases_in_disorder", a_job(distillation={"domain": "d", "phases": ["evolve", "distill"]}), "invalid_value", "distillation"),
     ("no_domain", a_job(distillation={}), "missing_required_parameter", "distillation.domain"),

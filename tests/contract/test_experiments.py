@@ -116,6 +116,11 @@ def test_presets_are_jobs_that_can_run(http: httpx.Client, base: dict[str, Any],
     assert {v["status"] for v in http.get(f"/v1/experiments/{made['id']}").json()["variants"]} == {"cancelled"}
 
 
+def test_the_students_preset_needs_several(http: httpx.Client, base: dict[str, Any]):
+    answer = http.post("/v1/experiments", json={"job": base, "preset": "students"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "one_student")
+
+
 def test_changes_are_merged_and_the_base_is_left_alone():
     base = {"a": {"b": 1, "c": [1]}, "d": 2}
     assert merged(base, {"a": {"c": [2]}, "d": {"e": 3}}) == {"a": {"b": 1, "c": [2]}, "d": {"e": 3}}

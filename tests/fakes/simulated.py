@@ -20,7 +20,16 @@ from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.jobs import Grader, JobRequest
 from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Rated, Verdict
-from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, content_hash
+from shared.contracts.steps import (
+    Method,
+    ModelRef,
+    Progress,
+    StepKind,
+    StepRequest,
+    StepResult,
+    TrainParams,
+    content_hash,
+)
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import open_ledger
@@ -41,7 +50,7 @@ def no_gain(request: StepRequest, before: float) -> float:
 
 
 class World:
-    """The workers. teacher: question id, guided -> (answer, outcome); skills: by adapter, None is the base."""
+    """The workers. teacher: question id, guided -> (answer, outcome); skills: by what was trained, None is the base."""
 
     def __init__(self, base_skill: float = 0.5, train: Skill = no_gain):
         self.skills: dict[str | None, float] = {None: base_skill}
@@ -65,11 +74,14 @@ class World:
         """In place of StepClient.run."""
         self.keys.append(key)
         on_progress(Progress(done=1, total=1))
-        adapter = (request.params.get("model") or {}).get("adapter")
+        model = request.params.get("model")
+        adapter = ModelRef.model_validate(model).tuned if model else None
         if request.kind in (StepKind.SFT, StepKind.PREFER):
             made = content_hash([self.salt, request.model_dump(mode="json")])
             self.skills[made] = self.train(request, self.skills[adapter])
-            return StepResult(adapter=made, metrics={"rows": len(request.rows)})
+            full = TrainParams.model_validate(request.params).method is Method.FULL
+            result = StepResult(metrics={"rows": len(request.rows)})
+            return result.model_copy(update={"weights" if full else "adapter": made})
         row_of = getattr(self, "_" + request.kind.name.lower())
         rows = [row_of(key, request, adapter, row).model_dump(mode="json") for row in request.rows]
         return StepResult(rows=rows, metrics=self._figures(request, rows))
@@ -140,7 +152,13 @@ class Simulation:
         self, world: World, rows: Sequence[Question], suffix: str = "expert", seed: int = 0, **spec: Any
     ) -> dict[str, Any]:
         """Run one job to its report. Raises what the job would fail with."""
-        request = JobRequest.model_validate(
+        self.stores.jobs.create(DEFAULT_PROJECT, self.request(suffix, seed, **spec))
+        row = self.stores.jobs.claim("simulation", 3600)
+        assert row is not None
+        return await meteor(self.new_run(row, world.run, rows))
+
+    def request(self, suffix: str = "expert", seed: int = 0, **spec: Any) -> JobRequest:
+        return JobRequest.model_validate(
             {
                 "model": BASE.base,
                 "training_file": self._file(),
@@ -149,11 +167,10 @@ class Simulation:
                 "distillation": {"domain": "d", "primary_metric": "string_check"} | spec,
             }
         )
-        self.stores.jobs.create(DEFAULT_PROJECT, request)
-        row = self.stores.jobs.claim("simulation", 3600)
-        assert row is not None
-        run = Run(row, BASE, list(rows), _Steps(self, world), self.ledger)  # pyright: ignore[reportArgumentType]
-        return await meteor(run)
+
+    def new_run(self, job: Any, steps: Callable[..., Any], rows: Sequence[Question]) -> Run:
+        """steps: in place of StepClient.run."""
+        return Run(job, BASE, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(
@@ -164,11 +181,11 @@ class Simulation:
 class _Steps:
     """What Run needs of a StepClient."""
 
-    def __init__(self, simulation: Simulation, world: World):
+    def __init__(self, simulation: Simulation, run: Callable[..., Any]):
         self.stores = simulation.stores
         self.artifacts = simulation.artifacts
         self.settings = simulation.settings
-        self.run = world.run
+        self.run = run
 
     async def consumers(self, queue: Any) -> int:
         return 8

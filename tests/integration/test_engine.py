@@ -1,8 +1,9 @@
 """A real vLLM under a real engine process: answers, hot-loaded adapters, and what happens when either is killed.
 
-One engine serves all tests, in this order; the last ones kill it. Two starts of vLLM in all, and one that is cut short.
+One engine serves all tests, in this order; the last ones kill it. Three starts of vLLM in all, and one that is cut short.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.trainer.service import publish
+from services.trainer.service import publish, publish_weights
 from services.weak_model.clients import StudentClient
 from services.weak_model.health import is_healthy, serves
 from services.weak_model.service import answering
@@ -39,13 +40,14 @@ class EngineProcess:
         self.model = model
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.control_port = free_port()
         self.log = data / "engine.log"
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         settings = {
             "MODEL": self.model, "SERVED_NAME": "tiny", "PORT": self.port, "MAX_MODEL_LEN": 256, "MAX_NUM_SEQS": 16,
-            "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8,
+            "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8, "CONTROL_PORT": self.control_port, "LINGER": "PT1S",
         }  # fmt: skip
         env = os.environ | {f"METEOR_ENGINE_{name}": str(value) for name, value in settings.items()}
         env |= {"METEOR_DATA": str(self.data), "METEOR_INTERNAL_TOKEN": TOKEN}
@@ -75,7 +77,7 @@ class EngineProcess:
         return server
 
     def client(self) -> StudentClient:
-        return StudentClient(self.url, TOKEN, timeout_s=120, patience_s=5)
+        return StudentClient(self.url, TOKEN, 120, 5, f"http://127.0.0.1:{self.control_port}")
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +113,14 @@ def _python(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def params(adapter: str | None = None, **sampling) -> StudentParams:
-    model = ModelRef(base="tiny", base_hash="0" * 64, adapter=adapter)
+def params(adapter: str | None = None, weights: str | None = None, **sampling) -> StudentParams:
+    model = ModelRef(base="tiny", base_hash="0" * 64, adapter=adapter, weights=weights)
     return StudentParams(model=model, domain="Linux shell", sampling=Sampling(**({"max_tokens": 12} | sampling)))
 
 
 async def answers(engine: EngineProcess, rows: list[Asked], given: StudentParams) -> list[str]:
     async with engine.client() as client:
+        await client.until_served(given.model.served_by, lambda _: None)
         found, _ = await answering.answer(client, given, rows, lambda *_, **__: None)
     assert [row.id for row in found] == [row.id for row in rows]
     return [row.answer for row in found]
@@ -169,7 +172,7 @@ def test_a_ready_engine_has_a_row_in_workers(engine: EngineProcess):
     jobs = open_stores(f"sqlite:///{engine.data / 'meteor.sqlite3'}").jobs
     wait_until(lambda: jobs.live_workers(10), 10, "the heartbeat")
     (row,) = jobs.live_workers(10)
-    assert (row.service, row.queue, row.slots) == ("engine", None, 8)
+    assert (row.service, row.queue, row.slots) == ("engine", None, 16)
 
 
 async def test_an_adapter_is_loaded_by_its_hash_at_the_first_request(engine: EngineProcess, adapter: str):
@@ -185,13 +188,38 @@ async def test_a_missing_adapter_is_named(engine: EngineProcess):
     assert caught.value.code == "adapter_missing"
 
 
-async def test_a_killed_server_is_started_again(engine: EngineProcess):
-    before, family = await answers(engine, ROWS, params()), engine.family()
-    engine.server().send_signal(signal.SIGKILL)
-    wait_until(lambda: engine.said("the engine was lost; starting it again"), 20, "word of the loss")
+async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
+    engine: EngineProcess, adapter: str, tmp_path: Path
+):
+    made = tmp_path / "whole"
+    _python(f"from tests.fakes.tiny_model import make_tiny_llama; make_tiny_llama({str(made)!r}, seed=7)")
+    whole = publish_weights(made, Artifacts(engine.data / "artifacts"), engine.data / "serving")
+    bare, adapted = await answers(engine, ROWS, params()), await answers(engine, ROWS, params(adapter=adapter))
+    family = engine.family()
+    tuned = await answers(engine, ROWS, params(weights=whole))
+    assert all(one not in (a, b) for one, a, b in zip(tuned, bare, adapted, strict=True))
     assert psutil.wait_procs(family, timeout=10)[1] == []
-    wait_until(lambda: engine.said("engine ready") == 2, START_S, "the second start")
-    assert await answers(engine, ROWS, params()) == before
+    family = engine.family()
+    said: list[str] = []
+    asked = asyncio.Event()
+
+    def say(what: str) -> None:
+        said.append(what)
+        asked.set()
+
+    async with engine.client() as client:
+        with pytest.raises(FatalError) as refused:  # asked past its keeper it says no, never another model's answer
+            await answering.answer(client, params(), ROWS, lambda *_, **__: None)
+        assert refused.value.code == "adapter_missing"
+        back = asyncio.ensure_future(client.until_served("tiny", say))
+        await asked.wait()
+        engine.server().send_signal(signal.SIGKILL)
+        await back
+    assert engine.said("the engine was lost; starting it again") == 1
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert "the engine loads tiny, about " in said[-1]
+    assert await answers(engine, ROWS, params()) == bare
+    assert await answers(engine, ROWS, params(adapter=adapter)) == adapted
 
 
 def test_nothing_survives_a_killed_engine_process(engine: EngineProcess):

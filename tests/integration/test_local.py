@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from services.local import ports, state
-from services.local.plan import CONSUMERS, MODULES, NAMES, make_plan, models_needed
+from services.local.plan import CONSUMERS, CONTROL, MODULES, NAMES, make_plan, models_needed
 from services.local.ports import PortTaken
 from services.local.processes import family, identity, is_alive
 from services.local.runner import AlreadyRunning, NotReady, Runner
@@ -170,6 +170,35 @@ def test_given_addresses_replace_processes_and_their_models():
     elsewhere = {"METEOR_TEACHER_BASE_URL": "http://teacher/v1", "METEOR_STUDENT_MODEL": "org/student"}
     assert models_needed(None, elsewhere) == ["org/student"]
     assert models_needed(["broker", "api"], elsewhere) == []
+    several = elsewhere | {"METEOR_STUDENTS": "org/larger, mine=/models/mine"}
+    assert models_needed(None, several) == ["org/student", "org/larger", "/models/mine"]
+
+
+def model_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+def test_all_students_reach_all_processes_and_one_engine_is_asked_for_them(tmp_path: Path):
+    first, second = model_folder(tmp_path / "first"), model_folder(tmp_path / "second")
+    names = ["broker", "student-engine", "weak-worker", "trainer", "orchestrator", "api"]
+    plan = make_plan(
+        tmp_path / "data", names, {"METEOR_STUDENT_PATH": str(first), "METEOR_STUDENTS": f"{second}, again={second}"}
+    )
+    env = {spec.name: spec.env for spec in plan.specs}
+    assert {e["METEOR_STUDENTS"] for e in env.values()} == {f"second={second},again={second}"}
+    control = plan.urls[CONTROL]
+    assert env["student-engine"]["METEOR_ENGINE_CONTROL_PORT"] == control.rpartition(":")[2]
+    assert (
+        env["api"]["METEOR_API_ENGINE_CONTROL_URL"] == env["weak-worker"]["METEOR_WEAK_ENGINE_CONTROL_URL"] == control
+    )
+    own_server = {"METEOR_STUDENT_PATH": str(first), "METEOR_WEAK_ENGINE_URL": "http://mine:8000"}
+    plan = make_plan(tmp_path / "data", names, own_server)
+    assert not any("METEOR_API_ENGINE_CONTROL_URL" in spec.env for spec in plan.specs)
+    with pytest.raises(UserError, match="named already"):
+        models_needed(None, {"METEOR_STUDENTS": "a=x,a=y"})
 
 
 def test_unknown_names_and_missing_models_are_refused(tmp_path: Path):

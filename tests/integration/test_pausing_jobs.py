@@ -59,7 +59,7 @@ class System:
             self.simulation.stores,
             self.simulation.ledger,
             self.simulation.settings,
-            OrchestratorSettings(student_model=BASE.base, student_path=None),
+            OrchestratorSettings(),
         )
         made.steps = self.steps  # pyright: ignore[reportAttributeAccessIssue]
         running = asyncio.create_task(made.run_forever())
@@ -105,6 +105,7 @@ class System:
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setenv("METEOR_STUDENT_MODEL", BASE.base)
     return System(tmp_path)
 
 

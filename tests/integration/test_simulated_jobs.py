@@ -7,7 +7,19 @@ import pytest
 
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import Phase
-from shared.contracts.steps import StepRequest
+from shared.contracts.rows import asked
+from shared.contracts.steps import (
+    AdapterConfig,
+    Method,
+    Progress,
+    Sampling,
+    StepKind,
+    StepRequest,
+    StepResult,
+    TrainParams,
+)
+from shared.jobs.catalog import ref_of
+from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.simulated import WRONG, Simulation, World, draw, questions
 
 DISTILL: dict[str, Any] = {"phases": ["distill"], "evaluation": {"baselines": []}}
@@ -304,3 +316,56 @@ async def test_evolve_makes_no_call_and_ends_where_both_sides_agree(simulation: 
     assert "evolve" not in report["teacher"]
     assert not any(key.startswith(("distill", "iterate")) for key in world.keys)
     assert report["promotion"]["state"] == "rejected"
+
+
+# all weights, and an engine that has to change its model
+
+
+async def test_a_full_job_trains_and_publishes_whole_models(simulation: Simulation):
+    trained: list[TrainParams] = []
+
+    def train(request: StepRequest, before: float) -> float:
+        trained.append(TrainParams.model_validate(request.params))
+        return min(1.0, before + 0.4)
+
+    world = World(0.2, train=train)
+    spec = {"guidance": "none", "adapter": {"method": "full", "rank": 64}, "evaluation": {"baselines": []}}
+    report = await simulation.job(world, questions(), **spec)
+    distill, iterate, evolve = trained
+    assert {params.method for params in trained} == {Method.FULL}
+    assert [params.learning_rate for params in trained] == [3e-5, 3e-5, 1e-5]
+    assert distill.adapter.rank == AdapterConfig().rank  # a setting that is not read is no part of the step
+    assert distill.model.tuned is None
+    assert iterate.model.weights
+    assert evolve.model.weights not in (None, iterate.model.weights)
+    assert iterate.model.adapter is evolve.model.adapter is None
+    assert report["method"] == "full"
+    row = simulation.stores.catalog.resolve(DEFAULT_PROJECT, report["promotion"]["model"])
+    assert (row.method, row.adapter) == ("full", report["final"]["adapter"])
+    assert ref_of(row).served_by == row.adapter
+
+
+async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulation):
+    world = World()
+    simulation.stores.jobs.create(DEFAULT_PROJECT, simulation.request())
+    row = simulation.stores.jobs.claim("simulation", 3600)
+    assert row is not None
+    said: list[str | None] = []
+
+    def reason() -> str | None:
+        found = simulation.stores.jobs.get(row.id)
+        assert found is not None
+        return found.status_reason
+
+    async def slow(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+        on_progress(Progress(waits_for="the engine loads tiny, about 40 s"))
+        await run.note_progress()
+        said.append(reason())
+        return await world.run(job, key, request, limit, on_progress)
+
+    run = simulation.new_run(row, slow, questions())
+    rows = [asked(question) for question in questions()[:2]]
+    await run.step("distill/guidelines/0", StepKind.GUIDE, run.asking(Sampling()), rows)
+    await run.note_progress()
+    assert said == ["the engine loads tiny, about 40 s"]
+    assert reason() is None

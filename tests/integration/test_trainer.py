@@ -24,7 +24,16 @@ from services.trainer.train.preference import prefer
 from shared.artifacts import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.rows import Example
-from shared.contracts.steps import AdapterConfig, ModelRef, SearchParams, StepKind, StepRequest, TrainParams
+from shared.contracts.steps import (
+    AdapterConfig,
+    Method,
+    ModelRef,
+    SearchParams,
+    StepKind,
+    StepRequest,
+    TrainParams,
+    content_hash,
+)
 from shared.jobs.step_store import Claim
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
@@ -58,7 +67,7 @@ class Ticks:
 
 def train_params(**changes) -> TrainParams:
     values = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 4, "seed": 0, **changes}
-    model = ModelRef(base="tiny", base_hash="0" * 64, adapter=values.pop("adapter_hash", None))
+    model = ModelRef(base="tiny", base_hash=content_hash("tiny"), weights=values.pop("weights", None))
     return TrainParams(model=model, adapter=AdapterConfig(rank=4, alpha=8), **values)
 
 
@@ -138,6 +147,38 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def full_params(**changes) -> TrainParams:
+    return train_params(**({"learning_rate": 3e-3} | changes)).model_copy(update={"method": Method.FULL})
+
+
+@pytest.fixture(scope="module")
+def fully_tuned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    spec = spec_of(StepKind.SFT, full_params(), EXAMPLES, base, tmp_path_factory.mktemp("full"))
+    return sft.fine_tune(spec, Ticks()), spec.output / "weights"  # type: ignore[arg-type]
+
+
+def test_full_fine_tuning_changes_all_weights_and_leaves_a_whole_model(base: Path, fully_tuned):
+    figures, folder = fully_tuned
+    assert figures["loss"] < figures["loss_first"] - 0.5
+    assert {p.name for p in folder.iterdir()} == {p.name for p in base.iterdir()}
+    before, after = load_file(base / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (base / name).read_bytes()
+
+
+def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(fully_tuned, tmp_path: Path):
+    incoming = fully_tuned[1]
+    spec = spec_of(StepKind.PREFER, full_params(learning_rate=1e-3), PAIRS, incoming, tmp_path)
+    figures = prefer(spec, Ticks())  # type: ignore[arg-type]
+    assert abs(figures["margin_first"]) < 1e-4  # scored before the first step, in other batches than the training's
+    assert figures["margin"] > 0.5
+    assert figures["reward_accuracy"] > 0.9
+    before, after = (load_file(f / "model.safetensors") for f in (incoming, spec.output / "weights"))
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
 def test_a_loss_that_is_no_number_stops_the_training(base: Path, tmp_path: Path):
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -154,8 +195,8 @@ def test_a_loss_that_is_no_number_stops_the_training(base: Path, tmp_path: Path)
 @pytest.fixture
 def context(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A step's context as the queue would make it, and the trainer's settings for the tiny student."""
-    monkeypatch.setenv("METEOR_TRAINER_STUDENT_PATH", str(base))
-    monkeypatch.setenv("METEOR_TRAINER_STUDENT_MODEL", "tiny")
+    monkeypatch.setenv("METEOR_STUDENT_PATH", str(base))
+    monkeypatch.setenv("METEOR_STUDENT_MODEL", "tiny")
     monkeypatch.setenv("METEOR_TRAINER_CHECKPOINT_STEPS", "2")
     monkeypatch.setenv("METEOR_TRAINER_THREADS", "1")
     trainer_settings.cache_clear()
@@ -210,6 +251,28 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
 
 
+async def test_a_killed_full_preference_training_keeps_its_reference(context: StepContext, fully_tuned, tmp_path: Path):
+    """It goes on from its checkpoint and ends in the same weights; were the checkpoint the reference, it could not."""
+    digest = context.artifacts.put_folder(fully_tuned[1])
+    params = full_params(weights=digest, learning_rate=1e-3, epochs=6)
+    request = StepRequest.of(StepKind.PREFER, params, PAIRS)
+    task = asyncio.create_task(tasks.prefer(request, context))
+    await until_checkpoint(context, task)
+    (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(TransientError):
+        await task
+
+    result = await tasks.prefer(request, context)
+    assert result.metrics["resumed_from_step"] > 0
+    assert result.adapter is None
+    assert result.weights is not None
+    uninterrupted = spec_of(StepKind.PREFER, params, PAIRS, fully_tuned[1], tmp_path / "whole")
+    prefer(uninterrupted, Ticks())  # type: ignore[arg-type]
+    assert result.weights == hash_folder(uninterrupted.output / "weights")
+    assert hash_folder(context.settings.serving / result.weights) == result.weights
+
+
 async def test_a_cancelled_training_is_gone_within_five_seconds(context: StepContext):
     task = asyncio.create_task(tasks.sft(StepRequest.of(StepKind.SFT, train_params(epochs=100), EXAMPLES), context))
     await until_checkpoint(context, task)
@@ -222,7 +285,7 @@ async def test_a_cancelled_training_is_gone_within_five_seconds(context: StepCon
 
 
 def search_params(max_new_tokens: int, beam_width: int = 2, batch_size: int = 4) -> SearchParams:
-    model = ModelRef(base="tiny", base_hash="0" * 64)
+    model = ModelRef(base="tiny", base_hash=content_hash("tiny"))
     return SearchParams(model=model, beam_width=beam_width, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
 

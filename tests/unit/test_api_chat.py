@@ -10,7 +10,7 @@ from services.api.service.models import Target
 from shared.contracts.answers import SYSTEM
 from shared.contracts.errors import UserError
 
-TARGET = Target("expert", "a" * 64)
+TARGET = Target("expert", "a" * 64, "base")
 ASK = [{"role": "user", "content": "hi"}]
 
 

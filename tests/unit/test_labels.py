@@ -102,7 +102,7 @@ def test_openais_grader_objects_are_taken_where_they_say_the_same():
         ({"type": "text_similarity", "evaluation_metric": "bleu"}, "can only be 'rouge_l'"),
         ({"type": "string_check", "input": "{{sample.output_text}}!"}, "can only be"),
         ({"type": "text_similarity", "evaluation_metric": "rouge_l", "pass_threshold": 0.8}, "judge.pass_mark"),
-        ("rouge_9", "'string_check', 'first_token', 'rouge_l' or 'chrf'"),
+        ("rouge_9", "'first_token', 'rouge_l', 'chrf', 'flags' or 'contains'"),
     ],
 )
 def test_other_graders_are_refused_in_words(grader, words):

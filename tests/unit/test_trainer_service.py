@@ -10,7 +10,8 @@ import pytest
 
 from services.trainer import service
 from services.trainer.settings import TrainerSettings
-from shared.artifacts import Artifacts
+from shared.artifacts import Artifacts, hash_folder
+from shared.bases import Bases
 from shared.contracts.errors import FatalError, UserError
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 
@@ -52,26 +53,38 @@ def test_a_folder_with_a_reference_adapter_is_not_published(tmp_path: Path):
 
 
 def test_plan_refuses_what_cannot_be_trained(tmp_path: Path):
-    settings = TrainerSettings(student_path=tmp_path, student_model="tiny")
+    settings = TrainerSettings()
     with pytest.raises(UserError) as no_rows:
-        service.plan(StepKind.SFT, params(), [], None, tmp_path, settings)
+        service.plan(StepKind.SFT, params(), [], tmp_path, None, tmp_path, settings)
     assert no_rows.value.code == "no_rows"
-    with pytest.raises(FatalError) as other_base:
-        service.plan(StepKind.SFT, params("large"), ROWS, None, tmp_path, settings)
-    assert other_base.value.code == "wrong_student"
     with pytest.raises(FatalError) as other_adapter:
-        service.plan(StepKind.SFT, params(), ROWS, adapter(tmp_path / "a", base="large"), tmp_path, settings)
+        service.plan(StepKind.SFT, params(), ROWS, tmp_path, adapter(tmp_path / "a", base="large"), tmp_path, settings)
     assert other_adapter.value.code == "wrong_student"
-    with pytest.raises(FatalError) as no_student:
-        service.plan(StepKind.SFT, params(), ROWS, None, tmp_path, TrainerSettings(student_path=None))
-    assert no_student.value.code == "no_student"
 
 
-def test_settings_take_the_runners_names(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("METEOR_STUDENT_PATH", "/models/shared")
-    assert TrainerSettings().student_path == Path("/models/shared")
-    monkeypatch.setenv("METEOR_TRAINER_STUDENT_PATH", "/models/own")
-    assert TrainerSettings().student_path == Path("/models/own")
+def weights(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_whole_model_is_served_as_it_is_stored(tmp_path: Path):
+    artifacts, serving = Artifacts(tmp_path / "artifacts"), tmp_path / "serving"
+    digests = {service.publish_weights(weights(tmp_path / str(n)), artifacts, serving) for n in range(2)}
+    (digest,) = digests
+    assert hash_folder(serving / digest) == hash_folder(artifacts.folder(digest)) == digest
+    assert [p.name for p in serving.iterdir()] == [digest]
+    with pytest.raises(FatalError, match="not a model folder"):
+        service.publish_weights(adapter(tmp_path / "adapter"), artifacts, serving)
+
+
+def test_the_serving_base_is_what_the_engine_was_given(tmp_path: Path):
+    bases = Bases(student_model="tiny", student_path=tmp_path, students={"large": Path("/models/large")})
+    assert service.serving_base(TrainerSettings(), bases, "tiny") == str(tmp_path)
+    elsewhere = TrainerSettings(serving_base="org/tiny")
+    assert service.serving_base(elsewhere, bases, "tiny") == "org/tiny"
+    assert service.serving_base(elsewhere, bases, "large") == "/models/large"
 
 
 def test_only_abandoned_scratch_is_swept(tmp_path: Path):

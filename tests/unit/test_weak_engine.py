@@ -14,15 +14,18 @@ import psutil
 import pytest
 
 from services.weak_model.health import is_healthy, serves
+from services.weak_model.service.choice import Choice, Rules
 from services.weak_model.service.engine import Engine, Patience, State, WatchedEngine, check_port
 from services.weak_model.service.pulse import Pulse
 from services.weak_model.service.vllm import Launch, explain
+from shared.contracts.engine import Answer
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
 from tests.fakes.ports import free_port, wait_until
 
 PATIENCE = Patience(start=20, attempts=3, pause=0.05, max_pause=0.2, silence=1, look=0.05, say=0.1)
+RULES = Rules(linger=2.5, turn=60, drain=60)
 # Answers /health once it sees its file; starts a grandchild in a session of its own, as vLLM does.
 SERVER = """
 import http.server, pathlib, subprocess, sys
@@ -42,11 +45,18 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 class Running:
     """An engine in a thread; its server is the script above on a free port."""
 
-    def __init__(self, folder: Path, script: str = SERVER, patience: Patience = PATIENCE):
+    def __init__(self, folder: Path, script: str = SERVER, patience: Patience = PATIENCE, rules: Rules = RULES):
         self.folder = folder
+        self.choice = Choice("first", rules)
         port = free_port()
-        launch = Launch([sys.executable, "-c", script, str(folder), str(port)], {"PATH": "/usr/bin:/bin"})
-        self.engine = Engine(launch, lambda: is_healthy(f"http://127.0.0.1:{port}"), explain, patience)
+        url = f"http://127.0.0.1:{port}"
+
+        def launch(model: str) -> Launch:
+            (folder / "model").write_text(model)
+            return Launch([sys.executable, "-c", script, str(folder), str(port), model], {"PATH": "/usr/bin:/bin"})
+
+        busy = (folder / "busy").exists
+        self.engine = Engine(launch, lambda: is_healthy(url), busy, explain, patience, self.choice)
         self.code: int | None = None
         self.thread = threading.Thread(target=self._run)
 
@@ -134,6 +144,35 @@ def test_it_stops_while_the_server_starts(tmp_path: Path):
     with running(tmp_path, script="import time; time.sleep(600)") as run:
         wait_until(lambda: run.engine.starts == 1)
     assert run.code == 0
+
+
+def test_it_swaps_to_the_model_that_is_wanted_and_back(tmp_path: Path):
+    with running(tmp_path) as run:
+        run.ready()
+        first = run.grandchild
+        assert run.choice.ask("first", 60).state is Answer.READY
+        assert run.choice.ask("second", 60).state is Answer.WAITING
+        (tmp_path / "busy").touch()
+        time.sleep(RULES.linger + 0.5)
+        assert run.choice.status().serving == "first"  # what runs is finished first
+        (tmp_path / "busy").unlink()
+        run.ready(starts=2)
+        assert (run.choice.ask("second", 60).state, (tmp_path / "model").read_text()) == (Answer.READY, "second")
+        assert not alive(first)
+        run.choice.ask("first", 60)
+        run.ready(starts=3)
+        assert run.choice.status().serving == "first"
+
+
+def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_path: Path):
+    script = f"import sys\nif sys.argv[3] == 'second': sys.exit('ValueError: no such layer')\n{SERVER}"
+    with running(tmp_path, script=script, rules=RULES._replace(linger=0)) as run:
+        run.ready()
+        run.choice.ask("second", 60)
+        run.ready(starts=1 + PATIENCE.attempts + 1)
+        status = run.choice.ask("second", 60)
+        assert (status.state, status.serving) == (Answer.FAILED, "first")
+        assert "no such layer" in (status.reason or "")
 
 
 def test_a_server_of_others_is_watched_only(tmp_path: Path):

@@ -30,11 +30,11 @@ async def create_completion(
     target = await run_in_threadpool(models.target, context, project, asked["model"])
     sent = chat.for_engine(asked, target)
     if not asked.get("stream"):
-        answer = await _unless_client_leaves(request, engine.chat(sent))
+        answer = await _unless_client_leaves(request, engine.chat(sent, target.served_by))
         if answer is None:
             return Response(status_code=CLIENT_GONE)
         return JSONResponse(chat.shown_answer(answer, target, chat.is_structured(asked)))
-    lines = engine.chat_lines(sent)
+    lines = engine.chat_lines(sent, target.served_by)
     first = await _unless_client_leaves(request, anext(lines, ""))  # errors before it still get their own status
     if first is None:
         await lines.aclose()

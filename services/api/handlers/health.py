@@ -1,5 +1,6 @@
 """/healthz and /readyz, and the gauges behind /metrics."""
 
+import asyncio
 from collections.abc import Iterator
 
 from fastapi import APIRouter
@@ -28,9 +29,11 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", response_model=None)
 async def readyz(context: Context, engine: Engine) -> JSONResponse:
     """200 when all parts are there; else 503 with their names."""
-    checks = await health.readiness(context, engine)
+    checks, state = await asyncio.gather(health.readiness(context, engine), engine.status())
     missing = [part for part, there in checks.items() if not there]
     body = {"status": "not_ready" if missing else "ready", "missing": missing, "checks": checks}
+    if state is not None:
+        body["engine"] = state.model_dump(mode="json")
     if not missing:
         return JSONResponse(body)
     error = ErrorBody(message=f"not ready: {', '.join(missing)}", type="server_error", code="not_ready")

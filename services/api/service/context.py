@@ -7,6 +7,7 @@ from pathlib import Path
 from services.api.clients import ProviderList
 from services.api.settings import ApiSettings
 from shared.artifacts import Artifacts
+from shared.bases import Base, Bases
 from shared.jobs.schema import Stores, open_stores
 from shared.ledger.store import Ledger, open_ledger
 from shared.platform.settings import PlatformSettings
@@ -22,7 +23,18 @@ class ApiContext:
     ledger: Ledger
     artifacts: Artifacts
     providers: ProviderList
+    bases: Bases
     file_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether the engine can be asked for another model than the default student."""
+        return bool(self.settings.engine_control_url)
+
+    @property
+    def students(self) -> list[Base]:
+        """The bases that can be asked and trained, the default first."""
+        return self.bases.all() if self.swaps else [self.bases.default]
 
     @property
     def files(self) -> Path:
@@ -39,6 +51,7 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         ledger=open_ledger(platform.ledger_database),
         artifacts=Artifacts(platform.artifacts),
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
+        bases=Bases(),
     )
     context.files.mkdir(parents=True, exist_ok=True)
     return context

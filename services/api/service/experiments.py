@@ -22,9 +22,7 @@ def create(context: ApiContext, project: str, request: ExperimentRequest) -> dic
     """Queue all variants, or none. Raises UserError that names the variant at fault."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
-    variants = (
-        teachers(request.job, context.providers.prices()) if request.preset == "teachers" else request.all_variants()
-    )
+    variants = _variants(context, request)
     requests = [_job(request.job, variant, experiment_id) for variant in variants]
     for variant, job in zip(variants, requests, strict=True):
         try:
@@ -52,6 +50,20 @@ def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Varia
     first, *others = ({"teacher": {"provider": name}} for name in names)
     changes = [first, *(ALONE | other for other in others)]
     return [Variant(name=name, changes={"distillation": change}) for name, change in zip(names, changes, strict=True)]
+
+
+def _variants(context: ApiContext, request: ExperimentRequest) -> list[Variant]:
+    """What the request names, or makes of the deployment's teachers or students. Raises UserError."""
+    if request.preset == "teachers":
+        return teachers(request.job, context.providers.prices())
+    students = [base.name for base in context.students]
+    if request.preset == "students" and len(students) == 1:
+        raise UserError(
+            f"there is one student only, {students[0]!r}; METEOR_STUDENTS names more",
+            param="preset",
+            code="one_student",
+        )
+    return request.all_variants(students)
 
 
 def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobRequest:

@@ -13,6 +13,7 @@ from shared.contracts.data import Split
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Phase, Usage
+from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
 
@@ -43,13 +44,18 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 def check(context: ApiContext, project: str, request: JobRequest, prices: Mapping[str, Price] | None) -> Row:
     """Hold the request against model, engine, providers and file; returns the file's row. Raises UserError."""
-    base = context.settings.student_model
-    if request.model != base:
-        raise UserError(f"model must be {base!r}, the served base", param="model", code="model_not_found")
-    rank, most = request.distillation.adapter.rank, context.settings.max_rank
-    if rank > most:
+    _check_student(context, request.model)
+    adapter, most = request.distillation.adapter, context.settings.max_rank
+    if adapter.method is Method.FULL and not context.swaps:
         raise UserError(
-            f"the engine serves adapters of rank {most} at most, not {rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
+            "a whole model can be trained only where the engine can be made to serve it, and METEOR_WEAK_ENGINE_URL names "
+            "a server of your own; ask for method lora",
+            param="distillation.adapter.method",
+            code="method_not_served",
+        )
+    if adapter.method is Method.LORA and adapter.rank > most:
+        raise UserError(
+            f"the engine serves adapters of rank {most} at most, not {adapter.rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
@@ -69,6 +75,18 @@ def _check_providers(request: JobRequest, prices: Mapping[str, Price] | None) ->
                 param=f"distillation.{role}.provider",
                 code="provider_not_found",
             )
+
+
+def _check_student(context: ApiContext, model: str) -> None:
+    names = [base.name for base in context.students]
+    if model in names:
+        return
+    hint = "METEOR_STUDENTS names more"
+    if not context.swaps and context.bases.find(model) is not None:
+        hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
+    raise UserError(
+        f"model must be {' or '.join(map(repr, names))}, not {model!r}; {hint}", param="model", code="model_not_found"
+    )
 
 
 def _training_file(context: ApiContext, project: str, file_id: str) -> Row:

@@ -1,5 +1,6 @@
 """One example's way through a job: question, guideline, teacher's answer, attempts, verdicts, pair, and what learned of it.
 
+`adapter` is the content hash of what was trained, also where that is a whole model (method full).
 Nothing is written down for it: the chain is read from the steps' own inputs and results, so it cannot disagree with them.
 """
 
@@ -10,7 +11,7 @@ from sqlalchemy import Row
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import NotFound
-from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
+from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.states import StepState
 
 LEARNS = (StepKind.SFT, StepKind.PREFER)
@@ -29,7 +30,13 @@ def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> 
     ]
     trained = {link["adapter"] for link in links if link.get("adapter") and link["kind"] in LEARNS}
     versions = [
-        {"model": f"{row.alias}@{row.version}", "adapter": row.adapter, "state": row.state, "served": served}
+        {
+            "model": f"{row.alias}@{row.version}",
+            "adapter": row.adapter,
+            "method": row.method,
+            "state": row.state,
+            "served": served,
+        }
         for row, served in context.stores.catalog.models(project)
         if row.adapter in trained
     ]
@@ -50,10 +57,10 @@ def _link(context: ApiContext, step: Row, example_id: str) -> dict[str, Any] | N
     if given is None:
         return None
     result = StepResult.model_validate(context.artifacts.get_json(step.result_ref))
-    model = (request.params.get("model") or {}).get("adapter")
+    model = request.params.get("model")
     link: dict[str, Any] = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
     if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
-        link["student"] = model or "base"
+        link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
     if StepKind(step.kind) in LEARNS:
-        return link | {"adapter": result.adapter}
+        return link | {"adapter": result.trained}
     return link | {"made": next((row for row in result.rows if row["id"] == example_id), None)}

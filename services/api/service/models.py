@@ -1,4 +1,4 @@
-"""The models that can be asked: the base, the aliases that are served, and every version."""
+"""The models that can be asked: the bases, the aliases that are served, and every version."""
 
 from typing import NamedTuple
 
@@ -7,25 +7,29 @@ from sqlalchemy import Row
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import ModelObject
+from shared.jobs.catalog import ref_of
 
 
 class Target(NamedTuple):
-    """shown: the name the user asked for. engine_name: what vLLM knows it by, the base or an adapter's content hash."""
+    """shown: the name the user asked for. engine_name: what vLLM knows it by, a base or a content hash. served_by: what
+    the engine must have been started with for that."""
 
     shown: str
     engine_name: str
+    served_by: str
 
 
 def target(context: ApiContext, project: str, name: str) -> Target:
-    """Only the base's name and hashes read from the database ever reach the engine. Raises NotFound."""
-    if name == context.settings.student_model:
-        return Target(name, name)
-    return Target(name, context.stores.catalog.resolve(project, name).adapter)
+    """Only the bases' names and hashes read from the database ever reach the engine. Raises NotFound."""
+    if _is_base(context, name):
+        return Target(name, name, name)
+    ref = ref_of(context.stores.catalog.resolve(project, name))
+    return Target(name, ref.engine_name, ref.served_by)
 
 
 def listed(context: ApiContext, project: str) -> list[ModelObject]:
-    """The base first, then versions newest first, an alias right before the version it stands for."""
-    found = [_base(context)]
+    """The bases first, then versions newest first, an alias right before the version it stands for."""
+    found = [_base(base.name) for base in context.students]
     for row, served in context.stores.catalog.models(project):
         if served:
             found.append(_tuned(row, row.alias))
@@ -34,8 +38,8 @@ def listed(context: ApiContext, project: str) -> list[ModelObject]:
 
 
 def get(context: ApiContext, project: str, name: str) -> ModelObject:
-    if name == context.settings.student_model:
-        return _base(context)
+    if _is_base(context, name):
+        return _base(name)
     return _tuned(context.stores.catalog.resolve(project, name), name)
 
 
@@ -53,8 +57,12 @@ def roll_back(context: ApiContext, project: str, alias: str) -> ModelObject:
     return _tuned(context.stores.catalog.roll_back(project, alias), alias)
 
 
-def _base(context: ApiContext) -> ModelObject:
-    return ModelObject(id=context.settings.student_model, created=0, owned_by="meteor")  # its age is not known
+def _is_base(context: ApiContext, name: str) -> bool:
+    return any(name == base.name for base in context.students)
+
+
+def _base(name: str) -> ModelObject:
+    return ModelObject(id=name, created=0, owned_by="meteor")  # its age is not known
 
 
 def _tuned(row: Row, name: str) -> ModelObject:

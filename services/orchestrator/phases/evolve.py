@@ -48,6 +48,6 @@ async def evolve(run: Run) -> ModelRef:
         )
         trained = await run.step(f"evolve/{turn}/train", StepKind.PREFER, params, pairs)
         record["training"] = trained.metrics
-        run.student = run.student.model_copy(update={"adapter": trained.adapter})
+        run.student = run.student.trained(params.method, trained.trained)
     run.records["evolve"] = {"turns": turns}
     return run.student

@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from trl.trainer import utils as trl_utils
 
 from services.trainer.spec import Spec
-from services.trainer.train.model import device, save_adapter
+from services.trainer.train.model import device, save_adapter, save_weights
 from services.trainer.train.progress import Reporter
 from services.trainer.train.watch import Watch
-from shared.contracts.steps import TrainParams
+from shared.contracts.steps import Method, TrainParams
 
 SCHEDULE = "cosine"
 # Share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all.
@@ -74,13 +74,16 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -> dict[str, Any]:
-    """Train to the end (from the last checkpoint if there is one), save the adapter, return the figures."""
+    """Train to the end (from the last checkpoint if there is one), save what was trained, return the figures."""
     watch = Watch(spec, reporter)
     trainer.add_callback(watch)
     checkpoint = last_checkpoint(spec.checkpoints)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
+    if params.method is Method.FULL:
+        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights")
+    else:
+        save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
     losses = series(trainer, "loss")
     return {
         "loss_first": round(fmean(losses[: quarter(losses)]), 4),

@@ -1,7 +1,8 @@
-"""The student in this process: tokenizer, base weights, LoRA adapter; and the adapter's one reproducible form on disk."""
+"""The student in this process: tokenizer, weights, LoRA adapter; and the one reproducible form on disk of what was trained."""
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,11 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Spec
-from shared.contracts.steps import TrainParams
+from shared.contracts.steps import Method, TrainParams
+
+# What a model folder needs beside its weights; taken from the folder it was trained from, byte by byte.
+BESIDE_WEIGHTS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.json")
+BESIDE_WEIGHTS += ("merges.txt", "added_tokens.json", "chat_template*")
 
 
 def device() -> torch.device:
@@ -30,10 +35,13 @@ def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(base: Path) -> PreTrainedModel:
-    """bfloat16 on a GPU; float32 on a CPU, where bfloat16 was half as fast. Only safetensors, no code from the folder."""
+def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
+    """bfloat16 on a GPU; float32 on a CPU, where bfloat16 was half as fast, and where exact weights are asked for.
+
+    Only safetensors, no code from the folder.
+    """
     where = device()
-    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    dtype = torch.bfloat16 if where.type == "cuda" and not exact else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
@@ -49,9 +57,14 @@ def load_student(spec: Spec) -> PreTrainedModel:
     return cast(PreTrainedModel, model.eval())
 
 
-def trainable(spec: Spec, params: TrainParams) -> PeftModel:
-    """The base with an adapter to train: the incoming one, else a fresh one of params.adapter's shape."""
+def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
+    """method lora: the base with an adapter to train, the incoming one, else a fresh one of params.adapter's shape.
+
+    full: all weights, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
+    """
     set_seed(params.seed)  # decides the fresh adapter's weights
+    if params.method is Method.FULL:
+        return load_base(spec.base, exact=True)
     model = load_base(spec.base)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
@@ -87,3 +100,16 @@ def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     config |= {"base_model_name_or_path": base, "inference_mode": True, "revision": None}
     text = json.dumps(config, indent=2, sort_keys=True, default=str)
     (folder / "adapter_config.json").write_text(text + "\n")
+
+
+def save_weights(model: PreTrainedModel, base: Path, folder: Path) -> None:
+    """A model folder for vLLM and transformers: weights in safetensors, everything else as it is in the base's folder.
+
+    The weights stay in float32, so that the next phase begins where this one ended; config.json keeps the base's dtype,
+    in which the engine computes. Equal weights give equal bytes.
+    """
+    model.save_pretrained(folder)
+    for path in [p for p in folder.iterdir() if ".safetensors" not in p.name]:
+        path.unlink()  # written by this version of a library, and naming it
+    for path in {path for pattern in BESIDE_WEIGHTS for path in base.glob(pattern)}:
+        shutil.copyfile(path, folder / path.name)

@@ -2,25 +2,28 @@
 
 DPO, length-normalised, with a likelihood term on the chosen answer. The reference is the incoming student: TRL freezes
 a copy of a PeftModel's adapter when it is passed without a peft_config. Without an incoming adapter it is the base.
+When all weights are trained TRL would hold a second model; instead the incoming one scores all pairs before the first
+step, also when a training resumes: checkpoints are loaded after that.
 """
 
 from statistics import fmean
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from services.trainer.spec import Spec
 from services.trainer.train import data, fit
-from services.trainer.train.model import load_tokenizer, trainable
+from services.trainer.train.model import device, load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
 from shared.contracts.rows import Pair
-from shared.contracts.steps import TrainParams
+from shared.contracts.steps import Method, TrainParams
 
 
 def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Pair. Leaves the adapter in spec.output; returns the figures."""
+    """Rows are Pair. Leaves adapter or weights in spec.output; returns the figures."""
     params = TrainParams.model_validate(spec.params)
     pairs = [Pair.model_validate(row) for row in spec.rows]
     fit.score_answers_only()
@@ -33,8 +36,11 @@ def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
         loss_type=["sigmoid_norm", "sft"],
         loss_weights=[1.0, params.sft_weight],
         beta=params.beta,
+        precompute_ref_log_probs=params.method is Method.FULL,
     )
-    trainer = PairTrainer(model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    dataset = Dataset.from_list(rows)
+    with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):  # scores as training does
+        trainer = PairTrainer(model, args=config, train_dataset=dataset, processing_class=tokenizer)
     figures = fit.fit(trainer, spec, params, reporter)
     margins, right = fit.series(trainer, "rewards/margins"), fit.series(trainer, "rewards/accuracies")
     last = fit.quarter(margins)

@@ -15,7 +15,7 @@ from shared.contracts.steps import TrainParams
 
 
 def fine_tune(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Example. Leaves the adapter in spec.output; returns the figures."""
+    """Rows are Example. Leaves adapter or weights in spec.output; returns the figures."""
     params = TrainParams.model_validate(spec.params)
     examples = [Example.model_validate(row) for row in spec.rows]
     trainer, kept = build(spec, params, examples)

@@ -1,7 +1,9 @@
 """Keeps one server alive: start, wait, watch, start again. Knows no vLLM; any command with any readiness check will do.
 
 STARTING -> READY -> (the server dies) -> PAUSING -> STARTING ...
-STARTING -> (fails `attempts` times in a row) -> FAILED      every state -> (stop) -> STOPPED
+READY -> (another model is chosen) -> STARTING
+STARTING -> (fails `attempts` times in a row) -> FAILED, or with a model that was swapped in: back to the first one
+every state -> (stop) -> STOPPED
 """
 
 import socket
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
+from services.weak_model.service.choice import Choice
 from services.weak_model.service.vllm import Launch
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
@@ -144,18 +147,24 @@ class WatchedEngine:
 
 
 class Engine(WatchedEngine):
-    """A server of our own. explain: makes a person's sentence of its exit code and its last lines."""
+    """A server of our own. launch: how it is started with a model; busy: whether it computes anything just now;
+    explain: makes a person's sentence of its exit code and its last lines.
+    """
 
     def __init__(
         self,
-        launch: Launch,
+        launch: Callable[[str], Launch],
         ready: Callable[[], bool],
+        busy: Callable[[], bool],
         explain: Callable[[int | None, list[str]], str],
         patience: Patience,
+        choice: Choice,
     ):
         super().__init__(ready, patience)
         self.launch = launch
+        self.busy = busy
         self.explain = explain
+        self.choice = choice
         self.starts = 0
 
     def run(self) -> int:
@@ -163,7 +172,13 @@ class Engine(WatchedEngine):
         failures, pause = 0, self.patience.pause
         while not self._stopping:
             self.state, self.starts = State.STARTING, self.starts + 1
-            child = Child(self.launch)
+            model = self.choice.begins()
+            try:
+                child = Child(self.launch(model))
+            except FatalError as error:  # its files were removed since it was asked for
+                if not self.choice.could_not_start(error.message):
+                    raise
+                continue
             try:
                 failure = self._start(child) or self._watch(child)
             finally:
@@ -173,10 +188,18 @@ class Engine(WatchedEngine):
             if self._stopping:
                 break
             failures = 0 if was_ready else failures + 1
+            if failure is None:
+                log.info("engine swaps", served=model, next=self.choice.serving)
+                continue
             if failures >= self.patience.attempts:
-                self.state = State.FAILED
-                log.error("the engine cannot be started", attempts=failures, reason=failure)
-                return 1
+                log.error("the engine cannot be started", model=model, attempts=failures, reason=failure)
+                if not self.choice.could_not_start(failure):
+                    self.state = State.FAILED
+                    return 1
+                failures = 0
+                continue
+            if was_ready:
+                self.choice.lost()
             if was_ready and child.age > STEADY_S:
                 pause = self.patience.pause
             log.error("the engine was lost; starting it again", reason=failure, failed_starts=failures, pause_s=pause)
@@ -188,13 +211,14 @@ class Engine(WatchedEngine):
     def _start(self, child: Child) -> str | None:
         """Wait until it answers. Returns what went wrong, or None when it is ready (or we are to stop)."""
         said = 0.0
-        log.info("engine starting", start=self.starts, pid=child.process.pid)
+        log.info("engine starting", model=self.choice.serving, start=self.starts, pid=child.process.pid)
         while not self._stopping:
             if child.exit_code is not None:
                 return self._why(child, "ended while it started")
             if self.ready():
                 self.state = State.READY
-                log.info("engine ready", seconds=round(child.age, 1))
+                self.choice.is_ready()
+                log.info("engine ready", model=self.choice.serving, seconds=round(child.age, 1))
                 return None
             if child.age > self.patience.start:
                 return self._why(child, f"not ready after {self.patience.start:.0f} s")
@@ -205,7 +229,7 @@ class Engine(WatchedEngine):
         return None
 
     def _watch(self, child: Child) -> str | None:
-        """Until it dies, falls silent, or we are to stop."""
+        """Until it dies or falls silent; None when another model is chosen or we are to stop."""
         answered = asked = time.monotonic()
         while not self._stopping:
             if child.exit_code is not None:
@@ -217,6 +241,8 @@ class Engine(WatchedEngine):
                     answered = time.monotonic()
                 elif now - answered > self.patience.silence:
                     return self._why(child, f"answered nothing for {now - answered:.0f} s")
+            if self.choice.should_swap(self.busy):
+                return None
             self._sleep(self.patience.look)
         return None
 
@@ -234,5 +260,7 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise FatalError(
-                f"port {port} on {host} cannot be used: {error.strerror}; set METEOR_ENGINE_PORT", code="engine_port"
+                f"port {port} on {host} cannot be used: {error.strerror}; set METEOR_ENGINE_PORT or "
+                "METEOR_ENGINE_CONTROL_PORT",
+                code="engine_port",
             ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.weak_model.settings import EngineSettings
+from shared.bases import Bases
 from shared.contracts.errors import FatalError
 
 GIB = 2**30
@@ -42,6 +43,22 @@ def on_cpu() -> bool:
         return "cpu" in metadata.version("vllm")
     except metadata.PackageNotFoundError:
         return True
+
+
+def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path) -> EngineSettings | None:
+    """The settings to serve another model with: a base of the registry, or a whole model among the serving copies.
+
+    None when there is no such model; so names that callers give never become paths.
+    """
+    if model == settings.served_name:
+        return settings
+    base = bases.find(model)
+    if base is not None and base.folder is not None:
+        return settings.model_copy(update={"served_name": model, "model": str(base.folder)})
+    folder = adapters / model
+    if re.fullmatch(r"[0-9a-f]{64}", model) and (folder / "config.json").is_file():
+        return settings.model_copy(update={"served_name": model, "model": str(folder), "lora": False})
+    return None
 
 
 def launch(settings: EngineSettings, adapters: Path, token: str, cpu: bool, cores: Iterable[int]) -> Launch:
