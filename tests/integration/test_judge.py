@@ -16,6 +16,7 @@ from services.judge.rate import rate
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
+from shared.contracts.jobs import Grader
 from shared.contracts.rows import Compared, Grades, Judged, Preference, Rated, Verdict
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
 from shared.jobs.step_store import Claim
@@ -213,7 +214,7 @@ async def test_grading_needs_no_call(teacher):
     rows = [row("a", "ls -a"), row("b", "find ."), row("c", "ls", None)]
     grades, metrics = await service.grade(rows, steps)
     assert [item.id for item in grades] == ["a", "b", "c"]
-    assert grades[0].scores == {"string_check": 1.0, "first_token": 1.0, "rouge_l": 1.0, "chrf": 1.0}
+    assert grades[0].scores == dict.fromkeys((grader.value for grader in Grader), 1.0)
     assert grades[1].scores["first_token"] == 0
     assert grades[2].scores == {}
     assert metrics == {"n": 3, "without_reference": 1}
