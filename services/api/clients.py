@@ -17,7 +17,7 @@ GATEWAY_S = 3.0
 
 AGAIN_S = 10  # when a caller may ask again where nothing better is known
 LONGEST_WAIT_S = 60  # the longest that OpenAI's clients heed
-CONTROL_S = 3.0
+CONTROL_S = 10.0
 
 
 class EngineUnavailable(TransientError):

@@ -44,7 +44,9 @@ def swapping(
 
 @pytest.fixture
 def other(swapping: RunningApi) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=swapping.url, headers={"authorization": f"Bearer {KEY}"}, trust_env=False) as made:
+    with httpx.Client(
+        base_url=swapping.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False
+    ) as made:
         yield made
 
 
