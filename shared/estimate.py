@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.contracts.data import Question
 from shared.contracts.estimate import Estimate, Price, Range, Spend
-from shared.contracts.jobs import Distillation, Guidance, Phase
+from shared.contracts.jobs import Baseline, Distillation, Guidance, Phase
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts
@@ -44,11 +44,14 @@ class Times(NamedTuple):
 
 
 class Work(NamedTuple):
-    """rows: by phase the records it may draw from; counts: how many of them it takes. test: those with a reference."""
+    """rows: by phase the records it may draw from; counts: how many of them it takes. dev, test: those that students are
+    measured on. judge_measures: without references, by comparing each answer with the base's."""
 
     rows: Mapping[Phase, Sequence[Size]]
     counts: Mapping[Phase, int]
+    dev: Sequence[Size]
     test: Sequence[Size]
+    judge_measures: bool = False
 
 
 class Pilot(NamedTuple):
@@ -73,8 +76,8 @@ def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot:
         phases["distill"] = _distill(asking, work, pilot)
     if Phase.ITERATE in spec.phases:
         phases["iterate"] = _iterate(asking, work)
-    if spec.evaluation.judged_questions:
-        phases["evaluate"] = _evaluate(asking, work)
+    if spec.evaluation.judged_questions or work.judge_measures:
+        phases["evaluate"] = _evaluate(asking, work) + _measured(asking, work)
     total = sum(phases.values(), Spend(usd=asking.nothing))
     used = {name: prices[name] for name in (spec.teacher.provider, spec.judge.provider) if name in prices}
     return Estimate(
@@ -230,6 +233,26 @@ def _evaluate(asking: _Asking, work: Work) -> Spend:
         low = min(low, settings.max_judge_calls // (calls * REPAIRED))
         high = Times(min(n, settings.max_judge_calls // calls), calls)  # so many where no reply is asked for again
     return asking.judge(work.test, Times(low, calls), high, written=2 * WRITTEN * asking.spec.answer_tokens)
+
+
+def _measured(asking: _Asking, work: Work) -> Spend:
+    """Comparisons with the base's answers where these measure. Equal answers are ties without asking."""
+    spec, settings = asking.spec, asking.spec.evaluation
+    spend = Spend(usd=asking.nothing)
+    if not work.judge_measures:
+        return spend
+    rounds = spec.iterate.rounds if Phase.ITERATE in spec.phases and spec.iterate.rounds > 1 else 0
+    baselines = len(settings.baselines) + (settings.shot_seeds - 1 if Baseline.FEW_SHOT in settings.baselines else 0)
+    served, before_rounds = 1, int(rounds > 0)
+    models = {"dev": len(spec.phases) + rounds + before_rounds + served, "test": len(spec.phases) + rounds + baselines}
+    written = 2 * WRITTEN * spec.answer_tokens
+    for rows, cap, n in (
+        (work.dev, settings.dev_questions, models["dev"]),
+        (work.test, settings.test_questions, models["test"]),
+    ):
+        high = Times(min(len(rows), cap or len(rows)), n * ORDERS * REPAIRED)
+        spend += asking.judge(rows, Times(0), high, written)
+    return spend
 
 
 def _compared(asking: _Asking, rows: Sequence[Size], n: int) -> Spend:

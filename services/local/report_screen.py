@@ -13,8 +13,10 @@ LABELS = {
     "base": "base model", "few_shot": "base with random examples in its prompt",
     "few_shot_nearest": "base with the most similar examples in its prompt", "sft_references": "SFT on the references, no teacher",
     "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
-    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains",
+    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
 }  # fmt: skip
+
+WINS = "won / tied / lost against base"
 
 
 def label(name: str) -> str:
@@ -27,6 +29,12 @@ def label(name: str) -> str:
 def _row_label(row: dict[str, Any]) -> str:
     draws = row.get("draws", 1)
     return label(row["name"]) + (f", mean of {draws} draws" if draws > 1 else "")
+
+
+def _wins(row: dict[str, Any]) -> str:
+    """Questions on which a row's model scored higher, the same and lower than the base; reports of earlier versions have none."""
+    record = row.get("against_base")
+    return f"{record['win']} / {record['tie']} / {record['loss']}" if record and row["name"] != "base" else ""
 
 
 def _cell(triple: list[float]) -> str:
@@ -47,13 +55,15 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
     table = Table(
         title=f"Test split, {report['table'][0]['n']} questions, 95 % intervals; decided by {label(primary)} on dev"
     )
-    for column in ("", *(label(g) for g in graders), f"gain in {label(primary)} over base"):
+    for column in ("", *(label(g) for g in graders), f"gain in {label(primary)} over base", WINS):
         table.add_column(column, overflow="fold")
     for row in report["table"]:
         value, low, high = row["gain_over_base"]
         gain = "" if row["name"] == "base" else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
-        table.add_row(_row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain)
+        table.add_row(_row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain, _wins(row))
     console.print(table)
+    if found := what_measured(report):
+        console.print(f"  {found}", markup=False, style="yellow")
     for name, (value, low, high) in report["final"]["over"].items():
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         record = report["final"].get("record", {}).get(name)
@@ -63,6 +73,20 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
             f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{counts}",
             markup=False,
         )
+
+
+def what_measured(report: dict[str, Any]) -> str:
+    """Where questions without a reference changed how students were measured: how. Empty where there is nothing to say."""
+    found = report.get("measured", {"by": "references", "without_reference": {}})  # earlier reports do not say
+    bare = found["without_reference"]
+    if found["by"] == "judge":
+        return (
+            f"hardly any references in dev or test: the judge decided, {found['compared']} answers compared with the base's; "
+            f"{found['flipped']} verdicts turned with the order, {found['unparsed']} could not be read"
+        )
+    if bare.get("dev") or bare.get("test"):
+        return f"not measured, for want of a reference: {bare['dev']} questions of dev, {bare['test']} of test"
+    return ""
 
 
 def show_phases(console: Console, report: dict[str, Any]) -> None:
@@ -147,12 +171,13 @@ def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]
 def as_markdown(report: dict[str, Any]) -> str:
     """The table on the test split, the decisions, and the costs by phase, as docs/results.md shows them."""
     primary, graders = report["primary_metric"], list(report["table"][0]["metrics"])
-    head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base"]
+    head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base", WINS]
     rows = [
         [
             _row_label(row),
             *(plain_triple(row["metrics"][g]) for g in graders),
             plain_triple(row["gain_over_base"], "+"),
+            _wins(row),
         ]
         for row in report["table"]
     ]
@@ -163,6 +188,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         costs.append([label(phase), *counts, f"{seconds:.0f}"])
     return "\n\n".join(
         [
+            *filter(None, [what_measured(report)]),
             _table(head, rows),
             _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
             _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),

@@ -20,7 +20,7 @@ def by_the_pilot(
     prices = {name: Price(*price) for name, price in (run.job.prices or {}).items()}
     rows = {phase: sizes(run.shard(phase)) for phase in run.spec.phases}
     counts = {phase: len(shard) for phase, shard in rows.items()}
-    test = sizes(q for q in run.split(Split.TEST) if q.reference)
+    dev, test = (sizes(run.measured(split)) for split in (Split.DEV, Split.TEST))
     known = {KINDS[way]: measured for way, said in lessons.items() if (measured := measure(run, questions, way, said))}
     paid = run.ledger.usage_by_phase(run.job.id).get("pilot", Usage())
     pilot = Pilot(
@@ -34,7 +34,7 @@ def by_the_pilot(
         known=known,
         usable=sum(lesson.outcome == "ok" for lesson in lessons.get(Guidance.NONE, ())),
     )
-    return estimate(run.spec, Work(rows, counts, test), prices, pilot)
+    return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures), prices, pilot)
 
 
 def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[Lesson]) -> Known | None:

@@ -55,7 +55,7 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
         index += 1
         ended = ending(run, seen, len(rows))
     asked = rows[: len(seen.preferences)]
-    better = better_by_references(run, base, final)[: len(asked)]
+    better = better_by_references(run, base, final)
     return {
         "n": len(asked),
         "wanted": len(rows),
@@ -64,7 +64,7 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
         "max_calls": settings.max_judge_calls,
         "criteria": {name: criterion(seen.preferences, name) for name in seen.preferences[0].winners},
         "absolute": absolute(seen) if settings.absolute_scores else None,
-        "judge": own_report(run, asked, seen, better),
+        "judge": own_report(run, asked, seen, better and better[: len(asked)]),
     }
 
 
@@ -152,14 +152,15 @@ def on_scale(interval: Interval, zero: int) -> list[float]:
     return [round(zero + width * value, 4) for value in (interval.value, interval.low, interval.high)]
 
 
-def better_by_references(run: Run, base: Measured, final: Measured) -> list[str]:
-    """Per question which answer the primary metric finds better."""
-    metric = run.spec.primary_metric.value
-    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
+def better_by_references(run: Run, base: Measured, final: Measured) -> list[str] | None:
+    """Per question which answer the primary metric finds better; None where that is the judge's own word."""
+    if run.judge_measures:
+        return None
+    pairs = zip(base.scores[run.metric], final.scores[run.metric], strict=True)
     return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
-def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[str]) -> dict[str, Any]:
+def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[str] | None) -> dict[str, Any]:
     """The judge's own figures on these questions, and whether it is the teacher."""
     found = quality(rows, seen.preferences, seen.counts, better)
     if run.spec.judge.provider == run.spec.teacher.provider:

@@ -16,6 +16,7 @@ from shared.judge_quality import LABELS_LEAST, agreement, quality
 
 UNMEASURED = "nobody has held this judge against human labels; POST /v1/labels takes some"
 RESTS = {
+    "measuring": "no model is promoted by this job: dev and test have hardly any references, and the judge is not asked",
     "guidance": "which way of asking the teacher is better is undecided: no references compare the answers, "
     "and the judge is not asked",
     "iterate": "phase 2 was trained on what this judge passed, without a grader; take its pass rates for nothing",
@@ -61,10 +62,10 @@ async def hear_labels(run: Run) -> None:
 
 
 def rests_on_the_judge(run: Run) -> list[str]:
-    """Where this job takes the judge's word: guidance, iterate, evaluation."""
+    """Where this job takes the judge's word: measuring (students, without references), guidance, iterate, evaluation."""
     spec = run.spec
     bare = {phase: any(not question.reference for question in run.shard(phase)) for phase in spec.phases}
-    places = []
+    places = ["measuring"] if run.judge_measures else []
     both_ways = spec.distill.answers == "teacher" and spec.guidance in (Guidance.AUTO, Guidance.BEST)
     if both_ways and bare.get(Phase.DISTILL):
         places.append("guidance")

@@ -5,6 +5,7 @@ from statistics import stdev
 from typing import Any
 
 from services.orchestrator.judged import judged
+from services.orchestrator.preferred import what_measures
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from shared.contracts.data import Split
@@ -72,8 +73,8 @@ def _union(spans: list[tuple[float, float]]) -> float:
 async def build_report(
     run: Run, table: list[Measured], candidates: list[Candidate], final: Measured, promotion: dict[str, Any]
 ) -> dict[str, Any]:
-    base, primary = table[0], run.spec.primary_metric.value
-    questions = [q for q in run.split(Split.TEST) if q.reference]
+    base, primary = table[0], run.metric
+    questions = run.measured(Split.TEST)
     in_the_judges_eyes = await judged(run, questions, base, final)
     return {
         "object": "distillation.report",
@@ -83,6 +84,7 @@ async def build_report(
         "method": run.spec.adapter.method.value,
         "seed": run.seed,
         "primary_metric": primary,
+        "measured": what_measures(run),
         "rows": {split.value: len(run.split(split)) for split in Split},
         "table": [table_row(row, base, primary) for row in table],
         "final": {

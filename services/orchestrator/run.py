@@ -10,9 +10,9 @@ from sqlalchemy import Row
 from services.orchestrator import selection
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter, planned_work
-from shared.contracts.data import Question, Split
+from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.estimate import Estimate
-from shared.contracts.jobs import JobRequest, Phase
+from shared.contracts.jobs import JUDGE, JobRequest, Phase
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
     AdapterConfig,
@@ -75,6 +75,8 @@ class Run:
         self._reason: str | None = None  # what the job's row says of that
         self._limit = FairLimit(steps)
         self._rows = rows
+        self.judge_measures = judge_must_decide(rows)  # there are too few references for graders
+        self.answers_of_base: dict[Split, list[str]] = {}  # what the judge holds other students' answers against
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
         sizes = {split.value: len(self.split(split)) for split in Split}
         self._meter = ProgressMeter(planned_work(self.spec, sizes))
@@ -82,10 +84,21 @@ class Run:
     # data
 
     def split(self, split: Split) -> list[Question]:
-        """The questions of a split, in a seeded order, cut to the size that the job names for it."""
+        """The questions of a split, in a seeded order, cut to the size that the job names for it; what has no
+        reference is left out first."""
         rows = selection.seeded_order([q for q in self._rows if q.split == split], self.seed)
         caps = {Split.DEV: self.spec.evaluation.dev_questions, Split.TEST: self.spec.evaluation.test_questions}
-        return rows[: caps.get(split)]
+        cap = caps.get(split)
+        return rows if cap is None else sorted(rows, key=lambda q: not q.reference)[:cap]
+
+    def measured(self, split: Split) -> list[Question]:
+        """Those of a split that students are measured on: all with a reference, or simply all where the judge measures."""
+        return [q for q in self.split(split) if q.reference or self.judge_measures]
+
+    @property
+    def metric(self) -> str:
+        """What decides: the job's primary metric, or how the judge compares a student's answers with the base's."""
+        return JUDGE if self.judge_measures else self.spec.primary_metric.value
 
     def shard(self, phase: Phase) -> list[Question]:
         """The part of the train split that belongs to a phase alone."""

@@ -57,20 +57,26 @@ async def better(
     run: Run, key: str, questions: Sequence[Question], first: Sequence[str], second: Sequence[str]
 ) -> list[tuple[float, float]]:
     """Per question a score in [0, 1] for each of two answers: by the primary metric where all have references, else
-    by the judge, who sees each pair in both orders (won 1 : 0, a tie 0.5 : 0.5). All ties, and nobody is asked, when the
-    labels say that this judge is no better than chance."""
+    by the judge (won 1 : 0, a tie 0.5 : 0.5)."""
     if all(q.reference for q in questions):
         scores = [await grade(run, f"{key}/{name}", questions, side) for name, side in (("a", first), ("b", second))]
         return list(zip(*scores, strict=True))
+    return [(1 - point, point) for point in await judged_points(run, f"{key}/preferences", questions, first, second)]
+
+
+async def judged_points(
+    run: Run, key: str, questions: Sequence[Question], first: Sequence[str], second: Sequence[str]
+) -> list[float]:
+    """Per question 1 where the judge prefers the second answer, 0 where the first, 0.5 for a tie; it sees each pair in both
+    orders. All ties, and nobody is asked, when the labels say that this judge is no better than chance."""
     if not run.judge_decides:
-        return [(0.5, 0.5)] * len(questions)
+        return [POINTS["tie"]] * len(questions)
     rows = [
         Compared(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
         for q, a, b in zip(questions, first, second, strict=True)
     ]
-    compared = await run.step(f"{key}/preferences", StepKind.COMPARE, run.judging(), rows)
-    points = [POINTS[Preference(**row).winners[OVERALL]] for row in compared.rows]
-    return [(1 - point, point) for point in points]
+    compared = await run.step(key, StepKind.COMPARE, run.judging(), rows)
+    return [POINTS[Preference(**row).winners[OVERALL]] for row in compared.rows]
 
 
 async def likelihoods(

@@ -67,6 +67,9 @@ class Grader(StrEnum):
 
 
 GivenGrader = Annotated[Grader, BeforeValidator(grader_name)]  # by its name, or as OpenAI's grader object
+JUDGE = (
+    "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
+)
 # Right or wrong; the others are similarities.
 SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
 

@@ -191,14 +191,18 @@ class _Steps:
         return 8
 
 
-def questions(train: int = 60, dev: int = 60, test: int = 60, references: bool = True) -> list[Question]:
-    """Their reference is what a right answer of a simulated student looks like."""
+def questions(
+    train: int = 60, dev: int = 60, test: int = 60, references: bool = True, measured_by_references: bool = True
+) -> list[Question]:
+    """Their reference is what a right answer of a simulated student looks like. references: in train; the other: in dev
+    and test."""
+    has = dict.fromkeys(Split, measured_by_references) | {Split.TRAIN: references}
     sizes = Counter({Split.TRAIN: train, Split.DEV: dev, Split.TEST: test})
     return [
         Question(
             id=f"{split.value}-{n}",
             question=f"{split.value} question {n}?",
-            reference=f"right {split.value}-{n}" if references or split is not Split.TRAIN else None,
+            reference=f"right {split.value}-{n}" if has[split] else None,
             split=split,
         )
         for split, count in sizes.items()

@@ -52,18 +52,20 @@ class Counting(World):
         {"guidance": "none", "phases": ["distill"], "pilot": {"questions": 64}},
     ],
 )
-@pytest.mark.parametrize("references", [True, False])
+@pytest.mark.parametrize(("references", "measured_by_references"), [(True, True), (False, True), (False, False)])
 async def test_the_calls_of_a_job_lie_within_its_estimate(
-    tmp_path: Path, spec: dict[str, Any], references: bool, skill: float
+    tmp_path: Path, spec: dict[str, Any], references: bool, measured_by_references: bool, skill: float
 ):
     world = Counting(skill, train=lambda request, before: min(1.0, before + 0.2))
     world.teacher = lambda row: (row["reference"] or row["id"], "ok")
-    rows = questions(train=48, dev=20, test=20, references=references)
+    world.judge = lambda a, b: "A" if a.startswith("right") else "B"
+    rows = questions(48, 20, 20, references, measured_by_references)
     made = Distillation.model_validate({"domain": "d", "primary_metric": "string_check"} | spec)
     train = sizes(row for row in rows if row.split == Split.TRAIN)
     counts = allocate(len(train), made)
-    test = sizes(row for row in rows if row.split == Split.TEST and row.reference)
-    found = estimate(made, Work(dict.fromkeys(counts, train), counts, test), {})
+    dev, test = (sizes(row for row in rows if row.split == split) for split in (Split.DEV, Split.TEST))
+    by_judge = not measured_by_references
+    found = estimate(made, Work(dict.fromkeys(counts, train), counts, dev, test, by_judge), {})
     await Simulation(tmp_path).job(world, rows, **spec)
     for phase, asked in world.asked.items():
         span = found.phases[phase].calls

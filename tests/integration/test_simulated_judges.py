@@ -341,3 +341,17 @@ async def test_without_a_teacher_there_is_no_guidance_to_compare(simulation: Sim
         spec = with_(guidance="auto", distill={"answers": answers}, evaluation={"baselines": []})
         report = await simulation.job(world, rows, suffix=answers, **spec)
         assert report["judge"]["rests_on_it"] == rests_on_it
+
+
+async def test_a_judge_no_better_than_chance_measures_nothing(simulation: Simulation):
+    """Without references, and with labels that speak against the judge, nobody is asked and nothing is promoted."""
+    label(simulation, 40, ties=4)
+    world = learning()
+    world.judge = dice
+    world.teacher = lambda row: (f"answer to {row['id']}", "ok")
+    rows = questions(references=False, measured_by_references=False)
+    report = await simulation.job(world, rows, phases=["distill"], guidance="none", evaluation={"forgetting": 0})
+    assert report["promotion"]["state"] == "undecided"
+    assert report["measured"]["compared"] == 0
+    assert any("no model is promoted" in warning for warning in report["judge"]["warnings"])
+    assert not any("/preferences/" in key for key in world.keys)

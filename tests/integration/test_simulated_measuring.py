@@ -1,8 +1,13 @@
-"""What is measured over whole jobs: the same seed repeats it all. Real orchestration, pretended workers."""
+"""What measures a student over whole jobs: the same seed repeats it all; without references the judge measures. Real
+orchestration, pretended workers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.steps import StepRequest, StepResult, content_hash
 from tests.fakes.simulated import Simulation, World, questions
 
@@ -48,3 +53,133 @@ async def test_the_same_seed_asks_the_same_and_reports_the_same(tmp_path: Path):
     other, other_report = await once("third", 2)
     assert not set(asked.values()) & set(other.values()), "with another seed no step is the same"
     assert other_report["table"] != report["table"]
+
+
+# questions without a reference
+
+
+DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none", "evaluation": {"forgetting": 0}}
+
+
+def fair(a: str, b: str) -> str:
+    right = [answer.startswith("right") for answer in (a, b)]
+    return "tie" if right[0] == right[1] else "AB"[right[1]]
+
+
+def judged_job(world: World) -> World:
+    world.teacher = lambda row: (f"answer to {row['id']}", "ok")
+    world.judge = fair
+    return world
+
+
+def bare(**sizes: int) -> list[Question]:
+    return questions(**sizes, references=False, measured_by_references=False)
+
+
+def without_reference(rows: list[Question], taken: Callable[[int], bool]) -> list[Question]:
+    """Those of dev and test whose number is taken lose theirs."""
+    return [
+        row.model_copy(update={"reference": None})
+        if row.split is not Split.TRAIN and taken(int(row.id.split("-")[1]))
+        else row
+        for row in rows
+    ]
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Simulation(tmp_path)
+
+
+def events(simulation: Simulation, report: dict[str, Any]) -> list[str]:
+    row = simulation.stores.jobs.get(report["job"])
+    assert row is not None
+    found = simulation.stores.jobs.events(row.id)
+    return [event.message for event in found if event.level == "warn"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "decision", "state"),
+    [(0.2, 0.9, "promoted", "promoted"), (0.9, 0.2, "rejected", "rejected"), (0.5, 0.5, "undecided", "undecided")],
+)
+async def test_without_any_reference_the_judge_decides(simulation: Simulation, before, after, decision, state):
+    world = judged_job(World(before, train=lambda request, skill: after))
+    report = await simulation.job(world, bare(), **DISTILL)
+    assert [found["decision"] for found in report["decisions"]] == [decision]
+    assert report["promotion"]["state"] == state
+    assert report["primary_metric"] == "judge"
+    assert report["measured"]["by"] == "judge"
+    assert report["measured"]["without_reference"] == {"train": 60, "dev": 60, "test": 60}
+    assert [row["name"] for row in report["table"]] == ["base", "distill"], "nothing to show in a prompt or to train on"
+    base, distill = report["table"]
+    assert base["metrics"]["judge"][0] == 0.5
+    record = distill["against_base"]
+    gain = (record["win"] - record["loss"]) / 60 / 2
+    assert distill["gain_over_base"][0] == pytest.approx(gain, abs=1e-6)
+    assert record["win"] + record["loss"] >= 20
+    assert not any("/grades/" in key for key in world.keys)
+    assert any("the judge decides" in message for message in events(simulation, report))
+
+
+async def test_a_judge_that_always_says_a_promotes_nothing(simulation: Simulation):
+    world = judged_job(World(0.1, train=lambda request, skill: 0.95))
+    world.judge = lambda a, b: "A"
+    report = await simulation.job(world, bare(), **DISTILL)
+    assert report["promotion"]["state"] == "undecided"
+    found = report["measured"]
+    assert found["flipped"] == found["compared"] > 80
+    assert found["unparsed"] == 0
+
+
+async def test_equal_answers_are_ties_without_asking(simulation: Simulation):
+    world = judged_job(World(0.5, train=lambda request, skill: skill))
+    world.right_answer = world.wrong_answer  # every student always says the same
+    report = await simulation.job(world, bare(), **DISTILL)
+    assert not any("/preferences/" in key for key in world.keys)
+    assert report["promotion"]["state"] == "undecided"
+    assert report["measured"]["compared"] == 0
+
+
+async def test_rounds_end_by_the_judge_too(simulation: Simulation):
+    skills = iter([0.9, 0.1])
+    world = judged_job(World(0.3, train=lambda request, skill: next(skills)))
+    spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 3, "on_failure": "teacher"}}
+    report = await simulation.job(world, bare(), **spec)
+    assert [found["dev"]["kept"] for found in report["phases"]["iterate"]["rounds"]] == [True, False]
+    assert world.skills[report["final"]["adapter"]] == 0.9
+
+
+async def test_the_judges_own_report_does_not_take_its_word_for_the_truth(simulation: Simulation):
+    world = judged_job(World(0.2, train=lambda request, skill: 0.9))
+    spec: dict[str, Any] = DISTILL | {"evaluation": {"judged_questions": 40, "judged_margin": 0.01, "forgetting": 0}}
+    report = await simulation.job(world, bare(), **spec)
+    assert report["judged"]["n"] == 40
+    assert report["judged"]["judge"]["length_bias"] is None
+    assert "measuring" in report["judge"]["rests_on_it"]
+
+
+async def test_what_has_no_reference_is_counted_and_not_measured(simulation: Simulation):
+    rows = without_reference(questions(), lambda number: number in (3, 13))
+    report = await simulation.job(World(0.3, train=lambda request, skill: 0.9), rows, **DISTILL)
+    assert report["measured"] == {"by": "references", "without_reference": {"train": 0, "dev": 2, "test": 2}}
+    assert {row["n"] for row in report["table"]} == {58}
+    assert events(simulation, report)[0].startswith(
+        "2 of 60 questions of dev and 2 of 60 questions of test have no ref"
+    )
+
+
+async def test_a_cap_takes_questions_with_references_first(simulation: Simulation):
+    rows = without_reference(questions(), lambda number: number % 2 == 1)
+    spec: dict[str, Any] = DISTILL | {
+        "evaluation": {"dev_questions": 20, "test_questions": 40, "baselines": [], "forgetting": 0}
+    }
+    report = await simulation.job(World(0.3), rows, **spec)
+    assert report["measured"]["without_reference"] == {"train": 0, "dev": 0, "test": 10}
+    assert report["table"][0]["n"] == 30
+
+
+def test_the_judge_measures_only_where_there_are_not_two_references():
+    assert not judge_must_decide(questions())
+    assert not judge_must_decide(without_reference(questions(), lambda number: number > 1))
+    assert judge_must_decide(without_reference(questions(), lambda number: number > 0))
+    assert judge_must_decide(questions(dev=0))

@@ -18,12 +18,19 @@ from tests.fakes.simulated import questions
 PRICES = {"default": Price(1.0, 2.0), "judge": Price(10.0, 20.0)}
 
 
-def of(train: int = 40, references: bool = True, prices: dict[str, Price] = PRICES, pilot: Pilot | None = None, **spec):
+def of(
+    train: int = 40,
+    references: bool = True,
+    prices: dict[str, Price] = PRICES,
+    pilot: Pilot | None = None,
+    judge_measures: bool = False,
+    **spec,
+):
     made = Distillation(domain="d", **spec)
     rows = sizes(questions(train=train, dev=0, test=0, references=references))
     counts = allocate(train, made)
-    test = sizes(questions(train=0, dev=0, test=20))
-    return estimate(made, Work(dict.fromkeys(counts, rows), counts, test), prices, pilot)
+    dev, test = sizes(questions(train=0, dev=10, test=0)), sizes(questions(train=0, dev=0, test=20))
+    return estimate(made, Work(dict.fromkeys(counts, rows), counts, dev, test, judge_measures), prices, pilot)
 
 
 def calls(found: Estimate) -> dict[str, tuple[float, float]]:
@@ -144,3 +151,14 @@ def test_after_the_pilot_its_calls_take_the_place_of_the_bounds():
 def test_bytes_are_those_of_utf8():
     row = questions(train=1, dev=0, test=0)[0].model_copy(update={"question": "größe", "reference": None})
     assert sizes([row]) == [Size(7, 0)]
+
+
+def test_where_the_judge_measures_its_comparisons_are_counted():
+    """20 test and 10 dev questions, both orders, each reply perhaps asked for twice."""
+    spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 2}}
+    found = of(judge_measures=True, evaluation={"baselines": ["few_shot"], "shot_seeds": 3}, **spec)
+    on_dev, on_test = 1 + 2 + 1 + 1, 1 + 2 + 3  # phase, rounds, before them, served; phase, rounds, draws
+    assert calls(found)["evaluate"] == (0, 4 * (10 * on_dev + 20 * on_test))
+    capped = of(judge_measures=True, evaluation={"baselines": [], "dev_questions": 3, "test_questions": 2}, **spec)
+    assert calls(capped)["evaluate"] == (0, 4 * (3 * on_dev + 2 * 3))
+    assert "evaluate" not in of(**spec).phases

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from services.local.report_screen import as_markdown, show_report
@@ -11,7 +12,7 @@ REPORT = {
     "primary_metric": "chrf",
     "table": [
         ROW | {"name": "base", "gain_over_base": [0.0, -0.06, 0.06]},
-        ROW | {"name": "sft_references", "gain_over_base": [0.3, 0.2, 0.4]},
+        ROW | {"name": "sft_references", "gain_over_base": [0.3, 0.2, 0.4], "against_base": {"win": 40, "tie": 15, "loss": 5}},
         ROW | {"name": "evolve", "gain_over_base": [-0.25, -0.35, -0.15]},
     ],
     "final": {"name": "evolve", "adapter": None, "over": {"base": [-0.25, -0.35, -0.15], "iterate": [0.0, -0.1, 0.1]}},
@@ -31,7 +32,9 @@ REPORT = {
 def test_markdown_has_every_row_with_its_interval():
     table, decisions, costs = as_markdown(REPORT).split("\n\n")
     assert len(table.splitlines()) == 2 + 3
+    assert {line.count("|") for line in table.splitlines()} == {6}
     assert "| phase 3, evolve | 0.500 [0.400, 0.600] | 0.100 [0.050, 0.200] | -0.250 [-0.350, -0.150] |" in table
+    assert "[+0.200, +0.400] | 40 / 15 / 5 |" in table
     assert "| phase 3, evolve | rejected | -0.200 [-0.300, -0.100] |" in decisions
     assert [line.split(" | ")[0] for line in costs.splitlines()[2:]] == [
         "| phase 2, iterate",
@@ -50,6 +53,36 @@ def test_the_screen_calls_a_loss_a_loss():
     assert "90 of 112 answers kept, dropped {'refused': 22}" in shown
     assert "try 1: 25%, try 2: 50% of 24 questions; 12 answered by the teacher" in shown
     assert "none, rejected against the base model" in shown
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (
+            {
+                "by": "judge",
+                "without_reference": {"train": 9, "dev": 8, "test": 7},
+                "compared": 31,
+                "flipped": 5,
+                "unparsed": 2,
+            },
+            "the judge decided, 31 answers compared with the base's; 5 verdicts turned with the order, 2 could not be read",
+        ),
+        (
+            {"by": "references", "without_reference": {"train": 9, "dev": 8, "test": 7}},
+            "for want of a reference: 8 questions of dev, 7 of test",
+        ),
+    ],
+)
+def test_questions_without_a_reference_are_told_in_every_form(measured: dict, words: str):
+    file = io.StringIO()
+    report = REPORT | {"measured": measured}
+    show_report(Console(file=file, width=200), report)
+    assert words in file.getvalue()
+    assert words in as_markdown(report)
+    assert "reference:" not in as_markdown(
+        REPORT | {"measured": {"by": "references", "without_reference": {"train": 9, "dev": 0, "test": 0}}}
+    )
 
 
 def test_the_screen_tells_what_the_judge_is_worth():

@@ -3,7 +3,7 @@
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.allocation import allocate
-from shared.contracts.data import Question, Split
+from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobRequest
@@ -26,6 +26,10 @@ def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Esti
     spec = request.distillation
     rows = [Question(**value) for value in context.artifacts.get_json(file.rows_ref)]
     train = sizes(row for row in rows if row.split == Split.TRAIN)
-    test = sizes(row for row in rows if row.split == Split.TEST and row.reference)
+    by_judge = judge_must_decide(rows)
+    dev, test = (
+        sizes(row for row in rows if row.split == split and (row.reference or by_judge))
+        for split in (Split.DEV, Split.TEST)
+    )
     counts = allocate(len(train), spec)
-    return estimate(spec, Work(dict.fromkeys(counts, train), counts, test), prices)
+    return estimate(spec, Work(dict.fromkeys(counts, train), counts, dev, test, by_judge), prices)

@@ -12,7 +12,7 @@ from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
-from shared.contracts.jobs import SHARES, JobRequest
+from shared.contracts.jobs import JUDGE, SHARES, JobRequest
 from shared.contracts.steps import Queue
 
 MOST = 100
@@ -137,6 +137,8 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
         final, first = _final(report), _final(finished[0][1])
         primary = report["primary_metric"]
         comparable = len(final["scores"]) == len(first["scores"]) and primary == finished[0][1]["primary_metric"]
+        if primary == JUDGE:  # each student was held against its own base
+            comparable = comparable and report["student"] == finished[0][1]["student"]
         over = gain(primary in SHARES, first["scores"], final["scores"]) if comparable else None
         used = report["teacher"].values()
         rows.append(

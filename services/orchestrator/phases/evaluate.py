@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from services.orchestrator import selection
 from services.orchestrator.nearest import Nearest
+from services.orchestrator.preferred import preferred_over_base
 from services.orchestrator.results import Candidate, Measured, mean_of
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
@@ -19,10 +20,12 @@ Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that 
 
 
 async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots = lambda _: []) -> Measured:
-    """Greedy answers of `model` to every question of the split that has a reference, graded."""
-    questions = [q for q in run.split(split) if q.reference]
-    graders = [run.spec.primary_metric, *run.spec.evaluation.graders]
-    return await ask_all(run, f"{split.value}/{name}", questions, model, graders, run.spec.answer_tokens, shots)
+    """Greedy answers of `model` to every question of the split that has a reference, graded; without references to all,
+    held against the base's answers by the judge."""
+    graders = [] if run.judge_measures else [run.spec.primary_metric, *run.spec.evaluation.graders]
+    asked = run.measured(split)
+    found = await ask_all(run, f"{split.value}/{name}", asked, model, graders, run.spec.answer_tokens, shots)
+    return await preferred_over_base(run, split, found) if run.judge_measures else found
 
 
 async def ask_all(
@@ -34,7 +37,7 @@ async def ask_all(
     max_tokens: int,
     shots: Shots = lambda _: [],
 ) -> Measured:
-    """Greedy answers of `model` to questions with references, graded. name: its last part is the measurement's."""
+    """Greedy answers of `model` to questions, graded where there are graders. name: its last part is the measurement's."""
     sampling = Sampling(max_tokens=max_tokens, seed=run.seed)
     grading = JudgeParams(judge=run.spec.judge.provider, domain=run.spec.domain, sampling=sampling)
 
@@ -43,6 +46,8 @@ async def ask_all(
         rows = [Asked(id=q.id, question=q.text, shots=shots(q)) for q in batch]
         answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
         attempts = [Attempt(**row) for row in answered.rows]
+        if not graders:
+            return [(attempt, Grades(id=attempt.id, scores={})) for attempt in attempts]
         judged = [
             Judged(id=a.id, question=q.text, answer=a.answer, reference=q.reference)
             for q, a in zip(batch, attempts, strict=True)
@@ -58,7 +63,7 @@ async def ask_all(
 async def judge_phase(run: Run, phase: str, before: Measured, model: ModelRef) -> tuple[Candidate, Measured]:
     """Compare a phase's student with the one it came from, on dev."""
     after = await measure(run, phase, Split.DEV, model)
-    metric = run.spec.primary_metric.value
+    metric = run.metric
     interval = after.gain_over(before, metric)
     candidate = Candidate(phase, model, decide(interval), interval)
     await run.say(
@@ -72,10 +77,10 @@ async def judge_phase(run: Run, phase: str, before: Measured, model: ModelRef) -
 
 
 async def measure_on_test(run: Run, candidates: Sequence[Candidate]) -> list[Measured]:
-    """The rows of the final table: base, the baselines a user would try first, and every phase."""
+    """The rows of the final table: base, the baselines a user would try first if there are references, every phase."""
     rows = [await measure(run, "base", Split.TEST, run.base)]
     train = [q for phase in run.spec.phases for q in run.shard(phase)]
-    baselines = run.spec.evaluation.baselines
+    baselines = run.spec.evaluation.baselines if any(q.reference for q in train) else []
     if Baseline.FEW_SHOT in baselines:
         rows.append(await random_shots(run, train))
     if Baseline.FEW_SHOT_NEAREST in baselines:
@@ -110,9 +115,6 @@ async def nearest_shots(run: Run, train: Sequence[Question]) -> Measured:
 async def train_on_references(run: Run, train: Sequence[Question]) -> ModelRef:
     """The baseline without any teacher: the base fine-tuned on the references of all questions that the job used."""
     examples = [Example(id=q.id, question=q.text, completion=q.reference) for q in train if q.reference]
-    if not examples:
-        return run.base
-    settings = run.spec.distill
-    params = run.training(settings.epochs, settings.learning_rate, model=run.base)
+    params = run.training(run.spec.distill.epochs, run.spec.distill.learning_rate, model=run.base)
     model, _ = await run.fine_tune("evaluate/sft_references/train", examples, params)
     return model

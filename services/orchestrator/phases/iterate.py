@@ -63,7 +63,7 @@ async def train(run: Run, number: int, examples: list[Example]) -> tuple[ModelRe
 async def look_at_dev(run: Run, number: int, best: Measured) -> tuple[Measured, dict[str, Any]]:
     """The better of the student before and after a round, by the mean gain on dev; without any gain the rounds end."""
     after = await measure(run, f"iterate-{number}", Split.DEV, run.student)
-    gain = after.gain_over(best, run.spec.primary_metric.value)
+    gain = after.gain_over(best, run.metric)
     helped = gain.value > 0
     if not helped:
         await run.say(f"iterate: no gain is seen on dev after round {number} ({gain.value:+.3f}); the rounds end here")

@@ -7,6 +7,7 @@ from services.orchestrator.phases.evolve import evolve
 from services.orchestrator.phases.forgetting import forgetting
 from services.orchestrator.phases.iterate import iterate
 from services.orchestrator.phases.pilot import pilot
+from services.orchestrator.preferred import say_what_measures
 from services.orchestrator.report import build_report
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
@@ -19,6 +20,7 @@ PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 
 async def meteor(run: Run) -> dict:
     """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
+    await say_what_measures(run)
     await hear_labels(run)
     if "pilot" in run.spec.stages:
         await run.enter("pilot")
@@ -58,7 +60,7 @@ async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, g
     against, incumbent = "base", base_on_dev
     if served is not None and served != run.student:
         against, incumbent = "served", await measure(run, "served", Split.DEV, served)
-    interval = current.gain_over(incumbent, run.spec.primary_metric.value)
+    interval = current.gain_over(incumbent, run.metric)
     state = decide(interval)
     if guarded and state == "promoted":
         state = "undecided"

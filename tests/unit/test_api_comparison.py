@@ -1,0 +1,40 @@
+"""The comparison of an experiment's variants: only what was measured alike is set against each other."""
+
+from typing import Any
+
+import pytest
+
+from services.api.service.experiments import comparison
+
+SCORES = {"first": [0.5, 0.0, 1.0, 0.5, 1.0, 0.5], "second": [1.0, 0.5, 1.0, 0.5, 1.0, 1.0]}
+
+
+def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    row = {
+        "name": "distill",
+        "n": 6,
+        "metrics": {metric: [0.5, 0.4, 0.6]},
+        "gain_over_base": [0, 0, 0],
+        "scores": SCORES[name],
+    }
+    report = {
+        "student": student, "primary_metric": metric, "table": [row], "final": {"name": "distill"}, "decisions": [], "teacher": {},
+    }  # fmt: skip
+    return {"name": name, "job_id": name}, report
+
+
+@pytest.mark.parametrize(
+    ("metrics", "students", "compared"),
+    [
+        (("chrf", "chrf"), ("small", "large"), True),
+        (("judge", "judge"), ("small", "small"), True),
+        (("judge", "judge"), ("small", "large"), False),  # each student was held against its own base
+        (("chrf", "judge"), ("small", "small"), False),
+    ],
+)
+def test_only_what_was_measured_alike_is_compared(metrics, students, compared: bool):
+    rows = comparison([finished(*given) for given in zip(SCORES, metrics, students, strict=True)])
+    assert rows[0]["gain_over_first"] is not None
+    assert (rows[1]["gain_over_first"] is not None) == compared
+    if compared:
+        assert rows[1]["gain_over_first"][0] == pytest.approx(0.25)
