@@ -9,7 +9,7 @@ from rich.table import Table
 
 from services.local.jobs_cli import PAUSED_EXIT, Data, ask, client, upload
 from services.local.progress import make_console
-from services.local.report_screen import label, plain_triple
+from services.local.report_screen import label, plain_gain, plain_triple
 from services.local.watch import how_to_go_on, watch_job
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
@@ -75,8 +75,8 @@ def _lines(found: dict[str, Any]) -> list[list[str]]:
             row["variant"],
             label(row["final"]),
             plain_triple(row["value"]),
-            plain_triple(row["gain_over_base"], "+"),
-            plain_triple(row["gain_over_first"], "+") if row["gain_over_first"] else "",
+            plain_gain(row["gain_over_base"]),
+            plain_gain(row["gain_over_first"]) if row["gain_over_first"] else "",
             str(row["teacher_calls"]),
             str(row["lesson_tokens"]),
         ]

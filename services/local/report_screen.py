@@ -59,12 +59,15 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for row in report["table"]:
         value, low, high = row["gain_over_base"]
-        gain = "" if row["name"] == "base" else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
+        gain = "" if row["name"] == "base" or low == high else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
         table.add_row(_row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain, _wins(row))
     console.print(table)
     if found := what_measured(report):
         console.print(f"  {found}", markup=False, style="yellow")
     for name, (value, low, high) in report["final"]["over"].items():
+        if low == high:
+            console.print(f"  the final model ({label(report['final']['name'])}) is {label(name)} itself", markup=False)
+            continue
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         record = report["final"].get("record", {}).get(name)
         counts = f"; won {record['win']}, tied {record['tie']}, lost {record['loss']}" if record else ""
@@ -73,6 +76,8 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
             f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{counts}",
             markup=False,
         )
+    for warning in report.get("warnings", []):
+        console.print(f"  {warning}", markup=False, style="yellow")
 
 
 def what_measured(report: dict[str, Any]) -> str:
@@ -108,7 +113,8 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
     for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):
         rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(r["pass_rate"], start=1))
         console.print(
-            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer",
+            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer"
+            + (f"; {r['missing_markers']} answers without the marker" if r.get("missing_markers") else ""),
             markup=False,
         )
     for number, t in enumerate(phases.get("evolve", {}).get("turns", []), start=1):
@@ -176,12 +182,12 @@ def as_markdown(report: dict[str, Any]) -> str:
         [
             _row_label(row),
             *(plain_triple(row["metrics"][g]) for g in graders),
-            plain_triple(row["gain_over_base"], "+"),
+            plain_gain(row["gain_over_base"]),
             _wins(row),
         ]
         for row in report["table"]
     ]
-    decisions = [[label(d["phase"]), d["decision"], plain_triple(d["gain_on_dev"], "+")] for d in report["decisions"]]
+    decisions = [[label(d["phase"]), d["decision"], plain_gain(d["gain_on_dev"])] for d in report["decisions"]]
     costs = []
     for phase, used, seconds in _costs(report):
         counts = [str(used.get(k, 0)) for k in ("teacher_calls", "input_tokens", "output_tokens")]
@@ -199,6 +205,11 @@ def as_markdown(report: dict[str, Any]) -> str:
 def plain_triple(triple: list[float], sign: str = "") -> str:
     value, low, high = triple
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def plain_gain(triple: list[float]) -> str:
+    """An interval of no width is a student against itself: no gain was measured."""
+    return plain_triple(triple, "+") if triple[1] < triple[2] else "-"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -2,10 +2,11 @@
 
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
-from shared.contracts.rows import Asked, Attempt, Judged, Verdict
+from shared.contracts.rows import TOO_LONG, Asked, Attempt, Judged, Verdict
 from shared.contracts.steps import Sampling, StepKind
 
 Judgement = tuple[Attempt, Verdict]
+UNANSWERED = "unanswered"
 
 
 async def answer_and_judge(
@@ -28,9 +29,22 @@ async def answer_and_judge(
             want_critique=t < settings.tries,
         )
         for a in attempts
+        if a.finish_reason != TOO_LONG
     ]
-    reviewed = await run.step(f"{key}/verdicts/{index}", StepKind.REVIEW, run.judging(), judged)
-    return list(zip(attempts, [Verdict(**row) for row in reviewed.rows], strict=True))
+    verdicts = {a.id: Verdict(id=a.id, passed=False, by=UNANSWERED) for a in attempts}
+    if judged:
+        reviewed = await run.step(f"{key}/verdicts/{index}", StepKind.REVIEW, run.judging(), judged)
+        verdicts |= {row["id"]: Verdict(**row) for row in reviewed.rows}
+    return [(a, verdicts[a.id]) for a in attempts]
+
+
+def another_try(pairs: list[Judgement], text: dict[str, str]) -> list[Asked]:
+    """What did not pass, with the former answer and the hint; a question that is too long would be so again."""
+    return [
+        Asked(id=a.id, question=text[a.id], previous=a.answer, critique=v.critique)
+        for a, v in pairs
+        if not v.passed and v.by != UNANSWERED
+    ]
 
 
 def cumulative(passed_by_try: list[int], total: int) -> list[float]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from statistics import stdev
 from typing import Any
 
+from services.orchestrator.cautions import data_of, warnings
 from services.orchestrator.judged import judged
 from services.orchestrator.preferred import what_measures
 from services.orchestrator.results import Candidate, Measured, triple
@@ -18,6 +19,7 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
     """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
 
     draws: over so many random draws of worked examples the scores are averaged.
+    too_long: so many questions do not fit into its context and count as wrong.
     scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
     """
     return {
@@ -27,6 +29,7 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
         "draws": measured.draws,
         "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
         "gain_over_base": triple(measured.gain_over(base, primary)),
+        "too_long": measured.too_long,
         "against_base": measured.record_against(base, primary),
         "scores": measured.scores[primary],
     }
@@ -76,6 +79,7 @@ async def build_report(
     base, primary = table[0], run.metric
     questions = run.measured(Split.TEST)
     in_the_judges_eyes = await judged(run, questions, base, final)
+    data = data_of(run)
     return {
         "object": "distillation.report",
         "job": run.job.id,
@@ -86,6 +90,8 @@ async def build_report(
         "primary_metric": primary,
         "measured": what_measures(run),
         "rows": {split.value: len(run.split(split)) for split in Split},
+        "data": data,
+        "warnings": warnings(run, data),
         "table": [table_row(row, base, primary) for row in table],
         "final": {
             "name": final.name,

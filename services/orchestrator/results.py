@@ -14,6 +14,7 @@ class Measured:
     """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order.
 
     draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
+    bare: it was asked without worked examples. too_long: so many questions did not fit into its context.
     """
 
     name: str
@@ -21,6 +22,8 @@ class Measured:
     scores: dict[str, list[float]]
     answers: list[str]
     draws: int = 1
+    bare: bool = True
+    too_long: int = 0
 
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""
@@ -28,8 +31,14 @@ class Measured:
         return share_interval(int(sum(values)), len(values)) if is_share(metric, values) else mean_interval(values)
 
     def gain_over(self, other: "Measured", metric: str) -> Interval:
-        """The paired gain of this student over another on the same questions, with its 95 % interval."""
+        """The paired gain of this student over another on the same questions, with its 95 % interval.
+
+        Over itself it is exactly nothing, on these questions and on all others. Two students that only answered alike
+        here may differ elsewhere, and get an interval that says so.
+        """
         before, after = other.scores[metric], self.scores[metric]
+        if self.model == other.model and self.bare and other.bare:
+            return Interval(0.0, 0.0, 0.0, len(after))
         return gain(is_share(metric, [*before, *after]), before, after)
 
     def record_against(self, other: "Measured", metric: str) -> dict[str, int]:
@@ -50,7 +59,7 @@ def mean_of(name: str, draws: Sequence[Measured]) -> Measured:
     scores = {
         grader: [fmean(row) for row in zip(*(d.scores[grader] for d in draws), strict=True)] for grader in first.scores
     }
-    return Measured(name, first.model, scores, first.answers, len(draws))
+    return Measured(name, first.model, scores, first.answers, len(draws), first.bare, first.too_long)
 
 
 @dataclass(frozen=True)

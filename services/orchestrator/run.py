@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from services.orchestrator import selection
 from services.orchestrator.clients import FairLimit, StepClient
+from services.orchestrator.lessons import scripts
 from services.orchestrator.progress import ProgressMeter, planned_work
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.estimate import Estimate
@@ -78,6 +79,7 @@ class Run:
         self.judge_measures = judge_must_decide(rows)  # there are too few references for graders
         self.answers_of_base: dict[Split, list[str]] = {}  # what the judge holds other students' answers against
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
+        self.scripts = scripts(row.reference for row in rows if row.split is not Split.TEST)  # answers are written in
         sizes = {split.value: len(self.split(split)) for split in Split}
         self._meter = ProgressMeter(planned_work(self.spec, sizes))
 

@@ -70,11 +70,10 @@ def keep_lessons(questions: Sequence[Question], lessons: Sequence[Lesson]) -> tu
     dropped: Counter[str] = Counter()
     usable = []
     for lesson in lessons:
-        echo = lesson.outcome == "ok" and words(lesson.answer) == words(text[lesson.id])
-        if lesson.outcome == "ok" and not echo:
+        if lesson.outcome == "ok":
             usable.append(Example(id=lesson.id, question=text[lesson.id], completion=lesson.answer))
         else:
-            dropped["repeats_question" if echo else lesson.outcome] += 1
+            dropped[lesson.outcome] += 1
     repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
     if repeated:
         dropped["near_duplicate"] = len(repeated)

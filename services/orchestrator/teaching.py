@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from services.orchestrator.lessons import settled
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
 from shared.contracts.jobs import Guidance
@@ -24,7 +25,10 @@ POINTS = {"first": 0.0, "tie": 0.5, "second": 1.0}
 
 
 async def ask_teacher(run: Run, key: str, index: int, batch: Sequence[Question], way: Guidance) -> list[Lesson]:
-    """The teacher's answers to a batch. way: WEAK has the student write a guideline for each question first."""
+    """The teacher's answers to a batch. way: WEAK has the student write a guideline for each question first.
+
+    Their outcomes are settled here, so that pilot and phases count the same answers as of no use.
+    """
     guidelines: dict[str, str] = {}
     if way is Guidance.WEAK:
         writing = run.asking(Sampling(max_tokens=run.spec.distill.guideline_tokens, seed=run.seed))
@@ -32,7 +36,11 @@ async def ask_teacher(run: Run, key: str, index: int, batch: Sequence[Question],
         guidelines = {row["id"]: Guideline(**row).guideline for row in written.rows}
     rows = [Guided(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
     answered = await run.step(f"{key}/answers/{index}", StepKind.TEACH, run.teaching(), rows)
-    return [Lesson(**row) for row in answered.rows]
+    lessons = [Lesson(**row) for row in answered.rows]
+    return [
+        settled(lesson, question, guidelines.get(question.id), run.scripts)
+        for lesson, question in zip(lessons, batch, strict=True)
+    ]
 
 
 def own_references(batch: Sequence[Question]) -> list[Lesson]:

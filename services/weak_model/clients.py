@@ -12,16 +12,16 @@ import stamina
 
 from shared.contracts.engine import Answer, EngineStatus, Wish
 from shared.contracts.errors import FatalError, TransientError
+from shared.contracts.rows import TOO_LONG
 from shared.contracts.steps import Sampling
 from shared.platform.tls import tls
 
-TOO_LONG = "too_long"
 CONNECT_S = 5.0
 ASK_S = 1.0  # between two questions whether a model is ready
 
 
 class Completion(NamedTuple):
-    """finish_reason as OpenAI's, or "too_long": the prompt alone exceeds the model's context, so nothing was written."""
+    """finish_reason as OpenAI's, or TOO_LONG."""
 
     text: str
     finish_reason: str

@@ -6,8 +6,22 @@ SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what 
 
 
 def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
-    """Questions per phase: what the job names, and shares of the rest for the phases that name nothing."""
+    """Questions per phase: what the job names, and shares of the rest for the phases that name nothing.
+
+    Each of these gets at least one question where there are enough; 0 says that there are not.
+    """
     wanted = {phase: getattr(spec, phase.value).questions for phase in spec.phases}
     rest = max(0, available - sum(n for n in wanted.values() if n))
     open_shares = sum(SHARES[phase] for phase, n in wanted.items() if n is None)
-    return {phase: n if n is not None else int(rest * SHARES[phase] / open_shares) for phase, n in wanted.items()}
+    counts = {phase: n if n is not None else int(rest * SHARES[phase] / open_shares) for phase, n in wanted.items()}
+    unused = rest - sum(n for phase, n in counts.items() if wanted[phase] is None)
+    for phase in (phase for phase, n in wanted.items() if n is None and counts[phase] == 0):
+        richest = max((other for other, n in wanted.items() if n is None), key=counts.__getitem__)
+        if unused > 0:
+            unused -= 1
+        elif counts[richest] > 1:
+            counts[richest] -= 1
+        else:
+            break
+        counts[phase] = 1
+    return counts

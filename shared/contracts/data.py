@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -34,6 +34,12 @@ class Question(BaseModel):
     category: str | None = None
     group: str | None = None
     split: Split | None = None
+
+    @field_validator("reference")
+    @classmethod
+    def _blank_is_none(cls, reference: str | None) -> str | None:
+        """Nothing can be graded against a blank, and a teacher shown one would be told that it is the answer."""
+        return reference if reference and reference.strip() else None
 
     @property
     def text(self) -> str:

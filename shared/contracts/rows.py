@@ -5,6 +5,10 @@ from pydantic import Field
 from shared.contracts.data import Question
 from shared.contracts.steps import Wire
 
+TOO_LONG = (
+    "too_long"  # a finish_reason beside OpenAI's: the prompt alone exceeds the student's context, nothing was written
+)
+
 
 class Asked(Wire):
     """A question on its way to a student, with what it may be shown besides: worked examples or its last attempt."""
@@ -63,7 +67,10 @@ class Judged(Wire):
 
 
 class Verdict(Wire):
-    """by: "grader" when a reference decided, "judge" when the strong model did, "unparsed" when it gave no verdict."""
+    """by: "grader" when a reference decided, "judge" when the strong model did, "unparsed" when it gave no verdict.
+
+    "unanswered": there was no attempt to judge, because the question does not fit into the student's context.
+    """
 
     id: str
     passed: bool

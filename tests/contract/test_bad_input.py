@@ -172,12 +172,20 @@ def test_bad_job(http: httpx.Client, good_file: str, body: dict[str, Any], code:
     check(http.post(JOBS, json=body), 400, code, param)
 
 
-def test_too_few_rows_says_how_many(http: httpx.Client):
-    file = upload(http, rows(5)).json()
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_too_few_rows_says_how_many(http: httpx.Client, count: int):
+    file = upload(http, rows(count)).json()
     body = a_job(training_file=file["id"])
     message = check(http.post(JOBS, json=body), 400, "too_few_rows", "training_file")
     for split, count in file["splits"].items():
         assert f"{split} {count}" in message
+
+
+def test_a_phase_that_would_have_no_question_is_refused(http: httpx.Client, good_file: str):
+    train = http.get(f"/v1/files/{good_file}").json()["splits"]["train"]
+    body = a_job(training_file=good_file, distillation={"domain": "d", "distill": {"questions": train}})
+    message = check(http.post(JOBS, json=body), 400, "too_few_rows", "distillation.iterate.questions")
+    assert "leave none for iterate" in message
 
 
 def test_body_that_is_not_json(http: httpx.Client):

@@ -49,6 +49,11 @@ def no_gain(request: StepRequest, before: float) -> float:
     return before
 
 
+def by_reference(row: dict[str, Any]) -> Verdict:
+    passed = row["answer"] == row["reference"]
+    return Verdict(id=row["id"], passed=passed, critique=None if passed else "look again", by="grader")
+
+
 class World:
     """The workers. teacher: question id, guided -> (answer, outcome); skills: by what was trained, None is the base."""
 
@@ -61,6 +66,11 @@ class World:
         self.score: Callable[[str], int | None] = lambda answer: 5
         self.forgets: Callable[[str | None, str], bool] = lambda adapter, question_id: False
         self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
+        self.spoil: Callable[[str, Attempt], Attempt] = lambda key, attempt: (
+            attempt
+        )  # the last word on a student's answer
+        self.verdict: Callable[[dict[str, Any]], Verdict] = by_reference
+        self.training: Callable[[StepRequest], dict[str, Any]] = lambda request: {}  # more figures of a training
         self.salt = 0
         self.right_answer: str | None = None  # None: "right" and the question's id
         self.wrong_answer = WRONG
@@ -80,7 +90,7 @@ class World:
             made = content_hash([self.salt, request.model_dump(mode="json")])
             self.skills[made] = self.train(request, self.skills[adapter])
             full = TrainParams.model_validate(request.params).method is Method.FULL
-            result = StepResult(metrics={"rows": len(request.rows)})
+            result = StepResult(metrics={"rows": len(request.rows)} | self.training(request))
             return result.model_copy(update={"weights" if full else "adapter": made})
         row_of = getattr(self, "_" + request.kind.name.lower())
         rows = [row_of(key, request, adapter, row).model_dump(mode="json") for row in request.rows]
@@ -107,7 +117,7 @@ class World:
         seed = request.params["sampling"]["seed"] if request.params["sampling"]["temperature"] else 0
         right = self.right(adapter, row["id"], seed)
         answer = (self.right_answer or f"right {row['id']}") if right else self.wrong_answer
-        return Attempt(id=row["id"], answer=answer, finish_reason="stop")
+        return self.spoil(key, Attempt(id=row["id"], answer=answer, finish_reason="stop"))
 
     _reason = _answer
 
@@ -116,8 +126,7 @@ class World:
         return Grades(id=row["id"], scores=dict.fromkeys((grader.value for grader in Grader), score))
 
     def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
-        passed = row["answer"] == row["reference"]
-        return Verdict(id=row["id"], passed=passed, critique=None if passed else "look again", by="grader")
+        return self.verdict(row)
 
     def _compare(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Preference:
         seen, turned = self._both_orders(row)

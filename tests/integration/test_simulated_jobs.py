@@ -105,7 +105,7 @@ async def test_a_teacher_that_refuses_stops_the_job_at_once(simulation: Simulati
 
 async def test_a_teacher_whose_answers_never_pass_stops_the_job(simulation: Simulation):
     world = World()
-    world.teacher = lambda row: (row["question"], "ok")  # repeats the question
+    world.teacher = lambda row: ("something else", "ok")
     with pytest.raises(FatalError) as error:
         await simulation.job(world, questions(), judge={"grader": "string_check"}, **DISTILL)
     assert error.value.code == "teacher_unfit"

@@ -41,6 +41,14 @@ def test_named_counts_are_kept_and_the_rest_is_shared():
     assert allocate(100, spec(None, None, None)) == {Phase.DISTILL: 50, Phase.ITERATE: 30, Phase.EVOLVE: 20}
 
 
+def test_every_phase_gets_a_question_where_there_are_enough():
+    assert allocate(4, spec(None, None, None)) == {Phase.DISTILL: 2, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(3, spec(None, None, None)) == {Phase.DISTILL: 1, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(2, spec(None, None, None)) == {Phase.DISTILL: 1, Phase.ITERATE: 1, Phase.EVOLVE: 0}
+    assert allocate(5, spec(3, None, None)) == {Phase.DISTILL: 3, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(5, spec(5, None, None)) == {Phase.DISTILL: 5, Phase.ITERATE: 0, Phase.EVOLVE: 0}
+
+
 def test_a_phase_that_is_left_out_gets_no_questions():
     only = Distillation(domain="d", phases=[Phase.DISTILL])
     assert allocate(100, only) == {Phase.DISTILL: 100}
@@ -92,13 +100,6 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
 
 def ok(question: Question, answer: str) -> Lesson:
     return Lesson(id=question.id, answer=answer, finish_reason="stop", outcome="ok")
-
-
-def test_an_answer_that_repeats_its_question_teaches_nothing():
-    rows = questions(2)
-    kept, dropped = keep_lessons(rows, [ok(rows[0], "Question 0!"), ok(rows[1], "answer")])
-    assert [e.id for e in kept] == ["q1"]
-    assert dropped == {"repeats_question": 1}
 
 
 def test_of_near_duplicates_the_first_is_kept():

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from services.api.clients import GatewayUnavailable
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
+from shared.contracts.allocation import allocate
 from shared.contracts.data import Split
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
@@ -117,6 +118,19 @@ def _check_file(file: Row, request: JobRequest) -> None:
             param=f"distillation.{next(iter(wanted))}.questions",
             code="too_many_questions",
         )
+    _check_phases(request, splits[Split.TRAIN])
+
+
+def _check_phases(request: JobRequest, train: int) -> None:
+    """Every phase has a question to work on. Raises UserError."""
+    for phase, count in allocate(train, request.distillation).items():
+        if count == 0:
+            raise UserError(
+                f"the train split's {train} rows leave none for {phase.value}; upload more rows, name fewer questions for "
+                "the other phases, or leave the phase out",
+                param=f"distillation.{phase.value}.questions",
+                code="too_few_rows",
+            )
 
 
 def _wanted_questions(request: JobRequest) -> dict[str, int]:

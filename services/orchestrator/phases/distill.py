@@ -37,10 +37,11 @@ async def distill(run: Run) -> ModelRef:
     student, metrics = await run.fine_tune(
         "distill/train", examples, run.training(settings.epochs, settings.learning_rate)
     )
+    too_long = metrics.get("dropped_too_long", 0)
     run.records["distill"] = {
         "questions": len(questions),
-        "kept": len(examples),
-        "dropped": dropped,
+        "kept": len(examples) - too_long,
+        "dropped": dropped | ({"too_long": too_long} if too_long else {}),
         "answers": settings.answers,
         "guidance": run.guidance.value if settings.answers == "teacher" else None,
         "training": metrics,

@@ -12,14 +12,14 @@ from services.orchestrator.results import Candidate, Measured, mean_of
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
 from shared.contracts.jobs import Baseline, Grader, Phase
-from shared.contracts.rows import Asked, Attempt, Example, Grades, Judged
+from shared.contracts.rows import TOO_LONG, Asked, Attempt, Example, Grades, Judged
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
 from shared.statistics import decide
 
 Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
 
 
-async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots = lambda _: []) -> Measured:
+async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots | None = None) -> Measured:
     """Greedy answers of `model` to every question of the split that has a reference, graded; without references to all,
     held against the base's answers by the judge."""
     graders = [] if run.judge_measures else [run.spec.primary_metric, *run.spec.evaluation.graders]
@@ -35,7 +35,7 @@ async def ask_all(
     model: ModelRef,
     graders: Sequence[Grader],
     max_tokens: int,
-    shots: Shots = lambda _: [],
+    shots: Shots | None = None,
 ) -> Measured:
     """Greedy answers of `model` to questions, graded where there are graders. name: its last part is the measurement's."""
     sampling = Sampling(max_tokens=max_tokens, seed=run.seed)
@@ -43,7 +43,7 @@ async def ask_all(
 
     async def one(index: int, batch: Sequence[Question]) -> list[tuple[Attempt, Grades]]:
         key = f"evaluate/{name}"
-        rows = [Asked(id=q.id, question=q.text, shots=shots(q)) for q in batch]
+        rows = [Asked(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
         answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
         attempts = [Attempt(**row) for row in answered.rows]
         if not graders:
@@ -57,7 +57,9 @@ async def ask_all(
 
     pairs = [pair for batch in await run.gather(one, questions) for pair in batch]
     scores = {grader.value: [grades.scores[grader] for _, grades in pairs] for grader in dict.fromkeys(graders)}
-    return Measured(name.rpartition("/")[2], model, scores, [attempt.answer for attempt, _ in pairs])
+    answers = [attempt.answer for attempt, _ in pairs]
+    unread = sum(attempt.finish_reason == TOO_LONG for attempt, _ in pairs)
+    return Measured(name.rpartition("/")[2], model, scores, answers, bare=shots is None, too_long=unread)
 
 
 async def judge_phase(run: Run, phase: str, before: Measured, model: ModelRef) -> tuple[Candidate, Measured]:

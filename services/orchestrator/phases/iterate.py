@@ -8,7 +8,7 @@ the teacher), and the next round begins with the better student on fresh questio
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator.attempts import Judgement, answer_and_judge, cumulative
+from services.orchestrator.attempts import UNANSWERED, Judgement, another_try, answer_and_judge, cumulative
 from services.orchestrator.phases.evaluate import measure
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
@@ -17,7 +17,7 @@ from services.orchestrator.teaching import ask_teacher
 from shared.contracts.answers import join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.jobs import Guidance, Phase
-from shared.contracts.rows import Asked, Example, Lesson, asked
+from shared.contracts.rows import Example, Lesson, asked
 from shared.contracts.steps import ModelRef
 
 
@@ -82,11 +82,7 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
                 return
             pairs = await answer_and_judge(run, f"iterate/{number}/try-{t}", index, t, open_rows, by_id)
             results += pairs
-            open_rows = [
-                Asked(id=a.id, question=text[a.id], previous=a.answer, critique=v.critique)
-                for a, v in pairs
-                if not v.passed
-            ]
+            open_rows = another_try(pairs, text)
 
     await run.gather(attempts, questions)
     passed = [a for results in tries for a, v in results if v.passed]
@@ -103,6 +99,7 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
         "pass_rate": cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
         "unparsed_verdicts": sum(v.by == "unparsed" for v in verdicts),
         "leaked_hints": sum(v.leaked for v in verdicts),
+        "too_long": sum(v.by == UNANSWERED for v in verdicts),
         "missing_markers": sum(a.marker_missing for results in tries for a, _ in results),
     }
     return record, sorted(examples + corrected, key=lambda e: e.id)

@@ -5,10 +5,10 @@ import hashlib
 import time
 from collections.abc import Callable
 
-from services.weak_model.clients import TOO_LONG, Completion, StudentClient
+from services.weak_model.clients import Completion, StudentClient
 from services.weak_model.prompts import Messages, answer_messages, guide_messages, reason_messages
 from shared.contracts.answers import MARKER, split_answer
-from shared.contracts.rows import Asked, Attempt, Guideline
+from shared.contracts.rows import TOO_LONG, Asked, Attempt, Guideline
 from shared.contracts.steps import StudentParams
 
 Tell = Callable[..., None]  # StepContext.progress: done, total, and figures by name

@@ -1,0 +1,228 @@
+"""Odd data, students, teachers and judges: what whole jobs say of them. Real orchestration, pretended workers."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from services.local.report_screen import as_markdown, show_report
+from shared.contracts.data import Question, Split
+from shared.contracts.errors import FatalError
+from shared.contracts.rows import TOO_LONG, Attempt, Verdict
+from tests.fakes.simulated import WRONG, Simulation, World, questions
+
+NOTHING: dict[str, Any] = {"baselines": [], "forgetting": 0}
+DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none", "evaluation": NOTHING}
+ITERATE: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 1, "tries": 2}, "evaluation": NOTHING}
+GUIDELINE = "First name the command, then explain which option prints hidden files too."
+REFUSAL = "I'm sorry, I can't help with that."
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Simulation(tmp_path)
+
+
+def like(spec: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return spec | changes
+
+
+def shown(report: dict[str, Any]) -> str:
+    file = io.StringIO()
+    show_report(Console(file=file, width=250), report)
+    return file.getvalue()
+
+
+# the teacher
+
+Teacher = Callable[[dict[str, Any]], tuple[str, str]]
+TEACHERS: list[tuple[str, Teacher, str]] = [
+    ("refuses", lambda row: (REFUSAL, "refused"), "refused"),
+    ("says nothing", lambda row: ("", "empty"), "empty"),
+    ("is cut off", lambda row: ("and then", "cut_off"), "cut_off"),
+    ("repeats the question", lambda row: (row["question"], "ok"), "repeats_question"),
+    ("answers in another language", lambda row: ("Команда показывает файлы", "ok"), "other_language"),
+    ("copies the guideline", lambda row: (row["guideline"] or "", "ok"), "copies_guideline"),
+]
+
+
+class Wordy(World):
+    """Its guidelines are long enough to be no answer."""
+
+    def _guide(self, key, request, adapter, row):
+        return super()._guide(key, request, adapter, row).model_copy(update={"guideline": f"{GUIDELINE} {row['id']}"})
+
+
+@pytest.mark.parametrize(("teacher", "reason"), [pytest.param(t, r, id=n) for n, t, r in TEACHERS])
+async def test_a_teacher_of_no_use_stops_the_job_at_the_pilot(simulation: Simulation, teacher: Teacher, reason: str):
+    world = Wordy()
+    world.teacher = teacher
+    with pytest.raises(FatalError) as error:
+        await simulation.job(world, questions(), **like(DISTILL, guidance="weak"))
+    assert (error.value.code, error.value.param) == ("teacher_unfit", "distillation.teacher")
+    assert f"({reason})" in error.value.message
+    assert len([key for key in world.keys if "/answers/" in key]) == 1
+
+
+async def test_each_reason_is_counted_and_the_rest_is_learned(simulation: Simulation):
+    """One kind of fault for each last digit of the question's number; 54 rows end in a digit below 9."""
+    trained: list[list[str]] = []
+    world = Wordy(train=lambda request, before: trained.append([row["id"] for row in request.rows]) or before)
+    faults = dict(zip("123456", (teacher for _, teacher, _ in TEACHERS), strict=True))
+    faults["7"] = lambda row: (f"{WRONG} for all of them that end in a seven", "ok")
+    world.teacher = lambda row: faults.get(row["id"][-1], lambda row: (row["reference"], "ok"))(row)
+    spec = like(DISTILL, guidance="weak", pilot={"questions": 60})
+    report = await simulation.job(world, questions(), **spec)
+    record = report["phases"]["distill"]
+    assert record["dropped"] == {reason: 6 for _, _, reason in TEACHERS}
+    assert record["kept"] == 60 - 36 == len(trained[0])
+    assert report["phases"]["pilot"]["usable"] == {"weak": 24}
+    assert not {row[-1] for row in trained[0]} & set("123456")
+    assert "'copies_guideline': 6" in shown(report)
+
+
+async def test_rows_that_training_could_not_use_are_counted(simulation: Simulation):
+    world = World()
+    world.training = lambda request: {"dropped_too_long": 5}
+    report = await simulation.job(world, questions(), **DISTILL)
+    record = report["phases"]["distill"]
+    assert (record["kept"], record["dropped"]) == (55, {"too_long": 5})
+    assert "phase 1: 5 rows are longer than adapter.max_length" in shown(report)
+
+
+async def test_a_loss_that_is_no_number_fails_the_job(simulation: Simulation):
+    def train(request, before):
+        raise FatalError("the loss became nan at optimiser step 3; lower the learning rate", code="nan_loss")
+
+    with pytest.raises(FatalError, match="lower the learning rate"):
+        await simulation.job(World(train=train), questions(), **DISTILL)
+    assert simulation.stores.catalog.served("proj_default", "expert") is None
+
+
+# the student
+
+
+async def test_missing_markers_are_counted_and_shown(simulation: Simulation):
+    world = World(0.5)
+    world.spoil = lambda key, attempt: attempt.model_copy(
+        update={"marker_missing": key.startswith("iterate") and attempt.id.endswith("3")}
+    )
+    report = await simulation.job(world, questions(), **like(ITERATE, iterate={"rounds": 1, "tries": 1}))
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert record["missing_markers"] == 6
+    assert "6 answers without the marker" in shown(report)
+
+
+async def test_questions_longer_than_the_context_are_not_judged_and_count_as_wrong(simulation: Simulation):
+    def spoil(key: str, attempt: Attempt) -> Attempt:
+        if not attempt.id.endswith("3"):
+            return attempt
+        return attempt.model_copy(update={"answer": "", "finish_reason": TOO_LONG})
+
+    judged: list[str] = []
+
+    def verdict(row: dict[str, Any]) -> Verdict:
+        judged.append(row["id"])
+        return Verdict(id=row["id"], passed=row["answer"] == row["reference"], critique="again", by="judge")
+
+    world = World(1.0)
+    world.spoil, world.verdict = spoil, verdict
+    report = await simulation.job(world, questions(), **ITERATE)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert record["too_long"] == 6
+    assert record["asked_by_try"] == [60, 0], "what is too long would be so again"
+    assert record["passed"] == 54 == len(judged)
+    assert not [row for row in judged if row.endswith("3")]
+    assert report["table"][0]["too_long"] == 6
+    assert report["table"][0]["metrics"]["string_check"][0] == pytest.approx(54 / 60)
+    assert "round 1: 6 questions do not fit into the student's context" in shown(report)
+
+
+async def test_a_student_against_itself_has_no_interval(simulation: Simulation):
+    report = await simulation.job(World(0.0), questions(), **ITERATE)  # nothing passes, nothing is trained on
+    base, iterate = report["table"]
+    assert base["adapter"] == iterate["adapter"] is None
+    assert base["gain_over_base"] == iterate["gain_over_base"] == [0, 0, 0]
+    assert report["decisions"][0]["decision"] == "undecided"
+    assert "is base model itself" in shown(report)
+    assert as_markdown(report).count("| - |") == 3
+
+
+async def test_two_students_that_answered_alike_may_differ_elsewhere(simulation: Simulation):
+    report = await simulation.job(World(0.0), questions(), **DISTILL)  # another adapter, never right either
+    value, low, high = report["table"][1]["gain_over_base"]
+    assert low < value == 0 < high
+
+
+async def test_examples_in_the_prompt_make_another_student_of_the_base(simulation: Simulation):
+    evaluation = NOTHING | {"baselines": ["few_shot"]}
+    report = await simulation.job(World(0.5), questions(), **like(DISTILL, evaluation=evaluation))
+    few_shot = report["table"][1]
+    assert few_shot["name"] == "few_shot"
+    assert few_shot["adapter"] is None
+    assert few_shot["gain_over_base"][1] < 0 < few_shot["gain_over_base"][2]
+
+
+# the judge
+
+
+async def test_verdicts_that_cannot_be_read_pass_nothing_and_are_told(simulation: Simulation):
+    world = World(1.0, train=lambda request, before: 0.0)
+    world.verdict = lambda row: Verdict(id=row["id"], passed=False, by="unparsed")
+    report = await simulation.job(world, questions(), **ITERATE)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["passed"], record["unparsed_verdicts"]) == (0, 120)
+    assert "training" not in record
+    assert report["promotion"]["state"] == "rejected"
+    assert "round 1: 120 of 120 verdicts could not be read" in shown(report)
+
+
+# the data
+
+
+async def test_references_that_contradict_each_other_are_told(simulation: Simulation):
+    rows = questions()
+    twins = [
+        Question(id="twin-a", question="How many?", reference="one", split=Split.DEV),
+        Question(id="twin-b", question="how  MANY?", reference="two", split=Split.DEV),
+        Question(id="same-a", question="How long?", reference="an hour", split=Split.DEV),
+        Question(id="same-b", question="How long?", reference="an  hour", split=Split.DEV),
+    ]
+    report = await simulation.job(World(), [*rows, *twins], **DISTILL)
+    assert report["data"]["conflicting_references"] == 1
+    assert sorted(report["data"]["conflicting_ids"][0]) == ["twin-a", "twin-b"]
+    assert "1 questions are asked more than once with different references (twin-" in shown(report)
+
+
+async def test_empty_references_are_no_references(simulation: Simulation):
+    rows = [row if int(row.id.rpartition("-")[2]) % 2 else _with_reference(row, " \n") for row in questions()]
+    report = await simulation.job(World(), rows, **like(DISTILL, distill={"answers": "references"}))
+    assert report["data"]["without_reference"] == {"train": 30, "dev": 30, "test": 30}
+    assert report["phases"]["distill"]["dropped"] == {"no_reference": 30}
+    assert report["table"][0]["n"] == 30
+    assert "30 of 60 dev questions have no reference: decisions rest on the other 30" in shown(report)
+
+
+async def test_without_any_reference_nothing_is_decided(simulation: Simulation):
+    rows = [_with_reference(row, "") for row in questions()]
+    world = World(1.0)
+    world.teacher = lambda row: (f"answer {row['id']}", "ok")
+    report = await simulation.job(world, rows, **DISTILL)
+    assert report["promotion"]["state"] == "undecided"
+    assert report["decisions"][0]["gain_on_dev"] == [0, -1, 1]
+    assert "60 of 60 dev questions have no reference" in shown(report)
+
+
+async def test_small_splits_are_warned_of(simulation: Simulation):
+    few = await simulation.job(World(), questions(dev=12, test=29), **DISTILL)
+    assert [warning.partition(":")[0] for warning in few["warnings"]] == ["dev split", "test split"]
+    assert "dev split: with 12 rows the 95 % interval of a share may cover less" in shown(few)
+    enough = await simulation.job(World(), questions(dev=30, test=30), suffix="enough", **DISTILL)
+    assert enough["warnings"] == []
+
+
+def _with_reference(row: Question, reference: str) -> Question:
+    return Question.model_validate(row.model_dump() | {"reference": reference})
