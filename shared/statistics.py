@@ -1,7 +1,7 @@
 """Intervals and decisions. Pure functions: lists of scores in, intervals out; nothing here draws without a seed.
 
 Shares (scores that are 0 or 1) get score intervals, means of scores in between get the BCa bootstrap, both widened where
-they cover too little (docs/adr/0014-intervals.md has what was tried). The plain percentile bootstrap is not used: near
+they cover too little (docs/adr/0015-intervals.md has what was tried). The plain percentile bootstrap is not used: near
 the edges it covers far less than it says, with intervals of zero width. `python -m tests.bench.coverage` measures it all.
 """
 

@@ -44,7 +44,7 @@ def _of_data(run: Run, data: dict[str, Any]) -> list[str]:
     found = []
     for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
         missing, n = data["without_reference"][split.value], len(run.split(split))
-        if missing:
+        if missing and not run.judge_measures:
             found.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )

@@ -1,4 +1,4 @@
-"""Which intervals cover what at which width: `python -m tests.bench.intervals` prints the table of docs/adr/0014.
+"""Which intervals cover what at which width: `python -m tests.bench.intervals` prints the table of docs/adr/0015.
 
 The cells are those of tests.bench.coverage. Widths are means over the cells, in percent of the method that is used;
 the last column is over the cells in which the first method of the kind covers enough already.

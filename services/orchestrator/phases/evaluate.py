@@ -20,8 +20,7 @@ Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that 
 
 
 async def measure(run: Run, name: str, split: Split, model: ModelRef, shots: Shots | None = None) -> Measured:
-    """Greedy answers of `model` to every question of the split that has a reference, graded; without references to all,
-    held against the base's answers by the judge."""
+    """Greedy answers to the split's questions with references, graded; without any, held against the base's by the judge."""
     graders = [] if run.judge_measures else [run.spec.primary_metric, *run.spec.evaluation.graders]
     asked = run.measured(split)
     found = await ask_all(run, f"{split.value}/{name}", asked, model, graders, run.spec.answer_tokens, shots)
@@ -109,8 +108,7 @@ async def random_shots(run: Run, train: Sequence[Question]) -> Measured:
 
 async def nearest_shots(run: Run, train: Sequence[Question]) -> Measured:
     """The base with the train questions most like each question in its prompt."""
-    index = Nearest(selection.seeded_order(train, run.seed, "shots"))
-    count = run.spec.evaluation.shots
+    index, count = Nearest(selection.seeded_order(train, run.seed, "shots")), run.spec.evaluation.shots
     return await measure(run, "few_shot_nearest", Split.TEST, run.base, lambda q: index.shots(q.text, count))
 
 
