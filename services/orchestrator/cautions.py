@@ -51,18 +51,17 @@ def _of_data(run: Run, data: dict[str, Any]) -> list[str]:
     if data["conflicting_references"]:
         first = ", ".join(data["conflicting_ids"][0])
         found.append(
-            f"{data['conflicting_references']} questions are asked more than once with different references ({first}); "
+            f"questions asked more than once with different references: {data['conflicting_references']} ({first}); "
             "at most one of the answers can be counted as right each time"
         )
     return found
 
 
 def _of_intervals(run: Run) -> list[str]:
-    """One line for each set of rows that is too small for its intervals. The pilot's gain is a mean whatever the metric."""
-    is_share = run.spec.primary_metric in SHARES
-    sets = [
-        (f"{split.value} split", is_share, sum(bool(row.reference) for row in run.split(split))) for split in MEASURED
-    ]
+    """One line for each set of rows that is too small for its intervals. The pilot's gain is a mean whatever the metric,
+    and so is what the judge measures, which needs no references."""
+    is_share = run.spec.primary_metric in SHARES and not run.judge_measures
+    sets = [(f"{split.value} split", is_share, len(run.measured(split))) for split in MEASURED]
     if (compared := run.records.get("pilot", {}).get("compared")) is not None:
         sets.append(("pilot", False, compared))
     return [f"{name}: {said}" for name, share, n in sets if (said := caution(share, n))]

@@ -80,10 +80,10 @@ OF_SHARES: dict[str, Callable[[np.ndarray, int], Limits]] = {
 }
 
 
-# means: (samples, lowest, highest) -> limits
+# means: (samples, lowest, highest, their BCa limits) -> limits
 
 
-def effective_wilson(samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> Limits:
+def effective_wilson(samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray, _: Limits) -> Limits:
     """Wilson's limits for the place on the scale, with as many rows as a share would need for the same standard error."""
     n, scale = samples.shape[1], highest - lowest
     place = (samples.mean(axis=1) - lowest) / scale
@@ -95,14 +95,14 @@ def effective_wilson(samples: np.ndarray, lowest: np.ndarray, highest: np.ndarra
     return lowest + scale * (centre - half), lowest + scale * (centre + half)
 
 
-OF_MEANS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Limits]] = {
-    "BCa": lambda s, _, __: bca(s, LEVEL),
-    "Student": lambda s, _, __: statistics.student(s, LEVEL),
+OF_MEANS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Limits], Limits]] = {
+    "BCa": lambda _, __, ___, boot: boot,
+    "Student": lambda s, _, __, ___: statistics.student(s, LEVEL),
     "Wilson, effective rows": effective_wilson,
-    "hull of BCa and Student": lambda s, _, __: hull(bca(s, LEVEL), statistics.student(s, LEVEL)),
-    "Student, half a row more at each end": lambda s, low, high: statistics.with_unseen(s, low, high, LEVEL),
-    "Student, a row more at each end": lambda s, low, high: statistics.with_unseen(s, low, high, LEVEL, 1.0),
-    "**hull of BCa, Student and the one with half rows**": mean_limits,
+    "hull of BCa and Student": lambda s, _, __, boot: hull(boot, statistics.student(s, LEVEL)),
+    "Student, half a row more at each end": lambda s, low, high, _: statistics.with_unseen(s, low, high, LEVEL),
+    "Student, a row more at each end": lambda s, low, high, _: statistics.with_unseen(s, low, high, LEVEL, 1.0),
+    "**hull of BCa, Student and the one with half rows**": lambda s, low, high, _: mean_limits(s, low, high),
 }
 
 
@@ -124,8 +124,9 @@ def means(draws: int) -> dict[str, list[tuple[float, float]]]:
     random, found = np.random.default_rng(2024), {name: [] for name in OF_MEANS}
 
     def note(truth: float, samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> None:
+        boot = bca(samples, LEVEL)
         for name, method in OF_MEANS.items():
-            low, high = method(samples, lowest, highest)
+            low, high = method(samples, lowest, highest, boot)
             low, high = np.where(np.isfinite(low), low, lowest), np.where(np.isfinite(high), high, highest)
             found[name].append((covered(truth, (low, high)), float(np.mean(high - low))))
 

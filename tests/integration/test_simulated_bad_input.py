@@ -194,7 +194,7 @@ async def test_references_that_contradict_each_other_are_told(simulation: Simula
     report = await simulation.job(World(), [*rows, *twins], **DISTILL)
     assert report["data"]["conflicting_references"] == 1
     assert sorted(report["data"]["conflicting_ids"][0]) == ["twin-a", "twin-b"]
-    assert "1 questions are asked more than once with different references (twin-" in shown(report)
+    assert "questions asked more than once with different references: 1 (twin-" in shown(report)
 
 
 async def test_empty_references_are_no_references(simulation: Simulation):
@@ -216,6 +216,7 @@ async def test_without_any_reference_nothing_is_decided(simulation: Simulation):
     assert low < gain == 0 < high
     assert "hardly any references in dev or test: the judge decided" in shown(report)
     assert report["data"]["without_reference"]["dev"] == 60
+    assert not [warning for warning in report["warnings"] if "interval" in warning], "60 judged rows are enough"
 
 
 async def test_small_splits_are_warned_of(simulation: Simulation):
