@@ -2,7 +2,6 @@
 
 import math
 import time
-from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -12,42 +11,16 @@ from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef, Progress, Queue, StepKind
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import JOB_MOVES, StepState
-from shared.jobs.step_store import Claim, StepMismatch
+from shared.jobs.step_store import StepMismatch
 from shared.jobs.tables import DEFAULT_PROJECT, steps
+from tests.fakes.store_moves import HASH_A, HASH_B, LEASE_S, claimed, job_row, running, step_of, step_row
 
-LEASE_S = 30.0
 OOPS = ErrorBody(message="oops", type="server_error", code="oops")
-HASH_A, HASH_B = "a" * 64, "b" * 64
 
 
 @pytest.fixture
 def job(stores: Stores, new_job):
     return new_job(stores)
-
-
-def job_row(stores: Stores, job_id: str) -> Any:
-    return stores.jobs.get(job_id)
-
-
-def step_row(stores: Stores, step_id: str) -> Any:
-    return stores.steps.get(step_id)
-
-
-def step_of(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A):
-    return stores.steps.create(job, key, StepKind.TEACH, input_hash)
-
-
-def claimed(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A) -> Claim:
-    claim = stores.steps.claim(step_of(stores, job, key, input_hash).id, "w1", LEASE_S)
-    assert claim is not None
-    return claim
-
-
-def running(stores: Stores, job):
-    row = stores.jobs.claim("o1", LEASE_S)
-    assert row is not None
-    assert row.id == job.id
-    return row
 
 
 # jobs
