@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from shared.contracts.data import Question
+from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
 from shared.contracts.estimate import Estimate, Price, Range, Spend
-from shared.contracts.jobs import Baseline, Distillation, Guidance, Phase
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts

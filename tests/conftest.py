@@ -8,7 +8,8 @@ import redis
 from hypothesis import settings
 
 from shared.artifacts import Artifacts
-from shared.contracts.jobs import Distillation, JobRequest
+from shared.contracts.distillation import Distillation
+from shared.contracts.jobs import JobRequest
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.database import engine_for

@@ -7,8 +7,8 @@ from services.judge.asking import Asking, Progress, all_rows
 from services.judge.graders import all_scores, score
 from services.judge.prompts import critique_messages, review_messages
 from services.judge.replies import Critique, Decision, Review, leaks
+from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import Grader
 from shared.contracts.rows import Grades, Judged, Verdict
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway import GatewayClient

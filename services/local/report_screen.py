@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.local.judge_screen import show_judge
-from shared.contracts.jobs import Phase
+from shared.contracts.distillation import Phase
 
 LABELS = {
     "base": "base model", "few_shot": "base with random examples in its prompt",

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import SHARES
+from shared.contracts.distillation import SHARES
 from shared.statistics import caution
 
 SHOWN = 3

@@ -5,8 +5,9 @@ from statistics import fmean, stdev
 
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
+from shared.contracts.distillation import Guidance
 from shared.contracts.estimate import Estimate, Price, Range, Spend
-from shared.contracts.jobs import Guidance, Usage
+from shared.contracts.jobs import Usage
 from shared.contracts.rows import Lesson
 from shared.estimate import Known, Pilot, Work, estimate, sizes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.orchestrator import selection
 from services.orchestrator.run import Run
-from shared.contracts.jobs import Guidance, Phase
+from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.rows import Compared, Preference
 from shared.contracts.steps import StepKind
 from shared.judge_quality import LABELS_LEAST, agreement, quality

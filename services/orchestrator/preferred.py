@@ -11,7 +11,7 @@ from services.orchestrator.results import Measured
 from services.orchestrator.run import Run
 from services.orchestrator.teaching import POINTS, judged_points
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import JUDGE
+from shared.contracts.distillation import JUDGE
 
 BASE = "base"
 Row = tuple[Question, str, str]  # the base's answer, then the student's

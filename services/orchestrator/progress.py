@@ -3,7 +3,8 @@
 import time
 
 from shared.contracts.allocation import allocate
-from shared.contracts.jobs import Baseline, Distillation, Guidance, JobProgress, Phase
+from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
+from shared.contracts.jobs import JobProgress
 from shared.contracts.steps import StepKind
 
 # Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from shared.contracts.jobs import SHARES
+from shared.contracts.distillation import SHARES
 from shared.contracts.steps import ModelRef
 from shared.statistics import Interval, gain, mean_interval, share_interval
 

@@ -12,8 +12,9 @@ from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.lessons import scripts
 from services.orchestrator.progress import ProgressMeter, planned_work
 from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.distillation import JUDGE, Phase
 from shared.contracts.estimate import Estimate
-from shared.contracts.jobs import JUDGE, JobRequest, Phase
+from shared.contracts.jobs import JobRequest
 from shared.contracts.rows import Example
 from shared.contracts.steps import (
     AdapterConfig,

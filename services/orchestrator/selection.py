@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question
-from shared.contracts.jobs import Distillation, Phase
+from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.rows import Example, Lesson, Pair
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.orchestrator.lessons import settled
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
-from shared.contracts.jobs import Guidance
+from shared.contracts.distillation import Guidance
 from shared.contracts.rows import (
     Compared,
     Example,

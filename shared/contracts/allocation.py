@@ -1,6 +1,6 @@
 """How the train split is shared out among a job's phases. Pure."""
 
-from shared.contracts.jobs import Distillation, Phase
+from shared.contracts.distillation import Distillation, Phase
 
 SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
 

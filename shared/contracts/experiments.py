@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from shared.contracts.jobs import Name, Strict
+from shared.contracts.distillation import Name, Strict
 
 EXPERIMENT, VARIANT = "experiment", "variant"  # the keys by which a job's metadata says where it belongs
 Preset = Literal["ablation", "strategies", "teachers", "students"]

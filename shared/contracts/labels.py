@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.jobs import NO_NUL
+from shared.contracts.distillation import NO_NUL
 from shared.contracts.steps import content_hash
 
 Preferred = Literal["first", "second", "tie"]

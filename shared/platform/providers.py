@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.contracts.distillation import Name
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import Name
 
 FILE = "METEOR_PROVIDERS_FILE"
 SECRET_FIELDS = ("api_key", "key", "token", "headers")

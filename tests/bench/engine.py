@@ -19,7 +19,7 @@ import httpx
 from services.orchestrator.run import Run
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.contracts.data import Question
-from shared.contracts.jobs import Distillation
+from shared.contracts.distillation import Distillation
 from shared.contracts.rows import asked
 from shared.contracts.steps import Sampling, StepKind
 from shared.jobs.schema import Stores, open_stores

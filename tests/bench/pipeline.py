@@ -21,7 +21,8 @@ from services.orchestrator.phases.distill import distill
 from services.orchestrator.run import Run
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Distillation, DistillSettings, Guidance, JobRequest, Phase
+from shared.contracts.distillation import Distillation, DistillSettings, Guidance, Phase
+from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import ModelRef
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT

@@ -18,7 +18,8 @@ from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Grader, JobRequest
+from shared.contracts.distillation import Grader
+from shared.contracts.jobs import JobRequest
 from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Rated, Verdict
 from shared.contracts.steps import (
     Method,

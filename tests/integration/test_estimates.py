@@ -7,7 +7,7 @@ import pytest
 
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Split
-from shared.contracts.jobs import Distillation
+from shared.contracts.distillation import Distillation
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.estimate import Work, estimate, sizes
 from tests.fakes.simulated import Simulation, World, questions

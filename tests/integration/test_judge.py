@@ -15,8 +15,8 @@ from services.judge.prompts import CRITERIA
 from services.judge.rate import rate
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
+from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import Grader
 from shared.contracts.rows import Compared, Grades, Judged, Preference, Rated, Verdict
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
 from shared.jobs.step_store import Claim

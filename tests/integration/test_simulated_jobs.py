@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.distillation import Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.jobs import Phase
 from shared.contracts.rows import asked
 from shared.contracts.steps import (
     AdapterConfig,

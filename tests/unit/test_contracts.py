@@ -20,8 +20,9 @@ from shared.contracts.data import (
     parse_lines,
     split_of,
 )
+from shared.contracts.distillation import Hyperparameters, checked_name
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
-from shared.contracts.jobs import Hyperparameters, JobRequest, checked_name
+from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import (
     VERSION,
     Queue,

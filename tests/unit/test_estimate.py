@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from services.judge.prompts import compare_messages, critique_messages, repair_messages, review_messages
 from services.strong_model.prompts import teach_messages
 from shared.contracts.allocation import allocate
+from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.estimate import Estimate, Price, Spend
-from shared.contracts.jobs import Distillation, Guidance
 from shared.contracts.rows import Compared, Judged
 from shared.estimate import RULES, Known, Pilot, Size, Work, estimate, sizes
 from tests.fakes.simulated import questions

@@ -18,7 +18,7 @@ from services.judge.graders import (
     string_check,
     words,
 )
-from shared.contracts.jobs import Grader
+from shared.contracts.distillation import Grader
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from services.local.labels_cli import BODY_BYTES, bodies, read_labels
 from shared.contracts.data import LineError, checked
+from shared.contracts.distillation import Distillation
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import Distillation
 from shared.contracts.labels import MOST_AT_ONCE, Label
 
 GOOD: dict[str, Any] = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}

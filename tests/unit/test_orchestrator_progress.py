@@ -2,7 +2,7 @@
 
 from services.orchestrator.progress import COST, ProgressMeter, planned_work
 from services.orchestrator.report import _union
-from shared.contracts.jobs import Distillation, Guidance
+from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.steps import StepKind
 
 SIZES = {"train": 100, "dev": 20, "test": 30}

@@ -19,7 +19,7 @@ from services.orchestrator.selection import (
     stratified,
 )
 from shared.contracts.data import Question
-from shared.contracts.jobs import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
+from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import Lesson, Pair
 
 

@@ -10,9 +10,10 @@ from sqlalchemy import Row
 
 from services.api.service import jobs
 from services.api.service.context import ApiContext
+from shared.contracts.distillation import JUDGE, SHARES
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
-from shared.contracts.jobs import JUDGE, SHARES, JobRequest
+from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Queue
 
 MOST = 100

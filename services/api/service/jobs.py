@@ -11,9 +11,10 @@ from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Split
+from shared.contracts.distillation import Phase
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
-from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Phase, Usage
+from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Usage
 from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger

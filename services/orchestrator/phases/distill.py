@@ -10,8 +10,8 @@ from services.orchestrator.run import Run
 from services.orchestrator.selection import keep_lessons
 from services.orchestrator.teaching import ask_teacher, better, own_references
 from shared.contracts.data import Question
+from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.jobs import Guidance, Phase
 from shared.contracts.rows import Lesson
 from shared.contracts.steps import ModelRef
 

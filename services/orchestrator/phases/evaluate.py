@@ -11,7 +11,7 @@ from services.orchestrator.preferred import preferred_over_base
 from services.orchestrator.results import Candidate, Measured, mean_of
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Baseline, Grader, Phase
+from shared.contracts.distillation import Baseline, Grader, Phase
 from shared.contracts.rows import TOO_LONG, Asked, Attempt, Example, Grades, Judged
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
 from shared.statistics import decide

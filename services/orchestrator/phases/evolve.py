@@ -7,7 +7,7 @@ prompt ids, else the pairs would show numerical noise instead of a better search
 
 from services.orchestrator.run import Run
 from services.orchestrator.selection import distinct_pairs
-from shared.contracts.jobs import Phase
+from shared.contracts.distillation import Phase
 from shared.contracts.rows import Pair, asked
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 

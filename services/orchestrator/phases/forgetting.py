@@ -12,7 +12,7 @@ from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.selection import seeded_order, stratified
 from shared.contracts.data import Question
-from shared.contracts.jobs import Grader
+from shared.contracts.distillation import Grader
 from shared.contracts.steps import ModelRef
 
 TOKENS = 48  # the answers are a word or a number; a small model takes a sentence to get there

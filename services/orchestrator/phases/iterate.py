@@ -16,7 +16,7 @@ from services.orchestrator.selection import keep_lessons, rounds_of
 from services.orchestrator.teaching import ask_teacher
 from shared.contracts.answers import join_answer
 from shared.contracts.data import Question, Split
-from shared.contracts.jobs import Guidance, Phase
+from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.rows import Example, Lesson, asked
 from shared.contracts.steps import ModelRef
 

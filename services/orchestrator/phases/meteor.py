@@ -12,7 +12,7 @@ from services.orchestrator.report import build_report
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from shared.contracts.data import Split
-from shared.contracts.jobs import Phase
+from shared.contracts.distillation import Phase
 from shared.statistics import decide
 
 PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}

@@ -14,8 +14,8 @@ from services.orchestrator.run import Run
 from services.orchestrator.selection import stratified, unfit
 from services.orchestrator.teaching import ask_teacher, better, grade, likelihoods
 from shared.contracts.data import Question
+from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.jobs import Guidance, Phase
 from shared.contracts.rows import Lesson
 from shared.statistics import decide, mean_difference, paired_mean_gain
 

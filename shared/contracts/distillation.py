@@ -1,0 +1,248 @@
+"""What a job is asked to do: its phases and their settings, the `distillation` object of a request."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shared.contracts.graders import grader_name
+from shared.contracts.steps import AdapterConfig, Method, Strategy
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot compare a text that holds one
+
+
+def checked_name(name: str) -> str:
+    """An alias or a provider's name: letters, digits, dot, dash, underscore; no slash, so it cannot be a path."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise ValueError("use 1-64 letters, digits, '.', '_' or '-', beginning with a letter or digit")
+    return name
+
+
+Name = Annotated[str, AfterValidator(checked_name)]
+
+
+class Phase(StrEnum):
+    DISTILL = "distill"
+    ITERATE = "iterate"
+    EVOLVE = "evolve"
+
+
+class Guidance(StrEnum):
+    """weak: the student writes guidelines for the teacher (the paper).  none: plain distillation.  best: per question,
+    whichever answer is better.  auto: weak or none, as the pilot finds; none where it cannot tell."""
+
+    AUTO = "auto"
+    WEAK = "weak"
+    NONE = "none"
+    BEST = "best"
+
+
+class Grader(StrEnum):
+    """string_check: equal after normalising.  first_token: same first word.  contains: the reference stands in the answer.
+    The others are similarities in [0, 1]; flags: F1 over the option flags of a command."""
+
+    STRING_CHECK = "string_check"
+    FIRST_TOKEN = "first_token"  # noqa: S105
+    ROUGE_L = "rouge_l"
+    CHRF = "chrf"
+    FLAGS = "flags"
+    CONTAINS = "contains"
+
+
+GivenGrader = Annotated[Grader, BeforeValidator(grader_name)]  # by its name, or as OpenAI's grader object
+JUDGE = (
+    "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
+)
+# Right or wrong; the others are similarities.
+SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Hyperparameters(Strict):
+    """OpenAI's names. learning_rate_multiplier scales the learning rate of every phase."""
+
+    n_epochs: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+
+
+class Adapter(AdapterConfig):
+    """method full trains all weights instead of an adapter: of the other settings only max_length is read then, and the
+    phases' learning rates are the paper's where the job names none."""
+
+    method: Method = Method.LORA
+
+
+FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; an adapter wants larger ones
+
+
+class Teacher(Strict):
+    """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference."""
+
+    provider: Name = "default"
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_tokens: int = Field(default=512, ge=1, le=32_768)
+    ground: bool = True
+
+
+class Judge(Strict):
+    """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints.
+
+    labels: on so many of the project's labels at most (POST /v1/labels) the judge is measured before its word counts.
+    """
+
+    provider: Name = "default"
+    max_tokens: int = Field(default=256, ge=16, le=8192)
+    grader: GivenGrader | None = None
+    labels: int = Field(default=50, ge=0, le=1000)
+    pass_mark: float = Field(default=1.0, gt=0, le=1)
+
+
+class PilotSettings(Strict):
+    """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps."""
+
+    questions: int = Field(default=16, ge=4, le=512)
+
+
+class DistillSettings(Strict):
+    """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave).
+
+    answers: whose answers the student learns. With `references` the records' own stand in for the teacher, who is not
+    asked: plain supervised fine-tuning, which phases 2 and 3 may build on.
+    """
+
+    questions: int | None = Field(default=None, ge=1)
+    answers: Literal["teacher", "references"] = "teacher"
+    guideline_tokens: int = Field(default=128, ge=8, le=4096)
+    epochs: float = Field(default=3, gt=0, le=100)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+
+
+class IterateSettings(Strict):
+    """Phase 2. tries: answers per question and round, the first included (the paper: 3).
+
+    on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
+    train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered.
+    With several rounds they end early once dev shows no gain.
+    """
+
+    questions: int | None = Field(default=None, ge=1)
+    rounds: int = Field(default=1, ge=1, le=20)
+    tries: int = Field(default=3, ge=1, le=10)
+    on_failure: Literal["drop", "teacher"] = "drop"
+    train_from: Literal["last", "base"] = "last"
+    retry_temperature: float = Field(default=0.7, ge=0, le=2)
+    epochs: float = Field(default=1, gt=0, le=100)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+
+
+class EvolveSettings(Strict):
+    """Phase 3. strategy against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss.
+
+    growth: how many times more compute (beams or samples, at most 64) each further turn spends.
+    """
+
+    questions: int | None = Field(default=None, ge=1)
+    turns: int = Field(default=1, ge=1, le=10)
+    growth: int = Field(default=1, ge=1, le=8)
+    strategy: Strategy = Strategy.BEAM
+    beam_width: int = Field(default=10, ge=2, le=64)
+    samples: int = Field(default=8, ge=2, le=64)
+    temperature: float = Field(default=0.8, gt=0, le=2)
+    search_batch: int = Field(default=4, ge=1, le=256)
+    beta: float = Field(default=2.0, gt=0, le=100)
+    sft_weight: float = Field(default=0.5, ge=0, le=10)
+    epochs: float = Field(default=1, gt=0, le=100)
+    learning_rate: float = Field(default=2e-5, gt=0, le=1)
+
+
+class Baseline(StrEnum):
+    """few_shot: the base with randomly drawn examples in its prompt.  few_shot_nearest: with those most like the
+    question.  sft_references: the base trained on the references, without any teacher."""
+
+    FEW_SHOT = "few_shot"
+    FEW_SHOT_NEAREST = "few_shot_nearest"
+    SFT_REFERENCES = "sft_references"
+
+
+class EvaluationSettings(Strict):
+    """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
+
+    shots: worked examples of the few-shot baselines; shot_seeds: so many random draws of them are averaged, question by
+    question, because one draw may be lucky.
+
+    forgetting: so many general questions (meteor's own) are answered by the base and the final model; the report tells what
+    was lost. With forgetting_margin a student that surely lost more than that share is not promoted.
+
+    judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
+    both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
+    with absolute_scores, which has it score both answers from 1 to 10 as well. max_judge_calls: no more than that for all
+    of it; one question may cost eight, when every reply has to be asked for again.
+    """
+
+    forgetting: int = Field(default=120, ge=0, le=120)
+    forgetting_margin: float | None = Field(default=None, ge=0, le=1)
+    graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
+    baselines: list[Baseline] = list(Baseline)
+    shots: int = Field(default=8, ge=1, le=64)
+    shot_seeds: int = Field(default=1, ge=1, le=20)
+    dev_questions: int | None = Field(default=None, ge=1)
+    test_questions: int | None = Field(default=None, ge=1)
+    judged_questions: int = Field(default=0, ge=0, le=10_000)
+    judged_margin: float = Field(default=0.1, gt=0, le=1)
+    absolute_scores: bool = True
+    max_judge_calls: int | None = Field(default=None, ge=8)
+
+
+class Distillation(Strict):
+    """Everything of a job that OpenAI's object has no place for."""
+
+    domain: str = Field(min_length=1, max_length=500)
+    primary_metric: GivenGrader = Grader.CHRF
+    phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
+    guidance: Guidance = Guidance.AUTO
+    pause_after: Literal["pilot", "distill", "iterate", "evolve"] | None = None
+    batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")
+    answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
+    adapter: Adapter = Adapter()
+    teacher: Teacher = Teacher()
+    judge: Judge = Judge()
+    pilot: PilotSettings = PilotSettings()
+    distill: DistillSettings = DistillSettings()
+    iterate: IterateSettings = IterateSettings()
+    evolve: EvolveSettings = EvolveSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _rates_of_the_method(self) -> "Distillation":
+        for phase, rate in FULL_RATES.items() if self.adapter.method is Method.FULL else ():
+            settings = getattr(self, phase)
+            if "learning_rate" not in settings.model_fields_set:
+                setattr(self, phase, settings.model_copy(update={"learning_rate": rate}))
+        return self
+
+    @model_validator(mode="after")
+    def _phases_in_order(self) -> "Distillation":
+        if not self.phases:
+            raise ValueError("phases: name at least one of distill, iterate, evolve")
+        order = list(Phase)
+        places = [order.index(phase) for phase in self.phases]
+        if places != sorted(set(places)):
+            raise ValueError("phases: each at most once, in the order distill, iterate, evolve")
+        if self.pause_after is not None and self.pause_after not in self.stages:
+            raise ValueError(
+                f"pause_after: {self.pause_after} is no stage of this job; it has {', '.join(self.stages)}"
+            )
+        return self
+
+    @property
+    def stages(self) -> list[str]:
+        """What the job goes through and may pause after, in order."""
+        pilot = Phase.DISTILL in self.phases and self.distill.answers == "teacher"
+        return (["pilot"] if pilot else []) + [phase.value for phase in self.phases]
