@@ -15,7 +15,8 @@ from services.local.watch import how_to_go_on, watch_job
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()
 ROUTE = "/v1/experiments"
-COLUMNS = ("variant", "final model", "test", "gain over base", "gain over the first", "calls paid", "lesson tokens")
+COLUMNS = ("variant", "final model", "dev", "over the first", "test", "over base", "over the first")
+COLUMNS += ("calls paid", "lesson tokens")
 Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdown, for documents")]
 
 
@@ -61,7 +62,7 @@ def show(experiment: str, data: Data = Path(".meteor"), markdown: Markdown = Fal
 
 
 def _show(found: dict[str, Any]) -> None:
-    table = Table(title=f"Experiment {found['id']}, the final models on the test split")
+    table = Table(title=f"Experiment {found['id']}: choose by dev, test tells what the choice is worth")
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
     for line in _lines(found):
@@ -74,6 +75,8 @@ def _lines(found: dict[str, Any]) -> list[list[str]]:
         [
             row["variant"],
             label(row["final"]),
+            plain_triple(row["dev"]) if row.get("dev") else "",
+            plain_gain(row["dev_gain_over_first"]) if row.get("dev_gain_over_first") else "",
             plain_triple(row["value"]),
             plain_gain(row["gain_over_base"]),
             plain_gain(row["gain_over_first"]) if row["gain_over_first"] else "",

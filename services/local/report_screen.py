@@ -196,10 +196,19 @@ def as_markdown(report: dict[str, Any]) -> str:
         [
             *filter(None, [what_measured(report)]),
             _table(head, rows),
+            *_final_over(report),
             _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
             _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
         ]
     )
+
+
+def _final_over(report: dict[str, Any]) -> list[str]:
+    """The final model's paired gains over base and baselines, by every grader."""
+    found = report["final"].get("by_metric", {})  # reports of earlier versions have none
+    rows = [[label(name), *(plain_gain(g) for g in gains.values())] for name, gains in found.items()]
+    graders = [label(g) for g in report["table"][0]["metrics"]]
+    return [_table([f"{label(report['final']['name'])}, over", *graders], rows)] if rows else []
 
 
 def plain_triple(triple: list[float], sign: str = "") -> str:

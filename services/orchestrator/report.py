@@ -73,9 +73,27 @@ def _union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
+def final_row(final: Measured, table: list[Measured], primary: str) -> dict[str, Any]:
+    """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
+    others = [row for row in table if row.name != final.name]
+    return {
+        "name": final.name,
+        "adapter": final.model.tuned,
+        "over": {m.name: triple(final.gain_over(m, primary)) for m in others},
+        "by_metric": {m.name: {g: triple(final.gain_over(m, g)) for g in final.scores} for m in others},
+        "record": {m.name: final.record_against(m, primary) for m in others},
+    }
+
+
 async def build_report(
-    run: Run, table: list[Measured], candidates: list[Candidate], final: Measured, promotion: dict[str, Any]
+    run: Run,
+    table: list[Measured],
+    candidates: list[Candidate],
+    final: Measured,
+    on_dev: Measured,
+    promotion: dict[str, Any],
 ) -> dict[str, Any]:
+    """final, on_dev: the job's last student on test and on dev."""
     base, primary = table[0], run.metric
     questions = run.measured(Split.TEST)
     in_the_judges_eyes = await judged(run, questions, base, final)
@@ -93,11 +111,11 @@ async def build_report(
         "data": data,
         "warnings": warnings(run, data),
         "table": [table_row(row, base, primary) for row in table],
-        "final": {
-            "name": final.name,
-            "adapter": final.model.tuned,
-            "over": {m.name: triple(final.gain_over(m, primary)) for m in table if m.name != final.name},
-            "record": {m.name: final.record_against(m, primary) for m in table if m.name != final.name},
+        "final": final_row(final, table, primary),
+        "dev": {
+            "n": len(on_dev.answers),
+            "value": triple(on_dev.value(primary)),
+            "scores": on_dev.scores[primary],  # experiments compare variants by these
         },
         "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
         "judged": in_the_judges_eyes,

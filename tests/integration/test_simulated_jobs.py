@@ -228,6 +228,9 @@ async def test_wins_ties_and_losses_add_up_and_agree_with_the_gain(simulation: S
     record = report["final"]["record"]["base"]
     assert sum(record.values()) == 60
     gain = report["final"]["over"]["base"][0]
+    assert report["final"]["by_metric"]["base"][report["primary_metric"]] == report["final"]["over"]["base"]
+    assert set(report["final"]["by_metric"]["base"]) == set(report["table"][0]["metrics"])
+    assert report["dev"]["value"][0] == pytest.approx(sum(report["dev"]["scores"]) / report["dev"]["n"])
     assert (record["win"] - record["loss"]) / 60 == pytest.approx(gain, abs=1e-6)
     row = next(row for row in report["table"] if row["name"] == "distill")
     assert row["against_base"] == record

@@ -17,8 +17,9 @@ def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict
         "gain_over_base": [0, 0, 0],
         "scores": SCORES[name],
     }
+    dev = {"n": 6, "value": [0.5, 0.4, 0.6], "scores": SCORES[name][::-1]}
     report = {
-        "student": student, "primary_metric": metric, "table": [row], "final": {"name": "distill"}, "decisions": [], "teacher": {},
+        "student": student, "dev": dev, "primary_metric": metric, "table": [row], "final": {"name": "distill"}, "decisions": [], "teacher": {},
     }  # fmt: skip
     return {"name": name, "job_id": name}, report
 
@@ -36,5 +37,15 @@ def test_only_what_was_measured_alike_is_compared(metrics, students, compared: b
     rows = comparison([finished(*given) for given in zip(SCORES, metrics, students, strict=True)])
     assert rows[0]["gain_over_first"] is not None
     assert (rows[1]["gain_over_first"] is not None) == compared
+    assert (rows[1]["dev_gain_over_first"] is not None) == compared
     if compared:
         assert rows[1]["gain_over_first"][0] == pytest.approx(0.25)
+        assert rows[1]["dev_gain_over_first"][0] == pytest.approx(0.25)
+
+
+def test_a_report_of_an_earlier_version_has_nothing_of_dev():
+    old, new = (finished(name, "chrf", "small") for name in SCORES)
+    del old[1]["dev"]
+    rows = comparison([old, new])
+    assert [(row["dev"], row["dev_gain_over_first"]) for row in rows] == [(None, None), ([0.5, 0.4, 0.6], None)]
+    assert rows[1]["gain_over_first"] is not None

@@ -129,18 +129,16 @@ def _lesson_tokens(context: ApiContext, job_id: str) -> int:
 
 
 def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Per variant: the final model's primary metric on test, its gain over the base and, paired question by question,
-    over the first variant's final model; [value, low, high] each. And what the teacher was asked for it."""
-    from shared.statistics import gain  # here: scipy takes a second, and only this call needs it
+    """Per variant: the final model's primary metric on dev and on test, its gain over the base and, paired question by
+    question, over the first variant's final model; [value, low, high] each. And what the teacher was asked for it.
 
+    Choose by dev; test tells what the chosen one is worth.
+    """
     rows = []
     for variant, report in finished:
         final, first = _final(report), _final(finished[0][1])
         primary = report["primary_metric"]
-        comparable = len(final["scores"]) == len(first["scores"]) and primary == finished[0][1]["primary_metric"]
-        if primary == JUDGE:  # each student was held against its own base
-            comparable = comparable and report["student"] == finished[0][1]["student"]
-        over = gain(primary in SHARES, first["scores"], final["scores"]) if comparable else None
+        dev, first_dev = (x.get("dev") for x in (report, finished[0][1]))  # reports of earlier versions have none
         used = report["teacher"].values()
         rows.append(
             {
@@ -151,13 +149,28 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
                 "n": final["n"],
                 "value": final["metrics"][primary],
                 "gain_over_base": final["gain_over_base"],
-                "gain_over_first": None if over is None else [round(x, 6) for x in (over.value, over.low, over.high)],
+                "gain_over_first": _over(report, finished[0][1], first["scores"], final["scores"]),
+                "dev": dev["value"] if dev else None,
+                "dev_gain_over_first": _over(report, finished[0][1], first_dev["scores"], dev["scores"])
+                if dev and first_dev
+                else None,
                 "decisions": {d["phase"]: d["decision"] for d in report["decisions"]},
                 "teacher_calls": sum(phase["teacher_calls"] for phase in used),
                 "teacher_tokens": sum(phase["input_tokens"] + phase["output_tokens"] for phase in used),
             }
         )
     return rows
+
+
+def _over(report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]) -> list[float] | None:
+    """The paired gain over another variant's report; None where the two measured different things."""
+    from shared.statistics import gain  # here: scipy takes a second, and only this call needs it
+
+    primary = report["primary_metric"]
+    comparable = len(before) == len(after) and primary == other["primary_metric"]
+    if primary == JUDGE:  # each student was held against its own base
+        comparable = comparable and report["student"] == other["student"]
+    return gain(primary in SHARES, before, after).rounded() if comparable else None
 
 
 def _final(report: dict[str, Any]) -> dict[str, Any]:

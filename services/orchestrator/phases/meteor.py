@@ -46,7 +46,7 @@ async def meteor(run: Run) -> dict:
     promotion = await decide_promotion(run, base_on_dev, current, guarded=bool(forgot and forgot["guarded"]))
     table = await measure_on_test(run, candidates)
     final = next((m for m in table[::-1] if m.model == run.student), table[0])
-    return await build_report(run, table, candidates, final, promotion | {"forgetting": forgot})
+    return await build_report(run, table, candidates, final, current, promotion | {"forgetting": forgot})
 
 
 async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, guarded: bool) -> dict:
