@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from shared.contracts.data import Question
-from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
+from shared.contracts.distillation import Distillation, Guidance, Phase
 from shared.contracts.estimate import Estimate, Price, Range, Spend
+from shared.contracts.measurements import ORDERS, REPAIRED, compared_with_the_base
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts
 WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
 VERDICT = 8  # tokens of the shortest reply of a judge
-ORDERS, REPAIRED = 2, 2  # a comparison is asked in both orders; a reply that is no verdict is asked for once more
 
 
 class Size(NamedTuple):
@@ -45,13 +45,15 @@ class Times(NamedTuple):
 
 class Work(NamedTuple):
     """rows: by phase the records it may draw from; counts: how many of them it takes. dev, test: those that students are
-    measured on. judge_measures: without references, by comparing each answer with the base's."""
+    measured on. judge_measures: without references, by comparing each answer with the base's. judge_decides: unless labels
+    have found it no better than chance; it is not asked then."""
 
     rows: Mapping[Phase, Sequence[Size]]
     counts: Mapping[Phase, int]
     dev: Sequence[Size]
     test: Sequence[Size]
     judge_measures: bool = False
+    judge_decides: bool = True
 
 
 class Pilot(NamedTuple):
@@ -192,7 +194,7 @@ def _pilot(asking: _Asking, work: Work) -> Spend:
         spend += asking.teach(rows, Times(n), Times(n), guided=False)
     if both or guidance is Guidance.WEAK:
         spend += asking.teach(rows, Times(n), Times(n), guided=True)
-    return spend + _compared(asking, rows, n) if both else spend
+    return spend + _compared(asking, work, rows, n) if both else spend
 
 
 def _distill(asking: _Asking, work: Work, pilot: Pilot | None) -> Spend:
@@ -203,7 +205,7 @@ def _distill(asking: _Asking, work: Work, pilot: Pilot | None) -> Spend:
     plain = asking.teach(rows, Times(new), Times(n - pilot.usable if pilot else n), guided=False)
     guided = asking.teach(rows, Times(new), Times(n), guided=True)  # a guideline may come out otherwise
     if guidance is Guidance.BEST:
-        return plain + guided + _compared(asking, rows, n)
+        return plain + guided + _compared(asking, work, rows, n)
     if guidance is Guidance.AUTO:
         return _either(plain, guided)
     return guided if guidance is Guidance.WEAK else plain
@@ -215,9 +217,11 @@ def _iterate(asking: _Asking, work: Work) -> Spend:
     first = n // settings.rounds  # rounds end early where dev shows no gain
     judged = _without_reference(rows, n) if judge.grader else (n, n)
     at_least = _without_reference(rows, first)[0] if judge.grader else first
+    hinted = n - judged[1]  # a grader decides; the judge says why
+    if not work.judge_decides:  # what it alone could pass is not tried
+        judged, at_least = (0, 0), 0
     written = WRITTEN * asking.spec.answer_tokens  # the attempt and its reasoning, within one limit
     spend = asking.judge(rows, Times(at_least), Times(judged[1], REPAIRED * settings.tries), written)
-    hinted = n - judged[1]  # a grader decides; the judge says why
     spend += asking.judge(rows, Times(0), Times(hinted, REPAIRED * (settings.tries - 1)), written)
     if settings.on_failure == "teacher":
         spend += asking.teach(rows, Times(0), Times(n), guided=False)
@@ -237,26 +241,21 @@ def _evaluate(asking: _Asking, work: Work) -> Spend:
 
 def _measured(asking: _Asking, work: Work) -> Spend:
     """Comparisons with the base's answers where these measure. Equal answers are ties without asking."""
-    spec, settings = asking.spec, asking.spec.evaluation
     spend = Spend(usd=asking.nothing)
-    if not work.judge_measures:
+    if not work.judge_measures or not work.judge_decides:
         return spend
-    rounds = spec.iterate.rounds if Phase.ITERATE in spec.phases and spec.iterate.rounds > 1 else 0
-    baselines = len(settings.baselines) + (settings.shot_seeds - 1 if Baseline.FEW_SHOT in settings.baselines else 0)
-    served, before_rounds = 1, int(rounds > 0)
-    models = {"dev": len(spec.phases) + rounds + before_rounds + served, "test": len(spec.phases) + rounds + baselines}
-    written = 2 * WRITTEN * spec.answer_tokens
-    for rows, cap, n in (
-        (work.dev, settings.dev_questions, models["dev"]),
-        (work.test, settings.test_questions, models["test"]),
-    ):
-        high = Times(min(len(rows), cap or len(rows)), n * ORDERS * REPAIRED)
-        spend += asking.judge(rows, Times(0), high, written)
+    written = 2 * WRITTEN * asking.spec.answer_tokens
+    references = any(row.reference for rows in work.rows.values() for row in rows)
+    found = compared_with_the_base(asking.spec, len(work.dev), len(work.test), references)
+    for rows, (n, students) in zip((work.dev, work.test), found, strict=True):
+        spend += asking.judge(rows, Times(0), Times(n, students * ORDERS * REPAIRED), written)
     return spend
 
 
-def _compared(asking: _Asking, rows: Sequence[Size], n: int) -> Spend:
+def _compared(asking: _Asking, work: Work, rows: Sequence[Size], n: int) -> Spend:
     """Both answers to n questions, where not all have references and the judge must say which is better."""
+    if not work.judge_decides:
+        return Spend(usd=asking.nothing)
     low, high = _without_reference(rows, n)
     all_or_none = (n if low == n else 0, n if high else 0)
     written = 2 * WRITTEN * asking.spec.teacher.max_tokens

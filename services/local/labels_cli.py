@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -80,3 +81,15 @@ def list_labels(data: Data = Path(".meteor"), limit: int = 20, after: str | None
     console.print(shown)
     if page["has_more"]:
         console.print(f"more: meteor labels list --after {page['last_id']}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def delete(
+    labels: Annotated[list[str], typer.Argument(help="ids, as `meteor labels list` shows them")],
+    data: Data = Path(".meteor"),
+) -> None:
+    """Take labels back. Jobs that were posted before go on with them."""
+    with client(data) as api:
+        for label_id in labels:
+            ask(api, "DELETE", f"{ROUTE}/{quote(label_id, safe='')}")
+            console.print(f"{label_id} taken back", highlight=False)

@@ -7,22 +7,22 @@ from rich.console import Console
 from rich.table import Table
 
 from services.local.judge_screen import show_judge
-from shared.contracts.distillation import Phase
+from shared.contracts.distillation import BASELINE_NAMES, Phase
 
 LABELS = {
-    "base": "base model", "few_shot": "base with random examples in its prompt",
-    "few_shot_nearest": "base with the most similar examples in its prompt", "sft_references": "SFT on the references, no teacher",
+    "base": "base model", **BASELINE_NAMES,
     "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
     "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
 }  # fmt: skip
 
 WINS = "won / tied / lost against base"
+WINS_OF_FINAL = "won / tied / lost"
 
 
 def label(name: str) -> str:
     phase, _, number = name.partition("-")
     if phase in LABELS and number.isdecimal():
-        return f"{LABELS[phase]}, round {number}"
+        return f"{LABELS[phase]}, {'turn' if phase == Phase.EVOLVE else 'round'} {number}"
     return LABELS.get(name, name)
 
 
@@ -34,7 +34,21 @@ def _row_label(row: dict[str, Any]) -> str:
 def _wins(row: dict[str, Any]) -> str:
     """Questions on which a row's model scored higher, the same and lower than the base; reports of earlier versions have none."""
     record = row.get("against_base")
-    return f"{record['win']} / {record['tie']} / {record['loss']}" if record and row["name"] != "base" else ""
+    return _record(record) if record and row["name"] != "base" else ""
+
+
+def _record(record: dict[str, int]) -> str:
+    return f"{record['win']} / {record['tie']} / {record['loss']}"
+
+
+def _unmarked(report: dict[str, Any]) -> list[str]:
+    """One line for each student that was trained to write a rationale and then did not always do it."""
+    return [
+        f"{label(row['name'])}: {row['missing_markers']} of {row['n']} answers came without the rationale and the marker that it "
+        "was trained to write"
+        for row in report["table"]
+        if row.get("missing_markers") is not None
+    ]
 
 
 def _cell(triple: list[float]) -> str:
@@ -47,6 +61,8 @@ def show_report(console: Console, report: dict[str, Any]) -> None:
     show_judge(console, report)
     show_phases(console, report)
     show_costs(console, report)
+    if found := _prompts(report):
+        console.print(found, markup=False, highlight=False, style="dim")
 
 
 def show_table(console: Console, report: dict[str, Any]) -> None:
@@ -76,6 +92,13 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
             f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{counts}",
             markup=False,
         )
+    if found := report.get("verdict"):
+        console.print(
+            f"  [bold]{found['words']}[/bold]",
+            style="" if found["beats_base"] and not found["not_beaten"] else "yellow",
+        )
+    for line in _unmarked(report):
+        console.print(f"  {line}", markup=False)
     for warning in report.get("warnings", []):
         console.print(f"  {warning}", markup=False, style="yellow")
 
@@ -102,39 +125,61 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
             f"  {label(decision['phase'])}: {decision['decision']}, gain {value:+.3f} [{low:+.3f}, {high:+.3f}]",
             markup=False,
         )
-    phases = report["phases"]
-    _show_pilot(console, phases.get("pilot", {}))
+    for line in phase_lines(report["phases"]):
+        console.print(f"  {line}", markup=False)
+
+
+def phase_lines(phases: dict[str, Any]) -> list[str]:
+    """What each phase did, for the screen and for markdown: what was asked, kept, dropped and why."""
+    lines = _pilot_lines(phases.get("pilot", {}))
     if "distill" in phases:
         p = phases["distill"]
-        console.print(
-            f"  distill: {p['kept']} of {p['questions']} answers kept, dropped {p['dropped'] or 'none'}",
-            markup=False,
-        )
+        lines.append(f"distill: {p['kept']} of {p['questions']} answers kept, dropped {p['dropped'] or 'none'}")
     for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):
         rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(r["pass_rate"], start=1))
-        console.print(
-            f"  iterate, round {number}: passed within {rates} of {r['questions']} questions; {r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer"
-            + (f"; {r['missing_markers']} answers without the marker" if r.get("missing_markers") else ""),
-            markup=False,
+        lines.append(
+            f"iterate, round {number}: passed within {rates} of {r['questions'] - r.get('undecidable', 0)} questions; "
+            f"{r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer"
+            + (f"; {r['missing_markers']} answers without the marker" if r.get("missing_markers") else "")
+            + (f"; {r['undecidable']} more not tried, nobody can say what passes" if r.get("undecidable") else "")
+            + (f"; corrections dropped {r['dropped_corrections']}" if r.get("dropped_corrections") else "")
         )
     for number, t in enumerate(phases.get("evolve", {}).get("turns", []), start=1):
-        console.print(
-            f"  evolve, turn {number}: {t['pairs']} pairs from {t['questions']} questions, dropped {t['dropped'] or 'none'}",
-            markup=False,
+        lines.append(
+            f"evolve, turn {number}: {t['pairs']} pairs from {t['questions']} questions, dropped {t['dropped'] or 'none'}"
+            + "".join(f"; {figure}" for figure in _lengths_and_margin(t))
         )
+    return lines
 
 
-def _show_pilot(console: Console, pilot: dict[str, Any]) -> None:
-    if "gain" not in pilot:
-        return
-    value, low, high = pilot["gain"]
-    nll = pilot["student_nll"] or {}
-    closer = f"; the student's NLL {nll['unguided']} -> {nll['guided']}" if nll.get("n") else ""
-    console.print(
-        f"  pilot: guided against unguided answers {value:+.3f} [{low:+.3f}, {high:+.3f}], {pilot['decision']}{closer}; "
-        f"guidance: {pilot['guidance']}",
-        markup=False,
-    )
+def _pilot_lines(pilot: dict[str, Any]) -> list[str]:
+    if not pilot:
+        return []
+    usable = ", ".join(f"{count} with guidance {way}" for way, count in pilot["usable"].items())
+    lines = [f"pilot: of {pilot['questions']} answers each way can be used: {usable}; guidance: {pilot['guidance']}"]
+    if "gain" in pilot:
+        value, low, high = pilot["gain"]
+        nll = pilot["student_nll"] or {}
+        closer = f"; the student's NLL {nll['unguided']} -> {nll['guided']}" if nll.get("n") else ""
+        lines.append(
+            f"pilot: guided against unguided answers {value:+.3f} [{low:+.3f}, {high:+.3f}], {pilot['decision']}{closer}"
+        )
+    return lines
+
+
+def _lengths_and_margin(turn: dict[str, Any]) -> list[str]:
+    """Mean tokens of both sides, of all questions and of the pairs that were trained on, and how far training moved the two
+    apart; what there is of it."""
+    found = []
+    for name, figures in (("mean tokens", turn.get("search", {})), ("of the trained pairs", turn.get("training", {}))):
+        if "mean_tokens_chosen" in figures:
+            found.append(f"{name} {figures['mean_tokens_chosen']} chosen, {figures['mean_tokens_rejected']} rejected")
+    if "margin" in (training := turn.get("training", {})):
+        found.append(
+            f"margin {training['margin_first']:.3f} -> {training['margin']:.3f}, chosen preferred in "
+            f"{training['reward_accuracy']:.0%} of them"
+        )
+    return found
 
 
 def show_costs(console: Console, report: dict[str, Any]) -> None:
@@ -175,7 +220,8 @@ def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """The table on the test split, the decisions, and the costs by phase, as docs/results.md shows them."""
+    """The verdict, the table on the test split, the final model against every other, the decisions, what each phase did, and
+    the costs by phase, as docs/results.md shows them."""
     primary, graders = report["primary_metric"], list(report["table"][0]["metrics"])
     head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base", WINS]
     rows = [
@@ -192,23 +238,53 @@ def as_markdown(report: dict[str, Any]) -> str:
     for phase, used, seconds in _costs(report):
         counts = [str(used.get(k, 0)) for k in ("teacher_calls", "input_tokens", "output_tokens")]
         costs.append([label(phase), *counts, f"{seconds:.0f}"])
+    final = report["final"]
     return "\n\n".join(
         [
-            *filter(None, [what_measured(report)]),
+            *filter(None, [report.get("verdict", {}).get("words"), what_measured(report)]),
             _table(head, rows),
-            *_final_over(report),
+            *_unmarked(report),
+            *filter(None, ["\n".join(f"- {warning}" for warning in _warnings(report))]),
+            _table(
+                [f"gain of {label(final['name'])} over", *(label(g) for g in graders), WINS_OF_FINAL], _final(report)
+            ),
             _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
+            "\n".join(f"- {line}" for line in phase_lines(report["phases"])),
             _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
+            *filter(None, [_prompts(report)]),
         ]
     )
 
 
-def _final_over(report: dict[str, Any]) -> list[str]:
-    """The final model's paired gains over base and baselines, by every grader."""
-    found = report["final"].get("by_metric", {})  # reports of earlier versions have none
-    rows = [[label(name), *(plain_gain(g) for g in gains.values())] for name, gains in found.items()]
-    graders = [label(g) for g in report["table"][0]["metrics"]]
-    return [_table([f"{label(report['final']['name'])}, over", *graders], rows)] if rows else []
+def _final(report: dict[str, Any]) -> list[list[str]]:
+    """The final model's paired gains over base and baselines, by every grader; earlier reports have them by one alone."""
+    final, primary, graders = report["final"], report["primary_metric"], report["table"][0]["metrics"]
+    by_metric = final.get("by_metric") or {name: {primary: gain} for name, gain in final["over"].items()}
+    return [
+        [
+            label(name),
+            *(plain_gain(gains[g]) if g in gains else "" for g in graders),
+            _record(final["record"][name]) if name in final.get("record", {}) else "",
+        ]
+        for name, gains in by_metric.items()
+    ]
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    """Of the data and the intervals, and of the judge."""
+    judged = (report.get("judged") or {}).get("judge", {})
+    return [
+        *report.get("warnings", []),
+        *(report.get("judge") or {}).get("warnings", []),
+        *judged.get("warnings", []),
+    ]
+
+
+def _prompts(report: dict[str, Any]) -> str:
+    found = report.get("prompts", {})
+    return (
+        f"Versions of the prompts: {', '.join(f'{name} {number}' for name, number in found.items())}" if found else ""
+    )
 
 
 def plain_triple(triple: list[float], sign: str = "") -> str:

@@ -1,5 +1,7 @@
 """One try of phase 2: the student answers with its reasoning, the judge says whether it passed."""
 
+from typing import Any
+
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
 from shared.contracts.rows import TOO_LONG, Asked, Attempt, Judged, Verdict
@@ -7,6 +9,12 @@ from shared.contracts.steps import Sampling, StepKind
 
 Judgement = tuple[Attempt, Verdict]
 UNANSWERED = "unanswered"
+
+
+def decidable(run: Run, question: Question) -> bool:
+    """Whether anybody can say that an answer passed: the grader where there is a reference, else the judge, unless labels
+    have found it no better than chance."""
+    return run.judge_decides or (run.spec.judge.grader is not None and bool(question.reference))
 
 
 async def answer_and_judge(
@@ -45,6 +53,23 @@ def another_try(pairs: list[Judgement], text: dict[str, str]) -> list[Asked]:
         for a, v in pairs
         if not v.passed and v.by != UNANSWERED
     ]
+
+
+async def tell(run: Run, number: int, record: dict[str, Any]) -> None:
+    """What a round has come to, as events."""
+    if record["undecidable"]:
+        then = "answered by the teacher" if run.spec.iterate.on_failure == "teacher" else "dropped"
+        await run.say(
+            f"iterate: round {number}: {record['undecidable']} of {record['questions']} questions are not tried but {then}: "
+            "the judge is no better than chance on the labels, and no grader can say what passes",
+            level="warn",
+        )
+    await run.say(
+        f"iterate: round {number}: pass rate by try {', '.join(f'{rate:.0%}' for rate in record['pass_rate'])}",
+        type="metrics",
+        round=number,
+        pass_rate=record["pass_rate"],
+    )
 
 
 def cumulative(passed_by_try: list[int], total: int) -> list[float]:

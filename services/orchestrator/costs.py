@@ -35,7 +35,7 @@ def by_the_pilot(
         known=known,
         usable=sum(lesson.outcome == "ok" for lesson in lessons.get(Guidance.NONE, ())),
     )
-    return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures), prices, pilot)
+    return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures, run.judge_decides), prices, pilot)
 
 
 def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[Lesson]) -> Known | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from services.orchestrator.preferred import what_measures
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.teaching import OVERALL, POINTS
@@ -44,9 +45,9 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
         Compared(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
         for q, before, after in zip(questions, base.answers, final.answers, strict=True)
     ][: settings.judged_questions]
-    if not rows or final.model == base.model:
-        return None
     seen = Seen()
+    if not rows or final.model == base.model or affordable(run, seen.calls) < 1:
+        return None
     index, ended = 0, ""
     while not ended:
         done = len(seen.preferences)
@@ -69,12 +70,13 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
 
 
 def affordable(run: Run, calls: int) -> int:
-    """Questions that the rest of the budget pays for even if every reply has to be asked for again."""
+    """Questions that the rest of the budget pays for even if every reply has to be asked for again. What measuring by the
+    judge has taken comes out of the same budget; whether it leaves room for one question is seen when the job is posted."""
     settings = run.spec.evaluation
     if settings.max_judge_calls is None:
         return run.spec.batch_size
     per_question = (4 if settings.absolute_scores else 2) * REPEATED
-    return (settings.max_judge_calls - calls) // per_question
+    return (settings.max_judge_calls - calls - what_measures(run).get("calls", 0)) // per_question
 
 
 def ending(run: Run, seen: Seen, wanted: int) -> str:

@@ -1,7 +1,7 @@
 """The judge held against human labels, before its word counts anywhere.
 
 A judge that is no better than chance on the labels decides nothing: the pilot and `guidance: best` treat its comparisons
-as undecided and do not pay for them, and the report says what of the job rests on it.
+as undecided, nothing passes in phase 2 by its word, nobody pays for either, and the report says what of the job rests on it.
 """
 
 from collections import Counter
@@ -19,7 +19,8 @@ RESTS = {
     "measuring": "no model is promoted by this job: dev and test have hardly any references, and the judge is not asked",
     "guidance": "which way of asking the teacher is better is undecided: no references compare the answers, "
     "and the judge is not asked",
-    "iterate": "phase 2 was trained on what this judge passed, without a grader; take its pass rates for nothing",
+    "iterate": "nothing passed in phase 2 by this judge's word: where no grader decides, questions were not tried but dropped, "
+    "or answered by the teacher (iterate.on_failure)",
     "evaluation": "take the judge's comparison of the final model with the base, and its scores, for nothing",
 }
 

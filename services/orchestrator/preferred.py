@@ -12,8 +12,9 @@ from services.orchestrator.run import Run
 from services.orchestrator.teaching import POINTS, judged_points
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE
+from shared.contracts.steps import StepKind
 
-BASE = "base"
+BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
 Row = tuple[Question, str, str]  # the base's answer, then the student's
 
 
@@ -31,7 +32,10 @@ async def preferred_over_base(run: Run, split: Split, found: Measured) -> Measur
         points = await judged_points(run, key, questions, *sides)
         return {q.id: point for q, point in zip(questions, points, strict=True)}
 
-    asked = await run.gather(one, [row for row in rows if row[1] != row[2]])
+    differ = [row for row in rows if row[1] != row[2]]
+    planned = 0 if found.name in (BASE, SERVED) else len(rows)
+    run.expect(StepKind.COMPARE, (len(differ) if run.judge_decides else 0) - planned)
+    asked = await run.gather(one, differ)
     points = {name: point for batch in asked for name, point in batch.items()}
     return replace(found, scores={JUDGE: [points.get(q.id, POINTS["tie"]) for q, _, _ in rows]})
 
@@ -67,6 +71,11 @@ def what_measures(run: Run) -> dict[str, Any]:
         ]
         found |= {
             name: sum(step.get(counted, 0) for step in figures)
-            for name, counted in (("compared", "n"), ("unparsed", "unparsed"), ("flipped", "flipped"))
+            for name, counted in (
+                ("compared", "n"),
+                ("calls", "calls"),
+                ("unparsed", "unparsed"),
+                ("flipped", "flipped"),
+            )
         }
     return found

@@ -5,6 +5,7 @@ import time
 from shared.contracts.allocation import allocate
 from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
 from shared.contracts.jobs import JobProgress
+from shared.contracts.measurements import students_measured
 from shared.contracts.steps import StepKind
 
 # Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
@@ -24,8 +25,11 @@ COST = {
 }
 
 
-def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
-    """Weighted rows of the whole job. sizes: rows of train, dev and test that will be used."""
+def planned_work(
+    spec: Distillation, sizes: dict[str, int], references: bool = True, judge_measures: bool = False
+) -> float:
+    """Weighted rows of the whole job. sizes: rows of train, dev and test that will be used. references: whether train has any.
+    judge_measures: it compares every student's answers on dev and test with the base's."""
     rows = allocate(sizes["train"], spec)
     work = 0.0
     if Phase.DISTILL in rows and spec.distill.answers == "references":
@@ -45,13 +49,12 @@ def planned_work(spec: Distillation, sizes: dict[str, int]) -> float:
         per_row = COST[StepKind.SEARCH] + COST[StepKind.PREFER] * 0.5 * spec.evolve.epochs
         work += rows[Phase.EVOLVE] * per_row * spec.evolve.turns
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
-    work += sizes["dev"] * answer * (1 + len(rows))
-    draws = spec.evaluation.shot_seeds - 1 if Baseline.FEW_SHOT in spec.evaluation.baselines else 0
     work += 2 * spec.evaluation.forgetting * answer
-    work += sizes["test"] * answer * (1 + len(rows) + len(spec.evaluation.baselines) + draws)
+    for split, students in zip(("dev", "test"), students_measured(spec, references), strict=True):
+        work += sizes[split] * (answer * (1 + students) + (COST[StepKind.COMPARE] * students if judge_measures else 0))
     rating = 2 * COST[StepKind.RATE] if spec.evaluation.absolute_scores else 0
     work += min(spec.evaluation.judged_questions, sizes["test"]) * (COST[StepKind.COMPARE] + rating)
-    if Baseline.SFT_REFERENCES in spec.evaluation.baselines:
+    if Baseline.SFT_REFERENCES in spec.evaluation.baselines and references:
         work += sum(rows.values()) * COST[StepKind.SFT] * spec.distill.epochs
     return work
 

@@ -9,7 +9,9 @@ from services.orchestrator.judged import judged
 from services.orchestrator.preferred import what_measures
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
+from services.orchestrator.verdict import verdict
 from shared.contracts.data import Split
+from shared.contracts.steps import PROMPTED, VERSION
 from shared.statistics import power, questions_needed
 
 SAMPLES = 3
@@ -19,7 +21,8 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
     """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
 
     draws: over so many random draws of worked examples the scores are averaged.
-    too_long: so many questions do not fit into its context and count as wrong.
+    too_long: so many questions do not fit into its context and count as wrong. missing_markers: so many answers came without
+    the rationale and the marker that it was trained to write before them; None where it was not.
     scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
     """
     return {
@@ -30,6 +33,7 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
         "metrics": {grader: triple(measured.value(grader)) for grader in measured.scores},
         "gain_over_base": triple(measured.gain_over(base, primary)),
         "too_long": measured.too_long,
+        "missing_markers": measured.missing_markers,
         "against_base": measured.record_against(base, primary),
         "scores": measured.scores[primary],
     }
@@ -105,6 +109,7 @@ async def build_report(
         "student": run.base.base,
         "method": run.spec.adapter.method.value,
         "seed": run.seed,
+        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
         "primary_metric": primary,
         "measured": what_measures(run),
         "rows": {split.value: len(run.split(split)) for split in Split},
@@ -117,6 +122,7 @@ async def build_report(
             "value": triple(on_dev.value(primary)),
             "scores": on_dev.scores[primary],  # experiments compare variants by these
         },
+        "verdict": verdict(final, table, primary),
         "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": triple(c.gain)} for c in candidates],
         "judged": in_the_judges_eyes,
         "judge": run.judge,

@@ -14,7 +14,8 @@ class Measured:
     """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order.
 
     draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
-    bare: it was asked without worked examples. too_long: so many questions did not fit into its context.
+    bare: it was asked without worked examples. too_long: so many questions did not fit into its context. missing_markers: so
+    many answers have no rationale and marker before them; None where the student was never trained to write them.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Measured:
     draws: int = 1
     bare: bool = True
     too_long: int = 0
+    missing_markers: int | None = None
 
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -66,15 +67,16 @@ class Run:
         self.stores = steps.stores
         self.artifacts = steps.artifacts
         self.gathered: list[Example] = []  # what the student was trained on so far, in order
-        self.rounds: list[
-            tuple[str, ModelRef]
-        ] = []  # the students after the rounds of phase 2, where there are several
+        self.parts: defaultdict[Phase, list[tuple[str, ModelRef]]] = defaultdict(
+            list
+        )  # the students after each round of phase 2 and each turn of phase 3, where there are several
+        self.reasoning: set[str | None] = set()  # what was trained to write a rationale first, by content hash
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         self._steps = steps
         self._waits: dict[str, str | None] = {}  # running step -> what it waits for
-        self._reason: str | None = None  # what the job's row says of that
+        self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps)
         self._rows = rows
         self.judge_measures = judge_must_decide(rows)  # there are too few references for graders
@@ -82,7 +84,8 @@ class Run:
         self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
         self.scripts = scripts(row.reference for row in rows if row.split is not Split.TEST)  # answers are written in
         sizes = {split.value: len(self.split(split)) for split in Split}
-        self._meter = ProgressMeter(planned_work(self.spec, sizes))
+        references = any(question.reference for question in self.split(Split.TRAIN))
+        self._meter = ProgressMeter(planned_work(self.spec, sizes, references, self.judge_measures))
 
     # data
 
@@ -114,7 +117,7 @@ class Run:
     # durable steps
 
     def expect(self, kind: StepKind, rows: int) -> None:
-        """So many rows come on top of what was planned."""
+        """So many rows come on top of what was planned, or (below zero) fall away."""
         self._meter.more(kind, rows)
 
     async def step(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
@@ -247,5 +250,6 @@ class Run:
         values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
         reason = next(filter(None, self._waits.values()), None)
         if reason != self._reason:
-            values["status_reason"] = self._reason = reason
+            values["status_reason"] = reason
         await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
+        self._reason = reason  # not before it stands in the row: a database that is away is told again

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.orchestrator.lessons import settled
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
-from shared.contracts.distillation import Guidance
+from shared.contracts.distillation import Grader, Guidance
 from shared.contracts.rows import (
     Compared,
     Example,
@@ -51,14 +51,29 @@ def own_references(batch: Sequence[Question]) -> list[Lesson]:
     ]
 
 
-async def grade(run: Run, key: str, questions: Sequence[Question], answers: Sequence[str]) -> list[float]:
-    """Scores in [0, 1] by the job's primary metric; every question has a reference."""
+async def grade(
+    run: Run, key: str, questions: Sequence[Question], answers: Sequence[str], grader: Grader
+) -> list[float]:
+    """Scores in [0, 1] by one grader; every question has a reference."""
     rows = [
         Judged(id=q.id, question=q.text, answer=answer, reference=q.reference)
         for q, answer in zip(questions, answers, strict=True)
     ]
     graded = await run.step(key, StepKind.GRADE, run.judging(), rows)
-    return [Grades(**row).scores[run.spec.primary_metric] for row in graded.rows]
+    return [Grades(**row).scores[grader] for row in graded.rows]
+
+
+async def below_pass_mark(
+    run: Run, key: str, questions: Sequence[Question], lessons: Sequence[Lesson]
+) -> dict[str, float]:
+    """Scores, by id, of usable answers that the job's grader would not let a student pass with; where it names none, or a
+    question has no reference, nobody can say."""
+    grader = run.spec.judge.grader
+    held = [(q, a) for q, a in zip(questions, lessons, strict=True) if a.outcome == "ok" and q.reference]
+    if grader is None or not held:
+        return {}
+    scores = await grade(run, key, [q for q, _ in held], [lesson.answer for _, lesson in held], grader)
+    return {q.id: score for (q, _), score in zip(held, scores, strict=True) if score < run.spec.judge.pass_mark}
 
 
 async def better(
@@ -67,7 +82,10 @@ async def better(
     """Per question a score in [0, 1] for each of two answers: by the primary metric where all have references, else
     by the judge (won 1 : 0, a tie 0.5 : 0.5)."""
     if all(q.reference for q in questions):
-        scores = [await grade(run, f"{key}/{name}", questions, side) for name, side in (("a", first), ("b", second))]
+        metric = run.spec.primary_metric
+        scores = [
+            await grade(run, f"{key}/{name}", questions, side, metric) for name, side in (("a", first), ("b", second))
+        ]
         return list(zip(*scores, strict=True))
     return [(1 - point, point) for point in await judged_points(run, f"{key}/preferences", questions, first, second)]
 

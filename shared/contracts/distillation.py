@@ -171,6 +171,13 @@ class Baseline(StrEnum):
     SFT_REFERENCES = "sft_references"
 
 
+BASELINE_NAMES = {
+    Baseline.FEW_SHOT.value: "base with random examples in its prompt",
+    Baseline.FEW_SHOT_NEAREST.value: "base with the most similar examples in its prompt",
+    Baseline.SFT_REFERENCES.value: "SFT on the references, no teacher",
+}  # for people, in reports and on the screen
+
+
 class EvaluationSettings(Strict):
     """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
 
@@ -183,7 +190,8 @@ class EvaluationSettings(Strict):
     judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
     both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
     with absolute_scores, which has it score both answers from 1 to 10 as well. max_judge_calls: no more than that for all
-    of it; one question may cost eight, when every reply has to be asked for again.
+    of it; one question may cost eight, when every reply has to be asked for again. Where the judge measures, for want of
+    references, its calls for that count too, and a budget that could not hold them is refused.
     """
 
     forgetting: int = Field(default=120, ge=0, le=120)

@@ -52,6 +52,17 @@ VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
     StepKind.PREFER: 2,
 }
 
+# The kinds that ask a model in words of our own: their numbers stand in every report.
+PROMPTED = (
+    StepKind.GUIDE,
+    StepKind.ANSWER,
+    StepKind.REASON,
+    StepKind.TEACH,
+    StepKind.COMPARE,
+    StepKind.RATE,
+    StepKind.REVIEW,
+)
+
 
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -160,12 +161,20 @@ labels = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False),
-    Column("digest", String(64), nullable=False),  # of the content: the same label is kept once
+    Column("digest", String(64), nullable=False),  # of the content: the same label is kept once, unless taken back
     Column("question", Text, nullable=False),
     Column("first", Text, nullable=False),
     Column("second", Text, nullable=False),
     Column("preferred", String(8), nullable=False),  # first, second, tie
     Column("reference", Text),
     Column("created_at", Float, nullable=False),
-    UniqueConstraint("project_id", "digest"),
+    Column("deleted_at", Float),  # taken back then; jobs that were posted before go on with it
+    Index(
+        "ix_labels_live",
+        "project_id",
+        "digest",
+        unique=True,
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
 )

@@ -172,6 +172,25 @@ def test_bad_job(http: httpx.Client, good_file: str, body: dict[str, Any], code:
     check(http.post(JOBS, json=body), 400, code, param)
 
 
+def test_a_budget_that_cannot_hold_the_judges_measuring_is_refused(http: httpx.Client, good_file: str):
+    """Without references the judge measures; what it needs at most is named, and with that the job is taken."""
+    content = b"".join(b'{"question": "What is %d plus %d?"}\n' % (n, n) for n in range(60))
+    bare = upload(http, content).json()["id"]
+
+    def body(file: str, **evaluation: Any) -> dict[str, Any]:
+        return a_job(training_file=file, distillation={"domain": "d", "evaluation": evaluation})
+
+    param = "distillation.evaluation.max_judge_calls"
+    few = body(bare, max_judge_calls=8, dev_questions=2, test_questions=2)
+    message = check(http.post(JOBS, json=few), 400, "max_judge_calls_too_small", param)
+    need = (2 * (3 + 1) + 2 * 3) * 4  # three phases, on dev the served version too; four calls a comparison
+    assert f"can take {need} calls" in message
+    assert http.post(JOBS, json=body(bare, max_judge_calls=need, dev_questions=2, test_questions=2)).status_code == 201
+    judged = {"max_judge_calls": need + 7, "dev_questions": 2, "test_questions": 2, "judged_questions": 2}
+    check(http.post(JOBS, json=body(bare, **judged)), 400, "max_judge_calls_too_small", param)
+    assert http.post(JOBS, json=body(good_file, max_judge_calls=8, judged_questions=2)).status_code == 201
+
+
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_too_few_rows_says_how_many(http: httpx.Client, count: int):
     file = upload(http, rows(count)).json()

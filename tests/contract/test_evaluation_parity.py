@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 
+from services.orchestrator.phases.forgetting import TOKENS
 from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
 from shared.contracts.rows import Asked
@@ -13,6 +14,8 @@ from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, RunningApi
 from tests.fakes.simulated import Simulation, World, questions
 from tests.fakes.vllm import FakeVllm
+
+SEED = 5
 
 
 class Recording(World):
@@ -62,7 +65,8 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
     world, simulation = Recording(), Simulation(tmp_path)
     spec: dict[str, Any] = {"phases": ["distill"], "guidance": "none", "answer_tokens": 77}
     evaluation = {"baselines": ["few_shot_nearest"], "shots": 2, "forgetting": 8}
-    report = await simulation.job(world, questions(train=8, dev=20, test=3), evaluation=evaluation, **spec)
+    rows = questions(train=8, dev=20, test=3)
+    report = await simulation.job(world, rows, seed=SEED, evaluation=evaluation, **spec)
     adapter = report["final"]["adapter"]
     engine.models.add(adapter)
     final = published(api, simulation, adapter)
@@ -83,3 +87,5 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         assert engine.last == measured, key
         assert len(measured["messages"]) == (6 if key == "test/few_shot_nearest" else 2)
         assert measured["temperature"] == 0
+        assert measured["max_tokens"] == (TOKENS if key == "general/final" else 77)
+        assert measured["seed"] == answering.row_seed(SEED, row.id)

@@ -104,3 +104,13 @@ def test_the_command_adds_and_lists(meteor: CliRunner, http: httpx.Client, tmp_p
     shown = meteor.invoke(cli, ["labels", "list", "--limit", "1"], catch_exceptions=False)
     assert "by the command?" in shown.output
     assert "more: meteor labels list --after label-" in shown.output
+
+
+def test_a_label_is_taken_back_by_api_and_command(http: httpx.Client, meteor: CliRunner):
+    http.post(LABELS, json={"labels": rows("wrong", 2)})
+    last, first = (row["id"] for row in http.get(f"{LABELS}?limit=2").json()["data"])
+    left = total(http) - 2
+    assert http.delete(f"{LABELS}/{first}").json() == {"id": first, "object": "label", "deleted": True}
+    check(http.delete(f"{LABELS}/{first}"), 404, "label_not_found", "label_id")
+    assert f"{last} taken back" in meteor.invoke(cli, ["labels", "delete", last], catch_exceptions=False).output
+    assert total(http) == left

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from services.judge.compare import agreed, tally
@@ -98,7 +99,11 @@ class World:
         return StepResult(rows=rows, metrics=self._figures(request, rows))
 
     def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, Any]:
-        """As the judge's worker counts them: its choices over both orders, and its calls (two when one cannot be read)."""
+        """As the workers count them: words of both sides of a pair; the judge's choices over both orders, and its calls (two
+        when one cannot be read)."""
+        if request.kind is StepKind.SEARCH:
+            sides = ("chosen", "rejected")
+            return {f"mean_tokens_{side}": fmean(len(row[side].split()) for row in rows) for side in sides}
         if request.kind is StepKind.RATE:
             return {"calls": sum(1 if row["parsed"] else 2 for row in rows)}
         if request.kind is not StepKind.COMPARE:
@@ -178,9 +183,9 @@ class Simulation:
             }
         )
 
-    def new_run(self, job: Any, steps: Callable[..., Any], rows: Sequence[Question]) -> Run:
+    def new_run(self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE) -> Run:
         """steps: in place of StepClient.run."""
-        return Run(job, BASE, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
+        return Run(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(

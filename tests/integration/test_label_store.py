@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shared.contracts.errors import UserError
+from shared.contracts.errors import NotFound, UserError
 from shared.contracts.labels import Label
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT as MINE
@@ -57,3 +57,30 @@ def test_a_sample_stays_the_same_when_labels_are_added(stores: Stores):
     assert len(stores.labels.sample(MINE, 100, posted)) == 8
     assert len(stores.labels.sample(MINE, 100, time.time())) == 30
     assert stores.labels.sample(MINE, 0, posted) == []
+
+
+def test_a_label_that_is_taken_back_stays_for_jobs_that_were_posted_before(stores: Stores):
+    stores.labels.add(MINE, [label(n) for n in range(4)])
+    stores.labels.add(THEIRS, [label(0)])
+    posted = time.time()
+    before = stores.labels.sample(MINE, 10, posted)
+    wrong = before[1]
+    stores.labels.delete(MINE, wrong.id)
+    assert [row.id for row in stores.labels.sample(MINE, 10, posted)] == [row.id for row in before]
+    assert wrong.id not in [row.id for row in stores.labels.sample(MINE, 10, time.time())]
+    assert wrong.id not in [row.id for row in stores.labels.page(MINE, None, 10)[0]]
+    assert stores.labels.page(MINE, wrong.id, 10)[1] is False, "a page may still go on behind it"
+    for project, name in ((MINE, wrong.id), (THEIRS, before[0].id), (MINE, "label-none")):
+        with pytest.raises(NotFound):
+            stores.labels.delete(project, name)
+
+
+def test_what_was_taken_back_may_be_given_again(stores: Stores):
+    """A job between the two finds none, also when it looks later."""
+    assert stores.labels.add(MINE, [label(1)]) == (1, 1)
+    (first,), _ = stores.labels.page(MINE, None, 10)
+    stores.labels.delete(MINE, first.id)
+    between = time.time()
+    assert stores.labels.add(MINE, [label(1)]) == (1, 1)
+    assert stores.labels.sample(MINE, 10, between) == []
+    assert len(stores.labels.sample(MINE, 10, time.time())) == 1

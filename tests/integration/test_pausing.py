@@ -49,7 +49,7 @@ def test_a_running_job_pauses_when_its_steps_are_given_back(stores: Stores, job)
     assert stores.jobs.claim("o2", LEASE_S) is None
     assert stores.jobs.renew(row, LEASE_S) is None
     assert not stores.jobs.end(row, JobStatus.SUCCEEDED)
-    stores.jobs.note(row, phase="late")
+    stores.jobs.note(row, phase="late", status_reason="the engine loads tiny")  # progress that was on its way
     paused = job_row(stores, job.id)
     assert (paused.phase, paused.lease_expires, paused.finished_at) == (None, None, None)
     assert "resume" in paused.status_reason

@@ -93,6 +93,27 @@ async def test_rows_that_training_could_not_use_are_counted(simulation: Simulati
     assert "phase 1: 5 rows are longer than adapter.max_length" in shown(report)
 
 
+@pytest.mark.parametrize("usable", [3, 1])
+async def test_a_handful_of_usable_answers_is_all_that_is_learned(simulation: Simulation, usable: int):
+    """None at all stops the job at the pilot, above. The report says of how many it rests on."""
+    trained: list[int] = []
+    asked: dict[str, int] = {}
+    world = World(train=lambda request, before: trained.append(len(request.rows)) or before)
+
+    def teacher(row: dict[str, Any]) -> tuple[str, str]:
+        place = asked.setdefault(row["id"], len(asked))
+        return (row["reference"], "ok") if place < usable else (REFUSAL, "refused")
+
+    world.teacher = teacher
+    report = await simulation.job(world, questions(), **DISTILL)
+    assert trained == [usable]
+    assert report["phases"]["pilot"]["usable"] == {"none": usable}
+    assert report["phases"]["distill"]["dropped"] == {"refused": 60 - usable}
+    for text in (shown(report), as_markdown(report)):
+        assert f"distill: {usable} of 60 answers kept, dropped {{'refused': {60 - usable}}}" in text
+        assert f"of 16 answers each way can be used: {usable} with guidance none" in text
+
+
 async def test_a_loss_that_is_no_number_fails_the_job(simulation: Simulation):
     def train(request, before):
         raise FatalError("the loss became nan at optimiser step 3; lower the learning rate", code="nan_loss")
@@ -148,7 +169,7 @@ async def test_a_student_against_itself_has_no_interval(simulation: Simulation):
     assert base["gain_over_base"] == iterate["gain_over_base"] == [0, 0, 0]
     assert report["decisions"][0]["decision"] == "undecided"
     assert "is base model itself" in shown(report)
-    assert as_markdown(report).count("| - |") == 3
+    assert as_markdown(report).count("| - |") == 4
 
 
 async def test_two_students_that_answered_alike_may_differ_elsewhere(simulation: Simulation):
@@ -178,6 +199,33 @@ async def test_verdicts_that_cannot_be_read_pass_nothing_and_are_told(simulation
     assert "training" not in record
     assert report["promotion"]["state"] == "rejected"
     assert "round 1: 120 of 120 verdicts could not be read" in shown(report)
+
+
+async def test_a_hint_that_tells_the_reference_is_dropped_and_counted(simulation: Simulation):
+    """The judge's worker drops it; the next try sees the attempt and no hint."""
+    seen: list[dict[str, Any]] = []
+
+    class Noting(World):
+        def _reason(self, key, request, adapter, row):
+            seen.append(row)
+            return super()._answer(key, request, adapter, row)
+
+    world = Noting(0.0)
+    world.verdict = lambda row: Verdict(
+        id=row["id"],
+        passed=False,
+        by="judge",
+        leaked=row["id"].endswith("3"),
+        critique=None if row["id"].endswith("3") else "mind",
+    )
+    report = await simulation.job(world, questions(), **ITERATE)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert record["leaked_hints"] == 12, "six questions, two tries"
+    again = [row for row in seen if row["previous"] is not None]
+    assert {row["critique"] for row in again if row["id"].endswith("3")} == {None}
+    assert {row["critique"] for row in again if not row["id"].endswith("3")} == {"mind"}
+    for text in (shown(report), as_markdown(report)):
+        assert "12 hints dropped because they told the answer" in text
 
 
 # the data

@@ -7,15 +7,11 @@ import pytest
 
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import asked
+from shared.contracts.rows import Grades, Verdict
 from shared.contracts.steps import (
     AdapterConfig,
     Method,
-    Progress,
-    Sampling,
-    StepKind,
     StepRequest,
-    StepResult,
     TrainParams,
 )
 from shared.jobs.catalog import ref_of
@@ -112,6 +108,21 @@ async def test_a_teacher_whose_answers_never_pass_stops_the_job(simulation: Simu
     assert "scored 0.00" in error.value.message
 
 
+async def test_the_gate_goes_by_the_judges_grader_whatever_the_primary_metric(simulation: Simulation):
+    """The pass mark belongs to the grader that the job names for phase 2."""
+
+    class TwoGraders(World):
+        def _grade(self, key, request, adapter, row):
+            return Grades(id=row["id"], scores={"string_check": 0.0, "first_token": 0.0, "chrf": 0.8, "rouge_l": 0.0})
+
+    spec = DISTILL | {"guidance": "none", "judge": {"grader": "chrf", "pass_mark": 0.7}}
+    report = await simulation.job(TwoGraders(), questions(), **spec)
+    assert report["phases"]["pilot"]["usable"] == {"none": 16}
+    with pytest.raises(FatalError) as error:
+        await simulation.job(TwoGraders(), questions(), suffix="strict", **spec | {"judge": {"grader": "rouge_l"}})
+    assert error.value.code == "teacher_unfit"
+
+
 async def test_planted_errors_are_counted(simulation: Simulation):
     world = World()
     world.teacher = lambda row: ("", "refused") if row["id"].endswith("7") else (row["reference"], "ok")
@@ -203,6 +214,33 @@ async def test_each_round_stands_in_the_table(simulation: Simulation):
     by_name = {row["name"]: row for row in report["table"]}
     assert by_name["iterate"]["adapter"] == by_name["iterate-2"]["adapter"] == report["final"]["adapter"]
     assert by_name["iterate-3"]["gain_over_base"][0] < 0 < by_name["iterate-1"]["gain_over_base"][0]
+
+
+@pytest.mark.parametrize(
+    ("grader", "corrected", "dropped"), [("string_check", 30, {"below_pass_mark": 30}), (None, 60, {})]
+)
+async def test_corrections_are_held_to_the_grader(simulation: Simulation, grader, corrected: int, dropped: dict):
+    """The teacher is wrong on every second question. Without a grader nobody knows."""
+    trained: list[list[str]] = []
+    world = World(
+        0.0, train=lambda request, before: trained.append([row["completion"] for row in request.rows]) or before
+    )
+    world.teacher = lambda row: (row["reference"] if int(row["id"].split("-")[1]) % 2 else f"{WRONG} {row['id']}", "ok")
+    spec = ROUNDS | {"iterate": {"tries": 1, "on_failure": "teacher"}, "judge": {"grader": grader}}
+    report = await simulation.job(world, questions(), **spec)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["corrected"], record["dropped_corrections"]) == (corrected, dropped)
+    assert sum(text.startswith(WRONG) for text in trained[0]) == 60 - 30 - sum(dropped.values())
+
+
+async def test_what_has_no_reference_is_corrected_without_a_grader(simulation: Simulation):
+    world = World(0.0)
+    world.teacher = lambda row: (f"answer to {row['id']}", "ok")
+    world.verdict = lambda row: Verdict(id=row["id"], passed=False, by="judge")
+    spec = ROUNDS | {"iterate": {"tries": 1, "on_failure": "teacher"}, "judge": {"grader": "string_check"}}
+    report = await simulation.job(world, questions(references=False), **spec)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["corrected"], record["dropped_corrections"]) == (60, {})
 
 
 # the table
@@ -321,7 +359,7 @@ async def test_evolve_makes_no_call_and_ends_where_both_sides_agree(simulation: 
     assert report["promotion"]["state"] == "rejected"
 
 
-# all weights, and an engine that has to change its model
+# all weights
 
 
 async def test_a_full_job_trains_and_publishes_whole_models(simulation: Simulation):
@@ -346,29 +384,3 @@ async def test_a_full_job_trains_and_publishes_whole_models(simulation: Simulati
     row = simulation.stores.catalog.resolve(DEFAULT_PROJECT, report["promotion"]["model"])
     assert (row.method, row.adapter) == ("full", report["final"]["adapter"])
     assert ref_of(row).served_by == row.adapter
-
-
-async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulation):
-    world = World()
-    simulation.stores.jobs.create(DEFAULT_PROJECT, simulation.request())
-    row = simulation.stores.jobs.claim("simulation", 3600)
-    assert row is not None
-    said: list[str | None] = []
-
-    def reason() -> str | None:
-        found = simulation.stores.jobs.get(row.id)
-        assert found is not None
-        return found.status_reason
-
-    async def slow(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
-        on_progress(Progress(waits_for="the engine loads tiny, about 40 s"))
-        await run.note_progress()
-        said.append(reason())
-        return await world.run(job, key, request, limit, on_progress)
-
-    run = simulation.new_run(row, slow, questions())
-    rows = [asked(question) for question in questions()[:2]]
-    await run.step("distill/guidelines/0", StepKind.GUIDE, run.asking(Sampling()), rows)
-    await run.note_progress()
-    assert said == ["the engine loads tiny, about 40 s"]
-    assert reason() is None

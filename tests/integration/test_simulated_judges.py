@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.contracts.labels import Label
+from shared.contracts.rows import Verdict
 from shared.contracts.steps import StepRequest
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.simulated import WRONG, Simulation, World, draw, questions
@@ -254,13 +255,55 @@ async def test_a_judge_no_better_than_chance_decides_nothing(simulation: Simulat
     assert "no better than chance" in against
     assert "decides nothing" in against
     assert "undecided" in guidance
-    assert "phase 2 was trained on what this judge passed" in iterate
+    assert "nothing passed in phase 2 by this judge's word" in iterate
     assert "for nothing" in evaluation
     pilot = report["phases"]["pilot"]
     assert (pilot["decision"], pilot["guidance"], pilot["gain"][0]) == ("undecided", "none", 0)
     assert not any(key.startswith("pilot/compared") for key in world.keys), "it is not paid for what counts for nothing"
     (event,) = [e for e in simulation.stores.jobs.events(report["job"], limit=1000) if "of 44 labels" in e.message]
     assert (event.level, "it decides nothing" in event.message) == ("warn", True)
+
+
+HALF: dict[str, Any] = JUDGED | {"phases": ["iterate"], "evaluation": {"baselines": [], "forgetting": 0}}
+
+
+@pytest.mark.parametrize("on_failure", ["drop", "teacher"])
+async def test_a_judge_no_better_than_chance_passes_nothing(simulation: Simulation, on_failure: str):
+    """Neither answers nor verdicts are paid for; the student stays, or learns what the teacher says."""
+    label(simulation, 40)
+    world = learning()
+    world.judge = dice
+    world.verdict = lambda row: Verdict(id=row["id"], passed=True, by="judge")
+    world.teacher = lambda row: (f"answer to {row['id']}", "ok")
+    spec = HALF | {"iterate": {"on_failure": on_failure}}
+    report = await simulation.job(world, questions(references=False), **spec)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["undecidable"], record["passed"], record["asked_by_try"]) == (60, 0, [0, 0, 0])
+    assert record["corrected"] == (60 if on_failure == "teacher" else 0)
+    assert not [key for key in world.keys if key.startswith("iterate/1/try")]
+    assert (report["final"]["adapter"] is None) == (on_failure == "drop")
+    then = {"drop": "not tried but dropped", "teacher": "not tried but answered by the teacher"}[on_failure]
+    warned = [
+        event.message for event in simulation.stores.jobs.events(report["job"], limit=500) if event.level == "warn"
+    ]
+    assert any(f"60 of 60 questions are {then}" in message for message in warned)
+
+
+async def test_a_grader_decides_in_place_of_a_judge_no_better_than_chance(simulation: Simulation):
+    """It decides where there are references, and only there."""
+    label(simulation, 40)
+    world = World(1.0, train=better)
+    world.judge = dice
+    rows = [q.model_copy(update={"reference": None}) if q.id.endswith("3") else q for q in questions()]
+    spec = HALF | {"judge": {"grader": "string_check"}}
+    report = await simulation.job(world, rows, **spec)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["undecidable"], record["passed"], record["pass_rate"][0]) == (6, 54, 1.0)
+    good_one = World(1.0, train=better)
+    good_one.judge, good_one.verdict = good, lambda row: Verdict(id=row["id"], passed=True, by="judge")
+    report = await simulation.job(good_one, rows, suffix="good", **spec)
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert (record["undecidable"], record["passed"]) == (0, 60)
 
 
 async def test_what_speaks_against_a_judge_is_said_on_the_labels(simulation: Simulation):

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from services.orchestrator.phases.meteor import meteor
 from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.distillation import Distillation
+from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import StepRequest, StepResult, content_hash
+from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.simulated import Simulation, World, questions
 
 EVERYTHING: dict[str, Any] = {
@@ -32,9 +36,12 @@ class Recording(World):
     def __init__(self, base_skill: float = 0.4):
         super().__init__(base_skill, train=lambda request, before: min(1.0, before + 0.2))
         self.asked: dict[str, str] = {}
+        self.seeds: dict[str, int] = {}
 
     async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         self.asked[key] = content_hash(request.model_dump(mode="json"))
+        seed = request.params.get("seed", request.params.get("sampling", {}).get("seed"))
+        self.seeds |= {} if seed is None else {key: seed}
         return await super().run(job, key, request, limit, on_progress)
 
 
@@ -53,6 +60,20 @@ async def test_the_same_seed_asks_the_same_and_reports_the_same(tmp_path: Path):
     other, other_report = await once("third", 2)
     assert not set(asked.values()) & set(other.values()), "with another seed no step is the same"
     assert other_report["table"] != report["table"]
+
+
+async def test_every_step_that_takes_a_seed_takes_the_jobs(tmp_path: Path):
+    """Other questions alone would make other steps; so it is the seeds that are compared."""
+    seeds = []
+    for seed in (10, 20):
+        world = Recording()
+        await Simulation(tmp_path / str(seed)).job(world, questions(), seed=seed, **EVERYTHING)
+        seeds.append(world.seeds)
+    first, second = seeds
+    assert set(first) >= {f"evaluate/{name}/answers/0" for name in ("dev/base", "test/distill", "general/final")}
+    tries = {key: int(key.split("/")[2].removeprefix("try-")) for key in first if "/try-" in key and "/answers/" in key}
+    assert first == {key: 10 + tries.get(key, 0) for key in first}
+    assert second == {key: 20 + tries.get(key, 0) for key in second}
 
 
 # questions without a reference
@@ -183,3 +204,42 @@ def test_the_judge_measures_only_where_there_are_not_two_references():
     assert not judge_must_decide(without_reference(questions(), lambda number: number > 1))
     assert judge_must_decide(without_reference(questions(), lambda number: number > 0))
     assert judge_must_decide(questions(dev=0))
+
+
+@pytest.mark.parametrize("alike", [True, False])
+async def test_what_the_judge_is_not_asked_falls_out_of_the_plan(simulation: Simulation, alike: bool):
+    """Equal answers are ties without asking, so the rest is nearer than was planned."""
+    world = judged_job(World(0.5, train=lambda request, skill: skill))
+    world.right_answer = world.wrong_answer if alike else None
+    simulation.stores.jobs.create(DEFAULT_PROJECT, simulation.request(**DISTILL))
+    row = simulation.stores.jobs.claim("simulation", 3600)
+    assert row is not None
+    run = simulation.new_run(row, world.run, bare())
+    await run.note_progress()
+    planned = progress(simulation, row.id)
+    await meteor(run)
+    await run.note_progress()
+    ended = progress(simulation, row.id)
+    assert ended["percent"] > 97
+    if alike:
+        assert planned["total"] - ended["total"] == pytest.approx(2 * 60 * 5, abs=0.2)
+
+
+def progress(simulation: Simulation, job: str) -> dict[str, Any]:
+    row = simulation.stores.jobs.get(job)
+    assert row is not None
+    return row.progress
+
+
+async def test_measuring_and_the_judged_questions_share_one_budget(simulation: Simulation):
+    world = judged_job(World(0.2, train=lambda request, skill: 0.9))
+    sizes = {"dev": 20, "test": 20}
+    evaluation: dict[str, Any] = {"judged_questions": 20, "judged_margin": 0.01, "forgetting": 0}
+    spec = DISTILL | {"evaluation": evaluation}
+    most = measuring_calls(Distillation.model_validate({"domain": "d"} | spec), **sizes, references=False) + 8
+    evaluation["max_judge_calls"] = most // 2  # measuring takes two calls a pair here, and was to have four
+    report = await simulation.job(world, bare(train=20, **sizes), **spec)
+    spent = report["measured"]["calls"]
+    assert spent == 2 * report["measured"]["compared"] > 0
+    assert report["judged"]["ended"] == "budget_used_up"
+    assert most // 2 - 8 < spent + report["judged"]["calls"] <= most // 2

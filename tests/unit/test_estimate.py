@@ -24,13 +24,16 @@ def of(
     prices: dict[str, Price] = PRICES,
     pilot: Pilot | None = None,
     judge_measures: bool = False,
+    judge_decides: bool = True,
     **spec,
 ):
     made = Distillation(domain="d", **spec)
     rows = sizes(questions(train=train, dev=0, test=0, references=references))
     counts = allocate(train, made)
     dev, test = sizes(questions(train=0, dev=10, test=0)), sizes(questions(train=0, dev=0, test=20))
-    return estimate(made, Work(dict.fromkeys(counts, rows), counts, dev, test, judge_measures), prices, pilot)
+    return estimate(
+        made, Work(dict.fromkeys(counts, rows), counts, dev, test, judge_measures, judge_decides), prices, pilot
+    )
 
 
 def calls(found: Estimate) -> dict[str, tuple[float, float]]:
@@ -162,3 +165,19 @@ def test_where_the_judge_measures_its_comparisons_are_counted():
     capped = of(judge_measures=True, evaluation={"baselines": [], "dev_questions": 3, "test_questions": 2}, **spec)
     assert calls(capped)["evaluate"] == (0, 4 * (3 * on_dev + 2 * 3))
     assert "evaluate" not in of(**spec).phases
+
+
+def test_a_judge_no_better_than_chance_is_asked_for_hints_alone():
+    """What labels have found is known when the pilot's estimate is made."""
+    spec: dict[str, Any] = {"phases": ["distill", "iterate"], "guidance": "best", "distill": {"questions": 20}}
+    bare = calls(of(references=False, judge_measures=True, judge_decides=False, **spec))
+    assert bare == {"pilot": (32, 32), "distill": (8, 40), "iterate": (0, 0), "evaluate": (0, 0)}
+    assert calls(of(references=False, judge_measures=True, **spec))["iterate"] == (20, 120)
+    graded = of(judge_decides=False, phases=["iterate"], judge={"grader": "chrf"})
+    assert calls(graded) == {"iterate": (0, 160)}
+
+
+def test_without_references_in_train_no_baseline_is_measured():
+    spec: dict[str, Any] = {"phases": ["iterate"], "judge_measures": True}
+    assert calls(of(references=False, **spec))["evaluate"] == (0, 4 * (10 * 2 + 20))
+    assert calls(of(**spec))["evaluate"] == (0, 4 * (10 * 2 + 20 * 4))

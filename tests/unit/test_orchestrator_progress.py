@@ -1,8 +1,11 @@
 """The meter never says done before the end, and its ETA follows what was measured."""
 
+import pytest
+
 from services.orchestrator.progress import COST, ProgressMeter, planned_work
 from services.orchestrator.report import _union
 from shared.contracts.distillation import Distillation, Guidance
+from shared.contracts.measurements import students_measured
 from shared.contracts.steps import StepKind
 
 SIZES = {"train": 100, "dev": 20, "test": 30}
@@ -17,6 +20,27 @@ def test_more_epochs_are_more_work():
 def test_without_guidance_there_is_less_work():
     guided = planned_work(Distillation(domain="d", guidance=Guidance.WEAK), SIZES)
     assert planned_work(Distillation(domain="d", guidance=Guidance.NONE), SIZES) < guided
+
+
+def test_a_judge_that_measures_is_work_for_every_student_on_dev_and_test():
+    spec = Distillation.model_validate({"domain": "d", "iterate": {"rounds": 2}, "evolve": {"turns": 3}})
+    by_references, by_judge = (planned_work(spec, SIZES, references=False, judge_measures=it) for it in (False, True))
+    dev, test = 3 + 2 + 1, 3 + 2 + 3  # phases, rounds, the student before them; phases, rounds, turns
+    assert students_measured(spec, references=False) == (dev, test)
+    assert by_judge - by_references == pytest.approx(COST[StepKind.COMPARE] * (dev * 20 + test * 30))
+
+
+def test_baselines_are_work_where_references_make_them():
+    spec = Distillation.model_validate({"domain": "d", "evaluation": {"shot_seeds": 5}})
+    assert students_measured(spec, references=True) == (3, 3 + 3 + 4)
+    assert planned_work(spec, SIZES, references=True) > planned_work(spec, SIZES, references=False)
+
+
+def test_work_that_falls_away_brings_the_end_nearer():
+    meter = ProgressMeter(100 * COST[StepKind.COMPARE])
+    meter.ended("first", StepKind.COMPARE, 40, seconds=10)
+    meter.more(StepKind.COMPARE, -20)
+    assert meter.progress().percent == 50.0
 
 
 def test_no_eta_before_anything_was_measured():

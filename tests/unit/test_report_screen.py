@@ -30,11 +30,18 @@ REPORT = {
 
 
 def test_markdown_has_every_row_with_its_interval():
-    table, decisions, costs = as_markdown(REPORT).split("\n\n")
+    table, against, decisions, did, costs = as_markdown(REPORT).split("\n\n")
     assert len(table.splitlines()) == 2 + 3
     assert {line.count("|") for line in table.splitlines()} == {6}
     assert "| phase 3, evolve | 0.500 [0.400, 0.600] | 0.100 [0.050, 0.200] | -0.250 [-0.350, -0.150] |" in table
     assert "[+0.200, +0.400] | 40 / 15 / 5 |" in table
+    assert "| phase 2, iterate | +0.000 [-0.100, +0.100] |" in against
+    assert did.splitlines() == [
+        "- distill: 90 of 112 answers kept, dropped {'refused': 22}",
+        "- iterate, round 1: passed within try 1: 25%, try 2: 50% of 24 questions; 12 answered by the teacher; "
+        "3 hints dropped because they told the answer",
+        "- evolve, turn 1: 14 pairs from 24 questions, dropped {'identical': 10}",
+    ]
     assert "| phase 3, evolve | rejected | -0.200 [-0.300, -0.100] |" in decisions
     assert [line.split(" | ")[0] for line in costs.splitlines()[2:]] == [
         "| phase 2, iterate",

@@ -22,3 +22,9 @@ def list_labels(
     context: Context, project: Project, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> dict[str, Any]:
     return listed(*labels.page(context, project, after, limit))
+
+
+@router.delete("/{label_id}")
+def delete_label(context: Context, project: Project, label_id: str) -> dict[str, Any]:
+    labels.delete(context, project, label_id)
+    return {"id": label_id, "object": "label", "deleted": True}

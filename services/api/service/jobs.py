@@ -1,6 +1,7 @@
 """Jobs: what is refused before a row exists, and how a row is shown."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,17 +11,19 @@ from services.api.clients import GatewayUnavailable
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.allocation import allocate
-from shared.contracts.data import Split
+from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Usage
+from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 UNCHECKED = "the strong-model gateway did not answer: whether it has the job's providers shows when they are asked"
+ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
@@ -64,6 +67,7 @@ def check(context: ApiContext, project: str, request: JobRequest, prices: Mappin
     _check_providers(request, prices)
     file = _training_file(context, project, request.training_file)
     _check_file(file, request)
+    _check_judge_calls(context, file, request)
     return file
 
 
@@ -120,6 +124,29 @@ def _check_file(file: Row, request: JobRequest) -> None:
             code="too_many_questions",
         )
     _check_phases(request, splits[Split.TRAIN])
+
+
+def _check_judge_calls(context: ApiContext, file: Row, request: JobRequest) -> None:
+    """Decisions need every question of dev, so a judge that measures, for want of references, cannot stop at a budget: one that
+    might not hold all its calls is refused. Raises UserError."""
+    spec, most = request.distillation, request.distillation.evaluation.max_judge_calls
+    if most is None:
+        return
+    rows = [Question(**value) for value in context.artifacts.get_json(file.rows_ref)]
+    if not judge_must_decide(rows):
+        return
+    count = Counter(row.split for row in rows)
+    references = any(row.reference for row in rows if row.split == Split.TRAIN)
+    need = measuring_calls(spec, count[Split.DEV], count[Split.TEST], references)
+    need += ONE_QUESTION if spec.evaluation.judged_questions else 0
+    if need > most:
+        raise UserError(
+            f"dev or test has hardly any references, so the judge measures all students there, which can take {need} calls "
+            f"with what else is asked of it, and max_judge_calls allows {most}; raise it, or ask fewer questions by "
+            "evaluation.dev_questions and evaluation.test_questions",
+            param="distillation.evaluation.max_judge_calls",
+            code="max_judge_calls_too_small",
+        )
 
 
 def _check_phases(request: JobRequest, train: int) -> None:

@@ -35,6 +35,11 @@ def page(context: ApiContext, project: str, after: str | None, limit: int) -> tu
     return [_as_object(row) for row in rows], more
 
 
+def delete(context: ApiContext, project: str, label_id: str) -> None:
+    """Raises NotFound."""
+    context.stores.labels.delete(project, label_id)
+
+
 def _as_object(row: Row) -> LabelObject:
     return LabelObject(
         id=row.id,

@@ -48,6 +48,10 @@ async def evolve(run: Run) -> ModelRef:
         )
         trained = await run.step(f"evolve/{turn}/train", StepKind.PREFER, params, pairs)
         record["training"] = trained.metrics
-        run.student = run.student.trained(params.method, trained.trained)
+        before, run.student = run.student, run.student.trained(params.method, trained.trained)
+        if before.tuned in run.reasoning:
+            run.reasoning.add(run.student.tuned)
+        if settings.turns > 1:
+            run.parts[Phase.EVOLVE].append((f"evolve-{turn}", run.student))
     run.records["evolve"] = {"turns": turns}
     return run.student

@@ -48,6 +48,7 @@ async def forgetting(run: Run) -> dict[str, Any] | None:
         "base": triple(before.value(metric)),
         "final": triple(after.value(metric)),
         "change": triple(change),
+        "missing_markers": after.missing_markers,
         "guarded": guarded,
     }
     await run.say(

@@ -8,16 +8,24 @@ the teacher), and the next round begins with the better student on fresh questio
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator.attempts import UNANSWERED, Judgement, another_try, answer_and_judge, cumulative
+from services.orchestrator.attempts import (
+    UNANSWERED,
+    Judgement,
+    another_try,
+    answer_and_judge,
+    cumulative,
+    decidable,
+    tell,
+)
+from services.orchestrator.corrections import corrections
 from services.orchestrator.phases.evaluate import measure
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.selection import keep_lessons, rounds_of
-from services.orchestrator.teaching import ask_teacher
-from shared.contracts.answers import join_answer
+from services.orchestrator.selection import rounds_of
+from shared.contracts.answers import MARKER, join_answer
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Guidance, Phase
-from shared.contracts.rows import Example, Lesson, asked
+from shared.contracts.distillation import Phase
+from shared.contracts.rows import Example, asked
 from shared.contracts.steps import ModelRef
 
 
@@ -30,16 +38,12 @@ async def iterate(run: Run) -> ModelRef:
     for number, questions in enumerate(rounds_of(run.shard(Phase.ITERATE), settings.rounds), start=1):
         record, examples = await one_round(run, number, questions)
         rounds.append(record)
-        await run.say(
-            f"iterate: round {number}: pass rate by try {', '.join(f'{rate:.0%}' for rate in record['pass_rate'])}",
-            type="metrics",
-            round=number,
-            pass_rate=record["pass_rate"],
-        )
+        await tell(run, number, record)
         before = run.student
         if examples:
             run.student, record["training"] = await train(run, number, examples)
-            run.rounds += [(f"iterate-{number}", run.student)] if settings.rounds > 1 else []
+            if settings.rounds > 1:
+                run.parts[Phase.ITERATE].append((f"iterate-{number}", run.student))
         if best is not None:
             best, record["dev"] = await look_at_dev(run, number, best)
             if best.model != run.student:
@@ -52,12 +56,12 @@ async def train(run: Run, number: int, examples: list[Example]) -> tuple[ModelRe
     """train_from last: go on with the adapter. base: the bare base anew, on all that phases 1 and 2 have gathered."""
     settings = run.spec.iterate
     run.gathered += examples
-    if settings.train_from == "base":
-        params = run.training(settings.epochs, settings.learning_rate, model=run.base)
-        return await run.fine_tune(f"iterate/{number}/train", run.gathered, params)
-    return await run.fine_tune(
-        f"iterate/{number}/train", examples, run.training(settings.epochs, settings.learning_rate)
-    )
+    anew = settings.train_from == "base"
+    params = run.training(settings.epochs, settings.learning_rate, model=run.base if anew else run.student)
+    student, figures = await run.fine_tune(f"iterate/{number}/train", run.gathered if anew else examples, params)
+    if run.student.tuned in run.reasoning or any(MARKER in example.completion for example in examples):
+        run.reasoning.add(student.tuned)
+    return student, figures
 
 
 async def look_at_dev(run: Run, number: int, best: Measured) -> tuple[Measured, dict[str, Any]]:
@@ -71,8 +75,9 @@ async def look_at_dev(run: Run, number: int, best: Measured) -> tuple[Measured, 
 
 
 async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tuple[dict, list[Example]]:
-    """All tries of a round: the figures, and the rows that passed."""
+    """All tries of a round: the figures, and the rows that passed. What nobody can judge is not tried."""
     text = {q.id: q.text for q in questions}
+    tried = [q for q in questions if decidable(run, q)]
     tries: list[list[Judgement]] = [[] for _ in range(run.spec.iterate.tries)]
 
     async def attempts(index: int, batch: Sequence[Question]) -> None:
@@ -84,7 +89,7 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
             results += pairs
             open_rows = another_try(pairs, text)
 
-    await run.gather(attempts, questions)
+    await run.gather(attempts, tried)
     passed = [a for results in tries for a, v in results if v.passed]
     examples = [Example(id=a.id, question=text[a.id], completion=join_answer(a.rationale, a.answer)) for a in passed]
     failed = [q for q in questions if q.id not in {a.id for a in passed}]
@@ -92,25 +97,16 @@ async def one_round(run: Run, number: int, questions: Sequence[Question]) -> tup
     verdicts = [v for results in tries for _, v in results]
     record = {
         "questions": len(questions),
+        "undecidable": len(questions) - len(tried),
         "passed": len(passed),
         "corrected": len(corrected),
         "dropped_corrections": dropped,
         "asked_by_try": [len(results) for results in tries],
-        "pass_rate": cumulative([sum(v.passed for _, v in results) for results in tries], len(questions)),
+        "pass_rate": cumulative([sum(v.passed for _, v in results) for results in tries], len(tried)),
         "unparsed_verdicts": sum(v.by == "unparsed" for v in verdicts),
         "leaked_hints": sum(v.leaked for v in verdicts),
         "too_long": sum(v.by == UNANSWERED for v in verdicts),
         "missing_markers": sum(a.marker_missing for results in tries for a, _ in results),
+        "with_rationale": sum(MARKER in example.completion for example in examples),
     }
     return record, sorted(examples + corrected, key=lambda e: e.id)
-
-
-async def corrections(run: Run, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
-    """The teacher's answers to what never passed, where the job asks for them, and how many could not be used and why."""
-    if run.spec.iterate.on_failure == "drop":
-        return [], {}
-
-    async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
-        return await ask_teacher(run, f"iterate/{number}/corrections", index, batch, Guidance.NONE)
-
-    return keep_lessons(failed, [lesson for batch in await run.gather(lessons, failed) for lesson in batch])

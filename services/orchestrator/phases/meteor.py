@@ -2,17 +2,19 @@
 
 from services.orchestrator.labelled import hear_labels
 from services.orchestrator.phases.distill import distill
-from services.orchestrator.phases.evaluate import judge_phase, measure, measure_on_test
+from services.orchestrator.phases.evaluate import judge_phase, measure
 from services.orchestrator.phases.evolve import evolve
 from services.orchestrator.phases.forgetting import forgetting
 from services.orchestrator.phases.iterate import iterate
 from services.orchestrator.phases.pilot import pilot
-from services.orchestrator.preferred import say_what_measures
+from services.orchestrator.phases.table import measure_on_test
+from services.orchestrator.preferred import SERVED, say_what_measures
 from services.orchestrator.report import build_report
 from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
+from shared.contracts.steps import StepKind
 from shared.statistics import decide
 
 PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
@@ -45,8 +47,10 @@ async def meteor(run: Run) -> dict:
     forgot = await forgetting(run)
     promotion = await decide_promotion(run, base_on_dev, current, guarded=bool(forgot and forgot["guarded"]))
     table = await measure_on_test(run, candidates)
-    final = next((m for m in table[::-1] if m.model == run.student), table[0])
-    return await build_report(run, table, candidates, final, current, promotion | {"forgetting": forgot})
+    final = next((m for m in table[::-1] if m.model == run.student and m.bare), table[0])  # not the base shown examples
+    report = await build_report(run, table, candidates, final, current, promotion | {"forgetting": forgot})
+    await run.say(report["verdict"]["words"], type="metrics", **report["verdict"])
+    return report
 
 
 async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, guarded: bool) -> dict:
@@ -59,7 +63,8 @@ async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, g
     served = run.served_version()
     against, incumbent = "base", base_on_dev
     if served is not None and served != run.student:
-        against, incumbent = "served", await measure(run, "served", Split.DEV, served)
+        run.expect(StepKind.ANSWER, len(run.measured(Split.DEV)))
+        against, incumbent = "served", await measure(run, SERVED, Split.DEV, served)
     interval = current.gain_over(incumbent, run.metric)
     state = decide(interval)
     if guarded and state == "promoted":

@@ -12,7 +12,7 @@ from services.orchestrator.costs import KINDS, by_the_pilot
 from services.orchestrator.results import triple
 from services.orchestrator.run import Run
 from services.orchestrator.selection import stratified, unfit
-from services.orchestrator.teaching import ask_teacher, better, grade, likelihoods
+from services.orchestrator.teaching import ask_teacher, below_pass_mark, better, likelihoods
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
@@ -78,12 +78,8 @@ async def answers(run: Run, way: Guidance, questions: Sequence[Question]) -> lis
 async def gate(run: Run, way: Guidance, questions: Sequence[Question], lessons: Sequence[Lesson]) -> None:
     """Raises FatalError with what the teacher said when none of it can be used, or none passes the job's grader."""
     reasons = {lesson.id: lesson.outcome for lesson in lessons if lesson.outcome != "ok"}
-    usable = [(q, lesson) for q, lesson in zip(questions, lessons, strict=True) if lesson.outcome == "ok"]
-    graded = [(q, lesson) for q, lesson in usable if q.reference]
-    if run.spec.judge.grader is not None and graded:
-        scores = await grade(run, f"{KEYS[way]}/gate", [q for q, _ in graded], [lesson.answer for _, lesson in graded])
-        low = run.spec.judge.pass_mark
-        reasons |= {q.id: f"scored {score:.2f}" for (q, _), score in zip(graded, scores, strict=True) if score < low}
+    low = await below_pass_mark(run, f"{KEYS[way]}/gate", questions, lessons)
+    reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
     if len(reasons) == len(lessons):
         raise FatalError(
             f"the teacher is not fit for this job, none of its first {len(lessons)} answers can be used: "
