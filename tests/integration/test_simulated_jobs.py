@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.distillation import Phase
+from shared.contracts.distillation import Grader, Phase
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import Grades, Verdict
 from shared.contracts.steps import (
@@ -113,7 +113,7 @@ async def test_the_gate_goes_by_the_judges_grader_whatever_the_primary_metric(si
 
     class TwoGraders(World):
         def _grade(self, key, request, adapter, row):
-            return Grades(id=row["id"], scores={"string_check": 0.0, "first_token": 0.0, "chrf": 0.8, "rouge_l": 0.0})
+            return Grades(id=row["id"], scores={**dict.fromkeys(Grader, 0.0), "chrf": 0.8})
 
     spec = DISTILL | {"guidance": "none", "judge": {"grader": "chrf", "pass_mark": 0.7}}
     report = await simulation.job(TwoGraders(), questions(), **spec)
