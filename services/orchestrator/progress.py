@@ -69,6 +69,7 @@ class ProgressMeter:
         self.total = max(total, 1e-9)
         self.done = 0.0
         self._running: dict[str, float] = {}
+        self._found: dict[str, float] = {}  # of running steps: what was done when this process first saw them
         self._fresh = 0.0  # work done by this process, on which the speed is measured
         self._started = time.monotonic()
 
@@ -78,18 +79,20 @@ class ProgressMeter:
 
     def running(self, key: str, kind: StepKind, rows: float, share: float) -> None:
         self._running[key] = COST[kind] * rows * min(max(share, 0.0), 1.0)
+        self._found.setdefault(key, self._running[key])
 
     def ended(self, key: str, kind: StepKind, rows: float, seconds: float) -> None:
         """seconds: how long this process waited for it; a step kept from before took none and tells no speed."""
         self._running.pop(key, None)
+        found = self._found.pop(key, 0.0)
         self.done += COST[kind] * rows
         if seconds > 0.05:
-            self._fresh += COST[kind] * rows
+            self._fresh += COST[kind] * rows - found
 
     def progress(self) -> JobProgress:
         running = sum(self._running.values())
         done = min(self.done + running, self.total * 0.99)
-        measured = self._fresh + running
+        measured = self._fresh + running - sum(self._found.values())
         elapsed = time.monotonic() - self._started
         eta = (self.total - done) * elapsed / measured if measured > ENOUGH * self.total else None
         return JobProgress(

@@ -68,3 +68,14 @@ def test_a_plan_that_was_too_small_does_not_claim_the_end():
 
 def test_overlapping_spans_are_counted_once():
     assert _union([(0, 10), (5, 12), (20, 21)]) == 13
+
+
+def test_what_an_earlier_process_did_of_a_running_step_tells_no_speed():
+    """An orchestrator that was started again once said 37 s where 40 minutes were left."""
+    meter = ProgressMeter(100 * COST[StepKind.SFT])
+    meter._started -= 60
+    meter.running("train", StepKind.SFT, 100, 0.5)
+    assert meter.progress().eta_seconds is None, "nothing was measured yet"
+    meter.running("train", StepKind.SFT, 100, 0.6)
+    assert meter.progress().eta_seconds == pytest.approx(4 * 60, rel=0.01)
+    assert meter.progress().percent == 60.0
