@@ -69,6 +69,7 @@ class Run:
         self.rounds: list[
             tuple[str, ModelRef]
         ] = []  # the students after the rounds of phase 2, where there are several
+        self.finished: dict[str, ModelRef] = {}  # the students of the phases that are over and were not rejected
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None

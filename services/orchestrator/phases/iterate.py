@@ -12,8 +12,9 @@ from services.orchestrator.attempts import UNANSWERED, Judgement, another_try, a
 from services.orchestrator.phases.evaluate import measure
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.selection import keep_lessons, rounds_of
+from services.orchestrator.selection import keep_lessons
 from services.orchestrator.teaching import ask_teacher
+from shared.contracts.allocation import rounds_of
 from shared.contracts.answers import join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Guidance, Phase
@@ -27,7 +28,8 @@ async def iterate(run: Run) -> ModelRef:
     rounds: list[dict[str, Any]] = []
     run.records["iterate"] = {"rounds": rounds}
     best = await measure(run, "iterate-0", Split.DEV, run.student) if settings.rounds > 1 else None
-    for number, questions in enumerate(rounds_of(run.shard(Phase.ITERATE), settings.rounds), start=1):
+    shards = rounds_of(run.shard(Phase.ITERATE), settings.rounds, settings.round_questions)
+    for number, questions in enumerate(shards, start=1):
         record, examples = await one_round(run, number, questions)
         rounds.append(record)
         await run.say(
