@@ -8,11 +8,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.contracts.errors import FatalError
+from shared.contracts.errors import DiskLow, FatalError
 from shared.contracts.steps import canonical
 
 HASH_LENGTH = 64
@@ -29,10 +29,16 @@ def _checked(digest: str) -> str:
 
 
 class Artifacts:
-    """put_json/get_json for values, put_folder/folder for adapters. Writes are atomic: temporary name, fsync, rename."""
+    """put_json/get_json for values, put_folder/folder for adapters. Writes are atomic: temporary name, fsync, rename.
 
-    def __init__(self, root: Path):
+    floor: bytes that stay free on the disk; a write that finds less raises DiskLow. Putting what is there already renews its
+    time of change, so that the collector of what nobody needs (shared.retention) leaves it alone.
+    """
+
+    def __init__(self, root: Path, floor: int = 0):
         self.root = root
+        self.floor = floor
+        self._read_before: dict[str, list[tuple]] = {}  # folders whose content was hashed, and how they looked then
 
     def _path(self, digest: str) -> Path:
         return self.root / _checked(digest)[:2] / digest
@@ -45,12 +51,26 @@ class Artifacts:
         """As put_json, of a value that is in its canonical form already."""
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
-        if not path.exists():
+        if not _renewed(path):
+            self.check_room()
             write_atomically(path, content)
         return digest
 
+    def check_room(self, folder: Path | None = None) -> None:
+        """Raises DiskLow when less than the floor is free where the artifacts are, or where `folder` is."""
+        place = folder or self.root
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if free < self.floor:
+            raise DiskLow(
+                f"{free / 1e9:.1f} GB are free on the disk of {place}, and {self.floor / 1e9:.1f} GB stay free "
+                "(METEOR_DISK_FLOOR_GB); make room, or run `meteor gc`"
+            )
+
     def put_rows(self, rows: Iterable[Any]) -> str:
         """As put_json(list(rows)), without ever holding more than one row."""
+        self.check_room()
         self.root.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.root, prefix=".tmp-")
         digest = hashlib.sha256()
@@ -90,7 +110,8 @@ class Artifacts:
         """Copy a folder of files in as one artifact; returns the hash over names and contents."""
         digest = hash_folder(source)
         target = self._path(digest)
-        if not target.exists():
+        if not _renewed(target):
+            self.check_room()
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
             try:
@@ -107,11 +128,43 @@ class Artifacts:
         return digest
 
     def folder(self, digest: str) -> Path:
-        """The folder of an artifact. Raises ArtifactMissing."""
+        """The folder of an artifact, its content read and hashed unless this process has done so since its last change.
+
+        Raises ArtifactMissing when it is gone or is not what was written. Takes seconds for a whole model.
+        """
         path = self._path(digest)
         if not path.is_dir():
             raise ArtifactMissing(f"adapter {digest} is missing from {self.root}")
+        looks = _looks(path)
+        if self._read_before.get(digest) != looks:
+            if hash_folder(path) != digest:
+                raise ArtifactMissing(f"adapter {digest} was changed on disk; remove it and run the step again")
+            self._read_before[digest] = looks
         return path
+
+    def renew(self, digest: str) -> None:
+        """Somebody begins to use it again: it counts as new for the collector."""
+        _renewed(self._path(digest))
+
+    def all(self) -> Iterator[Path]:
+        """Every artifact's file or folder, whole ones only."""
+        for shelf in self.root.glob("[0-9a-f][0-9a-f]"):
+            yield from (path for path in shelf.iterdir() if len(path.name) == HASH_LENGTH)
+
+
+def _renewed(path: Path) -> bool:
+    """Whether it is there; then it counts as written now."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _looks(folder: Path) -> list[tuple]:
+    """What changes when a file of a folder does: names, sizes, times, inodes."""
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in found]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

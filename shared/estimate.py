@@ -8,6 +8,7 @@ after the pilot its measured calls take the place of these bounds. Pure function
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from shared.contracts.allocation import rounds_of
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Guidance, Phase
 from shared.contracts.estimate import Estimate, Price, Range, Spend
@@ -214,7 +215,7 @@ def _distill(asking: _Asking, work: Work, pilot: Pilot | None) -> Spend:
 def _iterate(asking: _Asking, work: Work) -> Spend:
     settings, judge = asking.spec.iterate, asking.spec.judge
     rows, n = work.rows[Phase.ITERATE], work.counts[Phase.ITERATE]
-    first = n // settings.rounds  # rounds end early where dev shows no gain
+    first = len(rounds_of(range(n), settings.rounds, settings.round_questions)[0])  # they end where dev shows no gain
     judged = _without_reference(rows, n) if judge.grader else (n, n)
     at_least = _without_reference(rows, first)[0] if judge.grader else first
     hinted = n - judged[1]  # a grader decides; the judge says why

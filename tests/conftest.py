@@ -78,16 +78,16 @@ def artifacts(tmp_path: Path) -> Artifacts:
     return Artifacts(tmp_path / "artifacts")
 
 
+def job_of_default_project(stores: Stores, **changes):
+    file = stores.catalog.add_file(
+        DEFAULT_PROJECT, sha256="0" * 64, bytes=1, filename="rows.jsonl", purpose="fine-tune",
+        status="processed", errors=[], n_rows=1, splits={"train": 1},
+    )  # fmt: skip
+    request = JobRequest(model="tiny", training_file=file.id, distillation=Distillation(domain="shell"))
+    return stores.jobs.create(DEFAULT_PROJECT, request.model_copy(update=changes))
+
+
 @pytest.fixture
 def new_job():
     """Call it with stores for a queued job of the default project, its (empty) file included."""
-
-    def make(stores: Stores, **changes):
-        file = stores.catalog.add_file(
-            DEFAULT_PROJECT, sha256="0" * 64, bytes=1, filename="rows.jsonl", purpose="fine-tune",
-            status="processed", errors=[], n_rows=1, splits={"train": 1},
-        )  # fmt: skip
-        request = JobRequest(model="tiny", training_file=file.id, distillation=Distillation(domain="shell"))
-        return stores.jobs.create(DEFAULT_PROJECT, request.model_copy(update=changes))
-
-    return make
+    return job_of_default_project

@@ -14,6 +14,7 @@ from services.local.progress import make_console
 from services.local.report_screen import as_markdown, show_report
 from services.local.watch import how_to_go_on, show_estimate, watch_job
 from shared.contracts.errors import UserError
+from shared.contracts.experiments import merged
 
 app = typer.Typer(help="Look at jobs and steer them, through the API.", no_args_is_help=True)
 console = make_console()
@@ -81,6 +82,27 @@ def show(job: str, data: Data = Path(".meteor")) -> None:
 
 
 @app.command()
+def steps(
+    job: str,
+    data: Data = Path(".meteor"),
+    troubled: Annotated[bool, typer.Option("--troubled", help="only those that failed or were tried again")] = False,
+) -> None:
+    """What a job is made of: each step, how often it was begun, and what ended its earlier attempts."""
+    with client(data) as api:
+        found = ask(api, "GET", f"{ROUTE}/{job}/steps")["data"]
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("step", "state", "attempts", "what went wrong"):
+        shown.add_column(title, overflow="fold")
+    for step in found:
+        wrong = [f"{one['attempt']}: {one['error']['message']} ({one['worker']})" for one in step["attempts"]]
+        if troubled and not wrong:
+            continue
+        began = "taken over" if step["reused_from"] else str(step["attempt"])
+        shown.add_row(step["key"], step["state"], began, "\n".join(wrong))
+    console.print(shown)
+
+
+@app.command()
 def report(
     job: Annotated[str, typer.Argument(help="a job's id; `last` is the newest one")] = "last",
     data: Data = Path(".meteor"),
@@ -119,6 +141,42 @@ def resume(job: str, data: Data = Path(".meteor")) -> None:
     """Queue a paused job again."""
     with client(data) as api:
         console.print(ask(api, "POST", f"{ROUTE}/{job}/resume")["status"])
+
+
+@app.command()
+def fork(
+    job: str,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as distillation.iterate.rounds=3")
+    ] = None,
+    point: Annotated[
+        str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
+    ] = None,
+    data: Data = Path(".meteor"),
+) -> None:
+    """A new job with another one's settings and changes to them. What both have in common is not done again."""
+    body: dict[str, Any] = {"changes": {}}
+    for change in changes or []:
+        body["changes"] = merged(body["changes"], one_change(change))
+    if point:
+        phase, _, number = point.partition("/")
+        body["from"] = {"phase": phase} | ({"round": number} if number else {})
+    with client(data) as api:
+        console.print(ask(api, "POST", f"{ROUTE}/{job}/fork", json=body)["id"], highlight=False)
+
+
+def one_change(text: str) -> dict[str, Any]:
+    """ "a.b=1" -> {"a": {"b": 1}}. A value that is no JSON is a text. Raises UserError."""
+    name, is_there, value = text.partition("=")
+    if not is_there or not all(name.split(".")):
+        raise UserError(f"--set wants NAME=VALUE, not {text!r}", param="set", code="invalid_value")
+    try:
+        found: Any = json.loads(value)
+    except json.JSONDecodeError:
+        found = value
+    for part in reversed(name.split(".")):
+        found = {part: found}
+    return found
 
 
 @app.command()

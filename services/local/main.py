@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,11 @@ from services.local.progress import ConsoleReport, make_console
 from services.local.screen import DidNotComeUp, engine_state, table, wait_until_ready
 from services.local.settings import LocalSettings
 from services.local.supervisor import launch, serve, shut_down
+from shared.artifacts import Artifacts
 from shared.contracts.errors import MeteorError, UserError
+from shared.jobs.schema import open_stores
+from shared.platform.settings import PlatformSettings
+from shared.retention import collect
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_help=True)
@@ -103,6 +108,33 @@ def status(data: Data = DEFAULT_DATA) -> None:
         console.print(engine_state(run.urls[CONTROL]), highlight=False, soft_wrap=True)
     if not run.ready:
         raise typer.Exit(1)
+
+
+@cli.command()
+def gc(
+    data: Data = DEFAULT_DATA,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    keep_days: Annotated[float | None, typer.Option(help="instead of METEOR_RETENTION", min=0.0)] = None,
+) -> None:
+    """Remove what nobody needs any more: results of jobs that ended long ago, and trained models that are no version. The
+    orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    settings = PlatformSettings(data=data)
+    if keep_days is not None:
+        settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
+    if settings.database_url is None and not (data / "meteor.sqlite3").exists():
+        raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
+    store = open_stores(settings.database).retention
+    found = collect(store, Artifacts(settings.artifacts), settings, dry_run)
+    if found is None:
+        console.print("METEOR_RETENTION is zero: everything is kept", highlight=False)
+        return
+    console.print(
+        f"{'would remove' if dry_run else 'removed'} {found.bytes / 1e9:.2f} GB: {found.artifacts} artifacts, "
+        f"{found.served} served models, {found.leftovers} leftovers; results of {found.steps} steps are no longer taken over; "
+        f"{found.kept} artifacts stay",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @cli.command()

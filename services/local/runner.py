@@ -21,7 +21,7 @@ from shared.contracts.errors import UserError
 
 LOOK_S = 0.25
 BROKER_S = 20.0
-STOP_S = 11.0  # a guard gives its child 8 s
+STOP_S, BROKER_STOP_S = 8.0, 1.5  # a guard gives its child 7 s
 KEPT_REMARKS = 30
 
 
@@ -104,14 +104,14 @@ class Runner:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop everything in at most 14 s: the broker last, so that workers can say goodbye. May be called twice."""
+        """Stop everything within 10 s: the broker last, so that workers can say goodbye. May be called twice."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
         others = [child for name, child in self.children.items() if name != "broker"]
         _stop(others, STOP_S)
-        _stop([child for name, child in self.children.items() if name == "broker"], 2.0)
+        _stop([child for name, child in self.children.items() if name == "broker"], BROKER_STOP_S)
         self.children.clear()
         if self._lock_file is not None:
             state.path(self.data).unlink(missing_ok=True)

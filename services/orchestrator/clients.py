@@ -6,12 +6,13 @@ import hashlib
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from shared.artifacts import ArtifactMissing, Artifacts
-from shared.contracts.errors import ErrorBody, MeteorError, TransientError
+from shared.contracts.errors import DiskLow, ErrorBody, MeteorError, TransientError
 from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, canonical
 from shared.jobs.schema import Stores
 from shared.jobs.states import FINAL_STEPS, StepState
@@ -22,9 +23,11 @@ from shared.queue.done import ended_steps
 
 log = get_logger(__name__)
 POLL_S = 1.0
+ROOM_S = 5.0  # between two looks whether the disk has room again
 WORKERS_AGE_S = 5.0  # how long the count of consumers is believed
 
 OnProgress = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class StepFailed(MeteorError):
@@ -56,7 +59,7 @@ class StepClient:
         Raises StepFailed when its attempts are used up, StepMismatch when the key was run with other inputs.
         """
         async with limit.place(request.kind.queue):
-            row = await asyncio.to_thread(self._begin, job, key, request)
+            row = await when_there_is_room(lambda: self._begin(job, key, request), on_progress)
             if row.state not in FINAL_STEPS:
                 row = await self._wait(row, on_progress)
         if row.state != StepState.SUCCEEDED:
@@ -159,6 +162,17 @@ class StepClient:
                     counts[Queue(row.queue)] += row.slots
             self._slots = dict(counts)
         return max(1, self._slots.get(queue, 1))
+
+
+async def when_there_is_room(action: Callable[[], T], on_progress: OnProgress) -> T:
+    """The result of something that writes to the disk, in a thread; as long as too little is free it is tried again."""
+    while True:
+        try:
+            return await asyncio.to_thread(action)
+        except DiskLow as error:
+            log.warning("waiting for room on the disk", reason=error.message)
+            on_progress(Progress(waits_for=f"room on the disk: {error.message}"))
+            await asyncio.sleep(ROOM_S)
 
 
 class FairLimit:

@@ -5,24 +5,27 @@ import contextlib
 import os
 import socket
 import time
+from dataclasses import asdict
 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from services.orchestrator.clients import StepClient
+from services.orchestrator.clients import StepClient, when_there_is_room
+from services.orchestrator.failing import fail
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import NOTE_S, PauseHere, Run
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts import Artifacts
 from shared.bases import Bases
 from shared.contracts.data import Question
-from shared.contracts.errors import ErrorBody, MeteorError, TransientError, as_body
+from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobRequest, JobStatus
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
+from shared.retention import collect
 
 log = get_logger(__name__)
 LOOK_S = 1.0
@@ -36,7 +39,7 @@ class Orchestrator:
         self.platform = platform
         self.settings = settings
         self.owner = f"orchestrator@{socket.gethostname()}:{os.getpid()}"
-        self.artifacts = Artifacts(platform.artifacts)
+        self.artifacts = Artifacts(platform.artifacts, platform.disk_floor)
         self.steps = StepClient(stores, self.artifacts, platform)
         self._jobs: set[asyncio.Task[None]] = set()
         self.bases = Bases()
@@ -50,6 +53,7 @@ class Orchestrator:
                 self._every(LOOK_S, self._take_job),
                 self._every(LOOK_S, self._reap),
                 self._every(self.platform.renew.total_seconds(), self._beat),
+                self._every(self.settings.collect_every.total_seconds(), self._collect),
             ):
                 group.create_task(part)
 
@@ -57,6 +61,8 @@ class Orchestrator:
         for task in list(self._jobs):
             task.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
+        with contextlib.suppress(DBAPIError):  # then it is taken for lost, which does no harm
+            await self._beat(stopping=True)
 
     async def _every(self, seconds: float, action) -> None:
         while True:
@@ -89,10 +95,19 @@ class Orchestrator:
         ):
             await asyncio.to_thread(self.steps.resend, step_id, queue)
 
-    async def _beat(self) -> None:
-        await asyncio.to_thread(
-            self.stores.jobs.heartbeat, self.owner, DEFAULT_PROJECT, "orchestrator", None, self.settings.max_jobs
-        )
+    async def _collect(self) -> None:
+        """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""
+        try:
+            found = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
+        except (MeteorError, OSError) as error:
+            log.warning("nothing is removed from the data folder", reason=str(error))
+            return
+        if found is not None and found.removed:
+            log.info("removed what nobody needs", **asdict(found))
+
+    async def _beat(self, stopping: bool = False) -> None:
+        slots, beat = self.settings.max_jobs, self.stores.jobs.heartbeat
+        await asyncio.to_thread(beat, self.owner, DEFAULT_PROJECT, "orchestrator", None, slots, stopping)
 
     @property
     def _lease_s(self) -> float:
@@ -161,8 +176,10 @@ class Orchestrator:
             await asyncio.sleep(LOOK_S)
 
     async def _run(self, row: Row) -> None:
+        run = None
         try:
-            report = await self._phases(row)
+            run = await self._opened(row)
+            report = await self._phases(run)
         except* (DBAPIError, TransientError) as errors:
             log.warning("job interrupted, it will be taken up again", job=row.id, error=repr(errors.exceptions[0]))
             await asyncio.sleep(LOOK_S)
@@ -172,15 +189,17 @@ class Orchestrator:
             await asyncio.to_thread(self.stores.jobs.rest, row, here.reason, here.stage)
             log.info("job paused", job=row.id, after=here.stage)
         except* Exception as errors:
-            await self._fail(row, _first(errors))
+            await fail(self.stores, row, _first(errors), run)
         else:
             await self._succeed(row, report)
 
-    async def _phases(self, row: Row) -> dict:
+    async def _opened(self, row: Row) -> Run:
         base = await asyncio.to_thread(self.bases.ref, JobRequest.model_validate(row.request).model)
         file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
         rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
-        run = Run(row, base, rows, self.steps, self.ledger)
+        return Run(row, base, rows, self.steps, self.ledger)
+
+    async def _phases(self, run: Run) -> dict:
         notes = asyncio.create_task(self._every(NOTE_S, run.note_progress))
         try:
             return await meteor(run)
@@ -188,7 +207,7 @@ class Orchestrator:
             notes.cancel()
 
     async def _succeed(self, row: Row, report: dict) -> None:
-        reference = await asyncio.to_thread(self.artifacts.put_json, report)
+        reference = await when_there_is_room(lambda: self.artifacts.put_json(report), lambda _: None)
         first, last = report["table"][0], report["final"]
         primary = report["primary_metric"]
         over_base = last["over"].get("base", [0.0, 0.0, 0.0])
@@ -212,16 +231,6 @@ class Orchestrator:
             status_reason=f"final model: {report['promotion']['state']}",
             progress={"percent": 100.0, "done": 1.0, "total": 1.0, "eta_seconds": 0.0},
         )
-
-    async def _fail(self, row: Row, error: BaseException) -> None:
-        body: ErrorBody = as_body(error)
-        log.error(
-            "job failed", job=row.id, error=body.message, exc_info=None if isinstance(error, MeteorError) else error
-        )
-        job = await asyncio.to_thread(self.stores.jobs.get, row.id)
-        reason = f"failed in phase {job.phase}: {body.message}" if job is not None and job.phase else body.message
-        if await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.FAILED, body, status_reason=reason):
-            await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 
 from services.orchestrator.loop import Orchestrator
@@ -32,5 +33,8 @@ async def serve() -> None:
 
 def main() -> None:
     set_up_logging("orchestrator")
+    loop = asyncio.new_event_loop()
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(serve())
+        loop.run_until_complete(serve())
+    # Without waiting for threads, one of which may just read gigabytes to hash them; what they do bears a kill anywhere.
+    os._exit(0)

@@ -71,6 +71,7 @@ class Run:
             list
         )  # the students after each round of phase 2 and each turn of phase 3, where there are several
         self.reasoning: set[str | None] = set()  # what was trained to write a rationale first, by content hash
+        self.finished: dict[str, ModelRef] = {}  # the students of the phases that are over and were not rejected
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
         self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None

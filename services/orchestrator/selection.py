@@ -51,12 +51,6 @@ def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def rounds_of(questions: Sequence[T], rounds: int) -> list[Sequence[T]]:
-    """A fresh shard for each round, sizes equal up to one."""
-    edges = [len(questions) * i // rounds for i in range(rounds + 1)]
-    return [questions[a:b] for a, b in itertools.pairwise(edges)]
-
-
 def shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:
     """Worked examples for the few-shot baseline: random ones that have a reference, others in each draw."""
     usable = [q for q in train if q.reference]

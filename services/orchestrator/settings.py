@@ -1,12 +1,15 @@
 """Settings of the orchestrator (prefix METEOR_ORCHESTRATOR_). The students it may train are in shared.bases."""
 
+from datetime import timedelta
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class OrchestratorSettings(BaseSettings):
-    """max_jobs: jobs that one process runs at once."""
+    """max_jobs: jobs that one process runs at once. collect_every: how often what nobody needs any more is removed."""
 
     model_config = SettingsConfigDict(env_prefix="METEOR_ORCHESTRATOR_", extra="ignore")
 
     max_jobs: int = Field(default=4, ge=1)
+    collect_every: timedelta = timedelta(hours=1)

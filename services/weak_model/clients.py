@@ -5,7 +5,7 @@ Not through OpenAI's SDK: the worker has a process per slot, and the SDK's thous
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 import stamina
@@ -27,6 +27,14 @@ class Completion(NamedTuple):
     finish_reason: str
     tokens: int = 0
     prompt_tokens: int = 0
+
+
+class Asker(Protocol):
+    """Whoever gets answers from a student."""
+
+    async def complete(
+        self, model: str, messages: list[dict[str, str]], sampling: Sampling, seed: int
+    ) -> Completion: ...
 
 
 class Refused(Exception):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def _engine(settings: EngineSettings) -> WatchedEngine:
     check_port(settings.host, settings.port)
     adapters = _existing(settings.adapters or platform.serving) if settings.lora else Path()
     bases, choice = Bases(), Choice(settings.served_name, Rules.of(settings))
+    sockets = vllm.socket_folder(platform.data, settings.port)
 
     def launch(model: str) -> vllm.Launch:
         own = vllm.for_model(settings, model, bases, adapters)
         if own is None:
             raise FatalError(f"the files of {model!r} are gone", code="model_missing")
-        return vllm.launch(own, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0))
+        _emptied(sockets)  # the engine before this one is gone
+        return vllm.launch(own, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0), sockets)
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
@@ -55,6 +58,11 @@ def _existing(folder: Path) -> Path:
     return folder.resolve()
 
 
+def _emptied(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+
+
 def run_engine() -> int:
     set_up_logging("weak_model:engine")
     settings = engine_settings()
@@ -63,9 +71,14 @@ def run_engine() -> int:
     except FatalError as error:
         log.error("the engine cannot be started", reason=error.message)
         return 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: engine.stop())
     pulse = Pulse(platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == State.READY)
+
+    def end(*_) -> None:
+        engine.stop()
+        pulse.leave()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     pulse.start()
     try:
         return engine.run()

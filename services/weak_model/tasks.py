@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
+from services.weak_model.service.kept import Kept
 from services.weak_model.settings import weak_settings
 from shared.contracts.rows import Asked
 from shared.contracts.steps import StepKind, StepRequest, StepResult, StudentParams
@@ -22,7 +23,8 @@ def _handler(work: Work) -> Handler:
         url, control = settings.engine_url, settings.engine_control_url
         async with StudentClient(url, token, timeout_s, patience_s, control) as client:
             await client.until_served(params.model.served_by, context.waits_for)
-            written, metrics = await work(client, params, rows, context.progress)
+            kept = Kept(client, context.scratch / "answers.jsonl")
+            written, metrics = await work(kept, params, rows, context.progress)
         return StepResult(rows=[row.model_dump(mode="json") for row in written], metrics=metrics)
 
     return handle

@@ -1,6 +1,12 @@
-"""How the train split is shared out among a job's phases. Pure."""
+"""How the train split is shared out among a job's phases, and phase 2's part among its rounds. Pure."""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TypeVar
 
 from shared.contracts.distillation import Distillation, Phase
+
+T = TypeVar("T")
 
 SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
 
@@ -25,3 +31,11 @@ def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
             break
         counts[phase] = 1
     return counts
+
+
+def rounds_of(questions: Sequence[T], rounds: int, first: Sequence[int] = ()) -> list[Sequence[T]]:
+    """A fresh shard for each round: as many as `first` says for the first ones, the rest in sizes equal up to one."""
+    taken, left = sum(first), rounds - len(first)
+    rest = max(0, len(questions) - taken)
+    edges = [0, *accumulate(first), *(taken + rest * i // left for i in range(1, left + 1))]
+    return [questions[a:b] for a, b in pairwise(edges)]

@@ -129,17 +129,25 @@ class IterateSettings(Strict):
 
     on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
     train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered.
-    With several rounds they end early once dev shows no gain.
+    With several rounds they end early once dev shows no gain. round_questions: how many questions the first rounds
+    have; the others share the rest evenly. A fork from a round fills it in, so that the rounds before stay as they were.
     """
 
     questions: int | None = Field(default=None, ge=1)
     rounds: int = Field(default=1, ge=1, le=20)
+    round_questions: list[Annotated[int, Field(ge=1)]] = Field(default=[], max_length=20)
     tries: int = Field(default=3, ge=1, le=10)
     on_failure: Literal["drop", "teacher"] = "drop"
     train_from: Literal["last", "base"] = "last"
     retry_temperature: float = Field(default=0.7, ge=0, le=2)
     epochs: float = Field(default=1, gt=0, le=100)
     learning_rate: float = Field(default=1e-4, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _rounds_that_there_are(self) -> "IterateSettings":
+        if len(self.round_questions) > self.rounds:
+            raise ValueError(f"round_questions: {len(self.round_questions)} numbers for {self.rounds} rounds")
+        return self
 
 
 class EvolveSettings(Strict):

@@ -77,6 +77,13 @@ class TransientError(MeteorError):
     retry_after_s = 2
 
 
+class DiskLow(TransientError):
+    """Less room is left on a disk than is kept free. A step that meets it waits; nothing has failed."""
+
+    code = "disk_low"
+    retry_after_s = 30
+
+
 class FatalError(MeteorError):
     """Trying again would fail the same way."""
 

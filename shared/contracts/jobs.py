@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.distillation import NO_NUL, Distillation, Hyperparameters, Name, Strict
+from shared.contracts.distillation import NO_NUL, Distillation, Hyperparameters, Name, Phase, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
 
@@ -40,6 +40,69 @@ class JobRequest(Strict):
     metadata: Metadata = Field(default={})
 
 
+class ForkPoint(Strict):
+    """A finished phase, or one of phase 2's rounds: a fork takes everything up to its end over."""
+
+    phase: Phase
+    round: int | None = Field(default=None, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _rounds_of_iterate(self) -> "ForkPoint":
+        if self.round is not None and self.phase is not Phase.ITERATE:
+            raise ValueError(f"round: only iterate has rounds, not {self.phase.value}")
+        return self
+
+    def __str__(self) -> str:
+        return self.phase.value if self.round is None else f"{self.phase.value}/{self.round}"
+
+
+class ForkRequest(Strict):
+    """Body of POST .../jobs/{id}/fork. changes: laid over the job's own body, objects merged into each other.
+
+    point ("from" on the wire): what comes before its end is taken over and may not be changed; None: whatever the changes
+    leave as it was is taken over.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    changes: dict[str, Any] = Field(default={})
+    point: ForkPoint | None = Field(default=None, alias="from")
+
+
+class ForkedFrom(BaseModel):
+    """Where a fork comes from. phase and round: the end of what it took over by `from`."""
+
+    job_id: str
+    phase: Phase | None = None
+    round: int | None = None
+
+
+class Usable(BaseModel):
+    """What remains of a job that failed. models: versions that can be asked; phases: those that were finished and not
+    rejected; steps_done: so many are taken over by a fork, or by the same job posted again."""
+
+    models: list[str] = []
+    phases: list[str] = []
+    steps_done: int = 0
+
+
+class Failure(BaseModel):
+    """Where and why a job failed. step: its key, None where the phase itself found the fault; attempts: of that step."""
+
+    phase: str | None = None
+    step: str | None = None
+    attempts: int = 0
+    cause: ErrorBody
+    usable: Usable = Usable()
+
+
+class QueuePlace(BaseModel):
+    """Of a queued job. position: 1 is taken next; starts_in_seconds: None where nobody can tell."""
+
+    position: int
+    starts_in_seconds: float | None = None
+
+
 class JobProgress(BaseModel):
     """done and total in seconds of estimated work; eta_seconds None until the first step has ended."""
 
@@ -62,8 +125,11 @@ class Usage(BaseModel):
 class JobDistillation(Distillation):
     """The effective configuration together with where the job stands."""
 
+    forked_from: ForkedFrom | None = None
     phase: str | None = None
     status_reason: str | None = None
+    failure: Failure | None = None
+    queue: QueuePlace | None = None
     progress: JobProgress = JobProgress()
     usage: Usage = Usage()
     estimate: Estimate | None = None

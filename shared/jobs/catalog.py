@@ -45,6 +45,11 @@ class Catalog:
             raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
         return row
 
+    def splits(self, file_id: str) -> dict[str, int]:
+        """Rows of each split of a job's file, also of one that was deleted since."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(files.c.splits).where(files.c.id == file_id)).scalar_one() or {}
+
     def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
         query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
         with reading(self.engine) as connection:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Exists, Row, and_, func, insert, or_,
 from shared.contracts.errors import Conflict, ErrorBody, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import JobRequest, JobStatus
+from shared.contracts.jobs import ForkedFrom, JobRequest, JobStatus
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_store import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, steps, workers
@@ -32,11 +32,14 @@ def _sibling_runs() -> Exists:
     )
 
 
-def _create(connection: Connection, project_id: str, request: JobRequest, prices: Prices) -> Row:
+def _create(
+    connection: Connection, project_id: str, request: JobRequest, prices: Prices, forked_from: ForkedFrom | None = None
+) -> Row:
     values = {
         "id": f"ftjob-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
         "request": request.model_dump(mode="json"),
+        "forked_from": forked_from.model_dump(mode="json") if forked_from else None,
         "file_id": request.training_file,
         "status": JobStatus.QUEUED,
         "progress": {},
@@ -45,7 +48,8 @@ def _create(connection: Connection, project_id: str, request: JobRequest, prices
         "created_at": time.time(),
     }
     row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
-    _event(connection, row, "info", "status", "job created and queued", {"status": JobStatus.QUEUED})
+    how = f"forked from {forked_from.job_id}" if forked_from else "created"
+    _event(connection, row, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
     return row
 
 
@@ -53,8 +57,11 @@ class JobStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def create(self, project_id: str, request: JobRequest, prices: Prices = None) -> Row:
-        return self.create_all(project_id, [request], prices)[0]
+    def create(
+        self, project_id: str, request: JobRequest, prices: Prices = None, forked_from: ForkedFrom | None = None
+    ) -> Row:
+        with writing(self.engine) as connection:
+            return _create(connection, project_id, request, prices, forked_from)
 
     def create_all(self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None) -> list[Row]:
         """All of them or none. prices: by provider, as they are today; None where they are not known."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from shared.jobs.catalog import Catalog
 from shared.jobs.job_store import JobStore
 from shared.jobs.label_store import LabelStore
+from shared.jobs.overview import Overview
+from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
 from shared.platform.database import engine_for, upgrade
 
@@ -17,6 +19,8 @@ class Stores(NamedTuple):
     steps: StepStore
     catalog: Catalog
     labels: LabelStore
+    overview: Overview
+    retention: RetentionStore
 
 
 def open_stores(url: str) -> Stores:
@@ -30,4 +34,11 @@ def open_stores(url: str) -> Stores:
 def stores_on(url: str) -> Stores:
     """The stores of a database that this process, or the one it was forked from, has opened already."""
     engine = engine_for(url)
-    return Stores(JobStore(engine), StepStore(engine), Catalog(engine), LabelStore(engine))
+    return Stores(
+        JobStore(engine),
+        StepStore(engine),
+        Catalog(engine),
+        LabelStore(engine),
+        Overview(engine),
+        RetentionStore(engine),
+    )

@@ -31,9 +31,11 @@ _FINISHED_TWIN = (
         steps.c.project_id == bindparam("of_project"),
         steps.c.input_hash == bindparam("of_input"),
         steps.c.state == StepState.SUCCEEDED,
+        steps.c.result_ref.is_not(None),  # else it was let go of (retention_store)
     )
     .order_by(steps.c.finished_at.desc())
     .limit(1)
+    .with_for_update(read=True)  # it is not let go of before this row, which refers to the same result, is there
 )
 _CLAIM = (
     update(steps)
@@ -211,6 +213,11 @@ class StepStore:
     def release(self, claim: Claim) -> bool:
         """Put a step back: its worker shuts down, or its job pauses. Does not count towards the maximum of attempts."""
         return self._write(claim, GIVEN_BACK)
+
+    def postpone(self, claim: Claim, seconds: float, progress: Progress) -> bool:
+        """Put a step back for a while: what it needs is not there now. Does not count as an attempt either."""
+        values = {"not_before": time.time() + seconds, "progress": progress.model_dump(mode="json")}
+        return self._write(claim, GIVEN_BACK | values)
 
     def count_running(self, job_id: str) -> int:
         query = select(func.count()).where(steps.c.job_id == job_id, steps.c.state == StepState.RUNNING)

@@ -54,6 +54,7 @@ jobs = Table(
     Column("id", String(64), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
     Column("request", JSON, nullable=False),  # the effective JobRequest
+    Column("forked_from", JSON),  # {job_id, phase, round}
     Column("file_id", ForeignKey("files.id"), nullable=False),
     Column("status", String(32), nullable=False, index=True),
     Column("status_reason", Text),
@@ -67,6 +68,7 @@ jobs = Table(
     Column("fine_tuned_model", String(200)),
     Column("trained_tokens", Integer),
     Column("error", JSON),
+    Column("failure", JSON),  # phase, step, cause, and what remains usable
     Column("attempt", Integer, nullable=False, default=0),
     Column("lease_owner", String(128)),
     Column("lease_expires", Float),

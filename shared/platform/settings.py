@@ -40,6 +40,10 @@ class PlatformSettings(BaseSettings):
         default=timedelta(seconds=30), description="a sent step that nobody claimed is sent again"
     )
     max_attempts: int = Field(default=4, ge=1)
+    disk_floor_gb: float = Field(default=0.5, ge=0, description="so much stays free: steps wait when there is less")
+    retention: timedelta = Field(
+        default=timedelta(days=30), description="the results of an ended job are kept for so long; zero: for ever"
+    )
     log_level: str = "INFO"
     log_json: bool = False
 
@@ -51,6 +55,11 @@ class PlatformSettings(BaseSettings):
     def ledger_database(self) -> str:
         """SQLite takes one writer at a time, so there the ledger has a file of its own."""
         return self.database_url or f"sqlite:///{(self.data / 'ledger.sqlite3').resolve()}"
+
+    @property
+    def disk_floor(self) -> int:
+        """Bytes."""
+        return int(self.disk_floor_gb * 1e9)
 
     @property
     def artifacts(self) -> Path:

@@ -21,7 +21,7 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts import Artifacts
-from shared.contracts.errors import Cancelled, FatalError, TransientError, UserError, as_body
+from shared.contracts.errors import Cancelled, DiskLow, FatalError, TransientError, UserError, as_body
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
@@ -35,6 +35,7 @@ from shared.queue.done import announce
 from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory
 
 log = get_logger(__name__)
+ROOM_S = 15.0  # a step that found the disk too full is tried again after this
 LOOK_S = 1.0  # how often a running step asks whether its job was cancelled
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class StepRunner:
         self.handlers = handlers
         self.settings = platform_settings()
         self.worker = f"{service}@{socket.gethostname()}:{os.getpid()}"
-        self.artifacts = Artifacts(self.settings.artifacts)
+        self.artifacts = Artifacts(self.settings.artifacts, self.settings.disk_floor)
         self.shutdown = ShutdownPipe()
         self._redis: redis.Redis | None = None
 
@@ -129,6 +130,10 @@ class StepRunner:
         except GivenBack as reason:
             log.info(f"step given back: {reason}", step_key=claim.key)
             self._persist(lambda: steps.release(claim))
+        except DiskLow as error:
+            log.warning("step waits for room on the disk", step_key=claim.key, reason=error.message)
+            waiting = Progress(waits_for=f"room on the disk: {error.message}")
+            self._persist(lambda: steps.postpone(claim, ROOM_S, waiting))
         except Exception as error:
             self._failed(context, error)
 
@@ -154,6 +159,7 @@ class StepRunner:
             request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
         except ValidationError as error:
             raise FatalError(f"the step's stored request is unreadable: {error}", code="bad_request") from error
+        self.artifacts.check_room()  # before the work: there must be a place for its result
         return await handler(request, context)
 
     async def _under_lease(self, work: Awaitable[StepResult], context: StepContext) -> StepResult:

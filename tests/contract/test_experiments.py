@@ -4,11 +4,13 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from services.local.main import cli
 from shared.artifacts import Artifacts
 from shared.contracts.experiments import PRESETS, merged
 from shared.contracts.jobs import JobStatus
-from tests.contract.conftest import BASE, RunningApi, rows
+from tests.contract.conftest import BASE, KEY, RunningApi, rows
 
 
 @pytest.fixture
@@ -130,3 +132,38 @@ def test_changes_are_merged_and_the_base_is_left_alone():
 def test_an_unknown_experiment_is_not_found(http: httpx.Client):
     answer = http.get("/v1/experiments/exp-nobody")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "experiment_not_found")
+
+
+# forks
+
+
+def test_a_fork_over_http_and_from_the_command_line(
+    api: RunningApi, http: httpx.Client, base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    origin = http.post("/v1/distillation/jobs", json=base | {"metadata": {"kept": "1"}}).json()
+    route = f"/v1/distillation/jobs/{origin['id']}/fork"
+    answer = http.post(route, json={"changes": {"distillation": {"iterate": {"rounds": 3}}}})
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert answer.headers["location"] == f"/v1/distillation/jobs/{made['id']}"
+    assert made["distillation"]["forked_from"] == {"job_id": origin["id"], "phase": None, "round": None}
+    assert (made["distillation"]["iterate"]["rounds"], made["metadata"]) == (3, {"kept": "1"})
+    assert origin["distillation"]["forked_from"] is None
+    refused = http.post(route, json={"from": {"phase": "iterate", "round": 1}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "not_finished")
+    assert refused.headers["x-should-retry"] == "false"
+    refused = http.post(route, json={"from": {"phase": "distill", "round": 1}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "from")
+    assert http.post("/v1/distillation/jobs/ftjob-none/fork", json={}).status_code == 404
+    monkeypatch.setenv("METEOR_API_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    options = ["--set", "distillation.iterate.rounds=2", "--set", "distillation.domain=more sums", "--set", "seed=4"]
+    told = CliRunner().invoke(cli, ["jobs", "fork", origin["id"], *options])
+    assert told.exit_code == 0, told.output
+    found = http.get(f"/v1/distillation/jobs/{told.output.strip()}").json()
+    assert (found["distillation"]["iterate"]["rounds"], found["seed"]) == (2, 4)
+    assert found["distillation"]["domain"] == "more sums"
+    told = CliRunner().invoke(cli, ["jobs", "fork", origin["id"], "--from", "iterate/1"])
+    assert told.exit_code != 0
+    for job in (origin, made, found):
+        http.post(f"/v1/distillation/jobs/{job['id']}/cancel")

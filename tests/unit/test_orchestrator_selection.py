@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 
 from services.orchestrator.selection import (
     _runs,
-    allocate,
     batches,
     distinct_pairs,
     keep_lessons,
     near_duplicates,
-    rounds_of,
     shards,
     shots,
     stratified,
 )
+from shared.contracts.allocation import allocate, rounds_of
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import Lesson, Pair
@@ -74,6 +73,18 @@ def test_rounds_cover_all_questions_with_fresh_ones_each(n, rounds):
     parts = rounds_of(list(range(n)), rounds)
     assert [q for part in parts for q in part] == list(range(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(st.integers(0, 50), st.integers(1, 7), st.data())
+def test_the_first_rounds_of_a_fork_stay_as_they_were(n, rounds, data):
+    before = rounds_of(list(range(n)), rounds)
+    kept = data.draw(st.integers(1, rounds))
+    more, sizes = data.draw(st.integers(0, 30)), [len(part) for part in before[:kept]]
+    after = rounds_of(list(range(n + more)), kept + data.draw(st.integers(0, 3)), sizes)
+    assert after[:kept] == before[:kept]
+    rest = [len(part) for part in after[kept:]]
+    assert not rest or sum(rest) == n + more - sum(sizes)
+    assert not rest or max(rest) - min(rest) <= 1
 
 
 def test_batches_keep_the_order():

@@ -1,10 +1,16 @@
 """How vLLM is started and how its end is explained, without starting it."""
 
+import shutil
+import socket
 import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from services.weak_model.main import _emptied
 from services.weak_model.service import vllm
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
@@ -165,3 +171,33 @@ def test_the_first_error_is_told_though_the_log_went_on():
     assert "the true cause" in said
     assert "line 99" in said
     assert "line 50" not in said
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_the_engines_sockets_have_a_folder_of_their_own_whatever_the_path(short_path: Path):
+    near, far = short_path / "data", short_path.joinpath(*["deep-folder"] * 9)
+    assert vllm.socket_folder(near, 9) == near / "sockets" / "engine-9"
+    folders = {vllm.socket_folder(data, port) for data in (near, far) for port in (9, 10)}
+    assert len(folders) == 4
+    for folder in folders:
+        assert len(f"{folder}/{uuid.uuid4()}") <= 107
+        with socket.socket(socket.AF_UNIX) as probe:  # the kernel's own word on the length
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.bind(f"{folder}/{uuid.uuid4()}")
+        shutil.rmtree(folder)
+    made = vllm.launch(settings(), ADAPTERS, "", True, [0], near)
+    assert made.environment["VLLM_RPC_BASE_PATH"] == str(near)
+
+
+def test_what_a_killed_engine_left_is_gone_at_the_next_start(tmp_path: Path):
+    (tmp_path / "sockets").mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "sockets" / "a"))
+    _emptied(tmp_path / "sockets")
+    assert list((tmp_path / "sockets").iterdir()) == []
+    assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700

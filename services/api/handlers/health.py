@@ -29,9 +29,9 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", response_model=None)
 async def readyz(context: Context, engine: Engine) -> JSONResponse:
     """200 when all parts are there; else 503 with their names."""
-    checks, state = await asyncio.gather(health.readiness(context, engine), engine.status())
+    checks, state, lost = await asyncio.gather(health.readiness(context, engine), engine.status(), health.lost(context))
     missing = [part for part, there in checks.items() if not there]
-    body = {"status": "not_ready" if missing else "ready", "missing": missing, "checks": checks}
+    body = {"status": "not_ready" if missing else "ready", "missing": missing, "checks": checks, "lost": lost}
     if state is not None:
         body["engine"] = state.model_dump(mode="json")
     if not missing:

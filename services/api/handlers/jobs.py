@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from services.api.handlers.access import Context, Project
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
-from services.api.service import estimates, jobs, lineage
+from services.api.service import estimates, forks, jobs, lineage
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
-from shared.contracts.jobs import JobObject, JobRequest, JobStatus
+from shared.contracts.jobs import ForkRequest, JobObject, JobRequest, JobStatus
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 
@@ -77,6 +77,14 @@ def pause_job(context: Context, project: Project, job_id: str) -> JobObject:
 @router.post("/v1/fine_tuning/jobs/{job_id}/resume")
 def resume_job(context: Context, project: Project, job_id: str) -> JobObject:
     return jobs.resume(context, project, job_id)
+
+
+@router.post("/v1/distillation/jobs/{job_id}/fork", status_code=201)
+def fork_job(context: Context, project: Project, job_id: str, body: ForkRequest, response: Response) -> JobObject:
+    """A new job with this one's settings and changes to them; what both have in common is taken over."""
+    job = forks.fork(context, project, job_id, body)
+    response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
+    return job
 
 
 @router.get("/v1/distillation/jobs/{job_id}/report")

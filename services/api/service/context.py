@@ -49,7 +49,7 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         platform=platform,
         stores=open_stores(platform.database),
         ledger=open_ledger(platform.ledger_database),
-        artifacts=Artifacts(platform.artifacts),
+        artifacts=Artifacts(platform.artifacts, platform.disk_floor),
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
         bases=Bases(),
     )

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from pydantic import ValidationError
 from sqlalchemy import Row
 
 from services.api.service import jobs
+from services.api.service.bodies import job_of
 from services.api.service.context import ApiContext
 from shared.contracts.distillation import JUDGE, SHARES
 from shared.contracts.errors import Conflict, NotFound, UserError
@@ -72,11 +72,9 @@ def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobReque
     body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
     body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
     try:
-        return JobRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
-        raise _named(variant, first["msg"], param, "invalid_value") from error
+        return job_of(body)
+    except UserError as error:
+        raise _named(variant, error.message, error.param, error.code) from error
 
 
 def _named(variant: Variant, message: str, param: str | None, code: str) -> UserError:

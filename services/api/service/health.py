@@ -10,7 +10,7 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 CHECK_S = 5.0
-LEASES = 3  # a worker that was not seen for so many leases is gone
+LOST_FOR_S = 600.0  # for so long a lost process is told of
 
 
 async def readiness(context: ApiContext, engine: EngineClient) -> dict[str, bool]:
@@ -38,8 +38,15 @@ async def _within(part: str, work) -> Any:
 
 
 def _queues_served(context: ApiContext) -> set[str]:
-    workers = context.stores.jobs.live_workers(LEASES * context.platform.lease.total_seconds())
+    workers = context.stores.jobs.live_workers(context.platform.lease.total_seconds())
     return {worker.queue for worker in workers if worker.queue}
+
+
+async def lost(context: ApiContext) -> list[str]:
+    """Processes that neither beat for a lease nor said goodbye, as service@host:pid; empty while the database is away."""
+    lease = context.platform.lease.total_seconds()
+    rows = await _within("workers", asyncio.to_thread(context.stores.overview.lost_workers, lease, LOST_FOR_S))
+    return [row.id for row in rows or []]
 
 
 async def _ping(url: str) -> bool:

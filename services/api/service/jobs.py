@@ -10,12 +10,22 @@ from sqlalchemy import Row
 from services.api.clients import GatewayUnavailable
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
+from services.api.service.waiting import place
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
-from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Usage
+from shared.contracts.jobs import (
+    Failure,
+    ForkedFrom,
+    JobDistillation,
+    JobObject,
+    JobProgress,
+    JobRequest,
+    JobStatus,
+    Usage,
+)
 from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
@@ -27,11 +37,11 @@ ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
-def create(context: ApiContext, project: str, request: JobRequest) -> JobObject:
+def create(context: ApiContext, project: str, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
     """Queue a job that can run. Raises UserError."""
     prices = known_prices(context)
     check(context, project, request, prices)
-    found = context.stores.jobs.create(project, request, prices)
+    found = context.stores.jobs.create(project, request, prices, forked_from)
     if prices is None:
         context.stores.jobs.add_event(found, UNCHECKED, level="warn")
     return as_object(context, found)
@@ -271,8 +281,11 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
         metadata=request.metadata,
         distillation=JobDistillation(
             **request.distillation.model_dump(),
+            forked_from=ForkedFrom.model_validate(found.forked_from) if found.forked_from else None,
             phase=found.phase,
             status_reason=found.status_reason,
+            failure=Failure.model_validate(found.failure) if found.failure else None,
+            queue=place(context, found),
             progress=progress,
             usage=used,
             estimate=Estimate.model_validate(found.estimate) if found.estimate else None,

@@ -51,7 +51,12 @@ def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> 
 
 
 def _link(context: ApiContext, step: Row, example_id: str) -> dict[str, Any] | None:
-    """What went into the step for this example and what came out; None when it was not part of it."""
+    """What went into the step for this example and what came out; None when it was not part of it.
+
+    Raises NotFound where the step's results were let go of."""
+    if step.result_ref is None:
+        message = "the job ended so long ago that its steps' results are not kept any more (METEOR_RETENTION)"
+        raise NotFound(message, param="job_id", code="lineage_expired")
     request = StepRequest.model_validate(context.artifacts.get_json(step.input_hash))
     given = next((row for row in request.rows if row["id"] == example_id), None)
     if given is None:

@@ -21,7 +21,7 @@ from services.orchestrator.corrections import corrections
 from services.orchestrator.phases.evaluate import measure
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
-from services.orchestrator.selection import rounds_of
+from shared.contracts.allocation import rounds_of
 from shared.contracts.answers import MARKER, join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
@@ -35,7 +35,8 @@ async def iterate(run: Run) -> ModelRef:
     rounds: list[dict[str, Any]] = []
     run.records["iterate"] = {"rounds": rounds}
     best = await measure(run, "iterate-0", Split.DEV, run.student) if settings.rounds > 1 else None
-    for number, questions in enumerate(rounds_of(run.shard(Phase.ITERATE), settings.rounds), start=1):
+    shards = rounds_of(run.shard(Phase.ITERATE), settings.rounds, settings.round_questions)
+    for number, questions in enumerate(shards, start=1):
         record, examples = await one_round(run, number, questions)
         rounds.append(record)
         await tell(run, number, record)

@@ -41,6 +41,7 @@ async def meteor(run: Run) -> dict:
         candidates.append(candidate)
         rejected = candidate.decision == "rejected"
         run.student, current = (before, current) if rejected else (after, measured)
+        run.finished |= {} if rejected or after == run.base else {phase.value: after}
         await run.pause_after(phase.value)
 
     await run.enter("evaluate")

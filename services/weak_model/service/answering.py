@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable
 
-from services.weak_model.clients import Completion, StudentClient
+from services.weak_model.clients import Asker, Completion
 from services.weak_model.prompts import Messages, answer_messages, guide_messages, reason_messages
 from shared.contracts.answers import MARKER, split_answer
 from shared.contracts.rows import TOO_LONG, Asked, Attempt, Guideline
@@ -21,7 +21,7 @@ def row_seed(seed: int, row_id: str) -> int:
 
 
 async def write_guidelines(
-    client: StudentClient, params: StudentParams, rows: list[Asked], tell: Tell
+    client: Asker, params: StudentParams, rows: list[Asked], tell: Tell
 ) -> tuple[list[Guideline], Metrics]:
     """Phase 1, first half (paper section 3.1)."""
     done, metrics = await _ask_all(client, params, rows, [guide_messages(params.domain, row) for row in rows], tell)
@@ -32,17 +32,13 @@ async def write_guidelines(
     return guidelines, metrics
 
 
-async def answer(
-    client: StudentClient, params: StudentParams, rows: list[Asked], tell: Tell
-) -> tuple[list[Attempt], Metrics]:
+async def answer(client: Asker, params: StudentParams, rows: list[Asked], tell: Tell) -> tuple[list[Attempt], Metrics]:
     """The bare question. A student trained on rationales writes one unasked; a missing marker is no fault here."""
     done, metrics = await _ask_all(client, params, rows, [answer_messages(row) for row in rows], tell)
     return [_attempt(row, completion) for row, completion in zip(rows, done, strict=True)], metrics
 
 
-async def reason(
-    client: StudentClient, params: StudentParams, rows: list[Asked], tell: Tell
-) -> tuple[list[Attempt], Metrics]:
+async def reason(client: Asker, params: StudentParams, rows: list[Asked], tell: Tell) -> tuple[list[Attempt], Metrics]:
     """Phase 2: rationale and answer, or another try with the critique in sight (paper section 3.2)."""
     done, metrics = await _ask_all(client, params, rows, [reason_messages(params.domain, row) for row in rows], tell)
     attempts = [_attempt(row, completion, marker_asked=True) for row, completion in zip(rows, done, strict=True)]
@@ -62,7 +58,7 @@ def _attempt(row: Asked, completion: Completion, marker_asked: bool = False) -> 
 
 
 async def _ask_all(
-    client: StudentClient, params: StudentParams, rows: list[Asked], prompts: list[Messages], tell: Tell
+    client: Asker, params: StudentParams, rows: list[Asked], prompts: list[Messages], tell: Tell
 ) -> tuple[list[Completion], Metrics]:
     """All rows at once: the engine batches them. The first error ends the calls that still run."""
     started = time.monotonic()

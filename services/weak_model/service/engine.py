@@ -25,7 +25,7 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 KEPT_LINES = 400
-LEAVE_S = 9.5  # the guard gives the server 8 s and then kills it with all of its family
+LEAVE_S = 8.5  # the guard gives the server 7 s and then kills it with all of its family
 STEADY_S = 60.0  # a server that lived this long starts the pauses from the shortest again
 
 

@@ -33,9 +33,13 @@ class Pulse:
     def start(self) -> None:
         self._thread.start()
 
+    def leave(self) -> None:
+        """Begin to take the row back, while the engine still ends."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Take the row back; waits for the database a moment only."""
-        self._stop.set()
+        self.leave()
         self._thread.join(FAREWELL_S)
 
     def _run(self) -> None:

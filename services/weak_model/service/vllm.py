@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import NamedTuple
 from services.weak_model.settings import EngineSettings
 from shared.bases import Bases
 from shared.contracts.errors import FatalError
+from shared.contracts.steps import content_hash
 
 GIB = 2**30
 KILLED = (-9, 137)
+LONGEST_SOCKET, SOCKET_NAME = 107, 36  # bytes of a socket's path on Linux, and of a UUID, as vLLM names them
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, ARM
 OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # vLLM needs none of our settings and none of our secrets
 CAUSES = (
@@ -61,9 +64,21 @@ def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path
     return None
 
 
-def launch(settings: EngineSettings, adapters: Path, token: str, cpu: bool, cores: Iterable[int]) -> Launch:
+def launch(
+    settings: EngineSettings, adapters: Path, token: str, cpu: bool, cores: Iterable[int], sockets: Path
+) -> Launch:
     """Command line and environment of one server. The token is in the environment: command lines can be read by all."""
-    return Launch(command_line(settings, cpu), environment(os.environ, settings, adapters, token, cpu, cores))
+    surroundings = environment(os.environ, settings, adapters, token, cpu, cores)
+    return Launch(command_line(settings, cpu), surroundings | {"VLLM_RPC_BASE_PATH": str(sockets)})
+
+
+def socket_folder(data: Path, port: int) -> Path:
+    """Where one engine's processes talk to each other. vLLM makes sockets with new names at each start and removes none that
+    a killed one left, so they get a folder that can be emptied. Below the data folder, unless its path is too long."""
+    folder = data.resolve() / "sockets" / f"engine-{port}"
+    if len(os.fsencode(folder)) + 1 + SOCKET_NAME <= LONGEST_SOCKET:
+        return folder
+    return Path(tempfile.gettempdir()) / f"meteor-{os.getuid()}-{content_hash(str(folder))[:16]}"
 
 
 def command_line(settings: EngineSettings, cpu: bool) -> list[str]:

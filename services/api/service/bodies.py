@@ -1,0 +1,18 @@
+"""A job's body that one of our own functions has put together, held against its contract."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.contracts.errors import UserError
+from shared.contracts.jobs import JobRequest
+
+
+def job_of(body: dict[str, Any]) -> JobRequest:
+    """Raises UserError with the first fault and its dotted place."""
+    try:
+        return JobRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        raise UserError(first["msg"], param=param, code="invalid_value") from error

@@ -1,0 +1,11 @@
+"""Where a forked job comes from: only adds, so older processes go on."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("forked_from", sa.JSON(), nullable=True))

@@ -1,0 +1,50 @@
+"""What people are told of the whole: lost processes, and the place of a job that waits. Reads only."""
+
+import time
+from typing import NamedTuple
+
+from sqlalchemy import Engine, Row, func, or_, select
+
+from shared.contracts.jobs import JobStatus
+from shared.jobs.states import ACTIVE_JOBS
+from shared.jobs.tables import jobs, workers
+from shared.platform.database import reading
+
+
+class Waiting(NamedTuple):
+    """ahead: queued jobs that are taken first. running: seconds that each active job still needs, None where nobody knows.
+    room: jobs that the orchestrators which live can hold."""
+
+    ahead: int
+    running: list[float | None]
+    room: int
+
+
+class Overview:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def lost_workers(self, silent_s: float, within_s: float) -> list[Row]:
+        """Processes that were last heard of longer ago than silent_s and not as long as within_s, and said no goodbye."""
+        now = time.time()
+        query = (
+            select(workers)
+            .where(workers.c.seen_at.between(now - within_s, now - silent_s), workers.c.stopping.is_(False))
+            .order_by(workers.c.seen_at)
+        )
+        with reading(self.engine) as connection:
+            return list(connection.execute(query))
+
+    def waiting(self, job: Row, alive_s: float) -> Waiting:
+        """job: a queued one. alive_s: an orchestrator that was silent for longer is not counted on."""
+        before = or_(jobs.c.created_at < job.created_at, (jobs.c.created_at == job.created_at) & (jobs.c.id < job.id))
+        ahead = select(func.count()).where(jobs.c.status == JobStatus.QUEUED, before)
+        active = select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
+        living = (workers.c.seen_at > time.time() - alive_s) & workers.c.stopping.is_(False)
+        room = select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)
+        with reading(self.engine) as connection:
+            return Waiting(
+                connection.execute(ahead).scalar_one(),
+                [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(active)],
+                connection.execute(room).scalar_one() or 0,
+            )

@@ -1,0 +1,80 @@
+"""Which contents the database still needs, and letting go of the results that it does not."""
+
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, update
+
+from shared.jobs.catalog import DELETED
+from shared.jobs.states import FINAL_JOBS, StepState
+from shared.jobs.tables import aliases, files, jobs, models, steps, workers
+from shared.platform.database import reading, writing
+
+TRAINING = ("train.sft", "train.prefer")  # their results name what they trained
+
+
+@dataclass
+class Needed:
+    """contents: names of artifacts. trained: of adapters and whole models. results: of training steps that are kept; what
+    they name is needed too."""
+
+    contents: set[str] = field(default_factory=set)
+    trained: set[str] = field(default_factory=set)
+    results: set[str] = field(default_factory=set)
+
+
+def _past(cutoff: float) -> ColumnElement[bool]:
+    """Jobs whose results need not be kept: ended before, and of none of them comes what an alias serves."""
+    serving = (
+        select(models.c.job_id).join(aliases, aliases.c.model_id == models.c.id).where(models.c.job_id.is_not(None))
+    )
+    ended = func.coalesce(jobs.c.finished_at, jobs.c.created_at)
+    return and_(jobs.c.status.in_(FINAL_JOBS), ended < cutoff, jobs.c.id.not_in(serving))
+
+
+class RetentionStore:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def let_go(self, cutoff: float) -> int:
+        """Forget the results of jobs that ended before `cutoff`: nothing is taken over from them any more. Returns how many
+        steps lost theirs. A job that is just taking one over has it, and what it then refers to is needed."""
+        past = select(jobs.c.id).where(_past(cutoff))
+        statement = (
+            update(steps).where(steps.c.job_id.in_(past), steps.c.result_ref.is_not(None)).values(result_ref=None)
+        )
+        with writing(self.engine) as connection:
+            return connection.execute(statement).rowcount
+
+    def to_let_go(self, cutoff: float) -> int:
+        """How many steps `let_go` would take."""
+        kept = steps.c.result_ref.is_not(None) & _past(cutoff)
+        query = select(func.count()).select_from(steps).join(jobs, jobs.c.id == steps.c.job_id).where(kept)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar_one()
+
+    def needed(self, cutoff: float) -> Needed:
+        """What anything that lives refers to: jobs that have not ended or not long ago, files, reports, versions."""
+        found = Needed()
+        kept = steps.c.job_id.in_(select(jobs.c.id).where(~_past(cutoff)))
+        of_files = or_(
+            files.c.status != DELETED, files.c.id.in_(select(jobs.c.file_id).where(~_past(cutoff)))
+        )  # a deleted file's rows are still read by jobs that go on
+        with reading(self.engine) as connection:
+            for query in (
+                select(steps.c.input_hash).where(kept).distinct(),
+                select(steps.c.result_ref).where(kept, steps.c.result_ref.is_not(None)).distinct(),
+                select(files.c.rows_ref).where(of_files, files.c.rows_ref.is_not(None)),
+                select(jobs.c.report_ref).where(jobs.c.report_ref.is_not(None)),
+            ):
+                found.contents.update(connection.execute(query).scalars())
+            found.trained.update(connection.execute(select(models.c.adapter)).scalars())
+            trainings = kept & steps.c.kind.in_(TRAINING) & (steps.c.state == StepState.SUCCEEDED)
+            results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()
+            found.results.update(connection.execute(results).scalars())
+        return found
+
+    def forget_workers(self, silent_s: float) -> None:
+        """Rows of processes that were last heard of so long ago."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(workers).where(workers.c.seen_at < time.time() - silent_s))

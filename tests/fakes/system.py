@@ -1,0 +1,180 @@
+"""Whole jobs in one process: the real API functions, orchestrator, step client and database; queues in memory, as first in,
+first out as the broker's, and workers that only pretend (tests.fakes.simulated)."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.api.service import jobs as api_jobs
+from services.api.service.context import ApiContext, open_context
+from services.api.settings import ApiSettings
+from services.orchestrator import clients
+from services.orchestrator.clients import StepClient
+from services.orchestrator.loop import Orchestrator
+from services.orchestrator.settings import OrchestratorSettings
+from shared.contracts.errors import MeteorError
+from shared.contracts.jobs import JobRequest
+from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
+from shared.jobs.step_store import Claim
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.store import CallOrigin, open_ledger
+from shared.platform.settings import PlatformSettings
+from tests.fakes.simulated import BASE, World, questions
+
+ASKING = frozenset(
+    {StepKind.TEACH, StepKind.REVIEW, StepKind.COMPARE, StepKind.RATE}
+)  # one call to a strong model a row
+
+
+class System:
+    """slots: steps at once by queue. seconds: how long a step takes. fails: the error that a step ends with, if any."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, world: World | None = None):
+        self.settings = PlatformSettings(data=folder)
+        monkeypatch.setenv("METEOR_STUDENT_MODEL", BASE.base)
+        self.context: ApiContext = open_context(ApiSettings(gateway_url="http://127.0.0.1:1"), self.settings)
+        self.stores, self.artifacts = self.context.stores, self.context.artifacts
+        self.ledger = open_ledger(self.settings.ledger_database)
+        self.world = world or World(0.3, train=lambda request, before: 0.9)
+        self.slots: Mapping[Queue, int] = dict.fromkeys(Queue, 2)
+        self.seconds: Callable[[StepRequest], float] = lambda request: 0.0
+        self.fails: Callable[[str], MeteorError | None] = lambda key: None
+        self.ran: defaultdict[str, list[str]] = defaultdict(list)  # job -> keys of the steps that a worker ran
+        self.queues: dict[Queue, asyncio.Queue[str]] = {}
+        self._ended: set[Callable[[str], None]] = set()
+        monkeypatch.setattr(clients, "send", self.send)
+
+    def send(self, step_id: str, queue: Queue) -> None:
+        self.loop.call_soon_threadsafe(self.queues[queue].put_nowait, step_id)
+
+    @asynccontextmanager
+    async def running(self, orchestrators: int = 1, **settings: Any) -> AsyncIterator[list[Orchestrator]]:
+        self.loop = asyncio.get_running_loop()
+        self.queues = {queue: asyncio.Queue() for queue in Queue}
+        made = [self._orchestrator(number, **settings) for number in range(orchestrators)]
+        tasks = [asyncio.create_task(one.run_forever()) for one in made]
+        for queue, slots in self.slots.items():
+            self.stores.jobs.heartbeat(f"pretended-{queue}", DEFAULT_PROJECT, "pretended", queue, slots)
+            tasks += [asyncio.create_task(self._work(queue, f"{queue}-{slot}")) for slot in range(slots)]
+        try:
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in made:
+                await one.drain()
+
+    def _orchestrator(self, number: int, **settings: Any) -> Orchestrator:
+        one = Orchestrator(self.stores, self.ledger, self.settings, OrchestratorSettings(**settings))
+        one.owner += f":{number}"
+        one.steps = _Hinted(self, one.steps)
+        return one
+
+    async def _work(self, queue: Queue, worker: str) -> None:
+        while True:
+            step_id = await self.queues[queue].get()
+            claim = self.stores.steps.claim(step_id, worker, 3600)
+            if claim is None:
+                continue
+            self.ran[claim.job_id].append(claim.key)
+            request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
+            await asyncio.sleep(self.seconds(request))
+            if (error := self.fails(claim.key)) is not None:
+                self.stores.steps.fail(claim, error.body(), False, 4)
+            else:
+                result = await self.world.run(None, claim.key, request, None, lambda progress: None)
+                result = self._published(result)
+                self._paid(claim, request)
+                reference = self.artifacts.put_json(result.model_dump(mode="json"))
+                self.stores.steps.finish(claim, reference, result.metrics)
+            for tell in self._ended:
+                tell(step_id)
+
+    def _published(self, result: StepResult) -> StepResult:
+        """What was trained, as a folder of its own among artifacts and serving copies."""
+        if result.adapter is None:
+            return result
+        folder = self.settings.data / "made" / result.adapter
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "adapter.json").write_text(json.dumps(result.adapter))
+        digest = self.artifacts.put_folder(folder)
+        (self.settings.serving / digest).mkdir(parents=True, exist_ok=True)
+        self.world.skills[digest] = self.world.skills[result.adapter]
+        return result.model_copy(update={"adapter": digest})
+
+    def _paid(self, claim: Claim, request: StepRequest) -> None:
+        """As the gateway does: kept answers cost nothing."""
+        for row in request.rows if request.kind in ASKING else []:
+            origin = CallOrigin(claim.project_id, claim.job_id, claim.step_id, claim.key.partition("/")[0], row["id"])
+            asked = content_hash([request.kind, request.params, row])
+            if self.ledger.kept(claim.project_id, asked) is not None:
+                self.ledger.note_cached(origin, "default", "m", asked)
+                continue
+            call = self.ledger.begin(origin, "default", "m", asked)
+            self.ledger.settle(call, "ok", input_tokens=10, output_tokens=1, usd=1e-3, keep={"row": row["id"]})
+
+    # what tests do and look at
+
+    def file(self, **sizes: int) -> str:
+        rows = questions(**{"train": 40, "dev": 20, "test": 20} | sizes)
+        return self.stores.catalog.add_file(
+            DEFAULT_PROJECT,
+            sha256="0" * 64,
+            bytes=0,
+            filename="f",
+            purpose="fine-tune",
+            status="processed",
+            errors=[],
+            n_rows=len(rows),
+            splits=dict(Counter(row.split.value for row in rows if row.split)),
+            rows_ref=self.artifacts.put_json([row.model_dump(mode="json") for row in rows]),
+        ).id
+
+    def post(self, file: str, suffix: str = "expert", seed: int = 0, **spec: Any) -> str:
+        evaluation = {"baselines": [], "forgetting": 0}
+        distillation = {"domain": "d", "primary_metric": "string_check", "guidance": "weak", "evaluation": evaluation}
+        body = {"model": BASE.base, "training_file": file, "suffix": suffix, "seed": seed}
+        request = JobRequest.model_validate(body | {"distillation": distillation | spec})
+        return api_jobs.create(self.context, DEFAULT_PROJECT, request).id
+
+    async def until(self, job_id: str, *statuses: str, within_s: float = 180) -> Any:
+        async with asyncio.timeout(within_s):
+            while True:
+                row: Any = self.stores.jobs.get(job_id)
+                if row.status in statuses:
+                    return row
+                assert row.status not in ("failed", "succeeded", "cancelled"), (row.status, row.error)
+                await asyncio.sleep(0.02)
+
+    async def until_ran(self, job_id: str, steps: int) -> int:
+        """Until workers have begun so many steps of a job; returns how many it are."""
+        async with asyncio.timeout(180):
+            while True:
+                if len(self.ran[job_id]) >= steps:
+                    return len(self.ran[job_id])
+                await asyncio.sleep(0.01)
+
+    def calls(self, job_id: str) -> int:
+        """Calls to strong models that this job paid for."""
+        return self.ledger.usage(job_id).teacher_calls
+
+    def report(self, job_id: str) -> dict[str, Any]:
+        return api_jobs.report(self.context, DEFAULT_PROJECT, job_id)
+
+
+class _Hinted(StepClient):
+    """The real step client; hints come from the pretended workers."""
+
+    def __init__(self, system: System, real: StepClient):
+        super().__init__(real.stores, real.artifacts, real.settings)
+        system._ended.add(self._hints.put_nowait)
+
+    async def listen(self) -> None:
+        await asyncio.Event().wait()

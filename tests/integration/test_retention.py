@@ -1,0 +1,261 @@
+"""What is removed from the data folder, and what never is; and steps that wait for room on the disk."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from services.orchestrator import clients, loop
+from services.orchestrator.clients import when_there_is_room
+from shared import retention
+from shared.artifacts import ArtifactMissing, Artifacts
+from shared.contracts.errors import DiskLow
+from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
+from shared.jobs.schema import Stores
+from shared.jobs.tables import DEFAULT_PROJECT, jobs
+from shared.platform.settings import platform_settings
+from shared.queue.app import celery_app
+from shared.queue.step_task import StepRunner
+from shared.retention import UnknownData, collect
+from tests.fakes.store_moves import HASH_A, HASH_B, claimed, step_of
+from tests.fakes.system import System
+
+MONTHS_S = 90 * 86_400.0
+SPEC: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    return System(tmp_path, monkeypatch)
+
+
+def age(system: System, *ended: str) -> None:
+    """All files were written months ago, and these jobs ended then."""
+    then = time.time() - MONTHS_S
+    for folder in (system.artifacts.root, system.settings.serving):
+        for path in folder.rglob("*"):
+            os.utime(path, (then, then))
+    with system.stores.jobs.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(finished_at=then))
+
+
+def gc(system: System, dry_run: bool = False) -> Any:
+    return collect(system.stores.retention, system.artifacts, system.settings, dry_run)
+
+
+def trained(system: System, job: str) -> set[str]:
+    rows = [row for row in system.stores.steps.of_job(job) if row.kind == StepKind.SFT and row.result_ref]
+    return {StepResult.model_validate(system.artifacts.get_json(row.result_ref)).trained or "" for row in rows}
+
+
+def refs(system: System, job: str) -> set[str]:
+    return {ref for row in system.stores.steps.of_job(job) for ref in (row.input_hash, row.result_ref) if ref}
+
+
+def there(system: System) -> set[str]:
+    return {path.name for path in system.artifacts.all()}
+
+
+async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system: System):
+    """Four old jobs (one whose result is served, one with a version that is not, one that failed, one that is paused) and
+    one of today that has taken a part of an old one over."""
+    file, worse = system.file(), system.file(train=44)
+    async with system.running():
+        served = system.post(file, **SPEC)
+        await system.until(served, "succeeded")
+        version = system.post(worse, suffix="other", seed=1, **SPEC)
+        system.world.train = lambda request, before: before
+        await system.until(version, "succeeded")
+        system.fails = lambda key: DiskLow("for once") if key.startswith("evaluate/dev/distill") else None
+        failed = system.post(file, seed=2, **SPEC)
+        await system.until(failed, "failed")
+        paused = system.post(file, seed=3, pause_after="distill", **SPEC | {"phases": ["distill", "iterate"]})
+        system.fails = lambda key: None
+        await system.until(paused, "paused")
+        today = system.post(worse, suffix="other", seed=1, **SPEC | {"evaluation": {"baselines": [], "forgetting": 8}})
+        await system.until(today, "succeeded")
+    assert any(row.reused_from for row in system.stores.steps.of_job(today))
+    reports = {system.stores.jobs.get(job).report_ref for job in (served, version)}  # pyright: ignore[reportOptionalMemberAccess]
+    needed = refs(system, served) | refs(system, paused) | refs(system, today) | reports
+    adapters = trained(system, served) | trained(system, paused) | trained(system, today) | trained(system, version)
+    lost = trained(system, failed) - adapters
+    goes = refs(system, failed) - needed
+    assert lost
+    assert goes
+    (system.artifacts.root / ".tmp-killed").touch()
+    age(system, served, version, failed)
+    before = there(system)
+    dry = gc(system, dry_run=True)
+    assert there(system) == before
+    found = gc(system)
+    assert vars(found) == vars(dry) | {"steps": found.steps}
+    assert found.steps == dry.steps > 0
+    left = there(system)
+    assert needed | adapters <= left
+    assert not goes & left
+    assert not lost & left
+    assert not any((system.settings.serving / name).exists() for name in lost)
+    assert all((system.settings.serving / name).is_dir() for name in adapters if name)
+    assert not list(system.artifacts.root.rglob(".tmp-*"))
+    for row in system.stores.catalog.models(DEFAULT_PROJECT):
+        system.artifacts.folder(row[0].adapter)
+    again = gc(system)
+    assert again.removed == 0
+    async with system.running():  # everything that lives goes on
+        system.stores.jobs.resume(system.stores.jobs.get(paused))
+        await system.until(paused, "succeeded")
+        calls = system.calls(failed)
+        anew = system.post(file, seed=2, **SPEC)
+        await system.until(anew, "succeeded")
+    assert calls > 0
+    assert system.calls(anew) == 0, "the answers that were paid for are in the ledger"
+    assert system.ran[anew], "the results were let go of"
+
+
+async def test_another_systems_artifacts_are_left_alone(system: System, tmp_path: Path):
+    system.artifacts.put_json({"of": "somebody else"})
+    age(system)
+    with pytest.raises(UnknownData, match="DATABASE_URL"):
+        gc(system)
+    system.settings.retention = system.settings.retention * 0
+    assert gc(system) is None
+    assert len(there(system)) == 1
+
+
+def test_what_is_put_again_counts_as_new(artifacts: Artifacts, tmp_path: Path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "w").write_text("x")
+    for put in (lambda: artifacts.put_json([1]), lambda: artifacts.put_folder(tmp_path / "made")):
+        digest = put()
+        (path,) = (path for path in artifacts.all() if path.name == digest)
+        os.utime(path, (0, 0))
+        before = time.time() - 60
+        assert retention._size_if_old(path, before) is not None
+        put()  # between the look and the removal
+        assert not retention._thrown_away(path, before)
+        assert path.exists()
+        os.utime(path, (0, 0))
+        assert retention._thrown_away(path, before)
+        assert not path.exists()
+        assert put() == digest
+        assert path.exists()
+
+
+def test_a_result_that_is_just_taken_over_is_needed(stores: Stores, new_job):
+    """The collector comes while another job's step is being made out of an old one."""
+    first, second = new_job(stores), new_job(stores)
+    assert stores.steps.finish(claimed(stores, first, input_hash=HASH_A), HASH_B, {})
+    stores.jobs.cancel(first)
+    seen: list[set[str]] = []
+
+    def collector() -> None:
+        stores.retention.let_go(time.time() + 60)
+        seen.append(stores.retention.needed(time.time() + 60).contents)
+
+    thread = threading.Thread(target=collector)
+
+    def still_there(_: Any) -> bool:
+        thread.start()
+        time.sleep(0.4)
+        return True
+
+    row = stores.steps.create(second, "k", StepKind.TEACH, HASH_A, still_there)
+    thread.join()
+    assert row.result_ref == HASH_B
+    assert HASH_B in seen[0]
+    third = step_of(stores, new_job(stores))
+    assert third.reused_from == row.id, "the old one is not taken over any more"
+
+
+# reading and room
+
+
+def test_a_folder_that_was_changed_is_noticed_when_it_is_read(artifacts: Artifacts, tmp_path: Path):
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "weights").write_bytes(b"1234")
+    digest = artifacts.put_folder(made)
+    weights = artifacts.folder(digest) / "weights"
+    stat = weights.stat()
+    weights.write_bytes(b"1235")
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    for reader in (artifacts, Artifacts(artifacts.root)):
+        with pytest.raises(ArtifactMissing, match="changed on disk"):
+            reader.folder(digest)
+    weights.write_bytes(b"1234")
+    assert artifacts.folder(digest) == weights.parent
+
+
+def test_nothing_is_written_where_less_is_free_than_stays_free(tmp_path: Path):
+    roomy, full = Artifacts(tmp_path / "a"), Artifacts(tmp_path / "a", floor=10**18)
+    kept = roomy.put_json([1])
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "w").touch()
+    for write in (lambda: full.put_json([2]), lambda: full.put_rows([2]), lambda: full.put_folder(tmp_path / "made")):
+        with pytest.raises(DiskLow, match="METEOR_DISK_FLOOR_GB"):
+            write()
+    assert full.put_json([1]) == kept, "it is there already"
+    assert full.get_json(kept) == [1]
+    assert {path.name for path in roomy.all()} == {kept}
+
+
+@pytest.fixture
+def runner(tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch):
+    """A worker in this process: call it with the floor in GB."""
+    monkeypatch.setenv("METEOR_DATA", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", valkey)
+
+    async def echo(request: StepRequest, context: Any) -> StepResult:
+        return StepResult(rows=request.rows)
+
+    def made(floor_gb: float) -> StepRunner:
+        monkeypatch.setenv("METEOR_DISK_FLOOR_GB", str(floor_gb))
+        platform_settings.cache_clear()
+        return StepRunner("test", {StepKind.TEACH: echo})
+
+    yield made
+    platform_settings.cache_clear()
+    celery_app.cache_clear()
+
+
+def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, monkeypatch: pytest.MonkeyPatch):
+    from shared.jobs.schema import open_stores
+
+    stores = open_stores(f"sqlite:///{(tmp_path / 'meteor.sqlite3').resolve()}")
+    job = new_job(stores)
+    stores.jobs.claim("o", 600)
+    request = StepRequest(kind=StepKind.TEACH, version=1, params={}, rows=[{"id": "a"}])
+    digest = Artifacts(tmp_path / "artifacts").put_json(request.model_dump(mode="json"))
+    step: Any = stores.steps.create(job, "k", StepKind.TEACH, digest)
+    for _ in range(6):  # more often than there are attempts
+        runner(10**9).run(step.id)
+        row: Any = stores.steps.get(step.id)
+        assert (row.state, row.attempts, row.lease_owner) == ("queued", [], None)
+        assert row.not_before > time.time() + 10
+        assert "METEOR_DISK_FLOOR_GB" in row.progress["waits_for"]
+        assert stores.steps.claim(step.id, "w", 60) is None
+        with stores.steps.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE steps SET not_before = 0, created_at = 0")
+        assert stores.steps.unsent(30) == [(step.id, Queue.STRONG)], "nobody would send it again"
+    runner(0).run(step.id)
+    assert stores.steps.get(step.id).state == "succeeded"  # pyright: ignore[reportOptionalMemberAccess]
+
+
+async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clients, "ROOM_S", 0.01)
+    said: list[Progress] = []
+    tries = iter([DiskLow("0.1 GB are free"), DiskLow("0.2 GB are free"), None])
+
+    def write() -> str:
+        error = next(tries)
+        if error is not None:
+            raise error
+        return "written"
+
+    assert await when_there_is_room(write, said.append) == "written"
+    assert [progress.waits_for for progress in said] == [f"room on the disk: 0.{n} GB are free" for n in (1, 2)]
