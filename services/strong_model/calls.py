@@ -6,6 +6,7 @@ calls in flight are known to this process alone.)
 """
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -18,8 +19,9 @@ from services.strong_model.clients import ProviderClient
 from services.strong_model.failures import TeacherFailure
 from services.strong_model.in_flight import Answer, Call, Caller, Ticket
 from services.strong_model.settings import StrongSettings
-from shared.contracts.errors import Cancelled
-from shared.ledger.store import CallOrigin, Ledger
+from shared.contracts.errors import BudgetExceeded, Cancelled
+from shared.ledger.accounts import RoomHeld
+from shared.ledger.store import CallOrigin, Cost, Ledger
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -32,6 +34,7 @@ LATENCY = Histogram(
 JOINED = Counter("meteor_teacher_joined_total", "Requests that joined an equal one in flight")
 OPEN = Gauge("meteor_teacher_calls_open", "Attempts sent and not answered", ["provider"])
 KEPT = ("ok", "cut_off")  # what the same request would give again
+ROOM_S = 1.0  # how often a call that waits for a budget looks again where nobody tells it to
 
 
 class Calls:
@@ -44,6 +47,7 @@ class Calls:
         self._room = {name: asyncio.Semaphore(settings.concurrency) for name in clients}
         self._open: dict[tuple[str, str], Call] = {}
         self._numbers = itertools.count()
+        self._settled = asyncio.Event()  # replaced by a new one each time a call is settled
 
     def open(
         self, client: ProviderClient, body: dict[str, Any], origin: CallOrigin, client_id: str | None, stream: bool
@@ -82,12 +86,13 @@ class Calls:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def note_shared(self, ticket: Ticket) -> None:
-        """A caller that joined: its answer cost nothing, and its job's usage says so."""
-        call, name = ticket.call, ticket.call.client.provider.name
-        CALLS.labels(name, "cached").inc()
+    async def note_cached(self, call: Call, origin: CallOrigin, body: dict[str, Any]) -> None:
+        """An answer that cost this caller nothing: it was kept, or another one's request had been sent already."""
+        provider = call.client.provider
+        CALLS.labels(provider.name, "cached").inc()
+        saved = completions.cost(provider, body) or Cost()
         await asyncio.to_thread(
-            self.ledger.note_cached, ticket.caller.origin, name, call.client.provider.model, call.request_hash
+            self.ledger.note_cached, origin, provider.name, provider.model, call.request_hash, saved.usd
         )
 
     def _ended(self, key: tuple[str, str], call: Call, task: asyncio.Task[Answer]) -> None:
@@ -96,16 +101,14 @@ class Calls:
         if call.chunks is not None:
             call.chunks.put_nowait(None)
         error = None if task.cancelled() else task.exception()  # fetched even when nobody waits any more
-        if error is not None and not isinstance(error, TeacherFailure | Cancelled):
+        if error is not None and not isinstance(error, TeacherFailure | BudgetExceeded | Cancelled):
             log.error("call failed unexpectedly", call_id=call.call_id, error=repr(error), exc_info=error)
 
     async def _run(self, call: Call) -> Answer:
         kept = await asyncio.to_thread(self.ledger.kept, call.origin.project_id, call.request_hash)
         if kept is None:
             return Answer(await self._send(call), kept=False)
-        provider = call.client.provider
-        CALLS.labels(provider.name, "cached").inc()
-        await asyncio.to_thread(self.ledger.note_cached, call.origin, provider.name, provider.model, call.request_hash)
+        await self.note_cached(call, call.origin, kept)
         return Answer(kept, kept=True)
 
     async def _send(self, call: Call) -> dict[str, Any]:
@@ -117,7 +120,7 @@ class Calls:
         room = self._room[call.client.provider.name]
         tries, attempts, started = 0, 0, 0.0
         while True:
-            tries += 1
+            settled = self._settled
             await call.unless_stopped(room.acquire())
             try:
                 now = time.monotonic()
@@ -125,7 +128,10 @@ class Calls:
                 deadline = started + self.settings.deadline.total_seconds()
                 limit = min(self.settings.attempt_timeout.total_seconds(), max(deadline - now, 0.1))
                 return await self._attempt(call, limit)
+            except RoomHeld:
+                pause = None
             except TeacherFailure as failure:
+                tries += 1
                 pause = self._pause(tries, failure)
                 attempts += failure.connected
                 too_often = failure.connected and attempts >= min(self.settings.attempts, failure.most_attempts)
@@ -136,7 +142,7 @@ class Calls:
                 log.warning("trying again", call_id=call.call_id, code=failure.code, in_s=round(pause, 2))
             finally:
                 room.release()
-            await call.unless_stopped(asyncio.sleep(pause))
+            await call.unless_stopped(_until(settled, ROOM_S) if pause is None else asyncio.sleep(pause))
 
     def _pause(self, tries: int, failure: TeacherFailure) -> float:
         """Seconds: what the provider asked for, and never less than a jittered, doubling pause of our own."""
@@ -147,47 +153,64 @@ class Calls:
         return max(own, failure.retry_after or 0.0)
 
     async def _attempt(self, call: Call, limit_s: float) -> dict[str, Any]:
-        """Intent committed, sent, settled. A stop between these ends in a settled row too."""
+        """Intent committed, sent, settled. A stop between these ends in a settled row too.
+
+        Raises RoomHeld or BudgetExceeded before anything is sent.
+        """
         call.raise_if_stopped()
         client, provider = call.client, call.client.provider
         call.sent = True
-        call.call_id = call_id = await asyncio.to_thread(
-            self.ledger.begin, call.origin, provider.name, provider.model, call.request_hash
-        )
+        try:
+            call.call_id = call_id = await asyncio.to_thread(
+                self.ledger.begin,
+                call.origin,
+                provider.name,
+                provider.model,
+                call.request_hash,
+                completions.most(provider, call.body),
+            )
+        except RoomHeld:
+            call.sent = False
+            if not call.waiting:
+                call.stopped.set()
+            raise
         started = time.monotonic()
         try:
             with OPEN.labels(provider.name).track_inprogress():
                 on_chunk = call.take if call.chunks is not None else None
                 body, whole = await call.unless_stopped(client.complete(call.body, call_id, limit_s, on_chunk))
         except Cancelled:
-            await self._settle(provider.name, call_id, started, "cancelled")
+            await self._settle(provider.name, call_id, started, "cancelled", None)
             raise
         except TeacherFailure as failure:
             failure.call_id = call_id
-            await self._settle(provider.name, call_id, started, failure.outcome, error=failure.message)
+            cost = Cost() if failure.free else None
+            await self._settle(provider.name, call_id, started, failure.outcome, cost, error=failure.message)
             raise
         finally:
             call.sent = False
         body[completions.OWN] = {"call_id": call_id}
         outcome = completions.outcome(body)
-        used = completions.tokens(body)
-        await self._settle(
-            provider.name,
-            call_id,
-            started,
-            outcome,
-            input_tokens=used[0],
-            output_tokens=used[1],
-            usd=provider.usd(*used),
-            keep=body if whole and outcome in KEPT else None,
-        )
-        TOKENS.labels(provider.name, "input").inc(used[0])
-        TOKENS.labels(provider.name, "output").inc(used[1])
-        USD.labels(provider.name).inc(provider.usd(*used))
+        cost = completions.cost(provider, body)
+        keep = body if whole and outcome in KEPT else None
+        await self._settle(provider.name, call_id, started, outcome, cost, keep=keep)
+        if cost is not None:
+            TOKENS.labels(provider.name, "input").inc(cost.input_tokens)
+            TOKENS.labels(provider.name, "output").inc(cost.output_tokens)
+            USD.labels(provider.name).inc(cost.usd)
         return body
 
-    async def _settle(self, provider: str, call_id: str, started: float, outcome: str, **values: Any) -> None:
+    async def _settle(
+        self, provider: str, call_id: str, started: float, outcome: str, cost: Cost | None, **values: Any
+    ) -> None:
         seconds = time.monotonic() - started
         CALLS.labels(provider, outcome).inc()
         LATENCY.labels(provider).observe(seconds)
-        await asyncio.to_thread(self.ledger.settle, call_id, outcome, latency_ms=seconds * 1000, **values)
+        await asyncio.to_thread(self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, **values)
+        settled, self._settled = self._settled, asyncio.Event()
+        settled.set()
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

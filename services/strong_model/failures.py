@@ -36,6 +36,7 @@ class TeacherFailure(MeteorError):
         self.most_attempts = most_attempts
         self.retry_after = retry_after  # seconds, as the provider asked
         self.connected = connected
+        self.free = not connected or outcome.startswith("http_")  # surely nothing was paid
         self.call_id: str | None = None
 
 

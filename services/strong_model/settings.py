@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.ledger.accounts import Limits
 from shared.platform.providers import FILE, ProviderEntry, ProvidersFileError, given_providers
 
 DEFAULT, JUDGE = "default", "judge"
@@ -38,6 +39,13 @@ class StrongSettings(BaseSettings):
     backoff: timedelta = Field(default=timedelta(seconds=0.5), description="first pause; doubles up to max_backoff")
     max_backoff: timedelta = timedelta(seconds=20)
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
+    project_usd: float | None = Field(default=None, ge=0, description="what one project may spend per month (UTC)")
+    project_tokens: int | None = Field(default=None, ge=0)
+    project_calls: int | None = Field(default=None, ge=0)
+
+    @property
+    def project_limits(self) -> Limits:
+        return Limits(self.project_usd, self.project_tokens, self.project_calls)
 
 
 def checked_headers(value: SecretStr) -> SecretStr:
@@ -60,6 +68,8 @@ class _ProviderSettings(BaseSettings):
     api_key: SecretStr = SecretStr("")
     price_input: float = Field(default=0.0, ge=0)
     price_output: float = Field(default=0.0, ge=0)
+    price_cached_input: float | None = Field(default=None, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
     headers: SecretStr = SecretStr("")
 
     @field_validator("headers")
@@ -81,7 +91,11 @@ class JudgeProviderSettings(_ProviderSettings):
 
 
 class Provider(NamedTuple):
-    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong."""
+    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong.
+
+    price_cached_input: of input that the provider had cached, where that is cheaper. reasoning_tokens: what it may write
+    in one answer beside max_tokens.
+    """
 
     name: str
     base_url: str
@@ -92,9 +106,14 @@ class Provider(NamedTuple):
     price_output: float
     address_from: str
     key_from: str
+    price_cached_input: float | None = None
+    reasoning_tokens: int = 0
 
-    def usd(self, input_tokens: int, output_tokens: int) -> float:
-        return (input_tokens * self.price_input + output_tokens * self.price_output) / 1e6
+    def usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> float:
+        """cached_input_tokens: a part of the input tokens."""
+        cheaper = self.price_input if self.price_cached_input is None else self.price_cached_input
+        fresh = input_tokens - cached_input_tokens
+        return (fresh * self.price_input + cached_input_tokens * cheaper + output_tokens * self.price_output) / 1e6
 
     def request_headers(self) -> dict[str, str]:
         """Authorization (when there is a key) and what the operator adds."""
@@ -111,6 +130,8 @@ def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
         headers=given.headers,
         price_input=given.price_input,
         price_output=given.price_output,
+        price_cached_input=given.price_cached_input,
+        reasoning_tokens=given.reasoning_tokens,
         address_from=f"{variables}BASE_URL",
         key_from=f"{variables}API_KEY",
     )
@@ -134,6 +155,8 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
         headers=headers,
         price_input=entry.price_input,
         price_output=entry.price_output,
+        price_cached_input=entry.price_cached_input,
+        reasoning_tokens=entry.reasoning_tokens,
         address_from=f"base_url of {name!r} in {FILE}",
         key_from=entry.api_key_env or f"api_key_env of {name!r} in {FILE}",
     )
@@ -155,8 +178,8 @@ def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[st
     if judge.base_url and judge.model:
         table[JUDGE] = _provider(JUDGE, judge, "METEOR_JUDGE_")
     elif judge.model and DEFAULT in table:
-        prices = {"price_input": judge.price_input, "price_output": judge.price_output}
-        table[JUDGE] = table[DEFAULT]._replace(name=JUDGE, model=judge.model, **prices)
+        own = ("model", "price_input", "price_output", "price_cached_input", "reasoning_tokens")
+        table[JUDGE] = table[DEFAULT]._replace(name=JUDGE, **{name: getattr(judge, name) for name in own})
     return table
 
 

@@ -16,7 +16,11 @@ SECRET_FIELDS = ("api_key", "key", "token", "headers")
 
 class ProviderEntry(BaseModel):
     """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. api_key_env, headers_env: the names
-    of environment variables that hold the key, and more headers as a JSON object."""
+    of environment variables that hold the key, and more headers as a JSON object.
+
+    price_cached_input: of input that the provider had cached, where it says so. reasoning_tokens: what it may write in one
+    answer beside max_tokens; budgets reserve them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +30,8 @@ class ProviderEntry(BaseModel):
     headers_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     price_input: float = Field(default=0.0, ge=0)
     price_output: float = Field(default=0.0, ge=0)
+    price_cached_input: float | None = Field(default=None, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
 
     @property
     def variables(self) -> list[str]:

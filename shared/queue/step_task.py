@@ -21,7 +21,7 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts import Artifacts
-from shared.contracts.errors import Cancelled, FatalError, TransientError, UserError, as_body
+from shared.contracts.errors import BudgetExceeded, Cancelled, FatalError, TransientError, UserError, as_body
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
@@ -129,7 +129,18 @@ class StepRunner:
         except GivenBack as reason:
             log.info(f"step given back: {reason}", step_key=claim.key)
             self._persist(lambda: steps.release(claim))
+        except BudgetExceeded as error:
+            self._over_budget(context, error)
         except Exception as error:
+            self._failed(context, error)
+
+    def _over_budget(self, context: StepContext, error: BudgetExceeded) -> None:
+        """The job pauses and this step waits for more, or the step fails and the job with it, as the budget says."""
+        claim = context.claim
+        if self._persist(lambda: self.stores.jobs.pause_over_budget(claim.job_id, error.message)):
+            log.info("step given back: the budget has no room for its next call", step_key=claim.key)
+            self._persist(lambda: self.stores.steps.release(claim))
+        else:
             self._failed(context, error)
 
     def _failed(self, context: StepContext, error: Exception) -> None:

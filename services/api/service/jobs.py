@@ -11,10 +11,11 @@ from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Split
-from shared.contracts.distillation import Phase
+from shared.contracts.distillation import Budget, Phase
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
-from shared.contracts.jobs import JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Usage
+from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.jobs import JobChange, JobDistillation, JobObject, JobProgress, JobRequest, JobStatus, Usage
 from shared.contracts.steps import Method
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
@@ -183,6 +184,24 @@ def pause(context: ApiContext, project: str, job_id: str) -> JobObject:
 def resume(context: ApiContext, project: str, job_id: str) -> JobObject:
     """Raises Conflict on a job that is not paused."""
     return as_object(context, context.stores.jobs.resume(row(context, project, job_id)))
+
+
+def change(context: ApiContext, project: str, job_id: str, wanted: JobChange) -> JobObject:
+    """Raises Conflict on a new budget for a job that has ended, UserError on metadata that would leave its experiment."""
+    found = row(context, project, job_id)
+    request = JobRequest.model_validate(found.request)
+    given = wanted.distillation.budget.model_dump(exclude_unset=True)
+    budget = Budget.model_validate(request.distillation.budget.model_dump() | given) if given else None
+    if wanted.metadata is not None and _place(wanted.metadata) != _place(request.metadata):
+        names = f"{EXPERIMENT!r} and {VARIANT!r}"
+        raise UserError(f"metadata: {names} say where the job belongs and must stay", param="metadata")
+    if budget is not None and found.status not in FINAL_JOBS:
+        context.ledger.set_budget(job_id, budget)  # first, so that a job which goes on finds it
+    return as_object(context, context.stores.jobs.change(found, budget, wanted.metadata))
+
+
+def _place(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
+    return metadata.get(EXPERIMENT), metadata.get(VARIANT)
 
 
 def report(context: ApiContext, project: str, job_id: str) -> Any:
