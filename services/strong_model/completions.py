@@ -22,6 +22,44 @@ def request_hash(body: dict[str, Any]) -> str:
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
+def identity(body: dict[str, Any], example_id: str | None, sample: str | None) -> str | None:
+    """By what an answer is kept and found again; None: by nothing, each answer is another draw.
+
+    A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
+    """
+    digest = request_hash(body)
+    if not body.get("temperature") or body.get("seed") is not None:
+        return digest
+    if example_id is None and sample is None:
+        return None
+    return content_hash([digest, example_id, sample or "0"])
+
+
+def sent_to(provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
+    """The request as this provider gets it."""
+    body = body | {"model": provider.model}
+    if not provider.json_schema and wants_schema(body):
+        del body["response_format"]  # its reply is checked by who asked, who then asks once more
+    return body
+
+
+def wants_schema(body: dict[str, Any]) -> bool:
+    wanted = body.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+
+
+def meets_schema(body: dict[str, Any], answer: dict[str, Any]) -> bool:
+    """Whether the answer is a JSON object with the fields that the request's schema requires."""
+    wanted = body["response_format"].get("json_schema")
+    schema = wanted.get("schema") if isinstance(wanted, dict) else None
+    required = schema.get("required") if isinstance(schema, dict) else None
+    try:
+        said = json.loads(answer["choices"][0]["message"].get("content") or "")
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return isinstance(said, dict) and set(required if isinstance(required, list) else ()) <= said.keys()
+
+
 def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
     """A completion with at least one choice. Raises TeacherFailure `teacher_bad_answer`."""
     try:

@@ -20,7 +20,14 @@ from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserE
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
 from shared.platform.http import bearer, error_response, same_secret
-from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, ORIGIN_HEADERS
+from shared.platform.origin import (
+    CACHE_HEADER,
+    CALL_HEADER,
+    CLIENT_HEADER,
+    EXAMPLE_HEADER,
+    ORIGIN_HEADERS,
+    SAMPLE_HEADER,
+)
 from shared.platform.settings import platform_settings
 
 HUNG_UP = 499  # never seen by anyone; the caller is gone
@@ -68,8 +75,9 @@ class CancelBody(BaseModel):
 async def chat(body: ChatBody, request: Request, desk: Desk) -> Response:
     client = choose(desk.clients, body.model)
     upstream, origin = body.upstream(client.provider.model), _origin(request)
+    asked_by, sample = (request.headers.get(name) for name in (CLIENT_HEADER, SAMPLE_HEADER))
     while True:
-        ticket = desk.open(client, upstream, origin, request.headers.get(CLIENT_HEADER), bool(body.stream))
+        ticket = desk.open(client, upstream, origin, asked_by, bool(body.stream), sample)
         try:
             return await _answered(request, desk, ticket, body)
         except TeacherFailure as failure:

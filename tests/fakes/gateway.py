@@ -50,6 +50,8 @@ def gateway_env(teacher: FakeServer, folder: str, port: int) -> dict[str, str]:
         "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT1.5S",
         "METEOR_STRONG_DEADLINE": "PT6S",
         "METEOR_STRONG_BACKOFF": "PT0.05S",
+        "METEOR_STRONG_MAX_BACKOFF": "PT1S",
+        "METEOR_STRONG_BREAKER_PAUSE": "PT0.2S",
         "METEOR_STRONG_ATTEMPTS": "3",
         "METEOR_STRONG_PATIENCE": "PT3S",
         "METEOR_STRONG_CONCURRENCY": "8",

@@ -214,12 +214,13 @@ def report(context: ApiContext, project: str, job_id: str) -> Any:
 
 
 def usage(context: ApiContext, project: str, job_id: str) -> dict[str, Any]:
-    """What the job's calls to the strong model cost, in all and by phase. A phase without a call has no entry."""
-    row(context, project, job_id)
+    """What the job's calls to the strong model cost and may cost, in all and by phase. A phase without a call has no entry."""
+    request = JobRequest.model_validate(row(context, project, job_id).request)
     phases = context.ledger.usage_by_phase(job_id)
     return {
         "object": "distillation.usage",
         "job_id": job_id,
+        "budget": request.distillation.budget.model_dump(),
         "total": context.ledger.usage(job_id).model_dump(),
         "phases": {phase: used.model_dump() for phase, used in phases.items()},
     }
