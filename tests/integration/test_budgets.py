@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
 
 from services.orchestrator import loop
 from services.orchestrator.clients import StepFailed
@@ -20,8 +19,6 @@ from shared.contracts.errors import BudgetExceeded, ErrorBody
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.ledger.accounts import Amount, Limits, RoomHeld
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
-from shared.ledger.tables import accounts
-from shared.platform.database import reading
 from shared.platform.settings import platform_settings
 from shared.queue.step_task import StepRunner
 from tests.fakes.gateway import PATIENT, TOKEN, Gateway, ask, running_gateway
@@ -32,6 +29,7 @@ from tests.integration.test_pausing_jobs import Pretended, System
 
 JOB = CallOrigin("p", "j")
 MOST, COST = Amount(0.03, 300), Cost(40, 10, 0.01)
+MOST_USD = 0.021
 
 
 @pytest.fixture
@@ -131,8 +129,6 @@ def test_a_project_has_a_budget_per_month(database_url: str):
     limited.mark_unknown()  # a new start
     with pytest.raises(BudgetExceeded, match=r"0.05 USD of 0.05 USD"):
         begin(limited)
-    with reading(limited.engine) as connection:
-        assert [row.id.split("/")[1] for row in connection.execute(select(accounts))] == ["p"]
 
 
 # jobs
@@ -145,6 +141,7 @@ class Taught(Pretended):
     def __init__(self, system: System):
         super().__init__(system.simulation, system.world)
         self.runner = StepRunner("strong_model", HANDLERS)
+        self.threads = ThreadPoolExecutor(4)
 
     async def run(self, job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
         if request.kind is not StepKind.TEACH:
@@ -153,7 +150,7 @@ class Taught(Pretended):
         self.artifacts.put(body)
         row = self.stores.steps.create(job, key, request.kind, content_hash(request.model_dump(mode="json")))
         while row.state not in ("succeeded", "failed"):
-            await asyncio.to_thread(self.runner.run, row.id)
+            await asyncio.get_running_loop().run_in_executor(self.threads, self.runner.run, row.id)
             await asyncio.sleep(0.02)
             row = self.stores.steps.get(row.id)
             assert row is not None
@@ -164,10 +161,10 @@ class Taught(Pretended):
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    """32 calls at once. A word costs a cent to write: a call about 2 cents, and 17 at most."""
-    prices = {"METEOR_TEACHER_PRICE_INPUT": "20", "METEOR_TEACHER_PRICE_OUTPUT": "10000"}
+    """32 calls at once. A call costs 0.008 USD and some, and MOST_USD at most, so that 32 can be reserved of one USD."""
+    prices = {"METEOR_TEACHER_PRICE_INPUT": "4", "METEOR_TEACHER_PRICE_OUTPUT": "4000"}
     with (
-        start_teacher("--latency", "0.1") as teacher,
+        start_teacher("--latency", "0.4") as teacher,
         running_gateway(teacher, tmp_path, METEOR_STRONG_CONCURRENCY="32", **prices, **PATIENT) as started,
     ):
         yield started
@@ -203,7 +200,7 @@ def most_at_once(rows: list) -> int:
 
 
 async def test_a_budget_stops_the_job_and_a_raise_finishes_it_without_a_repeated_call(system: System, gateway: Gateway):
-    job = system.post(batch_size=16, train=120, teacher={"max_tokens": 16}, budget={"max_usd": 1.0})
+    job = system.post(batch_size=16, train=200, phases=["distill"], teacher={"max_tokens": 4}, budget={"max_usd": 1.0})
     async with system.orchestrator():
         paused = await system.until(job, "paused", "succeeded")
         assert paused.status == "paused"
@@ -211,15 +208,16 @@ async def test_a_budget_stops_the_job_and_a_raise_finishes_it_without_a_repeated
         wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 10)
         spent = system.simulation.ledger.usage(job.id)
         assert spent.usd_reserved == 0
-        assert 1.0 - 0.17 - 0.02 < spent.usd_spent <= 1.0
+        assert 1.0 - MOST_USD < spent.usd_spent <= 1.0
         stopped_at = len(gateway.teacher.log())
         assert most_at_once(gateway.rows()) == 32
         await asyncio.sleep(0.2)
         assert len(gateway.teacher.log()) == stopped_at
-        system.simulation.ledger.set_budget(job.id, Budget(max_usd=50))
-        system.jobs.change(job, Budget(max_usd=50), None)
+        system.simulation.ledger.set_budget(job.id, Budget(max_usd=2))
+        system.jobs.change(job, Budget(max_usd=2), None)
         await system.until(job, "succeeded")
     asked = Counter(str(entry["messages"]) for entry in gateway.teacher.log())
+    assert stopped_at > 100
     assert len(asked) > stopped_at
     assert set(asked.values()) == {1}, "a call was repeated"
     whole = system.simulation.ledger.usage(job.id)
@@ -272,7 +270,7 @@ async def test_an_answer_without_a_count_costs_what_was_reserved(gateway: Gatewa
         reply = await client.chat(model="default", messages=ask(1), max_tokens=5)
     assert reply.input_tokens == 0
     row = gateway.row(reply.call_id)
-    assert row.reserved_usd > 0.05
+    assert row.reserved_usd > 0.02
     account = gateway.ledger.account("j")
     assert account is not None
     assert (account.usd, account.calls) == (pytest.approx(row.reserved_usd), 1)
