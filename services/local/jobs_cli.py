@@ -143,6 +143,23 @@ def resume(job: str, data: Data = Path(".meteor")) -> None:
         console.print(ask(api, "POST", f"{ROUTE}/{job}/resume")["status"])
 
 
+@app.command("raise")
+def raise_budget(
+    job: str,
+    usd: Annotated[float | None, typer.Option(help="what it may spend in all, in USD")] = None,
+    tokens: Annotated[int | None, typer.Option(help="input and output tokens in all")] = None,
+    calls: Annotated[int | None, typer.Option(help="calls in all")] = None,
+    data: Data = Path(".meteor"),
+) -> None:
+    """Give a job another budget. One that waits for its budget goes on."""
+    budget = {"max_usd": usd, "max_tokens": tokens, "max_calls": calls}
+    given = {name: limit for name, limit in budget.items() if limit is not None}
+    if not given:
+        raise Refused("say how much: --usd, --tokens or --calls")
+    with client(data) as api:
+        console.print(ask(api, "PATCH", f"{ROUTE}/{job}", json={"distillation": {"budget": given}})["status"])
+
+
 @app.command()
 def fork(
     job: str,

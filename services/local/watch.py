@@ -73,10 +73,20 @@ def _facts(job: dict[str, Any]) -> tuple[str, float, str, str]:
     progress, usage = distillation["progress"], distillation["usage"]
     eta = progress["eta_seconds"]
     left = f"about {_duration(eta)} left" if eta is not None else "no estimate yet"
-    spent = f"{usage['teacher_calls']} teacher calls, {usage['input_tokens'] + usage['output_tokens']} tokens"
-    if usage["usd_spent"]:
-        spent += f", {usage['usd_spent']:.4f} USD"
+    budget = distillation["budget"]
+    spent = ", ".join(
+        (
+            f"{usage['teacher_calls']}{_of(budget['max_calls'])} teacher calls",
+            f"{usage['input_tokens'] + usage['output_tokens']}{_of(budget['max_tokens'])} tokens",
+        )
+    )
+    if usage["usd_spent"] or budget["max_usd"] is not None:
+        spent += f", {usage['usd_spent']:.4f}{_of(budget['max_usd'])} USD"
     return distillation["phase"] or job["status"], progress["percent"], left, spent
+
+
+def _of(limit: float | None) -> str:
+    return "" if limit is None else f" of {limit}"
 
 
 def _duration(seconds: float) -> str:
@@ -101,6 +111,8 @@ def _plain(job: dict[str, Any]) -> str:
 def how_to_go_on(job: dict[str, Any]) -> str:
     """For people before a paused job: what it waits for, and the commands that end the wait."""
     reason = job["distillation"]["status_reason"] or "paused"
+    if reason.startswith("budget_exceeded"):
+        return f"{reason}\n`meteor jobs raise {job['id']} --usd ...` goes on, `meteor jobs cancel {job['id']}` ends it"
     return f"{reason}\n`meteor jobs resume {job['id']}` goes on, `meteor jobs cancel {job['id']}` ends it"
 
 

@@ -194,7 +194,9 @@ class Orchestrator:
             await self._succeed(row, report)
 
     async def _opened(self, row: Row) -> Run:
-        base = await asyncio.to_thread(self.bases.ref, JobRequest.model_validate(row.request).model)
+        request = JobRequest.model_validate(row.request)
+        await asyncio.to_thread(self.ledger.set_budget, row.id, request.distillation.budget, change=False)
+        base = await asyncio.to_thread(self.bases.ref, request.model)
         file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
         rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
         return Run(row, base, rows, self.steps, self.ledger)

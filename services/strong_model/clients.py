@@ -29,7 +29,7 @@ class ProviderClient:
         self._http = httpx.AsyncClient(
             headers=provider.request_headers(),
             timeout=httpx.Timeout(None, connect=settings.connect_timeout.total_seconds()),
-            limits=httpx.Limits(max_connections=settings.concurrency + 4, keepalive_expiry=20),
+            limits=httpx.Limits(max_connections=(provider.concurrent or settings.concurrency) + 4, keepalive_expiry=20),
         )
 
     async def close(self) -> None:

@@ -7,15 +7,57 @@ from typing import Any
 
 from services.strong_model.failures import bad_answer, broken_stream, not_json
 from services.strong_model.settings import Provider
-from shared.contracts.steps import content_hash
+from shared.contracts.steps import canonical, content_hash
+from shared.ledger.accounts import Amount
+from shared.ledger.store import Cost
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")  # parts of a delta that grow by appending
 OWN = "meteor"  # our own field in an answer
+TEMPLATE = 64  # tokens that a chat template adds at most beside the request's own JSON
+UNBOUNDED = 32_768  # tokens of an answer to a request that names no limit
 
 
 def request_hash(body: dict[str, Any]) -> str:
     """Identity of a request: model, messages and every parameter; how it is delivered (streamed or not) is left out."""
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
+
+
+def identity(body: dict[str, Any], example_id: str | None, sample: str | None) -> str | None:
+    """By what an answer is kept and found again; None: by nothing, each answer is another draw.
+
+    A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
+    """
+    digest = request_hash(body)
+    if not body.get("temperature") or body.get("seed") is not None:
+        return digest
+    if example_id is None and sample is None:
+        return None
+    return content_hash([digest, example_id, sample or "0"])
+
+
+def sent_to(provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
+    """The request as this provider gets it."""
+    body = body | {"model": provider.model}
+    if not provider.json_schema and wants_schema(body):
+        del body["response_format"]  # its reply is checked by who asked, who then asks once more
+    return body
+
+
+def wants_schema(body: dict[str, Any]) -> bool:
+    wanted = body.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+
+
+def meets_schema(body: dict[str, Any], answer: dict[str, Any]) -> bool:
+    """Whether the answer is a JSON object with the fields that the request's schema requires."""
+    wanted = body["response_format"].get("json_schema")
+    schema = wanted.get("schema") if isinstance(wanted, dict) else None
+    required = schema.get("required") if isinstance(schema, dict) else None
+    try:
+        said = json.loads(answer["choices"][0]["message"].get("content") or "")
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return isinstance(said, dict) and set(required if isinstance(required, list) else ()) <= said.keys()
 
 
 def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
@@ -44,13 +86,31 @@ def outcome(body: dict[str, Any]) -> str:
     return "ok" if said else "empty"
 
 
-def tokens(body: dict[str, Any]) -> tuple[int, int]:
-    """(input, output) as the provider counted them; zeros when it did not."""
+def cost(provider: Provider, body: dict[str, Any]) -> Cost | None:
+    """By the provider's count; None when it gave none. Reasoning that it counts apart is output as well."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
-        return 0, 0
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    return tuple(count if isinstance(count, int) and count > 0 else 0 for count in counts)  # pyright: ignore[reportReturnType]
+        return None
+    read, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    written = max(written, _count(usage, "total_tokens") - read)
+    if not read and not written:
+        return None
+    cached = min(read, _count(usage.get("prompt_tokens_details"), "cached_tokens"))
+    return Cost(read, written, provider.usd(read, written, cached), cached)
+
+
+def _count(values: Any, name: str) -> int:
+    value = values.get(name) if isinstance(values, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def most(provider: Provider, body: dict[str, Any]) -> Amount:
+    """What one answer can cost at most: a token of the input is at least one byte of UTF-8, and the output is bounded by
+    the request's own limit, for each of the `n` answers, and by the provider's for reasoning beside it."""
+    read = len(canonical(body)) + TEMPLATE
+    named = max(_count(body, "max_tokens"), _count(body, "max_completion_tokens"))
+    written = ((named or UNBOUNDED) + provider.reasoning_tokens) * max(1, _count(body, "n"))
+    return Amount(provider.usd(read, written), read + written)
 
 
 class Assembly:

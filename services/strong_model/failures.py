@@ -36,6 +36,10 @@ class TeacherFailure(MeteorError):
         self.most_attempts = most_attempts
         self.retry_after = retry_after  # seconds, as the provider asked
         self.connected = connected
+        self.free = not connected or outcome.startswith("http_")  # surely nothing was paid
+        self.provider_down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
+        # whether another provider may do better: not where the request or the key is at fault
+        self.elsewhere = most_attempts > NEVER or code == "teacher_quota_exhausted"
         self.call_id: str | None = None
 
 
@@ -51,6 +55,20 @@ def unreachable(provider: Provider, error: Exception, connected: bool) -> Teache
         outcome="unreachable",
         most_attempts=ALWAYS,
         connected=connected,
+    )
+
+
+def resting(provider: Provider, seconds: float) -> TeacherFailure:
+    """Nothing was sent: the provider failed so often in a row that it is left alone for now."""
+    message = f"provider {provider.name!r} failed many times in a row and is tried again in {seconds:.0f} s"
+    return TeacherFailure(
+        message,
+        code="teacher_resting",
+        status=503,
+        outcome="unreachable",
+        most_attempts=ALWAYS,
+        retry_after=seconds,
+        connected=False,
     )
 
 

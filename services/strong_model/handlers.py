@@ -16,11 +16,18 @@ from services.strong_model.completions import OWN, chunks_of
 from services.strong_model.failures import TeacherFailure
 from services.strong_model.in_flight import Answer, Ticket
 from services.strong_model.settings import DEFAULT
-from shared.contracts.errors import MeteorError, NotFound, UserError, as_body
+from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserError, as_body
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
 from shared.platform.http import bearer, error_response, same_secret
-from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, ORIGIN_HEADERS
+from shared.platform.origin import (
+    CACHE_HEADER,
+    CALL_HEADER,
+    CLIENT_HEADER,
+    EXAMPLE_HEADER,
+    ORIGIN_HEADERS,
+    SAMPLE_HEADER,
+)
 from shared.platform.settings import platform_settings
 
 HUNG_UP = 499  # never seen by anyone; the caller is gone
@@ -67,19 +74,28 @@ class CancelBody(BaseModel):
 @router.post("/v1/chat/completions")
 async def chat(body: ChatBody, request: Request, desk: Desk) -> Response:
     client = choose(desk.clients, body.model)
-    upstream = body.upstream(client.provider.model)
-    ticket = desk.open(client, upstream, _origin(request), request.headers.get(CLIENT_HEADER), bool(body.stream))
-    try:
-        if body.stream:
-            include_usage = bool((body.stream_options or {}).get("include_usage"))
-            return await _streamed(request, desk, ticket, include_usage)
-        answer = await _while_connected(request, ticket.call.task)
-        if answer is None:
-            ticket.leave()
-            return Response(status_code=HUNG_UP)
-        return JSONResponse(answer.body, headers=await _marks(desk, ticket, answer))
-    except TeacherFailure as failure:
-        return _failed(failure)
+    upstream, origin = body.upstream(client.provider.model), _origin(request)
+    asked_by, sample = (request.headers.get(name) for name in (CLIENT_HEADER, SAMPLE_HEADER))
+    while True:
+        ticket = desk.open(client, upstream, origin, asked_by, bool(body.stream), sample)
+        try:
+            return await _answered(request, desk, ticket, body)
+        except TeacherFailure as failure:
+            return _failed(failure)
+        except BudgetExceeded as error:
+            if ticket.first or error.job_id in (None, origin.job_id):
+                raise  # else it joined a call that another job could not pay for; this one may
+
+
+async def _answered(request: Request, desk: Calls, ticket: Ticket, body: ChatBody) -> Response:
+    if body.stream:
+        include_usage = bool((body.stream_options or {}).get("include_usage"))
+        return await _streamed(request, desk, ticket, include_usage)
+    answer = await _while_connected(request, ticket.call.task)
+    if answer is None:
+        ticket.leave()
+        return Response(status_code=HUNG_UP)
+    return JSONResponse(answer.body, headers=await _marks(desk, ticket, answer))
 
 
 @router.get("/v1/models")
@@ -163,7 +179,7 @@ async def _marks(desk: Calls, ticket: Ticket, answer: Answer) -> dict[str, str]:
     """Headers that tell which call answered and whether it cost anything."""
     marks = {CALL_HEADER: answer.body[OWN]["call_id"]}
     if not ticket.first:
-        await desk.note_shared(ticket)
+        await desk.note_cached(ticket.call, ticket.caller.origin, answer.body)
         return marks | {CACHE_HEADER: "shared"}
     return marks | ({CACHE_HEADER: "hit"} if answer.kept else {})
 

@@ -27,10 +27,16 @@ class Answer(NamedTuple):
 
 
 class Call:
-    """A request in flight. callers: all that were not cancelled, gone ones too; waiting: those still connected."""
+    """A request in flight. callers: all that were not cancelled, gone ones too; waiting: those still connected.
 
-    def __init__(self, client: ProviderClient, body: dict[str, Any], request_hash: str, origin: CallOrigin):
-        self.client = client
+    others: whom to ask where the first provider fails. again: its answer is kept and given to who asks the same again.
+    """
+
+    def __init__(
+        self, clients: list[ProviderClient], body: dict[str, Any], request_hash: str, origin: CallOrigin, again: bool
+    ):
+        self.client, *self.others = clients
+        self.again = again
         self.body = body
         self.request_hash = request_hash
         self.origin = origin

@@ -37,7 +37,7 @@ def gateway_app(table: dict[str, Provider]) -> FastAPI:
 @asynccontextmanager
 async def open_calls(table: dict[str, Provider]) -> AsyncIterator[Calls]:
     settings = strong_settings()
-    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database)
+    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database, settings.project_limits)
     if unknown := await asyncio.to_thread(ledger.mark_unknown):
         log.warning("calls of an earlier process were never settled", calls=unknown)
     clients = {name: ProviderClient(provider, settings) for name, provider in table.items()}

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.ledger.accounts import Limits
 from shared.platform.providers import FILE, ProviderEntry, ProvidersFileError, given_providers
 
 DEFAULT, JUDGE = "default", "judge"
@@ -38,6 +39,17 @@ class StrongSettings(BaseSettings):
     backoff: timedelta = Field(default=timedelta(seconds=0.5), description="first pause; doubles up to max_backoff")
     max_backoff: timedelta = timedelta(seconds=20)
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
+    breaker_failures: int = Field(
+        default=10, ge=1, description="so many in a row, and a provider gets nothing but probes"
+    )
+    breaker_pause: timedelta = Field(default=timedelta(seconds=5), description="between two probes")
+    project_usd: float | None = Field(default=None, ge=0, description="what one project may spend per month (UTC)")
+    project_tokens: int | None = Field(default=None, ge=0)
+    project_calls: int | None = Field(default=None, ge=0)
+
+    @property
+    def project_limits(self) -> Limits:
+        return Limits(self.project_usd, self.project_tokens, self.project_calls)
 
 
 def checked_headers(value: SecretStr) -> SecretStr:
@@ -60,6 +72,13 @@ class _ProviderSettings(BaseSettings):
     api_key: SecretStr = SecretStr("")
     price_input: float = Field(default=0.0, ge=0)
     price_output: float = Field(default=0.0, ge=0)
+    price_cached_input: float | None = Field(default=None, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1)
+    fallback: list[str] = Field(default=[], description="providers to ask where this one fails, as a JSON list")
+    json_schema: bool = True
     headers: SecretStr = SecretStr("")
 
     @field_validator("headers")
@@ -81,7 +100,12 @@ class JudgeProviderSettings(_ProviderSettings):
 
 
 class Provider(NamedTuple):
-    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong."""
+    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong.
+
+    price_cached_input: of input that the provider had cached, where that is cheaper. reasoning_tokens: what it may write
+    in one answer beside max_tokens. concurrent: calls at once; None: METEOR_STRONG_CONCURRENCY. fallback: names of those
+    that are asked where it fails. json_schema: it heeds a response_format of that type.
+    """
 
     name: str
     base_url: str
@@ -92,14 +116,34 @@ class Provider(NamedTuple):
     price_output: float
     address_from: str
     key_from: str
+    price_cached_input: float | None = None
+    reasoning_tokens: int = 0
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    fallback: tuple[str, ...] = ()
+    json_schema: bool = True
 
-    def usd(self, input_tokens: int, output_tokens: int) -> float:
-        return (input_tokens * self.price_input + output_tokens * self.price_output) / 1e6
+    def usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> float:
+        """cached_input_tokens: a part of the input tokens."""
+        cheaper = self.price_input if self.price_cached_input is None else self.price_cached_input
+        fresh = input_tokens - cached_input_tokens
+        return (fresh * self.price_input + cached_input_tokens * cheaper + output_tokens * self.price_output) / 1e6
 
     def request_headers(self) -> dict[str, str]:
         """Authorization (when there is a key) and what the operator adds."""
         key, extra = self.api_key.get_secret_value(), self.headers.get_secret_value()
         return ({"authorization": f"Bearer {key}"} if key else {}) | (json.loads(extra) if extra else {})
+
+
+MORE = (
+    "price_cached_input", "reasoning_tokens", "requests_per_minute", "tokens_per_minute", "concurrent", "json_schema",
+)  # fmt: skip
+
+
+def _more(given: _ProviderSettings | ProviderEntry) -> dict[str, Any]:
+    """What both ways of setting up a provider have in common and may leave out."""
+    return {name: getattr(given, name) for name in MORE} | {"fallback": tuple(given.fallback)}
 
 
 def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
@@ -111,6 +155,7 @@ def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
         headers=given.headers,
         price_input=given.price_input,
         price_output=given.price_output,
+        **_more(given),
         address_from=f"{variables}BASE_URL",
         key_from=f"{variables}API_KEY",
     )
@@ -134,6 +179,7 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
         headers=headers,
         price_input=entry.price_input,
         price_output=entry.price_output,
+        **_more(entry),
         address_from=f"base_url of {name!r} in {FILE}",
         key_from=entry.api_key_env or f"api_key_env of {name!r} in {FILE}",
     )
@@ -144,7 +190,16 @@ def all_providers(path: Path | None) -> dict[str, Provider]:
     table, file = providers(TeacherSettings(), JudgeProviderSettings()), of_file(path, os.environ)
     if twice := ", ".join(sorted(table.keys() & file.keys())):
         raise ProvidersFileError(f"{FILE} and METEOR_TEACHER_* or METEOR_JUDGE_* both set up {twice}; leave one out")
+    _check_fallbacks(table | file)
     return table | file
+
+
+def _check_fallbacks(table: Mapping[str, Provider]) -> None:
+    for name, provider in table.items():
+        for other in provider.fallback:
+            if other == name or other not in table:
+                known = ", ".join(known for known in table if known != name) or "no other"
+                raise ProvidersFileError(f"provider {name!r} has fallback {other!r}; there is {known}")
 
 
 def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[str, Provider]:
@@ -155,8 +210,8 @@ def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[st
     if judge.base_url and judge.model:
         table[JUDGE] = _provider(JUDGE, judge, "METEOR_JUDGE_")
     elif judge.model and DEFAULT in table:
-        prices = {"price_input": judge.price_input, "price_output": judge.price_output}
-        table[JUDGE] = table[DEFAULT]._replace(name=JUDGE, model=judge.model, **prices)
+        own = {name: getattr(judge, name) for name in ("model", "price_input", "price_output")}
+        table[JUDGE] = table[DEFAULT]._replace(name=JUDGE, **own, **_more(judge))
     return table
 
 

@@ -216,6 +216,19 @@ class EvaluationSettings(Strict):
     max_judge_calls: int | None = Field(default=None, ge=8)
 
 
+class Budget(Strict):
+    """What a job may spend at strong models; None: no limit. tokens: input and output together. calls: attempts that may
+    have been paid for; what was kept from before is none.
+
+    on_exceed: what becomes of the job when its next call might cost more than is left.
+    """
+
+    max_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max_tokens: int | None = Field(default=None, ge=0, le=10**15)
+    max_calls: int | None = Field(default=None, ge=0, le=10**12)
+    on_exceed: Literal["pause", "fail"] = "pause"
+
+
 class Distillation(Strict):
     """Everything of a job that OpenAI's object has no place for."""
 
@@ -229,6 +242,7 @@ class Distillation(Strict):
     adapter: Adapter = Adapter()
     teacher: Teacher = Teacher()
     judge: Judge = Judge()
+    budget: Budget = Budget()
     pilot: PilotSettings = PilotSettings()
     distill: DistillSettings = DistillSettings()
     iterate: IterateSettings = IterateSettings()

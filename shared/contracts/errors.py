@@ -22,6 +22,7 @@ class ErrorBody(BaseModel):
 TYPE_OF_STATUS = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "insufficient_quota",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
@@ -67,6 +68,20 @@ class Conflict(UserError):
 
     status = 409
     code = "conflict"
+
+
+class BudgetExceeded(UserError):
+    """The next call to a strong model might cost more than is left. A job pauses or fails of it, as its budget says.
+
+    job_id: whose budget it is; None: the project's.
+    """
+
+    status = 402
+    code = "budget_exceeded"
+
+    def __init__(self, message: str, *, job_id: str | None = None):
+        super().__init__(message, param="distillation.budget")
+        self.job_id = job_id
 
 
 class TransientError(MeteorError):

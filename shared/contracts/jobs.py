@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.distillation import NO_NUL, Distillation, Hyperparameters, Name, Phase, Strict
+from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperparameters, Name, Phase, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
 
@@ -103,6 +103,19 @@ class QueuePlace(BaseModel):
     starts_in_seconds: float | None = None
 
 
+class DistillationChange(Strict):
+    """budget: what it leaves out stays as it is, null takes a limit away."""
+
+    budget: Budget = Budget()
+
+
+class JobChange(Strict):
+    """Body of PATCH /v1/distillation/jobs/{id}: all that may be changed of a job that exists."""
+
+    distillation: DistillationChange = DistillationChange()
+    metadata: Metadata | None = None
+
+
 class JobProgress(BaseModel):
     """done and total in seconds of estimated work; eta_seconds None until the first step has ended."""
 
@@ -113,13 +126,19 @@ class JobProgress(BaseModel):
 
 
 class Usage(BaseModel):
-    """Calls to the strong model that were paid for, by the ledger."""
+    """Calls to the strong model, by the ledger.
+
+    usd_reserved: the most that calls cost whose price is not known: those on their way, and those that ended without a
+    count (lost, timed out, cut). usd_saved_by_cache: what cached calls would have cost at their provider's prices.
+    """
 
     teacher_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_calls: int = 0
     usd_spent: float = 0.0
+    usd_reserved: float = 0.0
+    usd_saved_by_cache: float = 0.0
 
 
 class JobDistillation(Distillation):

@@ -7,7 +7,8 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import Connection, Engine, Exists, Row, and_, func, insert, or_, select, update
 
-from shared.contracts.errors import Conflict, ErrorBody, UserError
+from shared.contracts.distillation import Budget
+from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import ForkedFrom, JobRequest, JobStatus
@@ -18,6 +19,8 @@ from shared.platform.database import reading, upsert, writing
 
 Prices = Mapping[str, Price] | None
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
+# How a status reason begins: the job pauses, or has paused, of its budget; and it will go on, for that was raised meanwhile.
+OVER_BUDGET, RAISED = f"{BudgetExceeded.code}: ", "budget raised: "
 
 
 def _sibling_runs() -> Exists:
@@ -150,9 +153,11 @@ class JobStore:
     def note(self, row: Row, **values: Any) -> None:
         """Write phase, progress, evaluation, ... of a job that this attempt still holds."""
         with writing(self.engine) as connection:
+            # why a job pauses is not for its progress to say
+            statuses = [JobStatus.RUNNING] if "status_reason" in values else ACTIVE_JOBS
             connection.execute(
                 update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(ACTIVE_JOBS))
+                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(statuses))
                 .values(**values)
             )
 
@@ -206,6 +211,43 @@ class JobStore:
             reason = ASKED_TO_PAUSE if idle else now.status_reason
             return _to(connection, now, status, status_reason=reason)
 
+    def pause_over_budget(self, job_id: str, reason: str) -> bool:
+        """Let a job pause whose next call might cost more than is left. False: it is to fail of that."""
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
+            if JobRequest.model_validate(now.request).distillation.budget.on_exceed == "fail":
+                return False
+            if now.status == JobStatus.RUNNING:
+                data = {"code": BudgetExceeded.code}
+                _event(connection, now, "warn", "budget", reason, data)
+                _to(connection, now, JobStatus.PAUSING, status_reason=OVER_BUDGET + reason)
+        return True
+
+    def change(self, row: Row, budget: Budget | None, metadata: Mapping[str, str] | None) -> Row:
+        """Another budget (None: the old one) and metadata. A job that waits for its budget goes on.
+
+        Raises Conflict on a new budget for a job that has ended.
+        """
+        with writing(self.engine) as connection:
+            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            if budget is not None and now.status in FINAL_JOBS:
+                raise Conflict(f"job {row.id} is already {now.status}; it spends nothing more", code="job_finished")
+            request = dict(now.request)
+            if budget is not None:
+                request["distillation"] = now.request["distillation"] | {"budget": budget.model_dump(mode="json")}
+            if metadata is not None:
+                request["metadata"] = dict(metadata)
+            values: dict[str, Any] = {"request": request}
+            waits = budget is not None and (now.status_reason or "").startswith(OVER_BUDGET)
+            if waits and now.status == JobStatus.PAUSING:
+                values["status_reason"] = RAISED + "goes on at once"
+            now = connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values).returning(jobs)).one()
+            if budget is not None:
+                _event(connection, now, "info", "budget", "budget changed", {"budget": budget.model_dump()})
+            if waits and now.status == JobStatus.PAUSED:
+                return _to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
+            return now
+
     def rest(self, row: Row, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
         """Let a job that this attempt holds be paused, its steps waiting. after: the stage that its `pause_after` names.
 
@@ -218,7 +260,11 @@ class JobStore:
             connection.execute(give_back_steps(row.id))
             values = {"lease_owner": None, "lease_expires": None, "status_reason": reason}
             values |= {"paused_after": after} if after else {}
-            _to(connection, now, JobStatus.PAUSED, **values)
+            if (now.status_reason or "").startswith(OVER_BUDGET):
+                values["status_reason"] = now.status_reason
+            paused = _to(connection, now, JobStatus.PAUSED, **values)
+            if (now.status_reason or "").startswith(RAISED):
+                _to(connection, paused, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
         return True
 
     def resume(self, row: Row) -> Row:

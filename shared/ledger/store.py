@@ -1,14 +1,19 @@
-"""The ledger: an intent row is committed before a call is sent and settled after it; answers are kept by content."""
+"""The ledger: an intent row is committed before a call is sent and settled after it; answers are kept by content.
+
+With the intent the call's reservation is taken from the budgets it is paid from (accounts.py), in the same transaction.
+"""
 
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Engine, case, func, insert, select, update
+from sqlalchemy import Engine, Row, bindparam, case, delete, func, insert, select, update
 
+from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
-from shared.ledger.tables import answers, calls
+from shared.ledger.accounts import ONE_CALL, Amount, Limits, end, give_job, hold, job_account, limits_of, month_account
+from shared.ledger.tables import accounts, answers, calls
 from shared.platform.database import engine_for, insert_once, reading, upgrade, writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -24,22 +29,46 @@ class CallOrigin(NamedTuple):
     example_id: str | None = None
 
 
-class Ledger:
-    def __init__(self, engine: Engine):
-        self.engine = engine
+class Cost(NamedTuple):
+    """What a call cost, as the provider counted it. output_tokens: reasoning included; cached_input_tokens: of the input."""
 
-    def begin(self, origin: CallOrigin, provider: str, model: str, request_hash: str) -> str:
-        """Commit the intent; returns the call's id. Only then may the request be sent."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    cached_input_tokens: int = 0
+
+
+_CALL = select(calls).where(calls.c.id == bindparam("of_call")).with_for_update()
+_SETTLED = update(calls).where(calls.c.id == bindparam("of_call"))
+
+
+class Ledger:
+    """project_limits: what each project may spend per month; the gateway sets it."""
+
+    def __init__(self, engine: Engine, project_limits: Limits | None = None):
+        self.engine = engine
+        self.project_limits = project_limits or Limits()
+
+    def begin(self, origin: CallOrigin, provider: str, model: str, request_hash: str, most: Amount = ONE_CALL) -> str:
+        """Commit the intent; returns the call's id. Only then may the request be sent. most: what it may cost.
+
+        Raises BudgetExceeded where a budget has no room for it, RoomHeld where other calls on their way may leave some.
+        """
         call_id = f"call-{uuid_utils.uuid7().hex}"
+        now = time.time()
+        limits = {month_account(origin.project_id, now): self.project_limits} if any_limit(self.project_limits) else {}
         row = origin._asdict() | {
             "id": call_id,
             "provider": provider,
             "model": model,
             "request_hash": request_hash,
             "state": "intent",
-            "created_at": time.time(),
+            "reserved_usd": most.usd,
+            "reserved_tokens": most.tokens,
+            "created_at": now,
         }
         with writing(self.engine) as connection:
+            hold(connection, _accounts(origin.project_id, origin.job_id, now), most, limits)
             connection.execute(insert(calls).values(**row))
         return call_id
 
@@ -47,32 +76,29 @@ class Ledger:
         self,
         call_id: str,
         outcome: str,
+        cost: Cost | None,
         *,
-        input_tokens: int = 0,
-        output_tokens: int = 0,
-        usd: float = 0.0,
         latency_ms: float | None = None,
         error: str | None = None,
         keep: dict[str, Any] | None = None,
     ) -> None:
-        """Note how the call ended; `keep` stores the answer in the same transaction, so what was paid is never lost."""
-        now = time.time()
+        """Note how the call ended; `keep` stores the answer in the same transaction, so what was paid is never lost.
+
+        cost None: nobody knows it, so what was reserved counts as spent. All zeros: nothing was, and it is no call that a
+        budget counts.
+        """
+        now, paid = time.time(), None
+        values: dict[str, Any] = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
+        values |= {"settled_at": now}
+        if cost is not None:
+            values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
+            paid = Amount(cost.usd, cost.input_tokens + cost.output_tokens, int(any(cost)))
         with writing(self.engine) as connection:
-            row = connection.execute(
-                update(calls)
-                .where(calls.c.id == call_id)
-                .values(
-                    state="settled",
-                    outcome=outcome,
-                    input_tokens=input_tokens,
-                    output_tokens=output_tokens,
-                    usd=usd,
-                    latency_ms=latency_ms,
-                    error=error,
-                    settled_at=now,
-                )
-                .returning(calls.c.project_id, calls.c.request_hash)
-            ).one()
+            row = connection.execute(_CALL, {"of_call": call_id}).one()
+            connection.execute(_SETTLED, {"of_call": call_id} | values)
+            held = _held(row)
+            mine = _accounts(row.project_id, row.job_id, row.created_at)
+            end(connection, mine, held, held if paid is None else paid, unheld=row.state != "intent")
             if keep is not None:
                 key = {"project_id": row.project_id, "request_hash": row.request_hash}
                 # twice the same request at once: the first answer stays, both calls were paid for
@@ -84,8 +110,10 @@ class Ledger:
         with reading(self.engine) as connection:
             return connection.execute(select(answers.c.response).where(where)).scalar_one_or_none()
 
-    def note_cached(self, origin: CallOrigin, provider: str, model: str, request_hash: str) -> None:
-        """A call that cost nothing because its answer was kept."""
+    def note_cached(
+        self, origin: CallOrigin, provider: str, model: str, request_hash: str, saved_usd: float = 0.0
+    ) -> None:
+        """A call that cost nothing because its answer was kept. saved_usd: what the call would have cost."""
         now = time.time()
         row = origin._asdict() | {
             "id": f"call-{uuid_utils.uuid7().hex}",
@@ -95,6 +123,7 @@ class Ledger:
             "state": "settled",
             "outcome": "cached",
             "cached": True,
+            "saved_usd": saved_usd,
             "created_at": now,
             "settled_at": now,
         }
@@ -102,11 +131,30 @@ class Ledger:
             connection.execute(insert(calls).values(**row))
 
     def mark_unknown(self) -> int:
-        """At the gateway's start: what an earlier process sent and never settled may have been paid for."""
+        """At the gateway's start: what an earlier process sent and never settled may have been paid for, and counts as
+        that. The months' accounts are made anew, from the calls, when they are needed."""
         with writing(self.engine) as connection:
-            return connection.execute(
-                update(calls).where(calls.c.state == "intent").values(state="unknown", settled_at=time.time())
-            ).rowcount
+            lost = connection.execute(
+                update(calls)
+                .where(calls.c.state == "intent")
+                .values(state="unknown", settled_at=time.time())
+                .returning(calls)
+            ).all()
+            for row in lost:
+                if row.job_id is not None:
+                    end(connection, [job_account(row.job_id)], _held(row), _held(row), unheld=False)
+            connection.execute(delete(accounts).where(accounts.c.id.like("project/%")))
+        return len(lost)
+
+    def set_budget(self, job_id: str, budget: Budget, change: bool = True) -> None:
+        """What a job may spend from now on. change False: only where its account is not open yet."""
+        with writing(self.engine) as connection:
+            give_job(connection, job_id, limits_of(budget), change)
+
+    def account(self, job_id: str) -> Row | None:
+        """A job's account as it stands."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(accounts).where(accounts.c.id == job_account(job_id))).first()
 
     def usage(self, job_id: str) -> Usage:
         return Usage(**self._sums(job_id, None).get("", {}))
@@ -123,6 +171,8 @@ class Ledger:
             func.coalesce(func.sum(calls.c.input_tokens), 0).label("input_tokens"),
             func.coalesce(func.sum(calls.c.output_tokens), 0).label("output_tokens"),
             func.coalesce(func.sum(calls.c.usd), 0.0).label("usd_spent"),
+            func.coalesce(func.sum(calls.c.reserved_usd), 0.0).label("usd_reserved"),
+            func.coalesce(func.sum(calls.c.saved_usd), 0.0).label("usd_saved_by_cache"),
         ]
         query = select(*columns).where(calls.c.job_id == job_id)
         if group is not None:
@@ -132,7 +182,20 @@ class Ledger:
         return {(row.get("phase") or ""): {k: v for k, v in row.items() if k != "phase"} for row in rows}
 
 
-def open_ledger(url: str) -> Ledger:
+def any_limit(limits: Limits) -> bool:
+    return any(limit is not None for limit in limits)
+
+
+def _accounts(project_id: str, job_id: str | None, at: float) -> list[str]:
+    """What a call is paid from, always in this order, so that no two transactions wait for each other."""
+    return ([job_account(job_id)] if job_id else []) + [month_account(project_id, at)]
+
+
+def _held(row: Row) -> Amount:
+    return Amount(row.reserved_usd, row.reserved_tokens)
+
+
+def open_ledger(url: str, project_limits: Limits | None = None) -> Ledger:
     """Migrate if needed and open."""
     upgrade(url, MIGRATIONS, "alembic_version_ledger")
-    return Ledger(engine_for(url))
+    return Ledger(engine_for(url), project_limits)

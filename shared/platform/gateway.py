@@ -13,7 +13,7 @@ import httpx
 import openai
 import uuid_utils
 
-from shared.contracts.errors import Cancelled, FatalError, MeteorError, TransientError, UserError
+from shared.contracts.errors import BudgetExceeded, Cancelled, FatalError, MeteorError, TransientError, UserError
 from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, STEP_HEADER, origin_headers
 from shared.platform.tls import tls
 
@@ -92,7 +92,7 @@ class GatewayClient:
     ) -> ChatReply:
         """One completion. model: a configured provider's name.
 
-        Raises UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
+        Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
         FatalError (our own token refused), Cancelled (the step's calls were aborted).
         """
         body: dict[str, Any] = {
@@ -141,6 +141,8 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
         message, code = _detail(error)
         if code in USER_CODES:
             return UserError(message, param=param, code=code)
+        if code == BudgetExceeded.code:
+            return BudgetExceeded(message)
         if code == "cancelled":
             return Cancelled(message)
         if error.status_code in (401, 403):

@@ -6,6 +6,7 @@ STEP_HEADER = "x-meteor-step"
 ORIGIN_HEADERS = ("x-meteor-project", "x-meteor-job", STEP_HEADER, "x-meteor-phase")
 EXAMPLE_HEADER = "x-meteor-example"
 CLIENT_HEADER = "x-meteor-client"  # tells two attempts of one step apart: each cancels its own calls only
+SAMPLE_HEADER = "x-meteor-sample"  # which of several answers to one request is wanted, where it names no seed
 CALL_HEADER = "x-meteor-call"
 CACHE_HEADER = "x-meteor-cache"
 

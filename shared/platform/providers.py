@@ -16,7 +16,12 @@ SECRET_FIELDS = ("api_key", "key", "token", "headers")
 
 class ProviderEntry(BaseModel):
     """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. api_key_env, headers_env: the names
-    of environment variables that hold the key, and more headers as a JSON object."""
+    of environment variables that hold the key, and more headers as a JSON object.
+
+    price_cached_input: of input that the provider had cached, where it says so. reasoning_tokens: what it may write in one
+    answer beside max_tokens; budgets reserve them. concurrent: calls at once. fallback: other entries, asked in this order
+    where this one fails. json_schema: whether it heeds a response_format of that type.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +31,13 @@ class ProviderEntry(BaseModel):
     headers_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     price_input: float = Field(default=0.0, ge=0)
     price_output: float = Field(default=0.0, ge=0)
+    price_cached_input: float | None = Field(default=None, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    concurrent: int | None = Field(default=None, ge=1)
+    fallback: list[Name] = []
+    json_schema: bool = True
 
     @property
     def variables(self) -> list[str]:

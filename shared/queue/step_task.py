@@ -21,7 +21,7 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts import Artifacts
-from shared.contracts.errors import Cancelled, DiskLow, FatalError, TransientError, UserError, as_body
+from shared.contracts.errors import BudgetExceeded, Cancelled, DiskLow, FatalError, TransientError, UserError, as_body
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
@@ -134,7 +134,18 @@ class StepRunner:
             log.warning("step waits for room on the disk", step_key=claim.key, reason=error.message)
             waiting = Progress(waits_for=f"room on the disk: {error.message}")
             self._persist(lambda: steps.postpone(claim, ROOM_S, waiting))
+        except BudgetExceeded as error:
+            self._over_budget(context, error)
         except Exception as error:
+            self._failed(context, error)
+
+    def _over_budget(self, context: StepContext, error: BudgetExceeded) -> None:
+        """The job pauses and this step waits for more, or the step fails and the job with it, as the budget says."""
+        claim = context.claim
+        if self._persist(lambda: self.stores.jobs.pause_over_budget(claim.job_id, error.message)):
+            log.info("step given back: the budget has no room for its next call", step_key=claim.key)
+            self._persist(lambda: self.stores.steps.release(claim))
+        else:
             self._failed(context, error)
 
     def _failed(self, context: StepContext, error: Exception) -> None:

@@ -16,7 +16,7 @@ from shared.contracts.answers import SYSTEM
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef, StepKind
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
-from shared.ledger.store import CallOrigin, open_ledger
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.database import writing
 from tests.contract.conftest import ADAPTER, BASE, RunningApi, rows
 from tests.fakes.ports import wait_until
@@ -144,7 +144,7 @@ def test_job_in_progress_shows_eta_report_usage_and_steps(api: RunningApi, http:
         connection.execute(jobs.update().where(jobs.c.id == job).values(**values))
     ledger = open_ledger(api.platform.ledger_database)
     call = ledger.begin(CallOrigin(DEFAULT_PROJECT, job, phase="distill"), "default", "teacher", "h" * 64)
-    ledger.settle(call, "ok", input_tokens=7, output_tokens=5, usd=0.25)
+    ledger.settle(call, "ok", Cost(7, 5, 0.25))
     row = api.stores.jobs.get(job)
     assert row is not None
     api.stores.steps.create(row, "distill/answers/0", StepKind.ANSWER, "c" * 64)

@@ -43,6 +43,8 @@ class FakeOpenAI:
         self.log_file = log
         self.latency_s = latency_s
         self.room = asyncio.Semaphore(concurrency)
+        self.bears = 1_000_000  # requests at once; what is too much gets a 429
+        self.at_once = 0
         self.faults = Faults()
         self.entries: list[dict[str, Any]] = []
         self.listener: Listener | None = None
@@ -86,9 +88,11 @@ class FakeOpenAI:
         return JSONResponse({"set": None})
 
     async def set_settings(self, request: Request) -> Response:
-        """{latency_s}: seconds each request takes from now on."""
-        self.latency_s = float((await request.json())["latency_s"])
-        return JSONResponse({"latency_s": self.latency_s})
+        """{latency_s, bears}: seconds each request takes from now on, and how many at once are not refused."""
+        given = await request.json()
+        self.latency_s = float(given.get("latency_s", self.latency_s))
+        self.bears = int(given.get("bears", self.bears))
+        return JSONResponse({"latency_s": self.latency_s, "bears": self.bears})
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
@@ -108,6 +112,16 @@ class FakeOpenAI:
         if not self._allowed(request):
             entry["outcome"] = "http_401"
             return _error(401, "wrong API key", "invalid_api_key")
+        if self.at_once >= self.bears:
+            entry["outcome"] = "429"
+            return await Fault("429").response()
+        self.at_once += 1
+        try:
+            return await self._served(body, fault, entry)
+        finally:
+            self.at_once -= 1
+
+    async def _served(self, body: dict, fault: Fault | None, entry: dict) -> Response:
         async with self.room:
             await asyncio.sleep(self.latency_s)
             if fault is not None and fault.kind != "cut_stream":
@@ -135,6 +149,7 @@ class FakeOpenAI:
             "model": body.get("model"),
             "stream": bool(body.get("stream")),
             "messages": body["messages"],
+            "response_format": (body.get("response_format") or {}).get("type"),
             "fault": fault.kind if fault else None,
             "outcome": None,
         }

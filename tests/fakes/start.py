@@ -34,10 +34,14 @@ class FakeServer(NamedTuple):
 
     def heal(self) -> None:
         httpx.delete(f"{self.url}/faults").raise_for_status()
-        self.latency(0.0)
+        self.set(latency_s=0.0, bears=1_000_000)
+
+    def set(self, **settings: float) -> None:
+        """latency_s: seconds per request; bears: requests at once, more are refused."""
+        httpx.post(f"{self.url}/settings", json=settings).raise_for_status()
 
     def latency(self, seconds: float) -> None:
-        httpx.post(f"{self.url}/settings", json={"latency_s": seconds}).raise_for_status()
+        self.set(latency_s=seconds)
 
     def log(self) -> list[dict[str, Any]]:
         """Requests to chat/completions in order of arrival, with what became of each so far."""

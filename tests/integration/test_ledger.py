@@ -4,7 +4,7 @@ import pytest
 
 from shared.artifacts import Artifacts
 from shared.contracts.jobs import Usage
-from shared.ledger.store import CallOrigin, Ledger, open_ledger
+from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 
 
 @pytest.fixture
@@ -16,30 +16,30 @@ def test_a_paid_answer_is_kept_and_counted(ledger: Ledger):
     origin = CallOrigin("p1", "j1", "s1", "distill", "row-1")
     call = ledger.begin(origin, "default", "big", "h1")
     assert ledger.kept("p1", "h1") is None
-    ledger.settle(call, "ok", input_tokens=10, output_tokens=5, usd=0.25, latency_ms=3.0, keep={"answer": "a\u0000"})
+    ledger.settle(call, "ok", Cost(10, 5, 0.25), latency_ms=3.0, keep={"answer": "a\u0000"})
     assert ledger.kept("p1", "h1") == {"answer": "a\u0000"}
     assert ledger.kept("p2", "h1") is None
-    ledger.note_cached(origin._replace(phase="iterate"), "default", "big", "h1")
+    ledger.note_cached(origin._replace(phase="iterate"), "default", "big", "h1", saved_usd=0.25)
     used = Usage(teacher_calls=1, input_tokens=10, output_tokens=5, usd_spent=0.25)
-    assert ledger.usage("j1") == used.model_copy(update={"cached_calls": 1})
-    assert ledger.usage_by_phase("j1") == {"distill": used, "iterate": Usage(cached_calls=1)}
+    assert ledger.usage("j1") == used.model_copy(update={"cached_calls": 1, "usd_saved_by_cache": 0.25})
+    assert ledger.usage_by_phase("j1") == {"distill": used, "iterate": Usage(cached_calls=1, usd_saved_by_cache=0.25)}
     assert ledger.usage("j2") == Usage()
 
 
 def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
     calls = [ledger.begin(CallOrigin("p1", "j1"), "default", "big", "h1") for _ in range(2)]
     for n, call in enumerate(calls):
-        ledger.settle(call, "ok", usd=1.0, keep={"n": n})
+        ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"n": n})
     assert ledger.kept("p1", "h1") == {"n": 0}
     assert ledger.usage("j1").usd_spent == 2.0
 
 
 def test_calls_that_never_settled_are_unknown(ledger: Ledger):
     done, lost = (ledger.begin(CallOrigin("p1", "j1"), "default", "big", f"h{n}") for n in range(2))
-    ledger.settle(done, "timeout", error="no answer in 60 s")
+    ledger.settle(done, "http_500", Cost(), error="no answer")
     assert ledger.mark_unknown() == 1
     assert ledger.mark_unknown() == 0
-    ledger.settle(lost, "ok", usd=0.5)
+    ledger.settle(lost, "ok", Cost(1, 1, 0.5))
     assert ledger.usage("j1").usd_spent == 0.5
 
 

@@ -15,7 +15,7 @@ from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, JobStatus
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.ledger.store import CallOrigin
+from shared.ledger.store import CallOrigin, Cost
 from tests.fakes.simulated import BASE, Simulation, World, questions
 
 PHASES = ["distill", "iterate", "evolve"]
@@ -70,8 +70,8 @@ class System:
             await asyncio.gather(running, return_exceptions=True)
             await made.drain()
 
-    def post(self, **spec: Any) -> Any:
-        rows = questions(train=40, dev=20, test=20)
+    def post(self, train: int = 40, **spec: Any) -> Any:
+        rows = questions(train=train, dev=20, test=20)
         file = self.simulation.stores.catalog.add_file(
             DEFAULT_PROJECT,
             sha256="0" * 64,
@@ -201,7 +201,7 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
             figures["input_tokens"], figures["output_tokens"] = 100 * len(request.rows), 10 * len(request.rows)
             for _ in request.rows:
                 call = ledger.begin(CallOrigin(DEFAULT_PROJECT, job.id, phase="pilot"), "default", "m", key)
-                ledger.settle(call, "ok", input_tokens=100, output_tokens=10, usd=120 / 1e6)
+                ledger.settle(call, "ok", Cost(100, 10, 120 / 1e6))
             result.metrics |= figures
         return result
 

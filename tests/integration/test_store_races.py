@@ -27,7 +27,7 @@ from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, RESTING_JOBS, StepState
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.ledger.store import CallOrigin, open_ledger
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.database import engine_for
 
 OOPS = ErrorBody(message="oops", type="server_error", code="oops")
@@ -204,7 +204,7 @@ def test_two_jobs_publish_two_versions(stores: Stores, new_job):
 def test_two_equal_calls_are_both_settled(database_url: str):
     ledger = open_ledger(database_url)
     calls = [ledger.begin(CallOrigin("p", "j"), "default", "big", "h") for _ in range(4)]
-    at_once(*(lambda call=call: ledger.settle(call, "ok", usd=1.0, keep={"by": call}) for call in calls))
+    at_once(*(lambda call=call: ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"by": call}) for call in calls))
     assert ledger.usage("j").usd_spent == 4.0
     kept = ledger.kept("p", "h")
     assert kept is not None

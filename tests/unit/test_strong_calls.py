@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from services.strong_model import completions, failures
 from services.strong_model.failures import TeacherFailure
 from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers
+from shared.ledger.store import Cost
 
 KEY = "sk-very-secret-1"
 TEACHER = TeacherSettings(
@@ -97,7 +98,12 @@ def parsed(payload: bytes) -> str:
         body = completions.parse(PROVIDER, payload)
     except TeacherFailure as failure:
         return failure.code
-    return "completion" if completions.outcome(body) and completions.tokens(body) else "neither"
+    return "completion" if completions.outcome(body) and readable(body) else "neither"
+
+
+def readable(body: dict) -> bool:
+    found = completions.cost(PROVIDER, body)
+    return found is None or (found.input_tokens >= 0 and found.output_tokens >= 0)
 
 
 def chunk(delta: dict, reason: str | None = None, **more) -> str:
@@ -111,13 +117,40 @@ def test_a_stream_becomes_the_completion_it_was():
     assembly.add(json.dumps({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}}))
     body = assembly.finish()
     assert body["choices"][0]["message"]["content"] == "ab"
-    assert completions.tokens(body) == (4, 2)
+    assert completions.cost(PROVIDER, body) == Cost(4, 2, PROVIDER.usd(4, 2))
     assert assembly.whole
     again = completions.Assembly(PROVIDER)
     for part in completions.chunks_of(body, include_usage=True):
         again.add(json.dumps(part))
     assert again.finish()["choices"] == body["choices"]
-    assert completions.tokens(again.finish()) == (4, 2)
+    assert completions.cost(PROVIDER, again.finish()) == completions.cost(PROVIDER, body)
+
+
+PRICED = PROVIDER._replace(price_input=10.0, price_output=40.0, price_cached_input=1.0, reasoning_tokens=100)
+
+
+def test_a_call_costs_what_the_provider_counted():
+    def of(**usage) -> Cost | None:
+        return completions.cost(PRICED, {"usage": usage})
+
+    assert of(prompt_tokens=100, completion_tokens=10) == Cost(100, 10, (1000 + 400) / 1e6)
+    cached = of(prompt_tokens=100, completion_tokens=10, prompt_tokens_details={"cached_tokens": 60})
+    assert cached == Cost(100, 10, pytest.approx((40 * 10 + 60 + 400) / 1e6), 60)
+    apart = of(prompt_tokens=100, completion_tokens=10, total_tokens=140)  # 30 tokens of reasoning beside the answer
+    assert apart == Cost(100, 40, (1000 + 1600) / 1e6)
+    assert of() is None
+    assert of(prompt_tokens=0, completion_tokens=0) is None
+    assert completions.cost(PRICED, {"usage": None}) is None
+
+
+def test_a_reservation_bounds_bytes_reasoning_and_every_answer():
+    body = {"model": "m", "messages": [{"role": "user", "content": "ü" * 1000}], "max_tokens": 50}
+    plain = completions.most(PRICED, body)
+    assert 2000 + 150 <= plain.tokens < 2000 + 150 + 200
+    assert plain.usd >= (2000 * 10 + 150 * 40) / 1e6
+    four = completions.most(PRICED, body | {"n": 4})
+    assert four.tokens - plain.tokens >= 3 * 150
+    assert completions.most(PRICED, {"messages": []}).tokens > completions.UNBOUNDED
 
 
 def test_a_stream_with_parts_unknown_to_us_is_not_whole():

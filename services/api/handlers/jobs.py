@@ -10,7 +10,7 @@ from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
 from services.api.service import estimates, forks, jobs, lineage
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
-from shared.contracts.jobs import ForkRequest, JobObject, JobRequest, JobStatus
+from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 
@@ -59,6 +59,12 @@ def list_jobs(
 @router.get("/v1/fine_tuning/jobs/{job_id}")
 def get_job(context: Context, project: Project, job_id: str) -> JobObject:
     return jobs.get(context, project, job_id)
+
+
+@router.patch("/v1/distillation/jobs/{job_id}")
+def change_job(context: Context, project: Project, job_id: str, body: JobChange) -> JobObject:
+    """Budget and metadata. A job that waits for its budget goes on."""
+    return jobs.change(context, project, job_id, body)
 
 
 @router.post("/v1/distillation/jobs/{job_id}/cancel")

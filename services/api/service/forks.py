@@ -84,7 +84,7 @@ def _check_finished(point: ForkPoint, spec: Distillation, steps: list[Row]) -> N
 def _check_unchanged(before: JobRequest, after: JobRequest, point: ForkPoint) -> None:
     """Nothing that comes before the point is another than it was. Raises UserError that names it."""
     one, other = before.model_dump(mode="json"), after.model_dump(mode="json")
-    names = list(ALWAYS_BEFORE)
+    names: list[str] = list(ALWAYS_BEFORE)
     if point.phase is not Phase.DISTILL:
         free = OF_LATER_ROUNDS if point.round is not None else set()
         names += [f"distillation.iterate.{name}" for name in one["distillation"]["iterate"] if name not in free]

@@ -13,12 +13,14 @@ from services.api.service.files import error_summary
 from services.api.service.waiting import place
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question, Split, judge_must_decide
-from shared.contracts.distillation import Phase
+from shared.contracts.distillation import Budget, Phase
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
+from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.jobs import (
     Failure,
     ForkedFrom,
+    JobChange,
     JobDistillation,
     JobObject,
     JobProgress,
@@ -222,6 +224,24 @@ def resume(context: ApiContext, project: str, job_id: str) -> JobObject:
     return as_object(context, context.stores.jobs.resume(row(context, project, job_id)))
 
 
+def change(context: ApiContext, project: str, job_id: str, wanted: JobChange) -> JobObject:
+    """Raises Conflict on a new budget for a job that has ended, UserError on metadata that would leave its experiment."""
+    found = row(context, project, job_id)
+    request = JobRequest.model_validate(found.request)
+    given = wanted.distillation.budget.model_dump(exclude_unset=True)
+    budget = Budget.model_validate(request.distillation.budget.model_dump() | given) if given else None
+    if wanted.metadata is not None and _place(wanted.metadata) != _place(request.metadata):
+        names = f"{EXPERIMENT!r} and {VARIANT!r}"
+        raise UserError(f"metadata: {names} say where the job belongs and must stay", param="metadata")
+    if budget is not None and found.status not in FINAL_JOBS:
+        context.ledger.set_budget(job_id, budget)  # first, so that a job which goes on finds it
+    return as_object(context, context.stores.jobs.change(found, budget, wanted.metadata))
+
+
+def _place(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
+    return metadata.get(EXPERIMENT), metadata.get(VARIANT)
+
+
 def report(context: ApiContext, project: str, job_id: str) -> Any:
     """The report's JSON. Raises NotFound (report_not_ready) before it is written."""
     found = row(context, project, job_id)
@@ -232,12 +252,13 @@ def report(context: ApiContext, project: str, job_id: str) -> Any:
 
 
 def usage(context: ApiContext, project: str, job_id: str) -> dict[str, Any]:
-    """What the job's calls to the strong model cost, in all and by phase. A phase without a call has no entry."""
-    row(context, project, job_id)
+    """What the job's calls to the strong model cost and may cost, in all and by phase. A phase without a call has no entry."""
+    request = JobRequest.model_validate(row(context, project, job_id).request)
     phases = context.ledger.usage_by_phase(job_id)
     return {
         "object": "distillation.usage",
         "job_id": job_id,
+        "budget": request.distillation.budget.model_dump(),
         "total": context.ledger.usage(job_id).model_dump(),
         "phases": {phase: used.model_dump() for phase, used in phases.items()},
     }

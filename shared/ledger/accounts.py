@@ -1,0 +1,177 @@
+"""What may be spent: an account per job, and one per project and month. Statements inside the ledger's own transactions.
+
+An account holds what its calls on their way may cost at most beside what the ended ones did cost, so that calls at once
+never exceed a limit together. What a call held is given back when its price is known; where nobody knows (the
+process died, the answer was cut) it counts as spent.
+"""
+
+import calendar
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, select, update
+
+from shared.contracts.distillation import Budget
+from shared.contracts.errors import BudgetExceeded
+from shared.ledger.tables import accounts, calls
+from shared.platform.database import insert_once
+
+FIELDS = ("usd", "tokens", "calls")
+RESERVED = calls.c.reserved_tokens  # more than none while nobody knows what a call cost
+
+
+class Amount(NamedTuple):
+    """USD, tokens (input and output), and calls: what one call may cost at most, or did cost, or a sum of such."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    calls: int = 1
+
+
+NOTHING, ONE_CALL = Amount(0.0, 0, 0), Amount()
+
+
+class Limits(NamedTuple):
+    """None: no limit."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+
+
+class RoomHeld(Exception):
+    """What is left of a budget is held by calls on their way; when one of them ends there may be room."""
+
+
+def limits_of(budget: Budget) -> Limits:
+    return Limits(budget.max_usd, budget.max_tokens, budget.max_calls)
+
+
+def job_account(job_id: str) -> str:
+    return f"job/{job_id}"
+
+
+def month_account(project_id: str, at: float) -> str:
+    """at: Unix seconds; months are UTC's."""
+    return f"project/{project_id}/{time.strftime('%Y-%m', time.gmtime(at))}"
+
+
+_LOCKED = select(accounts).where(accounts.c.id == bindparam("of_account")).with_for_update()
+_MOVED = (
+    update(accounts)
+    .where(accounts.c.id == bindparam("of_account"))
+    .values(
+        {
+            column: column + bindparam(f"more_{column.name}")
+            for field in FIELDS
+            for column in (accounts.c[field], accounts.c[f"held_{field}"])
+        }
+    )
+)
+
+
+def hold(connection: Connection, ids: Iterable[str], asked: Amount, limits: Mapping[str, Limits]) -> None:
+    """Reserve for one call in all its accounts. limits: of accounts that carry none themselves.
+
+    Raises RoomHeld or BudgetExceeded; the transaction must then be rolled back.
+    """
+    for account_id in ids:
+        row = connection.execute(_LOCKED, {"of_account": account_id}).first()
+        if row is None:
+            if account_id not in limits:
+                continue  # a job that was never given to an orchestrator
+            _open(connection, account_id, Limits())
+            row = connection.execute(_LOCKED, {"of_account": account_id}).one()
+        _check(row, limits.get(account_id) or Limits(row.max_usd, row.max_tokens, row.max_calls), asked)
+        _move(connection, account_id, held=asked)
+
+
+def end(connection: Connection, ids: Iterable[str], held: Amount, cost: Amount, unheld: bool) -> None:
+    """A call has ended. unheld: its reservation counted as spent already."""
+    before, cost_more = (NOTHING, _minus(cost, held)) if unheld else (held, cost)
+    for account_id in ids:
+        _move(connection, account_id, held=_minus(NOTHING, before), spent=cost_more)
+
+
+def _move(connection: Connection, account_id: str, held: Amount = NOTHING, spent: Amount = NOTHING) -> None:
+    values: dict[str, Any] = {"of_account": account_id}
+    values |= {f"more_{name}": value for name, value in spent._asdict().items()}
+    values |= {f"more_held_{name}": value for name, value in held._asdict().items()}
+    connection.execute(_MOVED, values)
+
+
+def _minus(a: Amount, b: Amount) -> Amount:
+    return Amount(a.usd - b.usd, a.tokens - b.tokens, a.calls - b.calls)
+
+
+def _check(row: Row, limits: Limits, asked: Amount) -> None:
+    waits = False
+    for field in FIELDS:
+        most, spent, held = getattr(limits, field), getattr(row, field), getattr(row, f"held_{field}")
+        wanted = getattr(asked, field)
+        if most is None or spent + held + wanted <= most:
+            continue
+        if spent + wanted > most or not row.held_calls:
+            raise _exceeded(row.id, field, most, spent, wanted)
+        waits = True
+    if waits:
+        raise RoomHeld(row.id)
+
+
+def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: float) -> BudgetExceeded:
+    def shown(value: float) -> str:
+        return f"{value:.6g} USD" if field == "usd" else f"{value:,} {field}"
+
+    what = f"{shown(spent)} of {shown(most)} are spent, and the next call may cost up to {shown(wanted)}"
+    kind, _, name = account_id.partition("/")
+    if kind == "job":
+        return BudgetExceeded(f"the job's budget: {what}; raise distillation.budget.max_{field}", job_id=name)
+    variable = f"METEOR_STRONG_PROJECT_{field.upper()}"
+    return BudgetExceeded(f"the project's budget of this month: {what}; {variable} of the gateway raises it")
+
+
+def give_job(connection: Connection, job_id: str, limits: Limits, change: bool) -> None:
+    """Open a job's account. change: where there is one already it gets these limits."""
+    account_id = job_account(job_id)
+    if not _open(connection, account_id, limits) and change:
+        values = {f"max_{field}": value for field, value in limits._asdict().items()}
+        connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
+
+
+def _open(connection: Connection, account_id: str, limits: Limits) -> bool:
+    """Make the account with what its calls have cost so far. False: it is there already."""
+    values = {f"max_{field}": value for field, value in limits._asdict().items()}
+    if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id)).first() is not None:
+        return False
+    return (
+        insert_once(connection, accounts, values | {"id": account_id} | _spent_so_far(connection, account_id))
+        is not None
+    )
+
+
+def _spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
+    kind, name, *month = account_id.split("/")
+    mine = calls.c.job_id == name if kind == "job" else and_(calls.c.project_id == name, _within(month[0]))
+    on_its_way = calls.c.state == "intent"
+    free = and_(
+        calls.c.state == "settled", calls.c.usd == 0, calls.c.input_tokens + calls.c.output_tokens + RESERVED == 0
+    )
+    values = {
+        "usd": calls.c.usd + calls.c.reserved_usd,
+        "tokens": calls.c.input_tokens + calls.c.output_tokens + RESERVED,
+        "calls": case((and_(~on_its_way, free), 0), else_=1),
+    }
+    columns = [
+        func.coalesce(func.sum(case((condition, value), else_=0)), 0).label(prefix + field)
+        for prefix, condition in (("", ~on_its_way), ("held_", on_its_way))
+        for field, value in values.items()
+    ]
+    return dict(connection.execute(select(*columns).where(mine)).mappings().one())
+
+
+def _within(month: str) -> ColumnElement[bool]:
+    year, number = map(int, month.split("-"))
+    following = (year + 1, 1) if number == 12 else (year, number + 1)
+    start, end = (calendar.timegm((*first, 1, 0, 0, 0)) for first in ((year, number), following))
+    return calls.c.created_at.between(start, end - 1e-6)

@@ -1,0 +1,91 @@
+"""Any order of calls, ends, crashes and new limits: an account is the sum of its calls and never beyond its limits."""
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import select
+
+from shared.contracts.distillation import Budget
+from shared.contracts.errors import BudgetExceeded
+from shared.ledger.accounts import Amount, RoomHeld
+from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
+from shared.ledger.tables import calls
+from shared.platform.database import engine_for, reading
+
+CENT = 1 / 128  # sums of these are exact
+ORIGIN = CallOrigin("p", "j")
+
+
+class Accounts(RuleBasedStateMachine):
+    @initialize(cents=st.integers(0, 30), opened_first=st.booleans())
+    def open(self, cents: int, opened_first: bool) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="meteor-ledger-")
+        self.url = f"sqlite:///{Path(self.folder.name) / 'l.sqlite3'}"
+        self.ledger: Ledger = open_ledger(self.url)
+        self.limit = cents
+        if not opened_first:
+            self.ledger.settle(self.ledger.begin(ORIGIN, "a", "m", "h", Amount(CENT, 1)), "ok", Cost(1, 0, 0.0))
+        self.ledger.set_budget("j", Budget(max_usd=cents * CENT), change=False)
+        self.open_calls: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            engine_for(self.url).dispose()
+            self.folder.cleanup()
+
+    @rule(cents=st.integers(0, 9))
+    def begin(self, cents: int) -> None:
+        spent, held = self.sums()
+        try:
+            self.open_calls[self.ledger.begin(ORIGIN, "a", "m", "h", Amount(cents * CENT, cents))] = cents
+            assert spent + held + cents <= self.limit
+        except RoomHeld:
+            assert held
+            assert spent + cents <= self.limit < spent + held + cents
+        except BudgetExceeded:
+            assert spent + cents > self.limit or not self.open_calls
+
+    @precondition(lambda self: self.open_calls)
+    @rule(data=st.data(), known=st.booleans())
+    def end(self, data: st.DataObject, known: bool) -> None:
+        call = data.draw(st.sampled_from(sorted(self.open_calls)))
+        cents = data.draw(st.integers(0, self.open_calls.pop(call)))
+        self.ledger.settle(call, "ok" if known else "timeout", Cost(cents, 0, cents * CENT) if known else None)
+
+    @rule(late=st.booleans())
+    def crash(self, late: bool) -> None:
+        assert self.ledger.mark_unknown() == len(self.open_calls)
+        if late and self.open_calls:  # an answer that comes after all
+            call, cents = next(iter(self.open_calls.items()))
+            self.ledger.settle(call, "ok", Cost(cents, 0, cents * CENT))
+        self.open_calls.clear()
+
+    @rule(cents=st.integers(0, 60))
+    def give(self, cents: int) -> None:
+        self.limit = cents
+        self.ledger.set_budget("j", Budget(max_usd=cents * CENT))
+
+    def sums(self) -> tuple[float, float]:
+        """Cents spent and held, by the calls."""
+        with reading(self.ledger.engine) as connection:
+            rows = connection.execute(select(calls)).all()
+        total = dict.fromkeys((True, False), 0.0)
+        for row in rows:
+            total[row.state == "intent"] += (row.usd + row.reserved_usd) / CENT
+        return total[False], total[True]
+
+    @invariant()
+    def account_is_the_sum_of_its_calls(self) -> None:
+        if not hasattr(self, "open_calls"):
+            return
+        account = self.ledger.account("j")
+        assert account is not None
+        assert (account.usd / CENT, account.held_usd / CENT) == self.sums()
+        assert account.held_calls == len(self.open_calls)
+
+
+TestAccounts = Accounts.TestCase
+TestAccounts.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
