@@ -98,9 +98,10 @@ def meteor(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
 def test_the_command_adds_and_lists(meteor: CliRunner, http: httpx.Client, tmp_path: Path):
     before = total(http)
     path = tmp_path / "labels.jsonl"
-    path.write_text('{"question": "by the command?", "first": "a", "second": "b", "preferred": "tie"}\n')
+    line = '{"question": "by the command?", "first": "a", "second": "%s", "preferred": "tie"}\n'
+    path.write_text(line % "b" + line % "c")
     added = meteor.invoke(cli, ["labels", "add", str(path)], catch_exceptions=False)
-    assert f"1 labels added, 0 were known; {before + 1} in all" in added.output
+    assert f"2 labels added, 0 were known; {before + 2} in all" in added.output
     shown = meteor.invoke(cli, ["labels", "list", "--limit", "1"], catch_exceptions=False)
     assert "by the command?" in shown.output
     assert "more: meteor labels list --after label-" in shown.output
