@@ -11,7 +11,8 @@ from rich.table import Table
 
 from services.local import state
 from services.local.progress import make_console
-from services.local.report_screen import as_markdown, show_report
+from services.local.report_markdown import as_markdown
+from services.local.report_screen import show_report
 from services.local.watch import how_to_go_on, show_estimate, watch_job
 from shared.contracts.errors import UserError
 from shared.contracts.experiments import merged

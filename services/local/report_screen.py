@@ -26,22 +26,22 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
-def _row_label(row: dict[str, Any]) -> str:
+def row_label(row: dict[str, Any]) -> str:
     draws = row.get("draws", 1)
     return label(row["name"]) + (f", mean of {draws} draws" if draws > 1 else "")
 
 
-def _wins(row: dict[str, Any]) -> str:
+def wins(row: dict[str, Any]) -> str:
     """Questions on which a row's model scored higher, the same and lower than the base; reports of earlier versions have none."""
     record = row.get("against_base")
-    return _record(record) if record and row["name"] != "base" else ""
+    return record_of(record) if record and row["name"] != "base" else ""
 
 
-def _record(record: dict[str, int]) -> str:
+def record_of(record: dict[str, int]) -> str:
     return f"{record['win']} / {record['tie']} / {record['loss']}"
 
 
-def _unmarked(report: dict[str, Any]) -> list[str]:
+def unmarked(report: dict[str, Any]) -> list[str]:
     """One line for each student that was trained to write a rationale and then did not always do it."""
     return [
         f"{label(row['name'])}: {row['missing_markers']} of {row['n']} answers came without the rationale and the marker that it "
@@ -61,7 +61,7 @@ def show_report(console: Console, report: dict[str, Any]) -> None:
     show_judge(console, report)
     show_phases(console, report)
     show_costs(console, report)
-    if found := _prompts(report):
+    if found := prompts_of(report):
         console.print(found, markup=False, highlight=False, style="dim")
 
 
@@ -76,7 +76,7 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
     for row in report["table"]:
         value, low, high = row["gain_over_base"]
         gain = "" if row["name"] == "base" or low == high else f"{value:+.3f} [dim][{low:+.2f}, {high:+.2f}][/dim]"
-        table.add_row(_row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain, _wins(row))
+        table.add_row(row_label(row), *(_cell(row["metrics"][g]) for g in graders), gain, wins(row))
     console.print(table)
     if found := what_measured(report):
         console.print(f"  {found}", markup=False, style="yellow")
@@ -97,7 +97,7 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
             f"  [bold]{found['words']}[/bold]",
             style="" if found["beats_base"] and not found["not_beaten"] else "yellow",
         )
-    for line in _unmarked(report):
+    for line in unmarked(report):
         console.print(f"  {line}", markup=False)
     for warning in report.get("warnings", []):
         console.print(f"  {warning}", markup=False, style="yellow")
@@ -186,7 +186,7 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     table = Table(title="Strong model and time, by phase")
     for column in ("phase", "calls", "from cache", "tokens in", "tokens out", "USD", "busy seconds"):
         table.add_column(column, justify="left" if column == "phase" else "right")
-    for phase, used, seconds in _costs(report):
+    for phase, used, seconds in costs_by_phase(report):
         counts = [str(used.get(k, 0)) for k in ("teacher_calls", "cached_calls", "input_tokens", "output_tokens")]
         table.add_row(label(phase), *counts, f"{used.get('usd_spent', 0.0):.4f}", f"{seconds:.0f}")
     console.print(table)
@@ -211,7 +211,7 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     )
 
 
-def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
+def costs_by_phase(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
     """(phase, its usage by the ledger, seconds in which it was at work), in the order of the method."""
     found = {*report["timings"], *report["teacher"]}
     order = ["pilot", *(phase.value for phase in Phase), "evaluate", "sft_references"]
@@ -219,84 +219,8 @@ def _costs(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]
         yield phase, report["teacher"].get(phase, {}), report["timings"].get(phase, {}).get("busy_seconds", 0.0)
 
 
-def as_markdown(report: dict[str, Any]) -> str:
-    """The verdict, the table on the test split, the final model against every other, the decisions, what each phase did, and
-    the costs by phase, as docs/results.md shows them."""
-    primary, graders = report["primary_metric"], list(report["table"][0]["metrics"])
-    head = ["", *(label(g) for g in graders), f"gain in {label(primary)} over base", WINS]
-    rows = [
-        [
-            _row_label(row),
-            *(plain_triple(row["metrics"][g]) for g in graders),
-            plain_gain(row["gain_over_base"]),
-            _wins(row),
-        ]
-        for row in report["table"]
-    ]
-    decisions = [[label(d["phase"]), d["decision"], plain_gain(d["gain_on_dev"])] for d in report["decisions"]]
-    costs = []
-    for phase, used, seconds in _costs(report):
-        counts = [str(used.get(k, 0)) for k in ("teacher_calls", "input_tokens", "output_tokens")]
-        costs.append([label(phase), *counts, f"{seconds:.0f}"])
-    final = report["final"]
-    return "\n\n".join(
-        [
-            *filter(None, [report.get("verdict", {}).get("words"), what_measured(report)]),
-            _table(head, rows),
-            *_unmarked(report),
-            *filter(None, ["\n".join(f"- {warning}" for warning in _warnings(report))]),
-            _table(
-                [f"gain of {label(final['name'])} over", *(label(g) for g in graders), WINS_OF_FINAL], _final(report)
-            ),
-            _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
-            "\n".join(f"- {line}" for line in phase_lines(report["phases"])),
-            _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
-            *filter(None, [_prompts(report)]),
-        ]
-    )
-
-
-def _final(report: dict[str, Any]) -> list[list[str]]:
-    """The final model's paired gains over base and baselines, by every grader; earlier reports have them by one alone."""
-    final, primary, graders = report["final"], report["primary_metric"], report["table"][0]["metrics"]
-    by_metric = final.get("by_metric") or {name: {primary: gain} for name, gain in final["over"].items()}
-    return [
-        [
-            label(name),
-            *(plain_gain(gains[g]) if g in gains else "" for g in graders),
-            _record(final["record"][name]) if name in final.get("record", {}) else "",
-        ]
-        for name, gains in by_metric.items()
-    ]
-
-
-def _warnings(report: dict[str, Any]) -> list[str]:
-    """Of the data and the intervals, and of the judge."""
-    judged = (report.get("judged") or {}).get("judge", {})
-    return [
-        *report.get("warnings", []),
-        *(report.get("judge") or {}).get("warnings", []),
-        *judged.get("warnings", []),
-    ]
-
-
-def _prompts(report: dict[str, Any]) -> str:
+def prompts_of(report: dict[str, Any]) -> str:
     found = report.get("prompts", {})
     return (
         f"Versions of the prompts: {', '.join(f'{name} {number}' for name, number in found.items())}" if found else ""
     )
-
-
-def plain_triple(triple: list[float], sign: str = "") -> str:
-    value, low, high = triple
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
-
-
-def plain_gain(triple: list[float]) -> str:
-    """An interval of no width is a student against itself: no gain was measured."""
-    return plain_triple(triple, "+") if triple[1] < triple[2] else "-"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -67,7 +67,7 @@ async def test_a_pause_within_a_training_keeps_its_checkpoints_and_costs_no_atte
     runner = StepRunner("trainer", HANDLERS)
 
     working = asyncio.create_task(asyncio.to_thread(runner.run, step.id))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(180):
         while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
             assert not working.done(), step_row(stores, step.id).error
             await asyncio.sleep(0.05)

@@ -115,11 +115,12 @@ async def test_the_gate_goes_by_the_judges_grader_whatever_the_primary_metric(si
         def _grade(self, key, request, adapter, row):
             return Grades(id=row["id"], scores={**dict.fromkeys(Grader, 0.0), "chrf": 0.8})
 
-    spec = DISTILL | {"guidance": "none", "judge": {"grader": "chrf", "pass_mark": 0.7}}
+    spec: dict[str, Any] = DISTILL | {"guidance": "none", "judge": {"grader": "chrf", "pass_mark": 0.7}}
     report = await simulation.job(TwoGraders(), questions(), **spec)
     assert report["phases"]["pilot"]["usable"] == {"none": 16}
+    strict: dict[str, Any] = spec | {"judge": {"grader": "rouge_l"}}
     with pytest.raises(FatalError) as error:
-        await simulation.job(TwoGraders(), questions(), suffix="strict", **spec | {"judge": {"grader": "rouge_l"}})
+        await simulation.job(TwoGraders(), questions(), suffix="strict", **strict)
     assert error.value.code == "teacher_unfit"
 
 
@@ -226,7 +227,7 @@ async def test_corrections_are_held_to_the_grader(simulation: Simulation, grader
         0.0, train=lambda request, before: trained.append([row["completion"] for row in request.rows]) or before
     )
     world.teacher = lambda row: (row["reference"] if int(row["id"].split("-")[1]) % 2 else f"{WRONG} {row['id']}", "ok")
-    spec = ROUNDS | {"iterate": {"tries": 1, "on_failure": "teacher"}, "judge": {"grader": grader}}
+    spec: dict[str, Any] = ROUNDS | {"iterate": {"tries": 1, "on_failure": "teacher"}, "judge": {"grader": grader}}
     report = await simulation.job(world, questions(), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert (record["corrected"], record["dropped_corrections"]) == (corrected, dropped)
@@ -237,7 +238,10 @@ async def test_what_has_no_reference_is_corrected_without_a_grader(simulation: S
     world = World(0.0)
     world.teacher = lambda row: (f"answer to {row['id']}", "ok")
     world.verdict = lambda row: Verdict(id=row["id"], passed=False, by="judge")
-    spec = ROUNDS | {"iterate": {"tries": 1, "on_failure": "teacher"}, "judge": {"grader": "string_check"}}
+    spec: dict[str, Any] = ROUNDS | {
+        "iterate": {"tries": 1, "on_failure": "teacher"},
+        "judge": {"grader": "string_check"},
+    }
     report = await simulation.job(world, questions(references=False), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert (record["corrected"], record["dropped_corrections"]) == (60, {})

@@ -275,7 +275,7 @@ async def test_a_judge_no_better_than_chance_passes_nothing(simulation: Simulati
     world.judge = dice
     world.verdict = lambda row: Verdict(id=row["id"], passed=True, by="judge")
     world.teacher = lambda row: (f"answer to {row['id']}", "ok")
-    spec = HALF | {"iterate": {"on_failure": on_failure}}
+    spec: dict[str, Any] = HALF | {"iterate": {"on_failure": on_failure}}
     report = await simulation.job(world, questions(references=False), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert (record["undecidable"], record["passed"], record["asked_by_try"]) == (60, 0, [0, 0, 0])
@@ -295,7 +295,7 @@ async def test_a_grader_decides_in_place_of_a_judge_no_better_than_chance(simula
     world = World(1.0, train=better)
     world.judge = dice
     rows = [q.model_copy(update={"reference": None}) if q.id.endswith("3") else q for q in questions()]
-    spec = HALF | {"judge": {"grader": "string_check"}}
+    spec: dict[str, Any] = HALF | {"judge": {"grader": "string_check"}}
     report = await simulation.job(world, rows, **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert (record["undecidable"], record["passed"], record["pass_rate"][0]) == (6, 54, 1.0)

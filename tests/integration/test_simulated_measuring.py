@@ -235,7 +235,7 @@ async def test_measuring_and_the_judged_questions_share_one_budget(simulation: S
     world = judged_job(World(0.2, train=lambda request, skill: 0.9))
     sizes = {"dev": 20, "test": 20}
     evaluation: dict[str, Any] = {"judged_questions": 20, "judged_margin": 0.01, "forgetting": 0}
-    spec = DISTILL | {"evaluation": evaluation}
+    spec: dict[str, Any] = DISTILL | {"evaluation": evaluation}
     most = measuring_calls(Distillation.model_validate({"domain": "d"} | spec), **sizes, references=False) + 8
     evaluation["max_judge_calls"] = most // 2  # measuring takes two calls a pair here, and was to have four
     report = await simulation.job(world, bare(train=20, **sizes), **spec)

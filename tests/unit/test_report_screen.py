@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from services.local.report_screen import as_markdown, show_report
+from services.local.report_markdown import as_markdown
+from services.local.report_screen import show_report
 
 ROW = {"metrics": {"chrf": [0.5, 0.4, 0.6], "string_check": [0.1, 0.05, 0.2]}, "adapter": None, "n": 60}
 REPORT = {

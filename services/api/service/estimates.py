@@ -1,6 +1,6 @@
 """Estimates: what a job would cost, by the price list and the lengths of its rows. Nothing is asked of a strong model."""
 
-from services.api.service import jobs
+from services.api.service import job_checks
 from services.api.service.context import ApiContext
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question, Split, judge_must_decide
@@ -15,7 +15,7 @@ MOST_ROWS = 100_000  # all are held in memory for a moment
 def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable where the prices cannot be had."""
     prices = context.providers.prices()
-    file = jobs.check(context, project, request, prices)
+    file = job_checks.check(context, project, request, prices)
     if file.n_rows > MOST_ROWS:
         raise UserError(
             f"file {file.id} has {file.n_rows} rows, an estimate reads {MOST_ROWS} at most; post the job with "

@@ -7,7 +7,7 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import Row
 
-from services.api.service import jobs
+from services.api.service import job_checks, jobs
 from services.api.service.bodies import job_of
 from services.api.service.context import ApiContext
 from shared.contracts.distillation import JUDGE, SHARES
@@ -27,7 +27,7 @@ def create(context: ApiContext, project: str, request: ExperimentRequest) -> dic
     requests = [_job(request.job, variant, experiment_id) for variant in variants]
     for variant, job in zip(variants, requests, strict=True):
         try:
-            jobs.check(context, project, job, prices)
+            job_checks.check(context, project, job, prices)
         except UserError as error:
             raise _named(variant, error.message, error.param, error.code) from error
     context.stores.jobs.create_all(project, requests, prices)
