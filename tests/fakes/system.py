@@ -122,7 +122,7 @@ class System:
 
     # what tests do and look at
 
-    def file(self, **sizes: int) -> str:
+    def file(self, **sizes: Any) -> str:
         rows = questions(**{"train": 40, "dev": 20, "test": 20} | sizes)
         return self.stores.catalog.add_file(
             DEFAULT_PROJECT,
@@ -144,10 +144,13 @@ class System:
         request = JobRequest.model_validate(body | {"distillation": distillation | spec})
         return api_jobs.create(self.context, DEFAULT_PROJECT, request).id
 
+    def row(self, job_id: str) -> Any:
+        return self.stores.jobs.get(job_id)
+
     async def until(self, job_id: str, *statuses: str, within_s: float = 180) -> Any:
         async with asyncio.timeout(within_s):
             while True:
-                row: Any = self.stores.jobs.get(job_id)
+                row = self.row(job_id)
                 if row.status in statuses:
                     return row
                 assert row.status not in ("failed", "succeeded", "cancelled"), (row.status, row.error)

