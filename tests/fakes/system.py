@@ -23,7 +23,7 @@ from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.ledger.store import CallOrigin, open_ledger
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.settings import PlatformSettings
 from tests.fakes.simulated import BASE, World, questions
 
@@ -118,12 +118,13 @@ class System:
                 self.ledger.note_cached(origin, "default", "m", asked)
                 continue
             call = self.ledger.begin(origin, "default", "m", asked)
-            self.ledger.settle(call, "ok", input_tokens=10, output_tokens=1, usd=1e-3, keep={"row": row["id"]})
+            self.ledger.settle(call, "ok", Cost(10, 1, 1e-3), keep={"row": row["id"]})
 
     # what tests do and look at
 
     def file(self, **sizes: Any) -> str:
-        rows = questions(**{"train": 40, "dev": 20, "test": 20} | sizes)
+        given: dict[str, Any] = {"train": 40, "dev": 20, "test": 20} | sizes
+        rows = questions(**given)
         return self.stores.catalog.add_file(
             DEFAULT_PROJECT,
             sha256="0" * 64,

@@ -74,7 +74,8 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
         system.fails = lambda key: DiskLow("for once") if key.startswith("evaluate/dev/distill") else None
         failed = system.post(file, seed=2, **SPEC)
         await system.until(failed, "failed")
-        paused = system.post(file, seed=3, pause_after="distill", **SPEC | {"phases": ["distill", "iterate"]})
+        two: dict[str, Any] = SPEC | {"phases": ["distill", "iterate"]}
+        paused = system.post(file, seed=3, pause_after="distill", **two)
         system.fails = lambda key: None
         await system.until(paused, "paused")
         evaluation = {"baselines": [], "forgetting": 8}
