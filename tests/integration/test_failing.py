@@ -1,5 +1,6 @@
 """Jobs that fail: where, why, and what remains; and jobs that wait: their place, and that the large ones leave room."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +157,17 @@ async def test_a_lost_process_is_named_and_one_that_said_goodbye_is_not(system: 
     assert await health.lost(system.context) == ["lost@a:1"]
     beat("lost@a:1", DEFAULT_PROJECT, "trainer", Queue.TRAIN, 1)
     assert await health.lost(system.context) == []
+
+
+async def test_a_cancel_that_comes_with_a_hint_ends_the_poller(system: System):
+    """Else an orchestrator that is told to end in that moment never does."""
+    steps = clients.StepClient(system.stores, system.artifacts, system.settings)
+    polling = asyncio.create_task(steps.poll())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    steps._hints.put_nowait("a step that nobody waits for")
+    await asyncio.sleep(0)
+    polling.cancel()
+    done, _ = await asyncio.wait({polling}, timeout=3)
+    polling.cancel()
+    assert done
