@@ -127,7 +127,9 @@ class StepClient:
         while True:
             hinted: set[str] = set()
             with contextlib.suppress(TimeoutError):
-                hinted.add(await asyncio.wait_for(self._hints.get(), POLL_S))
+                # not wait_for: of Python 3.11 it swallows a cancellation that comes with the hint, and nobody asks again
+                async with asyncio.timeout(POLL_S):
+                    hinted.add(await self._hints.get())
             while not self._hints.empty():
                 hinted.add(self._hints.get_nowait())
             everything = time.monotonic() - looked >= POLL_S
@@ -196,7 +198,8 @@ class FairLimit:
                     self._held[queue] += 1
                     break
                 with contextlib.suppress(TimeoutError):  # there may be more consumers by then
-                    await asyncio.wait_for(freed.wait(), WORKERS_AGE_S)
+                    async with asyncio.timeout(WORKERS_AGE_S):
+                        await freed.wait()
         try:
             yield
         finally:

@@ -4,56 +4,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import uuid_utils
-from sqlalchemy import Connection, Engine, Exists, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Engine, Row, and_, func, or_, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
-from shared.contracts.estimate import Price
-from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import ForkedFrom, JobRequest, JobStatus
+from shared.jobs.job_moves import Prices, insert_job, move_to, say, sibling_runs, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_store import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, steps, workers
 from shared.platform.database import reading, upsert, writing
 
-Prices = Mapping[str, Price] | None
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
 # How a status reason begins: the job pauses, or has paused, of its budget; and it will go on, for that was raised meanwhile.
 OVER_BUDGET, RAISED = f"{BudgetExceeded.code}: ", "budget raised: "
-
-
-def _sibling_runs() -> Exists:
-    """Whether another job of the same experiment is at work: they run one after the other, so that what they have in
-    common is done once."""
-    other = jobs.alias()
-    experiment = other.c.request["metadata"][EXPERIMENT].as_string()
-    return (
-        select(other.c.id)
-        .where(other.c.status.in_(ACTIVE_JOBS), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
-        .exists()
-    )
-
-
-def _create(
-    connection: Connection, project_id: str, request: JobRequest, prices: Prices, forked_from: ForkedFrom | None = None
-) -> Row:
-    values = {
-        "id": f"ftjob-{uuid_utils.uuid7().hex}",
-        "project_id": project_id,
-        "request": request.model_dump(mode="json"),
-        "forked_from": forked_from.model_dump(mode="json") if forked_from else None,
-        "file_id": request.training_file,
-        "status": JobStatus.QUEUED,
-        "progress": {},
-        "prices": prices,
-        "attempt": 0,
-        "created_at": time.time(),
-    }
-    row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
-    how = f"forked from {forked_from.job_id}" if forked_from else "created"
-    _event(connection, row, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
-    return row
 
 
 class JobStore:
@@ -64,12 +28,12 @@ class JobStore:
         self, project_id: str, request: JobRequest, prices: Prices = None, forked_from: ForkedFrom | None = None
     ) -> Row:
         with writing(self.engine) as connection:
-            return _create(connection, project_id, request, prices, forked_from)
+            return insert_job(connection, project_id, request, prices, forked_from)
 
     def create_all(self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None) -> list[Row]:
         """All of them or none. prices: by provider, as they are today; None where they are not known."""
         with writing(self.engine) as connection:
-            return [_create(connection, project_id, request, prices) for request in requests]
+            return [insert_job(connection, project_id, request, prices) for request in requests]
 
     def get(self, job_id: str, project_id: str | None = None) -> Row | None:
         """project_id None: from inside the system; else another project's job is as good as absent."""
@@ -108,7 +72,7 @@ class JobStore:
         now = time.time()
         with writing(self.engine) as connection:
             free = or_(
-                and_(jobs.c.status == JobStatus.QUEUED, ~_sibling_runs()),
+                and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs()),
                 and_(jobs.c.status.in_(ACTIVE_JOBS), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
             )
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
@@ -130,7 +94,7 @@ class JobStore:
                 .returning(jobs)
             ).one()
             message = "job started" if row.attempt == 1 else "job taken up again; finished steps are kept"
-            _event(connection, row, "info", "status", message, {"status": status, "attempt": row.attempt})
+            say(connection, row, "info", "status", message, {"status": status, "attempt": row.attempt})
         return row
 
     def renew(self, row: Row, lease_s: float) -> JobStatus | None:
@@ -180,7 +144,7 @@ class JobStore:
             if ended is None:
                 return False
             message = f"job failed: {error.message}" if error else f"job {status.value}"
-            _event(connection, ended, "error" if error else "info", "status", message, {"status": status})
+            say(connection, ended, "error" if error else "info", "status", message, {"status": status})
         return True
 
     def cancel(self, row: Row) -> Row:
@@ -195,7 +159,7 @@ class JobStore:
                 return now
             if idle:  # nobody runs the job who would cancel what it left waiting
                 connection.execute(cancel_steps(row.id))
-            return _to(connection, now, status, finished_at=time.time() if idle else None)
+            return move_to(connection, now, status, finished_at=time.time() if idle else None)
 
     def pause(self, row: Row) -> Row:
         """Ask for a rest: at once when nothing runs, else the orchestrator brings it about. Raises Conflict on a job that
@@ -207,9 +171,9 @@ class JobStore:
             idle = now.status == JobStatus.QUEUED
             status = JobStatus.PAUSED if idle else JobStatus.PAUSING
             if now.status not in sources(status):
-                raise Conflict(f"job {row.id} is {now.status} and cannot be paused", code=_why_not(now.status))
+                raise Conflict(f"job {row.id} is {now.status} and cannot be paused", code=why_not(now.status))
             reason = ASKED_TO_PAUSE if idle else now.status_reason
-            return _to(connection, now, status, status_reason=reason)
+            return move_to(connection, now, status, status_reason=reason)
 
     def pause_over_budget(self, job_id: str, reason: str) -> bool:
         """Let a job pause whose next call might cost more than is left. False: it is to fail of that."""
@@ -219,8 +183,8 @@ class JobStore:
                 return False
             if now.status == JobStatus.RUNNING:
                 data = {"code": BudgetExceeded.code}
-                _event(connection, now, "warn", "budget", reason, data)
-                _to(connection, now, JobStatus.PAUSING, status_reason=OVER_BUDGET + reason)
+                say(connection, now, "warn", "budget", reason, data)
+                move_to(connection, now, JobStatus.PAUSING, status_reason=OVER_BUDGET + reason)
         return True
 
     def change(self, row: Row, budget: Budget | None, metadata: Mapping[str, str] | None) -> Row:
@@ -243,9 +207,9 @@ class JobStore:
                 values["status_reason"] = RAISED + "goes on at once"
             now = connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values).returning(jobs)).one()
             if budget is not None:
-                _event(connection, now, "info", "budget", "budget changed", {"budget": budget.model_dump()})
+                say(connection, now, "info", "budget", "budget changed", {"budget": budget.model_dump()})
             if waits and now.status == JobStatus.PAUSED:
-                return _to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
+                return move_to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
             return now
 
     def rest(self, row: Row, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
@@ -262,9 +226,9 @@ class JobStore:
             values |= {"paused_after": after} if after else {}
             if (now.status_reason or "").startswith(OVER_BUDGET):
                 values["status_reason"] = now.status_reason
-            paused = _to(connection, now, JobStatus.PAUSED, **values)
+            paused = move_to(connection, now, JobStatus.PAUSED, **values)
             if (now.status_reason or "").startswith(RAISED):
-                _to(connection, paused, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
+                move_to(connection, paused, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
         return True
 
     def resume(self, row: Row) -> Row:
@@ -274,8 +238,8 @@ class JobStore:
             if now.status == JobStatus.PAUSING:
                 raise Conflict(f"job {row.id} is still pausing; resume it when it is paused", code="job_pausing")
             if now.status != JobStatus.PAUSED:
-                raise Conflict(f"job {row.id} is {now.status}; only a paused job is resumed", code=_why_not(now.status))
-            return _to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
+                raise Conflict(f"job {row.id} is {now.status}; only a paused job is resumed", code=why_not(now.status))
+            return move_to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
 
     def add_event(
         self,
@@ -297,7 +261,7 @@ class JobStore:
                 )
                 if connection.execute(same.limit(1)).first() is not None:
                     return
-            _event(connection, row, level, type, message, data)
+            say(connection, row, level, type, message, data)
 
     def events(self, job_id: str, after: int = 0, limit: int = 100, newest_first: bool = False) -> list[Row]:
         """By sequence. after: the last sequence already seen (newest_first: only older ones)."""
@@ -332,31 +296,3 @@ class JobStore:
         with reading(self.engine) as connection:
             query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
             return {(queue, state): n for queue, state, n in connection.execute(query)}
-
-
-def _to(connection: Connection, row: Row, status: JobStatus, message: str | None = None, **values: Any) -> Row:
-    """Change the status of a job whose row this transaction has locked, and say so."""
-    changed = connection.execute(
-        update(jobs).where(jobs.c.id == row.id).values(status=status, **values).returning(jobs)
-    ).one()
-    reason = f": {changed.status_reason}" if status == JobStatus.PAUSED else ""
-    _event(connection, row, "info", "status", message or f"job {status.value}{reason}", {"status": status})
-    return changed
-
-
-def _why_not(status: str) -> str:
-    return "job_finished" if status in FINAL_JOBS else f"job_{status}"
-
-
-def _event(connection, row: Row, level: str, type: str, message: str, data: dict | None) -> None:
-    connection.execute(
-        insert(events).values(
-            project_id=row.project_id,
-            job_id=row.id,
-            level=level,
-            type=type,
-            message=message,
-            data=data,
-            created_at=time.time(),
-        )
-    )

@@ -131,7 +131,7 @@ models = Table(
     Column("method", String(8), nullable=False, server_default="lora"),
     Column("base", String(200), nullable=False),
     Column("base_hash", String(64), nullable=False),
-    Column("state", String(16), nullable=False),  # promoted, undecided, rejected
+    Column("state", String(16), nullable=False),  # promoted, undecided, rejected, partial (of a failed job)
     Column("job_id", ForeignKey("jobs.id")),
     Column("created_at", Float, nullable=False),
     UniqueConstraint("project_id", "alias", "version"),

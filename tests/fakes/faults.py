@@ -21,6 +21,7 @@ Kind = Literal[
     "refusal",
     "invalid_json",
     "hang",
+    "slow",
     "cut_stream",
     "huge",
     "down",
@@ -40,7 +41,8 @@ MB = b" " * 1_000_000
 class Fault:
     """kind, the share of requests it meets, how many times (0: without end), and what a 429 asks for.
 
-    cut_stream: the connection breaks in the middle of an answer. down: nobody listens for `seconds`.
+    cut_stream: the connection breaks in the middle of an answer. down: nobody listens for `seconds`. slow: the answer is
+    right and takes so long. skip: so many requests are spared first.
     """
 
     kind: Kind
@@ -48,6 +50,7 @@ class Fault:
     times: int = 0
     retry_after: float | None = None
     seconds: float = 2.0
+    skip: int = 0
 
     async def response(self) -> Response:
         if self.kind == "hang":
@@ -94,6 +97,9 @@ class Faults:
 
     def draw(self) -> Fault | None:
         for place, fault in enumerate(self.active):
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
             if self.left[place] != 0 and self.dice.random() < fault.rate:
                 self.left[place] -= 1
                 return fault

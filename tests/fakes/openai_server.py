@@ -124,6 +124,9 @@ class FakeOpenAI:
     async def _served(self, body: dict, fault: Fault | None, entry: dict) -> Response:
         async with self.room:
             await asyncio.sleep(self.latency_s)
+            if fault is not None and fault.kind == "slow":
+                await asyncio.sleep(fault.seconds)
+                fault = None
             if fault is not None and fault.kind != "cut_stream":
                 entry["outcome"] = fault.kind
                 return await fault.response()

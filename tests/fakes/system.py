@@ -23,7 +23,7 @@ from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.ledger.store import CallOrigin, open_ledger
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.settings import PlatformSettings
 from tests.fakes.simulated import BASE, World, questions
 
@@ -118,12 +118,13 @@ class System:
                 self.ledger.note_cached(origin, "default", "m", asked)
                 continue
             call = self.ledger.begin(origin, "default", "m", asked)
-            self.ledger.settle(call, "ok", input_tokens=10, output_tokens=1, usd=1e-3, keep={"row": row["id"]})
+            self.ledger.settle(call, "ok", Cost(10, 1, 1e-3), keep={"row": row["id"]})
 
     # what tests do and look at
 
-    def file(self, **sizes: int) -> str:
-        rows = questions(**{"train": 40, "dev": 20, "test": 20} | sizes)
+    def file(self, **sizes: Any) -> str:
+        given: dict[str, Any] = {"train": 40, "dev": 20, "test": 20} | sizes
+        rows = questions(**given)
         return self.stores.catalog.add_file(
             DEFAULT_PROJECT,
             sha256="0" * 64,
@@ -144,10 +145,13 @@ class System:
         request = JobRequest.model_validate(body | {"distillation": distillation | spec})
         return api_jobs.create(self.context, DEFAULT_PROJECT, request).id
 
+    def row(self, job_id: str) -> Any:
+        return self.stores.jobs.get(job_id)
+
     async def until(self, job_id: str, *statuses: str, within_s: float = 180) -> Any:
         async with asyncio.timeout(within_s):
             while True:
-                row: Any = self.stores.jobs.get(job_id)
+                row = self.row(job_id)
                 if row.status in statuses:
                     return row
                 assert row.status not in ("failed", "succeeded", "cancelled"), (row.status, row.error)

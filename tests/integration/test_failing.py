@@ -1,5 +1,6 @@
 """Jobs that fail: where, why, and what remains; and jobs that wait: their place, and that the large ones leave room."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,15 +83,15 @@ async def test_a_large_job_leaves_a_small_one_its_share(system: System):
     system.slots = dict.fromkeys(Queue, 2)
     system.seconds = lambda request: 0.004
     spec: dict[str, Any] = {"phases": ["distill"], "batch_size": 4}
-    large, small = system.file(train=1600), system.file(train=8)
+    large, small = system.file(train=600), system.file(train=8)
     async with system.running():
         first = system.post(large, guidance="none", **spec)
         began = await system.until_ran(first, 20)
         second = system.post(small, seed=1, guidance="none", **spec)
         await system.until(second, "succeeded")
         passed = len(system.ran[first]) - began
-        assert system.stores.jobs.get(first).status == "running"
-        system.stores.jobs.cancel(system.stores.jobs.get(first))
+        assert system.row(first).status == "running"
+        system.stores.jobs.cancel(system.row(first))
         await system.until(first, "cancelled")
     # each of the small job's steps waits for what stands in its queue: four of the large job's steps at most
     assert passed <= 6 * len(system.ran[second]) + 20, (passed, len(system.ran[second]))
@@ -149,10 +150,24 @@ def test_when_a_waiting_job_begins(waiting: Waiting, seconds: float | None):
 
 async def test_a_lost_process_is_named_and_one_that_said_goodbye_is_not(system: System, monkeypatch):
     beat = system.stores.jobs.heartbeat
-    for age, (worker, stopping) in {13: ("lost@a:1", False), 14: ("gone@a:2", True), 11: ("here@a:3", False)}.items():
+    for age, (worker, stopping) in {13: ("lost@a:1", False), 14: ("gone@a:2", True), 1: ("here@a:3", False)}.items():
         with monkeypatch.context() as past:
             past.setattr("shared.jobs.job_store.time.time", lambda age=age: REAL() - age)
             beat(worker, DEFAULT_PROJECT, "trainer", Queue.TRAIN, 1, stopping)
     assert await health.lost(system.context) == ["lost@a:1"]
     beat("lost@a:1", DEFAULT_PROJECT, "trainer", Queue.TRAIN, 1)
     assert await health.lost(system.context) == []
+
+
+async def test_a_cancel_that_comes_with_a_hint_ends_the_poller(system: System):
+    """Else an orchestrator that is told to end in that moment never does."""
+    steps = clients.StepClient(system.stores, system.artifacts, system.settings)
+    polling = asyncio.create_task(steps.poll())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    steps._hints.put_nowait("a step that nobody waits for")
+    await asyncio.sleep(0)
+    polling.cancel()
+    done, _ = await asyncio.wait({polling}, timeout=3)
+    polling.cancel()
+    assert done

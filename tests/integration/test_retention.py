@@ -34,14 +34,15 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     return System(tmp_path, monkeypatch)
 
 
-def age(system: System, *ended: str) -> None:
-    """All files were written months ago, and these jobs ended then."""
+def age(system: System, *ended: str, began: tuple[str, ...] = ()) -> None:
+    """All files were written months ago, and these jobs ended, or began, then."""
     then = time.time() - MONTHS_S
     for folder in (system.artifacts.root, system.settings.serving):
         for path in folder.rglob("*"):
             os.utime(path, (then, then))
     with system.stores.jobs.engine.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(finished_at=then))
+        connection.execute(update(jobs).where(jobs.c.id.in_(ended)).values(finished_at=then, created_at=then))
+        connection.execute(update(jobs).where(jobs.c.id.in_(began)).values(created_at=then))
 
 
 def gc(system: System, dry_run: bool = False) -> Any:
@@ -74,13 +75,16 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
         system.fails = lambda key: DiskLow("for once") if key.startswith("evaluate/dev/distill") else None
         failed = system.post(file, seed=2, **SPEC)
         await system.until(failed, "failed")
-        paused = system.post(file, seed=3, pause_after="distill", **SPEC | {"phases": ["distill", "iterate"]})
+        two: dict[str, Any] = SPEC | {"phases": ["distill", "iterate"]}
+        paused = system.post(file, seed=3, pause_after="distill", **two)
         system.fails = lambda key: None
         await system.until(paused, "paused")
-        today = system.post(worse, suffix="other", seed=1, **SPEC | {"evaluation": {"baselines": [], "forgetting": 8}})
+        today = system.post(
+            worse, "other", 1, distill={"learning_rate": 1e-3}, **SPEC
+        )  # the same answers, another student
         await system.until(today, "succeeded")
     assert any(row.reused_from for row in system.stores.steps.of_job(today))
-    reports = {system.stores.jobs.get(job).report_ref for job in (served, version)}  # pyright: ignore[reportOptionalMemberAccess]
+    reports = {system.row(job).report_ref for job in (served, version)}
     needed = refs(system, served) | refs(system, paused) | refs(system, today) | reports
     adapters = trained(system, served) | trained(system, paused) | trained(system, today) | trained(system, version)
     lost = trained(system, failed) - adapters
@@ -88,7 +92,7 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
     assert lost
     assert goes
     (system.artifacts.root / ".tmp-killed").touch()
-    age(system, served, version, failed)
+    age(system, served, version, failed, began=(paused,))
     before = there(system)
     dry = gc(system, dry_run=True)
     assert there(system) == before
@@ -107,7 +111,7 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
     again = gc(system)
     assert again.removed == 0
     async with system.running():  # everything that lives goes on
-        system.stores.jobs.resume(system.stores.jobs.get(paused))
+        system.stores.jobs.resume(system.row(paused))
         await system.until(paused, "succeeded")
         calls = system.calls(failed)
         anew = system.post(file, seed=2, **SPEC)

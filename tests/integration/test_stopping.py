@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from shared.artifacts import Artifacts
+from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import Asked, Guided, Judged
 from shared.contracts.steps import (
     JudgeParams,
@@ -152,28 +153,28 @@ def kill_family(worker: subprocess.Popen) -> None:
 def test_a_batch_that_was_killed_after_forty_answers_pays_for_the_others_only(plant: Plant):
     """The gateway keeps answers and finishes what was sent: nothing at all is paid for twice."""
     job = plant.job()
-    plant.slow(0.3)
+    plant.gateway.teacher.fault("slow", skip=40, seconds=15)
     step = plant.step(job, StepKind.TEACH, 64, "killed")
 
     def answered() -> int:
         return sum(entry["outcome"] == "answered" for entry in plant.gateway.teacher.log())
 
-    wait_until(lambda: answered() >= 40, 60, "forty answers")
+    wait_until(
+        lambda: (answered(), len(plant.gateway.teacher.log())) == (40, 48), 60, "forty answers, eight on their way"
+    )
     kill_family(plant.workers[Queue.STRONG])
-    sent = len(plant.gateway.teacher.log())
-    assert 40 <= sent < 64, "it was killed too late"
-    wait_until(lambda: plant.gateway.teacher.log()[-1]["outcome"] == "answered", 20)
-    assert len(plant.gateway.teacher.log()) <= sent + 8, "calls were sent for nobody"
+    wait_until(lambda: answered() == 48, 60)
+    assert len(plant.gateway.teacher.log()) == 48, "calls were sent for nobody"
     plant.workers[Queue.STRONG] = plant.start(Queue.STRONG)
     wait_until(lambda: [lost.id for lost in plant.stores.steps.reap(4)] == [step], 20, "the end of its lease")
-    plant.slow(0)
+    plant.gateway.teacher.heal()
     send(step, Queue.STRONG)
     wait_until(lambda: plant.row(step).state == "succeeded", 90, "the second attempt")
     asked = [str(entry["messages"]) for entry in plant.gateway.teacher.log()]
     assert len(asked) == len(set(asked)) == 64, "a call was paid for twice"
     rows = plant.gateway.rows()
     assert sum(row.outcome == "ok" and not row.cached for row in rows) == 64
-    assert sum(row.cached for row in rows) >= 40
+    assert sum(row.cached for row in rows) == 48
     result = plant.artifacts.get_json(plant.row(step).result_ref)
     assert [row["id"] for row in result["rows"]] == [str(n) for n in range(64)]
     (first,) = plant.row(step).attempts
@@ -185,7 +186,7 @@ def test_a_batch_that_was_killed_after_forty_answers_pays_for_the_others_only(pl
 def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str):
     plant.ready()
     job = plant.job()
-    plant.slow(50)
+    plant.slow(50 if how == "cancel" else 15)  # the latter calls are finished, and make room for those of the next test
     steps = plant.all_kinds(job, how)
     began = time.monotonic()
     getattr(plant.stores.jobs, how)(job)
@@ -199,11 +200,10 @@ def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str)
         assert time.monotonic() - began < 5
     plant.slow(0)
     other = plant.new_job(plant.stores)  # the workers are free: they take other work at once
-    plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, "cancelled")
+    plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, JobStatus.CANCELLED)
     assert plant.stores.jobs.claim("test", 600).id == other.id  # pyright: ignore[reportOptionalMemberAccess]
     after = [plant.step(other, kind, 1, f"after {how}") for kind in steps]
     wait_until(lambda: all(plant.row(step).state == "succeeded" for step in after), 10)
-    assert time.monotonic() - began < 10
 
 
 def test_everybody_ends_within_ten_seconds_and_gives_back_what_runs(plant: Plant):

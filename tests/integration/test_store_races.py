@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 
 from shared.contracts.errors import Conflict, ErrorBody
 from shared.contracts.jobs import JobStatus
-from shared.contracts.steps import ModelRef, StepKind
+from shared.contracts.steps import ModelRef, Progress, StepKind
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, RESTING_JOBS, StepState
 from shared.jobs.step_store import Claim
@@ -30,6 +31,7 @@ from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.database import engine_for
 
+RESULT = "f" * 64
 OOPS = ErrorBody(message="oops", type="server_error", code="oops")
 
 
@@ -230,6 +232,7 @@ class StepLife(RuleBasedStateMachine):
         self.seen_attempt = 0
         self.final: tuple | None = None
         self.job_final: str | None = None
+        self.forgotten = False
 
     def row(self) -> Any:
         return self.stores.steps.get(self.step_id)
@@ -244,17 +247,18 @@ class StepLife(RuleBasedStateMachine):
             self.claims.append(claim)
 
     @precondition(lambda self: self.claims)
-    @rule(pick=st.integers(0, 2), move=st.sampled_from(["renew", "finish", "fail", "give up", "release"]))
+    @rule(pick=st.integers(0, 2), move=st.sampled_from(["renew", "finish", "fail", "give up", "release", "postpone"]))
     def write(self, pick: int, move: str) -> None:
         claim = self.claims[-1 - pick % len(self.claims)]
         row = self.row()
         current = claim.attempt == row.attempt and row.state == StepState.RUNNING
         moves: dict[str, Callable[[], Any]] = {
             "renew": lambda: self.stores.steps.renew(claim, 30, None),
-            "finish": lambda: self.stores.steps.finish(claim, "f" * 64, {}),
+            "finish": lambda: self.stores.steps.finish(claim, RESULT, {}),
             "fail": lambda: self.stores.steps.fail(claim, OOPS, again=True, max_attempts=3),
             "give up": lambda: self.stores.steps.fail(claim, OOPS, again=False, max_attempts=3),
             "release": lambda: self.stores.steps.release(claim),
+            "postpone": lambda: self.stores.steps.postpone(claim, 0.0, Progress()),
         }
         assert bool(moves[move]()) == current
 
@@ -269,6 +273,24 @@ class StepLife(RuleBasedStateMachine):
     @rule()
     def cancel_steps(self) -> None:
         self.stores.steps.cancel_of_job(self.job.id)
+
+    @rule()
+    def collect(self) -> None:
+        """The collector comes, with a retention of nothing: what a job that goes on has made is not let go of."""
+        before = self.row().result_ref
+        self.stores.retention.let_go(time.time() + 60)
+        if before is not None and self.row().result_ref is None:
+            assert self.job_final is not None
+            self.forgotten = True
+
+    @rule()
+    def twin(self) -> None:
+        """Another job comes to a step with the same inputs: it takes a result over or does the work, never half of both."""
+        other = self.new_job(self.stores)
+        row = self.stores.steps.create(other, "k", StepKind.TEACH, self.row().input_hash)
+        assert (row.state == StepState.SUCCEEDED) == (row.result_ref is not None)
+        assert row.result_ref is None or not self.forgotten
+        self.stores.jobs.cancel(other)
 
     @rule()
     def start_job(self) -> None:
@@ -318,7 +340,8 @@ class StepLife(RuleBasedStateMachine):
             return
         row, job = self.row(), self.stores.jobs.get(self.job.id)
         assert job is not None
-        now = (row.state, row.attempt, row.result_ref)
+        assert row.result_ref == (RESULT if row.state == StepState.SUCCEEDED and not self.forgotten else None)
+        now = (row.state, row.attempt)
         if self.final is not None:
             assert now == self.final
         if row.state in FINAL_STEPS:
