@@ -229,7 +229,7 @@ async def test_a_budget_stops_the_job_and_a_raise_finishes_it_without_a_repeated
 
 def status(system: System, job: Any) -> str | None:
     row = system.jobs.get(job.id)
-    return row and row.status
+    return None if row is None else row.status
 
 
 async def test_a_job_that_is_not_to_wait_fails_of_its_budget(system: System):
