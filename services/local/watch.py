@@ -111,7 +111,7 @@ def _plain(job: dict[str, Any]) -> str:
 def how_to_go_on(job: dict[str, Any]) -> str:
     """For people before a paused job: what it waits for, and the commands that end the wait."""
     reason = job["distillation"]["status_reason"] or "paused"
-    if reason.startswith("budget_exceeded"):
+    if reason.startswith("budget_exceeded: the job's"):
         return f"{reason}\n`meteor jobs raise {job['id']} --usd ...` goes on, `meteor jobs cancel {job['id']}` ends it"
     return f"{reason}\n`meteor jobs resume {job['id']}` goes on, `meteor jobs cancel {job['id']}` ends it"
 

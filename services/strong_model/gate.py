@@ -64,7 +64,7 @@ class Room:
             if generation == self.generation:
                 self.generation += 1
                 self._size(max(1.0, self.limit / 2))
-        elif self.limit < self.most:
+        elif self.limit < self.most and self.open >= int(self.limit):  # else it did not show that more would do
             self._successes += 1
             if self._successes >= self.limit:
                 self._size(min(self.most, self.limit + 1))

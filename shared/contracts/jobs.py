@@ -182,7 +182,7 @@ class JobObject(BaseModel):
 
 
 class EventObject(BaseModel):
-    """`fine_tuning.job.event`. type is one of OpenAI's two; `event` is ours: message, metrics, status or phase."""
+    """`fine_tuning.job.event`. type is one of OpenAI's two; `event` is ours: message, metrics, status, phase or budget."""
 
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"

@@ -114,7 +114,7 @@ events = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
     Column("level", String(8), nullable=False),
-    Column("type", String(32), nullable=False),  # message, metrics, status, phase
+    Column("type", String(32), nullable=False),  # message, metrics, status, phase, budget
     Column("message", Text, nullable=False),
     Column("data", JSON),
     Column("created_at", Float, nullable=False),

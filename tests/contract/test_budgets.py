@@ -41,6 +41,7 @@ def test_a_budget_is_changed_field_by_field_and_reaches_the_ledger(api: RunningA
     assert (account.max_usd, account.max_calls) == (2.5, None)
     usage = http.get(f"/v1/distillation/jobs/{job}/usage").json()
     assert usage["budget"] == wanted
+    assert usage["counted"] == {"usd": 0, "tokens": 0, "calls": 0}
     assert usage["total"]["usd_reserved"] == 0
     http.post(f"/v1/distillation/jobs/{job}/cancel")
     refused = patch(http, job, distillation={"budget": {"max_usd": 3}})

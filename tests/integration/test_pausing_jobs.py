@@ -88,8 +88,8 @@ class System:
         )
         return self.jobs.create(DEFAULT_PROJECT, request, {"default": Price(1.0, 2.0)})
 
-    async def until(self, job: Any, *statuses: str) -> Any:
-        async with asyncio.timeout(20):
+    async def until(self, job: Any, *statuses: str, within_s: float = 20) -> Any:
+        async with asyncio.timeout(within_s):
             while True:
                 row = self.jobs.get(job.id)
                 assert row is not None

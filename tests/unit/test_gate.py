@@ -42,6 +42,7 @@ async def test_a_room_lets_in_as_many_as_it_holds_and_the_rest_in_their_order():
 
 def test_one_burst_of_refusals_halves_once_and_rounds_of_successes_add_one():
     room = Room("b", 16)
+    room.open = 16
     before = room.generation
     for _ in range(16):
         room.note(before, overloaded=True)
@@ -54,6 +55,11 @@ def test_one_burst_of_refusals_halves_once_and_rounds_of_successes_add_one():
     for _ in range(10):
         room.note(room.generation, overloaded=True)
     assert room.limit == 1, "somebody must go on asking"
+    room.open = 0
+    for _ in range(1000):
+        room.note(room.generation, overloaded=False)
+    assert room.limit == 1, "successes of calls that had room to spare say nothing"
+    room.open = 16
     for _ in range(1000):
         room.note(room.generation, overloaded=False)
     assert room.limit == 16

@@ -26,6 +26,7 @@ from shared.contracts.jobs import (
     Usage,
 )
 from shared.jobs.states import FINAL_JOBS
+from shared.ledger.accounts import FIELDS
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -120,13 +121,17 @@ def report(context: ApiContext, project: str, job_id: str) -> Any:
 
 
 def usage(context: ApiContext, project: str, job_id: str) -> dict[str, Any]:
-    """What the job's calls to the strong model cost and may cost, in all and by phase. A phase without a call has no entry."""
+    """What the job's calls to the strong model cost and may cost, in all and by phase. A phase without a call has no entry.
+
+    counted: what its budget counts, reservations included; None before its first step.
+    """
     request = JobRequest.model_validate(row(context, project, job_id).request)
-    phases = context.ledger.usage_by_phase(job_id)
+    phases, account = context.ledger.usage_by_phase(job_id), context.ledger.account(job_id)
     return {
         "object": "distillation.usage",
         "job_id": job_id,
         "budget": request.distillation.budget.model_dump(),
+        "counted": account and {name: getattr(account, name) + getattr(account, f"held_{name}") for name in FIELDS},
         "total": context.ledger.usage(job_id).model_dump(),
         "phases": {phase: used.model_dump() for phase, used in phases.items()},
     }
