@@ -10,6 +10,9 @@ VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 DOMAIN ?= shell
 DATA ?= .meteor
+SEED ?= 7
+KILLS ?= 100
+DB ?= sqlite
 SOURCES := services shared tests examples deploy
 METEOR = $(BIN)/python -m services.local
 
@@ -30,7 +33,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-gpu bench lock clean
+.PHONY: help install install-dev demo up down status test test-gpu chaos bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,14 +76,20 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
 	$(call stage,unit and contract and integration tests,$(BIN)/python -m pytest -m "not gpu" -n 3 --dist loadfile --no-loadscope-reorder tests/integration tests/contract tests/unit)
+	$(call stage,a short drill,$(BIN)/python -m pytest -m "not drill" tests/chaos)
 	$(call stage,end-to-end tests,$(BIN)/python -m pytest -m "not gpu" tests/e2e)
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)
 
+chaos: install-dev ## a job whose processes are killed and frozen again and again, then other faults [SEED=7 KILLS=100 DB=sqlite|postgres]
+	$(call stage,drill,$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --db $(DB))
+	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos)
+
 bench: install-dev ## pipeline, engine, trainer and imports against their limits; one line of JSON each
 	$(call stage,imports,$(BIN)/python -m tests.bench.imports)
 	$(call stage,pipeline without models,$(BIN)/python -m tests.bench.pipeline)
+	$(call stage,durability,$(BIN)/python -m tests.bench.durability 2>/dev/null)
 	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
 	$(METEOR) models pull smollm2-135m-instruct
 	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)

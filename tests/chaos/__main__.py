@@ -12,12 +12,15 @@ from tests.chaos import checks, figures, jobs
 from tests.chaos.drill import Plan, disturbed, undisturbed
 from tests.fakes.tiny_model import make_tiny_llama
 
+
 def hold(plan: Plan, work: Path, say) -> list[str]:
     """Run both jobs, print the figures, return what is wrong."""
     student = make_tiny_llama(work / "tiny")
     say(f"undisturbed, {plan.database}, seed {plan.seed}")
     calm = undisturbed(plan, work / "undisturbed", student)
-    say(f"undisturbed: {calm.seconds:.0f} s, {len(calm.steps)} steps, {len(calm.log)} calls; now with {plan.kills} strikes")
+    say(
+        f"undisturbed: {calm.seconds:.0f} s, {len(calm.steps)} steps, {len(calm.log)} calls; now with {plan.kills} strikes"
+    )
     struck, left = disturbed(plan, work / "disturbed", student, calm, say)
     say(figures.table(calm, struck))
     return [

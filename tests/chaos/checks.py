@@ -117,8 +117,8 @@ def in_flight(struck: Iterable[Struck]) -> int:
 
 
 def repeated(run: Outcome) -> int:
-    """Calls that the provider has answered before: the same messages, and what follows from them."""
-    asked = Counter(json.dumps([e["model"], e["messages"]]) for e in run.log if e["outcome"] is not None)
+    """Calls that had arrived before, with the same messages. One that was refused or broken off by the provider cost nothing."""
+    asked = Counter(json.dumps([entry["model"], entry["messages"]]) for entry in run.log if entry["fault"] is None)
     return sum(count - 1 for count in asked.values())
 
 

@@ -4,9 +4,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from shared.jobs.tables import steps
 from shared.ledger.tables import calls
 from shared.platform.database import reading
 from tests.chaos.checks import LOSES_ANSWERS
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, marked
 from tests.chaos.outcome import Outcome, Struck, collect
 from tests.chaos.schedule import Strike, Target, schedule
 from tests.fakes.ports import free_port, wait_until
@@ -49,6 +49,7 @@ class Plan:
     concurrency: int = 4
     gap_s: float = 9.0
     limit_s: float = 1500.0
+    environment: Mapping[str, str] = field(default_factory=dict)  # of all processes
 
     @property
     def targets(self) -> list[Target]:
@@ -68,19 +69,20 @@ def standing(plan: Plan, data: Path, student: Path) -> Iterator[tuple[Fleet, Fak
             "METEOR_API_PORT": str(free_port()),
             "DRILL_ENGINE_LATENCY": str(plan.latency_s),
             "DRILL_ENGINE_CONCURRENCY": str(plan.concurrency),
+            **plan.environment,
         }
         with Fleet(data, environment, plan.database) as fleet:
             yield fleet, teacher
 
 
-def post(fleet: Fleet, plan: Plan) -> str:
-    """Upload the questions and start the job; its id."""
-    rows = [{"question": f"Which number comes after {i}?", "reference": f"the number is {i + 1}"}
+def post(fleet: Fleet, plan: Plan, name: str = "drill") -> str:
+    """Upload the questions, which no job of another name has, and start the job; its id."""
+    rows = [{"question": f"{name}: which number comes after {i}?", "reference": f"the number is {i + 1}"}
             for i in range(plan.questions)]  # fmt: skip
     content = "\n".join(json.dumps(row) for row in rows).encode()
     with httpx.Client(base_url=fleet.urls["api"], timeout=30) as client:
         answer = client.post("/v1/files", files={"file": ("drill.jsonl", content)}, data={"purpose": "fine-tune"})
-        body = {"model": "tiny", "training_file": answer.raise_for_status().json()["id"], "suffix": "drill",
+        body = {"model": "tiny", "training_file": answer.raise_forjob_status().json()["id"], "suffix": "drill",
                 "seed": plan.seed, "distillation": plan.job}  # fmt: skip
         answer = client.post("/v1/distillation/jobs", json=body)
         if answer.is_error:
@@ -104,19 +106,17 @@ def disturbed(
         outcome = _ended(fleet, teacher, job_id, plan.limit_s)
         outcome.struck = struck
         left = [f"no guard has {words}" for words in fleet.strays()]
-    from tests.chaos.fleet import marked
-
     return outcome, left + [f"still runs: {' '.join(process.cmdline())}" for process in marked(fleet.mark)]
 
 
 def _ended(fleet: Fleet, teacher: FakeServer, job_id: str, limit_s: float) -> Outcome:
     """Wait for the job's end, and for the last calls to be settled."""
-    wait_until(lambda: _status(fleet, job_id) in FINAL_JOBS, limit_s, "the job's end")
+    wait_until(lambda: job_status(fleet, job_id) in FINAL_JOBS, limit_s, "the job's end")
     wait_until(lambda: open_calls(fleet) == 0, 30, "the settling of the last calls")
     return collect(fleet, job_id, teacher.log())
 
 
-def _status(fleet: Fleet, job_id: str) -> str | None:
+def job_status(fleet: Fleet, job_id: str) -> str | None:
     try:
         row = fleet.stores.jobs.get(job_id)
     except DBAPIError:  # the database was struck
@@ -134,7 +134,9 @@ def open_calls(fleet: Fleet) -> int:
 class Striker:
     """Strikes as the job goes on: number k of n when about k/n of its work is done, as the undisturbed run has shown."""
 
-    def __init__(self, fleet: Fleet, job_id: str, plan: Plan, finish_times: Sequence[float], say: Callable[[str], None]):
+    def __init__(
+        self, fleet: Fleet, job_id: str, plan: Plan, finish_times: Sequence[float], say: Callable[[str], None]
+    ):
         self.fleet = fleet
         self.job_id = job_id
         self.plan = plan
@@ -160,7 +162,7 @@ class Striker:
             time.monotonic() - last < self.plan.gap_s and self._useful() < due
         ):
             time.sleep(0.2)
-            if time.monotonic() - self.began > self.plan.limit_s or _status(self.fleet, self.job_id) in FINAL_JOBS:
+            if time.monotonic() - self.began > self.plan.limit_s or job_status(self.fleet, self.job_id) in FINAL_JOBS:
                 raise DrillFailed(f"the job ended, or did not, after {len(self.struck)} of {self.plan.kills} strikes")
 
     def _useful(self) -> float:

@@ -34,7 +34,10 @@ def table(calm: Outcome, struck: Outcome) -> str:
         ("wall time, disturbed", f"{struck.seconds:.0f} s"),
         ("time lost per strike, median", f"{median(seconds):.1f} s"),
         ("time lost per strike, mean", f"{mean(seconds):.1f} s"),
-        ("attempts of steps beyond the first", f"{attempts - sum(s.row['attempt'] > 0 for s in struck.steps.values())}"),
+        (
+            "attempts of steps beyond the first",
+            f"{attempts - sum(s.row['attempt'] > 0 for s in struck.steps.values())}",
+        ),
         ("teacher calls, undisturbed", f"{len(calm.log)}"),
         ("teacher calls, disturbed", f"{len(struck.log)}"),
         ("teacher calls made again", f"{again} ({again / max(1, len(strikes)):.3f} per strike)"),

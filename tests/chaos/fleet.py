@@ -22,7 +22,7 @@ from tests.fakes.ports import wait_until
 
 STANDIN = Path(__file__).parent / "standin"
 MARK = "DRILL_RUN"  # in the environment of every process of a fleet, and of all that these start
-START_S, STOP_S = 120.0, 20.0
+START_S, STOP_S = 300.0, 20.0
 PATIENT = {  # leases and pauses as short as the drill needs them; attempts without end, for no step may fail of being struck
     "METEOR_LEASE": f"PT{LEASE_S}S",
     "METEOR_RENEW": "PT1S",
@@ -160,6 +160,12 @@ class Fleet:
             return [slots[strike.slot % len(slots)]] if slots else []
         # a kill is for the service itself: the rest is its guard's to end. Frozen are all.
         return [process.pid for process in (below if strike.freeze_s else below[:1])]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a service itself; its guard takes the rest along, and the supervision starts it anew."""
+        guard = self.children[name].pid
+        assert guard is not None
+        _signal(family(guard)[1].pid, signal.SIGKILL)
 
     def strike(self, strike: Strike) -> bool:
         """False: nobody was there to be struck."""

@@ -1,0 +1,17 @@
+"""The drill's short form: the first phase of a small job under a few strikes. `make chaos` holds the long one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import jobs
+from tests.chaos.__main__ import hold
+from tests.chaos.drill import Plan
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_job_that_is_struck_ends_as_one_that_is_not(tmp_path: Path):
+    said: list[str] = []
+    plan = Plan(seed=7, kills=4, questions=40, job=jobs.SHORT, latency_s=0.1, gap_s=4.0)
+    assert hold(plan, tmp_path, said.append) == [], "\n".join(said)
