@@ -9,6 +9,7 @@ import random
 import time
 from typing import Any
 
+import stamina
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.strong_model import completions, failures
@@ -21,6 +22,7 @@ from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.store import Cost, Ledger
+from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 from shared.platform.settings import platform_settings
 
@@ -192,7 +194,12 @@ class Sender:
         seconds = time.monotonic() - started
         CALLS.labels(provider, outcome).inc()
         LATENCY.labels(provider).observe(seconds)
-        await asyncio.to_thread(self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, **values)
+        patience = self.settings.patience.total_seconds()  # an answer that came while the database is away is not lost
+        async for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=patience):
+            with attempt:
+                await asyncio.to_thread(
+                    self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, **values
+                )
         settled, self._settled = self._settled, asyncio.Event()
         settled.set()
 

@@ -85,7 +85,7 @@ class Ledger:
         """Note how the call ended; `keep` stores the answer in the same transaction, so what was paid is never lost.
 
         cost None: nobody knows it, so what was reserved counts as spent. All zeros: nothing was, and it is no call that a
-        budget counts.
+        budget counts. Settling again changes nothing: the connection may have broken after the first time.
         """
         now, paid = time.time(), None
         values: dict[str, Any] = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
@@ -95,6 +95,8 @@ class Ledger:
             paid = Amount(cost.usd, cost.input_tokens + cost.output_tokens, int(any(cost)))
         with writing(self.engine) as connection:
             row = connection.execute(_CALL, {"of_call": call_id}).one()
+            if row.state == "settled":
+                return
             connection.execute(_SETTLED, {"of_call": call_id} | values)
             held = _held(row)
             mine = _accounts(row.project_id, row.job_id, row.created_at)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -241,3 +242,29 @@ async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
 async def test_the_ledger_is_what_the_teacher_saw(started: Gateway):
     """Over all that this module did before."""
     assert_ledger_is_log(started)
+
+
+async def test_an_answer_that_comes_while_the_database_is_away_is_kept(tmp_path, postgres_url: str):
+    """PostgreSQL lets nobody in for two seconds, during which the teacher answers."""
+    with (
+        start_teacher() as teacher,
+        running_gateway(teacher, tmp_path, DATABASE_URL=postgres_url, **PATIENT) as gateway,
+    ):
+        teacher.latency(0.5)
+        with psycopg.connect(postgres_url, dbname="template1", autocommit=True) as connection:
+            call = asyncio.create_task(one(gateway, ask("away")))
+            await asyncio.to_thread(wait_until, lambda: len(teacher.log()) == 1, 10)
+            connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+            try:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                    " AND pid <> pg_backend_pid()"
+                )
+                await asyncio.sleep(2)
+                assert not call.done()
+            finally:
+                connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+        assert not (await call).cached
+        assert [row.outcome for row in gateway.rows()] == ["ok"]
+        assert (await one(gateway, ask("away"))).cached
+        assert len(teacher.log()) == 1
