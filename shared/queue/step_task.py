@@ -44,6 +44,10 @@ class GivenBack(Exception):
     """The step is put back as it is, to go on later: this worker ends, or the job pauses."""
 
 
+class LeaseLost(Cancelled):
+    """Another attempt runs the step, or will. The job goes on, so what this one has begun elsewhere is still wanted."""
+
+
 class StepContext:
     """What a handler may know and do beside its request."""
 
@@ -188,7 +192,7 @@ class StepRunner:
                 if shutdown.done():
                     raise GivenBack("the worker shuts down")
             raise keeper.result()
-        except GivenBack:
+        except (GivenBack, LeaseLost):
             context.given_back = True  # before the handler is cancelled, which asks
             raise
         finally:
@@ -217,7 +221,7 @@ class StepRunner:
                     renewed = began
             except UNAVAILABLE as error:
                 log.warning("lease not renewed", step_key=claim.key, error=str(error))
-        return Cancelled("the lease was lost")
+        return LeaseLost("the lease was lost")
 
     def _persist(self, write: Callable[[], T]) -> T:
         """Write how an attempt ended; a database that is away is waited for as long as a lease lasts."""

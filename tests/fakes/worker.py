@@ -21,7 +21,7 @@ async def teach(request: StepRequest, context: StepContext) -> StepResult:
     try:
         return await _DEEDS[do](request, context)
     except asyncio.CancelledError:
-        _note(f"{do} cancelled {context.claim.attempt}")
+        _note(f"{do} cancelled {context.claim.attempt}{', goes on' if context.goes_on() else ''}")
         raise
 
 

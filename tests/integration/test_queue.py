@@ -14,10 +14,13 @@ import psutil
 import psycopg
 import pytest
 import redis
+from sqlalchemy import update
 
 from shared.artifacts import Artifacts
 from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import steps
+from shared.platform.database import writing
 from shared.platform.settings import platform_settings
 from shared.queue.app import celery_app, send
 from tests.fakes.ports import wait_until
@@ -206,6 +209,17 @@ def test_a_long_step_outlives_its_first_lease(sqlite_farm: Farm):
     assert farm.row(step).metrics == {"attempt": 1}
 
 
+def test_what_a_worker_without_its_lease_has_begun_elsewhere_is_still_wanted(sqlite_farm: Farm):
+    """It woke up too late, say. Its calls to the teacher are paid: the next attempt takes what they bring."""
+    farm = sqlite_farm
+    farm.worker()
+    step = farm.step("sleep")
+    farm.wait_for_call("sleep begins 1")
+    with writing(farm.stores.steps.engine) as connection:
+        connection.execute(update(steps).where(steps.c.id == step).values(attempt=2))
+    farm.wait_for_call("sleep cancelled 1, goes on")
+
+
 def test_a_killed_worker_loses_its_step_to_another(farm: Farm):
     lost = farm.worker()
     step = farm.step("sleep")
@@ -252,7 +266,7 @@ def test_a_stopping_worker_gives_its_step_back(farm: Farm):
     assert first.wait(10) == 0
     row = farm.row(step)
     assert (row.state, row.attempts) == ("queued", [])
-    assert "sleep cancelled 1" in farm.calls()
+    assert "sleep cancelled 1, goes on" in farm.calls()
     assert not farm.beats(first)
     assert farm.resend() == 1
     assert farm.wait(step, "succeeded").attempt == 2
