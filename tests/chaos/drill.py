@@ -82,7 +82,7 @@ def post(fleet: Fleet, plan: Plan, name: str = "drill") -> str:
     content = "\n".join(json.dumps(row) for row in rows).encode()
     with httpx.Client(base_url=fleet.urls["api"], timeout=30) as client:
         answer = client.post("/v1/files", files={"file": ("drill.jsonl", content)}, data={"purpose": "fine-tune"})
-        body = {"model": "tiny", "training_file": answer.raise_forjob_status().json()["id"], "suffix": "drill",
+        body = {"model": "tiny", "training_file": answer.raise_for_status().json()["id"], "suffix": "drill",
                 "seed": plan.seed, "distillation": plan.job}  # fmt: skip
         answer = client.post("/v1/distillation/jobs", json=body)
         if answer.is_error:
