@@ -112,8 +112,8 @@ def ledger(run: Outcome, struck: Iterable[Struck]) -> list[str]:
 
 
 def in_flight(struck: Iterable[Struck]) -> int:
-    """Calls that were open when somebody was struck who takes their answers in."""
-    return sum(item.in_flight for item in struck if item.strike.target in LOSES_ANSWERS)
+    """Calls that were open when somebody was killed who takes their answers in; who was frozen takes them in later."""
+    return sum(item.in_flight for item in struck if item.strike.target in LOSES_ANSWERS and not item.strike.freeze_s)
 
 
 def repeated(run: Outcome) -> int:

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,16 +143,16 @@ class Striker:
         self.finish_times = finish_times
         self.say = say
         self.began = time.monotonic()
-        self.waiting: list[Strike] = []  # for a training to begin
         self.struck: list[Struck] = []
 
     def run(self, strikes: Sequence[Strike]) -> list[Struck]:
         coming = list(strikes)
-        while len(self.struck) < len(strikes):
+        while coming:
             self._until_due(len(self.struck) / len(strikes))
             strike = self._next(coming)
             time.sleep(strike.pause_s)
-            self._strike(strike)
+            if not self._strike(strike):
+                coming.insert(0, strike)
         return self.struck
 
     def _until_due(self, share: float) -> None:
@@ -162,8 +162,11 @@ class Striker:
             time.monotonic() - last < self.plan.gap_s and self._useful() < due
         ):
             time.sleep(0.2)
-            if time.monotonic() - self.began > self.plan.limit_s or job_status(self.fleet, self.job_id) in FINAL_JOBS:
-                raise DrillFailed(f"the job ended, or did not, after {len(self.struck)} of {self.plan.kills} strikes")
+            status = job_status(self.fleet, self.job_id)
+            if time.monotonic() - self.began > self.plan.limit_s or status in FINAL_JOBS:
+                row = self.fleet.stores.jobs.get(self.job_id)
+                reason = row.status_reason if row is not None else ""
+                raise DrillFailed(f"the job is {status} after {len(self.struck)} of {self.plan.kills} strikes: {reason}")
 
     def _useful(self) -> float:
         """Seconds that the undisturbed run had needed for as many steps as are done now."""
@@ -176,30 +179,32 @@ class Striker:
         return self.finish_times[min(done, len(self.finish_times)) - 1] if done else 0.0
 
     def _next(self, coming: list[Strike]) -> Strike:
-        """The next one that finds somebody. A strike at a training waits for one, and at the end meets the trainer."""
-        if self.waiting and self.fleet.pids(self.waiting[0]):
-            return self.waiting.pop(0)
-        while coming:
-            strike = coming.pop(0)
-            if strike.target is not Target.TRAINING or self.fleet.pids(strike):
-                return strike
-            self.waiting.append(strike)
-        late = self.waiting.pop(0)
-        return Strike(Target.TRAINER, late.freeze_s, None, late.pause_s)
+        """The first one that finds somebody, taken out. What is struck while no training runs waits for one to begin, or at
+        the end meets the trainer instead."""
+        while True:
+            found = next((strike for strike in coming if self.fleet.pids(strike)), None)
+            if found is not None:
+                coming.remove(found)
+                return found
+            if all(strike.target is Target.TRAINING for strike in coming):
+                coming[:] = [replace(strike, target=Target.TRAINER) for strike in coming]
+            time.sleep(0.2)
 
-    def _strike(self, strike: Strike) -> None:
-        """Where answers may be lost the gateway is held still first, so that nothing is sent after the count."""
+    def _strike(self, strike: Strike) -> bool:
+        """False: it was gone before. Where answers may be lost the gateway is held still first, so that the count is exact."""
         gateway = self.fleet.pids(Strike(Target.GATEWAY, 0.0, None, 0.0)) if strike.target in LOSES_ANSWERS else []
         for pid in gateway:
             os.kill(pid, signal.SIGSTOP)
         in_flight = open_calls(self.fleet) if strike.target in LOSES_ANSWERS else 0
         at = time.monotonic() - self.began
-        if not self.fleet.strike(strike):
-            return self._let_go(gateway)
+        hit = self.fleet.strike(strike)
         self._let_go(gateway)
+        if not hit:
+            return False
         self.struck.append(Struck(strike, at, in_flight))
         which = "" if strike.slot is None else ", one slot"
         self.say(f"{at:7.1f} s  {len(self.struck):3d}  {strike.target} {strike.deed}{which}")
+        return True
 
     def _let_go(self, pids: Sequence[int]) -> None:
         for pid in pids:
