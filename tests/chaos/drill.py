@@ -48,7 +48,7 @@ class Plan:
     latency_s: float = 0.5
     concurrency: int = 4
     gap_s: float = 9.0
-    limit_s: float = 1500.0
+    limit_s: float = 2400.0
     environment: Mapping[str, str] = field(default_factory=dict)  # of all processes
 
     @property
