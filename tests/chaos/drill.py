@@ -104,7 +104,7 @@ def disturbed(
         strikes = schedule(plan.seed, plan.kills, plan.targets)
         struck = Striker(fleet, job_id, plan, calm.finish_times, say).run(strikes)
         outcome = _ended(fleet, teacher, job_id, plan.limit_s)
-        outcome.struck = struck
+        outcome.struck, outcome.leftovers = struck, fleet.collect()
         left = [f"no guard has {words}" for words in fleet.strays()]
     return outcome, left + [f"still runs: {' '.join(process.cmdline())}" for process in marked(fleet.mark)]
 
@@ -166,7 +166,9 @@ class Striker:
             if time.monotonic() - self.began > self.plan.limit_s or status in FINAL_JOBS:
                 row = self.fleet.stores.jobs.get(self.job_id)
                 reason = row.status_reason if row is not None else ""
-                raise DrillFailed(f"the job is {status} after {len(self.struck)} of {self.plan.kills} strikes: {reason}")
+                raise DrillFailed(
+                    f"the job is {status} after {len(self.struck)} of {self.plan.kills} strikes: {reason}"
+                )
 
     def _useful(self) -> float:
         """Seconds that the undisturbed run had needed for as many steps as are done now."""

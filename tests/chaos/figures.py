@@ -43,6 +43,7 @@ def table(calm: Outcome, struck: Outcome) -> str:
         ("teacher calls made again", f"{again} ({again / max(1, len(strikes)):.3f} per strike)"),
         ("calls in flight when answers could be lost", f"{in_flight(strikes)}"),
         ("calls of unknown end", f"{unknown}"),
+        ("half-written files, collected", f"{struck.leftovers}"),
         *sorted((f"  {name}", str(count)) for name, count in per_target.items()),
     ]
     width = max(len(name) for name, _ in rows)

@@ -15,8 +15,12 @@ import psycopg
 
 from services.local.plan import HERE, make_plan, migrate
 from services.local.processes import Child, Spec, family
-from shared.jobs.schema import Stores, open_stores
-from shared.ledger.store import Ledger, open_ledger
+from shared.artifacts import Artifacts
+from shared.jobs.schema import Stores, stores_on
+from shared.ledger.store import Ledger
+from shared.platform.database import engine_for
+from shared.platform.settings import PlatformSettings
+from shared.retention import GRACE_S, collect
 from tests.chaos.schedule import LEASE_S, Strike, Target
 from tests.fakes.ports import wait_until
 
@@ -66,11 +70,11 @@ class Fleet:
 
     @property
     def stores(self) -> Stores:
-        return open_stores(self._url("meteor"))
+        return stores_on(self._url("meteor"))
 
     @property
     def ledger(self) -> Ledger:
-        return open_ledger(self._url("ledger"))
+        return Ledger(engine_for(self._url("ledger")))
 
     def _url(self, name: str) -> str:
         return self.environment.get("DATABASE_URL") or f"sqlite:///{(self.data / name).resolve()}.sqlite3"
@@ -143,6 +147,16 @@ class Fleet:
         """Processes of this fleet that do not stand under one of its guards, by their command line."""
         kept = {pid for child in self.children.values() for pid in child.pids}
         return [" ".join(process.cmdline()) for process in marked(self.mark) if process.pid not in kept]
+
+    def collect(self) -> int:
+        """Remove what killed writers left half-written, as the orchestrator's collector does an hour later; how many files."""
+        left = [path for folder in ("artifacts", "serving", "logs") for path in (self.data / folder).rglob(".tmp-*")]
+        long_ago = time.time() - 2 * GRACE_S
+        for path in left:
+            os.utime(path, (long_ago, long_ago))
+        settings = PlatformSettings.model_validate({"data": self.data, "database_url": self._url("meteor")})
+        collect(self.stores.retention, Artifacts(self.data / "artifacts"), settings)
+        return len(left)
 
     # strikes
 

@@ -36,7 +36,7 @@ class Struck:
 
 @dataclass
 class Outcome:
-    """job: its row. log: what the provider saw arrive. seconds: from posting to the end."""
+    """job: its row. log: what the provider saw arrive. leftovers: files that killed writers left to the collector."""
 
     job: dict[str, Any]
     report: dict[str, Any]
@@ -44,9 +44,11 @@ class Outcome:
     ledger: list[dict[str, Any]]
     log: list[dict[str, Any]]
     struck: list[Struck] = field(default_factory=list)
+    leftovers: int = 0
 
     @property
     def seconds(self) -> float:
+        """From posting to the end."""
         return self.job["finished_at"] - self.job["created_at"]
 
     @property

@@ -35,7 +35,7 @@ IMPATIENT = {  # so that what hangs is given up within the test
     "METEOR_STRONG_MAX_BACKOFF": "PT1S",
 }
 SETBACK_S = 20.0
-DISK = "64m"
+DISK, FLOOR = "96m", {"METEOR_DISK_FLOOR_GB": "0.004"}
 END_S = 300.0
 
 
@@ -172,7 +172,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_job_until_there_is_room_again(tmp_path: Path, student: Path):
     with (
         small_disk(tmp_path / "disk") as disk,
-        standing(replace(PLAN, environment=IMPATIENT), disk / "data", student) as (fleet, teacher),
+        standing(replace(PLAN, environment=IMPATIENT | FLOOR), disk / "data", student) as (fleet, teacher),
     ):
 
         def full(_: str) -> None:
