@@ -23,7 +23,9 @@ def hold(plan: Plan, work: Path, say) -> list[str]:
     )
     struck, left = disturbed(plan, work / "disturbed", student, calm, say)
     say(figures.table(calm, struck))
+    early = [f"the job ended after {len(struck.struck)} of {plan.kills} strikes"]
     return [
+        *(early if len(struck.struck) < plan.kills else []),
         *checks.same(calm, struck),
         *checks.once(struck),
         *checks.ledger(struck, struck.struck),

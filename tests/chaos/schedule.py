@@ -60,4 +60,4 @@ def schedule(seed: int, count: int, targets: Sequence[Target]) -> list[Strike]:
 def _strike(dice: random.Random, target: Target) -> Strike:
     freeze_s = round(dice.uniform(*FREEZE_S), 2) if dice.random() < FROZEN_SHARE else 0.0
     slot = dice.randrange(8) if dice.random() < 0.5 else None
-    return Strike(target, freeze_s, slot if target in SLOTTED else None, round(dice.uniform(0.0, 1.5), 2))
+    return Strike(target, freeze_s, slot if target in SLOTTED else None, round(dice.uniform(0.0, 1.0), 2))

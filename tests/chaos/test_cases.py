@@ -27,7 +27,7 @@ from tests.fakes.start import FakeServer
 from tests.fakes.tiny_model import make_tiny_llama
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
-PLAN = Plan(seed=7, kills=0, questions=40, job=SHORT, latency_s=0.3)
+PLAN = Plan(seed=7, kills=0, questions=40, job=SHORT, teacher_s=0.5, engine_s=0.1)
 IMPATIENT = {  # so that what hangs is given up within the test
     "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT3S",
     "METEOR_STRONG_DEADLINE": "PT30S",
@@ -54,7 +54,7 @@ def shared_fleet(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Ite
 def standing_fleet(shared_fleet: tuple[Fleet, FakeServer]) -> Iterator[tuple[Fleet, FakeServer]]:
     yield shared_fleet
     shared_fleet[1].heal()
-    shared_fleet[1].latency(PLAN.latency_s)
+    shared_fleet[1].latency(PLAN.teacher_s)
 
 
 def job_with(fleet: Fleet, teacher: FakeServer, name: str, meanwhile: Callable[[str], None]) -> Outcome:
@@ -103,7 +103,7 @@ def test_a_broker_that_forgets_everything_loses_no_step(standing_fleet):
 
     def forget(_: str) -> None:
         with redis.Redis.from_url(fleet.children["gateway"].spec.env["REDIS_URL"]) as client:
-            for _ in range(5):
+            for _time in range(5):
                 client.flushall()
                 time.sleep(0.5)
 
