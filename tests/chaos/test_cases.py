@@ -27,7 +27,8 @@ from tests.fakes.start import FakeServer
 from tests.fakes.tiny_model import make_tiny_llama
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
-PLAN = Plan(seed=7, kills=0, questions=40, job=SHORT, teacher_s=0.5, engine_s=0.1)
+JOB = SHORT | {"distill": SHORT["distill"] | {"questions": 48}}  # so many that a fifth of the calls is some
+PLAN = Plan(seed=7, kills=0, questions=100, job=JOB, teacher_s=0.5, engine_s=0.1)
 IMPATIENT = {  # so that what hangs is given up within the test
     "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT3S",
     "METEOR_STRONG_DEADLINE": "PT30S",
@@ -57,10 +58,12 @@ def standing_fleet(shared_fleet: tuple[Fleet, FakeServer]) -> Iterator[tuple[Fle
     shared_fleet[1].latency(PLAN.teacher_s)
 
 
-def job_with(fleet: Fleet, teacher: FakeServer, name: str, meanwhile: Callable[[str], None]) -> Outcome:
-    """A job on questions of its own. meanwhile: called with its id while the teacher answers for phase 1."""
+def job_with(
+    fleet: Fleet, teacher: FakeServer, name: str, meanwhile: Callable[[str], None], during: str = "distill/answers"
+) -> Outcome:
+    """A job on questions of its own. meanwhile: called with its id while steps run whose keys begin with `during`."""
     job_id = post(fleet, PLAN, name)
-    wait_until(lambda: running(fleet, job_id, "distill/answers"), 120, "the teacher's part")
+    wait_until(lambda: running(fleet, job_id, during), 120, "the teacher's part")
     meanwhile(job_id)
     wait_until(lambda: job_status(fleet, job_id) in FINAL_JOBS, END_S, "the job's end")
     wait_until(lambda: open_calls(fleet) == 0, 30, "the settling of the last calls")
@@ -75,7 +78,7 @@ def running(fleet: Fleet, job_id: str, beginning: str) -> bool:
 def assert_whole(outcome: Outcome) -> None:
     """Succeeded, every example once, every call that arrived on the ledger, nothing paid for twice, nothing held."""
     assert outcome.job["status"] == "succeeded", outcome.job["error"]
-    assert outcome.report["phases"]["distill"]["kept"] == SHORT["distill"]["questions"]
+    assert outcome.report["phases"]["distill"]["kept"] == JOB["distill"]["questions"]
     assert checks.once(outcome) + checks.ledger(outcome, []) + checks.released(outcome) == []
 
 
@@ -85,15 +88,16 @@ def assert_whole(outcome: Outcome) -> None:
      ("huge", {"rate": 0.2})],
 )  # fmt: skip
 def test_a_provider_that_does_wrong_for_a_while_costs_time_and_no_answer(standing_fleet, kind: str, options: dict):
-    """429 to every request for six seconds (a minute at a tenth of the usual pauses), the others to a fifth of them."""
+    """429 to every request for six seconds (a minute at a tenth of the usual pauses), the others to a fifth of them, always."""
     fleet, teacher = standing_fleet
+    teacher.fault(kind, **options)
 
     def wrong(_: str) -> None:
-        teacher.fault(kind, **options)
-        time.sleep(6)
-        teacher.heal()
+        if kind == "429":
+            time.sleep(6)
+            teacher.heal()
 
-    outcome = job_with(fleet, teacher, f"provider-{kind}", wrong)
+    outcome = job_with(fleet, teacher, f"provider-{kind}", wrong, "pilot/guided/answers")
     assert_whole(outcome)
     assert any(entry["fault"] == kind for entry in outcome.log), "the fault met no request"
 
