@@ -24,7 +24,7 @@ LISTED = {
     "step": [
         "rows.*.call_id",  # an id
         "metrics.seconds", "metrics.tokens_per_second",  # times
-        "metrics.resumed_from_step",  # attempts
+        "metrics.resumed_from_step", "metrics.cached_calls",  # attempts: what an earlier one had done and paid for
     ],
 }  # fmt: skip
 LOSES_ANSWERS = (Target.GATEWAY, Target.POSTGRES)  # whose death leaves a paid answer without a place

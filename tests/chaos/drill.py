@@ -144,6 +144,7 @@ class Striker:
         self.finish_times = finish_times
         self.say = say
         self.began = time.monotonic()
+        self.choosy = True
         self.struck: list[Struck] = []
 
     def run(self, strikes: Sequence[Strike]) -> list[Struck]:
@@ -180,16 +181,27 @@ class Striker:
         return self.finish_times[min(done, len(self.finish_times)) - 1] if done else 0.0
 
     def _next(self, coming: list[Strike]) -> Strike:
-        """The first one that finds somebody, taken out. What is struck while no training runs waits for one to begin, or at
-        the end meets the trainer instead."""
+        """The first one that finds whom it means, taken out. Strikes that wait for the end of the job are held all the same:
+        those at a training meet the trainer, those at the gateway one that has nothing to do."""
         while True:
-            found = next((strike for strike in coming if self.fleet.pids(strike)), None)
+            found = next((strike for strike in coming if self._finds(strike)), None)
             if found is not None:
                 coming.remove(found)
                 return found
-            if all(strike.target is Target.TRAINING for strike in coming):
-                coming[:] = [replace(strike, target=Target.TRAINER) for strike in coming]
+            if {strike.target for strike in coming} <= {Target.TRAINING, Target.GATEWAY}:
+                self.choosy = False
+                coming[:] = [
+                    replace(strike, target=Target.TRAINER) if strike.target is Target.TRAINING else strike
+                    for strike in coming
+                ]
             time.sleep(0.2)
+
+    def _finds(self, strike: Strike) -> bool:
+        """A training child has to be there; a gateway is killed while it has calls on their way, where that proves something."""
+        if not self.fleet.pids(strike):
+            return False
+        at_work = strike.target is Target.GATEWAY and not strike.freeze_s and self.choosy
+        return not at_work or open_calls(self.fleet) > 0
 
     def _strike(self, strike: Strike) -> bool:
         """False: it was gone before. Where answers may be lost the gateway is held still first, so that the count is exact."""

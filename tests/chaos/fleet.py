@@ -1,6 +1,7 @@
 """All of METEOR as processes under the local runner's own supervision, and the hands to strike them."""
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -99,8 +100,9 @@ class Fleet:
         argv = [sys.executable, "-m", "tests.fakes.postgres", f"{self._sockets.name}/data"]
         env = self.environment | {"PYTHONPATH": str(HERE)}
         child = self._launch(Spec(Target.POSTGRES, argv, env, lambda _: self._connects()))
-        wait_until(lambda: child.log_file.read_text().startswith("postgresql://"), START_S, "PostgreSQL")
-        self.environment["DATABASE_URL"] = child.log_file.read_text().splitlines()[0]
+        url = re.compile("^postgresql://.+", re.MULTILINE)  # among what else a start says
+        wait_until(lambda: url.search(child.log_file.read_text()), START_S, "PostgreSQL")
+        self.environment["DATABASE_URL"] = url.findall(child.log_file.read_text())[0]
 
     def _connects(self) -> bool:
         url = self.environment.get("DATABASE_URL")

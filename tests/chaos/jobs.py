@@ -15,7 +15,13 @@ FULL: dict[str, Any] = {
     "distill": {"questions": 60, "guideline_tokens": 16, "epochs": 4, "learning_rate": 1e-3},
     "iterate": {"questions": 40, "tries": 2, "on_failure": "teacher", "epochs": 4, "learning_rate": 1e-3},
     "evolve": {"questions": 24, "beam_width": 2, "search_batch": 2, "epochs": 4, "learning_rate": 1e-3},
-    "evaluation": {"shots": 2, "forgetting": 8, "graders": ["chrf"], "baselines": ["few_shot"]},
+    "evaluation": {
+        "shots": 2,
+        "forgetting": 8,
+        "graders": ["chrf"],
+        "baselines": ["few_shot"],
+        "judged_questions": 20,
+    },
 }
 SHORT: dict[str, Any] = FULL | {
     "phases": ["distill"],
