@@ -197,9 +197,7 @@ class Sender:
         patience = self.settings.patience.total_seconds()  # an answer that came while the database is away is not lost
         async for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=patience):
             with attempt:
-                await asyncio.to_thread(
-                    self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, **values
-                )
+                await asyncio.to_thread(self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, **values)
         settled, self._settled = self._settled, asyncio.Event()
         settled.set()
 
