@@ -142,7 +142,7 @@ def test_a_clock_that_is_set_back_delays_a_lost_step_and_no_more(tmp_path: Path,
     """All processes' clocks, just after a worker was killed: its lease ends so much later."""
     clock = tmp_path / "clock"
     clock.write_text("0")
-    environment = IMPATIENT | {"DRILL_CLOCK": str(clock), "PYTHONPATH": str(Path(__file__).parent / "clock")}
+    environment = {"DRILL_CLOCK": str(clock), "PYTHONPATH": str(Path(__file__).parent / "clock")}
     with standing(replace(PLAN, environment=environment, teacher_s=2.0), tmp_path / "data", student) as (
         fleet,
         teacher,
