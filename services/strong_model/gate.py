@@ -104,7 +104,8 @@ class Breaker:
     async def closed(self, seconds: float) -> None:
         """Wait so long, or less where a probe succeeds before."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
 
     def note(self, failed: bool) -> None:
         if failed:

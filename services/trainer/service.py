@@ -128,7 +128,8 @@ async def _end(process: asyncio.subprocess.Process, within_s: float) -> None:
     if process.returncode is None:
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), within_s)
+            async with asyncio.timeout(within_s):
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):  # it may have ended just now
                 process.kill()  # the kernel then kills the child too (PR_SET_PDEATHSIG)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 
 from services.trainer import service
 from services.trainer.settings import trainer_settings
@@ -41,7 +40,6 @@ async def score(request: StepRequest, context: StepContext) -> StepResult:
 async def _rows(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> StepResult:
     done = await _run(request, context, params, row)
     rows = json.loads((context.scratch / "output" / service.ROWS).read_bytes())
-    shutil.rmtree(context.scratch)
     return StepResult(rows=rows, metrics=done.metrics)
 
 
@@ -56,7 +54,6 @@ async def _train(request: StepRequest, context: StepContext, row: type[Wire]) ->
         base = service.serving_base(trainer_settings(), Bases(), params.model.base)
         digest = await asyncio.to_thread(service.publish, output / service.ADAPTER, artifacts, serving, base)
         result = StepResult(adapter=digest, metrics=done.metrics)
-    shutil.rmtree(context.scratch)
     return result
 
 

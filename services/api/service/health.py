@@ -31,7 +31,8 @@ async def readiness(context: ApiContext, engine: EngineClient) -> dict[str, bool
 async def _within(part: str, work) -> Any:
     """The result, or None when the part does not answer in time or at all; the reason goes to the log."""
     try:
-        return await asyncio.wait_for(work, CHECK_S)
+        async with asyncio.timeout(CHECK_S):
+            return await work
     except Exception as error:  # whatever a driver raises, the answer is the same: the part is missing
         log.warning("not ready", part=part, error=repr(error))
         return None
