@@ -58,12 +58,13 @@ def unreachable(provider: Provider, error: Exception, connected: bool) -> Teache
     )
 
 
-def resting(provider: Provider, seconds: float) -> TeacherFailure:
-    """Nothing was sent: the provider failed so often in a row that it is left alone for now."""
+def resting(provider: Provider, seconds: float, cause: TeacherFailure | None) -> TeacherFailure:
+    """Nothing was sent: the provider failed so often in a row that it is left alone for now. cause: how it failed last,
+    which is what the caller has to know."""
     message = f"provider {provider.name!r} failed many times in a row and is tried again in {seconds:.0f} s"
     return TeacherFailure(
-        message,
-        code="teacher_resting",
+        f"{message}; the last time: {cause.message}" if cause else message,
+        code=(cause and cause.code) or "teacher_resting",
         status=503,
         outcome="unreachable",
         most_attempts=ALWAYS,

@@ -81,6 +81,7 @@ class Breaker:
     def __init__(self, name: str, failures: int, pause_s: float):
         self.failures = failures
         self.pause_s = pause_s
+        self.cause: TeacherFailure | None = None  # the latest of the failures in a row
         self._in_a_row = 0
         self._until = 0.0
         self._closed = asyncio.Event()  # replaced when it opens
@@ -107,8 +108,9 @@ class Breaker:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
 
-    def note(self, failed: bool) -> None:
-        if failed:
+    def note(self, failure: TeacherFailure | None) -> None:
+        self.cause = failure
+        if failure is not None:
             self._in_a_row += 1
             if self.open:
                 self._until = time.monotonic() + self.pause_s
@@ -143,4 +145,4 @@ class Gate:
             pause = min(failure.retry_after, self.longest_s)  # a longer one binds the request that was told of it
             self._not_before = max(self._not_before, time.monotonic() + pause)
         if failure is None or failure.provider_down:
-            self.breaker.note(failure is not None)
+            self.breaker.note(failure)

@@ -91,7 +91,7 @@ class Sender:
             deadline = started + self.settings.deadline.total_seconds()
             if rest := gate.breaker.wait_s():
                 if not last or now + rest >= started + self.settings.patience.total_seconds() or now + rest >= deadline:
-                    raise latest or failures.resting(client.provider, rest)
+                    raise latest or failures.resting(client.provider, rest, gate.breaker.cause)
                 await call.unless_stopped(gate.breaker.closed(rest))
                 continue
             await call.unless_stopped(gate.room.enter())

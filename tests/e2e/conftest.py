@@ -150,6 +150,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_JUDGE_MODEL": "nobody",
             "METEOR_STRONG_DEADLINE": "PT3S",
             "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT2S",
+            "METEOR_STRONG_BREAKER_PAUSE": "PT0.2S",
             "METEOR_WEAK_PATIENCE": "PT3S",
             "METEOR_MAX_ATTEMPTS": "2",
             "METEOR_TRAINER_MEMORY_GB": "0.2",

@@ -67,17 +67,17 @@ def test_one_burst_of_refusals_halves_once_and_rounds_of_successes_add_one():
 
 async def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through_per_pause():
     breaker = Breaker("c", failures=3, pause_s=0.1)
-    for failed in (True, True, False, True, True):
-        breaker.note(failed)
+    for failure in (BROKEN, BROKEN, None, BROKEN, BROKEN):
+        breaker.note(failure)
     assert breaker.wait_s() == 0
-    breaker.note(failed=True)
+    breaker.note(BROKEN)
     assert 0 < breaker.wait_s() <= 0.1
     await breaker.closed(0.11)
     assert breaker.wait_s() == 0, "the probe"
     assert breaker.wait_s() > 0, "and nobody beside it"
     waiting = asyncio.create_task(breaker.closed(60))
     await asyncio.sleep(0)
-    breaker.note(failed=False)
+    breaker.note(None)
     await asyncio.wait_for(waiting, 1)
     assert breaker.wait_s() == 0
 
@@ -91,8 +91,12 @@ def test_only_what_says_that_a_provider_is_down_counts_for_its_breaker():
     assert 0 < gate.wait_s() <= 0.3
     gate.note(0, failures.timed_out(PROVIDER, 1))
     assert gate.breaker.open
+    said = failures.resting(PROVIDER, 5.0, gate.breaker.cause)
+    assert (said.code, said.connected) == ("teacher_timeout", False), "what is wrong, not that we wait"
+    assert "no whole answer" in said.message
     gate.note(0, None)
     assert not gate.breaker.open
+    assert gate.breaker.cause is None
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 600, 100_000])
