@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from typer.testing import CliRunner
 
+from services.local.main import cli
 from services.orchestrator import clients, loop
 from services.orchestrator.clients import when_there_is_room
 from shared import retention
@@ -60,6 +62,23 @@ def refs(system: System, job: str) -> set[str]:
 
 def there(system: System) -> set[str]:
     return {path.name for path in system.artifacts.all()}
+
+
+async def test_the_command_says_what_would_go_and_removes_it(system: System):
+    system.fails = lambda key: DiskLow("for once") if key.startswith("evaluate/dev/distill") else None
+    async with system.running():
+        failed = system.post(system.file(), **SPEC)
+        await system.until(failed, "failed")
+    age(system, failed)
+    before = there(system)
+    command = ["gc", "--data", str(system.settings.data)]
+    dry = CliRunner().invoke(cli, [*command, "--dry-run"], catch_exceptions=False)
+    assert dry.output.startswith("would remove ")
+    assert there(system) == before
+    done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert done.output == dry.output.replace("would remove", "removed")
+    assert f"{len(before - there(system))} artifacts" in done.output
+    assert before - there(system)
 
 
 async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system: System):
