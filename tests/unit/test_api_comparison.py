@@ -35,7 +35,7 @@ def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict
 )
 def test_only_what_was_measured_alike_is_compared(metrics, students, compared: bool):
     rows = comparison([finished(*given) for given in zip(SCORES, metrics, students, strict=True)])
-    assert rows[0]["gain_over_first"] is not None
+    assert rows[0]["gain_over_first"] == rows[0]["dev_gain_over_first"] == [0.0, 0.0, 0.0], "over itself: no interval"
     assert (rows[1]["gain_over_first"] is not None) == compared
     assert (rows[1]["dev_gain_over_first"] is not None) == compared
     if compared:

@@ -161,7 +161,10 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
 
 
 def _over(report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]) -> list[float] | None:
-    """The paired gain over another variant's report; None where the two measured different things."""
+    """The paired gain over another variant's report; None where the two measured different things. Over itself it is
+    exactly nothing."""
+    if report is other:
+        return [0.0, 0.0, 0.0]
     from shared.statistics import gain  # here: scipy takes a second, and only this call needs it
 
     primary = report["primary_metric"]
