@@ -1,10 +1,15 @@
 """The moves of a job and its steps that tests of the stores begin with."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from shared.artifacts import Artifacts
+from shared.contracts.data import Question
 from shared.contracts.steps import StepKind
 from shared.jobs.schema import Stores
 from shared.jobs.step_store import Claim
+from shared.jobs.tables import DEFAULT_PROJECT
 
 LEASE_S = 30.0
 HASH_A, HASH_B = "a" * 64, "b" * 64
@@ -33,3 +38,19 @@ def running(stores: Stores, job):
     assert row is not None
     assert row.id == job.id
     return row
+
+
+def processed_file(stores: Stores, artifacts: Artifacts, rows: Sequence[Question]) -> str:
+    """The id of a file whose rows were checked and split, as an upload leaves it; nobody uploaded one."""
+    return stores.catalog.add_file(
+        DEFAULT_PROJECT,
+        sha256="0" * 64,
+        bytes=0,
+        filename="f",
+        purpose="fine-tune",
+        status="processed",
+        errors=[],
+        n_rows=len(rows),
+        splits=dict(Counter(row.split.value for row in rows if row.split)),
+        rows_ref=artifacts.put_json([row.model_dump(mode="json") for row in rows]),
+    ).id

@@ -3,7 +3,7 @@ first out as the broker's, and workers that only pretend (tests.fakes.simulated)
 
 import asyncio
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +26,7 @@ from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.settings import PlatformSettings
 from tests.fakes.simulated import BASE, World, questions
+from tests.fakes.store_moves import processed_file
 
 ASKING = frozenset(
     {StepKind.TEACH, StepKind.REVIEW, StepKind.COMPARE, StepKind.RATE}
@@ -124,19 +125,7 @@ class System:
 
     def file(self, **sizes: Any) -> str:
         given: dict[str, Any] = {"train": 40, "dev": 20, "test": 20} | sizes
-        rows = questions(**given)
-        return self.stores.catalog.add_file(
-            DEFAULT_PROJECT,
-            sha256="0" * 64,
-            bytes=0,
-            filename="f",
-            purpose="fine-tune",
-            status="processed",
-            errors=[],
-            n_rows=len(rows),
-            splits=dict(Counter(row.split.value for row in rows if row.split)),
-            rows_ref=self.artifacts.put_json([row.model_dump(mode="json") for row in rows]),
-        ).id
+        return processed_file(self.stores, self.artifacts, questions(**given))
 
     def post(self, file: str, suffix: str = "expert", seed: int = 0, **spec: Any) -> str:
         evaluation = {"baselines": [], "forgetting": 0}

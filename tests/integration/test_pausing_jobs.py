@@ -17,6 +17,7 @@ from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin, Cost
 from tests.fakes.simulated import BASE, Simulation, World, questions
+from tests.fakes.store_moves import processed_file
 
 PHASES = ["distill", "iterate", "evolve"]
 STAGES = ["pilot", *PHASES]
@@ -72,20 +73,9 @@ class System:
 
     def post(self, train: int = 40, **spec: Any) -> Any:
         rows = questions(train=train, dev=20, test=20)
-        file = self.simulation.stores.catalog.add_file(
-            DEFAULT_PROJECT,
-            sha256="0" * 64,
-            bytes=0,
-            filename="f",
-            purpose="fine-tune",
-            status="processed",
-            errors=[],
-            rows_ref=self.simulation.artifacts.put_json([row.model_dump(mode="json") for row in rows]),
-        )
+        file = processed_file(self.simulation.stores, self.simulation.artifacts, rows)
         distillation = {"domain": "d", "primary_metric": "string_check", "guidance": "weak"} | spec
-        request = JobRequest.model_validate(
-            {"model": BASE.base, "training_file": file.id, "distillation": distillation}
-        )
+        request = JobRequest.model_validate({"model": BASE.base, "training_file": file, "distillation": distillation})
         return self.jobs.create(DEFAULT_PROJECT, request, {"default": Price(1.0, 2.0)})
 
     async def until(self, job: Any, *statuses: str, within_s: float = 20) -> Any:
