@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from services.local import experiments_cli, jobs_cli, labels_cli, state
+from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
 from services.local.plan import CONTROL, models_needed
@@ -135,6 +136,23 @@ def gc(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@cli.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="a folder; what an earlier backup copied there is not copied again")],
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Copy databases, files, artifacts and served models while everything runs. `meteor up --data COPY` starts from it."""
+    settings = PlatformSettings(data=data)
+    done = back_up(settings, target)
+    console.print(
+        f"copied {done.databases} databases and {done.files} files, {done.bytes / 1e9:.2f} GB; {done.kept} files were there",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if settings.database_url is not None:
+        console.print("the database of DATABASE_URL is not in it: dump it before you run this command", highlight=False)
 
 
 @cli.command()

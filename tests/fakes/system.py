@@ -46,6 +46,7 @@ class System:
         self.slots: Mapping[Queue, int] = dict.fromkeys(Queue, 2)
         self.seconds: Callable[[StepRequest], float] = lambda request: 0.0
         self.fails: Callable[[str], MeteorError | None] = lambda key: None
+        self.lease_s = 3600.0  # nobody renews it
         self.ran: defaultdict[str, list[str]] = defaultdict(list)  # job -> keys of the steps that a worker ran
         self.queues: dict[Queue, asyncio.Queue[str]] = {}
         self._ended: set[Callable[[str], None]] = set()
@@ -81,7 +82,7 @@ class System:
     async def _work(self, queue: Queue, worker: str) -> None:
         while True:
             step_id = await self.queues[queue].get()
-            claim = self.stores.steps.claim(step_id, worker, 3600)
+            claim = self.stores.steps.claim(step_id, worker, self.lease_s)
             if claim is None:
                 continue
             self.ran[claim.job_id].append(claim.key)
