@@ -56,15 +56,16 @@ class Artifacts:
             write_atomically(path, content)
         return digest
 
-    def check_room(self, folder: Path | None = None) -> None:
-        """Raises DiskLow when less than the floor is free where the artifacts are, or where `folder` is."""
+    def check_room(self, folder: Path | None = None, needed: int = 0) -> None:
+        """Raises DiskLow when less than the floor and `needed` bytes are free where the artifacts are, or where `folder` is."""
         place = folder or self.root
         while not place.exists():
             place = place.parent
         free = shutil.disk_usage(place).free
-        if free < self.floor:
+        if free < self.floor + needed:
+            work = f"this work needs {needed / 1e9:.1f} GB, and " if needed else ""
             raise DiskLow(
-                f"{free / 1e9:.1f} GB are free on the disk of {place}, and {self.floor / 1e9:.1f} GB stay free "
+                f"{free / 1e9:.1f} GB are free on the disk of {place}; {work}{self.floor / 1e9:.1f} GB stay free "
                 "(METEOR_DISK_FLOOR_GB); make room, or run `meteor gc`"
             )
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from services.trainer.spec import LINE, Done, Failed, Spec, Tick
 from shared.artifacts import Artifacts, write_atomically
 from shared.bases import Bases
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
-from shared.contracts.steps import ScoreParams, SearchParams, StepKind, TrainParams
+from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
 ADAPTER, FULL, ROWS = "adapter", "weights", "rows.json"  # inside a spec's output folder
@@ -74,6 +75,19 @@ def plan(
         threads=settings.threads,
         memory_gb=settings.memory_gb,
     )
+
+
+def checkpoint_bytes(params: Params, model: Path) -> int:
+    """What a training of all weights writes next: 12 bytes a parameter (float32, two moments). An adapter's is too small to
+    count. Read from the headers of the model's safetensors files: 8 bytes of length, then JSON with each tensor's shape."""
+    if not isinstance(params, TrainParams) or params.method is not Method.FULL:
+        return 0
+    total = 0
+    for path in model.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return 12 * total
 
 
 async def run(spec: Spec, log: Path, progress: Callable[..., None], stop_within_s: float) -> Done:

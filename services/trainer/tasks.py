@@ -61,16 +61,17 @@ async def _run(request: StepRequest, context: StepContext, params: service.Param
     rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
     settings = trainer_settings()
     ref, artifacts = params.model, context.artifacts
-    artifacts.check_room(context.scratch)
     adapter = await asyncio.to_thread(artifacts.folder, ref.adapter) if ref.adapter else None
     model = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
     model = model or await asyncio.to_thread(Bases().folder, ref)
+    room = service.checkpoint_bytes(params, model)
+    artifacts.check_room(context.scratch, room)
     spec = service.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
     log = context.settings.data / "logs" / f"trainer-{context.claim.step_id}.log"
 
     def progress(done: int, total: int, **metrics: float) -> None:
         """Checkpoints take room; a training that waits for more goes on from its last one."""
-        artifacts.check_room(context.scratch)
+        artifacts.check_room(context.scratch, room)
         context.progress(done, total, **metrics)
 
     return await service.run(spec, log, progress, settings.stop_within.total_seconds())

@@ -19,7 +19,8 @@ from shared.jobs.tables import jobs, steps
 from shared.platform.database import insert_once, reading, writing
 
 NOT_BEGUN = STOPPING_JOBS | RESTING_JOBS  # no step of such a job begins
-RETRY_PAUSE_S = 2.0  # doubles with each attempt
+RETRY_PAUSE_S = 2.0  # doubles with each attempt, up to
+MAX_RETRY_PAUSE_S = 300.0
 GIVEN_BACK = {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
 
 
@@ -204,7 +205,7 @@ class StepStore:
                 "state": state,
                 "error": error.model_dump(),
                 "finished_at": None if again else now,
-                "not_before": now + RETRY_PAUSE_S * 2**earlier if again else 0.0,
+                "not_before": now + min(RETRY_PAUSE_S * 2**earlier, MAX_RETRY_PAUSE_S) if again else 0.0,
                 "sent_at": None,
             }
             done = _write(connection, claim, values)

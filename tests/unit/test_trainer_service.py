@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from services.trainer import service
 from services.trainer.settings import TrainerSettings
 from shared.artifacts import Artifacts, hash_folder
 from shared.bases import Bases
-from shared.contracts.errors import FatalError, UserError
-from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+from shared.contracts.errors import DiskLow, FatalError, UserError
+from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
 
 ROWS = [{"id": "a", "question": "q", "completion": "c"}]
 
@@ -50,6 +51,22 @@ def test_a_folder_with_a_reference_adapter_is_not_published(tmp_path: Path):
     with pytest.raises(FatalError, match="not an adapter alone"):
         service.publish(source, Artifacts(tmp_path / "artifacts"), tmp_path / "serving", "/models/tiny")
     assert not (tmp_path / "serving").exists()
+
+
+def test_a_full_training_needs_room_for_a_checkpoint_and_an_adapters_does_not(tmp_path: Path):
+    shapes = {"a": [3, 5], "b": [7], "__metadata__": None}
+    tensors = {
+        name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} if shape else {}
+        for name, shape in shapes.items()
+    }
+    header = json.dumps(tensors).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    full = params().model_copy(update={"method": Method.FULL})
+    assert service.checkpoint_bytes(full, tmp_path) == 12 * (3 * 5 + 7)
+    assert service.checkpoint_bytes(params(), tmp_path) == 0
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(DiskLow, match=r"this work needs \d"):
+        Artifacts(tmp_path, floor=free // 2).check_room(tmp_path, needed=free)
 
 
 def test_plan_refuses_what_cannot_be_trained(tmp_path: Path):
