@@ -11,10 +11,11 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from services.api.clients import EngineClient
-from services.api.handlers import chat, events, experiments, files, health, jobs, labels, models
+from services.api.handlers import chat, events, experiments, files, health, jobs, keys, labels, models
 from services.api.service.context import open_context
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
+from shared.jobs.schema import open_stores
 from shared.platform.http import error_response, is_loopback, new_app
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
@@ -80,26 +81,34 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.body_bytes)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (files, jobs, events, experiments, labels, models, chat, health):
+    for module in (files, jobs, events, experiments, labels, models, chat, keys, health):
         app.include_router(module.router)
     return app
 
 
-def refusal(settings: ApiSettings) -> str | None:
+def refusal(settings: ApiSettings, platform: PlatformSettings) -> str | None:
     """Why this process must not start; None when it may."""
-    if settings.keys or is_loopback(settings.host):
+    if settings.keys or is_loopback(settings.host) or _keys_were_made(platform):
         return None
     return (
-        f"METEOR_API_HOST is {settings.host}, which others can reach, and no API key is set. "
-        "Set METEOR_API_KEYS to one or more long random keys (comma separated), or METEOR_API_HOST to 127.0.0.1."
+        f"METEOR_API_HOST is {settings.host}, which others can reach, and there is no API key. "
+        "Make one with `meteor keys create`, or set METEOR_API_KEYS to one or more long random keys (comma separated), "
+        "or METEOR_API_HOST to 127.0.0.1."
     )
+
+
+def _keys_were_made(platform: PlatformSettings) -> bool:
+    """Nothing is made by looking: a data folder without a database has no keys."""
+    if platform.database_url is None and not (platform.data / "meteor.sqlite3").exists():
+        return False
+    return open_stores(platform.database).keys.any()
 
 
 def main() -> int:
     """Run until SIGTERM. Exit code 2: the settings are refused."""
     settings = api_settings()
     set_up_logging("api")
-    reason = refusal(settings)
+    reason = refusal(settings, platform_settings())
     if reason is not None:
         sys.stderr.write(f"api: {reason}\n")
         return 2

@@ -1,22 +1,16 @@
 """The broker of the embedded default: valkey-server on loopback, with a password, everything on disk."""
 
-import secrets
 from pathlib import Path
 
 import redis
 
 from shared.artifacts import write_atomically
+from shared.kept_secret import kept_secret
 
 
 def password(data: Path) -> str:
     """Made once per data folder and kept there, readable by its owner only."""
     return kept_secret(data / "broker" / "password")
-
-
-def kept_secret(path: Path) -> str:
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(24).encode())  # the temporary file is 0600, and so stays the secret
-    return path.read_text().strip()
 
 
 def url(port: int, secret: str) -> str:

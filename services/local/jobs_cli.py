@@ -30,15 +30,22 @@ class Refused(UserError):
 
 def client(data: Path) -> httpx.Client:
     """METEOR_API_URL names another API than the one that runs on the data folder; METEOR_API_KEY is its key."""
-    url = os.environ.get("METEOR_API_URL") or state.api_url(data)
-    key = api_key()
+    elsewhere = os.environ.get("METEOR_API_URL")
+    url, key = elsewhere or state.api_url(data), api_key(None if elsewhere else data)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     return httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(30, read=60))
 
 
-def api_key() -> str:
-    """METEOR_API_KEY, else the first of the keys that a local api was given; empty when it asks for none."""
-    return os.environ.get("METEOR_API_KEY") or os.environ.get("METEOR_API_KEYS", "").partition(",")[0].strip()
+def api_key(data: Path | None) -> str:
+    """METEOR_API_KEY, else the first of the keys that a local api was given, else the internal token of the data folder.
+
+    data: of the API that is asked; None for one elsewhere, which must never be shown the token. Empty: nothing was found.
+    """
+    given = os.environ.get("METEOR_API_KEY") or os.environ.get("METEOR_API_KEYS", "").partition(",")[0].strip()
+    if given or data is None:
+        return given
+    token = state.token_path(data)
+    return os.environ.get("METEOR_INTERNAL_TOKEN") or (token.read_text().strip() if os.access(token, os.R_OK) else "")
 
 
 def ask(api: httpx.Client, method: str, path: str, **body: Any) -> Any:

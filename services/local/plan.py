@@ -16,9 +16,11 @@ from services.local import broker, models, ports
 from services.local.models import PreparedModel
 from services.local.processes import Spec
 from services.local.settings import PREFERRED_API_PORT, LocalSettings
+from services.local.state import token_path
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
 from shared.jobs.schema import open_stores
+from shared.kept_secret import kept_secret
 from shared.ledger.store import open_ledger
 from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
 from shared.platform.settings import PlatformSettings
@@ -46,7 +48,7 @@ USE_DATABASE = {"gateway", "orchestrator", "api"}
 NEED_STUDENT = {"student-engine", "trainer", "orchestrator"}
 # Secrets reach the one process that needs them.
 ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDGE_API_KEY", "METEOR_JUDGE_HEADERS")
-ONLY_API = ("METEOR_API_KEYS",)
+ONLY_API = ("METEOR_API_KEYS", "METEOR_API_KEY_SECRET")
 # The C library keeps a heap for each thread of a process; two are enough for services that mostly wait.
 LEAN = {"MALLOC_ARENA_MAX": "2"}
 CONTROL = "student-engine-control"  # the address where the student's engine is asked for another model
@@ -120,7 +122,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
             draft.addresses[name] = ports.pick(draft.taken)
         if name == "student-engine":
             draft.addresses[CONTROL] = ports.pick(draft.taken)
-    token = environment.get("METEOR_INTERNAL_TOKEN") or broker.kept_secret(data / "internal-token")
+    token = environment.get("METEOR_INTERNAL_TOKEN") or kept_secret(token_path(data))
     common, argv = _common(draft, token)
     specs = []
     for name in draft.names:

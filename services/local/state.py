@@ -49,6 +49,11 @@ def path(data: Path) -> Path:
     return data / "run.json"
 
 
+def token_path(data: Path) -> Path:
+    """The internal token of a data folder: whoever can read this file acts as the operator."""
+    return data / "internal-token"
+
+
 def write(data: Path, state: RunState) -> None:
     write_atomically(path(data), state.model_dump_json(indent=1).encode())
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from shared.jobs.catalog import Catalog
 from shared.jobs.job_store import JobStore
+from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
 from shared.jobs.overview import Overview
 from shared.jobs.retention_store import RetentionStore
@@ -21,6 +22,7 @@ class Stores(NamedTuple):
     labels: LabelStore
     overview: Overview
     retention: RetentionStore
+    keys: KeyStore
 
 
 def open_stores(url: str) -> Stores:
@@ -41,4 +43,5 @@ def stores_on(url: str) -> Stores:
         LabelStore(engine),
         Overview(engine),
         RetentionStore(engine),
+        KeyStore(engine),
     )

@@ -5,6 +5,7 @@ Every table carries project_id from the first migration on. Payloads (rows, resu
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -28,6 +29,39 @@ projects = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
+    Column("created_at", Float, nullable=False),
+    # what it may use, None: as much as it likes. What it may spend in a day is the ledger's
+    Column("requests_per_minute", Integer),
+    Column("concurrent_jobs", Integer),
+    Column("stored_bytes", BigInteger),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("name", String(200), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),  # keyed hash; the key itself is nowhere
+    Column("hint", String(32), nullable=False),  # its first and last characters, for people
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Column("last_used_at", Float),  # to the minute
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String(64), primary_key=True),  # ids are UUIDv7: ordered by time
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("caller", String(64), nullable=False),  # a key's id, or operator, internal, local
+    Column("method", String(16), nullable=False),
+    Column("route", String(200), nullable=False),  # the template, as in the API's document
+    Column("object_id", String(200)),
+    Column("status", Integer, nullable=False),
+    Column("request_id", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
 )
 

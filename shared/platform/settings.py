@@ -31,6 +31,9 @@ class PlatformSettings(BaseSettings):
     internal_token: SecretStr = Field(
         default=SecretStr(""), description="between services; the runner makes one per data folder"
     )
+    api_key_secret: SecretStr = Field(
+        default=SecretStr(""), description="keys the hashes of API keys; empty: a file of the data folder does"
+    )
     providers_file: Path | None = Field(
         default=None, description="more strong models by name, TOML or JSON; read by the gateway and the local runner"
     )

@@ -27,7 +27,7 @@ def test_nothing_else_opens(api: RunningApi, header: str | None, path: str):
     answer = httpx.get(f"{api.url}{path}", headers=headers, trust_env=False)
     assert answer.status_code == 401
     assert answer.json()["error"] == {
-        "message": "no valid API key; send `Authorization: Bearer <one of METEOR_API_KEYS>`",
+        "message": "no valid API key; send `Authorization: Bearer <key>` (`meteor keys create` makes one)",
         "type": "authentication_error",
         "param": None,
         "code": "invalid_api_key",

@@ -7,6 +7,9 @@ import pytest
 
 from services.api.main import create_app, refusal
 from services.api.settings import ApiSettings, key_hash
+from shared.contracts.keys import Scope
+from shared.jobs.schema import open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.settings import PlatformSettings
 
 HEAVY = ("torch", "transformers", "vllm", "openai", "celery", "redis", "alembic", "uvicorn", "numpy")
@@ -31,10 +34,21 @@ def test_keys_from_the_environment_are_only_kept_as_hashes(monkeypatch: pytest.M
         ("0.0.0.0", "one", True),
     ],
 )
-def test_without_keys_only_loopback(host: str, keys: str, starts: bool):
-    reason = refusal(ApiSettings(host=host, keys=keys))  # type: ignore[arg-type]
+def test_without_keys_only_loopback(host: str, keys: str, starts: bool, tmp_path):
+    reason = refusal(ApiSettings(host=host, keys=keys), PlatformSettings(data=tmp_path))  # type: ignore[arg-type]
     assert (reason is None) == starts
     assert starts or "METEOR_API_KEYS" in str(reason)
+    assert starts or "meteor keys create" in str(reason)
+
+
+def test_a_key_in_the_database_opens_the_door_to_others(tmp_path):
+    platform = PlatformSettings(data=tmp_path)
+    stores = open_stores(platform.database)
+    assert refusal(ApiSettings(host="0.0.0.0"), platform)
+    row = stores.keys.add(DEFAULT_PROJECT, "first", [Scope.JOBS], "0" * 64, "mk-....", None)
+    assert refusal(ApiSettings(host="0.0.0.0"), platform) is None
+    stores.keys.revoke(None, row.id)
+    assert refusal(ApiSettings(host="0.0.0.0"), platform) is None  # it then refuses everybody, which is safe
 
 
 def test_import_loads_nothing_heavy():
@@ -43,11 +57,13 @@ def test_import_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_every_v1_route_asks_for_a_key(tmp_path):
-    from services.api.handlers.access import project_of
+def test_every_v1_route_asks_for_a_scope(tmp_path):
+    from services.api.handlers.access import Needs
 
     app = create_app(ApiSettings(), PlatformSettings(data=tmp_path))
     routes = [route for route in app.routes if getattr(route, "path", "").startswith("/v1/")]
     assert len(routes) >= 20
     for route in routes:
-        assert project_of in [used.call for used in route.dependant.dependencies], route  # type: ignore[attr-defined]
+        asked = [used.call.scopes for used in route.dependant.dependencies if isinstance(used.call, Needs)]  # type: ignore[attr-defined]
+        assert len(asked) == 1, route
+        assert asked[0], route

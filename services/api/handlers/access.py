@@ -1,21 +1,22 @@
-"""Who may ask: an API key, the internal token, or, where no key is configured, anyone on this machine."""
+"""Who may ask, and for what: a key of the database, one of the operator's, the internal token, or, where no key was ever made,
+anyone on this machine."""
 
+from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
 
 from services.api.clients import EngineClient
 from services.api.service.context import ApiContext
+from services.api.service.keyring import NotAuthenticated
 from services.api.settings import key_hash
 from shared.contracts.errors import UserError
+from shared.contracts.keys import Scope
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.http import bearer, is_loopback, same_secret
-
-
-class NotAuthenticated(UserError):
-    status = 401
-    code = "invalid_api_key"
 
 
 class Forbidden(UserError):
@@ -23,27 +24,69 @@ class Forbidden(UserError):
     code = "permission_denied"
 
 
-def api_context(request: Request) -> ApiContext:
+@dataclass(frozen=True)
+class Caller:
+    """name: a key's id; or operator (METEOR_API_KEYS), internal (the token between services), local (no key was ever made).
+
+    operator: acts in the default project, and may look after all of them.
+    """
+
+    project: str
+    name: str
+    scopes: frozenset[Scope]
+    operator: bool = False
+
+    @property
+    def view(self) -> str | None:
+        """The project whose keys and audit log the caller sees; None: every one."""
+        return None if self.operator else self.project
+
+
+def _operator(name: str) -> Caller:
+    return Caller(DEFAULT_PROJECT, name, frozenset(Scope), operator=True)
+
+
+OPERATOR, INTERNAL, LOCAL = _operator("operator"), _operator("internal"), _operator("local")
+
+
+async def api_context(request: Request) -> ApiContext:
     return request.app.state.context
 
 
-def engine_client(request: Request) -> EngineClient:
+async def engine_client(request: Request) -> EngineClient:
     return request.app.state.engine
 
 
-def project_of(request: Request) -> str:
-    """The project that the caller acts in. Raises NotAuthenticated or Forbidden."""
-    context = api_context(request)
-    keys = context.settings.keys
-    if not keys:
-        _only_this_machine(request)
-        return DEFAULT_PROJECT
+async def caller_of(request: Request) -> Caller:
+    """Noted on the request too, for what runs around the handlers. Raises NotAuthenticated or Forbidden."""
+    request.state.caller = caller = await _caller(request, await api_context(request))
+    return caller
+
+
+async def _caller(request: Request, context: ApiContext) -> Caller:
     given = bearer(request)
     digest = key_hash(given)
-    known = [same_secret(digest, key) for key in keys]  # all of them, so that the time tells nothing
-    if any(known) or same_secret(given, context.platform.internal_token.get_secret_value()):
-        return DEFAULT_PROJECT
-    raise NotAuthenticated("no valid API key; send `Authorization: Bearer <one of METEOR_API_KEYS>`")
+    known = [same_secret(digest, key) for key in context.settings.keys]  # all of them, so that the time tells nothing
+    if any(known):
+        return OPERATOR
+    if same_secret(given, context.platform.internal_token.get_secret_value()):
+        return INTERNAL
+    row = context.keyring.known(given) or await run_in_threadpool(context.keyring.look_up, given)
+    if row is not None:
+        return _of_key(row)
+    if context.settings.keys or await _any_key_was_made(context):
+        raise NotAuthenticated("no valid API key; send `Authorization: Bearer <key>` (`meteor keys create` makes one)")
+    _only_this_machine(request)
+    return LOCAL
+
+
+def _of_key(row: Row) -> Caller:
+    return Caller(row.project_id, row.id, frozenset(map(Scope, row.scopes)))
+
+
+async def _any_key_was_made(context: ApiContext) -> bool:
+    known = context.keyring.knows_of_keys()
+    return await run_in_threadpool(context.keyring.has_keys) if known is None else known
 
 
 def _only_this_machine(request: Request) -> None:
@@ -54,10 +97,35 @@ def _only_this_machine(request: Request) -> None:
     ):
         if not is_loopback(host or ""):
             raise Forbidden(
-                f"without METEOR_API_KEYS only this machine may ask, and {header} names another; set keys first"
+                f"without API keys only this machine may ask, and {header} names another; `meteor keys create` makes a key"
             )
+
+
+async def project_of(caller: Annotated[Caller, Depends(caller_of)]) -> str:
+    """The project that the caller acts in: what belongs to another one does not exist for it."""
+    return caller.project
+
+
+class Needs:
+    """Dependency of a router or a route: the caller's key must have one of these scopes.
+
+    A route of /v1 without it fails a test. `router = APIRouter(..., dependencies=[needs(Scope.JOBS)])`
+    """
+
+    def __init__(self, *scopes: Scope):
+        self.scopes = scopes
+
+    async def __call__(self, caller: Annotated[Caller, Depends(caller_of)]) -> None:
+        if not caller.scopes.intersection(self.scopes):
+            wanted = " or ".join(repr(scope.value) for scope in self.scopes)
+            raise Forbidden(f"this API key lacks the scope {wanted}", code="missing_scope")
+
+
+def needs(*scopes: Scope):
+    return Depends(Needs(*scopes))
 
 
 Context = Annotated[ApiContext, Depends(api_context)]
 Engine = Annotated[EngineClient, Depends(engine_client)]
+Asking = Annotated[Caller, Depends(caller_of)]
 Project = Annotated[str, Depends(project_of)]

@@ -9,17 +9,18 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.handlers.access import Context, Engine, Project
+from services.api.handlers.access import Context, Engine, Project, needs
 from services.api.handlers.events import STREAM_HEADERS
 from services.api.service import chat, models
 from services.api.service.models import Target
 from shared.contracts.errors import MeteorError
+from shared.contracts.keys import Scope
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 CLIENT_GONE = 499  # nobody reads it; it shows in metrics
 
-router = APIRouter(prefix="/v1/chat", tags=["chat"])
+router = APIRouter(prefix="/v1/chat", tags=["chat"], dependencies=[needs(Scope.CHAT)])
 
 
 @router.post("/completions", response_model=None)

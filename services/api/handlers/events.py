@@ -10,16 +10,17 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.handlers.access import Context, Project
+from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
 from services.api.service import events, jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
+from shared.contracts.keys import Scope
 
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 EVENT_STREAM = "text/event-stream"
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.get("/v1/distillation/jobs/{job_id}/events", response_model=None)

@@ -4,11 +4,12 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from services.api.handlers.access import Context, Project
+from services.api.handlers.access import Context, Project, needs
 from services.api.service import experiments
 from shared.contracts.experiments import ExperimentRequest
+from shared.contracts.keys import Scope
 
-router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", status_code=201)

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api.handlers.access import Context, Project
+from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
 from services.api.handlers.upload import received_upload
 from services.api.service import files
 from shared.contracts.jobs import FileObject
+from shared.contracts.keys import Scope
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
 
 FORM = {
     "requestBody": {

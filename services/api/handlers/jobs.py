@@ -5,16 +5,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.api.handlers.access import Context, Project
+from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
 from services.api.service import estimates, forks, jobs, lineage
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
+from shared.contracts.keys import Scope
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("/v1/distillation/jobs", status_code=201)

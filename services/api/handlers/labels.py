@@ -4,12 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from services.api.handlers.access import Context, Project
+from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
 from services.api.service import labels
+from shared.contracts.keys import Scope
 from shared.contracts.labels import LabelsAdded, LabelsRequest
 
-router = APIRouter(prefix="/v1/labels", tags=["labels"])
+router = APIRouter(prefix="/v1/labels", tags=["labels"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", status_code=201)

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.api.clients import ProviderList
+from services.api.service.keyring import Keyring
 from services.api.settings import ApiSettings
+from shared.api_keys import hash_secret
 from shared.artifacts import Artifacts
 from shared.bases import Base, Bases
 from shared.jobs.schema import Stores, open_stores
@@ -24,6 +26,7 @@ class ApiContext:
     artifacts: Artifacts
     providers: ProviderList
     bases: Bases
+    keyring: Keyring
     file_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -44,14 +47,16 @@ class ApiContext:
 
 def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContext:
     """Create the folders, bring the databases to their newest schema, open them."""
+    stores = open_stores(platform.database)
     context = ApiContext(
         settings=settings,
         platform=platform,
-        stores=open_stores(platform.database),
+        stores=stores,
         ledger=open_ledger(platform.ledger_database),
         artifacts=Artifacts(platform.artifacts, platform.disk_floor),
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
         bases=Bases(),
+        keyring=Keyring(stores.keys, hash_secret(platform)),
     )
     context.files.mkdir(parents=True, exist_ok=True)
     return context

@@ -1,0 +1,39 @@
+"""/v1/keys: a project's admin sees and makes the keys of that project, the operator those of all."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from services.api.handlers.access import Asking, Context, needs
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.service import keys
+from shared.contracts.errors import NotFound
+from shared.contracts.keys import KeyObject, KeyRequest, NewKey, Scope
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
+
+
+@router.post("", status_code=201)
+def create_key(context: Context, caller: Asking, body: KeyRequest) -> NewKey:
+    """A new key. It is shown in this answer and never again."""
+    project = body.project or caller.project
+    if project != caller.project and not caller.operator:
+        raise NotFound(f"no project {project!r}", param="project", code="project_not_found")
+    return keys.create(context, project, body)
+
+
+@router.get("")
+def list_keys(context: Context, caller: Asking, after: After = None, limit: Limit = DEFAULT_LIMIT) -> dict[str, Any]:
+    return listed(*keys.page(context, caller.view, after, limit))
+
+
+@router.get("/{key_id}")
+def get_key(context: Context, caller: Asking, key_id: str) -> KeyObject:
+    return keys.get(context, caller.view, key_id)
+
+
+@router.delete("/{key_id}")
+def revoke_key(context: Context, caller: Asking, key_id: str) -> dict[str, Any]:
+    """The key opens nothing any more. It stays in the list, with the time of this request."""
+    keys.revoke(context, caller.view, key_id)
+    return {"id": key_id, "object": "api_key", "deleted": True}

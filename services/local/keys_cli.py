@@ -1,0 +1,93 @@
+"""`meteor keys ...`: who may use the API."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.table import Table
+
+from services.local.jobs_cli import Data, ask, client
+from services.local.progress import make_console
+from shared.contracts.keys import Scope
+
+app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
+console = make_console()
+ROUTE = "/v1/keys"
+DAY_S = 24 * 3600
+Json = Annotated[bool, typer.Option("--json", help="the API's answer, for scripts")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="what people tell it apart by")],
+    scopes: Annotated[
+        list[Scope] | None, typer.Option("--scope", help="may be repeated; default jobs chat files")
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="a project's id; default: the caller's own")] = None,
+    days: Annotated[float | None, typer.Option(help="it expires after so many days", min=0.001, max=3650)] = None,
+    as_json: Json = False,
+    data: Data = Path(".meteor"),
+) -> None:
+    """Make a key and show it, this once. From the first key on nobody gets in without one."""
+    body: dict[str, Any] = {"name": name}
+    body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
+    body |= {"project": project} if project else {}
+    body |= {"expires_at": int(time.time() + days * DAY_S)} if days else {}
+    with client(data) as api:
+        made = ask(api, "POST", ROUTE, json=body)
+    if as_json:
+        print(json.dumps(made))
+        return
+    print(made["key"])
+    console.print(f"{made['id']} for {', '.join(made['scopes'])}; the key is not shown again", highlight=False)
+
+
+@app.command("list")
+def list_keys(limit: int = 20, after: str | None = None, as_json: Json = False, data: Data = Path(".meteor")) -> None:
+    """The newest keys, without the keys themselves; --after goes on behind one."""
+    with client(data) as api:
+        page = ask(api, "GET", ROUTE, params={"limit": limit} | ({"after": after} if after else {}))
+    if as_json:
+        print(json.dumps(page))
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "name", "key", "project", "scopes", "state", "last used"):
+        shown.add_column(title)
+    for key in page["data"]:
+        used = _when(key["last_used_at"]) if key["last_used_at"] else "never"
+        row = (key["id"], key["name"], key["hint"], key["project"], " ".join(key["scopes"]), _state(key), used)
+        shown.add_row(*row)
+    console.print(shown, markup=False)
+    if page["has_more"]:
+        console.print(f"more: meteor keys list --after {page['last_id']}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def revoke(
+    keys: Annotated[list[str], typer.Argument(help="ids, as `meteor keys list` shows them")],
+    as_json: Json = False,
+    data: Data = Path(".meteor"),
+) -> None:
+    """Let keys open nothing any more, at once and for good."""
+    with client(data) as api:
+        for key_id in keys:
+            answer = ask(api, "DELETE", f"{ROUTE}/{quote(key_id, safe='')}")
+            if as_json:
+                print(json.dumps(answer))
+            else:
+                console.print(f"{key_id} revoked", highlight=False, markup=False)
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked_at"]:
+        return f"revoked {_when(key['revoked_at'])}"
+    if not key["expires_at"]:
+        return "open"
+    return f"{'expired' if key['expires_at'] <= time.time() else 'open until'} {_when(key['expires_at'])}"
+
+
+def _when(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
