@@ -81,6 +81,10 @@ class EngineSettings(BaseSettings):
         default=0.45, gt=0, le=1, description="GPU only; the rest is for training on the same device"
     )
 
+    tool_call_parser: str = Field(
+        default="",
+        description="how the model writes tool calls, by vLLM's names, such as hermes; empty: tools are refused",
+    )
     lora: bool = True
     max_lora_rank: int = Field(default=16, ge=1)
     max_loras: int = Field(default=2, ge=1, description="adapters in one batch: the served one and its challenger")

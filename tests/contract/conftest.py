@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +13,11 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from sqlalchemy import Row, func, select
 
 from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import DEFAULT_PROJECT, models
+from shared.platform.database import writing
 from shared.platform.settings import PlatformSettings
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.vllm import FakeVllm, running_vllm
@@ -106,6 +111,16 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False) as made:
         yield made
+
+
+def publish_version(api: RunningApi, alias: str, adapter: str) -> Row:
+    """A version of an alias, as if a job had made it."""
+    values = {"id": f"model-{uuid.uuid4().hex}", "project_id": DEFAULT_PROJECT, "alias": alias, "adapter": adapter}
+    made = {"base": BASE, "base_hash": "b", "state": "promoted", "created_at": time.time()}
+    with writing(api.stores.jobs.engine) as connection:
+        last = connection.execute(select(func.max(models.c.version)).where(models.c.alias == alias)).scalar_one() or 0
+        query = models.insert().values(**values, **made, version=last + 1).returning(models)
+        return connection.execute(query).one()
 
 
 def rows(count: int, start: int = 0) -> bytes:

@@ -1,13 +1,14 @@
 """A small engine that speaks vLLM's dialect of the OpenAI protocol, for tests of the chat proxy.
 
-What it does follows from the last message: "think" answers with a rationale, "refuse" is refused in vLLM's error shape,
-"fail" breaks off with an error event, "drop" closes the connection in mid-stream, "wait" never answers. Anything else
-is echoed.
+What it does follows from the last message (or the prompt, or the input): "think" answers with a rationale, "refuse" is refused
+in vLLM's error shape, "fail" breaks off with an error event, "drop" closes the connection in mid-stream, "wait" never answers,
+"trickle" begins a stream that never ends. Anything else is echoed.
 """
 
+import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,15 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from tests.fakes.ports import free_port, wait_until
 
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
 
 @dataclass
 class FakeVllm:
-    """The served names, what was asked (body, authorization), and how many requests their callers left."""
+    """The served names, the routes there are, what was asked (body, authorization), and how many requests their callers left."""
 
     models: set[str]
+    routes: set[str] = field(default_factory=lambda: {"/v1/chat/completions", "/v1/completions", "/v1/responses"})
     url: str = ""
     asked: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     waiting: int = 0
@@ -38,26 +42,105 @@ def _refused(status: int, message: str, kind: str) -> JSONResponse:
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
 
 
+def _event(value: dict[str, Any], name: str = "") -> str:
+    """Compact, as vLLM writes it."""
+    return (f"event: {name}\n" if name else "") + f"data: {json.dumps(value, separators=(',', ':'))}\n\n"
+
+
+def _head(model: str, kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": model}
+
+
 def _chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    value = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
-    return f"data: {json.dumps(value)}\n\n"
+    return _event(_head(model, "chat.completion.chunk") | {"choices": [choice]})
 
 
 async def _chunks(model: str, word: str, usage: bool) -> AsyncIterator[str]:
     yield _chunk(model, {"role": "assistant", "content": ""})
     yield _chunk(model, {"content": "Hel"})
     if word == "fail":
-        yield f"data: {json.dumps({'error': {'message': 'out of memory', 'type': 'InternalServerError', 'code': 500}})}\n\n"
+        yield _event({"error": {"message": f"{model} is out of memory", "type": "InternalServerError", "code": 500}})
         return
     if word == "drop":
         raise ConnectionError("the engine died")  # uvicorn closes the connection without the last chunk
     yield _chunk(model, {"content": "lo é"}, "stop")
     if usage:
-        counts = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        last = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
-        yield f"data: {json.dumps(last | {'choices': [], 'usage': counts})}\n\n"
+        yield _event(_head(model, "chat.completion.chunk") | {"choices": [], "usage": USAGE})
     yield "data: [DONE]\n\n"
+
+
+async def _trickle(model: str, state: FakeVllm) -> AsyncIterator[str]:
+    """Begins, and then nothing comes for as long as the caller stays."""
+    state.waiting += 1
+    try:
+        yield _chunk(model, {"content": "Hel"})
+        await asyncio.sleep(600)
+    finally:
+        state.left += 1
+
+
+async def _texts(model: str, word: str) -> AsyncIterator[str]:
+    for text, finish in ((word[:2], None), (word[2:], "stop")):
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        yield _event(_head(model, "text_completion") | {"choices": [choice]})
+    yield "data: [DONE]\n\n"
+
+
+def _response(model: str, text: str | None, body: dict[str, Any]) -> dict[str, Any]:
+    """The Responses API's object; without a text one that has just begun."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": model,
+        "status": "in_progress" if text is None else "completed",
+        "error": None,
+        "output": [] if text is None else [message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": body.get("tools", []),
+    }
+
+
+async def _response_events(model: str, word: str, body: dict[str, Any]) -> AsyncIterator[str]:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": _response(model, None, body)},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.content_part.added", "part": part} | place,
+        *(
+            {"type": "response.output_text.delta", "delta": text, "logprobs": []} | place
+            for text in (word[:2], word[2:])
+        ),
+        {"type": "response.completed", "response": _response(model, word, body)},
+    ]
+    for number, event in enumerate(events):
+        yield _event(event | {"sequence_number": number}, event["type"])
+
+
+async def _plain(body: dict[str, Any], word: str) -> Any:
+    """/v1/completions"""
+    if body.get("stream"):
+        return StreamingResponse(_texts(body["model"], word), media_type="text/event-stream")
+    choice = {"index": 0, "text": word, "logprobs": None, "finish_reason": "stop"}
+    return _head(body["model"], "text_completion") | {"choices": [choice], "usage": USAGE}
+
+
+async def _responded(body: dict[str, Any], word: str) -> Any:
+    """/v1/responses"""
+    if body.get("stream"):
+        return StreamingResponse(_response_events(body["model"], word, body), media_type="text/event-stream")
+    return _response(body["model"], word, body)
+
+
+def _last_word(body: dict[str, Any]) -> str:
+    given = body.get("messages", body.get("input", body.get("prompt")))
+    return str(given[-1]["content"] if isinstance(given, list) else given)
 
 
 def vllm_app(state: FakeVllm) -> FastAPI:
@@ -67,11 +150,12 @@ def vllm_app(state: FakeVllm) -> FastAPI:
     async def health() -> JSONResponse:
         return JSONResponse({})
 
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat(request: Request):
+    async def asked(request: Request, answer: Callable[[dict[str, Any], str], Awaitable[Any]]) -> Any:
+        if request.url.path not in state.routes:
+            return JSONResponse({"detail": "Not Found"}, 404)
         body = await request.json()
         state.asked.append((body, request.headers.get("authorization", "")))
-        word = str(body["messages"][-1]["content"])
+        word = _last_word(body)
         if body["model"] not in state.models:
             return _refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         if word == "refuse":
@@ -82,18 +166,29 @@ def vllm_app(state: FakeVllm) -> FastAPI:
                 continue
             state.left += 1
             return _refused(499, "left", "ClientLeft")
+        return await answer(body, word)
+
+    async def chatted(body: dict[str, Any], word: str) -> Any:
+        if word == "trickle":
+            return StreamingResponse(_trickle(body["model"], state), media_type="text/event-stream")
         if body.get("stream"):
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
             return StreamingResponse(_chunks(body["model"], word, usage), media_type="text/event-stream")
         text = "It is twice 21.\nAnswer: 42" if word == "think" else word
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-        }
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return _head(body["model"], "chat.completion") | {"choices": [choice], "usage": USAGE}
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat(request: Request):
+        return await asked(request, chatted)
+
+    @app.post("/v1/completions", response_model=None)
+    async def complete(request: Request):
+        return await asked(request, _plain)
+
+    @app.post("/v1/responses", response_model=None)
+    async def respond(request: Request):
+        return await asked(request, _responded)
 
     return app
 

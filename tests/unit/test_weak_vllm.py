@@ -34,7 +34,14 @@ def test_command_line_on_a_cpu():
     assert option(argv, "kv-cache-memory-bytes") == str(2**29)
     assert option(argv, "generation-config") == "vllm"
     assert {"--enforce-eager", "--enable-lora", "--enable-prefix-caching", "--no-enable-chunked-prefill"} <= set(argv)
-    assert "--gpu-memory-utilization" not in argv
+    assert option(argv, "scheduling-policy") == "priority"
+    assert not {"--gpu-memory-utilization", "--tool-call-parser", "--enable-auto-tool-choice"} & set(argv)
+
+
+def test_tools_are_read_where_a_parser_is_named():
+    argv = vllm.command_line(settings(tool_call_parser="hermes"), cpu=True)
+    assert option(argv, "tool-call-parser") == "hermes"
+    assert "--enable-auto-tool-choice" in argv
 
 
 def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():

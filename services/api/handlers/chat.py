@@ -1,18 +1,21 @@
-"""/v1/chat/completions: a proxy that knows our models' names."""
+"""/v1/chat/completions, /v1/completions and /v1/responses: a proxy that knows our models' names."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from services.api.clients import EngineClient
 from services.api.handlers.access import Context, Engine, Project, needs
-from services.api.handlers.events import STREAM_HEADERS
-from services.api.service import chat, models
-from services.api.service.models import Target
+from services.api.handlers.events import EVENT_STREAM, STREAM_HEADERS
+from services.api.service import chat, models, streams
+from services.api.service.chat import Route
+from services.api.service.context import ApiContext
+from shared.contracts.chat import Asked, ChatRequest, CompletionRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
 from shared.contracts.keys import Scope
 from shared.platform.log import get_logger
@@ -20,43 +23,63 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 CLIENT_GONE = 499  # nobody reads it; it shows in metrics
 
-router = APIRouter(prefix="/v1/chat", tags=["chat"], dependencies=[needs(Scope.CHAT)])
+router = APIRouter(tags=["chat"], dependencies=[needs(Scope.CHAT)])
 
 
-@router.post("/completions", response_model=None)
-async def create_completion(
-    request: Request, context: Context, project: Project, engine: Engine, body: Annotated[dict[str, Any], Body()]
+@router.post(chat.CHAT.path, response_model=None)
+async def create_chat_completion(
+    request: Request, context: Context, project: Project, engine: Engine, body: ChatRequest
 ) -> Response:
-    asked = chat.checked(body)
-    target = await run_in_threadpool(models.target, context, project, asked["model"])
-    sent = chat.for_engine(asked, target)
-    if not asked.get("stream"):
-        answer = await _unless_client_leaves(request, engine.chat(sent, target.served_by))
+    return await _answered(request, context, project, engine, chat.CHAT, body)
+
+
+@router.post(chat.COMPLETIONS.path, response_model=None)
+async def create_completion(
+    request: Request, context: Context, project: Project, engine: Engine, body: CompletionRequest
+) -> Response:
+    return await _answered(request, context, project, engine, chat.COMPLETIONS, body)
+
+
+@router.post(chat.RESPONSES.path, response_model=None)
+async def create_response(
+    request: Request, context: Context, project: Project, engine: Engine, body: ResponsesRequest
+) -> Response:
+    return await _answered(request, context, project, engine, chat.RESPONSES, body)
+
+
+async def _answered(
+    request: Request, context: ApiContext, project: str, engine: EngineClient, route: Route, body: Asked
+) -> Response:
+    target = await run_in_threadpool(models.target, context, project, body.model)
+    sent = chat.for_engine(route, body, target.engine_name)
+    rename = streams.renaming(target.engine_name, target.shown)
+    if not body.stream:
+        answer = await _unless_client_leaves(request, engine.whole(route.path, sent, target.served_by))
         if answer is None:
             return Response(status_code=CLIENT_GONE)
-        return JSONResponse(chat.shown_answer(answer, target, chat.is_structured(asked)))
-    lines = engine.chat_lines(sent, target.served_by)
-    first = await _unless_client_leaves(request, anext(lines, ""))  # errors before it still get their own status
+        return Response(chat.shown(route, answer, sent, rename), media_type="application/json")
+    parts = engine.parts(route.path, sent, target.served_by)
+    first = await _unless_client_leaves(request, anext(parts, b""))  # errors before it still get their own status
     if first is None:
-        await lines.aclose()
+        await parts.aclose()
         return Response(status_code=CLIENT_GONE)
-    stream = _shown_stream(first, lines, target)
-    return StreamingResponse(stream, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return StreamingResponse(_passed_on(first, parts, rename), media_type=EVENT_STREAM, headers=STREAM_HEADERS)
 
 
-async def _shown_stream(first: str, lines: AsyncGenerator[str, None], target: Target) -> AsyncIterator[str]:
+async def _passed_on(first: bytes, parts: AsyncGenerator[bytes, None], rename: streams.Rename) -> AsyncIterator[bytes]:
     try:
-        async with contextlib.aclosing(lines):  # closes the engine's side when the client leaves
-            shown = chat.shown_line(first, target)
-            if shown is not None:
-                yield shown
-            async for line in lines:
-                shown = chat.shown_line(line, target)
-                if shown is not None:
-                    yield shown
+        async with contextlib.aclosing(parts):  # closes the engine's side when the client leaves
+            async for lines in streams.shown_lines(_after(first, parts), rename):
+                yield lines
     except MeteorError as error:
         log.warning("stream broke", error=str(error))
-        yield chat.broken_stream(error)
+        yield streams.broken(error)
+
+
+async def _after(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for part in parts:
+        yield part
 
 
 async def _unless_client_leaves(request: Request, work: Awaitable[Any]) -> Any:

@@ -1,103 +1,86 @@
-"""Chat: what is let through to the engine, and how its answers are shown. Pure functions on dictionaries."""
+"""Chat: what goes to the engine, and how its whole answers are shown. Pure functions."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from services.api.clients import error_code
-from services.api.service.models import Target
+from services.api.service.streams import Rename
 from shared.contracts.answers import MARKER, SYSTEM, split_answer
-from shared.contracts.errors import ErrorBody, MeteorError, UserError
+from shared.contracts.chat import Asked
 
-ALLOWED = frozenset(
-    {
-        "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "stop", "stream",
-        "stream_options", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs",
-        "response_format", "tools", "tool_choice", "logit_bias", "user", "top_k", "min_p", "repetition_penalty",
-    }
-)  # fmt: skip
 SYSTEM_ROLES = ("system", "developer")
+OURS = ("safety_identifier",)  # fields that end here
 
 
-def checked(body: dict[str, Any]) -> dict[str, Any]:
-    """The request, if every field is on the list and the ones we read have their form. Raises UserError."""
-    unknown = next((name for name in body if name not in ALLOWED), None)
-    if unknown is not None:
-        raise UserError(f"unknown parameter {unknown[:100]!r}", param=unknown[:100], code="unknown_parameter")
-    for name in ("model", "messages"):
-        if name not in body:
-            raise UserError(f"{name} is required", param=name, code="missing_required_parameter")
-    model, messages = body["model"], body["messages"]
-    if not isinstance(model, str) or not model.isprintable():
-        raise UserError("model must be the name of a model", param="model", code="invalid_value")
-    if not isinstance(messages, list) or not messages:
-        raise UserError("messages must be a list with at least one message", param="messages", code="invalid_value")
-    for place, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise UserError(
-                "a message is an object with role and content", param=f"messages.{place}", code="invalid_value"
-            )
-    if not isinstance(body.get("stream"), bool | None):
-        raise UserError("stream must be true or false", param="stream", code="invalid_value")
-    return body
+class Route(NamedTuple):
+    """One of the engine's routes: what is added to a request before it goes there, how its whole answer is shown, and which
+    part of the request a conversation begins with and keeps."""
+
+    path: str
+    prepared: Callable[[dict[str, Any]], dict[str, Any]]
+    shown: Callable[[bytes, dict[str, Any]], bytes]
+    opening: Callable[[dict[str, Any]], Any]
 
 
-def for_engine(body: dict[str, Any], target: Target) -> dict[str, Any]:
-    """The same request under the engine's name for the model, with the system text that training used if it has none."""
+def for_engine(route: Route, asked: Asked, engine_name: str) -> dict[str, Any]:
+    """The request under the engine's name for the model."""
+    sent = route.prepared(asked.sent) | {"model": engine_name}
+    return {name: value for name, value in sent.items() if name not in OURS}
+
+
+def shown(route: Route, answer: bytes, asked: dict[str, Any], rename: Rename) -> bytes:
+    """The engine's whole answer under the asked name."""
+    return rename(route.shown(answer, asked))
+
+
+def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
+    """With the system text that training used, if it has none."""
     messages = body["messages"]
-    if not any(message["role"] in SYSTEM_ROLES for message in messages):
-        messages = [{"role": "system", "content": SYSTEM}, *messages]
-    return body | {"model": target.engine_name, "messages": messages}
+    if any(message["role"] in SYSTEM_ROLES for message in messages):
+        return body
+    return body | {"messages": [{"role": "system", "content": SYSTEM}, *messages]}
 
 
-def shown_answer(answer: dict[str, Any], target: Target, structured: bool) -> dict[str, Any]:
-    """The engine's answer under the asked name, the rationale apart. structured: a response_format owns the text."""
-    for choice in answer.get("choices") or []:
+def _responses_prepared(body: dict[str, Any]) -> dict[str, Any]:
+    """The same; and nothing is kept in the engine's memory, where one project's answers would lie beside another's."""
+    body = body | {"store": False}
+    given = body["input"] if isinstance(body["input"], list) else []
+    if body.get("instructions") is not None or any(item.get("role") in SYSTEM_ROLES for item in given):
+        return body
+    return body | {"instructions": SYSTEM}
+
+
+def _chat_shown(answer: bytes, asked: dict[str, Any]) -> bytes:
+    """The rationale apart, where there is one. A response_format owns the text."""
+    if MARKER.strip().encode() not in answer or _is_structured(asked):
+        return answer
+    value = json.loads(answer)
+    for choice in value.get("choices") or []:
         message = choice.get("message") or {}
         text = message.get("content")
-        if not structured and isinstance(text, str) and MARKER in f"\n{text}":
+        if isinstance(text, str) and MARKER in f"\n{text}":
             rationale, message["content"] = split_answer(text)
             if rationale:
                 message["reasoning_content"] = rationale
-    return answer | {"model": target.shown}
+    return json.dumps(value, separators=(",", ":")).encode()  # ASCII: a text may hold half a character
 
 
-def is_structured(body: dict[str, Any]) -> bool:
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") not in (None, "text")
+def _is_structured(asked: dict[str, Any]) -> bool:
+    form = asked.get("response_format")
+    return isinstance(form, dict) and form.get("type") != "text"
 
 
-def shown_line(line: str, target: Target) -> str | None:
-    """One line of the engine's stream as we pass it on; None for the blank lines between events.
-
-    The text goes out as it comes: whether a rationale precedes the answer is known only when the marker appears, and
-    holding the text back until then would be no stream. Ask without `stream` for `reasoning_content`.
-    """
-    if not line.startswith("data:"):
-        return None
-    data = line.removeprefix("data:").strip()
-    if data == "[DONE]":
-        return event_line(data)
-    chunk = json.loads(data)
-    if "error" in chunk:
-        inner = chunk["error"] if isinstance(chunk["error"], dict) else {"message": str(chunk["error"])}
-        return failure_line(
-            ErrorBody(
-                message=str(inner.get("message") or "the engine failed"),
-                type="server_error",
-                code=error_code(inner.get("code")),
-            )
-        )
-    return event_line(json.dumps(chunk | {"model": target.shown}, ensure_ascii=False, separators=(",", ":")))
+def _opening(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Up to the first message of the user: a conversation grows behind it."""
+    place = next((place for place, item in enumerate(items) if item.get("role") == "user"), len(items))
+    return items[: place + 1]
 
 
-def broken_stream(error: MeteorError) -> str:
-    """The last line of a stream that broke: the status is long sent, so the error travels as data."""
-    return failure_line(error.body())
+def _input_opening(body: dict[str, Any]) -> Any:
+    given = body["input"]
+    return [body.get("instructions"), _opening(given) if isinstance(given, list) else given]
 
 
-def failure_line(body: ErrorBody) -> str:
-    return event_line(json.dumps({"error": body.model_dump()}))
-
-
-def event_line(data: str) -> str:
-    return f"data: {data}\n\n"
+CHAT = Route("/v1/chat/completions", _chat_prepared, _chat_shown, lambda body: _opening(body["messages"]))
+COMPLETIONS = Route("/v1/completions", lambda body: body, lambda answer, _: answer, lambda body: body["prompt"])
+RESPONSES = Route("/v1/responses", _responses_prepared, lambda answer, _: answer, _input_opening)

@@ -94,6 +94,7 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "max-num-seqs": settings.max_num_seqs,
         "generation-config": "vllm",  # a model's own file would add a repetition penalty that training does not have
         "uvicorn-log-level": "warning",
+        "scheduling-policy": "priority",  # a chat goes ahead of the rows of a step that wait
         # Where a schema allows any white space, small models write nothing else until they are cut off.
         "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
     }
@@ -104,6 +105,8 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         )
     else:
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization
+    if settings.tool_call_parser:
+        options["tool-call-parser"] = settings.tool_call_parser
     if settings.lora:
         options |= {"max-lora-rank": settings.max_lora_rank, "max-loras": settings.max_loras}
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -111,6 +114,7 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "enable-prefix-caching": True,
         "enable-lora": settings.lora,
         "enforce-eager": eager,
+        "enable-auto-tool-choice": bool(settings.tool_call_parser),
         # On a CPU vLLM dies of the first sampled request with a seed whose prompt it reads in parts (0.32: it sets the
         # random generator back by an offset, which those of CPUs do not have). Whole prompts only, then.
         "no-enable-chunked-prefill": cpu,

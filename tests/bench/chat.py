@@ -1,0 +1,168 @@
+"""What the chat proxy costs: `python -m tests.bench.chat` and `python -m tests.bench.chat --engine URL`.
+
+Without --engine: a fake engine streams at a fixed pace, and a client in a process of its own reads 32 streams, in turn from the
+engine itself and through the API (a key in the database's form, an alias whose engine name is replaced in every chunk). A chunk
+says when it was sent, so what counts is how much longer it was under way: limits 2 ms at the median, 10 ms at the 99th percentile.
+
+With --engine: a real vLLM (URL without /v1; METEOR_INTERNAL_TOKEN is its key) computes the same answers both ways, and tokens
+per second are compared: limit 97 %. Prints a table and one line of JSON; exit code 1 where a limit is not kept.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+
+from shared.jobs.schema import open_stores
+from shared.jobs.tables import DEFAULT_PROJECT, models
+from shared.platform.database import reading, writing
+from tests.fakes.ports import free_port
+from tests.fakes.start import running
+
+ADAPTER, ALIAS, KEY = "a" * 64, "expert", "key-of-the-bench"
+LIMIT_P50_MS, LIMIT_P99_MS, LIMIT_SHARE = 2.0, 10.0, 0.97
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def run_client(**given) -> dict:
+    """One round of a client process. Raises CalledProcessError with its words on stderr."""
+    argv = [sys.executable, "-m", "tests.bench.chat_client"]
+    ended = subprocess.run(argv, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ended.stdout)
+
+
+def publish(data: Path) -> None:
+    """An alias that is served, so that the proxy has a name to hide."""
+    stores = open_stores(f"sqlite:///{(data / 'meteor.sqlite3').resolve()}")
+    values = {
+        "id": "model-bench",
+        "project_id": DEFAULT_PROJECT,
+        "alias": ALIAS,
+        "version": 1,
+        "adapter": ADAPTER,
+        "base": "base",
+        "base_hash": "b",
+        "state": "promoted",
+        "created_at": time.time(),
+    }
+    with writing(stores.jobs.engine) as connection:
+        connection.execute(models.insert().values(**values))
+    with reading(stores.jobs.engine) as connection:
+        stores.catalog.serve(DEFAULT_PROJECT, connection.execute(models.select()).one())
+
+
+@contextmanager
+def running_api(engine_url: str, base: str) -> Iterator[tuple[str, int]]:
+    """(its address, the process's id): the API with a data folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="meteor-bench-") as folder:
+        port = free_port()
+        environment = {
+            "METEOR_DATA": folder,
+            "METEOR_API_PORT": str(port),
+            "METEOR_API_KEYS": KEY,
+            "METEOR_API_ENGINE_URL": engine_url,
+            "METEOR_STUDENT_MODEL": base,
+            "METEOR_LOG_LEVEL": "WARNING",
+        }
+        with running(["services.api"], f"http://127.0.0.1:{port}/healthz", environment) as guard:
+            publish(Path(folder))
+            yield f"http://127.0.0.1:{port}", psutil.Process(guard.pid).children()[0].pid
+
+
+def latency(streams: int, tokens: int, rounds: int, gap: float) -> dict:
+    port = free_port()
+    engine = f"http://127.0.0.1:{port}"
+    argv = ["tests.fakes.paced", "--port", str(port), "--model", ADAPTER, "--gap", str(gap)]
+    seen: dict[str, dict[str, list[float]]] = {way: {"first": [], "chunk": []} for way in ("direct", "proxy")}
+    cpu_s = 0.0
+    with running(argv, f"{engine}/health"), running_api(engine, "base") as (api, pid):
+        ways = {"direct": (engine, ADAPTER), "proxy": (api, ALIAS)}
+        for number in range(-1, rounds):  # the first one warms up and does not count
+            for way, (url, model) in ways.items():
+                before = _cpu_s(pid)
+                found = run_client(url=url, model=model, key=KEY, streams=streams, tokens=tokens)
+                if number < 0:
+                    continue
+                cpu_s += _cpu_s(pid) - before
+                seen[way]["first"] += found["first_ms"]
+                seen[way]["chunk"] += found["under_way_ms"]
+    result: dict = {"streams": streams, "chunks": len(seen["proxy"]["chunk"]), "gap_ms": gap * 1000}
+    for kind in ("first", "chunk"):
+        for share, name in ((0.5, "p50"), (0.99, "p99")):
+            direct, proxy = (quantile(seen[way][kind], share) for way in ("direct", "proxy"))
+            result[f"{kind}_{name}_ms"] = {
+                "direct": round(direct, 2), "proxy": round(proxy, 2), "added": round(proxy - direct, 2),
+            }  # fmt: skip
+    result["cpu_us_per_chunk"] = round(cpu_s / result["chunks"] * 1e6, 1)
+    result["kept"] = result["chunk_p50_ms"]["added"] <= LIMIT_P50_MS and result["chunk_p99_ms"]["added"] <= LIMIT_P99_MS
+    return result
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def throughput(engine: str, streams: int, tokens: int, rounds: int) -> dict:
+    token = os.environ.get("METEOR_INTERNAL_TOKEN", "")
+    headers = {"authorization": f"Bearer {token}"}
+    base = httpx.get(f"{engine}/v1/models", headers=headers).raise_for_status().json()["data"][0]["id"]
+    rates: dict[str, list[float]] = {"direct": [], "proxy": []}
+    more = {"temperature": 0, "ignore_eos": True}
+    with running_api(engine, base) as (api, _):
+        for number in range(-1, rounds):
+            for way, url, key in (("direct", engine, token), ("proxy", api, KEY)):
+                found = run_client(url=url, model=base, key=key, streams=streams, tokens=tokens, more=more)
+                if number >= 0:
+                    rates[way].append(streams * tokens / found["seconds"])
+    direct, proxy = (statistics.median(rates[way]) for way in ("direct", "proxy"))
+    return {
+        "streams": streams,
+        "tokens_per_second": {"direct": round(direct, 1), "proxy": round(proxy, 1)},
+        "share": round(proxy / direct, 4),
+        "rounds": {way: [round(rate, 1) for rate in found] for way, found in rates.items()},
+        "kept": proxy / direct >= LIMIT_SHARE,
+    }
+
+
+def show(result: dict) -> None:
+    print(f"{'':22}{'direct':>10}{'proxy':>10}{'added':>10}")
+    for name, row in result.items():
+        if isinstance(row, dict) and "proxy" in row and "rounds" not in name:
+            print(f"{name:22}{row['direct']:>10}{row['proxy']:>10}{row.get('added', ''):>10}")
+    print(json.dumps(result))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", help="a real vLLM, without /v1")
+    parser.add_argument("--streams", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--gap", type=float, default=0.02, help="seconds between two tokens of the fake engine's streams"
+    )
+    given = parser.parse_args()
+    if given.engine:
+        result = throughput(given.engine.rstrip("/"), given.streams, given.tokens, given.rounds)
+    else:
+        result = latency(given.streams, given.tokens, given.rounds, given.gap)
+    show(result)
+    return 0 if result["kept"] else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
