@@ -5,9 +5,10 @@ import asyncio
 from sqlalchemy import Row
 
 from services.orchestrator.clients import StepFailed
+from services.orchestrator.durable import DurableRun
 from services.orchestrator.run import Run
 from shared.contracts.errors import ErrorBody, MeteorError, as_body
-from shared.contracts.jobs import Failure, JobStatus, Usable
+from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.schema import Stores
 from shared.jobs.states import StepState
 from shared.platform.log import get_logger
@@ -16,17 +17,23 @@ log = get_logger(__name__)
 PARTIAL = "partial"  # the state of a version that a failed job leaves: no dev split has compared it with what is served
 
 
-async def fail(stores: Stores, row: Row, error: BaseException, run: Run | None) -> None:
-    """End the job as failed; the student of its last finished phase gets a version, so that it can be asked.
+async def fail(stores: Stores, row: Row, error: BaseException, run: DurableRun | None) -> None:
+    """End the job as failed; the student of a distillation's last finished phase gets a version, so that it can be asked.
 
     run: None where the job could not even be begun.
     """
     body = as_body(error)
     log.error("job failed", job=row.id, error=body.message, exc_info=None if isinstance(error, MeteorError) else error)
-    models = await _kept(run) if run is not None else []
-    failure = await asyncio.to_thread(_failure, stores, row, error, run, models)
+    distillation = run if isinstance(run, Run) else None
+    models = await _kept(distillation) if distillation is not None else []
+    failure = await asyncio.to_thread(_failure, stores, row, error, distillation, models)
     if await asyncio.to_thread(
-        stores.jobs.end, row, JobStatus.FAILED, body, status_reason=sentence(failure), failure=failure.model_dump()
+        stores.jobs.end,
+        row,
+        JobStatus.FAILED,
+        body,
+        status_reason=sentence(failure, row.kind),
+        failure=failure.model_dump(),
     ):
         await asyncio.to_thread(stores.steps.cancel_of_job, row.id)
 
@@ -57,7 +64,7 @@ def _failure(stores: Stores, row: Row, error: BaseException, run: Run | None, mo
     )
 
 
-def sentence(failure: Failure) -> str:
+def sentence(failure: Failure, kind: str) -> str:
     where = f"failed in phase {failure.phase}" if failure.phase else "failed"
     if failure.step:
         tries = f" after {failure.attempts} attempts" if failure.attempts > 1 else ""
@@ -65,5 +72,6 @@ def sentence(failure: Failure) -> str:
     usable = failure.usable
     left = [f"{name} can be asked (phase {usable.phases[-1]})" for name in usable.models]
     if usable.steps_done:
-        left.append(f"{usable.steps_done} finished steps are taken over by a fork or the same job posted again")
+        fork = "a fork or " if kind == JobKind.DISTILLATION else ""
+        left.append(f"{usable.steps_done} finished steps are taken over by {fork}the same job posted again")
     return f"{where}: {failure.cause.message}" + (f"; {', and '.join(left)}" if left else "")

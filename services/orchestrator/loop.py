@@ -5,21 +5,22 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Awaitable
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from services.orchestrator.clients import StepClient, when_there_is_room
+from services.orchestrator.clients import StepClient
+from services.orchestrator.durable import NOTE_S, DurableRun, PauseHere
 from services.orchestrator.failing import fail
-from services.orchestrator.phases.meteor import meteor
-from services.orchestrator.run import NOTE_S, PauseHere, Run
+from services.orchestrator.kinds import KINDS, Means
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts import Artifacts
 from shared.bases import Bases
-from shared.contracts.data import Question
 from shared.contracts.errors import MeteorError, TransientError
-from shared.contracts.jobs import JobRequest, JobStatus
+from shared.contracts.jobs import JobKind, JobStatus, budget_of
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
@@ -29,6 +30,7 @@ from shared.retention import collect
 
 log = get_logger(__name__)
 LOOK_S = 1.0
+ALL_DONE = {"percent": 100.0, "done": 1.0, "total": 1.0, "eta_seconds": 0.0}
 GIVE_BACK_S = 3.5  # how long workers have to give a pausing job's steps back: with LOOK_S a pause takes 5 s at most
 
 
@@ -178,8 +180,11 @@ class Orchestrator:
     async def _run(self, row: Row) -> None:
         run = None
         try:
-            run = await self._opened(row)
-            report = await self._phases(run)
+            kind = KINDS[JobKind(row.kind)]
+            budget = budget_of(row.kind, row.request)
+            await asyncio.to_thread(self.ledger.set_budget, row.id, budget, change=False)
+            run = await kind.open(Means(self.steps, self.ledger, self.bases), row)
+            made = await self._noting(run, kind.work(run))
         except* (DBAPIError, TransientError) as errors:
             log.warning("job interrupted, it will be taken up again", job=row.id, error=repr(errors.exceptions[0]))
             await asyncio.sleep(LOOK_S)
@@ -191,48 +196,15 @@ class Orchestrator:
         except* Exception as errors:
             await fail(self.stores, row, _first(errors), run)
         else:
-            await self._succeed(row, report)
+            values = {"phase": None, "progress": ALL_DONE} | made
+            await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.SUCCEEDED, **values)
 
-    async def _opened(self, row: Row) -> Run:
-        request = JobRequest.model_validate(row.request)
-        await asyncio.to_thread(self.ledger.set_budget, row.id, request.distillation.budget, change=False)
-        base = await asyncio.to_thread(self.bases.ref, request.model)
-        file = await asyncio.to_thread(self.stores.catalog.file, row.project_id, row.file_id)
-        rows = [Question(**value) for value in await asyncio.to_thread(self.artifacts.get_json, file.rows_ref)]
-        return Run(row, base, rows, self.steps, self.ledger)
-
-    async def _phases(self, run: Run) -> dict:
+    async def _noting(self, run: DurableRun, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         notes = asyncio.create_task(self._every(NOTE_S, run.note_progress))
         try:
-            return await meteor(run)
+            return await work
         finally:
             notes.cancel()
-
-    async def _succeed(self, row: Row, report: dict) -> None:
-        reference = await when_there_is_room(lambda: self.artifacts.put_json(report), lambda _: None)
-        first, last = report["table"][0], report["final"]
-        primary = report["primary_metric"]
-        over_base = last["over"].get("base", [0.0, 0.0, 0.0])
-        before = first["metrics"][primary][0]
-        evaluation = {
-            "metric": primary,
-            "before": before,
-            "after": before + over_base[0],
-            "delta": over_base[0],
-            "ci95": over_base[1:3],
-            "n": first["n"],
-        }
-        await asyncio.to_thread(
-            self.stores.jobs.end,
-            row,
-            JobStatus.SUCCEEDED,
-            report_ref=reference,
-            evaluation=evaluation,
-            phase=None,
-            fine_tuned_model=report["promotion"]["model"],
-            status_reason=f"final model: {report['promotion']['state']}",
-            progress={"percent": 100.0, "done": 1.0, "total": 1.0, "eta_seconds": 0.0},
-        )
 
 
 def _first(error: BaseException) -> BaseException:

@@ -1,17 +1,16 @@
-"""`Run`: what the phases see of a job. They call `step` and `gather`; keys make every call a restart point."""
+"""`Run`: what the phases see of a job. They call `step` and `gather` (durable.py); keys make every call a restart point."""
 
 import asyncio
-import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Row
 
 from services.orchestrator import selection
-from services.orchestrator.clients import FairLimit, StepClient
+from services.orchestrator.clients import StepClient
+from services.orchestrator.durable import DurableRun, PauseHere
 from services.orchestrator.lessons import scripts
-from services.orchestrator.progress import ProgressMeter, planned_work
+from services.orchestrator.progress import planned_work
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Phase
 from shared.contracts.estimate import Estimate
@@ -22,39 +21,21 @@ from shared.contracts.steps import (
     JudgeParams,
     Method,
     ModelRef,
-    Progress,
     Sampling,
     StepKind,
-    StepRequest,
-    StepResult,
     StudentParams,
     TeachParams,
     TrainParams,
-    Wire,
 )
 from shared.estimate import summary
 from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
 
-NOTE_S = 2.0  # how often progress reaches the job's row
-T = TypeVar("T")
-R = TypeVar("R")
 
-
-class PauseHere(Exception):
-    """The job comes to the stage after which it is to pause."""
-
-    def __init__(self, stage: str, reason: str):
-        super().__init__(reason)
-        self.stage = stage
-        self.reason = reason
-
-
-class Run:
-    """One job while an orchestrator holds it. `student` is the model that the next phase starts from."""
+class Run(DurableRun):
+    """A distillation while an orchestrator holds it. `student` is the model that the next phase starts from."""
 
     def __init__(self, job: Row, base: ModelRef, rows: list[Question], steps: StepClient, ledger: Ledger):
-        self.job = job
         self.request = JobRequest.model_validate(job.request)
         self.spec = self.request.distillation
         self.seed = self.request.seed
@@ -63,9 +44,6 @@ class Run:
         self.guidance = self.request.distillation.guidance  # the pilot settles it where the job leaves it open
         self.judge_decides = True  # until labels show that the judge is no better than chance
         self.judge: dict[str, Any] = {}  # what the report tells of the judge
-        self.ledger = ledger
-        self.stores = steps.stores
-        self.artifacts = steps.artifacts
         self.gathered: list[Example] = []  # what the student was trained on so far, in order
         self.parts: defaultdict[Phase, list[tuple[str, ModelRef]]] = defaultdict(
             list
@@ -73,12 +51,7 @@ class Run:
         self.reasoning: set[str | None] = set()  # what was trained to write a rationale first, by content hash
         self.finished: dict[str, ModelRef] = {}  # the students of the phases that are over and were not rejected
         self.records: dict[str, Any] = {}  # per phase: what the report tells of it
-        self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
-        self._steps = steps
-        self._waits: dict[str, str | None] = {}  # running step -> what it waits for
-        self._reason: str | None = job.status_reason  # what the job's row says of that
-        self._limit = FairLimit(steps)
         self._rows = rows
         self.judge_measures = judge_must_decide(rows)  # there are too few references for graders
         self.answers_of_base: dict[Split, list[str]] = {}  # what the judge holds other students' answers against
@@ -86,7 +59,8 @@ class Run:
         self.scripts = scripts(row.reference for row in rows if row.split is not Split.TEST)  # answers are written in
         sizes = {split.value: len(self.split(split)) for split in Split}
         references = any(question.reference for question in self.split(Split.TRAIN))
-        self._meter = ProgressMeter(planned_work(self.spec, sizes, references, self.judge_measures))
+        work = planned_work(self.spec, sizes, references, self.judge_measures)
+        super().__init__(job, steps, ledger, work, self.spec.batch_size)
 
     # data
 
@@ -115,41 +89,7 @@ class Run:
         """Human labels that were there when the job was posted, so that a replay finds the same ones."""
         return self.stores.labels.sample(self.job.project_id, self.spec.judge.labels, self.job.created_at)
 
-    # durable steps
-
-    def expect(self, kind: StepKind, rows: int) -> None:
-        """So many rows come on top of what was planned, or (below zero) fall away."""
-        self._meter.more(kind, rows)
-
-    async def step(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
-        """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
-        request = StepRequest.of(kind, params, [row.model_dump(mode="json") for row in rows])
-        size = max(len(rows), 1) * getattr(params, "epochs", 1)
-
-        def on_progress(progress: Progress) -> None:
-            self._waits[key] = progress.waits_for
-            self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
-
-        started = time.monotonic()
-        try:
-            result = await self._steps.run(self.job, key, request, self._limit, on_progress)
-        finally:
-            self._waits.pop(key, None)
-        self._meter.ended(key, kind, size, time.monotonic() - started)
-        self.figures[key] = result.metrics
-        return result
-
-    async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
-        """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.
-
-        The first failure cancels the others' waiting; finished steps stay finished.
-        """
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(flow(index, batch))
-                for index, batch in enumerate(selection.batches(items, self.spec.batch_size))
-            ]
-        return [task.result() for task in tasks]
+    # how models are asked and trained
 
     def asking(self, sampling: Sampling, model: ModelRef | None = None) -> StudentParams:
         return StudentParams(model=model or self.student, domain=self.spec.domain, sampling=sampling)
@@ -226,11 +166,6 @@ class Run:
 
     # telling people
 
-    async def say(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
-        await asyncio.to_thread(
-            self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
-        )
-
     async def pause_after(self, stage: str) -> None:
         """Raises PauseHere where the job's pause_after names this stage, unless it has been paused there already."""
         if self.spec.pause_after == stage and self.job.paused_after != stage:
@@ -241,16 +176,3 @@ class Run:
         self.estimate = found
         await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=found.model_dump())
         await self.say(f"estimated by the pilot's calls, {summary(found)}", type="metrics", estimate=found.model_dump())
-
-    async def enter(self, phase: str) -> None:
-        await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
-        await self.say(f"phase {phase} begins", type="phase", phase=phase)
-
-    async def note_progress(self) -> None:
-        """Called every NOTE_S seconds by whoever runs the job."""
-        values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
-        reason = next(filter(None, self._waits.values()), None)
-        if reason != self._reason:
-            values["status_reason"] = reason
-        await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
-        self._reason = reason  # not before it stands in the row: a database that is away is told again

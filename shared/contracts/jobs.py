@@ -1,7 +1,8 @@
 """The job as users post and read it: OpenAI's fine-tuning shapes plus one nested `distillation` object."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,15 +23,30 @@ class JobStatus(StrEnum):
     FAILED = "failed"
 
 
+class JobKind(StrEnum):
+    """What a job does. All kinds share states, steps, leases, budget, ledger and events; each has a request of its own."""
+
+    DISTILLATION = "distillation"
+    IMPORT = "import"  # makes an uploaded file
+    EXPORT = "export"  # makes artifacts of a version
+
+
+class AnyRequest(Strict):
+    """What a job of some kind is asked to do; kept in its row. A kind that may call a strong model has a field `budget`."""
+
+    kind: ClassVar[JobKind]
+
+
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],
     Field(max_length=16),
 ]
 
 
-class JobRequest(Strict):
+class JobRequest(AnyRequest):
     """Body of POST /v1/distillation/jobs. suffix names the alias under which the result is served."""
 
+    kind = JobKind.DISTILLATION
     model: str = Field(min_length=1, max_length=200)
     training_file: str = Field(min_length=1, max_length=64)
     distillation: Distillation
@@ -38,6 +54,20 @@ class JobRequest(Strict):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     hyperparameters: Hyperparameters = Hyperparameters()
     metadata: Metadata = Field(default={})
+
+
+def budget_of(kind: str, request: Mapping[str, Any]) -> Budget:
+    """What a job may spend, from its stored request; a kind that never spends has no limit."""
+    place = request["distillation"] if kind == JobKind.DISTILLATION else request
+    return Budget.model_validate(place.get("budget", {}))
+
+
+def with_budget(kind: str, request: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
+    """The stored request with another budget."""
+    change = {"budget": budget.model_dump(mode="json")}
+    if kind == JobKind.DISTILLATION:
+        change = {"distillation": request["distillation"] | change}
+    return dict(request) | change
 
 
 class ForkPoint(Strict):

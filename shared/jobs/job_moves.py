@@ -9,11 +9,12 @@ from sqlalchemy import Connection, Exists, Row, insert, select, update
 
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import ForkedFrom, JobRequest, JobStatus
+from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs
 
 Prices = Mapping[str, Price] | None
+PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
 
 
 def sibling_runs() -> Exists:
@@ -29,14 +30,15 @@ def sibling_runs() -> Exists:
 
 
 def insert_job(
-    connection: Connection, project_id: str, request: JobRequest, prices: Prices, forked_from: ForkedFrom | None = None
+    connection: Connection, project_id: str, request: AnyRequest, prices: Prices, forked_from: ForkedFrom | None = None
 ) -> Row:
     values = {
-        "id": f"ftjob-{uuid_utils.uuid7().hex}",
+        "id": f"{PREFIX[request.kind]}-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
+        "kind": request.kind,
         "request": request.model_dump(mode="json"),
         "forked_from": forked_from.model_dump(mode="json") if forked_from else None,
-        "file_id": request.training_file,
+        "file_id": request.training_file if isinstance(request, JobRequest) else None,
         "status": JobStatus.QUEUED,
         "progress": {},
         "prices": prices,

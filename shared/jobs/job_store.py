@@ -8,7 +8,7 @@ from sqlalchemy import Engine, Row, and_, func, or_, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
-from shared.contracts.jobs import ForkedFrom, JobRequest, JobStatus
+from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
 from shared.jobs.job_moves import Prices, insert_job, move_to, say, sibling_runs, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_store import cancel_steps, give_back_steps
@@ -25,7 +25,7 @@ class JobStore:
         self.engine = engine
 
     def create(
-        self, project_id: str, request: JobRequest, prices: Prices = None, forked_from: ForkedFrom | None = None
+        self, project_id: str, request: AnyRequest, prices: Prices = None, forked_from: ForkedFrom | None = None
     ) -> Row:
         with writing(self.engine) as connection:
             return insert_job(connection, project_id, request, prices, forked_from)
@@ -35,11 +35,13 @@ class JobStore:
         with writing(self.engine) as connection:
             return [insert_job(connection, project_id, request, prices) for request in requests]
 
-    def get(self, job_id: str, project_id: str | None = None) -> Row | None:
-        """project_id None: from inside the system; else another project's job is as good as absent."""
+    def get(self, job_id: str, project_id: str | None = None, kind: JobKind | None = None) -> Row | None:
+        """None: from inside the system; else another project's or kind's job is as good as absent."""
         query = select(jobs).where(jobs.c.id == job_id)
         if project_id is not None:
             query = query.where(jobs.c.project_id == project_id)
+        if kind is not None:
+            query = query.where(jobs.c.kind == kind)
         with reading(self.engine) as connection:
             return connection.execute(query).first()
 
@@ -50,17 +52,20 @@ class JobStore:
         limit: int,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        kind: JobKind = JobKind.DISTILLATION,
     ) -> tuple[list[Row], bool]:
         """Newest first; metadata: pairs that a job must have. Raises UserError for an `after` that does not exist."""
-        query = select(jobs).where(jobs.c.project_id == project_id)
+        mine = (jobs.c.project_id == project_id) & (jobs.c.kind == kind)
+        query = select(jobs).where(mine)
         if status:
             query = query.where(jobs.c.status == status)
         for name, value in (metadata or {}).items():
             query = query.where(jobs.c.request["metadata"][name].as_string() == value)
         with reading(self.engine) as connection:
             if after:
-                mine = (jobs.c.id == after) & (jobs.c.project_id == project_id)  # whatever its status is by now
-                last = connection.execute(select(jobs.c.id).where(mine)).first()
+                last = connection.execute(
+                    select(jobs.c.id).where(mine, jobs.c.id == after)
+                ).first()  # whatever its status
                 if last is None:
                     raise UserError(f"no job {after!r} to continue after", param="after", code="unknown_cursor")
                 query = query.where(jobs.c.id < after)  # ids are UUIDv7: ordered by time
@@ -179,7 +184,7 @@ class JobStore:
         """Let a job pause whose next call might cost more than is left. False: it is to fail of that."""
         with writing(self.engine) as connection:
             now = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
-            if JobRequest.model_validate(now.request).distillation.budget.on_exceed == "fail":
+            if budget_of(now.kind, now.request).on_exceed == "fail":
                 return False
             if now.status == JobStatus.RUNNING:
                 data = {"code": BudgetExceeded.code}
@@ -196,9 +201,7 @@ class JobStore:
             now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
             if budget is not None and now.status in FINAL_JOBS:
                 raise Conflict(f"job {row.id} is already {now.status}; it spends nothing more", code="job_finished")
-            request = dict(now.request)
-            if budget is not None:
-                request["distillation"] = now.request["distillation"] | {"budget": budget.model_dump(mode="json")}
+            request = dict(now.request) if budget is None else with_budget(now.kind, now.request, budget)
             if metadata is not None:
                 request["metadata"] = dict(metadata)
             values: dict[str, Any] = {"request": request}

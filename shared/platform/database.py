@@ -7,6 +7,7 @@ which SQLite, having one writer at a time, leaves out.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -139,12 +140,21 @@ def _revision(engine: Engine, version_table: str) -> str | None:
         return connection.execute(select(versions.c.version_num)).scalar()
 
 
+def _newest(migrations: Path) -> str:
+    """The revision that no other one follows. Migrations are numbered as they were begun, not as they came in."""
+    texts = [path.read_text() for path in migrations.glob("versions/*.py")]
+    named, followed = (
+        {found[1] for text in texts if (found := re.search(rf'^{name} = "(\w+)"', text, re.MULTILINE))}
+        for name in ("revision", "down_revision")
+    )
+    (newest,) = named - followed
+    return newest
+
+
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
     """Bring one schema to its newest revision. Safe to call from several processes at once."""
     engine = engine_for(url)
-    if _revision(engine, version_table) == max(
-        path.stem.partition("_")[0] for path in migrations.glob("versions/*.py")
-    ):
+    if _revision(engine, version_table) == _newest(migrations):
         return  # without Alembic, which costs each process 13 MB and a quarter of a second
     from alembic import command
     from alembic.config import Config

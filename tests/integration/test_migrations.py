@@ -5,15 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, inspect
+from sqlalchemy.exc import IntegrityError
 
+from shared.contracts.jobs import JobKind
 from shared.jobs import schema
 from shared.jobs.tables import metadata as jobs_metadata
 from shared.ledger import store
 from shared.ledger.tables import metadata as ledger_metadata
-from shared.platform.database import engine_for, upgrade
+from shared.platform.database import engine_for, upgrade, writing
 
 SCHEMAS = [
     pytest.param(schema.MIGRATIONS, "alembic_version", jobs_metadata, id="jobs"),
@@ -70,3 +74,29 @@ def test_a_folder_with_a_percent_sign_is_no_hindrance(tmp_path: Path):
     folder = tmp_path / "50% off"
     schema.open_stores(f"sqlite:///{folder / 'meteor.sqlite3'}")
     assert (folder / "meteor.sqlite3").exists()
+
+
+def test_rows_outlive_the_table_that_is_made_anew_for_other_kinds_of_jobs(database_url: str):
+    """A job of the days before there were kinds, with what refers to it."""
+    engine = engine_for(database_url)
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    with writing(engine) as connection:
+        config.attributes |= {"connection": connection, "version_table": "alembic_version"}
+        command.upgrade(config, "0007")
+        for statement in (
+            "INSERT INTO projects VALUES ('p', 'p', 1)",
+            "INSERT INTO files (id, project_id, sha256, bytes, filename, purpose, status, errors, created_at)"
+            " VALUES ('f', 'p', 's', 1, 'f', 'fine-tune', 'processed', '[]', 1)",
+            "INSERT INTO jobs (id, project_id, request, file_id, status, progress, attempt, created_at)"
+            """ VALUES ('j', 'p', '{"seed": 7}', 'f', 'queued', '{}', 0, 1.5)""",
+            "INSERT INTO events (project_id, job_id, level, type, message, created_at)"
+            " VALUES ('p', 'j', 'info', 'message', 'm', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+    stores = schema.open_stores(database_url)
+    row = stores.jobs.get("j", "p", JobKind.DISTILLATION)
+    assert row is not None
+    assert (row.request, row.file_id, row.created_at, row.result) == ({"seed": 7}, "f", 1.5, None)
+    with pytest.raises(IntegrityError), writing(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM jobs")  # its event still refers to it

@@ -19,6 +19,7 @@ from shared.contracts.jobs import (
     ForkedFrom,
     JobChange,
     JobDistillation,
+    JobKind,
     JobObject,
     JobProgress,
     JobRequest,
@@ -54,8 +55,8 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 
 def row(context: ApiContext, project: str, job_id: str) -> Row:
-    """Raises NotFound, also for another project's job."""
-    found = context.stores.jobs.get(job_id, project)
+    """Raises NotFound, also for another project's job, and for an import or an export."""
+    found = context.stores.jobs.get(job_id, project, JobKind.DISTILLATION)
     if found is None:
         raise NotFound(f"no job {job_id!r}", param="job_id", code="job_not_found")
     return found

@@ -1,0 +1,66 @@
+"""The kinds of jobs. Whatever a job does, the loop holds, pauses, cancels and ends it in the same way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row
+
+from services.orchestrator.clients import StepClient, when_there_is_room
+from services.orchestrator.durable import DurableRun
+from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.run import Run
+from shared.bases import Bases
+from shared.contracts.data import Question
+from shared.contracts.jobs import JobKind, JobRequest
+from shared.ledger.store import Ledger
+
+
+class Means(NamedTuple):
+    """What a job is run with, beside its row."""
+
+    steps: StepClient
+    ledger: Ledger
+    bases: Bases
+
+
+@dataclass(frozen=True)
+class Kind:
+    """open: reads what the job works on. work: an async function over durable steps; returns what is written into the
+    row as the job succeeds. What either raises decides as everywhere: transient errors are tried again, others end the
+    job as failed."""
+
+    open: Callable[[Means, Row], Awaitable[DurableRun]]
+    work: Callable[[Any], Awaitable[dict[str, Any]]]
+
+
+async def _open_distillation(means: Means, row: Row) -> Run:
+    stores, artifacts = means.steps.stores, means.steps.artifacts
+    base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
+    file = await asyncio.to_thread(stores.catalog.file, row.project_id, row.file_id)
+    rows = [Question(**value) for value in await asyncio.to_thread(artifacts.get_json, file.rows_ref)]
+    return Run(row, base, rows, means.steps, means.ledger)
+
+
+async def _distil(run: Run) -> dict[str, Any]:
+    report = await meteor(run)
+    first, last = report["table"][0], report["final"]
+    over_base = last["over"].get("base", [0.0, 0.0, 0.0])
+    before = first["metrics"][report["primary_metric"]][0]
+    return {
+        "report_ref": await when_there_is_room(lambda: run.artifacts.put_json(report), lambda _: None),
+        "evaluation": {
+            "metric": report["primary_metric"],
+            "before": before,
+            "after": before + over_base[0],
+            "delta": over_base[0],
+            "ci95": over_base[1:3],
+            "n": first["n"],
+        },
+        "fine_tuned_model": report["promotion"]["model"],
+        "status_reason": f"final model: {report['promotion']['state']}",
+    }
+
+
+KINDS: dict[JobKind, Kind] = {JobKind.DISTILLATION: Kind(_open_distillation, _distil)}
