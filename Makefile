@@ -33,7 +33,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-gpu chaos bench lock clean
+.PHONY: help install install-dev demo up down status test test-gpu chaos bench openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +93,9 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
 	$(METEOR) models pull smollm2-135m-instruct
 	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
+
+openapi: install ## write openapi.json and docs/api.md anew from the routes
+	$(BIN)/python -m services.api.openapi
 
 lock: install-dev ## make the locks anew (needs uv)
 	PATH="$(BIN):$$PATH" requirements/lock.sh

@@ -11,7 +11,8 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from services.api.clients import EngineClient
-from services.api.handlers import chat, events, experiments, files, health, jobs, keys, labels, models
+from services.api.document import document, operation_id
+from services.api.handlers import chat, docs, events, experiments, files, health, jobs, keys, labels, models
 from services.api.service.context import open_context
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
@@ -76,12 +77,21 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
             await app.state.engine.aclose()
             app.state.context.providers.close()
 
-    # no /docs pages: they load their scripts from other people's servers
-    app = new_app("api", "METEOR", version="0.1.0", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # FastAPI's own pages load their scripts from other people's servers; handlers.docs has one that needs none
+    app = new_app(
+        "api",
+        "METEOR",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+    )
+    app.openapi = lambda: document(app)
     app.add_middleware(BodyLimit, limit=settings.body_bytes)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (files, jobs, events, experiments, labels, models, chat, keys, health):
+    for module in (files, jobs, events, experiments, labels, models, chat, keys, health, docs):
         app.include_router(module.router)
     return app
 

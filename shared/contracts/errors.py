@@ -19,6 +19,12 @@ class ErrorBody(BaseModel):
     code: str | None = None
 
 
+class ErrorResponse(BaseModel):
+    """What every refused request is answered with."""
+
+    error: ErrorBody
+
+
 TYPE_OF_STATUS = {
     400: "invalid_request_error",
     401: "authentication_error",

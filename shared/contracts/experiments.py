@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from shared.contracts.distillation import Name, Strict
 
@@ -81,6 +81,47 @@ class ExperimentRequest(Strict):
             return [Variant(name=variant_name(base), changes={"model": base}) for base in students]
         found = PRESETS[self.preset](self.job)
         return [Variant(name=name, changes={"distillation": changes}) for name, changes in found.items()]
+
+
+class VariantObject(BaseModel):
+    """A variant and the job that runs it."""
+
+    name: str
+    job_id: str
+    status: str
+    fine_tuned_model: str | None
+
+
+class ComparedVariant(BaseModel):
+    """A variant whose job has a report. value, dev and the gains are [value, low, high], gains paired question by question.
+
+    value, gain_over_base and gain_over_first are of test, dev and dev_gain_over_first of dev. lesson_tokens: of the strong
+    model, for what the student learned from, whoever paid for it.
+    """
+
+    variant: str
+    job_id: str
+    final: str
+    metric: str
+    n: int
+    value: list[float]
+    gain_over_base: list[float] | None
+    gain_over_first: list[float] | None
+    dev: list[float] | None
+    dev_gain_over_first: list[float] | None
+    decisions: dict[str, str]
+    teacher_calls: int
+    teacher_tokens: int
+    lesson_tokens: int
+
+
+class ExperimentObject(BaseModel):
+    """The variants in their order, and the comparison of those that have ended. Choose by dev; test tells what it is worth."""
+
+    id: str
+    object: Literal["distillation.experiment"] = "distillation.experiment"
+    variants: list[VariantObject]
+    comparison: list[ComparedVariant]
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -11,29 +11,33 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from services.api.handlers.access import Context, Project, needs
-from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import events, jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
+from shared.contracts.jobs import EventObject
 from shared.contracts.keys import Scope
+from shared.contracts.views import Listed
 
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 EVENT_STREAM = "text/event-stream"
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
 
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.get("/v1/distillation/jobs/{job_id}/events", response_model=None)
-@router.get("/v1/fine_tuning/jobs/{job_id}/events", response_model=None)
+@router.get("/v1/distillation/jobs/{job_id}/events", response_model=Listed[EventObject], responses=STREAM)
+@router.get("/v1/fine_tuning/jobs/{job_id}/events", response_model=Listed[EventObject], responses=STREAM)
 async def list_events(
     context: Context,
     project: Project,
-    job_id: str,
+    job_id: Id,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header(max_length=64)] = "",
-) -> dict[str, Any] | StreamingResponse:
+) -> Any:
+    """With `Accept: text/event-stream` all events from the first (or from behind `Last-Event-ID`) and then new ones as they come."""
     if EVENT_STREAM not in accept.lower():
         return listed(*await run_in_threadpool(events.page, context, project, job_id, after, limit))
     await run_in_threadpool(jobs.row, context, project, job_id)

@@ -5,14 +5,15 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.lists import Id
 from services.api.service import experiments
-from shared.contracts.experiments import ExperimentRequest
+from shared.contracts.experiments import ExperimentObject, ExperimentRequest
 from shared.contracts.keys import Scope
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, response_model=ExperimentObject)
 def create_experiment(
     context: Context, project: Project, body: ExperimentRequest, response: Response
 ) -> dict[str, Any]:
@@ -21,11 +22,11 @@ def create_experiment(
     return made
 
 
-@router.get("/{experiment_id}")
-def get_experiment(context: Context, project: Project, experiment_id: str) -> dict[str, Any]:
+@router.get("/{experiment_id}", response_model=ExperimentObject)
+def get_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
     return experiments.get(context, project, experiment_id)
 
 
-@router.post("/{experiment_id}/cancel")
-def cancel_experiment(context: Context, project: Project, experiment_id: str) -> dict[str, Any]:
+@router.post("/{experiment_id}/cancel", response_model=ExperimentObject)
+def cancel_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
     return experiments.cancel(context, project, experiment_id)

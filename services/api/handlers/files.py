@@ -6,12 +6,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
-from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.upload import received_upload
 from services.api.service import files
 from shared.contracts.jobs import FileObject
 from shared.contracts.keys import Scope
+from shared.contracts.views import Deleted, FileVerdict, Listed
 
 router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
 
@@ -33,36 +35,40 @@ FORM = {
     }
 }
 
+CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+} | may_answer(416)
 
-@router.post("", openapi_extra=FORM)
+
+@router.post("", openapi_extra=FORM, responses=may_answer(400, 413))
 async def create_file(request: Request, context: Context, project: Project) -> FileObject:
     async with received_upload(request, context.files, context.settings.upload_bytes) as upload:
         return await run_in_threadpool(files.add, context, project, upload)
 
 
-@router.get("")
+@router.get("", response_model=Listed[FileObject])
 def list_files(context: Context, project: Project, after: After = None, limit: Limit = DEFAULT_LIMIT) -> dict[str, Any]:
     return listed(*files.page(context, project, after, limit))
 
 
 @router.get("/{file_id}")
-def get_file(context: Context, project: Project, file_id: str) -> FileObject:
+def get_file(context: Context, project: Project, file_id: Id) -> FileObject:
     return files.get(context, project, file_id)
 
 
-@router.get("/{file_id}/content", response_class=FileResponse)
-def get_file_content(context: Context, project: Project, file_id: str) -> FileResponse:
+@router.get("/{file_id}/content", response_class=FileResponse, responses=CONTENT)
+def get_file_content(context: Context, project: Project, file_id: Id) -> FileResponse:
     path, filename = files.content(context, project, file_id)
     headers = {"x-content-type-options": "nosniff"}
     return FileResponse(path, media_type="application/octet-stream", filename=filename, headers=headers)
 
 
-@router.delete("/{file_id}")
-def delete_file(context: Context, project: Project, file_id: str) -> dict[str, Any]:
+@router.delete("/{file_id}", response_model=Deleted, responses=may_answer(409))
+def delete_file(context: Context, project: Project, file_id: Id) -> dict[str, Any]:
     files.delete(context, project, file_id)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@router.post("/{file_id}/validate")
-def validate_file(context: Context, project: Project, file_id: str) -> dict[str, Any]:
+@router.post("/{file_id}/validate", response_model=FileVerdict)
+def validate_file(context: Context, project: Project, file_id: Id) -> dict[str, Any]:
     return files.validate(context, project, file_id)

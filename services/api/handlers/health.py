@@ -14,6 +14,7 @@ from services.api.service import health
 from services.api.service.context import ApiContext
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import JobStatus
+from shared.contracts.views import Alive, Readiness
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -21,12 +22,14 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Alive:
     """The process lives and its event loop turns."""
-    return {"status": "ok"}
+    return Alive()
 
 
-@router.get("/readyz", response_model=None)
+@router.get(
+    "/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "Parts are missing."}}
+)
 async def readyz(context: Context, engine: Engine) -> JSONResponse:
     """200 when all parts are there; else 503 with their names."""
     checks, state, lost = await asyncio.gather(health.readiness(context, engine), engine.status(), health.lost(context))

@@ -5,13 +5,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
-from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import estimates, forks, jobs, lineage
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
 from shared.contracts.keys import Scope
+from shared.contracts.views import JobUsage, LineageObject, Listed, StepObject
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 
@@ -43,8 +45,8 @@ def metadata_filter(request: Request) -> dict[str, str]:
     return found
 
 
-@router.get("/v1/distillation/jobs")
-@router.get("/v1/fine_tuning/jobs")
+@router.get("/v1/distillation/jobs", response_model=Listed[JobObject])
+@router.get("/v1/fine_tuning/jobs", response_model=Listed[JobObject])
 def list_jobs(
     request: Request,
     context: Context,
@@ -58,36 +60,36 @@ def list_jobs(
 
 @router.get("/v1/distillation/jobs/{job_id}")
 @router.get("/v1/fine_tuning/jobs/{job_id}")
-def get_job(context: Context, project: Project, job_id: str) -> JobObject:
+def get_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.get(context, project, job_id)
 
 
-@router.patch("/v1/distillation/jobs/{job_id}")
-def change_job(context: Context, project: Project, job_id: str, body: JobChange) -> JobObject:
+@router.patch("/v1/distillation/jobs/{job_id}", responses=may_answer(409))
+def change_job(context: Context, project: Project, job_id: Id, body: JobChange) -> JobObject:
     """Budget and metadata. A job that waits for its budget goes on."""
     return jobs.change(context, project, job_id, body)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/cancel")
-@router.post("/v1/fine_tuning/jobs/{job_id}/cancel")
-def cancel_job(context: Context, project: Project, job_id: str) -> JobObject:
+@router.post("/v1/distillation/jobs/{job_id}/cancel", responses=may_answer(409))
+@router.post("/v1/fine_tuning/jobs/{job_id}/cancel", responses=may_answer(409))
+def cancel_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.cancel(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/pause")
-@router.post("/v1/fine_tuning/jobs/{job_id}/pause")
-def pause_job(context: Context, project: Project, job_id: str) -> JobObject:
+@router.post("/v1/distillation/jobs/{job_id}/pause", responses=may_answer(409))
+@router.post("/v1/fine_tuning/jobs/{job_id}/pause", responses=may_answer(409))
+def pause_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.pause(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/resume")
-@router.post("/v1/fine_tuning/jobs/{job_id}/resume")
-def resume_job(context: Context, project: Project, job_id: str) -> JobObject:
+@router.post("/v1/distillation/jobs/{job_id}/resume", responses=may_answer(409))
+@router.post("/v1/fine_tuning/jobs/{job_id}/resume", responses=may_answer(409))
+def resume_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.resume(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/fork", status_code=201)
-def fork_job(context: Context, project: Project, job_id: str, body: ForkRequest, response: Response) -> JobObject:
+@router.post("/v1/distillation/jobs/{job_id}/fork", status_code=201, responses=may_answer(409))
+def fork_job(context: Context, project: Project, job_id: Id, body: ForkRequest, response: Response) -> JobObject:
     """A new job with this one's settings and changes to them; what both have in common is taken over."""
     job = forks.fork(context, project, job_id, body)
     response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
@@ -95,20 +97,20 @@ def fork_job(context: Context, project: Project, job_id: str, body: ForkRequest,
 
 
 @router.get("/v1/distillation/jobs/{job_id}/report")
-def get_report(context: Context, project: Project, job_id: str) -> Any:
+def get_report(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
     return jobs.report(context, project, job_id)
 
 
-@router.get("/v1/distillation/jobs/{job_id}/usage")
-def get_usage(context: Context, project: Project, job_id: str) -> dict[str, Any]:
+@router.get("/v1/distillation/jobs/{job_id}/usage", response_model=JobUsage)
+def get_usage(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
     return jobs.usage(context, project, job_id)
 
 
-@router.get("/v1/distillation/jobs/{job_id}/steps")
-def list_steps(context: Context, project: Project, job_id: str) -> dict[str, Any]:
+@router.get("/v1/distillation/jobs/{job_id}/steps", response_model=Listed[StepObject])
+def list_steps(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
     return listed(jobs.steps(context, project, job_id))
 
 
-@router.get("/v1/distillation/jobs/{job_id}/examples/{example_id:path}/lineage")
-def get_lineage(context: Context, project: Project, job_id: str, example_id: str) -> dict[str, Any]:
+@router.get("/v1/distillation/jobs/{job_id}/examples/{example_id:path}/lineage", response_model=LineageObject)
+def get_lineage(context: Context, project: Project, job_id: Id, example_id: Id) -> dict[str, Any]:
     return lineage.lineage(context, project, job_id, example_id)

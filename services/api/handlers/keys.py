@@ -4,16 +4,18 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from services.api.document import may_answer
 from services.api.handlers.access import Asking, Context, needs
-from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import keys
 from shared.contracts.errors import NotFound
 from shared.contracts.keys import KeyObject, KeyRequest, NewKey, Scope
+from shared.contracts.views import Deleted, Listed
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=may_answer(404))
 def create_key(context: Context, caller: Asking, body: KeyRequest) -> NewKey:
     """A new key. It is shown in this answer and never again."""
     project = body.project or caller.project
@@ -22,18 +24,18 @@ def create_key(context: Context, caller: Asking, body: KeyRequest) -> NewKey:
     return keys.create(context, project, body)
 
 
-@router.get("")
+@router.get("", response_model=Listed[KeyObject])
 def list_keys(context: Context, caller: Asking, after: After = None, limit: Limit = DEFAULT_LIMIT) -> dict[str, Any]:
     return listed(*keys.page(context, caller.view, after, limit))
 
 
 @router.get("/{key_id}")
-def get_key(context: Context, caller: Asking, key_id: str) -> KeyObject:
+def get_key(context: Context, caller: Asking, key_id: Id) -> KeyObject:
     return keys.get(context, caller.view, key_id)
 
 
-@router.delete("/{key_id}")
-def revoke_key(context: Context, caller: Asking, key_id: str) -> dict[str, Any]:
+@router.delete("/{key_id}", response_model=Deleted)
+def revoke_key(context: Context, caller: Asking, key_id: Id) -> dict[str, Any]:
     """The key opens nothing any more. It stays in the list, with the time of this request."""
     keys.revoke(context, caller.view, key_id)
     return {"id": key_id, "object": "api_key", "deleted": True}

@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.api.handlers.access import Context, Project, needs
-from services.api.handlers.lists import DEFAULT_LIMIT, After, Limit, listed
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import labels
 from shared.contracts.keys import Scope
-from shared.contracts.labels import LabelsAdded, LabelsRequest
+from shared.contracts.labels import LabelObject, LabelsAdded, LabelsRequest
+from shared.contracts.views import Deleted, Listed
 
 router = APIRouter(prefix="/v1/labels", tags=["labels"], dependencies=[needs(Scope.JOBS)])
 
@@ -18,14 +19,14 @@ def add_labels(context: Context, project: Project, body: LabelsRequest) -> Label
     return labels.add(context, project, body)
 
 
-@router.get("")
+@router.get("", response_model=Listed[LabelObject])
 def list_labels(
     context: Context, project: Project, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> dict[str, Any]:
     return listed(*labels.page(context, project, after, limit))
 
 
-@router.delete("/{label_id}")
-def delete_label(context: Context, project: Project, label_id: str) -> dict[str, Any]:
+@router.delete("/{label_id}", response_model=Deleted)
+def delete_label(context: Context, project: Project, label_id: Id) -> dict[str, Any]:
     labels.delete(context, project, label_id)
     return {"id": label_id, "object": "label", "deleted": True}

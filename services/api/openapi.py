@@ -1,0 +1,28 @@
+"""Writes openapi.json and docs/api.md: `python -m services.api.openapi [FOLDER]`. Both are committed; a test compares them."""
+
+import json
+import sys
+from pathlib import Path
+
+from services.api.main import create_app
+from services.api.service.reference import markdown
+from services.api.settings import ApiSettings
+from shared.platform.settings import PlatformSettings
+
+
+def generated() -> dict[str, str]:
+    """Path below the repository's root -> the text that belongs there."""
+    made = create_app(ApiSettings(), PlatformSettings()).openapi()
+    return {
+        "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
+        "docs/api.md": markdown(made),
+    }
+
+
+def main(root: Path) -> None:
+    for name, text in generated().items():
+        (root / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))

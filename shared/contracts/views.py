@@ -1,0 +1,122 @@
+"""What routes answer with beside the objects themselves: lists, receipts, and looks inside a job."""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from shared.contracts.data import LineError, Question
+from shared.contracts.distillation import Budget
+from shared.contracts.engine import EngineStatus
+from shared.contracts.errors import ErrorBody
+from shared.contracts.jobs import Usage
+
+Item = TypeVar("Item")
+
+
+class Listed(BaseModel, Generic[Item]):
+    """One page, newest first. Go on with `after` = last_id while has_more is true."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        return f"{params[0].__name__}List"
+
+
+class Deleted(BaseModel):
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class LineErrors(BaseModel):
+    """has_more: there are bad lines behind the last one that is told."""
+
+    object: Literal["list"] = "list"
+    data: list[LineError]
+    has_more: bool
+
+
+class FileVerdict(BaseModel):
+    """n_rows: good rows, as far as the file was read."""
+
+    valid: bool
+    n_rows: int
+    errors: LineErrors
+
+
+class JobUsage(BaseModel):
+    """Calls to the strong model, in all and by phase; a phase without a call has no entry.
+
+    counted: what the budget counts, reservations included; null before the job's first step.
+    """
+
+    object: Literal["distillation.usage"] = "distillation.usage"
+    job_id: str
+    budget: Budget
+    counted: dict[str, float] | None
+    total: Usage
+    phases: dict[str, Usage]
+
+
+class StepObject(BaseModel):
+    """A step of a job. attempts: what ended each earlier attempt. Times in seconds since 1970."""
+
+    object: Literal["distillation.step"] = "distillation.step"
+    id: str
+    key: str
+    kind: str
+    queue: str
+    state: str
+    attempt: int
+    attempts: list[Any]
+    progress: dict[str, Any]
+    metrics: dict[str, Any]
+    reused_from: str | None
+    error: ErrorBody | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+class LineageModel(BaseModel):
+    """A version that learned from the example."""
+
+    model: str
+    adapter: str
+    method: str
+    state: str
+    served: bool
+
+
+class LineageObject(BaseModel):
+    """One example's way through a job. chain: every step that it went into, in time, with what was given and made there."""
+
+    object: Literal["distillation.lineage"] = "distillation.lineage"
+    job_id: str
+    example: Question
+    chain: list[dict[str, Any]]
+    adapters: list[str]
+    models: list[LineageModel]
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """checks: part -> whether it is there; missing: those that are not. lost: processes that ended without a word.
+
+    error: with status 503 only.
+    """
+
+    status: Literal["ready", "not_ready"]
+    missing: list[str]
+    checks: dict[str, bool]
+    lost: list[str]
+    engine: EngineStatus | None = None
+    error: ErrorBody | None = None

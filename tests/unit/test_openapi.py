@@ -1,0 +1,79 @@
+"""The committed document and reference are the ones that the routes make, and the page needs nobody's server."""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from jsonschema import Draft202012Validator
+
+from services.api.document import TAGS, operations
+from services.api.main import create_app
+from services.api.openapi import generated
+from services.api.settings import ApiSettings
+from shared.platform.settings import PlatformSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    return create_app(ApiSettings(), PlatformSettings())
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "docs/api.md"])
+def test_the_committed_files_are_up_to_date(name: str):
+    same = (ROOT / name).read_text() == generated()[name]
+    assert same, (
+        f"{name} is not what the routes say now; `make openapi` writes it anew (python -m services.api.openapi)"
+    )
+
+
+def test_operations_have_names_of_their_own_and_a_described_tag(app: FastAPI):
+    names = Counter(operation["operationId"] for _, _, operation in operations(app.openapi()))
+    assert names.most_common(1)[0][1] == 1
+    assert all(re.fullmatch("[a-z_]{3,40}", name) for name in names)
+    for path, _, operation in operations(app.openapi()):
+        assert [tag for tag in operation["tags"] if tag in TAGS] == operation["tags"], (
+            f"{path}: describe its tag in TAGS"
+        )
+
+
+def test_refusals_have_our_form_everywhere(app: FastAPI):
+    made = app.openapi()
+    assert "ValidationError" not in made["components"]["schemas"]
+    for path, method, operation in operations(made):
+        refusals = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+        if path.startswith("/v1/"):
+            assert {"401", "403", "503"} <= set(refusals), (method, path)
+            assert operation["security"] == [{"bearer": []}]
+        for answer in refusals.values():
+            body = made["components"]["responses"][answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+            assert "$ref" in body["content"]["application/json"]["schema"], (method, path)
+
+
+def test_every_schema_is_one(app: FastAPI):
+    for schema in app.openapi()["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+async def test_the_page_is_complete_and_loads_nothing(app: FastAPI):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        answer, served = await client.get("/docs"), await client.get("/openapi.json")
+    assert served.json() == app.openapi()
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    style = re.search("<style>(.*?)</style>", answer.text, re.DOTALL)
+    assert style is not None
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()}'" in policy
+    assert "<script" not in answer.text
+    assert not re.search(r"(src|href)=\"(?!#)", answer.text)
+    targets = set(re.findall(r'id="([^"]*)"', answer.text))
+    assert {unescape(name) for name in re.findall(r'href="#([^"]*)"', answer.text)} <= targets
+    for path, method, _ in operations(app.openapi()):
+        assert f">{method.upper()} {path}</h3>" in answer.text
