@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from shared.contracts.conversation import NotUsable, from_messages
+
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
 MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
@@ -33,6 +35,7 @@ class Question(BaseModel):
     reference: str | None = None
     category: str | None = None
     group: str | None = None
+    source: str | None = None  # where it is from: link, author, licence; kept for attribution, shown to no model
     split: Split | None = None
 
     @field_validator("reference")
@@ -57,7 +60,7 @@ class LineError(BaseModel):
 
 
 class _Upload(BaseModel):
-    """The two accepted forms of a line, reduced to one."""
+    """A line as it is checked; chat rows are brought into this form before."""
 
     question: str = Field(min_length=1, max_length=100_000)
     id: str | None = Field(default=None, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")  # goes into rows and headers
@@ -66,17 +69,7 @@ class _Upload(BaseModel):
     reference: str | None = None
     category: str | None = Field(default=None, max_length=200)
     group: str | None = Field(default=None, max_length=200)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_messages(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "messages" not in value:
-            return value
-        turns = [m for m in value["messages"] if isinstance(m, dict)] if isinstance(value["messages"], list) else []
-        users = [m.get("content") for m in turns if m.get("role") == "user"]
-        answers = [m.get("content") for m in turns if m.get("role") == "assistant"]
-        rest = {k: v for k, v in value.items() if k != "messages"}
-        return {"question": users[-1] if users else None, "reference": answers[-1] if answers else None} | rest
+    source: str | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")
     def _not_blank(self) -> "_Upload":
@@ -85,11 +78,26 @@ class _Upload(BaseModel):
         return self
 
 
-def parse_line(number: int, raw: bytes) -> Question | LineError | None:
-    """One line of an upload. None for an empty line; a LineError names the line and the field."""
+MOST_IGNORED = 50  # names of unread fields that are counted
+KNOWN_FIELDS = {*_Upload.model_fields, "messages", "split"}  # the split of a row that was downloaded is made anew
+
+
+def parse_line(number: int, raw: bytes, ignored: Counter[str] | None = None) -> Question | LineError | None:
+    """One line of an upload. None for an empty line; a LineError names the line and the field.
+
+    ignored: counts the fields that are not read, so that somebody can be told.
+    """
     value = json_line(number, raw)
     if not isinstance(value, dict):
         return value
+    if ignored is not None:
+        unread = (name[:100] for name in value if name not in KNOWN_FIELDS)
+        ignored.update(name for name in unread if name in ignored or len(ignored) < MOST_IGNORED)
+    if "messages" in value:
+        try:
+            value = from_messages(value["messages"]) | {k: v for k, v in value.items() if k != "messages"}
+        except NotUsable as error:
+            return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
     row = checked(_Upload, number, value, "question")
     if isinstance(row, LineError):
         return row
@@ -145,23 +153,46 @@ def _encodable(value: dict) -> bool:
     return True
 
 
-def parse_lines(lines: Iterable[bytes]) -> Iterator[Question | LineError]:
-    """Every non-empty line as a Question or a LineError; repeated ids are errors too."""
+def parse_lines(lines: Iterable[bytes], ignored: Counter[str] | None = None) -> Iterator[Question | LineError]:
+    """Every non-empty line as a Question or a LineError; repeated ids are errors too. ignored: as for `parse_line`.
+
+    Only ids that the file gives are remembered; those that follow from line numbers cost a bit each.
+    """
     seen: dict[str, int] = {}
+    numbered = bytearray()  # a bit for each line whose id is its number
     for number, raw in enumerate(lines, start=1):
-        item = parse_line(number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
+        item = parse_line(number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, ignored)
         if isinstance(item, Question):
-            if item.id in seen:
+            before = _before(item.id, number, seen, numbered)
+            if before:
                 item = LineError(
                     line=number,
                     code="duplicate_id",
-                    message=f"id {item.id!r} stands on line {seen[item.id]} too",
+                    message=f"id {item.id!r} stands on line {before} too",
                     param="id",
                 )
-            else:
-                seen[item.id] = number
         if item is not None:
             yield item
+
+
+NUMBERED = re.compile(r"row-([1-9][0-9]{0,9})")
+
+
+def _before(given: str, number: int, seen: dict[str, int], numbered: bytearray) -> int | None:
+    """The earlier line with this id, if there is one; notes the id."""
+    if given in seen:
+        return seen[given]
+    named = NUMBERED.fullmatch(given)
+    line = int(named.group(1)) if named else 0
+    byte, bit = divmod(line, 8)
+    if line and byte < len(numbered) and numbered[byte] & 1 << bit:
+        return line
+    if line == number:
+        numbered.extend(bytes(byte + 1 - len(numbered)))
+        numbered[byte] |= 1 << bit
+    else:
+        seen[given] = number
+    return None
 
 
 def group_key(row: Question) -> str:

@@ -42,11 +42,12 @@ class LineErrors(BaseModel):
 
 
 class FileVerdict(BaseModel):
-    """n_rows: good rows, as far as the file was read."""
+    """n_rows: good rows, as far as the file was read. ignored_fields: what is not read, and in how many rows it stands."""
 
     valid: bool
     n_rows: int
     errors: LineErrors
+    ignored_fields: dict[str, int]
 
 
 class JobUsage(BaseModel):

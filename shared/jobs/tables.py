@@ -71,7 +71,7 @@ files = Table(
     Column("id", String(64), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
     Column("sha256", String(64), nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
     Column("filename", String(255), nullable=False),
     Column("purpose", String(64), nullable=False),
     Column("status", String(32), nullable=False),

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -43,16 +44,58 @@ def line(**row: Any) -> bytes:
 
 
 def test_both_forms_of_a_line_mean_the_same():
-    turns = [
-        {"role": "system", "content": "s"},
-        {"role": "user", "content": "q"},
-        {"role": "assistant", "content": "a"},
-    ]
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     plain = parse_line(3, line(question="q", reference="a", category="c"))
     chat = parse_line(3, line(messages=turns, category="c"))
     assert isinstance(plain, Question)
     assert plain == chat
     assert (plain.id, plain.reference) == ("row-3", "a")
+
+
+def said(*turns: tuple[str, Any], **more: Any) -> Question:
+    row = parse_line(1, line(messages=[{"role": role, "content": content} for role, content in turns], **more))
+    assert isinstance(row, Question), row
+    return row
+
+
+def test_what_a_chat_row_rests_on_is_its_context():
+    row = said(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    assert (row.question, row.reference) == ("c", "d")
+    assert row.context == "Be brief.\n\nThe conversation so far:\nUser: a\nAssistant: b"
+
+
+def test_an_answer_before_the_last_question_is_not_its_reference():
+    assert said(("user", "a"), ("assistant", "b"), ("user", "c")).reference is None
+
+
+def test_text_parts_are_joined_and_weight_0_is_not_learned_from():
+    row = said(("user", [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]))
+    assert row.question == "a\n\nb"
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]
+    unweighted = parse_line(1, line(messages=turns))
+    assert isinstance(unweighted, Question)
+    assert unweighted.reference is None
+
+
+def test_fields_that_nobody_reads_are_counted():
+    ignored: Counter[str] = Counter()
+    rows = [
+        line(question="a", answer="x"),
+        line(question="b", answer="y", refrence="z"),
+        line(question="c", split="dev"),
+    ]
+    assert len(list(parse_lines(rows, ignored))) == 3
+    assert ignored == {"answer": 2, "refrence": 1}
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 12).map("row-{}".format), st.sampled_from(["a", "b"])), max_size=12)
+)
+def test_ids_are_unique_however_they_are_given(ids: list[str | None]):
+    lines = [line(question="q") if given is None else line(question="q", id=given) for given in ids]
+    effective = [given or f"row-{number}" for number, given in enumerate(ids, start=1)]
+    expected = ["duplicate" if name in effective[:at] else name for at, name in enumerate(effective)]
+    assert [item.id if isinstance(item, Question) else "duplicate" for item in parse_lines(lines)] == expected
 
 
 def test_title_question_and_context_make_one_message():
@@ -77,9 +120,14 @@ def test_title_question_and_context_make_one_message():
         (b'{"question": "q", "id": 5}', "invalid_row", "id"),
         (b'{"question": "q", "id": "a\\nb"}', "invalid_row", "id"),
         (b'{"question": "q", "id": "a\\u0000"}', "invalid_row", "id"),
-        (b'{"messages": 5}', "invalid_row", "question"),
-        (b'{"messages": [{"role": "assistant", "content": "a"}]}', "invalid_row", "question"),
-        (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "invalid_row", "question"),
+        (b'{"messages": 5}', "invalid_row", "messages"),
+        (b'{"messages": []}', "invalid_row", "messages"),
+        (b'{"messages": ["q"]}', "invalid_row", "messages.0"),
+        (b'{"messages": [{"role": "assistant", "content": "a"}]}', "invalid_row", "messages"),
+        (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "invalid_row", "messages.0.content.0"),
+        (b'{"messages": [{"role": "user"}]}', "invalid_row", "messages.0.content"),
+        (b'{"messages": [{"role": "tool", "content": "a"}]}', "invalid_row", "messages.0.role"),
+        (b'{"messages": [{"role": "assistant", "tool_calls": [1]}]}', "invalid_row", "messages.0.tool_calls"),
     ],
 )
 def test_a_bad_line_says_what_is_wrong_where(raw: bytes, code: str, param: str | None):

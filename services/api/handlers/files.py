@@ -27,7 +27,7 @@ FORM = {
                     "required": ["file", "purpose"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string", "enum": [files.PURPOSE]},
+                        "purpose": {"type": "string", "enum": list(files.PURPOSES)},
                     },
                 }
             }
@@ -42,6 +42,7 @@ CONTENT: dict[int | str, dict[str, Any]] = {
 
 @router.post("", openapi_extra=FORM, responses=may_answer(400, 413))
 async def create_file(request: Request, context: Context, project: Project) -> FileObject:
+    context.artifacts.check_room(context.files)
     async with received_upload(request, context.files, context.settings.upload_bytes) as upload:
         return await run_in_threadpool(files.add, context, project, upload)
 
@@ -69,6 +70,6 @@ def delete_file(context: Context, project: Project, file_id: Id) -> dict[str, An
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-@router.post("/{file_id}/validate", response_model=FileVerdict)
+@router.post("/{file_id}/validate", response_model=FileVerdict, responses=may_answer(400))
 def validate_file(context: Context, project: Project, file_id: Id) -> dict[str, Any]:
     return files.validate(context, project, file_id)

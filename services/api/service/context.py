@@ -1,7 +1,8 @@
 """What every function of the API works with, opened once per process."""
 
-import threading
-from dataclasses import dataclass, field
+import contextlib
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.api.clients import ProviderList
@@ -14,10 +15,12 @@ from shared.jobs.schema import Stores, open_stores
 from shared.ledger.store import Ledger, open_ledger
 from shared.platform.settings import PlatformSettings
 
+LEFT_S = 24 * 3600  # an unfinished upload that nobody has written to for so long
+
 
 @dataclass(frozen=True)
 class ApiContext:
-    """Settings and stores. `file_lock` keeps an upload and a deletion of the same content apart."""
+    """Settings and stores."""
 
     settings: ApiSettings
     platform: PlatformSettings
@@ -27,7 +30,6 @@ class ApiContext:
     providers: ProviderList
     bases: Bases
     keyring: Keyring
-    file_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def swaps(self) -> bool:
@@ -59,4 +61,8 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         keyring=Keyring(stores.keys, hash_secret(platform)),
     )
     context.files.mkdir(parents=True, exist_ok=True)
+    for left in context.files.glob(".upload-*"):  # of a process that was killed
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                left.unlink()
     return context

@@ -1,7 +1,10 @@
 """Uploaded datasets: checked line by line, split, kept by content hash. Nothing is dropped in silence."""
 
+import fcntl
 import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,6 +19,8 @@ from shared.contracts.jobs import FileObject
 KEPT_ERRORS = 100  # stored with the file
 SHOWN_ERRORS = 1000  # found anew and shown by `validate`
 PURPOSE = "fine-tune"
+RAW = "user_data"  # OpenAI's name for what is kept as it is: here what an import reads
+PURPOSES = (PURPOSE, RAW)
 SKIP_BYTES = 1 << 20
 
 
@@ -36,18 +41,15 @@ class Checked(NamedTuple):
     splits: dict[str, int]
     errors: list[LineError]
     more: bool
+    ignored: Counter[str]  # fields that are not read, and in how many rows they stand
 
 
 def add(context: ApiContext, project: str, upload: Received) -> FileObject:
     """Check and store an upload. A file with bad lines is stored with status error; an empty one is refused."""
-    if upload.purpose != PURPOSE:
-        raise UserError(f"purpose must be {PURPOSE!r}", param="purpose", code="invalid_value")
-    checked = check(context, upload.path, KEPT_ERRORS)
-    if not checked.errors and not checked.n_rows:
-        raise UserError("the file has no rows; one JSON object per line is expected", param="file", code="empty_file")
-    good = not checked.errors
-    rows_ref = context.artifacts.put_rows(_split_rows(context, upload.path)) if good else None
-    with context.file_lock:
+    if upload.purpose not in PURPOSES:
+        raise UserError(f"purpose must be {' or '.join(PURPOSES)}", param="purpose", code="invalid_value")
+    content = _raw(upload) if upload.purpose == RAW else _rows(context, upload)
+    with only_one(context.files):
         os.replace(upload.path, context.files / upload.sha256)
         row = context.stores.catalog.add_file(
             project,
@@ -55,24 +57,51 @@ def add(context: ApiContext, project: str, upload: Received) -> FileObject:
             bytes=upload.size,
             filename=clean_filename(upload.filename),
             purpose=upload.purpose,
-            status="processed" if good else "error",
-            errors=[error.model_dump() for error in checked.errors],
-            n_rows=checked.n_rows if good else None,
-            splits=checked.splits if good else None,
-            rows_ref=rows_ref,
+            **content,
         )
     return as_object(row)
 
 
+def _raw(upload: Received) -> dict[str, Any]:
+    if not upload.size:
+        raise UserError("the file is empty", param="file", code="empty_file")
+    return {"status": "processed", "errors": []}
+
+
+def _rows(context: ApiContext, upload: Received) -> dict[str, Any]:
+    checked = check(context, upload.path, KEPT_ERRORS)
+    if not checked.errors and not checked.n_rows:
+        raise UserError("the file has no rows; one JSON object per line is expected", param="file", code="empty_file")
+    if checked.errors:
+        return {"status": "error", "errors": [error.model_dump() for error in checked.errors]}
+    reference = context.artifacts.put_rows(_split_rows(context, upload.path))
+    return {
+        "status": "processed",
+        "errors": [],
+        "n_rows": checked.n_rows,
+        "splits": checked.splits,
+        "rows_ref": reference,
+    }
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """An upload and a deletion of the same content are kept apart, in all processes that share the folder."""
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
-    """Read the whole file in constant memory (row ids aside), or up to `max_errors` bad lines."""
+    """Read the whole file in constant memory (ids that it gives aside), or up to `max_errors` bad lines."""
     splits = dict.fromkeys((split.value for split in Split), 0)
     errors: list[LineError] = []
+    ignored: Counter[str] = Counter()
     with path.open("rb") as file:
-        for item in parse_lines(bounded_lines(file)):
+        for item in parse_lines(bounded_lines(file), ignored):
             if isinstance(item, LineError):
                 if len(errors) == max_errors:
-                    return Checked(sum(splits.values()), splits, errors, True)
+                    return Checked(sum(splits.values()), splits, errors, True, ignored)
                 errors.append(item)
                 continue
             splits[_split(context, item)] += 1
@@ -80,7 +109,7 @@ def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
                 raise UserError(
                     f"more than {context.settings.max_rows} rows; divide the file", param="file", code="too_many_rows"
                 )
-    return Checked(sum(splits.values()), splits, errors, False)
+    return Checked(sum(splits.values()), splits, errors, False, ignored)
 
 
 def _split(context: ApiContext, row: Question) -> Split:
@@ -133,18 +162,22 @@ def content(context: ApiContext, project: str, file_id: str) -> tuple[Path, str]
 def delete(context: ApiContext, project: str, file_id: str) -> None:
     """Refused while a job needs the file. The bytes go too, unless another file has the same content."""
     row = context.stores.catalog.file(project, file_id)
-    with context.file_lock:
+    with only_one(context.files):
         context.stores.catalog.delete_file(project, file_id)
         if not context.stores.catalog.keeps(row.sha256):
             (context.files / row.sha256).unlink(missing_ok=True)
 
 
 def validate(context: ApiContext, project: str, file_id: str) -> dict[str, Any]:
-    """{valid, n_rows, errors}: every bad line up to SHOWN_ERRORS, read from the file anew."""
+    """{valid, n_rows, errors, ignored_fields}: every bad line up to SHOWN_ERRORS, read from the file anew."""
     path, _ = content(context, project, file_id)
+    if context.stores.catalog.file(project, file_id).purpose == RAW:
+        raise UserError(f"file {file_id} is no dataset (purpose {RAW}); import it first", param="file_id")
     checked = check(context, path, SHOWN_ERRORS)
     errors = {"object": "list", "data": [error.model_dump() for error in checked.errors], "has_more": checked.more}
-    return {"valid": not checked.errors, "n_rows": checked.n_rows, "errors": errors}
+    return {"valid": not checked.errors, "n_rows": checked.n_rows, "errors": errors} | {
+        "ignored_fields": dict(checked.ignored)
+    }
 
 
 def as_object(row: Row) -> FileObject:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
-from services.api.service.files import error_summary
+from services.api.service.files import PURPOSE, error_summary
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
@@ -76,6 +76,12 @@ def _training_file(context: ApiContext, project: str, file_id: str) -> Row:
 
 
 def _check_file(file: Row, request: JobRequest) -> None:
+    if file.purpose != PURPOSE:
+        raise UserError(
+            f"file {file.id} is no dataset (purpose {file.purpose}); import it first: POST /v1/imports, or meteor data import",
+            param="training_file",
+            code="invalid_file_format",
+        )
     if file.status != "processed":
         message = f"file {file.id} has {error_summary(file) or 'status ' + file.status}"
         raise UserError(message, param="training_file", code="invalid_file_format")
