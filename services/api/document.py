@@ -123,7 +123,7 @@ def _common_errors(path: str, operation: dict[str, Any]) -> Iterable[int]:
     if parameters or "requestBody" in operation:
         yield 400
     if path.startswith("/v1/"):
-        yield from (401, 403, 503)
+        yield from (401, 403, 429, 503)
     if any(parameter["in"] == "path" for parameter in parameters):
         yield 404
     if "requestBody" in operation:

@@ -12,7 +12,20 @@ from starlette.exceptions import HTTPException
 
 from services.api.clients import EngineClient
 from services.api.document import document, operation_id
-from services.api.handlers import chat, docs, events, experiments, files, health, jobs, keys, labels, models
+from services.api.handlers import (
+    audit,
+    chat,
+    docs,
+    events,
+    experiments,
+    files,
+    health,
+    jobs,
+    keys,
+    labels,
+    models,
+    projects,
+)
 from services.api.service.context import open_context
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
@@ -76,6 +89,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
             REGISTRY.unregister(collector)
             await app.state.engine.aclose()
             app.state.context.providers.close()
+            await app.state.context.request_limits.aclose()
 
     # FastAPI's own pages load their scripts from other people's servers; handlers.docs has one that needs none
     app = new_app(
@@ -89,9 +103,10 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     )
     app.openapi = lambda: document(app)
     app.add_middleware(BodyLimit, limit=settings.body_bytes)
+    app.add_middleware(audit.AuditTrail)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (files, jobs, events, experiments, labels, models, chat, keys, health, docs):
+    for module in (files, jobs, events, experiments, labels, models, chat, keys, projects, audit, health, docs):
         app.include_router(module.router)
     return app
 

@@ -44,6 +44,7 @@ class MeteorError(Exception):
 
     status = 500
     code = "server_error"
+    type: str | None = None  # where it is not the one that belongs to the status
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
         super().__init__(message)
@@ -53,7 +54,7 @@ class MeteorError(Exception):
         self.status = status or self.status
 
     def body(self) -> ErrorBody:
-        kind = TYPE_OF_STATUS.get(self.status, "server_error")
+        kind = self.type or TYPE_OF_STATUS.get(self.status, "server_error")
         return ErrorBody(message=self.message, type=kind, param=self.param, code=self.code)
 
 
@@ -74,6 +75,14 @@ class Conflict(UserError):
 
     status = 409
     code = "conflict"
+
+
+class StorageFull(UserError):
+    """A file would take more room than the project's limit leaves. Not 429 as at OpenAI: trying again cannot help."""
+
+    status = 413
+    type = "insufficient_quota"
+    code = "storage_limit_exceeded"
 
 
 class BudgetExceeded(UserError):

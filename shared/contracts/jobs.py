@@ -127,10 +127,11 @@ class Failure(BaseModel):
 
 
 class QueuePlace(BaseModel):
-    """Of a queued job. position: 1 is taken next; starts_in_seconds: None where nobody can tell."""
+    """Of a queued job. position: 1 is taken next; starts_in_seconds: None where nobody can tell; reason: what else it waits for."""
 
     position: int
     starts_in_seconds: float | None = None
+    reason: str | None = None
 
 
 class DistillationChange(Strict):

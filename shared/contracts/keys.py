@@ -68,3 +68,59 @@ class NewKey(KeyObject):
     """The answer to POST /v1/keys, the only one in which the key itself stands."""
 
     key: str
+
+
+class ProjectLimits(Strict):
+    """What a project may use; null: as much as it likes.
+
+    requests_per_minute: of all its callers together. concurrent_jobs: jobs beyond it wait in the queue.
+    teacher_usd_per_day: at strong models, days are UTC's; a job that would spend more pauses. stored_bytes: of its files.
+    """
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    concurrent_jobs: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    teacher_usd_per_day: float | None = Field(default=None, ge=0, le=1e9)
+    stored_bytes: int | None = Field(default=None, ge=0, le=2**53)
+
+
+class ProjectRequest(Strict):
+    """Body of POST /v1/projects."""
+
+    name: Title
+    limits: ProjectLimits = ProjectLimits()
+
+
+class ProjectChange(Strict):
+    """Body of PATCH /v1/projects/{id}. What it leaves out stays as it is, null takes a limit away."""
+
+    name: Title | None = None
+    limits: ProjectLimits = ProjectLimits()
+
+
+class ProjectObject(BaseModel):
+    """A `project` as it is listed."""
+
+    id: str
+    object: Literal["project"] = "project"
+    name: str
+    created_at: int
+    limits: ProjectLimits
+
+
+class AuditEntry(BaseModel):
+    """An `audit.entry`: a request that may have changed something, and its outcome.
+
+    caller: a key's id; or operator, internal, local. route: as in the API's document, without what was asked for. object_id: what it
+    was about. status: HTTP's.
+    """
+
+    id: str
+    object: Literal["audit.entry"] = "audit.entry"
+    created_at: int
+    project: str
+    caller: str
+    method: str
+    route: str
+    object_id: str | None = None
+    status: int
+    request_id: str

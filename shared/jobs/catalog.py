@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
-from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.errors import Conflict, NotFound, StorageFull, UserError
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, files, jobs, models, projects
@@ -20,6 +20,19 @@ def ref_of(model: Row) -> ModelRef:
     return ModelRef(base=model.base, base_hash=model.base_hash).trained(Method(model.method), model.adapter)
 
 
+def _check_room(connection: Connection, project_id: str, size: int) -> None:
+    most = connection.execute(select(projects.c.stored_bytes).where(projects.c.id == project_id)).scalar_one()
+    if most is None:
+        return
+    mine = select(func.coalesce(func.sum(files.c.bytes), 0))
+    used = connection.execute(mine.where(files.c.project_id == project_id, files.c.status != DELETED)).scalar_one()
+    if used + size > most:
+        raise StorageFull(
+            f"the project's files may take {most} bytes and take {used}: {size} more do not fit; delete some",
+            param="file",
+        )
+
+
 class Catalog:
     def __init__(self, engine: Engine):
         self.engine = engine
@@ -31,9 +44,18 @@ class Catalog:
     # files
 
     def add_file(self, project_id: str, **values: Any) -> Row:
+        """Raises StorageFull. bytes counts in full, also where another file has the same content."""
         values |= {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
         with writing(self.engine) as connection:
+            # one file of a project at a time, so that together they stay below its limit
+            connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
+            _check_room(connection, project_id, values["bytes"])
             return connection.execute(insert(files).values(**values).returning(files)).one()
+
+    def check_room(self, project_id: str, size: int) -> None:
+        """Raises StorageFull where a project's limit leaves no room for so many bytes."""
+        with reading(self.engine) as connection:
+            _check_room(connection, project_id, size)
 
     def file(self, project_id: str, file_id: str) -> Row:
         """Raises NotFound, also for another project's file."""

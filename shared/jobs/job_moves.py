@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Exists, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Exists, Row, and_, func, insert, or_, select, update
 
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
-from shared.jobs.tables import events, jobs
+from shared.jobs.tables import events, jobs, projects
 
 Prices = Mapping[str, Price] | None
 PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
@@ -27,6 +27,28 @@ def sibling_runs() -> Exists:
         .where(other.c.status.in_(ACTIVE_JOBS), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
         .exists()
     )
+
+
+def project_has_room() -> ColumnElement[bool]:
+    """Whether the job's project may have one more at work."""
+    other = jobs.alias()
+    at_work = select(func.count()).where(other.c.project_id == jobs.c.project_id, other.c.status.in_(ACTIVE_JOBS))
+    limit = select(projects.c.concurrent_jobs).where(projects.c.id == jobs.c.project_id).scalar_subquery()
+    return or_(limit.is_(None), at_work.scalar_subquery() < limit)
+
+
+def may_begin() -> ColumnElement[bool]:
+    """Queued, and neither its experiment nor its project has to wait for a job that is at work."""
+    return and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs(), project_has_room())
+
+
+def still_has_room(connection: Connection, job: Row) -> bool:
+    """Two orchestrators that take jobs of one project at once: the second one waits here, and then sees the first one's."""
+    mine = select(projects.c.concurrent_jobs).where(projects.c.id == job.project_id)
+    if connection.execute(mine).scalar_one() is None:
+        return True
+    connection.execute(mine.with_for_update(key_share=True))
+    return connection.execute(select(jobs.c.id).where(jobs.c.id == job.id, project_has_room())).first() is not None
 
 
 def insert_job(

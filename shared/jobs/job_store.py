@@ -9,7 +9,7 @@ from sqlalchemy import Engine, Row, and_, func, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
-from shared.jobs.job_moves import Prices, insert_job, move_to, say, sibling_runs, why_not
+from shared.jobs.job_moves import Prices, insert_job, may_begin, move_to, say, still_has_room, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_store import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, steps, workers
@@ -77,15 +77,14 @@ class JobStore:
         now = time.time()
         with writing(self.engine) as connection:
             free = or_(
-                and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs()),
+                may_begin(),
                 and_(jobs.c.status.in_(ACTIVE_JOBS), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
             )
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
             row = connection.execute(query).first()
-            if row is None:
+            if row is None or (row.status == JobStatus.QUEUED and not still_has_room(connection, row)):
                 return None
-            begins = row.status == JobStatus.QUEUED
-            status = JobStatus.RUNNING if begins else row.status
+            status = JobStatus.RUNNING if row.status == JobStatus.QUEUED else row.status
             row = connection.execute(
                 update(jobs)
                 .where(jobs.c.id == row.id)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, Row, func, or_, select
 
 from shared.contracts.jobs import JobStatus
+from shared.jobs.job_moves import project_has_room
 from shared.jobs.states import ACTIVE_JOBS
 from shared.jobs.tables import jobs, workers
 from shared.platform.database import reading
@@ -13,11 +14,12 @@ from shared.platform.database import reading
 
 class Waiting(NamedTuple):
     """ahead: queued jobs that are taken first. running: seconds that each active job still needs, None where nobody knows.
-    room: jobs that the orchestrators which live can hold."""
+    room: jobs that the orchestrators which live can hold. project_full: as many of its project are at work as may be."""
 
     ahead: int
     running: list[float | None]
     room: int
+    project_full: bool = False
 
 
 class Overview:
@@ -42,9 +44,11 @@ class Overview:
         active = select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
         living = (workers.c.seen_at > time.time() - alive_s) & workers.c.stopping.is_(False)
         room = select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)
+        full = select(jobs.c.id).where(jobs.c.id == job.id, ~project_has_room())
         with reading(self.engine) as connection:
             return Waiting(
                 connection.execute(ahead).scalar_one(),
                 [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(active)],
                 connection.execute(room).scalar_one() or 0,
+                connection.execute(full).first() is not None,
             )

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.jobs.audit_store import AuditStore
 from shared.jobs.catalog import Catalog
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
 from shared.jobs.overview import Overview
+from shared.jobs.project_store import ProjectStore
 from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
 from shared.platform.database import engine_for, upgrade
@@ -23,6 +25,8 @@ class Stores(NamedTuple):
     overview: Overview
     retention: RetentionStore
     keys: KeyStore
+    projects: ProjectStore
+    audit: AuditStore
 
 
 def open_stores(url: str) -> Stores:
@@ -44,4 +48,6 @@ def stores_on(url: str) -> Stores:
         Overview(engine),
         RetentionStore(engine),
         KeyStore(engine),
+        ProjectStore(engine),
+        AuditStore(engine),
     )

@@ -1,4 +1,4 @@
-"""What may be spent: an account per job, and one per project and month. Statements inside the ledger's own transactions.
+"""What may be spent: an account per job, and per project one for each month and each day. Statements inside the ledger's own transactions.
 
 An account holds what its calls on their way may cost at most beside what the ended ones did cost, so that calls at once
 never exceed a limit together. What a call held is given back when its price is known; where nobody knows (the
@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fu
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
 from shared.ledger.tables import accounts, calls
-from shared.platform.database import insert_once
+from shared.platform.database import insert_once, upsert
 
 FIELDS = ("usd", "tokens", "calls")
+DAY_S = 24 * 3600
 RESERVED = calls.c.reserved_tokens  # more than none while nobody knows what a call cost
 
 
@@ -57,7 +58,30 @@ def month_account(project_id: str, at: float) -> str:
     return f"project/{project_id}/{time.strftime('%Y-%m', time.gmtime(at))}"
 
 
+def day_account(project_id: str, at: float) -> str:
+    """at: Unix seconds; days are UTC's."""
+    return f"project/{project_id}/{time.strftime('%Y-%m-%d', time.gmtime(at))}"
+
+
+def day_limit(connection: Connection, project_id: str) -> float | None:
+    """USD that a project may spend in a day; None: as much as it likes."""
+    return connection.execute(_DAY_LIMIT, {"of_account": _of_all_days(project_id)}).scalar_one_or_none()
+
+
+def set_day_limit(connection: Connection, project_id: str, usd: float | None) -> None:
+    """From now on; what was spent today counts."""
+    nothing = dict.fromkeys((f"{kind}{field}" for kind in ("", "held_") for field in FIELDS), 0)
+    values = nothing | {"id": _of_all_days(project_id), "max_usd": usd}
+    upsert(connection, accounts, values)
+
+
+def _of_all_days(project_id: str) -> str:
+    """The row that holds the limit of a project's days. Nothing is ever paid from it."""
+    return f"limit/{project_id}"
+
+
 _LOCKED = select(accounts).where(accounts.c.id == bindparam("of_account")).with_for_update()
+_DAY_LIMIT = select(accounts.c.max_usd).where(accounts.c.id == bindparam("of_account"))
 _MOVED = (
     update(accounts)
     .where(accounts.c.id == bindparam("of_account"))
@@ -127,6 +151,8 @@ def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: fl
     kind, _, name = account_id.partition("/")
     if kind == "job":
         return BudgetExceeded(f"the job's budget: {what}; raise distillation.budget.max_{field}", job_id=name)
+    if account_id.count("-", account_id.rindex("/")) == 2:
+        return BudgetExceeded(f"the project's limit of this day (UTC): {what}; PATCH /v1/projects raises it")
     variable = f"METEOR_STRONG_PROJECT_{field.upper()}"
     return BudgetExceeded(f"the project's budget of this month: {what}; {variable} of the gateway raises it")
 
@@ -151,8 +177,8 @@ def _open(connection: Connection, account_id: str, limits: Limits) -> bool:
 
 
 def _spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
-    kind, name, *month = account_id.split("/")
-    mine = calls.c.job_id == name if kind == "job" else and_(calls.c.project_id == name, _within(month[0]))
+    kind, name, *period = account_id.split("/")
+    mine = calls.c.job_id == name if kind == "job" else and_(calls.c.project_id == name, _within(period[0]))
     on_its_way = calls.c.state == "intent"
     free = and_(
         calls.c.state == "settled", calls.c.usd == 0, calls.c.input_tokens + calls.c.output_tokens + RESERVED == 0
@@ -170,8 +196,13 @@ def _spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
     return dict(connection.execute(select(*columns).where(mine)).mappings().one())
 
 
-def _within(month: str) -> ColumnElement[bool]:
-    year, number = map(int, month.split("-"))
-    following = (year + 1, 1) if number == 12 else (year, number + 1)
-    start, end = (calendar.timegm((*first, 1, 0, 0, 0)) for first in ((year, number), following))
+def _within(period: str) -> ColumnElement[bool]:
+    """period: a month or a day, as in an account's id."""
+    year, month, *day = map(int, period.split("-"))
+    if day:
+        start = calendar.timegm((year, month, *day, 0, 0, 0))
+        end = start + DAY_S
+    else:
+        following = (year + 1, 1) if month == 12 else (year, month + 1)
+        start, end = (calendar.timegm((*first, 1, 0, 0, 0)) for first in ((year, month), following))
     return calls.c.created_at.between(start, end - 1e-6)

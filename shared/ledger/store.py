@@ -12,7 +12,20 @@ from sqlalchemy import Engine, Row, bindparam, case, delete, func, insert, selec
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
-from shared.ledger.accounts import ONE_CALL, Amount, Limits, end, give_job, hold, job_account, limits_of, month_account
+from shared.ledger.accounts import (
+    ONE_CALL,
+    Amount,
+    Limits,
+    day_account,
+    day_limit,
+    end,
+    give_job,
+    hold,
+    job_account,
+    limits_of,
+    month_account,
+    set_day_limit,
+)
 from shared.ledger.tables import accounts, answers, calls
 from shared.platform.database import engine_for, insert_once, reading, upgrade, writing
 
@@ -68,6 +81,8 @@ class Ledger:
             "created_at": now,
         }
         with writing(self.engine) as connection:
+            a_day = day_limit(connection, origin.project_id)
+            limits |= {} if a_day is None else {day_account(origin.project_id, now): Limits(usd=a_day)}
             hold(connection, _accounts(origin.project_id, origin.job_id, now), most, limits)
             connection.execute(insert(calls).values(**row))
         return call_id
@@ -134,7 +149,7 @@ class Ledger:
 
     def mark_unknown(self) -> int:
         """At the gateway's start: what an earlier process sent and never settled may have been paid for, and counts as
-        that. The months' accounts are made anew, from the calls, when they are needed."""
+        that. The months' and days' accounts are made anew, from the calls, when they are needed."""
         with writing(self.engine) as connection:
             lost = connection.execute(
                 update(calls)
@@ -152,6 +167,15 @@ class Ledger:
         """What a job may spend from now on. change False: only where its account is not open yet."""
         with writing(self.engine) as connection:
             give_job(connection, job_id, limits_of(budget), change)
+
+    def set_day_limit(self, project_id: str, usd: float | None) -> None:
+        """What a project may spend in a day (UTC), from now on. None: as much as it likes."""
+        with writing(self.engine) as connection:
+            set_day_limit(connection, project_id, usd)
+
+    def day_limit(self, project_id: str) -> float | None:
+        with reading(self.engine) as connection:
+            return day_limit(connection, project_id)
 
     def account(self, job_id: str) -> Row | None:
         """A job's account as it stands."""
@@ -190,7 +214,8 @@ def any_limit(limits: Limits) -> bool:
 
 def _accounts(project_id: str, job_id: str | None, at: float) -> list[str]:
     """What a call is paid from, always in this order, so that no two transactions wait for each other."""
-    return ([job_account(job_id)] if job_id else []) + [month_account(project_id, at)]
+    of_project = [day_account(project_id, at), month_account(project_id, at)]
+    return ([job_account(job_id)] if job_id else []) + of_project
 
 
 def _held(row: Row) -> Amount:

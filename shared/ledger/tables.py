@@ -52,7 +52,9 @@ answers = Table(
 accounts = Table(
     "ledger_accounts",
     metadata,
-    Column("id", String(160), primary_key=True),  # "job/<id>" or "project/<id>/<year>-<month>"
+    Column(
+        "id", String(160), primary_key=True
+    ),  # "job/<id>", "project/<id>/<year>-<month>[-<day>]", or "limit/<id>": of each day
     Column("max_usd", Float),
     Column("max_tokens", BigInteger),
     Column("max_calls", BigInteger),

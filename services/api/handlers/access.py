@@ -58,8 +58,10 @@ async def engine_client(request: Request) -> EngineClient:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Noted on the request too, for what runs around the handlers. Raises NotAuthenticated or Forbidden."""
-    request.state.caller = caller = await _caller(request, await api_context(request))
+    """Noted on the request too, for what runs around the handlers. Raises NotAuthenticated, Forbidden or TooManyRequests."""
+    context = await api_context(request)
+    request.state.caller = caller = await _caller(request, context)
+    await context.request_limits.check(caller.project)
     return caller
 
 
@@ -115,7 +117,8 @@ class Needs:
     def __init__(self, *scopes: Scope):
         self.scopes = scopes
 
-    async def __call__(self, caller: Annotated[Caller, Depends(caller_of)]) -> None:
+    async def __call__(self, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> None:
+        request.state.needed = self.scopes  # for the audit log
         if not caller.scopes.intersection(self.scopes):
             wanted = " or ".join(repr(scope.value) for scope in self.scopes)
             raise Forbidden(f"this API key lacks the scope {wanted}", code="missing_scope")

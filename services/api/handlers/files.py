@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
-from services.api.handlers.upload import received_upload
+from services.api.handlers.upload import FORM_BYTES, received_upload
 from services.api.service import files
 from shared.contracts.jobs import FileObject
 from shared.contracts.keys import Scope
@@ -43,6 +43,9 @@ CONTENT: dict[int | str, dict[str, Any]] = {
 @router.post("", openapi_extra=FORM, responses=may_answer(400, 413))
 async def create_file(request: Request, context: Context, project: Project) -> FileObject:
     context.artifacts.check_room(context.files)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():  # before all of it has come; what it turns out to be is checked again
+        await run_in_threadpool(files.check_room, context, project, int(declared) - FORM_BYTES)
     async with received_upload(request, context.files, context.settings.upload_bytes) as upload:
         return await run_in_threadpool(files.add, context, project, upload)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.api.clients import ProviderList
 from services.api.service.keyring import Keyring
+from services.api.service.request_limits import RequestLimits
 from services.api.settings import ApiSettings
 from shared.api_keys import hash_secret
 from shared.artifacts import Artifacts
@@ -30,6 +31,7 @@ class ApiContext:
     providers: ProviderList
     bases: Bases
     keyring: Keyring
+    request_limits: RequestLimits
 
     @property
     def swaps(self) -> bool:
@@ -59,6 +61,7 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
         bases=Bases(),
         keyring=Keyring(stores.keys, hash_secret(platform)),
+        request_limits=RequestLimits(stores.projects, platform.redis_url, platform.key_prefix),
     )
     context.files.mkdir(parents=True, exist_ok=True)
     for left in context.files.glob(".upload-*"):  # of a process that was killed

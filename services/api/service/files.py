@@ -50,6 +50,7 @@ def add(context: ApiContext, project: str, upload: Received) -> FileObject:
         raise UserError(f"purpose must be {' or '.join(PURPOSES)}", param="purpose", code="invalid_value")
     content = _raw(upload) if upload.purpose == RAW else _rows(context, upload)
     with only_one(context.files):
+        check_room(context, project, upload.size)  # before its bytes are there for good
         os.replace(upload.path, context.files / upload.sha256)
         row = context.stores.catalog.add_file(
             project,
@@ -60,6 +61,11 @@ def add(context: ApiContext, project: str, upload: Received) -> FileObject:
             **content,
         )
     return as_object(row)
+
+
+def check_room(context: ApiContext, project: str, size: int) -> None:
+    """Raises StorageFull. size: bytes to come, at least."""
+    context.stores.catalog.check_room(project, size)
 
 
 def _raw(upload: Received) -> dict[str, Any]:

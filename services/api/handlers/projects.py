@@ -1,0 +1,46 @@
+"""/v1/projects: the operator makes them and sets their limits, a project's admin reads its own."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from services.api.handlers.access import Asking, Caller, Context, Forbidden, needs
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.service import projects
+from shared.contracts.keys import ProjectChange, ProjectObject, ProjectRequest, Scope
+from shared.contracts.views import Listed
+
+router = APIRouter(prefix="/v1/projects", tags=["projects"], dependencies=[needs(Scope.ADMIN)])
+
+
+def _only_the_operator(caller: Caller) -> None:
+    if not caller.operator:
+        raise Forbidden("projects and their limits are the operator's: ask with one of METEOR_API_KEYS")
+
+
+@router.post("", status_code=201)
+def create_project(context: Context, caller: Asking, body: ProjectRequest, response: Response) -> ProjectObject:
+    _only_the_operator(caller)
+    made = projects.create(context, body)
+    response.headers["location"] = f"/v1/projects/{made.id}"
+    return made
+
+
+@router.get("", response_model=Listed[ProjectObject])
+def list_projects(
+    context: Context, caller: Asking, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> dict[str, Any]:
+    return listed(*projects.page(context, caller.view, after, limit))
+
+
+@router.get("/{project_id}")
+def get_project(context: Context, caller: Asking, project_id: Id) -> ProjectObject:
+    return projects.get(context, caller.view, project_id)
+
+
+@router.patch("/{project_id}")
+def change_project(context: Context, caller: Asking, project_id: Id, body: ProjectChange) -> ProjectObject:
+    """Name and limits."""
+    projects.get(context, caller.view, project_id)  # another one's does not exist, before it is forbidden
+    _only_the_operator(caller)
+    return projects.change(context, project_id, body)
