@@ -14,6 +14,7 @@ from services.api.clients import EngineClient
 from services.api.document import document, operation_id
 from services.api.handlers import (
     audit,
+    canaries,
     chat,
     docs,
     events,
@@ -27,6 +28,8 @@ from services.api.handlers import (
     projects,
 )
 from services.api.service.context import open_context
+from services.api.service.routing import Signpost
+from services.api.service.shadows import Shadows
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
 from shared.jobs.schema import open_stores
@@ -81,12 +84,15 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.context = open_context(settings, platform)
         app.state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
+        app.state.signpost = Signpost(app.state.context)
+        app.state.shadows = Shadows(app.state.engine, settings.shadows)
         collector = health.StoreCollector(app.state.context)
         REGISTRY.register(collector)
         try:
             yield
         finally:
             REGISTRY.unregister(collector)
+            await app.state.shadows.aclose()
             await app.state.engine.aclose()
             app.state.context.providers.close()
             await app.state.context.request_limits.aclose()
@@ -106,7 +112,21 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_middleware(audit.AuditTrail)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (files, jobs, events, experiments, labels, models, chat, keys, projects, audit, health, docs):
+    for module in (
+        files,
+        jobs,
+        events,
+        experiments,
+        labels,
+        canaries,
+        models,
+        chat,
+        keys,
+        projects,
+        audit,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
     return app
 

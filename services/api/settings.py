@@ -26,6 +26,9 @@ class ApiSettings(BaseSettings):
     )
     engine_connect_s: float = Field(default=5.0, gt=0)
     engine_read_s: float = Field(default=600.0, gt=0, description="longest silence while the engine writes an answer")
+    shadows: int = Field(
+        default=4, ge=0, description="copies for shadow versions on their way at once; more are dropped"
+    )
     max_rank: int = Field(
         default=16,
         ge=1,

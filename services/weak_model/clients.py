@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 import stamina
 
-from shared.contracts.engine import Answer, EngineStatus, Wish
+from shared.contracts.engine import Answer, EngineStatus, Priority, Wish
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.rows import TOO_LONG
 from shared.contracts.steps import Sampling
 from shared.platform.tls import tls
 
 CONNECT_S = 5.0
+CHAT = "/v1/chat/completions"
+BAD_REQUEST = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
 ASK_S = 1.0  # between two questions whether a model is ready
 
 
@@ -68,6 +70,7 @@ class StudentClient:
         self.url = url
         self.control_url = control_url
         self.patience_s = patience_s
+        self.takes_priority = True
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {token}"} if token else {},
@@ -145,7 +148,15 @@ class StudentClient:
         return await self._ask({name: value for name, value in body.items() if name != "max_tokens"})
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        return await self._post("/v1/chat/completions", body)
+        """Behind every chat that waits, where the engine knows priorities; one that refuses them is asked without."""
+        if self.takes_priority:
+            try:
+                return await self._post(CHAT, body | {"priority": Priority.STEP})
+            except Refused as error:
+                if error.status not in BAD_REQUEST or "priority" not in error.message.lower():
+                    raise
+                self.takes_priority = False
+        return await self._post(CHAT, body)
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async for attempt in stamina.retry_context(

@@ -1,10 +1,21 @@
 """The wire to the student engine's keeper: which model its one server is to serve, and how things stand."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
 from shared.contracts.steps import Wire
+
+
+class Priority(IntEnum):
+    """Who is next in one engine, lower first. What is not said is vLLM's own 0: a chat, for which somebody waits.
+
+    An engine without `--scheduling-policy priority` takes all of them in the order of their coming.
+    """
+
+    CHAT = 0
+    STEP = 10
+    SHADOW = 20
 
 
 class Answer(StrEnum):

@@ -4,12 +4,12 @@ import time
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull, UserError
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.states import FINAL_JOBS
-from shared.jobs.tables import DEFAULT_PROJECT, aliases, files, jobs, models, projects
+from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
 from shared.platform.database import insert_once, reading, upsert, writing
 
 DELETED = "deleted"
@@ -31,6 +31,18 @@ def _check_room(connection: Connection, project_id: str, size: int) -> None:
             f"the project's files may take {most} bytes and take {used}: {size} more do not fit; delete some",
             param="file",
         )
+
+
+def _point(connection: Connection, project_id: str, model: Row) -> None:
+    """The alias serves this version from now on. Where that is another one than before, a canary ends: it compared its
+    version with what is no longer served."""
+    mine = (aliases.c.project_id == project_id) & (aliases.c.alias == model.alias)
+    before = connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
+    values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
+    upsert(connection, aliases, values)
+    if before != model.id:
+        of_alias = (canaries.c.project_id == project_id) & (canaries.c.alias == model.alias)
+        connection.execute(delete(canaries).where(of_alias))
 
 
 class Catalog:
@@ -134,8 +146,7 @@ class Catalog:
     def serve(self, project_id: str, model: Row) -> None:
         """Point the alias at this version."""
         with writing(self.engine) as connection:
-            values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
-            upsert(connection, aliases, values)
+            _point(connection, project_id, model)
 
     def roll_back(self, project_id: str, alias: str) -> Row:
         """Point the alias at the promoted version before the one it serves, and return that. Raises NotFound, Conflict."""
@@ -159,8 +170,7 @@ class Catalog:
                     param="model",
                     code="nothing_to_roll_back_to",
                 )
-            values = {"project_id": project_id, "alias": alias, "model_id": former.id, "changed_at": time.time()}
-            upsert(connection, aliases, values)
+            _point(connection, project_id, former)
         return former
 
     def served(self, project_id: str, alias: str) -> Row | None:

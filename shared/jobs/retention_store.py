@@ -3,11 +3,11 @@
 import time
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, union_all, update
 
 from shared.jobs.catalog import DELETED
 from shared.jobs.states import FINAL_JOBS, StepState
-from shared.jobs.tables import aliases, files, jobs, models, steps, workers
+from shared.jobs.tables import aliases, canaries, files, jobs, models, steps, workers
 from shared.platform.database import reading, writing
 
 TRAINING = ("train.sft", "train.prefer")  # their results name what they trained
@@ -24,10 +24,9 @@ class Needed:
 
 
 def _past(cutoff: float) -> ColumnElement[bool]:
-    """Jobs whose results need not be kept: ended before, and of none of them comes what an alias serves."""
-    serving = (
-        select(models.c.job_id).join(aliases, aliases.c.model_id == models.c.id).where(models.c.job_id.is_not(None))
-    )
+    """Jobs whose results need not be kept: ended before, and of none of them comes what an alias serves or tries."""
+    in_use = union_all(select(aliases.c.model_id), select(canaries.c.model_id))
+    serving = select(models.c.job_id).where(models.c.id.in_(in_use), models.c.job_id.is_not(None))
     ended = func.coalesce(jobs.c.finished_at, jobs.c.created_at)
     return and_(jobs.c.status.in_(FINAL_JOBS), ended < cutoff, jobs.c.id.not_in(serving))
 

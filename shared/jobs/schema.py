@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shared.jobs.audit_store import AuditStore
+from shared.jobs.canary_store import CanaryStore
 from shared.jobs.catalog import Catalog
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
@@ -27,6 +28,7 @@ class Stores(NamedTuple):
     keys: KeyStore
     projects: ProjectStore
     audit: AuditStore
+    canaries: CanaryStore
 
 
 def open_stores(url: str) -> Stores:
@@ -50,4 +52,5 @@ def stores_on(url: str) -> Stores:
         KeyStore(engine),
         ProjectStore(engine),
         AuditStore(engine),
+        CanaryStore(engine),
     )

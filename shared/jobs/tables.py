@@ -182,6 +182,17 @@ aliases = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("model_id", ForeignKey("models.id"), nullable=False),  # the version that is tried beside the served one
+    Column("percent", Float, nullable=False),  # of conversations
+    Column("shadow", Boolean, nullable=False),  # it gets copies, and answers nobody
+    Column("created_at", Float, nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -113,10 +113,10 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
         yield made
 
 
-def publish_version(api: RunningApi, alias: str, adapter: str) -> Row:
-    """A version of an alias, as if a job had made it."""
+def publish_version(api: RunningApi, alias: str, adapter: str, **changes: str) -> Row:
+    """A version of an alias, as if a job had made it. changes: to its row."""
     values = {"id": f"model-{uuid.uuid4().hex}", "project_id": DEFAULT_PROJECT, "alias": alias, "adapter": adapter}
-    made = {"base": BASE, "base_hash": "b", "state": "promoted", "created_at": time.time()}
+    made = {"base": BASE, "base_hash": "b", "state": "promoted", "created_at": time.time()} | changes
     with writing(api.stores.jobs.engine) as connection:
         last = connection.execute(select(func.max(models.c.version)).where(models.c.alias == alias)).scalar_one() or 0
         query = models.insert().values(**values, **made, version=last + 1).returning(models)

@@ -89,6 +89,7 @@ def test_a_client_that_leaves_in_mid_stream_stops_the_engine(http: httpx.Client,
     waiting, left = engine.waiting, engine.left
     body = {"model": expert, "messages": [{"role": "user", "content": "trickle"}], "stream": True}
     with http.stream("POST", "/v1/chat/completions", json=body) as answer:
-        assert '"Hel"' in next(answer.iter_lines())
+        lines = answer.iter_lines()
+        assert '"Hel"' in next(lines)
         assert (engine.waiting, engine.left) == (waiting + 1, left)
     wait_until(lambda: engine.left == left + 1, 10, "the end of the engine's work")

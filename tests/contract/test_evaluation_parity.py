@@ -8,6 +8,7 @@ import openai
 from services.orchestrator.phases.forgetting import TOKENS
 from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
+from shared.contracts.engine import Priority
 from shared.contracts.rows import Asked
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -81,7 +82,8 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": BASE})})
         async with StudentClient(engine.url, "", 20, 5) as student:
             await answering.answer(student, params, [row], lambda *_, **__: None)
-        measured, place = engine.last, len(engine.asked)
+        measured, place = dict(engine.last), len(engine.asked)
+        assert measured.pop("priority") == Priority.STEP, "which is all that tells them apart"
         as_a_user(client, name, row, params)
         assert len(engine.asked) == place + 1
         assert engine.last == measured, key

@@ -44,6 +44,7 @@ PATHS = {"POST /v1/models/{model}/rollback": "/v1/models/{alias}/rollback"}
 BODIES: dict[str, Any] = {
     "PATCH /v1/distillation/jobs/{job_id}": {"metadata": {"stolen": "yes"}},
     "POST /v1/distillation/jobs/{job_id}/fork": {"changes": {}},
+    "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},
 }
 # Bodies of the routes whose path names nothing: with the ids of another project in every place that takes one.

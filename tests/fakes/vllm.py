@@ -24,12 +24,16 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 @dataclass
 class FakeVllm:
-    """The served names, the routes there are, what was asked (body, authorization), and how many requests their callers left."""
+    """The served names, the routes there are, what was asked (body, authorization), how many requests their callers left, and
+    which models keep their askers waiting (held: so many of them)."""
 
     models: set[str]
     routes: set[str] = field(default_factory=lambda: {"/v1/chat/completions", "/v1/completions", "/v1/responses"})
     url: str = ""
     asked: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+    takes_priority: bool = True
+    slow: set[str] = field(default_factory=set)
+    held: int = 0
     waiting: int = 0
     left: int = 0
 
@@ -158,6 +162,8 @@ def vllm_app(state: FakeVllm) -> FastAPI:
         word = _last_word(body)
         if body["model"] not in state.models:
             return _refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+        if "priority" in body and not state.takes_priority:
+            return _refused(400, "Got priority 10 but priority scheduling is not enabled.", "BadRequestError")
         if word == "refuse":
             return _refused(400, "max_tokens is too large", "BadRequestError")
         if word == "wait":
@@ -166,6 +172,10 @@ def vllm_app(state: FakeVllm) -> FastAPI:
                 continue
             state.left += 1
             return _refused(499, "left", "ClientLeft")
+        state.held += 1
+        while body["model"] in state.slow:  # noqa: ASYNC110 - another thread changes it
+            await asyncio.sleep(0.02)
+        state.held -= 1
         return await answer(body, word)
 
     async def chatted(body: dict[str, Any], word: str) -> Any:

@@ -11,14 +11,18 @@ from services.api.clients import error_code, nameless
 from services.api.service import chat, streams
 from shared.contracts.answers import SYSTEM
 from shared.contracts.chat import ChatRequest, CompletionRequest, ResponsesRequest
+from shared.contracts.errors import MeteorError
 
 HASH = "a" * 64
 ASK: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+FAILED: list[MeteorError] = []
 RENAME = streams.renaming(HASH, 'the "expert"')
 
 
 def asked(**fields: Any) -> dict[str, Any]:
-    return chat.for_engine(chat.CHAT, ChatRequest.model_validate({"model": "expert", "messages": ASK} | fields), HASH)
+    return chat.for_engine(
+        chat.CHAT, ChatRequest.model_validate({"model": "expert", "messages": ASK} | fields).sent, HASH
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_a_system_text_is_added_only_where_none_is(role: str):
 def test_a_response_is_never_stored_and_has_instructions():
     def sent(**fields: Any) -> dict[str, Any]:
         body = ResponsesRequest.model_validate({"model": "m", "input": "hi"} | fields)
-        return chat.for_engine(chat.RESPONSES, body, "m")
+        return chat.for_engine(chat.RESPONSES, body.sent, "m")
 
     assert sent() == {"model": "m", "input": "hi", "store": False, "instructions": SYSTEM}
     assert sent(instructions="Be brief.")["instructions"] == "Be brief."
@@ -116,7 +120,7 @@ async def through(parts: list[bytes]) -> bytes:
         for part in parts:
             yield part
 
-    return b"".join([lines async for lines in streams.shown_lines(given(), RENAME)])
+    return b"".join([lines async for lines in streams.shown_lines(given(), RENAME, FAILED.append)])
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
@@ -138,10 +142,12 @@ async def test_a_base_keeps_its_bytes():
 
 async def test_errors_in_mid_stream_get_our_shape():
     event = b'data: {"error": {"message": "no room for ' + HASH.encode() + b'", "code": 500}}\n\n'
+    FAILED.clear()
     ours = {"message": "no room for the model", "type": "server_error", "param": None, "code": "engine_error"}
     assert await through([event]) == b"data: " + json.dumps({"error": ours}).encode() + b"\n\n"
     harmless = b'event: x\ndata: {"tools":[{"error":1}],"error":null}\n\n'
     assert await through([harmless]) == harmless
+    assert [error.message for error in FAILED] == ["no room for the model"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
@@ -23,13 +23,17 @@ def list_models(context: Context, project: Project) -> dict[str, Any]:
 
 
 @router.post("/{model}/promote", dependencies=STEER, responses=may_answer(409))
-def promote(context: Context, project: Project, model: Id) -> ModelObject:
-    return models.promote(context, project, model)
+def promote(request: Request, context: Context, project: Project, model: Id) -> ModelObject:
+    promoted = models.promote(context, project, model)
+    request.app.state.signpost.forget()
+    return promoted
 
 
 @router.post("/{model}/rollback", dependencies=STEER, responses=may_answer(409))
-def roll_back(context: Context, project: Project, model: Id) -> ModelObject:
-    return models.roll_back(context, project, model)
+def roll_back(request: Request, context: Context, project: Project, model: Id) -> ModelObject:
+    served = models.roll_back(context, project, model)
+    request.app.state.signpost.forget()
+    return served
 
 
 @router.get("/{model:path}", dependencies=READ)  # a base may be named as on a hub, with a slash

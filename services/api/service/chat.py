@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from services.api.service.streams import Rename
 from shared.contracts.answers import MARKER, SYSTEM, split_answer
-from shared.contracts.chat import Asked
 
 SYSTEM_ROLES = ("system", "developer")
 OURS = ("safety_identifier",)  # fields that end here
@@ -22,9 +21,9 @@ class Route(NamedTuple):
     opening: Callable[[dict[str, Any]], Any]
 
 
-def for_engine(route: Route, asked: Asked, engine_name: str) -> dict[str, Any]:
+def for_engine(route: Route, asked: dict[str, Any], engine_name: str) -> dict[str, Any]:
     """The request under the engine's name for the model."""
-    sent = route.prepared(asked.sent) | {"model": engine_name}
+    sent = route.prepared(asked) | {"model": engine_name}
     return {name: value for name, value in sent.items() if name not in OURS}
 
 

@@ -1,30 +1,10 @@
 """The models that can be asked: the bases, the aliases that are served, and every version."""
 
-from typing import NamedTuple
-
 from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import ModelObject
-from shared.jobs.catalog import ref_of
-
-
-class Target(NamedTuple):
-    """shown: the name the user asked for. engine_name: what vLLM knows it by, a base or a content hash. served_by: what
-    the engine must have been started with for that."""
-
-    shown: str
-    engine_name: str
-    served_by: str
-
-
-def target(context: ApiContext, project: str, name: str) -> Target:
-    """Only the bases' names and hashes read from the database ever reach the engine. Raises NotFound."""
-    if _is_base(context, name):
-        return Target(name, name, name)
-    ref = ref_of(context.stores.catalog.resolve(project, name))
-    return Target(name, ref.engine_name, ref.served_by)
 
 
 def listed(context: ApiContext, project: str) -> list[ModelObject]:

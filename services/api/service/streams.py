@@ -9,9 +9,15 @@ import re
 from collections.abc import AsyncIterator, Callable
 
 from services.api.clients import error_code, nameless
-from shared.contracts.errors import ErrorBody, MeteorError
+from shared.contracts.errors import FatalError, MeteorError
 
 Rename = Callable[[bytes], bytes]
+
+
+class EngineFailed(FatalError):
+    """The engine said in mid-stream that it cannot go on."""
+
+    code = "engine_error"
 
 
 def renaming(engine_name: str, shown: str) -> Rename:
@@ -23,9 +29,11 @@ def renaming(engine_name: str, shown: str) -> Rename:
     return lambda data: pattern.sub(lambda _: replacement, data)
 
 
-async def shown_lines(parts: AsyncIterator[bytes], rename: Rename) -> AsyncIterator[bytes]:
+async def shown_lines(
+    parts: AsyncIterator[bytes], rename: Rename, failed: Callable[[MeteorError], None]
+) -> AsyncIterator[bytes]:
     """Whole lines, as soon as they are whole, so that a name is never cut in two. The engine's own error in mid-stream gets
-    OpenAI's shape.
+    OpenAI's shape, and `failed` is told.
 
     The text goes out as it comes: whether a rationale precedes the answer is known only when the marker appears, and
     holding the text back until then would be no stream. Ask without `stream` for `reasoning_content`.
@@ -36,16 +44,22 @@ async def shown_lines(parts: AsyncIterator[bytes], rename: Rename) -> AsyncItera
         end = data.rfind(b"\n") + 1
         rest, lines = data[end:], data[:end]
         if lines:
-            yield rename(_with_our_errors(lines) if b'{"error"' in lines else lines)
+            yield rename(_with_our_errors(lines, failed) if b'{"error"' in lines else lines)
     if rest:
         yield rename(rest)
 
 
-def _with_our_errors(lines: bytes) -> bytes:
-    return b"".join(_our_error(line) or line for line in lines.splitlines(keepends=True))
+def _with_our_errors(lines: bytes, failed: Callable[[MeteorError], None]) -> bytes:
+    shown = []
+    for line in lines.splitlines(keepends=True):
+        error = _error_in(line)
+        if error is not None:
+            failed(error)
+        shown.append(line if error is None else _error_line(error) + b"\n")
+    return b"".join(shown)
 
 
-def _our_error(line: bytes) -> bytes | None:
+def _error_in(line: bytes) -> EngineFailed | None:
     """None for a line that is no error event."""
     if not line.startswith(b"data:"):
         return None
@@ -54,16 +68,14 @@ def _our_error(line: bytes) -> bytes | None:
     if not error:
         return None
     inner = error if isinstance(error, dict) else {"message": str(error)}
-    code = error_code(inner.get("code"))
-    message = nameless(inner.get("message") or "the engine failed")
-    return _error_line(ErrorBody(message=message, type="server_error", code=code)) + b"\n"
+    return EngineFailed(nameless(inner.get("message") or "the engine failed"), code=error_code(inner.get("code")))
 
 
 def broken(error: MeteorError) -> bytes:
     """The last event of a stream that broke: the status is long sent, so the error travels as data. It begins with a line's
     end, as what broke may have been a line."""
-    return b"\n\n" + _error_line(error.body()) + b"\n\n"
+    return b"\n\n" + _error_line(error) + b"\n\n"
 
 
-def _error_line(body: ErrorBody) -> bytes:
-    return b"data: " + json.dumps({"error": body.model_dump()}).encode()
+def _error_line(error: MeteorError) -> bytes:
+    return b"data: " + json.dumps({"error": error.body().model_dump()}).encode()

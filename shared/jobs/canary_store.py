@@ -1,0 +1,79 @@
+"""Canaries: a version that is tried beside the one that its alias serves. It ends when the alias moves (see Catalog)."""
+
+import time
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
+
+from shared.contracts.errors import Conflict, NotFound
+from shared.jobs.catalog import ref_of
+from shared.jobs.tables import aliases, canaries, models
+from shared.platform.database import reading, upsert, writing
+
+
+class Canary(NamedTuple):
+    """served, tried: rows of `models`. percent: of conversations. shadow: copies only. since: set or changed then."""
+
+    served: Row
+    tried: Row
+    percent: float
+    shadow: bool
+    since: float
+
+
+def _of(table: Table, project_id: str, alias: str) -> ColumnElement[bool]:
+    return (table.c.project_id == project_id) & (table.c.alias == alias)
+
+
+class CanaryStore:
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    def set(self, project_id: str, alias: str, version: int, percent: float, shadow: bool) -> Canary:
+        """Begin one, or change the one there is. Raises NotFound, Conflict."""
+        now = time.time()
+        with writing(self.engine) as connection:
+            served = _served(connection, project_id, alias, lock=True)  # so that the alias does not move meanwhile
+            query = select(models).where(_of(models, project_id, alias), models.c.version == version)
+            tried = connection.execute(query).first()
+            if tried is None:
+                raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
+            _check(served, tried)
+            values = {"model_id": tried.id, "percent": percent, "shadow": shadow, "created_at": now}
+            upsert(connection, canaries, {"project_id": project_id, "alias": alias} | values)
+        return Canary(served, tried, percent, shadow, now)
+
+    def get(self, project_id: str, alias: str) -> Canary | None:
+        with reading(self.engine) as connection:
+            found = connection.execute(select(canaries).where(_of(canaries, project_id, alias))).first()
+            if found is None:
+                return None
+            tried = connection.execute(select(models).where(models.c.id == found.model_id)).one()
+            served = _served(connection, project_id, alias)
+        return Canary(served, tried, found.percent, found.shadow, found.created_at)
+
+    def end(self, project_id: str, alias: str) -> bool:
+        """Whether there was one."""
+        with writing(self.engine) as connection:
+            return connection.execute(delete(canaries).where(_of(canaries, project_id, alias))).rowcount > 0
+
+
+def _served(connection: Connection, project_id: str, alias: str, lock: bool = False) -> Row:
+    query = select(models).join(aliases, aliases.c.model_id == models.c.id).where(_of(aliases, project_id, alias))
+    served = connection.execute(query.with_for_update(of=aliases) if lock else query).first()
+    if served is None:
+        raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")
+    return served
+
+
+def _check(served: Row, tried: Row) -> None:
+    name = f"{tried.alias}@{tried.version}"
+    if served.id == tried.id:
+        raise Conflict(f"{name} is what is served already", param="version", code="version_is_served")
+    if ref_of(served).served_by != ref_of(tried).served_by:
+        raise Conflict(
+            f"{name} and {served.alias}@{served.version} do not fit into one engine together: both must be adapters on the same "
+            "base. Ask them by their names, or promote",
+            param="version",
+            code="not_served_together",
+        )
