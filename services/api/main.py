@@ -1,5 +1,6 @@
 """The REST API: `python -m services.api`."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from services.api.handlers import (
     projects,
 )
 from services.api.service.context import open_context
+from services.api.service.event_hub import EventHub
 from services.api.service.routing import Signpost
 from services.api.service.shadows import Shadows
 from services.api.settings import ApiSettings, api_settings
@@ -88,9 +90,12 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         app.state.shadows = Shadows(app.state.engine, settings.shadows)
         collector = health.StoreCollector(app.state.context)
         REGISTRY.register(collector)
+        app.state.hub = EventHub(app.state.context.stores, settings)
+        hub = asyncio.create_task(app.state.hub.run())
         try:
             yield
         finally:
+            hub.cancel()
             REGISTRY.unregister(collector)
             await app.state.shadows.aclose()
             await app.state.engine.aclose()

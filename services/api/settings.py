@@ -40,8 +40,14 @@ class ApiSettings(BaseSettings):
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
     dev_share: float = Field(default=0.15, ge=0, lt=1)
     test_share: float = Field(default=0.20, ge=0, lt=1)
-    events_poll_s: float = Field(default=1.0, gt=0, description="how often an event stream looks into the store")
+    events_poll_s: float = Field(
+        default=0.25, gt=0, description="how often the store is looked into for all event streams"
+    )
     events_ping_s: float = Field(default=15.0, gt=0)
+    events_stall_s: float = Field(
+        default=60.0, gt=0, description="a stream whose reader takes nothing for so long is ended"
+    )
+    events_streams: int = Field(default=2000, ge=1, description="event streams that may be open at once")
 
     @field_validator("keys", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from shared.jobs.audit_store import AuditStore
 from shared.jobs.canary_store import CanaryStore
 from shared.jobs.catalog import Catalog
+from shared.jobs.event_store import EventStore
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
@@ -20,6 +21,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 class Stores(NamedTuple):
     jobs: JobStore
+    events: EventStore
     steps: StepStore
     catalog: Catalog
     labels: LabelStore
@@ -44,6 +46,7 @@ def stores_on(url: str) -> Stores:
     engine = engine_for(url)
     return Stores(
         JobStore(engine),
+        EventStore(engine),
         StepStore(engine),
         Catalog(engine),
         LabelStore(engine),

@@ -1,0 +1,120 @@
+"""What open event streams cost: `python -m tests.bench.streams`.
+
+One API process on SQLite, 500 readers of one job in another process, an event each 100 ms. An event says when its writing began,
+so what counts is the time until a reader has it: its transaction, the wait for the next look into the store
+(METEOR_API_EVENTS_POLL_S), and 500 deliveries. Prints a table and one line of JSON. Exit code 1 where a reader missed an event.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from shared.jobs.schema import open_stores
+from tests.conftest import job_of_default_project
+from tests.contract.conftest import KEY, running_api
+from tests.fakes.ports import free_port
+
+SENT = b'"data":{"sent":'
+
+
+async def read(url: str, job_id: str, begun: asyncio.Semaphore, latencies: list[float]) -> int:
+    """How many events one stream brought before its end."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1 << 20)
+    request = (
+        f"GET /v1/distillation/jobs/{job_id}/events HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {KEY}\r\n"
+        "accept: text/event-stream\r\n\r\n"
+    )
+    writer.write(request.encode())
+    count = 0
+    while line := await reader.readline():
+        now = time.time()
+        if line.startswith(b"id:") and not count:  # what was told before: this stream follows now
+            begun.release()
+        if line.startswith(b"event: done"):
+            break
+        if SENT in line:
+            count += 1
+            latencies.append(now - float(line.partition(SENT)[2].partition(b"}")[0]))
+    writer.close()
+    return count
+
+
+async def read_all(url: str, job_id: str, streams: int) -> None:
+    """The readers' process: says `ready` when all streams are open, and at the end what they saw."""
+    begun, latencies = asyncio.Semaphore(0), list[float]()
+    readers = [asyncio.create_task(read(url, job_id, begun, latencies)) for _ in range(streams)]
+    for _ in range(streams):
+        await begun.acquire()
+    print("ready", flush=True)
+    counts = await asyncio.gather(*readers)
+    print(json.dumps({"fewest": min(counts), "latencies_ms": [1000 * seconds for seconds in sorted(latencies)]}))
+
+
+def measure(streams: int, seconds: float, interval_s: float) -> dict[str, float]:
+    broker = f"redis://127.0.0.1:{free_port()}/0"
+    with (
+        tempfile.TemporaryDirectory(prefix="meteor-bench-") as folder,
+        running_api(Path(folder), REDIS_URL=broker, METEOR_API_EVENTS_POLL_S="0.25") as api,
+    ):
+        stores = open_stores(api.platform.database)
+        job, server = job_of_default_project(stores), psutil.Process(api.process.pid)
+        idle = server.memory_info().rss
+        argv = [sys.executable, "-m", "tests.bench.streams", "--read", api.url, job.id, "--streams", str(streams)]
+        readers = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert readers.stdout is not None
+        assert readers.stdout.readline() == "ready\n"
+        cpu, begun, written = sum(server.cpu_times()[:2]), time.monotonic(), 0
+        while (left := begun + written * interval_s - time.monotonic()) or True:
+            time.sleep(max(0.0, left))
+            if time.monotonic() - begun >= seconds:
+                break
+            stores.jobs.add_event(job, "step", type="metrics", data={"sent": time.time()})
+            written += 1
+        took, used = time.monotonic() - begun, sum(server.cpu_times()[:2]) - cpu
+        stores.jobs.cancel(job)
+        seen = json.loads(readers.communicate(timeout=60)[0])
+        latencies = seen["latencies_ms"]
+        return {
+            "streams": streams,
+            "events": written,
+            "fewest_events_of_a_stream": seen["fewest"],
+            "latency_p50_ms": latencies[len(latencies) // 2],
+            "latency_p99_ms": latencies[int(0.99 * len(latencies))],
+            "deliveries_per_s": len(latencies) / took,
+            "api_cpu_s_per_s": used / took,
+            "api_memory_mb": server.memory_info().rss / 1e6,
+            "api_memory_without_streams_mb": idle / 1e6,
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--interval", type=float, default=0.1, help="seconds between two events")
+    parser.add_argument(
+        "--read", nargs=2, metavar=("URL", "JOB"), help="be the readers of a job (used by the bench itself)"
+    )
+    given = parser.parse_args()
+    if given.read:
+        url, job_id = given.read
+        asyncio.run(read_all(url, job_id, given.streams))
+        return 0
+    found = measure(given.streams, given.seconds, given.interval)
+    for name, value in found.items():
+        print(f"{name.replace('_', ' '):34} {round(value, 2):>10}")
+    print(json.dumps(found))
+    return 0 if found["fewest_events_of_a_stream"] == found["events"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
