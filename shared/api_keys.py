@@ -8,6 +8,10 @@ import hashlib
 import hmac
 import secrets
 
+from sqlalchemy import Row
+
+from shared.contracts.keys import KeyObject, KeyRequest, NewKey
+from shared.jobs.key_store import KeyStore
 from shared.kept_secret import kept_secret
 from shared.platform.settings import PlatformSettings
 
@@ -34,3 +38,30 @@ def hash_secret(platform: PlatformSettings) -> bytes:
 def keyed_hash(secret: bytes, key: str) -> str:
     """64 hexadecimal digits."""
     return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
+
+
+def issue(store: KeyStore, secret: bytes, project: str, request: KeyRequest) -> NewKey:
+    """Make a key. The answer is the only place where it stands. Raises NotFound for a project that is not."""
+    key = new_key()
+    digest, hint = keyed_hash(secret, key), hint_of(key)
+    row = store.add(project, request.name, request.scopes, digest, hint, request.expires_at)
+    return NewKey(**shown(row).model_dump(), key=key)
+
+
+def shown(row: Row) -> KeyObject:
+    """A row of `api_keys` as people see it."""
+    return KeyObject(
+        id=row.id,
+        name=row.name,
+        project=row.project_id,
+        scopes=row.scopes,
+        hint=row.hint,
+        created_at=int(row.created_at),
+        expires_at=_seconds(row.expires_at),
+        revoked_at=_seconds(row.revoked_at),
+        last_used_at=_seconds(row.last_used_at),
+    )
+
+
+def _seconds(at: float | None) -> int | None:
+    return None if at is None else int(at)

@@ -7,11 +7,18 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
+from services.local import state
 from services.local.jobs_cli import Data, ask, client
 from services.local.progress import make_console
-from shared.contracts.keys import Scope
+from shared.api_keys import hash_secret, issue
+from shared.contracts.errors import UserError
+from shared.contracts.keys import KeyRequest, Scope
+from shared.jobs.schema import open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.settings import PlatformSettings
 
 app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 console = make_console()
@@ -31,18 +38,34 @@ def create(
     as_json: Json = False,
     data: Data = Path(".meteor"),
 ) -> None:
-    """Make a key and show it, this once. From the first key on nobody gets in without one."""
+    """Make a key and show it, this once. From the first key on nobody gets in without one. Where no API runs on the data folder the
+    key is put into its database, so there may be one before the first start."""
     body: dict[str, Any] = {"name": name}
     body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
     body |= {"project": project} if project else {}
     body |= {"expires_at": int(time.time() + days * DAY_S)} if days else {}
-    with client(data) as api:
-        made = ask(api, "POST", ROUTE, json=body)
+    try:
+        with client(data) as api:
+            made = ask(api, "POST", ROUTE, json=body)
+    except state.NotRunning:
+        made = directly(data, body)
     if as_json:
         print(json.dumps(made))
         return
     print(made["key"])
     console.print(f"{made['id']} for {', '.join(made['scopes'])}; the key is not shown again", highlight=False)
+
+
+def directly(data: Path, body: dict[str, Any]) -> dict[str, Any]:
+    """As POST /v1/keys, by whoever can write into the database. Raises UserError."""
+    try:
+        request = KeyRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", code="invalid_value") from error
+    platform = PlatformSettings(data=data)
+    store = open_stores(platform.database).keys
+    return issue(store, hash_secret(platform), request.project or DEFAULT_PROJECT, request).model_dump(mode="json")
 
 
 @app.command("list")

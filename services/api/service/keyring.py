@@ -29,26 +29,23 @@ class Keyring:
 
     def __init__(self, store: KeyStore, secret: bytes):
         self._store = store
-        self._secret = secret
+        self.secret = secret
         self._seen: dict[str, _Seen] = {}
         self._closed = False
         self._looked = -KNOWN_S
-
-    def hash_of(self, key: str) -> str:
-        return keyed_hash(self._secret, key)
 
     def known(self, key: str) -> Row | None:
         """The row of a key that was looked up within the last second; asks nobody. Raises NotAuthenticated."""
         if not _may_be_ours(key):
             return None
-        seen = self._seen.get(self.hash_of(key))
+        seen = self._seen.get(keyed_hash(self.secret, key))
         return _that_opens(seen.row) if seen and time.monotonic() - seen.at < KNOWN_S else None
 
     def look_up(self, key: str) -> Row | None:
         """The row of a key as the database has it; None for one that never was. Raises NotAuthenticated."""
         if not _may_be_ours(key):
             return None
-        digest = self.hash_of(key)
+        digest = keyed_hash(self.secret, key)
         row = self._store.by_digest(digest)
         if row is None or not same_secret(digest, row.digest):
             return None
