@@ -12,6 +12,7 @@ DOMAIN ?= shell
 DATA ?= .meteor
 SEED ?= 7
 KILLS ?= 100
+CASES ?= 10000
 DB ?= sqlite
 SOURCES := services shared tests examples deploy
 METEOR = $(BIN)/python -m services.local
@@ -33,7 +34,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-gpu chaos bench openapi lock clean
+.PHONY: help install install-dev demo up down status test test-gpu chaos prove bench openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +86,9 @@ test-gpu: install-dev ## the tests that need a CUDA device
 chaos: install-dev ## a job whose processes are killed and frozen again and again, then other faults [SEED=7 KILLS=100 DB=sqlite|postgres]
 	$(call stage,drill,$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --db $(DB))
 	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos)
+
+prove: install-dev ## made-up requests against every route, until so many were sent or one is answered wrongly [CASES=10000 SEED=7]
+	$(call stage,every route against its document,$(BIN)/python -m tests.prove --cases $(CASES) --seed $(SEED))
 
 bench: install-dev ## pipeline, engine, trainer and imports against their limits; one line of JSON each
 	$(call stage,imports,$(BIN)/python -m tests.bench.imports)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.contracts.graders import grader_name
+from shared.contracts.numbers import Number, Switch, Whole
 from shared.contracts.steps import AdapterConfig, Method, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -67,9 +68,9 @@ class Strict(BaseModel):
 class Hyperparameters(Strict):
     """OpenAI's names. learning_rate_multiplier scales the learning rate of every phase."""
 
-    n_epochs: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    n_epochs: Annotated[Number, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    batch_size: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[Number, Field(gt=0, le=100)] | Literal["auto"] = "auto"
 
 
 class Adapter(AdapterConfig):
@@ -86,9 +87,9 @@ class Teacher(Strict):
     """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference."""
 
     provider: Name = "default"
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    max_tokens: int = Field(default=512, ge=1, le=32_768)
-    ground: bool = True
+    temperature: Number = Field(default=0.0, ge=0, le=2)
+    max_tokens: Whole = Field(default=512, ge=1, le=32_768)
+    ground: Switch = True
 
 
 class Judge(Strict):
@@ -98,16 +99,16 @@ class Judge(Strict):
     """
 
     provider: Name = "default"
-    max_tokens: int = Field(default=256, ge=16, le=8192)
+    max_tokens: Whole = Field(default=256, ge=16, le=8192)
     grader: GivenGrader | None = None
-    labels: int = Field(default=50, ge=0, le=1000)
-    pass_mark: float = Field(default=1.0, gt=0, le=1)
+    labels: Whole = Field(default=50, ge=0, le=1000)
+    pass_mark: Number = Field(default=1.0, gt=0, le=1)
 
 
 class PilotSettings(Strict):
     """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps."""
 
-    questions: int = Field(default=16, ge=4, le=512)
+    questions: Whole = Field(default=16, ge=4, le=512)
 
 
 class DistillSettings(Strict):
@@ -117,11 +118,11 @@ class DistillSettings(Strict):
     asked: plain supervised fine-tuning, which phases 2 and 3 may build on.
     """
 
-    questions: int | None = Field(default=None, ge=1)
+    questions: Whole | None = Field(default=None, ge=1)
     answers: Literal["teacher", "references"] = "teacher"
-    guideline_tokens: int = Field(default=128, ge=8, le=4096)
-    epochs: float = Field(default=3, gt=0, le=100)
-    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    guideline_tokens: Whole = Field(default=128, ge=8, le=4096)
+    epochs: Number = Field(default=3, gt=0, le=100)
+    learning_rate: Number = Field(default=2e-4, gt=0, le=1)
 
 
 class IterateSettings(Strict):
@@ -133,15 +134,15 @@ class IterateSettings(Strict):
     have; the others share the rest evenly. A fork from a round fills it in, so that the rounds before stay as they were.
     """
 
-    questions: int | None = Field(default=None, ge=1)
-    rounds: int = Field(default=1, ge=1, le=20)
-    round_questions: list[Annotated[int, Field(ge=1)]] = Field(default=[], max_length=20)
-    tries: int = Field(default=3, ge=1, le=10)
+    questions: Whole | None = Field(default=None, ge=1)
+    rounds: Whole = Field(default=1, ge=1, le=20)
+    round_questions: list[Annotated[Whole, Field(ge=1)]] = Field(default=[], max_length=20)
+    tries: Whole = Field(default=3, ge=1, le=10)
     on_failure: Literal["drop", "teacher"] = "drop"
     train_from: Literal["last", "base"] = "last"
-    retry_temperature: float = Field(default=0.7, ge=0, le=2)
-    epochs: float = Field(default=1, gt=0, le=100)
-    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    retry_temperature: Number = Field(default=0.7, ge=0, le=2)
+    epochs: Number = Field(default=1, gt=0, le=100)
+    learning_rate: Number = Field(default=1e-4, gt=0, le=1)
 
     @model_validator(mode="after")
     def _rounds_that_there_are(self) -> "IterateSettings":
@@ -156,18 +157,18 @@ class EvolveSettings(Strict):
     growth: how many times more compute (beams or samples, at most 64) each further turn spends.
     """
 
-    questions: int | None = Field(default=None, ge=1)
-    turns: int = Field(default=1, ge=1, le=10)
-    growth: int = Field(default=1, ge=1, le=8)
+    questions: Whole | None = Field(default=None, ge=1)
+    turns: Whole = Field(default=1, ge=1, le=10)
+    growth: Whole = Field(default=1, ge=1, le=8)
     strategy: Strategy = Strategy.BEAM
-    beam_width: int = Field(default=10, ge=2, le=64)
-    samples: int = Field(default=8, ge=2, le=64)
-    temperature: float = Field(default=0.8, gt=0, le=2)
-    search_batch: int = Field(default=4, ge=1, le=256)
-    beta: float = Field(default=2.0, gt=0, le=100)
-    sft_weight: float = Field(default=0.5, ge=0, le=10)
-    epochs: float = Field(default=1, gt=0, le=100)
-    learning_rate: float = Field(default=2e-5, gt=0, le=1)
+    beam_width: Whole = Field(default=10, ge=2, le=64)
+    samples: Whole = Field(default=8, ge=2, le=64)
+    temperature: Number = Field(default=0.8, gt=0, le=2)
+    search_batch: Whole = Field(default=4, ge=1, le=256)
+    beta: Number = Field(default=2.0, gt=0, le=100)
+    sft_weight: Number = Field(default=0.5, ge=0, le=10)
+    epochs: Number = Field(default=1, gt=0, le=100)
+    learning_rate: Number = Field(default=2e-5, gt=0, le=1)
 
 
 class Baseline(StrEnum):
@@ -202,18 +203,18 @@ class EvaluationSettings(Strict):
     references, its calls for that count too, and a budget that could not hold them is refused.
     """
 
-    forgetting: int = Field(default=120, ge=0, le=120)
-    forgetting_margin: float | None = Field(default=None, ge=0, le=1)
+    forgetting: Whole = Field(default=120, ge=0, le=120)
+    forgetting_margin: Number | None = Field(default=None, ge=0, le=1)
     graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
     baselines: list[Baseline] = list(Baseline)
-    shots: int = Field(default=8, ge=1, le=64)
-    shot_seeds: int = Field(default=1, ge=1, le=20)
-    dev_questions: int | None = Field(default=None, ge=1)
-    test_questions: int | None = Field(default=None, ge=1)
-    judged_questions: int = Field(default=0, ge=0, le=10_000)
-    judged_margin: float = Field(default=0.1, gt=0, le=1)
-    absolute_scores: bool = True
-    max_judge_calls: int | None = Field(default=None, ge=8)
+    shots: Whole = Field(default=8, ge=1, le=64)
+    shot_seeds: Whole = Field(default=1, ge=1, le=20)
+    dev_questions: Whole | None = Field(default=None, ge=1)
+    test_questions: Whole | None = Field(default=None, ge=1)
+    judged_questions: Whole = Field(default=0, ge=0, le=10_000)
+    judged_margin: Number = Field(default=0.1, gt=0, le=1)
+    absolute_scores: Switch = True
+    max_judge_calls: Whole | None = Field(default=None, ge=8)
 
 
 class Budget(Strict):
@@ -223,9 +224,9 @@ class Budget(Strict):
     on_exceed: what becomes of the job when its next call might cost more than is left.
     """
 
-    max_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    max_tokens: int | None = Field(default=None, ge=0, le=10**15)
-    max_calls: int | None = Field(default=None, ge=0, le=10**12)
+    max_usd: Number | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max_tokens: Whole | None = Field(default=None, ge=0, le=10**15)
+    max_calls: Whole | None = Field(default=None, ge=0, le=10**12)
     on_exceed: Literal["pause", "fail"] = "pause"
 
 
@@ -237,8 +238,8 @@ class Distillation(Strict):
     phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
     guidance: Guidance = Guidance.AUTO
     pause_after: Literal["pilot", "distill", "iterate", "evolve"] | None = None
-    batch_size: int = Field(default=32, ge=1, le=512, description="questions per step")
-    answer_tokens: int = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
+    batch_size: Whole = Field(default=32, ge=1, le=512, description="questions per step")
+    answer_tokens: Whole = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
     adapter: Adapter = Adapter()
     teacher: Teacher = Teacher()
     judge: Judge = Judge()

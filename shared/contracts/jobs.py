@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperparameters, Name, Phase, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
+from shared.contracts.numbers import Whole
 
 
 class JobStatus(StrEnum):
@@ -51,7 +52,7 @@ class JobRequest(AnyRequest):
     training_file: str = Field(min_length=1, max_length=64)
     distillation: Distillation
     suffix: Name = "expert"
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1)
     hyperparameters: Hyperparameters = Hyperparameters()
     metadata: Metadata = Field(default={})
 
@@ -74,7 +75,7 @@ class ForkPoint(Strict):
     """A finished phase, or one of phase 2's rounds: a fork takes everything up to its end over."""
 
     phase: Phase
-    round: int | None = Field(default=None, ge=1, le=20)
+    round: Whole | None = Field(default=None, ge=1, le=20)
 
     @model_validator(mode="after")
     def _rounds_of_iterate(self) -> "ForkPoint":

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from shared.contracts.distillation import Strict
+from shared.contracts.numbers import Number, Whole
 
 
 class Scope(StrEnum):
@@ -46,7 +47,7 @@ class KeyRequest(Strict):
     name: Title
     scopes: list[Scope] = Field(default=[Scope.JOBS, Scope.CHAT, Scope.FILES], min_length=1, max_length=len(Scope))
     project: ProjectId | None = None
-    expires_at: Annotated[int, AfterValidator(_to_come)] | None = None
+    expires_at: Annotated[Whole, AfterValidator(_to_come)] | None = None
 
 
 class KeyObject(BaseModel):
@@ -77,10 +78,10 @@ class ProjectLimits(Strict):
     teacher_usd_per_day: at strong models, days are UTC's; a job that would spend more pauses. stored_bytes: of its files.
     """
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    concurrent_jobs: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    teacher_usd_per_day: float | None = Field(default=None, ge=0, le=1e9)
-    stored_bytes: int | None = Field(default=None, ge=0, le=2**53)
+    requests_per_minute: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
+    concurrent_jobs: Whole | None = Field(default=None, ge=1, le=2**31 - 1)
+    teacher_usd_per_day: Number | None = Field(default=None, ge=0, le=1e9)
+    stored_bytes: Whole | None = Field(default=None, ge=0, le=2**53)
 
 
 class ProjectRequest(Strict):

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.numbers import Whole
+
 
 class Queue(StrEnum):
     """One queue per worker type. Every queue must have a consumer wherever the system is deployed."""
@@ -158,10 +160,10 @@ class JudgeParams(Wire):
 
 
 class AdapterConfig(Wire):
-    rank: int = Field(default=16, ge=1, le=256)
-    alpha: int = Field(default=32, ge=1, le=1024)
+    rank: Whole = Field(default=16, ge=1, le=256)
+    alpha: Whole = Field(default=32, ge=1, le=1024)
     targets: str = Field(default="all-linear", max_length=200)
-    max_length: int = Field(default=512, ge=16, le=131_072)
+    max_length: Whole = Field(default=512, ge=16, le=131_072)
 
 
 class TrainParams(Wire):

@@ -24,7 +24,7 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 MODEL_HEADER = "x-meteor-model"  # the version that answered
 CLIENT_GONE = 499  # nobody reads it; it shows in metrics
-ANSWERS: dict[int | str, dict[str, Any]] = may_answer(504) | {
+ANSWERS: dict[int | str, dict[str, Any]] = may_answer(404, 504) | {
     200: {
         "description": "What the engine says: one object, or with `stream` server-sent events that end with `[DONE]`.",
         "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {"schema": {"type": "string"}}},

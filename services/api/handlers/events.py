@@ -43,7 +43,7 @@ async def list_events(
     job_id: Id,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
-    accept: Annotated[str, Header()] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[str, Header(max_length=64)] = "",
 ) -> Any:
     """With `Accept: text/event-stream` all events from the first (or from behind `Last-Event-ID`) and then new ones as they come."""
