@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.local import experiments_cli, jobs_cli, keys_cli, labels_cli, state
+from services.local import data_cli, experiments_cli, jobs_cli, keys_cli, labels_cli, state
 from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
 from services.local.models import find, pull
@@ -30,6 +30,7 @@ cli.add_typer(models_cli, name="models")
 cli.add_typer(jobs_cli.app, name="jobs")
 cli.add_typer(experiments_cli.app, name="experiments")
 cli.add_typer(labels_cli.app, name="labels")
+cli.add_typer(data_cli.app, name="data")
 cli.add_typer(keys_cli.app, name="keys")
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]

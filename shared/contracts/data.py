@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from shared.contracts.conversation import NotUsable, from_messages
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
 MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
+SKIP_BYTES = 1 << 20
 
 
 class Split(StrEnum):
@@ -151,6 +152,17 @@ def _encodable(value: dict) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines without their end. Of a line that is too long only MAX_LINE_BYTES + 1 bytes are read and the rest skipped."""
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            yield raw
+            while (rest := file.readline(SKIP_BYTES)) and not rest.endswith(b"\n"):
+                continue
+        else:
+            yield raw.rstrip(b"\r\n")
 
 
 def parse_lines(lines: Iterable[bytes], ignored: Counter[str] | None = None) -> Iterator[Question | LineError]:

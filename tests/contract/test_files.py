@@ -1,12 +1,16 @@
 """Files: raw material beside datasets, ranges, unread fields, and uploads in constant memory."""
 
 import json
+from pathlib import Path
 
 import httpx
 import openai
+import pytest
+from typer.testing import CliRunner
 
+from services.local.main import cli
 from tests.bench.upload import measured
-from tests.contract.conftest import BASE, RunningApi, rows
+from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.contract.test_bad_input import check, upload
 
 
@@ -43,3 +47,20 @@ def test_an_upload_of_64_mb_does_not_fill_the_memory(api: RunningApi, http: http
     assert figures["bytes"] >= 64_000_000
     assert figures["grown_mb"] < 32, figures
     http.delete(f"/v1/files/{figures['file']}").raise_for_status()
+
+
+def test_the_command_line_uploads_lists_and_deletes(api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    path = tmp_path / "chat.jsonl"
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    made = CliRunner().invoke(cli, ["data", "import", str(path), "--upload", "--json"])
+    file = json.loads(made.stdout)["file"]
+    assert (file["n_rows"], file["filename"]) == (1, "chat.jsonl")
+    listed = json.loads(CliRunner().invoke(cli, ["data", "list", "--json"]).stdout)
+    assert listed["data"][0]["id"] == file["id"]
+    assert CliRunner().invoke(cli, ["data", "delete", file["id"]]).exit_code == 0
+    path.write_text("nonsense\n")
+    refused = CliRunner().invoke(cli, ["data", "upload", str(path)])
+    assert (refused.exit_code, "line 1: not a JSON object" in " ".join(refused.output.split())) == (1, True)

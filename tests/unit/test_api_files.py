@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.api.service import files
 from services.api.service.context import ApiContext, open_context
 from services.api.settings import ApiSettings
-from shared.contracts.data import MAX_LINE_BYTES
+from shared.contracts.data import MAX_LINE_BYTES, SKIP_BYTES, bounded_lines
 from shared.contracts.errors import UserError
 from shared.platform.settings import PlatformSettings
 
@@ -44,13 +44,13 @@ class CountingFile(io.BytesIO):
 )
 def test_bounded_lines(content: bytes, lines: list[bytes]):
     file = CountingFile(content)
-    assert list(files.bounded_lines(file)) == lines
-    assert file.longest <= max(MAX_LINE_BYTES + 1, files.SKIP_BYTES)
+    assert list(bounded_lines(file)) == lines
+    assert file.longest <= max(MAX_LINE_BYTES + 1, SKIP_BYTES)
 
 
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line and b"\r" not in line)))
 def test_bounded_lines_are_the_file_s_lines(lines: list[bytes]):
-    assert list(files.bounded_lines(io.BytesIO(b"".join(line + b"\n" for line in lines)))) == lines
+    assert list(bounded_lines(io.BytesIO(b"".join(line + b"\n" for line in lines)))) == lines
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
-from shared.contracts.data import MAX_LINE_BYTES, LineError, Question, Split, parse_lines, split_of
+from shared.contracts.data import LineError, Question, Split, bounded_lines, parse_lines, split_of
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.jobs import FileObject
 
@@ -21,7 +21,6 @@ SHOWN_ERRORS = 1000  # found anew and shown by `validate`
 PURPOSE = "fine-tune"
 RAW = "user_data"  # OpenAI's name for what is kept as it is: here what an import reads
 PURPOSES = (PURPOSE, RAW)
-SKIP_BYTES = 1 << 20
 
 
 class Received(NamedTuple):
@@ -128,17 +127,6 @@ def _split_rows(context: ApiContext, path: Path) -> Iterator[dict[str, Any]]:
         for item in parse_lines(bounded_lines(file)):
             if isinstance(item, Question):
                 yield item.model_copy(update={"split": _split(context, item)}).model_dump(mode="json")
-
-
-def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines without their end. Of a line that is too long only MAX_LINE_BYTES + 1 bytes are read and the rest skipped."""
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
-            yield raw
-            while (rest := file.readline(SKIP_BYTES)) and not rest.endswith(b"\n"):
-                continue
-        else:
-            yield raw.rstrip(b"\r\n")
 
 
 def clean_filename(name: str) -> str:

@@ -1,0 +1,107 @@
+"""What an import may read out of an archive, with limits that a zip bomb meets before the memory or the day is full."""
+
+import io
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from shared.contracts.errors import UserError
+
+ADVICE = {
+    b"7z\xbc\xaf\x27\x1c": "7z x FILE",
+    b"\x1f\x8b": "gunzip FILE",
+    b"BZh": "bunzip2 FILE",
+    b"\xfd7zXZ\x00": "unxz FILE",
+    b"\x28\xb5\x2f\xfd": "unzstd FILE",
+    b"Rar!": "unrar x FILE",
+}
+ZIP = b"PK"
+DIRECTORY_BYTES = 4 * 2**20  # of the names in a zip: 90,000 of the shortest
+MOST_RATIO = 100  # texts shrink to a tenth; what shrinks to less than a hundredth was made to
+RATIO_FROM = 10 * 2**20  # unpacked bytes below which no ratio is alarming
+BROKEN = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+BROKEN += (OSError, struct.error)
+
+
+class BadArchive(UserError):
+    code = "invalid_archive"
+
+
+class _Guarded(io.FileIO):
+    """A file of which no read takes more than a zip's directory may be long."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if (left if size is None or size < 0 else min(size, left)) > DIRECTORY_BYTES:
+            raise BadArchive("the zip lists too many files", param="file")
+        return super().read(size)
+
+
+class _Member(io.RawIOBase):
+    """A member of a zip while it is unpacked. packed: its length in the archive; limit: of what it may unpack to."""
+
+    def __init__(self, file, packed: int, limit: int):
+        self._file, self._packed, self._limit, self._read = file, packed, limit, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        try:
+            chunk = self._file.read(len(buffer))
+        except BROKEN as error:
+            raise BadArchive(f"the zip is damaged: {error}", param="file") from error
+        self._read += len(chunk)
+        if self._read > self._limit:
+            raise BadArchive(f"a file in the zip is longer than {self._limit} bytes", param="file")
+        if self._read > max(RATIO_FROM, MOST_RATIO * self._packed):
+            raise BadArchive(
+                f"a file in the zip unpacks to more than {MOST_RATIO} times its size; unpack it yourself if it is meant so",
+                param="file",
+            )
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+def refuse_packed(head: bytes) -> None:
+    """Raises BadArchive for a format that is not opened here, with the command that unpacks it."""
+    for magic, command in ADVICE.items():
+        if head.startswith(magic):
+            raise BadArchive(f"the file is packed; unpack it first: {command}", param="file")
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Raises BadArchive for what is none, is damaged, or lists too much."""
+    with _Guarded(str(path)) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except BROKEN as error:
+            raise BadArchive(f"the file is not a zip that can be read: {error}", param="file") from error
+        with archive:
+            yield archive
+
+
+def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> BinaryIO:
+    """A member's bytes as a stream. Nothing is written to the disk, so its name leads nowhere. Raises BadArchive."""
+    if member.flag_bits & 1:
+        raise BadArchive("a file in the zip is encrypted", param="file")
+    try:
+        file = archive.open(member)
+    except BROKEN as error:
+        raise BadArchive(f"the zip is damaged: {error}", param="file") from error
+    return io.BufferedReader(_Member(file, member.compress_size, limit), 1 << 16)
+
+
+def member_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """The one file of that name, in whichever folder. Raises BadArchive."""
+    found = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == name]
+    if len(found) != 1:
+        raise BadArchive(f"the zip holds {len(found)} files named {name}; one is expected", param="file")
+    return found[0]

@@ -1,0 +1,143 @@
+"""HTML of a post as plain text with the little markup that people read anyway: fenced code, lists, quotes, links.
+
+libxml2 parses, because it is made for broken input and keeps no tree here; the depth it allows is bounded.
+"""
+
+import re
+from typing import Any
+
+import lxml.etree
+
+BLOCKS = frozenset(
+    [
+        "p",
+        "div",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "blockquote",
+        "ul",
+        "ol",
+        "li",
+        "pre",
+        "hr",
+        "table",
+        "tr",
+        "dl",
+        "dt",
+        "dd",
+    ]
+)
+SILENT = frozenset(("script", "style", "head", "title"))
+SPACES = re.compile(r"[ \t\r\n\f\v]+")
+TICKS = re.compile(r"`+")
+DEEPEST = 5  # quotes and lists are indented no further
+
+
+class _Text:
+    """Target of lxml's parser. Blocks are closed texts; the open one is a list of pieces."""
+
+    def __init__(self) -> None:
+        self.blocks: list[str] = []
+        self._open: list[str] = []
+        self._first = ""  # what the next block begins with: a list's mark
+        self._quotes = 0
+        self._silent = 0
+        self._pre = 0
+        self._lists: list[int] = []  # of the lists around: the next number, or 0 for bullets
+        self._links: list[tuple[str, int]] = []  # href, and how many pieces stood before it
+
+    def start(self, tag: str, attributes: Any) -> None:
+        if tag in SILENT:
+            self._silent += 1
+        if tag in BLOCKS:
+            self.flush()
+        if tag == "blockquote":
+            self._quotes += 1
+        elif tag in ("ul", "ol"):
+            self._lists.append(1 if tag == "ol" else 0)
+        elif tag == "li":
+            self._item()
+        elif tag == "pre":
+            self._pre += 1
+        elif tag == "code" and not self._pre:
+            self._open.append("`")
+        elif tag == "br":
+            self._open.append("\n")
+        elif tag in ("td", "th"):
+            self._open.append(" ")
+        elif tag == "a":
+            self._links.append((attributes.get("href") or "", len(self._open)))
+        elif tag == "img" and attributes.get("alt"):
+            self._open.append(f"[image: {attributes['alt']}]")
+
+    def _item(self) -> None:
+        number = self._lists[-1] if self._lists else 0
+        self._first = "  " * min(len(self._lists) - 1, DEEPEST) + (f"{number}. " if number else "- ")
+        if number:
+            self._lists[-1] += 1
+
+    def end(self, tag: str) -> None:
+        if tag in SILENT:
+            self._silent -= 1
+        if tag == "pre":
+            self._fence()
+            self._pre -= 1
+        elif tag in BLOCKS:
+            self.flush()
+        if tag == "blockquote":
+            self._quotes -= 1
+        elif tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "code" and not self._pre:
+            self._open.append("`")
+        elif tag == "a" and self._links:
+            href, before = self._links.pop()
+            if href.startswith(("http://", "https://")) and href not in "".join(self._open[before:]):
+                self._open.append(f" ({href})")
+
+    def data(self, text: str) -> None:
+        if not self._silent:
+            self._open.append(text if self._pre else SPACES.sub(" ", text))
+
+    def comment(self, text: str) -> None:
+        """Not for readers."""
+
+    def _fence(self) -> None:
+        code = "".join(self._open).strip("\r\n")
+        self._open.clear()
+        if code.strip():
+            ticks = "`" * max(3, 1 + max((len(run) for run in TICKS.findall(code)), default=0))
+            self._close(f"{ticks}\n{code}\n{ticks}")
+
+    def flush(self) -> None:
+        lines = (line.strip() for line in "".join(self._open).split("\n"))
+        self._open.clear()
+        if text := "\n".join(line for line in lines if line):
+            self._close(text)
+
+    def _close(self, text: str) -> None:
+        quote = "> " * min(self._quotes, DEEPEST)
+        text = self._first + text
+        self.blocks.append("\n".join(quote + line for line in text.split("\n")) if quote else text)
+        self._first = ""
+
+    def close(self) -> str:
+        self.flush()
+        return "\n\n".join(self.blocks)
+
+
+def html_to_text(html: str) -> str:
+    """Plain text of a fragment of HTML; of one that cannot be parsed at all nothing is left."""
+    if not html.strip():
+        return ""
+    target = _Text()
+    parser = lxml.etree.HTMLParser(target=target, encoding="utf-8", no_network=True, recover=True)
+    try:
+        parser.feed(html.encode())
+        return parser.close()
+    except lxml.etree.XMLSyntaxError:  # such as a comment and nothing else
+        return target.close()
