@@ -22,6 +22,7 @@ from services.api.handlers import (
     experiments,
     files,
     health,
+    insight,
     jobs,
     keys,
     labels,
@@ -120,6 +121,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     for module in (
         files,
         jobs,
+        insight,
         events,
         experiments,
         labels,

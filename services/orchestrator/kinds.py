@@ -59,8 +59,14 @@ async def _distil(run: Run) -> dict[str, Any]:
             "n": first["n"],
         },
         "fine_tuned_model": report["promotion"]["model"],
+        "trained_tokens": sum(figures.get("trained_tokens", 0) for key, figures in run.figures.items() if trains(key)),
         "status_reason": f"final model: {report['promotion']['state']}",
     }
+
+
+def trains(key: str) -> bool:
+    """Whether a step may be on the way to the job's model; what is trained to compare it with is not."""
+    return not key.startswith("evaluate/")
 
 
 KINDS: dict[JobKind, Kind] = {JobKind.DISTILLATION: Kind(_open_distillation, _distil)}

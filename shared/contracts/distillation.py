@@ -273,6 +273,11 @@ class Distillation(Strict):
         return self
 
     @property
+    def plain(self) -> bool:
+        """Whether it is supervised training on the file's own answers and nothing else."""
+        return self.phases == [Phase.DISTILL] and self.distill.answers == "references"
+
+    @property
     def stages(self) -> list[str]:
         """What the job goes through and may pause after, in order."""
         pilot = Phase.DISTILL in self.phases and self.distill.answers == "teacher"

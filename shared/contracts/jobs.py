@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperparameters, Name, Phase, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
+from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.numbers import Whole
 
 
@@ -44,8 +45,33 @@ Metadata = Annotated[
 ]
 
 
+# What a job's object says beside what was asked for.
+SAID = (
+    "id", "object", "created_at", "finished_at", "estimated_finish", "fine_tuned_model", "organization_id", "status",
+    "error", "method", "validation_file", "result_files", "trained_tokens", "integrations",
+)  # fmt: skip
+SAID_OF_DISTILLATION = (
+    "forked_from", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
+)  # fmt: skip
+
+
+def read_back(value: Any) -> Any:
+    """A job's object as the request for another one like it: what only the server says of a job is left out, and its place in
+    an experiment, which is its own. Any other body stays as it is, so there these fields are unknown ones."""
+    if not isinstance(value, Mapping) or value.get("object") != "fine_tuning.job":
+        return value
+    kept = {name: part for name, part in value.items() if name not in SAID}
+    for name, own in (("distillation", SAID_OF_DISTILLATION), ("metadata", (EXPERIMENT, VARIANT))):
+        if isinstance(kept.get(name), Mapping):
+            kept[name] = {key: part for key, part in kept[name].items() if key not in own}
+    return kept
+
+
 class JobRequest(AnyRequest):
-    """Body of POST /v1/distillation/jobs. suffix names the alias under which the result is served."""
+    """Body of POST /v1/distillation/jobs: what is to be done, or a job's whole object as it was read, for the same again.
+
+    suffix names the alias under which the result is served.
+    """
 
     kind = JobKind.DISTILLATION
     model: str = Field(min_length=1, max_length=200)
@@ -55,6 +81,11 @@ class JobRequest(AnyRequest):
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1)
     hyperparameters: Hyperparameters = Hyperparameters()
     metadata: Metadata = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_back(cls, value: Any) -> Any:
+        return read_back(value)
 
 
 def budget_of(kind: str, request: Mapping[str, Any]) -> Budget:
@@ -224,6 +255,31 @@ class EventObject(BaseModel):
     type: Literal["message", "metrics"] = "message"
     event: str = "message"
     data: dict[str, Any] | None = None
+
+
+class CheckpointMetrics(BaseModel):
+    """step: the training's last optimiser step. train_loss: the mean over its last quarter of steps."""
+
+    step: int
+    train_loss: float | None = None
+
+
+class CheckpointObject(BaseModel):
+    """`fine_tuning.job.checkpoint`: a version of the job's that can be asked. step: the training that made it.
+
+    step_number: optimiser steps of all the job's trainings up to there. state: promoted, undecided, rejected or partial.
+    Once the job's steps were let go of (METEOR_RETENTION), step is null and step_number 0.
+    """
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: CheckpointMetrics
+    step: str | None
+    state: str
 
 
 class FileObject(BaseModel):

@@ -84,6 +84,30 @@ class StepObject(BaseModel):
     finished_at: float | None
 
 
+class MetricsObject(BaseModel):
+    """The figures of one step: of a finished one all that its worker counted, of a running one what it has told so far.
+
+    id: the step's. done and total: of the step's own work, null before it has said anything.
+    """
+
+    object: Literal["distillation.metrics"] = "distillation.metrics"
+    id: str
+    step: str
+    phase: str
+    kind: str
+    state: str
+    done: float | None
+    total: float | None
+    values: dict[str, Any]
+    finished_at: float | None
+
+
+class ExampleObject(Question):
+    """A row of the job's file. split: the side that it stands on."""
+
+    object: Literal["distillation.example"] = "distillation.example"
+
+
 class LineageModel(BaseModel):
     """A version that learned from the example."""
 

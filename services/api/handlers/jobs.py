@@ -1,36 +1,63 @@
 """/v1/distillation/jobs, and the same store under /v1/fine_tuning/jobs for those who speak OpenAI's names."""
 
+import asyncio
 import re
+import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
-from services.api.service import estimates, forks, jobs, lineage
+from services.api.service import estimates, fine_tuning, forks, jobs
+from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
+from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
 from shared.contracts.keys import Scope
-from shared.contracts.views import JobUsage, LineageObject, Listed, StepObject
+from shared.contracts.views import Listed
+from shared.jobs.states import FINAL_JOBS
 
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
+WAIT = re.compile(r"(?:^|[,;]\s*)wait\s*=\s*(\d{1,9})", re.IGNORECASE)
+LONGEST_WAIT_S = 60
+OURS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
 
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("/v1/distillation/jobs", status_code=201)
+@router.post(OURS, status_code=201)
 def create_job(context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
-    job = jobs.create(context, project, body)
-    response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
-    return job
+    return _made(jobs.create(context, project, body), response)
 
 
-@router.post("/v1/distillation/jobs/estimate")
+@router.post(OPENAIS, status_code=201)
+def create_fine_tuning_job(
+    context: Context, project: Project, body: FineTuningRequest, response: Response
+) -> JobObject:
+    """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
+    return _made(jobs.create(context, project, fine_tuning.job_of(context, project, body)), response, OPENAIS)
+
+
+@router.post(OURS + "/estimate")
 def estimate_job(context: Context, project: Project, body: JobRequest) -> Estimate:
     """What this job would cost, before anything is asked or paid. No job is made."""
     return estimates.estimate_job(context, project, body)
+
+
+@router.post(OPENAIS + "/estimate")
+def estimate_fine_tuning_job(context: Context, project: Project, body: FineTuningRequest) -> Estimate:
+    """Of a job without a `distillation` object: nothing. What it takes is time."""
+    return estimates.estimate_job(context, project, fine_tuning.job_of(context, project, body))
+
+
+def _made(job: JobObject, response: Response, path: str = OURS) -> JobObject:
+    response.headers["location"] = f"{path}/{job.id}"
+    return job
 
 
 def metadata_filter(request: Request) -> dict[str, str]:
@@ -45,8 +72,8 @@ def metadata_filter(request: Request) -> dict[str, str]:
     return found
 
 
-@router.get("/v1/distillation/jobs", response_model=Listed[JobObject])
-@router.get("/v1/fine_tuning/jobs", response_model=Listed[JobObject])
+@router.get(OURS, response_model=Listed[JobObject])
+@router.get(OPENAIS, response_model=Listed[JobObject])
 def list_jobs(
     request: Request,
     context: Context,
@@ -58,59 +85,77 @@ def list_jobs(
     return listed(*jobs.page(context, project, after, limit, status, metadata_filter(request)))
 
 
-@router.get("/v1/distillation/jobs/{job_id}")
-@router.get("/v1/fine_tuning/jobs/{job_id}")
-def get_job(context: Context, project: Project, job_id: Id) -> JobObject:
-    return jobs.get(context, project, job_id)
+@router.get(OURS + "/{job_id}", response_model=JobObject, responses=UNCHANGED)
+@router.get(OPENAIS + "/{job_id}", response_model=JobObject, responses=UNCHANGED)
+async def get_job(
+    request: Request,
+    context: Context,
+    project: Project,
+    job_id: Id,
+    wait: Annotated[float | None, Query(ge=0, le=LONGEST_WAIT_S, allow_inf_nan=False)] = None,
+    prefer: Annotated[str, Header(max_length=200)] = "",
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """With `?wait=30` or `Prefer: wait=30` it answers when the job's status changes, after so many seconds at the latest, and at
+    once where the job has ended."""
+    seconds = preferred_wait(prefer) if wait is None else wait
+    job = await run_in_threadpool(jobs.get, context, project, job_id)
+    if seconds:
+        job = await _when_changed(request, context, project, job, seconds)
+    headers = {"preference-applied": f"wait={seconds:g}"} if seconds and wait is None else {}
+    return tagged(job.model_dump_json().encode(), if_none_match, headers)
 
 
-@router.patch("/v1/distillation/jobs/{job_id}", responses=may_answer(409))
+async def _when_changed(
+    request: Request, context: ApiContext, project: str, job: JobObject, wait_s: float
+) -> JobObject:
+    """The job once its status is another, it has ended, the time is over or the client has gone."""
+    latest, before = time.monotonic() + wait_s, job.status
+    while job.status == before and before not in FINAL_JOBS and not await request.is_disconnected():
+        left = latest - time.monotonic()
+        if left <= 0:
+            break
+        await asyncio.sleep(min(left, context.settings.events_poll_s))
+        job = await run_in_threadpool(jobs.get, context, project, job.id)
+    return job
+
+
+def preferred_wait(prefer: str) -> float:
+    """Seconds of `Prefer: wait=N` (RFC 7240), no more than are granted; 0 without it. Other preferences are left alone."""
+    found = WAIT.search(prefer)
+    return min(float(found.group(1)), LONGEST_WAIT_S) if found else 0.0
+
+
+@router.patch(OURS + "/{job_id}", responses=may_answer(409))
+@router.patch(OPENAIS + "/{job_id}", responses=may_answer(409))
 def change_job(context: Context, project: Project, job_id: Id, body: JobChange) -> JobObject:
     """Budget and metadata. A job that waits for its budget goes on."""
     return jobs.change(context, project, job_id, body)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/cancel", responses=may_answer(409))
-@router.post("/v1/fine_tuning/jobs/{job_id}/cancel", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/cancel", responses=may_answer(409))
+@router.post(OPENAIS + "/{job_id}/cancel", responses=may_answer(409))
 def cancel_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.cancel(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/pause", responses=may_answer(409))
-@router.post("/v1/fine_tuning/jobs/{job_id}/pause", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/pause", responses=may_answer(409))
+@router.post(OPENAIS + "/{job_id}/pause", responses=may_answer(409))
 def pause_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.pause(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/resume", responses=may_answer(409))
-@router.post("/v1/fine_tuning/jobs/{job_id}/resume", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/resume", responses=may_answer(409))
+@router.post(OPENAIS + "/{job_id}/resume", responses=may_answer(409))
 def resume_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.resume(context, project, job_id)
 
 
-@router.post("/v1/distillation/jobs/{job_id}/fork", status_code=201, responses=may_answer(409))
-def fork_job(context: Context, project: Project, job_id: Id, body: ForkRequest, response: Response) -> JobObject:
+@router.post(OURS + "/{job_id}/fork", status_code=201, responses=may_answer(409))
+@router.post(OPENAIS + "/{job_id}/fork", status_code=201, responses=may_answer(409))
+def fork_job(
+    request: Request, context: Context, project: Project, job_id: Id, body: ForkRequest, response: Response
+) -> JobObject:
     """A new job with this one's settings and changes to them; what both have in common is taken over."""
-    job = forks.fork(context, project, job_id, body)
-    response.headers["location"] = f"/v1/distillation/jobs/{job.id}"
-    return job
-
-
-@router.get("/v1/distillation/jobs/{job_id}/report")
-def get_report(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
-    return jobs.report(context, project, job_id)
-
-
-@router.get("/v1/distillation/jobs/{job_id}/usage", response_model=JobUsage)
-def get_usage(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
-    return jobs.usage(context, project, job_id)
-
-
-@router.get("/v1/distillation/jobs/{job_id}/steps", response_model=Listed[StepObject])
-def list_steps(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
-    return listed(jobs.steps(context, project, job_id))
-
-
-@router.get("/v1/distillation/jobs/{job_id}/examples/{example_id:path}/lineage", response_model=LineageObject)
-def get_lineage(context: Context, project: Project, job_id: Id, example_id: Id) -> dict[str, Any]:
-    return lineage.lineage(context, project, job_id, example_id)
+    path = OPENAIS if request.url.path.startswith(OPENAIS) else OURS
+    return _made(forks.fork(context, project, job_id, body), response, path)

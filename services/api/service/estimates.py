@@ -15,7 +15,7 @@ MOST_ROWS = 100_000  # all are held in memory for a moment
 def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable where the prices cannot be had."""
     prices = context.providers.prices()
-    file = job_checks.check(context, project, request, prices)
+    file = job_checks.check(context, project, request, prices).file
     if file.n_rows > MOST_ROWS:
         raise UserError(
             f"file {file.id} has {file.n_rows} rows, an estimate reads {MOST_ROWS} at most; post the job with "

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Row
 
@@ -20,8 +21,15 @@ ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
-def check(context: ApiContext, project: str, request: JobRequest, prices: Mapping[str, Price] | None) -> Row:
-    """Hold the request against model, engine, providers and file; returns the file's row. Raises UserError."""
+class Checked(NamedTuple):
+    """The training file's row, and whether the job asks a strong model anything."""
+
+    file: Row
+    asks: bool
+
+
+def check(context: ApiContext, project: str, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
+    """Hold the request against model, engine, providers and file. Raises UserError."""
     _check_student(context, request.model)
     adapter, most = request.distillation.adapter, context.settings.max_rank
     if adapter.method is Method.FULL and not context.swaps:
@@ -37,11 +45,25 @@ def check(context: ApiContext, project: str, request: JobRequest, prices: Mappin
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
-    _check_providers(request, prices)
-    file = _training_file(context, project, request.training_file)
+    file = training_file(context, project, request.training_file)
+    asked = not request.distillation.plain or _judge_is_asked(context, file, request)
+    if asked:
+        _check_providers(request, prices)
     _check_file(file, request)
     _check_judge_calls(context, file, request)
-    return file
+    return Checked(file, asked)
+
+
+def _judge_is_asked(context: ApiContext, file: Row, request: JobRequest) -> bool:
+    """Of a job that asks no teacher."""
+    return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, file)
+
+
+def lacks_references(context: ApiContext, file: Row) -> bool:
+    """Whether graders have too little to measure by; of a file with bad lines nobody knows."""
+    return file.rows_ref is not None and judge_must_decide(
+        Question(**value) for value in context.artifacts.get_json(file.rows_ref)
+    )
 
 
 def _check_providers(request: JobRequest, prices: Mapping[str, Price] | None) -> None:
@@ -68,7 +90,7 @@ def _check_student(context: ApiContext, model: str) -> None:
     )
 
 
-def _training_file(context: ApiContext, project: str, file_id: str) -> Row:
+def training_file(context: ApiContext, project: str, file_id: str) -> Row:
     try:
         return context.stores.catalog.file(project, file_id)
     except NotFound as error:

@@ -14,6 +14,7 @@ from shared.contracts.distillation import Budget
 from shared.contracts.errors import ErrorBody, NotFound, UserError
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
     Failure,
     ForkedFrom,
@@ -37,9 +38,9 @@ UNCHECKED = "the strong-model gateway did not answer: whether it has the job's p
 def create(context: ApiContext, project: str, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
     """Queue a job that can run. Raises UserError."""
     prices = known_prices(context)
-    job_checks.check(context, project, request, prices)
+    checked = job_checks.check(context, project, request, prices)
     found = context.stores.jobs.create(project, request, prices, forked_from)
-    if prices is None:
+    if prices is None and checked.asks:
         context.stores.jobs.add_event(found, UNCHECKED, level="warn")
     return as_object(context, found)
 
@@ -169,6 +170,7 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
         status=JobStatus(found.status),
         error=ErrorBody.model_validate(found.error) if found.error else None,
         hyperparameters=request.hyperparameters,
+        method=method_of(request),
         training_file=request.training_file,
         seed=request.seed,
         suffix=request.suffix,

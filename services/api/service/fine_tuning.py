@@ -1,0 +1,51 @@
+"""Jobs as OpenAI's clients post them, turned into ours, or refused with what would mend it."""
+
+from services.api.service import job_checks
+from services.api.service.context import ApiContext
+from shared.contracts.errors import UserError
+from shared.contracts.fine_tuning import FineTuningRequest
+from shared.contracts.jobs import JobRequest
+
+INSTEAD = {
+    "dpo": "pairs of a preferred and another answer are no training data here. A job's phase evolve makes such pairs itself; for "
+    "training on the preferred answers alone, upload them as messages and ask for method supervised",
+    "reinforcement": "a grader's reward is no training signal here. A job's phase iterate keeps what a grader lets pass "
+    "(distillation.judge.grader)",
+}
+
+
+def job_of(context: ApiContext, project: str, request: FineTuningRequest) -> JobRequest:
+    """Raises UserError for what OpenAI's API has and this one has not, and for a file without answers to train on."""
+    _check_known(request)
+    if request.distillation is None:
+        file = job_checks.training_file(context, project, request.training_file)
+        if job_checks.lacks_references(context, file):
+            raise UserError(
+                "supervised training needs answers to train on and to measure by: a last message of the assistant in (nearly) "
+                "every row, or a reference. For a file of questions alone post a `distillation` object: a teacher answers",
+                param="training_file",
+                code="no_references",
+            )
+    return request.job()
+
+
+def _check_known(request: FineTuningRequest) -> None:
+    if request.method is not None and request.method.type in INSTEAD:
+        raise UserError(
+            f"method {request.method.type} is not supported: {INSTEAD[request.method.type]}",
+            param="method.type",
+            code="unsupported_method",
+        )
+    if request.validation_file:
+        raise UserError(
+            "a file of its own for validation is not supported: the training file is split by question into train, dev "
+            "and test. Add its rows to the training file, and leave this out",
+            param="validation_file",
+            code="unsupported_parameter",
+        )
+    if request.integrations:
+        raise UserError(
+            "no integrations are supported; GET .../metrics and .../report have the figures",
+            param="integrations",
+            code="unsupported_parameter",
+        )

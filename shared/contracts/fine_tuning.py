@@ -1,0 +1,98 @@
+"""A job as OpenAI's clients post it: without a `distillation` object it is plain training on the file, and no teacher is asked."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from shared.contracts.distillation import (
+    Distillation,
+    DistillSettings,
+    EvaluationSettings,
+    Hyperparameters,
+    Name,
+    Phase,
+    Strict,
+)
+from shared.contracts.jobs import JobRequest, Metadata, read_back
+from shared.contracts.numbers import Whole
+
+DOMAIN = "fine-tuning"  # nobody reads it but people: only what asks a strong model tells it of the domain
+
+
+class SupervisedMethod(Strict):
+    hyperparameters: Hyperparameters | None = None
+
+
+class FineTuningMethod(Strict):
+    """dpo and reinforcement are known and refused: the service says what to do instead."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedMethod | None = None
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class FineTuningRequest(Strict):
+    """Body of POST /v1/fine_tuning/jobs. suffix names the alias under which the result is served.
+
+    hyperparameters: OpenAI's older place for those of `method`; not both. distillation: makes it the same request as one to
+    /v1/distillation/jobs, and then `method` says nothing and is refused.
+    """
+
+    model: str = Field(min_length=1, max_length=200)
+    training_file: str = Field(min_length=1, max_length=64)
+    distillation: Distillation | None = None
+    method: FineTuningMethod | None = None
+    hyperparameters: Hyperparameters | None = None
+    suffix: Name | None = None
+    seed: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
+    metadata: Metadata | None = None
+    validation_file: str | None = Field(default=None, max_length=64)
+    integrations: list[dict[str, Any]] | None = Field(default=None, max_length=16)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_back(cls, value: Any) -> Any:
+        return read_back(value)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "FineTuningRequest":
+        if self.method is not None and self.distillation is not None:
+            raise ValueError("method: say either method or distillation; distillation.phases has the methods")
+        supervised = self.method.supervised if self.method is not None else None
+        if supervised is not None and supervised.hyperparameters is not None and self.hyperparameters is not None:
+            raise ValueError("hyperparameters: give them once, in method.supervised.hyperparameters")
+        return self
+
+    def job(self) -> JobRequest:
+        """The same as our own request."""
+        supervised = self.method.supervised if self.method is not None else None
+        given = {
+            "hyperparameters": (supervised and supervised.hyperparameters) or self.hyperparameters,
+            "suffix": self.suffix,
+            "seed": self.seed,
+            "metadata": self.metadata,
+        }
+        return JobRequest(
+            model=self.model,
+            training_file=self.training_file,
+            distillation=self.distillation or supervised_training(),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+
+def supervised_training() -> Distillation:
+    """Training on the file's own answers, measured before and after; nothing that asks a strong model, no other students."""
+    return Distillation(
+        domain=DOMAIN,
+        phases=[Phase.DISTILL],
+        distill=DistillSettings(answers="references"),
+        evaluation=EvaluationSettings(baselines=[]),
+    )
+
+
+def method_of(job: JobRequest) -> dict[str, Any] | None:
+    """OpenAI's `method` of a job that is plain training; None where it is more, which OpenAI has no word for."""
+    if not job.distillation.plain:
+        return None
+    return {"type": "supervised", "supervised": {"hyperparameters": job.hyperparameters.model_dump()}}

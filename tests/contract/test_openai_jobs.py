@@ -1,0 +1,258 @@
+"""fine_tuning.jobs with the stock openai client: OpenAI's request alone, and everything that can be done with a job."""
+
+import threading
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from pydantic import BaseModel
+
+from shared.artifacts import Artifacts
+from shared.contracts.distillation import Distillation
+from shared.contracts.fine_tuning import FineTuningRequest
+from shared.contracts.jobs import SAID, SAID_OF_DISTILLATION, JobDistillation, JobObject, JobRequest, JobStatus
+from shared.contracts.steps import ModelRef, StepKind, StepResult
+from shared.jobs.tables import DEFAULT_PROJECT
+from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, rows
+
+MANY = 250
+
+
+def extra(model: BaseModel) -> dict[str, Any]:
+    return model.model_extra or {}
+
+
+@pytest.fixture(scope="module")
+def dataset(api: RunningApi) -> str:
+    with openai.OpenAI(base_url=f"{api.url}/v1", api_key=KEY) as client:
+        return client.files.create(file=("rows.jsonl", rows(60)), purpose="fine-tune").id
+
+
+@pytest.fixture
+def job(client: openai.OpenAI, dataset: str) -> str:
+    return client.fine_tuning.jobs.create(model=BASE, training_file=dataset).id
+
+
+def test_openais_request_is_plain_training_on_the_file(client: openai.OpenAI, dataset: str):
+    answer = client.fine_tuning.jobs.with_raw_response.create(
+        model=BASE,
+        training_file=dataset,
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}},
+        },
+        seed=7,
+        suffix="own",
+        metadata={"team": "x"},
+        validation_file=None,
+        integrations=None,
+    )
+    made = answer.parse()
+    assert answer.headers["location"] == f"/v1/fine_tuning/jobs/{made.id}"
+    assert (made.object, made.status, made.seed, made.metadata) == ("fine_tuning.job", "queued", 7, {"team": "x"})
+    assert made.method is not None
+    assert made.method.supervised is not None
+    shown = made.method.supervised.hyperparameters
+    assert shown is not None
+    assert (shown.n_epochs, shown.batch_size, shown.learning_rate_multiplier) == (2, "auto", 0.5)
+    assert made.hyperparameters.n_epochs == 2
+    spec = extra(made)["distillation"]
+    assert (spec["phases"], spec["distill"]["answers"]) == (["distill"], "references")
+    # no teacher is asked: nothing is said of a gateway that does not answer
+    messages = [event.message for event in client.fine_tuning.jobs.list_events(made.id)]
+    assert messages == ["job created and queued"]
+
+
+def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str):
+    made = client.fine_tuning.jobs.create(model=BASE, training_file=dataset, hyperparameters={"n_epochs": 4})
+    assert made.hyperparameters.n_epochs == 4
+    assert made.method is not None
+    assert made.method.type == "supervised"
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "param", "says"),
+    [
+        ({"method": {"type": "dpo", "dpo": {}}}, "unsupported_method", "method.type", "evolve"),
+        ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "iterate"),
+        ({"validation_file": "file-1"}, "unsupported_parameter", "validation_file", "split by question"),
+        (
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
+            "unsupported_parameter",
+            "integrations",
+            "no integrations",
+        ),
+        ({"method": {"type": "guesswork"}}, "invalid_value", "method.type", "supervised"),
+        (
+            {"method": {"type": "supervised"}, "extra_body": {"distillation": {"domain": "sums"}}},
+            "invalid_value",
+            None,
+            "either method or distillation",
+        ),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    client: openai.OpenAI, dataset: str, more: dict[str, Any], code: str, param: str | None, says: str
+):
+    with pytest.raises(openai.BadRequestError, match=says) as refused:
+        client.fine_tuning.jobs.create(model=BASE, training_file=dataset, **more)
+    assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_plain_training_needs_answers(client: openai.OpenAI):
+    content = b"".join(b'{"question": "What is %d?"}\n' % n for n in range(60))
+    file = client.files.create(file=("bare.jsonl", content), purpose="fine-tune").id
+    with pytest.raises(openai.BadRequestError, match="a teacher answers") as refused:
+        client.fine_tuning.jobs.create(model=BASE, training_file=file)
+    assert (refused.value.code, refused.value.param) == ("no_references", "training_file")
+
+
+def test_a_distillation_object_makes_it_our_job(client: openai.OpenAI, dataset: str):
+    made = client.fine_tuning.jobs.create(
+        model=BASE, training_file=dataset, extra_body={"distillation": {"domain": "sums"}}
+    )
+    assert extra(made)["distillation"]["phases"] == ["distill", "iterate", "evolve"]
+    assert made.method is None
+
+
+def test_pause_resume_cancel(client: openai.OpenAI, job: str):
+    assert client.fine_tuning.jobs.pause(job).status == "paused"
+    assert client.fine_tuning.jobs.resume(job).status == "queued"
+    assert client.fine_tuning.jobs.cancel(job).status == "cancelled"
+    with pytest.raises(openai.ConflictError) as refused:
+        client.fine_tuning.jobs.resume(job)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("route", ["distillation", "fine_tuning"])
+@pytest.mark.parametrize(
+    "spec", [None, {"domain": "sums", "adapter": {"method": "lora", "rank": 4}, "phases": ["iterate"]}]
+)
+def test_a_job_read_back_can_be_posted_again(http: httpx.Client, api: RunningApi, dataset: str, route: str, spec: Any):
+    body = {"model": BASE, "training_file": dataset, "seed": 3, "hyperparameters": {"n_epochs": 2}}
+    first = http.post("/v1/fine_tuning/jobs", json=body | ({"distillation": spec} if spec else {})).json()
+    again = http.post(f"/v1/{route}/jobs", json=http.get(f"/v1/fine_tuning/jobs/{first['id']}").json())
+    assert again.status_code == 201, again.text
+    one, other = (api.stores.jobs.get(found["id"]) for found in (first, again.json()))
+    assert one is not None
+    assert other is not None
+    assert one.request == other.request
+
+
+def test_what_a_job_says_of_itself_is_no_request(http: httpx.Client, dataset: str):
+    """Only a whole object is read so; elsewhere these fields are unknown ones."""
+    for body in ({"status": "queued"}, {"distillation": {"domain": "sums", "usage": {}}}):
+        answer = http.post("/v1/fine_tuning/jobs", json={"model": BASE, "training_file": dataset} | body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_parameter")
+
+
+def test_everything_that_a_job_says_is_known():
+    said = set(JobObject.model_fields) - set(JobRequest.model_fields)
+    assert said == set(SAID)
+    assert set(JobDistillation.model_fields) - set(Distillation.model_fields) == set(SAID_OF_DISTILLATION)
+    assert set(JobRequest.model_fields) <= set(FineTuningRequest.model_fields)
+
+
+def test_pages_of_250_jobs(api: RunningApi, client: openai.OpenAI, dataset: str):
+    request = FineTuningRequest(model=BASE, training_file=dataset, metadata={"pages": "yes"}).job()
+    made = [row.id for row in api.stores.jobs.create_all(DEFAULT_PROJECT, [request] * MANY)]
+    found = [job.id for job in client.fine_tuning.jobs.list(metadata={"pages": "yes"}, limit=50)]
+    assert found == sorted(made, reverse=True)
+    page = client.fine_tuning.jobs.list(metadata={"pages": "yes"}, limit=100)
+    assert (len(page.data), page.has_more) == (100, True)
+
+
+def finished_training(api: RunningApi, job_id: str, key: str, kind: StepKind, adapter: str, steps: int) -> None:
+    row = api.stores.jobs.get(job_id)
+    assert row is not None
+    step = api.stores.steps.create(row, key, kind, f"{len(key):064d}")
+    claim = api.stores.steps.claim(step.id, "worker", 60)
+    assert claim is not None
+    result = StepResult(rows=[], metrics={}, adapter=adapter)
+    reference = Artifacts(api.platform.artifacts).put_json(result.model_dump(mode="json"))
+    assert api.stores.steps.finish(claim, reference, {"steps": steps, "loss": 0.5})
+
+
+def test_checkpoints_and_metrics(api: RunningApi, client: openai.OpenAI, http: httpx.Client, job: str):
+    assert client.fine_tuning.jobs.checkpoints.list(job).data == []
+    finished_training(api, job, "evaluate/sft/train", StepKind.SFT, "e" * 64, 9)
+    finished_training(api, job, "distill/train", StepKind.SFT, "d" * 64, 10)
+    finished_training(api, job, "evolve/1/train", StepKind.PREFER, ADAPTER, 5)
+    for adapter, state in (("d" * 64, "rejected"), (ADAPTER, "promoted")):
+        ref = ModelRef(base=BASE, base_hash="b", adapter=adapter)
+        api.stores.catalog.publish(DEFAULT_PROJECT, "steps", ref, job, state)
+    found = list(client.fine_tuning.jobs.checkpoints.list(job, limit=1))  # two pages
+    assert [(c.fine_tuned_model_checkpoint, c.step_number, c.metrics.step) for c in found] == [
+        ("steps@2", 15, 5),
+        ("steps@1", 10, 10),
+    ]
+    assert found[0].metrics.train_loss == 0.5
+    assert extra(found[0]) == {"step": "evolve/1/train", "state": "promoted"}
+    for prefix in ("distillation", "fine_tuning"):
+        metrics = http.get(f"/v1/{prefix}/jobs/{job}/metrics", params={"limit": 2}).json()
+        assert [(m["step"], m["values"]["steps"]) for m in metrics["data"]] == [
+            ("evolve/1/train", 5),
+            ("distill/train", 10),
+        ]
+        rest = http.get(f"/v1/{prefix}/jobs/{job}/metrics", params={"after": metrics["last_id"]}).json()
+        assert ([m["step"] for m in rest["data"]], rest["has_more"]) == (["evaluate/sft/train"], False)
+    unknown = http.get(f"/v1/fine_tuning/jobs/{job}/checkpoints", params={"after": "ftckpt-0"}).json()
+    assert unknown["error"]["code"] == "unknown_cursor"
+
+
+def test_examples_and_the_other_looks_under_both_names(http: httpx.Client, job: str):
+    for prefix in ("distillation", "fine_tuning"):
+        first = http.get(f"/v1/{prefix}/jobs/{job}/examples", params={"limit": 3}).json()
+        assert [row["id"] for row in first["data"]] == ["row-1", "row-2", "row-3"]
+        rest = http.get(f"/v1/{prefix}/jobs/{job}/examples", params={"after": "row-3", "limit": 100}).json()
+        assert (len(rest["data"]), rest["has_more"]) == (57, False)
+        dev = http.get(f"/v1/{prefix}/jobs/{job}/examples", params={"split": "dev"}).json()["data"]
+        assert {row["split"] for row in dev} == {"dev"}
+        assert http.get(f"/v1/{prefix}/jobs/{job}/examples/row-1/lineage").json()["chain"] == []
+        assert http.get(f"/v1/{prefix}/jobs/{job}/usage").json()["total"]["teacher_calls"] == 0
+        assert http.get(f"/v1/{prefix}/jobs/{job}/report").json()["error"]["code"] == "report_not_ready"
+        budget = {"distillation": {"budget": {"max_calls": 5}}}
+        assert http.patch(f"/v1/{prefix}/jobs/{job}", json=budget).json()["distillation"]["budget"]["max_calls"] == 5
+        fork = http.post(f"/v1/{prefix}/jobs/{job}/fork", json={"changes": {"seed": 4}})
+        assert fork.headers["location"] == f"/v1/{prefix}/jobs/{fork.json()['id']}"
+
+
+@pytest.mark.parametrize("how", ["query", "prefer"])
+def test_a_long_poll_ends_with_the_change(api: RunningApi, http: httpx.Client, job: str, how: str):
+    row = api.stores.jobs.get(job)
+    assert row is not None
+    asks: dict[str, Any] = (
+        {"params": {"wait": 20}} if how == "query" else {"headers": {"prefer": "respond-async, wait=20"}}
+    )
+    threading.Timer(0.4, api.stores.jobs.pause, [row]).start()
+    began = time.monotonic()
+    answer = http.get(f"/v1/fine_tuning/jobs/{job}", **asks)
+    assert 0.3 < time.monotonic() - began < 10
+    assert answer.json()["status"] == JobStatus.PAUSED
+    assert answer.headers.get("preference-applied") == (None if how == "query" else "wait=20")
+
+
+def test_a_long_poll_ends_with_its_time_and_at_once_for_an_ended_job(
+    client: openai.OpenAI, http: httpx.Client, job: str
+):
+    began = time.monotonic()
+    assert http.get(f"/v1/fine_tuning/jobs/{job}", params={"wait": 0.3}).json()["status"] == "queued"
+    assert 0.3 <= time.monotonic() - began < 10
+    client.fine_tuning.jobs.cancel(job)
+    began = time.monotonic()
+    assert http.get(f"/v1/fine_tuning/jobs/{job}", params={"wait": 30}).json()["status"] == "cancelled"
+    assert time.monotonic() - began < 10
+    assert http.get(f"/v1/fine_tuning/jobs/{job}", params={"wait": 61}).json()["error"]["param"] == "wait"
+
+
+def test_etag_of_a_job(http: httpx.Client, job: str):
+    path = f"/v1/fine_tuning/jobs/{job}"
+    tag = http.get(path).headers["etag"]
+    same = http.get(path, headers={"if-none-match": f'"other", {tag}'})
+    assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+    http.post(f"{path}/pause")
+    changed = http.get(path, headers={"if-none-match": tag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != tag
