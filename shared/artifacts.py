@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,10 +193,10 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def hash_folder(folder: Path) -> str:
-    """SHA-256 over relative names and file contents, in name order."""
+def hash_folder(folder: Path, without: Collection[str] = ()) -> str:
+    """SHA-256 over relative names and file contents, in name order. without: relative names that do not count."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in without):
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{inner}\n".encode())

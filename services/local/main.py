@@ -12,6 +12,7 @@ import typer
 from services.local import data_cli, experiments_cli, jobs_cli, keys_cli, labels_cli, state
 from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
+from services.local.doctor_cli import doctor
 from services.local.models import find, pull
 from services.local.plan import CONTROL, models_needed
 from services.local.progress import ConsoleReport, make_console
@@ -32,6 +33,7 @@ cli.add_typer(experiments_cli.app, name="experiments")
 cli.add_typer(labels_cli.app, name="labels")
 cli.add_typer(data_cli.app, name="data")
 cli.add_typer(keys_cli.app, name="keys")
+cli.command()(doctor)
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")

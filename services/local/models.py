@@ -102,6 +102,25 @@ def _fingerprint(folder: Path) -> str:
     return hash_folder(folder)
 
 
+def damage(model: PreparedModel) -> str:
+    """What is wrong with a prepared model's files; empty when they are as they were prepared. Reads all of them.
+
+    A folder of the user's own has no fingerprint to be held against: there each file of weights must be whole.
+    """
+    if (model.path / CARD).exists():
+        now = hash_folder(model.path, without=(CARD,))
+        return "" if now == model.fingerprint else "its files are not those that were prepared"
+    from safetensors import SafetensorError, safe_open  # numpy comes with it
+
+    for path in sorted(model.path.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                continue
+        except (SafetensorError, OSError) as error:
+            return f"{path.name} cannot be read: {error}"
+    return ""
+
+
 def pull(source: str, models: Path, report: Report | None = None) -> PreparedModel:
     """Prepare a model; at once when it is there already. Raises ModelRefused, HashMismatch, TransientError."""
     report = report or SilentReport()

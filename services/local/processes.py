@@ -151,14 +151,15 @@ class Child:
             except psutil.NoSuchProcess:
                 continue
 
-    def last_words(self, count: int = 3) -> str:
-        """The last lines of its log."""
-        if not self.log_file.exists():
-            return ""
-        with self.log_file.open("rb") as file:
-            file.seek(max(0, self.log_file.stat().st_size - 4000))
-            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return "\n".join(lines[-count:])
-
     def _log(self) -> IO[bytes]:
         return self.log_file.open("ab")
+
+
+def last_words(log_file: Path, count: int = 3) -> str:
+    """The last lines of a process's log; empty where there is none."""
+    if not log_file.exists():
+        return ""
+    with log_file.open("rb") as file:
+        file.seek(max(0, log_file.stat().st_size - 4000))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-count:])

@@ -15,7 +15,7 @@ from typing import IO
 
 from services.local import ports, state
 from services.local.plan import Plan, make_plan, migrate, moved
-from services.local.processes import Child, identity
+from services.local.processes import Child, identity, last_words
 from services.local.state import ProcessState, RunState
 from shared.contracts.errors import UserError
 
@@ -98,7 +98,7 @@ class Runner:
         while not self.ready:
             if time.monotonic() > deadline:
                 late = [child for child in self.children.values() if child.state != "ready"]
-                words = "\n".join(f"{child.spec.name} ({child.state}):\n{child.last_words()}" for child in late)
+                words = "\n".join(f"{child.spec.name} ({child.state}):\n{last_words(child.log_file)}" for child in late)
                 self.stop()
                 raise NotReady(f"not ready after {timeout_s:.0f} s: {words}")
             time.sleep(0.1)
@@ -149,7 +149,7 @@ class Runner:
         while child.state != "ready":
             remark = child.poll()
             if child.state == "restarting" or time.monotonic() > deadline:
-                raise NotReady(f"the broker did not start: {remark or ''} {child.last_words()}")
+                raise NotReady(f"the broker did not start: {remark or ''} {last_words(child.log_file)}")
             time.sleep(0.05)
 
     def _watch(self) -> None:

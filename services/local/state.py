@@ -62,7 +62,7 @@ def read(data: Path) -> RunState | None:
     """The last state written; its supervisor may be gone. None when nothing ever ran here or it was stopped in order."""
     try:
         return RunState.model_validate(json.loads(path(data).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -131,7 +131,7 @@ def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     return insert(table)
 
 
-def _revision(engine: Engine, version_table: str) -> str | None:
+def revision(engine: Engine, version_table: str) -> str | None:
     """What a database says of itself; None when it says nothing yet."""
     versions = Table(version_table, MetaData(), Column("version_num", String))
     with reading(engine) as connection:
@@ -140,21 +140,29 @@ def _revision(engine: Engine, version_table: str) -> str | None:
         return connection.execute(select(versions.c.version_num)).scalar()
 
 
-def _newest(migrations: Path) -> str:
-    """The revision that no other one follows. Migrations are numbered as they were begun, not as they came in."""
+def revisions(migrations: Path) -> dict[str, str | None]:
+    """All that this code knows -> the one before each. Migrations are numbered as they were begun, not as they came in."""
     texts = [path.read_text() for path in migrations.glob("versions/*.py")]
-    named, followed = (
-        {found[1] for text in texts if (found := re.search(rf'^{name} = "(\w+)"', text, re.MULTILINE))}
-        for name in ("revision", "down_revision")
-    )
-    (newest,) = named - followed
-    return newest
+    pairs = ([_named(text, name) for name in ("revision", "down_revision")] for text in texts)
+    return {name: before for name, before in pairs if name is not None}
+
+
+def _named(text: str, name: str) -> str | None:
+    found = re.search(rf'^{name} = "(\w+)"', text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def newest(migrations: Path) -> str:
+    """The revision that no other one follows."""
+    known = revisions(migrations)
+    (found,) = known.keys() - known.values()
+    return found
 
 
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
     """Bring one schema to its newest revision. Safe to call from several processes at once."""
     engine = engine_for(url)
-    if _revision(engine, version_table) == _newest(migrations):
+    if revision(engine, version_table) == newest(migrations):
         return  # without Alembic, which costs each process 13 MB and a quarter of a second
     from alembic import command
     from alembic.config import Config

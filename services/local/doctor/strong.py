@@ -1,0 +1,158 @@
+"""The strong models: each is asked for one token, through the gateway, so that the call stands on the ledger.
+
+Where no gateway runs, one is borrowed for the check: the real one, with the keys and the ledger of the data folder.
+"""
+
+import fcntl
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.plan import make_plan
+from services.local.processes import Child, last_words
+from shared.contracts.errors import MeteorError, UserError
+from shared.platform.providers import FILE, given_providers
+
+START_S = 90.0
+CALL_S = 60.0
+BORROWED = {"METEOR_STRONG_ATTEMPTS": "1", "METEOR_STRONG_PATIENCE": "PT5S", "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT45S"}
+NOT_HERE = "redis://127.0.0.1:1/0"  # a gateway needs no broker, and none is started for it
+MENDS = {
+    "teacher_auth_failed": "put the provider's key into the variable that is named, for the process that starts METEOR",
+    "teacher_quota_exhausted": "pay the provider, or name another one",
+    "teacher_unreachable": "mend the address that is named; does the provider run, and does this machine reach it?",
+}
+
+
+def strong_models(patient: Patient, calls: bool, sound: bool) -> Iterator[Finding]:
+    """calls: whether each provider may be asked for one token. sound: data folder, ledger and what else a gateway stands on
+    are in order."""
+    try:
+        named = given_providers(patient.local.providers_file, patient.environment)
+    except MeteorError as error:
+        yield fail("providers file", str(error), f"mend the file that {FILE} names; docs/operations.md shows one")
+        return
+    url = patient.url("gateway", "METEOR_STRONG_GATEWAY_URL")
+    if url:
+        yield from _through(url, patient.token, calls)
+    elif not named and not patient.local.teacher_base_url:
+        yield ok("gateway", f"not running; the embedded teacher {patient.local.teacher_model} starts with `meteor up`")
+    elif patient.platform.database_url is not None:
+        says = "not running, so no strong model was asked: its ledger may be another gateway's"
+        yield warn(
+            "gateway", says, "`meteor up --only gateway`, or METEOR_STRONG_GATEWAY_URL, then `meteor doctor` again"
+        )
+    elif not sound:
+        yield warn("gateway", "not running, and not started for want of what failed above", "mend that first")
+    else:
+        yield from _borrowed(patient, calls)
+
+
+def _borrowed(patient: Patient, calls: bool) -> Iterator[Finding]:
+    try:
+        with _gateway(patient) as (url, token):
+            yield from _through(url, token, calls, "started for this check")
+    except MeteorError as error:
+        yield fail(
+            "gateway", f"it does not start: {error}", "mend the setting that it names; docs/operations.md lists them"
+        )
+
+
+@contextmanager
+def _gateway(patient: Patient) -> Iterator[tuple[str, str]]:
+    """(address, internal token) of a gateway for as long as the block runs. Raises MeteorError with its last words."""
+    data = patient.data.resolve()
+    with (data / "run.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{data} is being started or stopped; try again") from error
+        plan = make_plan(data, ["gateway"], {"REDIS_URL": NOT_HERE} | dict(patient.environment))
+        spec = plan.specs[0]
+        spec.env |= BORROWED
+        child = Child(spec, data / "logs" / "doctor-gateway.log")
+        child.log_file.parent.mkdir(exist_ok=True)
+        child.log_file.write_text("")
+        child.start()
+        try:
+            _until_ready(child)
+            yield plan.urls["gateway"], spec.env["METEOR_INTERNAL_TOKEN"]
+        finally:
+            child.ask_to_stop()
+            if not child.wait(time.monotonic() + 8):
+                child.kill()
+
+
+def _until_ready(child: Child) -> None:
+    deadline = time.monotonic() + START_S
+    while child.state != "ready":
+        child.poll()
+        if child.state == "restarting" or time.monotonic() > deadline:
+            raise UserError(" ".join(last_words(child.log_file, 4).split()) or "it says nothing")
+        time.sleep(0.1)
+
+
+def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Finding]:
+    headers = {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=CALL_S, trust_env=False) as client:
+        try:
+            listed = client.get("/v1/models", timeout=5)
+            states = client.get("/readyz", timeout=30).json()["providers"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            yield fail(
+                "gateway", f"{url} does not answer: {error or type(error).__name__}", "start it, or mend its address"
+            )
+            return
+        if listed.status_code == 401:
+            yield fail("gateway", f"{url} refuses our token", "give both the same METEOR_INTERNAL_TOKEN")
+            return
+        yield ok("gateway", " ".join(filter(None, [url, remark])))
+        models = {row["id"]: row for row in listed.json()["data"]}
+        for name, state in states.items():
+            yield _provider(client, name, models.get(name), state, calls)
+
+
+def _provider(
+    client: httpx.Client, name: str, model: dict[str, Any] | None, state: dict[str, Any], calls: bool
+) -> Finding:
+    label = f"provider {name}"
+    if not state["ready"] or model is None:
+        return _refused(label, state)
+    if not calls:
+        return ok(label, f"{model['root']} is there; it was not asked anything")
+    started = time.monotonic()
+    word = uuid.uuid4().hex[:8]  # a question that no cache can answer
+    body = {"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": f"Say yes. ({word})"}]}
+    try:
+        answer = client.post("/v1/chat/completions", json=body, headers={"x-meteor-phase": "doctor"})
+        found = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return fail(
+            label, f"{model['root']} gave no answer in {CALL_S:.0f} s: {error!r}", "is it overloaded? try again later"
+        )
+    if answer.is_error:
+        return _refused(label, found["error"])
+    return _answered(label, name, model, found, time.monotonic() - started)
+
+
+def _refused(label: str, state: dict[str, Any]) -> Finding:
+    mend = MENDS.get(str(state.get("code")), "mend what it names; docs/operations.md, Several strong models")
+    return fail(label, f"{state['code']}: {state['message']}", mend)
+
+
+def _answered(label: str, name: str, model: dict[str, Any], found: dict[str, Any], seconds: float) -> Finding:
+    usage = found.get("usage") or {}
+    tokens = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+    usd = (tokens[0] * model["price_input"] + tokens[1] * model["price_output"]) / 1e6
+    says = f"{model['root']} answered in {seconds:.1f} s, {tokens[0]} + {tokens[1]} tokens, {usd:.6f} USD"
+    by = (found.get("meteor") or {}).get("provider", name)
+    if by != name:
+        return fail(label, f"its fallback {by} answered in its place", f"the gateway's log says why {name} did not")
+    if not usage:
+        return warn(label, f"{says}: it does not say what it used", "budgets count estimates for it; turn its usage on")
+    return ok(label, says)

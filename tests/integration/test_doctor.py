@@ -1,0 +1,330 @@
+"""`meteor doctor` names each planted fault, and calls a sound system sound, at rest and at work."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from safetensors.numpy import save_file
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from services.local.doctor import machine, stores
+from services.local.doctor.checkup import check_up
+from services.local.doctor.finding import Finding, Health
+from services.local.main import cli
+from services.local.models import CARD
+from services.local.runner import Runner
+from shared.artifacts import hash_folder
+from shared.jobs.schema import open_stores
+from shared.ledger.store import open_ledger
+from shared.ledger.tables import calls
+from shared.platform import guard
+from shared.platform.database import engine_for, reading, writing
+from tests.fakes.ports import free_port, wait_until
+from tests.fakes.start import FakeServer, start_engine, start_teacher
+
+KEY = "sk-of-the-provider"
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Iterator[FakeServer]:
+    with start_teacher("--api-key", KEY) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """An environment in which nothing is wrong; each test plants its fault into it."""
+    for name in list(os.environ):
+        if name.startswith("METEOR_") or name in ("REDIS_URL", "DATABASE_URL"):
+            monkeypatch.delenv(name)
+    for name, value in {
+        "METEOR_MODELS": tmp_path / "models",
+        "METEOR_STUDENT_PATH": _model(tmp_path / "student"),
+        "METEOR_API_PORT": free_port(),
+        "METEOR_DISK_FLOOR_GB": 0,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, teacher: FakeServer) -> FakeServer:
+    """A strong model elsewhere, in place of the embedded one."""
+    monkeypatch.setenv("METEOR_TEACHER_BASE_URL", teacher.base_url)
+    monkeypatch.setenv("METEOR_TEACHER_MODEL", "big")
+    monkeypatch.setenv("METEOR_TEACHER_API_KEY", KEY)
+    monkeypatch.setenv("METEOR_TEACHER_PRICE_INPUT", "2")
+    return teacher
+
+
+def _model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    np = pytest.importorskip("numpy")
+    save_file({"weight": np.ones((64, 64), dtype="float32")}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def seen(data: Path, calls: bool = False) -> list[Finding]:
+    return list(check_up(data, os.environ, calls))
+
+
+def failed(data: Path, calls: bool = False) -> dict[str, Finding]:
+    return {finding.name: finding for finding in seen(data, calls) if finding.health is Health.FAIL}
+
+
+def the_only_failure(data: Path, name: str, calls: bool = False) -> Finding:
+    found = failed(data, calls)
+    assert list(found) == [name], found
+    assert found[name].mend
+    return found[name]
+
+
+def test_a_sound_system_at_rest_is_called_sound_and_the_call_stands_on_the_ledger(data: Path, configured: FakeServer):
+    before = len(configured.log())
+    done = CliRunner().invoke(cli, ["doctor", "--data", str(data), "--json"])
+    found = json.loads(done.stdout)
+    wrong = [check for check in found["checks"] if check["state"] != "ok"]
+    assert (done.exit_code, found["healthy"], wrong) == (0, True, [])
+    says = {check["name"]: check["says"] for check in found["checks"]}
+    assert "big answered in" in says["provider default"]
+    asked = configured.log()[before:]
+    assert [entry["outcome"] for entry in asked] == ["answered"]
+    with reading(open_ledger(f"sqlite:///{data.resolve()}/ledger.sqlite3").engine) as connection:
+        (row,) = connection.execute(calls.select()).all()
+    assert (row.id, row.state, row.output_tokens, row.phase) == (asked[0]["request_id"], "settled", 1, "doctor")
+    assert not (data / "meteor.sqlite3").exists()  # nothing is made by looking
+    assert not (data / "run.json").exists()
+
+
+def test_the_port_is_held_by_another_process(data: Path, monkeypatch: pytest.MonkeyPatch):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        monkeypatch.setenv("METEOR_API_PORT", str(holder.getsockname()[1]))
+        assert f"(pid {os.getpid()})" in the_only_failure(data, "port").says
+
+
+def test_the_broker_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
+    port = free_port()
+    monkeypatch.setenv("REDIS_URL", f"redis://:secret-of-the-broker@127.0.0.1:{port}/0")
+    found = the_only_failure(data, "broker")
+    assert f"127.0.0.1:{port} does not answer" in found.says
+    assert "secret-of-the-broker" not in found.says
+
+
+def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeypatch: pytest.MonkeyPatch, valkey: str):
+    monkeypatch.setenv("REDIS_URL", valkey)
+    with redis.Redis.from_url(valkey) as client:
+        try:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            found = the_only_failure(data, "broker")
+            assert "allkeys-lru" in found.says
+            assert "noeviction" in found.mend
+            client.config_set("maxmemory-policy", "noeviction")
+            assert failed(data) == {}
+            client.config_set("requirepass", "a-password")
+            assert "refuses us" in the_only_failure(data, "broker").says
+        finally:
+            with redis.Redis.from_url(valkey, password="a-password") as again:
+                again.config_set("requirepass", "")
+                again.config_set("maxmemory-policy", "noeviction")
+
+
+def test_the_database_cannot_be_reached(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://meteor:of-the-database@127.0.0.1:{free_port()}/meteor")
+    found = failed(data)
+    assert list(found) == ["database", "ledger"]
+    assert "DATABASE_URL" in found["database"].says
+    assert "of-the-database" not in found["database"].says
+
+
+def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
+    url = f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"
+    open_stores(url)
+    assert failed(data) == {}
+    with writing(engine_for(url)) as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    found = the_only_failure(data, "database")
+    assert "schema 9999 is not known to this version" in found.says
+    assert "restore" in found.mend
+    engine_for(url).dispose()
+    for path in data.glob("meteor.sqlite3-*"):
+        path.unlink()
+    (data / "meteor.sqlite3").write_bytes(b"no database at all" * 1000)
+    assert "backup" in the_only_failure(data, "database").mend
+
+
+def test_an_older_schema_is_a_warning(data: Path):
+    url = f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"
+    open_stores(url)
+    with writing(engine_for(url)) as connection:
+        connection.execute(text("update alembic_version set version_num = '0001'"))
+    (found,) = [finding for finding in seen(data) if finding.name == "database"]
+    assert found.health is Health.WARN
+    assert "backup" in found.mend
+
+
+def test_the_data_folder_cannot_be_written(tmp_path: Path):
+    (tmp_path / "in-the-way").write_text("a file")
+    for folder in (Path("/proc/meteor"), tmp_path / "in-the-way"):  # not even root may write there
+        found = the_only_failure(folder, "data folder")
+        assert "cannot be written" in found.says
+
+
+def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = _model(tmp_path / "models" / "org--small")
+    (folder / CARD).write_text(json.dumps({"name": "org--small", "fingerprint": hash_folder(folder)}))
+    monkeypatch.setenv("METEOR_STUDENTS", "org/small")
+    assert failed(data) == {}
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "not those that were prepared" in the_only_failure(data, "model org--small").says
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    own = tmp_path / "student" / "model.safetensors"
+    own.write_bytes(own.read_bytes()[:-100])
+    assert "model.safetensors cannot be read" in the_only_failure(data, "model student").says
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_providers_key_is_wrong(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_TEACHER_API_KEY", "sk-a-wrong-one")
+    found = the_only_failure(data, "provider default")
+    assert "METEOR_TEACHER_API_KEY" in found.says
+    assert "sk-a-wrong-one" not in found.says + found.mend
+
+
+def test_a_provider_that_lists_its_models_and_refuses_to_answer(data: Path, configured: FakeServer):
+    configured.heal()
+    configured.fault("quota", times=1)
+    assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).says
+    assert failed(data, calls=False) == {}  # by the list of models alone nobody can tell
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_provider_that_is_away(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_TEACHER_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    assert "METEOR_TEACHER_BASE_URL" in the_only_failure(data, "provider default").says
+
+
+def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "providers.toml"
+    monkeypatch.setenv("METEOR_PROVIDERS_FILE", str(file))
+    entry = '[providers.other]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
+    for content, words in (
+        ("[providers.other", "is not TOML"),
+        (f"{entry}price_input = -1", "providers.other.price_input"),
+        (f'{entry}api_key_env = "NOBODY_SET_THIS"', "NOBODY_SET_THIS"),
+    ):
+        file.write_text(content)
+        found = failed(data)
+        assert words in found["providers file"].says, found
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_price_that_is_no_number_keeps_the_gateway_from_starting(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_TEACHER_PRICE_OUTPUT", "cheap")
+    assert "price_output" in the_only_failure(data, "gateway").says
+
+
+def test_the_disk_is_below_the_floor(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_DISK_FLOOR_GB", "1000000000")
+    found = failed(data)
+    assert list(found) == ["disk", "disk of the models"]
+    assert "METEOR_DISK_FLOOR_GB" in found["disk"].says
+    assert "meteor gc" in found["disk"].mend
+
+
+def test_others_can_reach_the_api_and_need_no_key(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_HOST", "0.0.0.0")
+    assert "meteor keys create" in the_only_failure(data, "access").mend
+    monkeypatch.setenv("METEOR_API_KEYS", "one")
+    assert failed(data) == {}
+
+
+def test_the_engine_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("METEOR_WEAK_ENGINE_URL", url)
+    assert f"METEOR_WEAK_ENGINE_URL {url} does not answer" in the_only_failure(data, "engine").says
+
+
+def test_a_setting_cannot_be_read(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_PORT", "eighty")
+    assert "METEOR_API_PORT" in the_only_failure(data, "settings").says
+
+
+def test_processes_are_left_over(data: Path):
+    data.mkdir()
+    command = guard.command(["sleep", "60"])
+    environment = os.environ | {"METEOR_DATA": str(data.resolve())}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
+        wait_until(lambda: failed(data), 10, "the finding")
+        found = the_only_failure(data, "leftover processes")
+        assert str(child.pid) in found.says
+        assert found.mend == f"`kill {child.pid}`"
+        child.terminate()
+    assert failed(data) == {}
+
+
+def test_what_is_installed_is_not_what_the_locks_have(tmp_path: Path):
+    assert machine.versions().health is Health.OK
+    (tmp_path / "services.lock").write_text("httpx==0.1.0\nno-such-package==1.0\n")
+    found = machine.versions(tmp_path)
+    assert found.health is Health.FAIL
+    assert "services.lock has 0.1.0" in found.says
+    assert "no-such-package 1.0 of services.lock is not installed" in found.says
+    assert machine.python((3, 13)).health is Health.FAIL
+
+
+def test_clocks_that_disagree():
+    assert stores.skew("the broker", 1.0).health is Health.OK
+    assert "6.5 s behind" in stores.skew("the broker", -6.5).says
+    assert stores.skew("the broker", -6.5).health is Health.FAIL
+
+
+def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
+    data: Path, monkeypatch: pytest.MonkeyPatch, configured: FakeServer
+):
+    with start_engine() as engine:
+        monkeypatch.setenv("METEOR_WEAK_ENGINE_URL", engine.url)
+        with Runner(data) as runner:
+            runner.start(["broker", "gateway", "api"])
+            found = {finding.name: finding for finding in seen(data, calls=True)}
+            assert [f for f in found.values() if f.health is Health.FAIL] == []
+            assert "noeviction" in found["broker"].says
+            assert found["gateway"].says == runner.urls["gateway"]
+            assert "big answered in" in found["provider default"].says
+            before = len(configured.log())
+            assert not [f for f in seen(data, calls=True) if f.health is Health.FAIL]
+            assert len(configured.log()) == before + 1  # an answer out of the cache would say nothing
+            assert "queue:weak" in found["api"].says
+            assert found["port"].says == f"the api listens at {runner.urls['api']}"
+            assert found["processes"].says == "3 run and are ready"
+
+
+def test_the_exit_code_is_that_of_the_worst_and_each_line_says_how_to_mend_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("METEOR_API_HOST", "0.0.0.0")
+    command = [sys.executable, "-m", "services.local", "doctor", "--data", str(data), "--no-calls"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 1, done.stderr
+    assert "fail access: METEOR_API_HOST is 0.0.0.0" in done.stdout
+    assert "mend: make a key" in done.stdout
+    assert "1 failed" in done.stdout
