@@ -9,9 +9,8 @@ from rich.table import Table
 
 from services.local.jobs_cli import PAUSED_EXIT, Data, ask, client, upload
 from services.local.progress import make_console
-from services.local.report_markdown import plain_gain, plain_triple
-from services.local.report_screen import label
 from services.local.watch import how_to_go_on, watch_job
+from shared.report_words import label, plain_gain, plain_triple
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()

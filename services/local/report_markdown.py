@@ -2,16 +2,19 @@
 
 from typing import Any
 
-from services.local.report_screen import (
+from shared.report_words import (
     WINS,
     WINS_OF_FINAL,
     costs_by_phase,
+    final_gains,
     label,
     phase_lines,
+    plain_gain,
+    plain_triple,
     prompts_of,
-    record_of,
     row_label,
     unmarked,
+    warnings_of,
     what_measured,
     wins,
 )
@@ -42,9 +45,10 @@ def as_markdown(report: dict[str, Any]) -> str:
             *filter(None, [report.get("verdict", {}).get("words"), what_measured(report)]),
             _table(head, rows),
             *unmarked(report),
-            *filter(None, ["\n".join(f"- {warning}" for warning in _warnings(report))]),
+            *filter(None, ["\n".join(f"- {warning}" for warning in warnings_of(report))]),
             _table(
-                [f"gain of {label(final['name'])} over", *(label(g) for g in graders), WINS_OF_FINAL], _final(report)
+                [f"gain of {label(final['name'])} over", *(label(g) for g in graders), WINS_OF_FINAL],
+                final_gains(report),
             ),
             _table(["phase", "decision", f"gain in {label(primary)} on dev"], decisions),
             "\n".join(f"- {line}" for line in phase_lines(report["phases"])),
@@ -52,40 +56,6 @@ def as_markdown(report: dict[str, Any]) -> str:
             *filter(None, [prompts_of(report)]),
         ]
     )
-
-
-def _final(report: dict[str, Any]) -> list[list[str]]:
-    """The final model's paired gains over base and baselines, by every grader; earlier reports have them by one alone."""
-    final, primary, graders = report["final"], report["primary_metric"], report["table"][0]["metrics"]
-    by_metric = final.get("by_metric") or {name: {primary: gain} for name, gain in final["over"].items()}
-    return [
-        [
-            label(name),
-            *(plain_gain(gains[g]) if g in gains else "" for g in graders),
-            record_of(final["record"][name]) if name in final.get("record", {}) else "",
-        ]
-        for name, gains in by_metric.items()
-    ]
-
-
-def _warnings(report: dict[str, Any]) -> list[str]:
-    """Of the data and the intervals, and of the judge."""
-    judged = (report.get("judged") or {}).get("judge", {})
-    return [
-        *report.get("warnings", []),
-        *(report.get("judge") or {}).get("warnings", []),
-        *judged.get("warnings", []),
-    ]
-
-
-def plain_triple(triple: list[float], sign: str = "") -> str:
-    value, low, high = triple
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
-
-
-def plain_gain(triple: list[float]) -> str:
-    """An interval of no width is a student against itself: no gain was measured."""
-    return plain_triple(triple, "+") if triple[1] < triple[2] else "-"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

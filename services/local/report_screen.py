@@ -1,54 +1,22 @@
 """The report of a job as a person reads it in a terminal."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from services.local.judge_screen import show_judge
-from shared.contracts.distillation import BASELINE_NAMES, Phase
-
-LABELS = {
-    "base": "base model", **BASELINE_NAMES,
-    "distill": "phase 1, distill", "iterate": "phase 2, iterate", "evolve": "phase 3, evolve", "evaluate": "evaluation",
-    "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
-}  # fmt: skip
-
-WINS = "won / tied / lost against base"
-WINS_OF_FINAL = "won / tied / lost"
-
-
-def label(name: str) -> str:
-    phase, _, number = name.partition("-")
-    if phase in LABELS and number.isdecimal():
-        return f"{LABELS[phase]}, {'turn' if phase == Phase.EVOLVE else 'round'} {number}"
-    return LABELS.get(name, name)
-
-
-def row_label(row: dict[str, Any]) -> str:
-    draws = row.get("draws", 1)
-    return label(row["name"]) + (f", mean of {draws} draws" if draws > 1 else "")
-
-
-def wins(row: dict[str, Any]) -> str:
-    """Questions on which a row's model scored higher, the same and lower than the base; reports of earlier versions have none."""
-    record = row.get("against_base")
-    return record_of(record) if record and row["name"] != "base" else ""
-
-
-def record_of(record: dict[str, int]) -> str:
-    return f"{record['win']} / {record['tie']} / {record['loss']}"
-
-
-def unmarked(report: dict[str, Any]) -> list[str]:
-    """One line for each student that was trained to write a rationale and then did not always do it."""
-    return [
-        f"{label(row['name'])}: {row['missing_markers']} of {row['n']} answers came without the rationale and the marker that it "
-        "was trained to write"
-        for row in report["table"]
-        if row.get("missing_markers") is not None
-    ]
+from shared.report_words import (
+    WINS,
+    costs_by_phase,
+    label,
+    phase_lines,
+    prompts_of,
+    row_label,
+    unmarked,
+    what_measured,
+    wins,
+)
 
 
 def _cell(triple: list[float]) -> str:
@@ -103,20 +71,6 @@ def show_table(console: Console, report: dict[str, Any]) -> None:
         console.print(f"  {warning}", markup=False, style="yellow")
 
 
-def what_measured(report: dict[str, Any]) -> str:
-    """Where questions without a reference changed how students were measured: how. Empty where there is nothing to say."""
-    found = report.get("measured", {"by": "references", "without_reference": {}})  # earlier reports do not say
-    bare = found["without_reference"]
-    if found["by"] == "judge":
-        return (
-            f"hardly any references in dev or test: the judge decided, {found['compared']} answers compared with the base's; "
-            f"{found['flipped']} verdicts turned with the order, {found['unparsed']} could not be read"
-        )
-    if bare.get("dev") or bare.get("test"):
-        return f"not measured, for want of a reference: {bare['dev']} questions of dev, {bare['test']} of test"
-    return ""
-
-
 def show_phases(console: Console, report: dict[str, Any]) -> None:
     console.print("\n[bold]Decisions on dev[/bold]")
     for decision in report["decisions"]:
@@ -127,59 +81,6 @@ def show_phases(console: Console, report: dict[str, Any]) -> None:
         )
     for line in phase_lines(report["phases"]):
         console.print(f"  {line}", markup=False)
-
-
-def phase_lines(phases: dict[str, Any]) -> list[str]:
-    """What each phase did, for the screen and for markdown: what was asked, kept, dropped and why."""
-    lines = _pilot_lines(phases.get("pilot", {}))
-    if "distill" in phases:
-        p = phases["distill"]
-        lines.append(f"distill: {p['kept']} of {p['questions']} answers kept, dropped {p['dropped'] or 'none'}")
-    for number, r in enumerate(phases.get("iterate", {}).get("rounds", []), start=1):
-        rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(r["pass_rate"], start=1))
-        lines.append(
-            f"iterate, round {number}: passed within {rates} of {r['questions'] - r.get('undecidable', 0)} questions; "
-            f"{r['corrected']} answered by the teacher; {r['leaked_hints']} hints dropped because they told the answer"
-            + (f"; {r['missing_markers']} answers without the marker" if r.get("missing_markers") else "")
-            + (f"; {r['undecidable']} more not tried, nobody can say what passes" if r.get("undecidable") else "")
-            + (f"; corrections dropped {r['dropped_corrections']}" if r.get("dropped_corrections") else "")
-        )
-    for number, t in enumerate(phases.get("evolve", {}).get("turns", []), start=1):
-        lines.append(
-            f"evolve, turn {number}: {t['pairs']} pairs from {t['questions']} questions, dropped {t['dropped'] or 'none'}"
-            + "".join(f"; {figure}" for figure in _lengths_and_margin(t))
-        )
-    return lines
-
-
-def _pilot_lines(pilot: dict[str, Any]) -> list[str]:
-    if not pilot:
-        return []
-    usable = ", ".join(f"{count} with guidance {way}" for way, count in pilot["usable"].items())
-    lines = [f"pilot: of {pilot['questions']} answers each way can be used: {usable}; guidance: {pilot['guidance']}"]
-    if "gain" in pilot:
-        value, low, high = pilot["gain"]
-        nll = pilot["student_nll"] or {}
-        closer = f"; the student's NLL {nll['unguided']} -> {nll['guided']}" if nll.get("n") else ""
-        lines.append(
-            f"pilot: guided against unguided answers {value:+.3f} [{low:+.3f}, {high:+.3f}], {pilot['decision']}{closer}"
-        )
-    return lines
-
-
-def _lengths_and_margin(turn: dict[str, Any]) -> list[str]:
-    """Mean tokens of both sides, of all questions and of the pairs that were trained on, and how far training moved the two
-    apart; what there is of it."""
-    found = []
-    for name, figures in (("mean tokens", turn.get("search", {})), ("of the trained pairs", turn.get("training", {}))):
-        if "mean_tokens_chosen" in figures:
-            found.append(f"{name} {figures['mean_tokens_chosen']} chosen, {figures['mean_tokens_rejected']} rejected")
-    if "margin" in (training := turn.get("training", {})):
-        found.append(
-            f"margin {training['margin_first']:.3f} -> {training['margin']:.3f}, chosen preferred in "
-            f"{training['reward_accuracy']:.0%} of them"
-        )
-    return found
 
 
 def show_costs(console: Console, report: dict[str, Any]) -> None:
@@ -208,19 +109,4 @@ def show_costs(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"With {power['n']} test questions a true gain of 5 points is seen in {power['chance_to_see_5_points']:.0%} of runs"
         + ("." if measured is None else f"; by the spread seen here in {measured:.0%}, and in 80 % with {needed}.")
-    )
-
-
-def costs_by_phase(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], float]]:
-    """(phase, its usage by the ledger, seconds in which it was at work), in the order of the method."""
-    found = {*report["timings"], *report["teacher"]}
-    order = ["pilot", *(phase.value for phase in Phase), "evaluate", "sft_references"]
-    for phase in [*(name for name in order if name in found), *sorted(found - set(order))]:
-        yield phase, report["teacher"].get(phase, {}), report["timings"].get(phase, {}).get("busy_seconds", 0.0)
-
-
-def prompts_of(report: dict[str, Any]) -> str:
-    found = report.get("prompts", {})
-    return (
-        f"Versions of the prompts: {', '.join(f'{name} {number}' for name, number in found.items())}" if found else ""
     )
