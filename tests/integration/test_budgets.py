@@ -17,6 +17,7 @@ from services.strong_model.tasks import HANDLERS
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, ErrorBody
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
+from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount, Limits, RoomHeld
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 from shared.platform.settings import platform_settings
@@ -241,6 +242,23 @@ async def test_a_job_that_is_not_to_wait_fails_of_its_budget(system: System):
     assert row.error["code"] == "budget_exceeded"
     assert "5 calls of 5 calls are spent" in row.error["message"]
     assert system.simulation.ledger.usage(job.id).teacher_calls == 5
+
+
+async def test_a_job_waits_for_its_projects_day_and_goes_on_when_that_is_raised(system: System, gateway: Gateway):
+    ledger = system.simulation.ledger
+    ledger.set_day_limit(DEFAULT_PROJECT, 0.2)
+    job = system.post(batch_size=16, train=60, phases=["distill"], teacher={"max_tokens": 4})
+    async with system.orchestrator():
+        paused = await system.until(job, "paused", "succeeded", "failed", within_s=60)
+        assert paused.status == "paused"
+        assert paused.status_reason.startswith("budget_exceeded: the project's limit of this day (UTC)")
+        wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 10)
+        assert 0.2 - MOST_USD < ledger.usage(job.id).usd_spent <= 0.2
+        ledger.set_day_limit(DEFAULT_PROJECT, None)
+        system.jobs.resume(paused)
+        await system.until(job, "succeeded", within_s=60)
+    asked = Counter(str(entry["messages"]) for entry in gateway.teacher.log())
+    assert set(asked.values()) == {1}, "a call was repeated"
 
 
 async def test_who_joins_a_call_that_another_job_cannot_pay_for_makes_its_own(gateway: Gateway):
