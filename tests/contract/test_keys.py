@@ -108,6 +108,22 @@ def test_a_key_revoked_by_another_process_closes_within_a_second(api: RunningApi
     wait_until(lambda: status(api, new["key"]) == 401, 5, "the key to close")
 
 
+def test_a_stream_goes_on_when_its_key_is_revoked_and_no_new_one_begins(api: RunningApi, http: httpx.Client):
+    upload = http.post("/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"}).json()
+    body = {"model": BASE, "training_file": upload["id"], "distillation": {"domain": "sums"}}
+    job = http.post("/v1/distillation/jobs", json=body).json()["id"]
+    new = made(http)
+    headers = {"authorization": f"Bearer {new['key']}", "accept": "text/event-stream"}
+    url = f"{api.url}/v1/distillation/jobs/{job}/events"
+    with httpx.Client(trust_env=False, timeout=30) as reader, reader.stream("GET", url, headers=headers) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 3000"
+        http.delete(f"/v1/keys/{new['id']}")
+        assert reader.get(url, headers=headers).status_code == 401
+        http.post(f"/v1/distillation/jobs/{job}/cancel")
+        assert "event: done" in list(lines)
+
+
 def test_an_expired_key_and_one_that_never_was(api: RunningApi):
     key = new_key()
     digest = keyed_hash(hash_secret(api.platform), key)
