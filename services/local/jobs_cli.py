@@ -21,6 +21,7 @@ app = typer.Typer(help="Look at jobs and steer them, through the API.", no_args_
 console = make_console()
 ROUTE = "/v1/distillation/jobs"
 PAUSED_EXIT = 3
+DEFAULT_DATA = Path(".meteor")
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 
 
@@ -55,11 +56,11 @@ def ask(api: httpx.Client, method: str, path: str, **body: Any) -> Any:
     except httpx.HTTPError as error:
         raise Refused(f"{api.base_url} does not answer: {error}") from error
     if answer.is_error:
-        raise Refused(_words(answer))
+        raise Refused(words(answer))
     return answer.json()
 
 
-def _words(answer: httpx.Response) -> str:
+def words(answer: httpx.Response) -> str:
     try:
         return answer.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.local import data_cli, experiments_cli, jobs_cli, keys_cli, labels_cli, state
+from services.local import canary_cli, chat_cli, data_cli, experiments_cli, jobs_cli, keys_cli, labels_cli, state
 from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
 from services.local.doctor_cli import doctor
@@ -34,6 +34,8 @@ cli.add_typer(labels_cli.app, name="labels")
 cli.add_typer(data_cli.app, name="data")
 cli.add_typer(keys_cli.app, name="keys")
 cli.command()(doctor)
+cli.add_typer(canary_cli.app, name="canary")
+cli.command()(chat_cli.chat)
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")

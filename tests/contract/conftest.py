@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+import uuid_utils
 from sqlalchemy import Row, func, select
 
 from shared.jobs.schema import Stores, open_stores
@@ -115,7 +115,12 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
 
 def publish_version(api: RunningApi, alias: str, adapter: str, **changes: str) -> Row:
     """A version of an alias, as if a job had made it. changes: to its row."""
-    values = {"id": f"model-{uuid.uuid4().hex}", "project_id": DEFAULT_PROJECT, "alias": alias, "adapter": adapter}
+    values = {
+        "id": f"model-{uuid_utils.uuid7().hex}",
+        "project_id": DEFAULT_PROJECT,
+        "alias": alias,
+        "adapter": adapter,
+    }
     made = {"base": BASE, "base_hash": "b", "state": "promoted", "created_at": time.time()} | changes
     with writing(api.stores.jobs.engine) as connection:
         last = connection.execute(select(func.max(models.c.version)).where(models.c.alias == alias)).scalar_one() or 0

@@ -149,7 +149,7 @@ async def test_a_chat_goes_ahead_of_the_rows_that_wait(engine: EngineProcess):
         ended = len(done)
         await work
     assert answer.status_code == 200, answer.text
-    assert ended < 40, f"{ended} of 48 rows had ended when the chat had its answer"
+    assert ended < 33, f"{ended} of 48 rows had ended when the chat had its answer"
 
 
 async def test_sampled_answers_with_seeds_to_more_text_than_is_read_at_once(engine: EngineProcess):
