@@ -10,13 +10,18 @@ IfNoneMatch = Annotated[str | None, Header(max_length=1000)]
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what `If-None-Match` names."}}
 
 
-def tagged(content: bytes, if_none_match: str | None, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer under the hash of its bytes, or 304 without them. The tag is weak: the answer may go out compressed."""
+def tagged(
+    content: bytes,
+    if_none_match: str | None,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Response:
+    """An answer under the hash of its bytes, or 304 without them. The tag is weak: the answer may go out compressed."""
     tag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
     sent = {"etag": tag, "cache-control": "private, no-cache", **(headers or {})}
     if if_none_match is not None and _names(if_none_match, tag):
         return Response(status_code=304, headers=sent)
-    return Response(content, media_type="application/json", headers=sent)
+    return Response(content, media_type=media_type, headers=sent)
 
 
 def _names(if_none_match: str, tag: str) -> bool:

@@ -3,12 +3,12 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
-from services.api.service import insight, jobs, lineage
+from services.api.service import insight, jobs, lineage, report_page
 from shared.contracts.data import Split
 from shared.contracts.jobs import CheckpointObject
 from shared.contracts.keys import Scope
@@ -16,13 +16,33 @@ from shared.contracts.views import ExampleObject, JobUsage, LineageObject, Liste
 
 OURS, OPENAIS = "/v1/distillation/jobs/{job_id}", "/v1/fine_tuning/jobs/{job_id}"
 
+HTML = "text/html"
+AS_PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {HTML: {"schema": {"type": "string"}}}}}
+BY_ACCEPT = {"vary": "accept"}
+PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.get(OURS + "/report", response_model=dict[str, Any], responses=UNCHANGED)
-@router.get(OPENAIS + "/report", response_model=dict[str, Any], responses=UNCHANGED)
-def get_report(context: Context, project: Project, job_id: Id, if_none_match: IfNoneMatch = None) -> Response:
-    return tagged(json.dumps(jobs.report(context, project, job_id)).encode(), if_none_match)
+@router.get(OURS + "/report", response_model=dict[str, Any], responses=UNCHANGED | AS_PAGE)
+@router.get(OPENAIS + "/report", response_model=dict[str, Any], responses=UNCHANGED | AS_PAGE)
+def get_report(
+    context: Context,
+    project: Project,
+    job_id: Id,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """With `Accept: text/html` one page with plots, complete in itself: it loads nothing from anywhere."""
+    found = jobs.report(context, project, job_id)
+    if HTML not in accept.lower():
+        return tagged(json.dumps(found).encode(), if_none_match, BY_ACCEPT)
+    return tagged(report_page.page(found).encode(), if_none_match, BY_ACCEPT | PAGE_HEADERS, f"{HTML}; charset=utf-8")
 
 
 @router.get(OURS + "/usage", response_model=JobUsage)

@@ -1,0 +1,131 @@
+"""The report as a page: complete, whole as HTML, asking nobody for anything, and nothing of a model's text is markup."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from services.api.service import plots
+from services.api.service.report_page import page
+from tests.unit.test_report_screen import REPORT
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>\'"&</pre></svg>'
+VOID = {"meta", "line", "rect", "circle", "br"}
+WHOLE = REPORT | {
+    "job": "ftjob-1",
+    "domain": EVIL,
+    "student": "tiny",
+    "method": "lora",
+    "seed": 7,
+    "verdict": {"words": "Nothing is told apart from the base."},
+    "warnings": ["few questions"],
+    "samples": [{"question": EVIL, "reference": EVIL, "base": EVIL, "final": EVIL}],
+    "phases": REPORT["phases"]
+    | {
+        "iterate": {
+            "rounds": [
+                {"pass_rate": [0.25, 0.5], "questions": 24, "corrected": 12, "leaked_hints": 3,
+                 "training": {"loss_first": 2.5, "loss": 1.25}},
+                {"pass_rate": [0.75], "questions": 24, "corrected": 12, "leaked_hints": 3, "training": None},
+            ]
+        },
+        "evolve": {
+            "turns": [
+                {"pairs": 14, "questions": 24, "dropped": {}, "search": {"mean_tokens_chosen": 10.0, "mean_tokens_rejected": 12.5},
+                 "training": {"margin_first": -0.5, "margin": 0.75, "reward_accuracy": 0.9}},
+            ]
+        },
+    },
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Fails on tags that do not match; keeps texts, tags and every attribute that names an address."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [name for name, _ in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return page(WHOLE)
+
+
+def test_a_models_text_stays_text(text: str):
+    found = Page(text)
+    assert {"script", "img", "iframe", "link", "object"}.isdisjoint(found.tags)
+    assert found.handlers == []
+    assert sum(EVIL in part for part in found.texts) == 5  # the domain, and all four parts of the example
+
+
+def test_it_asks_nobody_for_anything(text: str):
+    assert Page(text).addresses == []
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_part_is_there(text: str):
+    found = Page(text)
+    words = " ".join(part.strip() for part in found.texts if part.strip())
+    assert words.index("Nothing is told apart from the base.") < words.index("Test split, 60 questions")
+    for part in (
+        "0.500 [0.400, 0.600]", "+0.300 [+0.200, +0.400]", "40 / 15 / 5", "few questions",
+        "phase 3, evolve rejected -0.200 [-0.300, -0.100]", "distill: 90 of 112 answers kept",
+        "phase 2, iterate 30 0 700 80 0.0000 91", "base model", "Calls to strong models by phase",
+    ):  # fmt: skip
+        assert part in words, part
+    assert found.tags.count("figure") == found.tags.count("svg") == 7
+    assert found.tags.count("rect") == 3 + 2 + 2 + 2 + 3  # tries, lengths, margins, losses, calls
+
+
+def test_an_earlier_report_has_a_page_too():
+    found = Page(page(REPORT | {"job": "ftjob-1", "domain": "shell", "student": "tiny"}))
+    assert "What this job measured" in " ".join(found.texts)
+
+
+def test_intervals_stand_where_their_values_are():
+    plot = plots.intervals("gain", [("a", [-0.5, -1.0, 0.0]), ("b", [0.5, 0.0, 1.0])])
+    assert plot is not None
+    first, second = plot.intervals
+    middle = (plots.LEFT + plots.WIDTH - plots.RIGHT) / 2
+    assert (first.low, first.high, second.low, second.high) == (plots.LEFT, middle, middle, plots.WIDTH - plots.RIGHT)
+    assert plot.zero == middle
+    assert first.y < second.y < plot.height
+
+
+def test_bars_begin_at_zero_and_what_is_missing_has_none():
+    plot = plots.bars("loss", [("a", [2.0, None]), ("b", [None, None]), ("c", [-1.0, 1.0])], ["x", "y"], "{:.1f}")
+    assert plot is not None
+    widths = [bar.width for bar in plot.bars]
+    assert len(widths) == 3
+    assert widths[0] == pytest.approx(2 * widths[1], abs=0.2)
+    assert [word.text for word in plot.words] == ["a", "2.0", "c", "-1.0", "1.0"]
+    assert plots.bars("none", [("a", [None])], ["x"], "{}") is None
+    assert plots.intervals("none", []) is None
