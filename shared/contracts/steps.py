@@ -50,7 +50,7 @@ VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
     StepKind.REASON: 2,
     StepKind.TEACH: 2,
     StepKind.GRADE: 2,  # flags, contains
-    StepKind.SFT: 2,  # fewer rows per forward pass
+    StepKind.SFT: 3,  # the order of the rows
     StepKind.PREFER: 2,
 }
 

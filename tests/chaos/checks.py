@@ -22,7 +22,7 @@ LISTED = {
         "phases.pilot.estimate.spent.*",  # the pilot's calls, likewise
     ],
     "step": [
-        "rows.*.call_id",  # an id
+        "rows.*.call_id", "rows.*.call_ids",  # ids
         "metrics.seconds", "metrics.tokens_per_second",  # times
         "metrics.resumed_from_step", "metrics.cached_calls",  # attempts: what an earlier one had done and paid for
     ],

@@ -253,6 +253,43 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
 
 
+class Stop(Ticks):
+    """Ends a training at an optimiser step, as a kill does."""
+
+    def __init__(self, at: int):
+        super().__init__()
+        self.at = at
+
+    def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
+        if done == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", [StepKind.SFT, StepKind.PREFER])
+def test_a_training_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(kind: StepKind, base: Path, tmp_path: Path):
+    """Ten steps of two epochs; stopped at the eighth with a checkpoint of the seventh. The weights end the same."""
+    if kind is StepKind.SFT:
+        work, field = sft.fine_tune, "completion"
+        rows = [
+            {"id": f"{n}", "question": f"What is {n}?", "completion": " ".join(WORDS[: n % 7 + 1])} for n in range(20)
+        ]
+    else:
+        work, field = prefer, "chosen"
+        rows = [{"id": f"{n}", "question": f"What is {n}?", "chosen": " ".join(WORDS[: n % 7 + 1]), "rejected": "no"}
+                for n in range(20)]  # fmt: skip
+    assert len({row[field] for row in rows}) == 7
+    params = train_params(epochs=2)
+    whole = spec_of(kind, params, rows, base, tmp_path / "whole")
+    straight = work(whole, Ticks())  # type: ignore[arg-type]
+    cut = spec_of(kind, params, rows, base, tmp_path / "cut").model_copy(update={"checkpoint_steps": 7})
+    with pytest.raises(KeyboardInterrupt):
+        work(cut, Stop(at=8))  # type: ignore[arg-type]
+    resumed = work(cut, Ticks())  # type: ignore[arg-type]
+    assert (straight["resumed_from_step"], resumed["resumed_from_step"], resumed["steps"]) == (0, 7, 10)
+    assert resumed["trained_tokens"] == straight["trained_tokens"]
+    assert hash_folder(cut.output / "adapter") == hash_folder(whole.output / "adapter")
+
+
 async def test_a_killed_full_preference_training_keeps_its_reference(context: StepContext, fully_tuned, tmp_path: Path):
     """It goes on from its checkpoint and ends in the same weights; were the checkpoint the reference, it could not."""
     digest = context.artifacts.put_folder(fully_tuned[1])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -60,3 +61,10 @@ class PairTrainer(DPOTrainer):
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         return dataset
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """A checkpoint holds the trained adapter, and the frozen reference in a folder below it. Of such a checkpoint
+        transformers restores the folders alone: the training would go on with the adapter it had begun with."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if isinstance(self.model, PeftModel):
+            self.model.load_adapter(resume_from_checkpoint, "default", is_trainable=True)
