@@ -94,6 +94,7 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(call stage,imports,$(BIN)/python -m tests.bench.imports)
 	$(call stage,pipeline without models,$(BIN)/python -m tests.bench.pipeline)
 	$(call stage,durability,$(BIN)/python -m tests.bench.durability 2>/dev/null)
+	$(call stage,chat proxy,$(BIN)/python -m tests.bench.chat)
 	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
 	$(METEOR) models pull smollm2-135m-instruct
 	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)

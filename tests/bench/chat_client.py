@@ -1,6 +1,7 @@
 """The client side of `tests.bench.chat`, in a process of its own: many streams at once, as cheaply as Python can.
 
-One JSON object on stdin: {url, model, key, streams, tokens}. One on stdout: when each stream had its first chunk after it was
+One JSON object on stdin: {url, model, key, streams, tokens, spread_s, more}; the streams begin over spread_s seconds, and `more`
+is added to each body. One on stdout: when each stream had its first chunk after it was
 asked for, how long each stamped chunk was under way (both in milliseconds), chunks in all, and seconds from first to last.
 """
 
@@ -41,8 +42,9 @@ def request(given: dict) -> bytes:
     return head.encode() + content
 
 
-async def one(given: dict, sent: bytes, seen: Seen) -> None:
+async def one(given: dict, sent: bytes, seen: Seen, wait_s: float) -> None:
     """One stream from its connection to its end. Raises when it was refused or broke."""
+    await asyncio.sleep(wait_s)
     at = urlsplit(given["url"])
     reader, writer = await asyncio.open_connection(at.hostname, at.port)
     asked = time.monotonic_ns()
@@ -72,7 +74,8 @@ async def one(given: dict, sent: bytes, seen: Seen) -> None:
 async def measure(given: dict) -> Seen:
     seen, sent = Seen(), request(given)
     began = time.monotonic()
-    await asyncio.gather(*(one(given, sent, seen) for _ in range(given["streams"])))
+    step = given.get("spread_s", 0.0) / given["streams"]
+    await asyncio.gather(*(one(given, sent, seen, step * number) for number in range(given["streams"])))
     seen.seconds = time.monotonic() - began
     return seen
 

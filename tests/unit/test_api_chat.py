@@ -12,6 +12,7 @@ from services.api.service import chat, streams
 from shared.contracts.answers import SYSTEM
 from shared.contracts.chat import ChatRequest, CompletionRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
+from shared.jobs.tables import DEFAULT_PROJECT
 
 HASH = "a" * 64
 ASK: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
@@ -20,9 +21,8 @@ RENAME = streams.renaming(HASH, 'the "expert"')
 
 
 def asked(**fields: Any) -> dict[str, Any]:
-    return chat.for_engine(
-        chat.CHAT, ChatRequest.model_validate({"model": "expert", "messages": ASK} | fields).sent, HASH
-    )
+    body = ChatRequest.model_validate({"model": "expert", "messages": ASK} | fields)
+    return chat.for_engine(chat.CHAT, body.sent, HASH, DEFAULT_PROJECT)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,18 @@ def test_a_system_text_is_added_only_where_none_is(role: str):
     assert asked(messages=own)["messages"] == own
 
 
+def test_prompts_that_the_engine_keeps_serve_one_project_alone():
+    body = {"model": "m", "prompt": "a"}
+    salts = [
+        chat.for_engine(chat.COMPLETIONS, body, "m", project).get("cache_salt") for project in ("proj_1", "proj_2")
+    ]
+    assert salts == ["proj_1", "proj_2"]
+
+
 def test_a_response_is_never_stored_and_has_instructions():
     def sent(**fields: Any) -> dict[str, Any]:
         body = ResponsesRequest.model_validate({"model": "m", "input": "hi"} | fields)
-        return chat.for_engine(chat.RESPONSES, body.sent, "m")
+        return chat.for_engine(chat.RESPONSES, body.sent, "m", DEFAULT_PROJECT)
 
     assert sent() == {"model": "m", "input": "hi", "store": False, "instructions": SYSTEM}
     assert sent(instructions="Be brief.")["instructions"] == "Be brief."

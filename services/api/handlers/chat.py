@@ -53,7 +53,7 @@ async def create_response(request: Request, project: Project, engine: Engine, bo
 async def _answered(request: Request, project: str, engine: EngineClient, route: Route, body: Asked) -> Response:
     given = body.sent
     target, copied = await _chosen(request, project, route, body.model, given)
-    sent = chat.for_engine(route, given, target.engine_name)
+    sent = chat.for_engine(route, given, target.engine_name, project)
     rename = streams.renaming(target.engine_name, target.shown)
     watch = Watch(project, target)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from services.api.service.streams import Rename
 from shared.contracts.answers import MARKER, SYSTEM, split_answer
+from shared.jobs.tables import DEFAULT_PROJECT
 
 SYSTEM_ROLES = ("system", "developer")
 OURS = ("safety_identifier",)  # fields that end here
@@ -21,9 +22,12 @@ class Route(NamedTuple):
     opening: Callable[[dict[str, Any]], Any]
 
 
-def for_engine(route: Route, asked: dict[str, Any], engine_name: str) -> dict[str, Any]:
-    """The request under the engine's name for the model."""
+def for_engine(route: Route, asked: dict[str, Any], engine_name: str, project: str) -> dict[str, Any]:
+    """The request under the engine's name for the model. What the engine keeps of a prompt serves the same project alone: how
+    quickly an answer begins would tell another one what was asked before."""
     sent = route.prepared(asked) | {"model": engine_name}
+    if project != DEFAULT_PROJECT:
+        sent["cache_salt"] = project
     return {name: value for name, value in sent.items() if name not in OURS}
 
 
