@@ -64,7 +64,7 @@ def collect(
         raise UnknownData(f"the database knows nothing of what is in {artifacts.root}; is DATABASE_URL the right one?")
     steps = store.to_let_go(cutoff) if dry_run else store.let_go(cutoff)
     needed = store.needed(cutoff)  # again: a job may just have taken over what was let go of
-    keep = needed.contents | needed.trained | _trained(artifacts, needed)
+    keep = needed.contents | needed.trained | _made(artifacts, needed)
     found = Collected(steps=steps)
     found.artifacts, size = _remove((path for path in there if path.name not in keep), before, dry_run)
     found.kept = len(there) - found.artifacts
@@ -79,16 +79,16 @@ def collect(
     return found
 
 
-def _trained(artifacts: Artifacts, needed: Needed) -> set[str]:
-    """What the training steps that are kept have trained."""
+def _made(artifacts: Artifacts, needed: Needed) -> set[str]:
+    """The folders that the steps which are kept have made: what they trained, what an export is of."""
     found: set[str] = set()
     for reference in needed.results:
         try:
-            trained = StepResult.model_validate(artifacts.get_json(reference)).trained
+            result = StepResult.model_validate(artifacts.get_json(reference))
         except ArtifactMissing as error:
             log.warning("a kept result cannot be read", reference=reference, reason=error.message)
             continue
-        found |= {trained} if trained else set()
+        found.update(filter(None, (result.trained, result.folder)))
     return found
 
 

@@ -2,9 +2,10 @@
 
 import hashlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -40,6 +41,16 @@ class ApiSettings(BaseSettings):
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
     dev_share: float = Field(default=0.15, ge=0, lt=1)
     test_share: float = Field(default=0.20, ge=0, lt=1)
+    gguf_converter: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),
+        description="llama.cpp's convert_hf_to_gguf.py; without it no GGUF is exported",
+    )
+    hub_token: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("HF_TOKEN"),
+        description="whether exports can be pushed; the trainer does it, with the same variable",
+    )
     events_poll_s: float = Field(
         default=0.25, gt=0, description="how often the store is looked into for all event streams"
     )

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from services.local import canary_cli, chat_cli, data_cli, experiments_cli, jobs_cli, keys_cli, labels_cli, state
+from services.local import (
+    canary_cli,
+    chat_cli,
+    data_cli,
+    experiments_cli,
+    exports_cli,
+    jobs_cli,
+    keys_cli,
+    labels_cli,
+    state,
+)
 from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
 from services.local.doctor_cli import doctor
@@ -26,8 +36,9 @@ from shared.platform.settings import PlatformSettings
 from shared.retention import collect
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-models_cli = typer.Typer(help="Prepare models and look at them.", no_args_is_help=True)
+models_cli = typer.Typer(help="Prepare models, look at them, export versions.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
+models_cli.command("export")(exports_cli.export)
 cli.add_typer(jobs_cli.app, name="jobs")
 cli.add_typer(experiments_cli.app, name="experiments")
 cli.add_typer(labels_cli.app, name="labels")

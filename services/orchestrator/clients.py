@@ -90,9 +90,10 @@ class StepClient:
     def _still_there(self, finished: Row) -> bool:
         """Somebody may have removed an artifact, or a trained model's copy for the engine, since another job made it."""
         try:
-            trained = StepResult.model_validate(self.artifacts.get_json(finished.result_ref)).trained
-            if trained is not None:
-                self.artifacts.folder(trained)
+            result = StepResult.model_validate(self.artifacts.get_json(finished.result_ref))
+            trained = result.trained
+            for made in filter(None, (trained, result.folder)):
+                self.artifacts.folder(made)
         except ArtifactMissing as error:
             log.warning("a finished step is done again", step_key=finished.key, reason=error.message)
             return False

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
+from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.bases import Bases
@@ -69,4 +70,11 @@ def trains(key: str) -> bool:
     return not key.startswith("evaluate/")
 
 
-KINDS: dict[JobKind, Kind] = {JobKind.DISTILLATION: Kind(_open_distillation, _distil)}
+async def _open_export(means: Means, row: Row) -> ExportRun:
+    return await open_export(means.steps, means.ledger, means.bases, row)
+
+
+KINDS: dict[JobKind, Kind] = {
+    JobKind.DISTILLATION: Kind(_open_distillation, _distil),
+    JobKind.EXPORT: Kind(_open_export, export),
+}

@@ -22,6 +22,9 @@ COST = {
     StepKind.SFT: 0.4,
     StepKind.SEARCH: 3.0,
     StepKind.PREFER: 1.5,
+    StepKind.MERGE: 5.0,
+    StepKind.GGUF: 60.0,
+    StepKind.PUSH: 60.0,
 }
 
 

@@ -18,7 +18,7 @@ from services.trainer.spec import LINE, Done, Failed, Spec, Tick
 from shared.artifacts import Artifacts, write_atomically
 from shared.bases import Bases
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
-from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams
+from shared.contracts.steps import MergeParams, Method, ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
 ADAPTER, FULL, ROWS = "adapter", "weights", "rows.json"  # inside a spec's output folder
@@ -32,7 +32,8 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 LINE_LIMIT = 1 << 20
-Params = TrainParams | SearchParams | ScoreParams
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
+Params = TrainParams | SearchParams | ScoreParams | MergeParams
 
 
 def serving_base(settings: TrainerSettings, bases: Bases, base: str) -> str:
@@ -90,6 +91,28 @@ def checkpoint_bytes(params: Params, model: Path) -> int:
     return 12 * total
 
 
+def on_folder(kind: StepKind, params: dict[str, Any], folder: Path, scratch: Path, settings: TrainerSettings) -> Spec:
+    """Work on the files of a folder, without rows and without a student."""
+    return Spec(
+        kind=kind,
+        params=params,
+        rows=[],
+        base=folder.resolve(),
+        adapter=None,
+        output=scratch.resolve() / "output",
+        checkpoints=scratch.resolve() / "checkpoints",
+        threads=settings.threads,
+    )
+
+
+def child_environment(kind: StepKind) -> dict[str, str]:
+    """Ours without the secrets; no hub is asked for anything, except by the one kind that pushes to it with its token."""
+    ours = {k: v for k, v in os.environ.items() if k not in NOT_FOR_THE_CHILD}
+    if kind is StepKind.PUSH:  # the local runner keeps every process off the hub
+        return {k: v for k, v in (ours | OFFLINE).items() if k != "HF_HUB_OFFLINE"}
+    return {k: v for k, v in ours.items() if k != HUB_TOKEN} | OFFLINE
+
+
 async def run(spec: Spec, log: Path, progress: Callable[..., None], stop_within_s: float) -> Done:
     """Run one training process to its end, reporting progress(done, total, **metrics).
 
@@ -99,7 +122,7 @@ async def run(spec: Spec, log: Path, progress: Callable[..., None], stop_within_
     path = spec.output.parent / "spec.json"
     write_atomically(path, spec.model_dump_json().encode())
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if k not in NOT_FOR_THE_CHILD} | OFFLINE
+    environment = child_environment(spec.kind)
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             *guard.command([sys.executable, "-m", "services.trainer.train", str(path)]),
@@ -179,13 +202,18 @@ def publish_weights(weights: Path, artifacts: Artifacts, serving: Path) -> str:
 
     def fill(fresh: Path) -> None:
         for path in artifacts.folder(digest).iterdir():
-            try:
-                os.link(path, fresh / path.name)
-            except OSError:  # the two folders are on different disks
-                shutil.copyfile(path, fresh / path.name)
+            laid(path, fresh / path.name)
 
     _lay(serving / digest, fill)
     return digest
+
+
+def laid(path: Path, target: Path) -> None:
+    """The same file under a second name, without taking the space twice where that can be."""
+    try:
+        os.link(path, target)
+    except OSError:  # the two are on different disks
+        shutil.copyfile(path, target)
 
 
 def _lay(target: Path, fill: Callable[[Path], None]) -> None:

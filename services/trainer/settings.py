@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -23,6 +24,11 @@ class TrainerSettings(BaseSettings):
         default=None, ge=0.1, description="a training that needs more beside its libraries fails; default: no limit"
     )
     threads: int = Field(default=0, ge=0, description="of the training process on a CPU; 0: one per core")
+    gguf_converter: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),
+        description="llama.cpp's convert_hf_to_gguf.py, for exports as GGUF",
+    )
     stop_within: timedelta = Field(
         default=timedelta(seconds=3), description="a cancelled training process that lives longer is killed"
     )

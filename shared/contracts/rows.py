@@ -120,6 +120,19 @@ class Likelihood(Wire):
     tokens: int
 
 
+class Said(Wire):
+    """One prompt answered greedily in float32 by base plus adapter and by the merged model. logit_max, logit_mean: how far
+    their logits are apart, in absolute value, on the first one's tokens."""
+
+    id: str
+    adapter: str
+    merged: str
+    same: bool
+    tokens: int
+    logit_max: float
+    logit_mean: float
+
+
 class Grades(Wire):
     """Scores in [0, 1] by grader name."""
 

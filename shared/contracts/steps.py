@@ -37,6 +37,9 @@ class StepKind(StrEnum):
     SCORE = "train.score"  # Example rows -> the student's mean token NLL on each completion
     SEARCH = "train.search"  # Question rows -> Pair rows (high-compute against low-compute decoding)
     PREFER = "train.prefer"  # Pair rows -> adapter
+    MERGE = "train.merge"  # Asked rows -> Said by adapter and merged model; the merged model's folder
+    GGUF = "train.gguf"  # a merged model's folder -> a folder with a GGUF file
+    PUSH = "train.push"  # an export's files -> a repository on a model hub
 
     @property
     def queue(self) -> Queue:
@@ -215,6 +218,31 @@ class SearchParams(Wire):
     seed: int = 0
 
 
+class MergeParams(Wire):
+    """For train.merge: the adapter laid into the base's weights, both asked the same. keep: whether the merged model is
+    wanted too, or only the comparison."""
+
+    model: ModelRef
+    keep: bool
+    max_new_tokens: int = Field(default=32, ge=1, le=1024)
+
+
+class GgufParams(Wire):
+    """For train.gguf. folder: the content hash of a model's folder."""
+
+    folder: str
+
+
+class PushParams(Wire):
+    """For train.push. export: the content hash of an export's index. job: makes every push a step of its own, since what a
+    hub holds is not ours to know."""
+
+    job: str
+    export: str
+    repo: str
+    private: bool
+
+
 class StepRequest(Wire):
     """All a worker needs. Its hash is the step's identity: same hash inside one project, same result."""
 
@@ -230,11 +258,12 @@ class StepRequest(Wire):
 
 class StepResult(Wire):
     """What a worker leaves: rows in the request's order, the content hash of a trained adapter or of a whole model's
-    weights, and figures for people."""
+    weights (both are served), or of a folder made for an export, and figures for people."""
 
     rows: list[dict[str, Any]] = []
     adapter: str | None = None
     weights: str | None = Field(default=None, exclude_if=_is_none)
+    folder: str | None = Field(default=None, exclude_if=_is_none)
     metrics: dict[str, Any] = {}
 
     @property

@@ -84,6 +84,11 @@ class Catalog:
         with reading(self.engine) as connection:
             return connection.execute(select(files.c.splits).where(files.c.id == file_id)).scalar_one() or {}
 
+    def file_of_job(self, file_id: str) -> Row:
+        """A job's file, also one that was deleted since."""
+        with reading(self.engine) as connection:
+            return connection.execute(select(files).where(files.c.id == file_id)).one()
+
     def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
         query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
         with reading(self.engine) as connection:
@@ -180,9 +185,10 @@ class Catalog:
             return connection.execute(query.where(aliases.c.project_id == project_id, aliases.c.alias == alias)).first()
 
     def resolve(self, project_id: str, name: str) -> Row:
-        """alias or alias@version -> the model's row. Raises NotFound; only names read from here ever reach the engine."""
+        """alias, alias@version or a version's id -> its row. Raises NotFound; only names read from here ever reach the
+        engine."""
         alias, at, version = name.partition("@")
-        row = None if at else self.served(project_id, alias)
+        row = None if at else self.served(project_id, alias) or self._model(project_id, name)
         if version.isdecimal() and len(version) < 10:
             with reading(self.engine) as connection:
                 query = select(models).where(models.c.project_id == project_id, models.c.alias == alias)
@@ -192,6 +198,11 @@ class Catalog:
                 f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found"
             )
         return row
+
+    def _model(self, project_id: str, model_id: str) -> Row | None:
+        with reading(self.engine) as connection:
+            query = select(models).where(models.c.project_id == project_id, models.c.id == model_id)
+            return connection.execute(query).first()
 
     def models(self, project_id: str) -> list[tuple[Row, bool]]:
         """All versions, newest first, each with whether its alias points at it."""

@@ -10,13 +10,13 @@ from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import aliases, canaries, files, jobs, models, steps, workers
 from shared.platform.database import reading, writing
 
-TRAINING = ("train.sft", "train.prefer")  # their results name what they trained
+MAKING = ("train.sft", "train.prefer", "train.merge", "train.gguf")  # their results name folders that they made
 
 
 @dataclass
 class Needed:
-    """contents: names of artifacts. trained: of adapters and whole models. results: of training steps that are kept; what
-    they name is needed too."""
+    """contents: names of artifacts. trained: of adapters and whole models. results: of steps that are kept and made
+    folders; what they name is needed too."""
 
     contents: set[str] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
@@ -68,7 +68,7 @@ class RetentionStore:
             ):
                 found.contents.update(connection.execute(query).scalars())
             found.trained.update(connection.execute(select(models.c.adapter)).scalars())
-            trainings = kept & steps.c.kind.in_(TRAINING) & (steps.c.state == StepState.SUCCEEDED)
+            trainings = kept & steps.c.kind.in_(MAKING) & (steps.c.state == StepState.SUCCEEDED)
             results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()
             found.results.update(connection.execute(results).scalars())
         return found

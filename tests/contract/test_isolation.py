@@ -33,6 +33,7 @@ AFTER = {
     "/v1/keys": "key_id",
     "/v1/projects": "project_id",
     "/v1/audit": "entry_id",
+    "/v1/exports": "export_id",
 } | {
     f"/v1/{names}/jobs{path}": after
     for names in NAMES
@@ -51,6 +52,7 @@ BODIES: dict[str, Any] = {
     **{f"PATCH /v1/{names}/jobs/{{job_id}}": {"metadata": {"stolen": "yes"}} for names in NAMES},
     **{f"POST /v1/{names}/jobs/{{job_id}}/fork": {"changes": {}} for names in NAMES},
     "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
+    "POST /v1/models/{model}/export": {"formats": ["adapter"]},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},
 }
 # Bodies of the routes whose path names nothing: with the ids of another project in every place that takes one.
@@ -152,6 +154,8 @@ def fill(api: RunningApi, owner: Tenant) -> None:
     job_row = api.stores.jobs.get(ids["job_id"])
     assert job_row is not None
     ids["step_id"] = api.stores.steps.create(job_row, "distill/answers/0", StepKind.TEACH, "c" * 64).id
+    ids["export_id"] = http.post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]}).json()["id"]
+    ids["name"] = "manifest.json"
 
 
 @pytest.fixture(scope="module")

@@ -88,10 +88,13 @@ class System:
             self.ran[claim.job_id].append(claim.key)
             request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
             await asyncio.sleep(self.seconds(request))
-            if (error := self.fails(claim.key)) is not None:
+            try:
+                if (error := self.fails(claim.key)) is not None:
+                    raise error
+                result = await self.world.run(None, claim.key, request, None, lambda progress: None)
+            except MeteorError as error:
                 self.stores.steps.fail(claim, error.body(), False, 4)
             else:
-                result = await self.world.run(None, claim.key, request, None, lambda progress: None)
                 result = self._published(result)
                 self._paid(claim, request)
                 reference = self.artifacts.put_json(result.model_dump(mode="json"))

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import Id, listed
-from services.api.service import models
+from services.api.service import exports, models
+from shared.contracts.exports import ExportObject, ExportWish
 from shared.contracts.jobs import ModelObject
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
@@ -34,6 +35,14 @@ def roll_back(request: Request, context: Context, project: Project, model: Id) -
     served = models.roll_back(context, project, model)
     request.app.state.signpost.forget()
     return served
+
+
+@router.post("/{model}/export", dependencies=STEER, status_code=201, responses=may_answer(400))
+def export_model(context: Context, project: Project, model: Id, body: ExportWish, response: Response) -> ExportObject:
+    """A job that makes files of a version, to be loaded elsewhere. model: alias, alias@version, or a version's id."""
+    made = exports.create(context, project, model, body)
+    response.headers["location"] = f"/v1/exports/{made.id}"
+    return made
 
 
 @router.get("/{model:path}", dependencies=READ)  # a base may be named as on a hub, with a slash

@@ -1,36 +1,45 @@
-"""`python -m services.trainer.train spec.json`: one training or search, then the end. Started by services.trainer."""
+"""`python -m services.trainer.train spec.json`: one training, search or other work for the device, then the end. Started by services.trainer."""
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from services.trainer.spec import Spec
 from services.trainer.train import progress
 from services.trainer.train.failures import as_error
 from shared.contracts.steps import StepKind
 
+LIGHT = (StepKind.GGUF, StepKind.PUSH)  # they load no model
+
 
 def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
-        # imported here: where memory is short, loading the libraries fails already
-        from services.trainer.train import memory
-        from services.trainer.train.model import use_cores
-
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
-        use_cores(spec.threads)
         function = work(spec.kind)
-        memory.limit(spec.memory_gb)
-        try:
-            figures = function(spec, reporter)
-        finally:
-            memory.lift()
+        figures = function(spec, reporter) if spec.kind in LIGHT else with_model(function, spec, reporter)
         reporter.done(figures)
     except Exception as error:  # the supervisor decides; the traceback stays in the log
         traceback.print_exc()
         reporter.failed(as_error(error))
         return 1
     return 0
+
+
+def with_model(function: Callable[[Spec, progress.Reporter], dict[str, Any]], spec: Spec, reporter: progress.Reporter):
+    """Under the limits that a model in this process has. Imported here: where memory is short, loading the libraries fails
+    already."""
+    from services.trainer.train import memory
+    from services.trainer.train.model import use_cores
+
+    use_cores(spec.threads)
+    memory.limit(spec.memory_gb)
+    try:
+        return function(spec, reporter)
+    finally:
+        memory.lift()
 
 
 def work(kind: StepKind):
@@ -41,6 +50,12 @@ def work(kind: StepKind):
         from services.trainer.train.preference import prefer as work
     elif kind is StepKind.SCORE:
         from services.trainer.train.score import score as work
+    elif kind is StepKind.MERGE:
+        from services.trainer.train.merge import merge as work
+    elif kind is StepKind.GGUF:
+        from services.trainer.train.gguf import convert as work
+    elif kind is StepKind.PUSH:
+        from services.trainer.train.push import push as work
     else:
         from services.trainer.train.search import search as work
     return work

@@ -1,0 +1,138 @@
+"""The model card of an export: what it is, what it was made of, what it is worth, how it is loaded. Pure functions.
+
+Nothing is made to look better than the job's own report: an undecided or rejected version says so in its first lines.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.contracts.exports import MANIFEST, ExportFormat
+
+STANDING = {
+    "promoted": "promoted: the dev split showed it to be better than what was served before (the base, at first)",
+    "undecided": "**undecided**: the dev split did not show it to be better than what was served before (the base, at first)",
+    "rejected": "**rejected**: the dev split showed it to be worse than what was served before (the base, at first)",
+    "partial": "**partial**: its job failed, and nothing has compared it with anything",
+}
+LOADING = {
+    ExportFormat.ADAPTER: """from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = "{base}"  # its hub id or folder; the hash of the files it was trained on is in {manifest}
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), "{folder}")""",
+    ExportFormat.MERGED: """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto")""",
+    ExportFormat.GGUF: 'llama-cli -m {folder}/model.gguf -sys "Answer the question." -p "..."',
+}
+
+
+def card(manifest: Mapping[str, Any], report: Mapping[str, Any] | None, top: str) -> str:
+    """report: of the job that made the version; None where it has none."""
+    parts = [_front(manifest), _head(manifest), _results(report), _phases(report), _data(manifest), _parity(manifest)]
+    parts += [_licences(manifest), _loading(manifest, top)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(manifest: Mapping[str, Any]) -> str:
+    lines = [
+        "---",
+        "pipeline_tag: text-generation",
+        "library_name: " + ("peft" if _only_adapter(manifest) else "transformers"),
+    ]
+    if manifest["licences"]["base"]:
+        lines.insert(1, f"license: {manifest['licences']['base'].lower()}")
+    return "\n".join([*lines, "---"])
+
+
+def _only_adapter(manifest: Mapping[str, Any]) -> bool:
+    return list(manifest["formats"]) == [ExportFormat.ADAPTER.value]
+
+
+def _head(manifest: Mapping[str, Any]) -> str:
+    state = manifest["state"]
+    what = "All weights were trained" if manifest["method"] == "full" else "A LoRA adapter was trained"
+    return (
+        f"# {manifest['model']}\n\n{what}, starting from `{manifest['base']['name']}`, by METEOR (arXiv 2411.11933)"
+        f"{' for the domain: ' + manifest['domain'] if manifest['domain'] else ''}.\n\n"
+        f"This version is {STANDING.get(state, state)}."
+    )
+
+
+def _results(report: Mapping[str, Any] | None) -> str:
+    if report is None:
+        return "## Results\n\nNone: the job has left no report, so nothing is known of what this version is worth."
+    metric = report["primary_metric"]
+    lines = [
+        f"## Results\n\n{report['verdict']['words']}\n",
+        f"On the test split, `{metric}`, each value with its 95 % interval; the gain is paired, question by question.\n",
+        "| model | questions | value | gain over the base |",
+        "|---|---|---|---|",
+    ]
+    for row in report["table"]:
+        lines.append(
+            f"| {row['name']} | {row['n']} | {_interval(row['metrics'][metric])} | {_interval(row['gain_over_base'], '+')} |"
+        )
+    lines += [f"\n{warning}" for warning in report.get("warnings", [])]
+    return "\n".join(lines)
+
+
+def _interval(values: list[float], sign: str = "") -> str:
+    value, low, high = (format(x, f"{sign}.3f") for x in values)
+    return f"{value} [{low}, {high}]"
+
+
+def _phases(report: Mapping[str, Any] | None) -> str:
+    if report is None or not report.get("decisions"):
+        return "## Phases\n\nNone was finished and compared."
+    lines = ["## Phases\n", "| phase | decision | gain on dev |", "|---|---|---|"]
+    lines += [f"| {d['phase']} | {d['decision']} | {_interval(d['gain_on_dev'], '+')} |" for d in report["decisions"]]
+    return "\n".join(lines)
+
+
+def _data(manifest: Mapping[str, Any]) -> str:
+    data = manifest["data"]
+    if data is None:
+        return "## Data\n\nThe job and its file are not known any more."
+    counts = ", ".join(f"{split} {n}" for split, n in data["splits"].items())
+    return (
+        f"## Data\n\n`{data['filename']}`, SHA-256 `{data['sha256']}`: {data['rows']} rows ({counts}). Training used the train "
+        "split, decisions the dev split, the table above the test split."
+    )
+
+
+def _parity(manifest: Mapping[str, Any]) -> str:
+    found = manifest["parity"]
+    merged, served = found["merged"], found["served"]
+    gguf = (
+        "" if ExportFormat.GGUF.value not in manifest["formats"] else " The GGUF file was not compared with anything."
+    )
+    return (
+        f"## Parity\n\n{found['prompts']} prompts, answered greedily. Base plus adapter and the merged model, in float32: "
+        f"{merged['greedy_agreement']:.0%} of the answers are the same, logits differ by {merged['logit_difference_max']:.2g} at "
+        f"most, {merged['logit_difference_mean']:.2g} in the mean. The served model, in its engine's own type: "
+        f"{served['greedy_agreement']:.0%} of the answers are the same.{gguf}"
+    )
+
+
+def _licences(manifest: Mapping[str, Any]) -> str:
+    found = manifest["licences"]
+    base = f"`{found['base']}`, as {found['base_from']} says" if found["base"] else "unknown; ask who made it"
+    return (
+        f"## Licences\n\nBase model: {base}. Data: unknown to METEOR; whoever uploaded the file knows. Answers of a teacher "
+        "model may come under its provider's terms. What binds these also binds what was made of them."
+    )
+
+
+def _loading(manifest: Mapping[str, Any], top: str) -> str:
+    found = ["## How to load it"]
+    for name in manifest["formats"]:
+        form = ExportFormat(name)
+        text = LOADING[form].format(base=manifest["base"]["name"], folder=f"{top}-{name}", manifest=MANIFEST)
+        found.append(f"```{'sh' if form is ExportFormat.GGUF else 'python'}\n{text}\n```")
+    found.append(
+        "It was trained with the system text `Answer the question.` and the bare question as the user's message."
+    )
+    return "\n\n".join(found)
