@@ -168,10 +168,14 @@ def main() -> int:
         return 2
     import uvicorn  # here, so that importing this module stays quick
 
+    from services.api.connections import bounded
+
     uvicorn.run(
         create_app(settings, platform_settings()),
         host=settings.host,
         port=settings.port,
+        http=bounded(settings.headers_s, settings.body_idle_s),
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

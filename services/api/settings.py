@@ -38,6 +38,8 @@ class ApiSettings(BaseSettings):
     )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
+    headers_s: float = Field(default=10.0, gt=0, description="until a request's headers must be complete")
+    body_idle_s: float = Field(default=60.0, gt=0, description="longest silence within a request's body")
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
     dev_share: float = Field(default=0.15, ge=0, lt=1)
     test_share: float = Field(default=0.20, ge=0, lt=1)

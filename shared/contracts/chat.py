@@ -146,7 +146,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    role: str
+    role: Annotated[str, Field(max_length=64)]
     content: str | list[dict[str, Any]] | None = None
 
     @field_validator("content", mode="before")

@@ -49,7 +49,13 @@ def known_objects(api: RunningApi) -> dict[str, list[str]]:
         for cancelled in jobs[1:]:
             post(f"/v1/distillation/jobs/{cancelled}/cancel")
         experiment = post("/v1/experiments", json={"job": job, "preset": "strategies"})
-        found |= {"file_id": files, "job_id": jobs, "experiment_id": [experiment], "example_id": ["row-1"]}
+        found |= {
+            "file_id": files,
+            "job_id": jobs,
+            "experiment_id": [experiment],
+            "example_id": ["row-1"],
+            "ended": jobs[1:],
+        }
         label = {"question": "a", "first": "b", "second": "c", "preferred": "tie"}
         post("/v1/labels", json={"labels": [label]})
         found["label_id"] = [label["id"] for label in http.get("/v1/labels").json()["data"]]

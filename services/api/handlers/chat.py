@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from services.api.clients import EngineClient
 from services.api.document import may_answer
 from services.api.handlers.access import Engine, Project, needs
-from services.api.handlers.events import EVENT_STREAM, STREAM_HEADERS
+from services.api.handlers.events import EVENT, EVENT_STREAM, STREAM_HEADERS
 from services.api.service import chat, routing, streams
 from services.api.service.chat import Route
 from services.api.service.chat_metrics import Watch
@@ -27,7 +27,7 @@ CLIENT_GONE = 499  # nobody reads it; it shows in metrics
 ANSWERS: dict[int | str, dict[str, Any]] = may_answer(404, 504) | {
     200: {
         "description": "What the engine says: one object, or with `stream` server-sent events that end with `[DONE]`.",
-        "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {"schema": EVENT}},
         "headers": {MODEL_HEADER: {"schema": {"type": "string"}, "description": "The version that answered."}},
     }
 }

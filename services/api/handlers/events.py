@@ -23,7 +23,12 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 EVENT_STREAM = "text/event-stream"
-STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
+EVENT = {  # of a stream; `schema` speaks of each event
+    "type": "object",
+    "required": ["data"],
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": EVENT}}}}
 
 
 async def event_hub(request: Request) -> EventHub:

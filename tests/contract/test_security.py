@@ -1,0 +1,273 @@
+"""Hostile requests, made for every route out of openapi.json: refused at once, in our form, without a word about our inside."""
+
+import contextlib
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from services.api.document import operations
+from tests.bench.half_open import held_open
+from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
+from tests.fakes.vllm import FakeVllm
+
+DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi.json").read_text())
+JSON = "application/json"
+BODIES = [
+    (method, path, operation["requestBody"]["content"][JSON]["schema"])
+    for path, method, operation in operations(DOCUMENT)
+    if JSON in operation.get("requestBody", {}).get("content", {})
+]
+WITH_IDS = [(method, path) for path, method, _ in operations(DOCUMENT) if "{" in path]
+TRAVERSALS = [
+    "..",
+    "../../../../etc/passwd",
+    "..\\..\\windows",
+    "....//....//etc/passwd",
+    "/etc/passwd",
+    "%2e%2e%2fetc%2fpasswd",
+]
+# Texts for the engine, which knows its own limit; here only the whole body is bounded.
+FOR_THE_ENGINE = re.compile(r"\.(content|prompt|input|instructions|choice|stop|bad_words|tool_choice|metadata)(\.|$)")
+QUICK_S = 5.0
+LONG = "A" * 100_000
+
+
+@pytest.fixture(scope="module")
+def http(api: RunningApi) -> Iterator[httpx.Client]:
+    """One client for all of this: making one takes longer than what it asks."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False) as made:
+        yield made
+
+
+def refused(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
+    assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert len(answer.content) < 4096, "the answer repeats what was sent"
+    assert not re.search(r"Traceback|site-packages|sqlalchemy|SELECT .* FROM", answer.text)
+    assert answer.elapsed.total_seconds() < QUICK_S
+    return error
+
+
+def address(path: str, value: str = "x") -> str:
+    return re.sub(r"\{\w+\}", quote(value, safe=""), path)
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def smallest(schema: dict[str, Any], text: str = "x") -> Any:
+    """A value that the schema takes: what is required and nothing else."""
+    schema = resolved(schema)
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    if "anyOf" in schema:
+        return smallest(schema["anyOf"][0], text)
+    match schema.get("type"):
+        case "object":
+            return {name: smallest(schema["properties"][name], text) for name in schema.get("required", [])}
+        case "array":
+            return [smallest(schema.get("items", {}), text)] * schema.get("minItems", 0)
+        case "integer" | "number":
+            return max(schema.get("minimum", 1), 1)
+        case "boolean":
+            return True
+        case _:
+            return text
+
+
+def with_long_text(schema: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """(place, value) for every text in a schema: a smallest value in which just that text is long."""
+    schema = resolved(schema)
+    if "anyOf" in schema:
+        for part in schema["anyOf"]:
+            yield from with_long_text(part, place)
+    elif schema.get("type") == "string":
+        yield place, LONG
+    elif schema.get("type") == "array":
+        for where, value in with_long_text(schema.get("items", {}), place):
+            yield where, [value]
+    elif "properties" in schema:
+        for name, inner in schema["properties"].items():
+            for where, value in with_long_text(inner, f"{place}.{name}"):
+                yield where, smallest(schema) | {name: value}
+
+
+@pytest.mark.parametrize(("method", "path", "schema"), BODIES)
+def test_every_text_has_a_limit(http: httpx.Client, method: str, path: str, schema: dict[str, Any]):
+    for where, body in with_long_text(schema):
+        if not FOR_THE_ENGINE.search(where):
+            error = refused(http.request(method, address(path), json=body), 400)
+            name = where.rpartition(".")[2]
+            assert name in (error["param"] or "").split(".") or name in error["message"], f"{where}: {error}"
+
+
+@pytest.mark.parametrize("path", ["/v1/distillation/jobs", "/v1/chat/completions", "/v1/labels"])
+def test_every_body_has_a_limit(http: httpx.Client, path: str):
+    refused(http.post(path, json={"model": "A" * 9 * 2**20}), 413)
+
+
+HOSTILE = {
+    "deep lists": b"[" * 100_000,
+    "deep closed lists": b"[" * 20_000 + b"]" * 20_000,
+    "deep objects": b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    "not UTF-8": b'{"model": "\xff\xfe"}',
+    "a number of 10,000 digits": b'{"model": ' + b"9" * 10_000 + b"}",
+    "half a surrogate pair": b'{"\\ud800": "\\udfff"}',
+    "no value": b"NaN",
+    "a text": b'"text"',
+    "UTF-16": '{"model": "x"}'.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_json(http: httpx.Client, content: bytes):
+    for method, path, _ in BODIES:
+        refused(http.request(method, address(path), content=content, headers={"content-type": JSON}), 400)
+
+
+FREE = [  # where any value may stand, deep inside
+    ("/v1/experiments", '{"job": %s, "preset": "ablation"}'),
+    ("/v1/experiments", '{"job": {}, "variants": [{"name": "a", "changes": %s}]}'),
+    ("/v1/labels", '{"labels": [%s]}'),
+    ("/v1/chat/completions", '{"model": "x", "messages": [{"role": "user", "content": "a", "tool_calls": %s}]}'),
+    (
+        "/v1/chat/completions",
+        '{"model": "x", "messages": [{"role": "user"}], "tools": [{"type": "function", "a": %s}]}',
+    ),
+]
+
+
+@pytest.mark.parametrize("depth", [100, 900, 5000])
+@pytest.mark.parametrize(("path", "body"), FREE)
+def test_deep_values_where_any_may_stand(http: httpx.Client, path: str, body: str, depth: int):
+    content = body % ('{"a":' * depth + "1" + "}" * depth)
+    refused(http.post(path, content=content, headers={"content-type": JSON}), 400, 404)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "true", '"1"', "1e308", "9" * 400])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model": "x", "training_file": "x", "seed": %s, "distillation": {"domain": "d"}}',
+        '{"model": "x", "training_file": "x", "distillation": {"domain": "d", "budget": {"max_usd": %s}}}',
+        '{"model": "x", "training_file": "x", "distillation": {"domain": "d", "evolve": {"beta": %s}}}',
+    ],
+)
+def test_odd_numbers(http: httpx.Client, body: str, number: str):
+    refused(http.post("/v1/distillation/jobs", content=body % number, headers={"content-type": JSON}), 400)
+
+
+@pytest.mark.parametrize("name", ["model", "training_file", "suffix"])
+def test_nul_in_a_name(http: httpx.Client, name: str):
+    body = {"model": BASE, "training_file": "file-x", "distillation": {"domain": "d"}} | {name: "a\0b"}
+    refused(http.post("/v1/distillation/jobs", json=body), 400)
+
+
+@pytest.mark.parametrize("value", [*TRAVERSALS, "a\0b", "a\nb", "a\r\nx-evil: 1", "A" * 5000, "' OR 1=1 --", "\u202e"])
+def test_ids_are_looked_up_and_nothing_else(http: httpx.Client, value: str):
+    for method, path in WITH_IDS:
+        answer = http.request(method, address(path, value), json=None if method in ("get", "delete") else {})
+        error = refused(answer, 400, 404, 405)
+        assert "root:" not in error["message"]
+        assert "x-evil" not in answer.headers
+
+
+@pytest.mark.parametrize("value", [*TRAVERSALS, "a@../../x", "../serving/" + "a" * 64])
+def test_names_of_models_reach_no_path(http: httpx.Client, engine: FakeVllm, value: str):
+    asked = len(engine.asked)
+    chat = {"model": value, "messages": [{"role": "user", "content": "hi"}]}
+    refused(http.post("/v1/chat/completions", json=chat), 400, 404)
+    job = {"model": BASE, "training_file": "file-x", "distillation": {"domain": "d"}, "suffix": value}
+    refused(http.post("/v1/distillation/jobs", json=job), 400)
+    assert len(engine.asked) == asked
+
+
+@pytest.mark.parametrize(
+    "name", [*TRAVERSALS, 'a"; filename="b', "a\r\nset-cookie: x=1", "a\0b", "\u202egpj.exe", "A" * 3000]
+)
+def test_a_file_name_is_a_label(api: RunningApi, http: httpx.Client, name: str):
+    before = {path.name for path in api.platform.data.parent.iterdir()}
+    form = {"files": {"file": (name, rows(4))}, "data": {"purpose": "fine-tune"}}
+    made = http.post("/v1/files", **form)
+    assert made.status_code == 200, made.text
+    got = http.get(f"/v1/files/{made.json()['id']}/content")
+    assert got.content == rows(4)
+    assert "set-cookie" not in got.headers
+    assert re.fullmatch(r"[\x20-\x7e]{1,1200}", got.headers["content-disposition"])
+    assert {path.name for path in api.platform.data.parent.iterdir()} == before
+    assert all(re.fullmatch("[0-9a-f]{64}|[.][a-z]+", path.name) for path in (api.platform.data / "files").iterdir())
+
+
+@pytest.mark.parametrize("given", ["a b", "a;b", "a\tb", "x" * 129, "{}", "\u00e9", "%0d%0aset-cookie: x=1"])
+def test_a_strange_request_id_is_not_repeated(http: httpx.Client, given: str):
+    answer = http.get("/healthz", headers=[(b"x-request-id", given.encode("latin-1"))])
+    assert re.fullmatch("req-[0-9a-f]+", answer.headers["x-request-id"])
+
+
+def raw(api: RunningApi, content: bytes) -> bytes:
+    """What a connection answers to these bytes before it closes."""
+    host, port = api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(content)
+        found = b""
+        while part := connection.recv(65536):
+            found += part
+        return found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS where none is spoken
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-request-id: a\nset-cookie: b\r\n\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
+        b"POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_our_form(api: RunningApi, content: bytes):
+    head, _, body = raw(api, content).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_headers_without_end_are_cut_off(api: RunningApi):
+    host, port = api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(b"b" * 32 * 2**20)
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm) -> Iterator[RunningApi]:
+    waits = {"METEOR_API_HEADERS_S": "3", "METEOR_API_BODY_IDLE_S": "1"}
+    with running_api(tmp_path_factory.mktemp("impatient"), METEOR_API_ENGINE_URL=engine.url, **waits) as running:
+        yield running
+
+
+def test_connections_that_are_held_half_open_stop_nobody(impatient: RunningApi):
+    """500 of them, half that never say a word and half in the middle of a header; 10,000: tests.bench.half_open."""
+    seen = held_open(impatient.url, KEY, count=500, seconds=8)
+    assert seen["opened"] == 500
+    assert seen["failed"] == 0
+    assert seen["slowest_s"] < QUICK_S
+    assert seen["closed"] == 500, "half-open connections outlive their deadline"
+
+
+def test_a_body_that_falls_silent_is_given_up(impatient: RunningApi):
+    head = f"POST /v1/labels HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\ncontent-type: {JSON}\r\n"
+    with contextlib.suppress(ConnectionResetError):
+        assert not raw(impatient, f"{head}content-length: 100\r\n\r\n{{".encode())
