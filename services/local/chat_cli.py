@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -146,12 +147,22 @@ def _ask_all(api: httpx.Client, sides: list[Side], question: str, options: dict[
         sides[0].asked(api, question, options, lambda part: print(part, end="", flush=True))
         print()
         return
-    with ThreadPoolExecutor(len(sides)) as pool, Live(console=console, auto_refresh=False) as live:
-        show = lambda _: live.update(_table(sides), refresh=console.is_terminal)  # noqa: E731
-        running = [pool.submit(side.asked, api, question, options, show) for side in sides]
+    with ThreadPoolExecutor(len(sides)) as pool, _live() as show:
+        running = [pool.submit(side.asked, api, question, options, lambda _: show(_table(sides))) for side in sides]
         for one in running:
             one.result()
-        live.update(_table(sides), refresh=True)
+    if not console.is_terminal:
+        console.print(_table(sides))
+
+
+@contextmanager
+def _live() -> Iterator[Callable[[Table], None]]:
+    """Shows a table again and again in one place; where there is no terminal, nothing."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda table: live.update(table, refresh=True)
 
 
 def _table(sides: list[Side]) -> Table:

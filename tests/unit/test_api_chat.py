@@ -62,6 +62,7 @@ def test_a_system_text_is_added_only_where_none_is(role: str):
     assert asked(top_k=3)["messages"] == [{"role": "system", "content": SYSTEM}, *ASK]
     own = [{"role": role, "content": "Be brief."}, *ASK]
     assert asked(messages=own)["messages"] == own
+    assert asked(continue_final_message=True)["add_generation_prompt"] is False, "the engine refuses both"
 
 
 def test_prompts_that_the_engine_keeps_serve_one_project_alone():

@@ -37,8 +37,10 @@ def shown(route: Route, answer: bytes, asked: dict[str, Any], rename: Rename) ->
 
 
 def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
-    """With the system text that training used, if it has none."""
+    """With the system text that training used, if it has none. An answer that is to be continued gets no new beginning."""
     messages = body["messages"]
+    if body.get("continue_final_message"):
+        body = body | {"add_generation_prompt": False}
     if any(message["role"] in SYSTEM_ROLES for message in messages):
         return body
     return body | {"messages": [{"role": "system", "content": SYSTEM}, *messages]}
