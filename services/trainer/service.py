@@ -78,17 +78,21 @@ def plan(
     )
 
 
-def checkpoint_bytes(params: Params, model: Path) -> int:
-    """What a training of all weights writes next: 12 bytes a parameter (float32, two moments). An adapter's is too small to
-    count. Read from the headers of the model's safetensors files: 8 bytes of length, then JSON with each tensor's shape."""
-    if not isinstance(params, TrainParams) or params.method is not Method.FULL:
+def bytes_to_write(params: Params, model: Path) -> int:
+    """What the work writes next, where it is much: a checkpoint of a training of all weights is 12 bytes a parameter (float32,
+    two moments), a merged model 8 (float32, its files and their copy among the artifacts). Read from the headers of the model's safetensors files: 8 bytes of length, then JSON with each tensor's shape."""
+    if isinstance(params, TrainParams) and params.method is Method.FULL:
+        per_parameter = 12
+    elif isinstance(params, MergeParams) and params.keep and params.model.weights is None:
+        per_parameter = 8
+    else:
         return 0
     total = 0
     for path in model.glob("*.safetensors"):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return 12 * total
+    return per_parameter * total
 
 
 def on_folder(kind: StepKind, params: dict[str, Any], folder: Path, scratch: Path, settings: TrainerSettings) -> Spec:

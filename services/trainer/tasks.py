@@ -119,7 +119,7 @@ async def _run(request: StepRequest, context: StepContext, params: service.Param
     adapter = await asyncio.to_thread(artifacts.folder, ref.adapter) if ref.adapter else None
     model = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
     model = model or await asyncio.to_thread(Bases().folder, ref)
-    room = service.checkpoint_bytes(params, model)
+    room = service.bytes_to_write(params, model)
     spec = service.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
     return await _run_spec(spec, context, room)
 

@@ -14,7 +14,7 @@ from services.trainer.settings import TrainerSettings
 from shared.artifacts import Artifacts, hash_folder
 from shared.bases import Bases
 from shared.contracts.errors import DiskLow, FatalError, UserError
-from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
+from shared.contracts.steps import AdapterConfig, MergeParams, Method, ModelRef, StepKind, TrainParams
 
 ROWS = [{"id": "a", "question": "q", "completion": "c"}]
 
@@ -53,7 +53,7 @@ def test_a_folder_with_a_reference_adapter_is_not_published(tmp_path: Path):
     assert not (tmp_path / "serving").exists()
 
 
-def test_a_full_training_needs_room_for_a_checkpoint_and_an_adapters_does_not(tmp_path: Path):
+def test_what_writes_much_needs_room_for_it(tmp_path: Path):
     shapes = {"a": [3, 5], "b": [7], "__metadata__": None}
     tensors = {
         name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} if shape else {}
@@ -62,8 +62,11 @@ def test_a_full_training_needs_room_for_a_checkpoint_and_an_adapters_does_not(tm
     header = json.dumps(tensors).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     full = params().model_copy(update={"method": Method.FULL})
-    assert service.checkpoint_bytes(full, tmp_path) == 12 * (3 * 5 + 7)
-    assert service.checkpoint_bytes(params(), tmp_path) == 0
+    assert service.bytes_to_write(full, tmp_path) == 12 * (3 * 5 + 7)
+    assert service.bytes_to_write(params(), tmp_path) == 0
+    merging = MergeParams(model=params().model, keep=True)
+    assert service.bytes_to_write(merging, tmp_path) == 8 * (3 * 5 + 7)
+    assert service.bytes_to_write(merging.model_copy(update={"keep": False}), tmp_path) == 0
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(DiskLow, match=r"this work needs \d"):
         Artifacts(tmp_path, floor=free // 2).check_room(tmp_path, needed=free)
@@ -124,3 +127,13 @@ def test_worker_loads_no_model_library_and_stays_small():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert out[0] == "[]"
     assert int(out[1]) < 200 * 2**20
+
+
+def test_only_the_process_that_pushes_gets_the_hubs_token(monkeypatch: pytest.MonkeyPatch):
+    given = {"HF_TOKEN": "secret", "HF_HUB_OFFLINE": "1", "METEOR_INTERNAL_TOKEN": "t", "DATABASE_URL": "u"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    others, pushing = (service.child_environment(kind) for kind in (StepKind.MERGE, StepKind.PUSH))
+    assert ("HF_TOKEN" in others, others["HF_HUB_OFFLINE"]) == (False, "1")
+    assert (pushing["HF_TOKEN"], "HF_HUB_OFFLINE" in pushing) == ("secret", False)
+    assert not {"METEOR_INTERNAL_TOKEN", "DATABASE_URL"} & (others.keys() | pushing.keys())
