@@ -1,6 +1,7 @@
 """The REST API: `python -m services.api`."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,9 @@ from fastapi.responses import JSONResponse
 from prometheus_client import REGISTRY
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from services.api.clients import EngineClient
 from services.api.document import document, operation_id
@@ -28,6 +32,7 @@ from services.api.handlers import (
     keys,
     labels,
     models,
+    once,
     projects,
 )
 from services.api.service.context import open_context
@@ -43,6 +48,8 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 UPLOADS = "/v1/files"  # the one route whose body may be long; it has a limit of its own
+FILE_CONTENT = re.compile(r"/v1/(files|exports)/[^/]+/content(/|$)")
+COMPRESSED_BYTES, COMPRESSION = 1024, 5  # a shorter answer fits into one packet anyway; zlib's level
 SHUTDOWN_S = 5  # open event streams get so long when the process ends
 
 
@@ -67,6 +74,33 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_bounded, send)
+
+
+class Compressed(GZipMiddleware):
+    """JSON and pages of some length, for who asks for it. Streams go out as they come, and files as they lie: of them parts can be
+    asked for, and their tag names these bytes."""
+
+    def __init__(self, app):
+        super().__init__(app, COMPRESSED_BYTES, COMPRESSION)
+
+    async def __call__(self, scope, receive, send):
+        file = scope["type"] == "http" and FILE_CONTENT.match(scope["path"])
+        await (self.app if file else super().__call__)(scope, receive, send)
+
+
+def _cors(settings: ApiSettings) -> list[Middleware]:
+    """Web pages of other origins, where the operator names some. Their preflights are answered inside RequestScope, as all else."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed"],
+        )
+    ]
 
 
 async def _on_bad_value(_: Request, error: DataError) -> JSONResponse:
@@ -113,10 +147,14 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
+        middleware=_cors(settings),
     )
     app.openapi = lambda: document(app)
     app.add_middleware(BodyLimit, limit=settings.body_bytes)
+    app.add_middleware(once.KeptAnswers)
     app.add_middleware(audit.AuditTrail)
+    app.add_middleware(Compressed)
+    app.add_exception_handler(once.Replayed, once.on_replayed)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
     for module in (

@@ -1,12 +1,15 @@
 """Settings of the API, prefix METEOR_API_."""
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
 
 class ApiSettings(BaseSettings):
@@ -61,6 +64,20 @@ class ApiSettings(BaseSettings):
         default=60.0, gt=0, description="a stream whose reader takes nothing for so long is ended"
     )
     events_streams: int = Field(default=2000, ge=1, description="event streams that may be open at once")
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        """Comma separated; an origin has a scheme, a host and perhaps a port, and nothing behind them."""
+        if not isinstance(value, str):
+            return value
+        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; write https://host or https://host:port")
+        return origins
 
     @field_validator("keys", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ class MeteorError(Exception):
 
     status = 500
     code = "server_error"
+    should_retry: bool | None = None  # what clients are told of it; None: as they do by the status
+    retry_after_s: int | None = None
     type: str | None = None  # where it is not the one that belongs to the status
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
@@ -76,6 +78,7 @@ class Conflict(UserError):
 
     status = 409
     code = "conflict"
+    should_retry = False  # OpenAI's clients retry 409 otherwise
 
 
 class StorageFull(UserError):

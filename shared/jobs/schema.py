@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.jobs.answer_store import AnswerStore
 from shared.jobs.audit_store import AuditStore
 from shared.jobs.canary_store import CanaryStore
 from shared.jobs.catalog import Catalog
@@ -31,6 +32,7 @@ class Stores(NamedTuple):
     projects: ProjectStore
     audit: AuditStore
     canaries: CanaryStore
+    answers: AnswerStore
 
 
 def open_stores(url: str) -> Stores:
@@ -56,4 +58,5 @@ def stores_on(url: str) -> Stores:
         ProjectStore(engine),
         AuditStore(engine),
         CanaryStore(engine),
+        AnswerStore(engine),
     )

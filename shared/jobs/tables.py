@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -63,6 +64,18 @@ audit = Table(
     Column("status", Integer, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),  # the caller's Idempotency-Key
+    Column("digest", String(64), nullable=False),  # of method, path, query and body
+    Column("status", Integer),  # None: the request is on its way
+    Column("headers", JSON),
+    Column("body", LargeBinary),
+    Column("created_at", Float, nullable=False, index=True),
 )
 
 files = Table(

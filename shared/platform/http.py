@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
-from shared.contracts.errors import TYPE_OF_STATUS, Conflict, ErrorBody, FatalError, MeteorError
+from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -22,6 +22,7 @@ CODE_OF_VALIDATION = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
 }
+RETRY_AFTER_S = 2  # where an error does not say
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -36,10 +37,10 @@ def _dotted(location: tuple) -> str | None:
 
 async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
     headers = {}
-    if isinstance(error, Conflict):
-        headers["x-should-retry"] = "false"  # OpenAI's clients retry 409 otherwise
-    if error.status in (429, 503):
-        headers["retry-after"] = str(getattr(error, "retry_after_s", 2))
+    if error.should_retry is not None:
+        headers["x-should-retry"] = str(error.should_retry).lower()
+    if error.status in (429, 503) or error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s or RETRY_AFTER_S)
     if isinstance(error, FatalError):
         log.error("request failed", error=str(error))
     return error_response(error.body(), error.status, headers)

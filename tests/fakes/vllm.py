@@ -2,7 +2,7 @@
 
 What it does follows from the last message (or the prompt, or the input): "think" answers with a rationale, "refuse" is refused
 in vLLM's error shape, "fail" breaks off with an error event, "drop" closes the connection in mid-stream, "wait" never answers,
-"trickle" begins a stream that never ends. Anything else is echoed.
+"trickle" begins a stream that never ends. Anything else is echoed; where tools are given the first one is called instead.
 """
 
 import asyncio
@@ -89,6 +89,24 @@ async def _texts(model: str, word: str) -> AsyncIterator[str]:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
         yield _event(_head(model, "text_completion") | {"choices": [choice]})
     yield "data: [DONE]\n\n"
+
+
+def _choice(body: dict[str, Any], word: str) -> dict[str, Any]:
+    """A call of the first tool, where there is one, else a text; with the log-probability of its one token, if that is wanted."""
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "It is twice 21.\nAnswer: 42" if word == "think" else word,
+    }
+    if body.get("tools"):
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
+        message |= {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
+    entry = {"token": word, "logprob": -0.25, "bytes": list(word.encode()), "top_logprobs": []}
+    return {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": [entry]} if body.get("logprobs") else None,
+        "finish_reason": "tool_calls" if body.get("tools") else "stop",
+    }
 
 
 def _response(model: str, text: str | None, body: dict[str, Any]) -> dict[str, Any]:
@@ -184,9 +202,7 @@ def vllm_app(state: FakeVllm) -> FastAPI:
         if body.get("stream"):
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
             return StreamingResponse(_chunks(body["model"], word, usage), media_type="text/event-stream")
-        text = "It is twice 21.\nAnswer: 42" if word == "think" else word
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return _head(body["model"], "chat.completion") | {"choices": [choice], "usage": USAGE}
+        return _head(body["model"], "chat.completion") | {"choices": [_choice(body, word)], "usage": USAGE}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request):

@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import Id
+from services.api.handlers.once import once
 from services.api.service import experiments
 from shared.contracts.experiments import ExperimentObject, ExperimentRequest
 from shared.contracts.keys import Scope
@@ -13,7 +15,7 @@ from shared.contracts.keys import Scope
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("", status_code=201, response_model=ExperimentObject)
+@router.post("", status_code=201, response_model=ExperimentObject, dependencies=[once], responses=may_answer(409, 422))
 def create_experiment(
     context: Context, project: Project, body: ExperimentRequest, response: Response
 ) -> dict[str, Any]:

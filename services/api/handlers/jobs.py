@@ -12,6 +12,7 @@ from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import estimates, fine_tuning, forks, jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
@@ -30,12 +31,12 @@ OURS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post(OURS, status_code=201)
+@router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_job(context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
     return _made(jobs.create(context, project, body), response)
 
 
-@router.post(OPENAIS, status_code=201)
+@router.post(OPENAIS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_fine_tuning_job(
     context: Context, project: Project, body: FineTuningRequest, response: Response
 ) -> JobObject:
@@ -126,33 +127,33 @@ def preferred_wait(prefer: str) -> float:
     return min(float(found.group(1)), LONGEST_WAIT_S) if found else 0.0
 
 
-@router.patch(OURS + "/{job_id}", responses=may_answer(409))
-@router.patch(OPENAIS + "/{job_id}", responses=may_answer(409))
+@router.patch(OURS + "/{job_id}", dependencies=[once], responses=may_answer(409, 422))
+@router.patch(OPENAIS + "/{job_id}", dependencies=[once], responses=may_answer(409, 422))
 def change_job(context: Context, project: Project, job_id: Id, body: JobChange) -> JobObject:
     """Budget and metadata. A job that waits for its budget goes on."""
     return jobs.change(context, project, job_id, body)
 
 
-@router.post(OURS + "/{job_id}/cancel", responses=may_answer(409))
-@router.post(OPENAIS + "/{job_id}/cancel", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/cancel", dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{job_id}/cancel", dependencies=[once], responses=may_answer(409, 422))
 def cancel_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.cancel(context, project, job_id)
 
 
-@router.post(OURS + "/{job_id}/pause", responses=may_answer(409))
-@router.post(OPENAIS + "/{job_id}/pause", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/pause", dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{job_id}/pause", dependencies=[once], responses=may_answer(409, 422))
 def pause_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.pause(context, project, job_id)
 
 
-@router.post(OURS + "/{job_id}/resume", responses=may_answer(409))
-@router.post(OPENAIS + "/{job_id}/resume", responses=may_answer(409))
+@router.post(OURS + "/{job_id}/resume", dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{job_id}/resume", dependencies=[once], responses=may_answer(409, 422))
 def resume_job(context: Context, project: Project, job_id: Id) -> JobObject:
     return jobs.resume(context, project, job_id)
 
 
-@router.post(OURS + "/{job_id}/fork", status_code=201, responses=may_answer(409))
-@router.post(OPENAIS + "/{job_id}/fork", status_code=201, responses=may_answer(409))
+@router.post(OURS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def fork_job(
     request: Request, context: Context, project: Project, job_id: Id, body: ForkRequest, response: Response
 ) -> JobObject:

@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import labels
 from shared.contracts.keys import Scope
 from shared.contracts.labels import LabelObject, LabelsAdded, LabelsRequest
@@ -14,7 +16,7 @@ from shared.contracts.views import Deleted, Listed
 router = APIRouter(prefix="/v1/labels", tags=["labels"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def add_labels(context: Context, project: Project, body: LabelsRequest) -> LabelsAdded:
     return labels.add(context, project, body)
 

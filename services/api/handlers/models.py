@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import Id, listed
+from services.api.handlers.once import once
 from services.api.service import exports, models
 from shared.contracts.exports import ExportObject, ExportWish
 from shared.contracts.jobs import ModelObject
@@ -23,14 +24,14 @@ def list_models(context: Context, project: Project) -> dict[str, Any]:
     return listed(models.listed(context, project))
 
 
-@router.post("/{model}/promote", dependencies=STEER, responses=may_answer(409))
+@router.post("/{model}/promote", dependencies=[*STEER, once], responses=may_answer(409, 422))
 def promote(request: Request, context: Context, project: Project, model: Id) -> ModelObject:
     promoted = models.promote(context, project, model)
     request.app.state.signpost.forget()
     return promoted
 
 
-@router.post("/{model}/rollback", dependencies=STEER, responses=may_answer(409))
+@router.post("/{model}/rollback", dependencies=[*STEER, once], responses=may_answer(409, 422))
 def roll_back(request: Request, context: Context, project: Project, model: Id) -> ModelObject:
     served = models.roll_back(context, project, model)
     request.app.state.signpost.forget()

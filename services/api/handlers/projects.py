@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from services.api.document import may_answer
 from services.api.handlers.access import Asking, Caller, Context, Forbidden, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import projects
 from shared.contracts.keys import ProjectChange, ProjectObject, ProjectRequest, Scope
 from shared.contracts.views import Listed
@@ -18,7 +20,7 @@ def _only_the_operator(caller: Caller) -> None:
         raise Forbidden("projects and their limits are the operator's: ask with one of METEOR_API_KEYS")
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_project(context: Context, caller: Asking, body: ProjectRequest, response: Response) -> ProjectObject:
     _only_the_operator(caller)
     made = projects.create(context, body)
