@@ -27,6 +27,7 @@ from services.api.handlers import (
     exports,
     files,
     health,
+    imports,
     insight,
     jobs,
     keys,
@@ -159,6 +160,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
     for module in (
         files,
+        imports,
         jobs,
         insight,
         events,

@@ -15,11 +15,13 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
+from services.local.documents_cli import ROUTE as IMPORTS
+from services.local.documents_cli import fetch, run_import, zip_folder
 from services.local.jobs_cli import Data, ask, client
 from services.local.progress import make_console
 from shared.contracts.data import LineError, bounded_lines, parse_lines
 from shared.contracts.errors import UserError
-from shared.contracts.imports import HubOptions
+from shared.contracts.imports import DocumentsOptions, HubOptions
 from shared.importing.rows import write_rows
 from shared.importing.sources import Convertible, rows_of
 
@@ -35,6 +37,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 def kind_of(source: str) -> str:
     """What a source is taken for when nobody says. Raises UserError."""
     path = Path(source)
+    if path.is_dir():
+        return "documents"
     if path.suffix.lower() in (".xml", ".zip", ".7z"):
         return "stackexchange"
     if path.is_file():
@@ -44,9 +48,9 @@ def kind_of(source: str) -> str:
     raise UserError(f"{source} is neither a file nor a hub id; --kind says what it is", code="source_not_found")
 
 
-def options_of(kind: str, **given: Any) -> Convertible:
+def options_of(kind: str, **given: Any) -> Convertible | DocumentsOptions:
     """The source's options. Raises UserError for one that this kind does not have, or that is out of range."""
-    kinds = {option.model_fields["type"].default: option for option in get_args(Convertible)}
+    kinds = {option.model_fields["type"].default: option for option in (*get_args(Convertible), DocumentsOptions)}
     if kind not in kinds:
         raise UserError(f"--kind must be one of {', '.join(kinds)}, not {kind!r}", code="invalid_value")
     wanted = {name: value for name, value in given.items() if value not in (None, [], {})}
@@ -68,7 +72,7 @@ def import_data(
     source: Annotated[
         str, typer.Argument(help="Posts.xml (or a zip of it), a JSONL file, or a hub id such as org/name")
     ],
-    kind: Annotated[str | None, typer.Option(help="chat, stackexchange or hub; guessed from the source")] = None,
+    kind: Annotated[str | None, typer.Option(help="chat, stackexchange, hub or documents; guessed")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go: a JSONL file")] = None,
     upload_it: Annotated[bool, typer.Option("--upload", help="upload the rows as well")] = False,
     site: Annotated[
@@ -82,6 +86,10 @@ def import_data(
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
+    domain: Annotated[str | None, typer.Option(help="documents: the field, in a few words")] = None,
+    questions: Annotated[int | None, typer.Option(help="documents: how many (200)")] = None,
+    provider: Annotated[str | None, typer.Option(help="documents: the strong model that writes them")] = None,
+    usd: Annotated[float | None, typer.Option(help="documents: what the strong model may cost")] = None,
     limit: Annotated[int | None, typer.Option(help="at most so many rows")] = None,
     data: Data = Path(".meteor"),
     as_json: Json = False,
@@ -93,8 +101,11 @@ def import_data(
     options = options_of(
         kind, site=site, preset=preset, tags=tags, min_score=min_score, min_answer_score=min_answer_score,
         columns=_columns(columns), revision=revision, config=config, split=split, limit=limit,
-        dataset=source if kind == "hub" else None,
+        dataset=source if kind == "hub" else None, domain=domain, questions=questions, provider=provider,
     )  # fmt: skip
+    if isinstance(options, DocumentsOptions):
+        _tell(_documents(options, Path(source), out, usd, data, as_json), as_json)
+        return
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as folder:
         rows = Path(folder) / "rows.jsonl" if out is None else out.with_name(out.name + ".part")
         found = convert(options, source, rows, as_json)
@@ -102,11 +113,24 @@ def import_data(
             os.replace(rows, out)
             rows = out
         file = send(data, rows, _name(source)) if upload_it else None
-    result = found | {"out": str(out) if out else None, "file": file}
-    if as_json:
-        print(json.dumps(result))
-    else:
-        _tell(result)
+    _tell(found | {"out": str(out) if out else None, "file": file}, as_json)
+
+
+def _documents(
+    options: DocumentsOptions, folder: Path, out: Path | None, usd: float | None, data: Path, quiet: bool
+) -> dict[str, Any]:
+    """Questions are written by the API's strong model, so the dataset is there in any case; --out fetches it."""
+    with tempfile.TemporaryDirectory(prefix="meteor-import-") as scratch:
+        packed = Path(scratch) / f"{folder.resolve().name}.zip"
+        zip_folder(folder, packed)
+        raw = send(data, packed, purpose="user_data")
+    body = {"source": options.model_dump(), "file": raw["id"], "budget": {} if usd is None else {"max_usd": usd}}
+    with client(data) as api:
+        result = run_import(api, None if quiet else console, body)["result"]
+        file = ask(api, "GET", f"{ROUTE}/{result['file']}")
+        if out is not None:
+            fetch(api, f"{ROUTE}/{file['id']}/content", out)
+    return result | {"out": str(out) if out else None, "file": file}
 
 
 def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> dict[str, Any]:
@@ -142,7 +166,10 @@ def _name(source: str) -> str:
     return f"{Path(source).stem or 'rows'}.jsonl"
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
     console.print(f"{result['rows']} rows" + (f" in {result['out']}" if result["out"] else ""), highlight=False)
     for reason, count in result["left_out"].items():
         console.print(f"  left out, {reason}: {count}", highlight=False, markup=False)
@@ -199,6 +226,26 @@ def list_files(data: Data = Path(".meteor"), limit: int = 20, after: str | None 
     console.print(shown)
     if page["has_more"]:
         console.print(f"more: meteor data list --after {page['last_id']}", highlight=False, soft_wrap=True)
+
+
+@app.command("imports")
+def list_imports(data: Data = Path(".meteor"), limit: int = 20, as_json: Json = False) -> None:
+    """The newest imports that run, or ran, as jobs."""
+    with client(data) as api:
+        page = ask(api, "GET", f"{IMPORTS}?limit={limit}")
+    if as_json:
+        print(json.dumps(page))
+        return
+    for made in page["data"]:
+        end = (made["result"] or {}).get("file") or (made["error"] or {}).get("message") or made["status_reason"] or ""
+        console.print(f"{made['id']}  {made['source']['type']}  {made['status']}  {end}", highlight=False, markup=False)
+
+
+@app.command()
+def cancel(import_id: str, data: Data = Path(".meteor")) -> None:
+    """Stop an import that runs as a job."""
+    with client(data) as api:
+        console.print(ask(api, "POST", f"{IMPORTS}/{import_id}/cancel")["status"])
 
 
 @app.command()

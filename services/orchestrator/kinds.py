@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
+from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.bases import Bases
@@ -74,7 +75,12 @@ async def _open_export(means: Means, row: Row) -> ExportRun:
     return await open_export(means.steps, means.ledger, means.bases, row)
 
 
+async def _open_import(means: Means, row: Row) -> ImportRun:
+    return ImportRun(row, means.steps, means.ledger)
+
+
 KINDS: dict[JobKind, Kind] = {
     JobKind.DISTILLATION: Kind(_open_distillation, _distil),
     JobKind.EXPORT: Kind(_open_export, export),
+    JobKind.IMPORT: Kind(_open_import, import_rows),
 }

@@ -14,6 +14,8 @@ COST = {
     StepKind.ANSWER: 0.6,
     StepKind.REASON: 1.5,
     StepKind.TEACH: 2.2,
+    StepKind.READ: 5.0,
+    StepKind.ASK: 8.0,
     StepKind.REVIEW: 2.5,
     StepKind.GRADE: 0.01,
     StepKind.COMPARE: 5.0,

@@ -1,22 +1,57 @@
-"""The `strong` queue: steps in, calls to the gateway out."""
+"""The `strong` queue: steps in, calls to the gateway out. Imports are read here too: they come from outside as the calls do."""
 
-from services.strong_model import service
+import asyncio
+import threading
+
+from services.strong_model import questions, service
+from services.strong_model.reading import read_source
 from services.strong_model.settings import strong_settings
+from shared.contracts.errors import Cancelled
+from shared.contracts.imports import AskParams, Passage, ReadParams
 from shared.contracts.rows import Guided
 from shared.contracts.steps import StepKind, StepRequest, StepResult, TeachParams
 from shared.platform.gateway import GatewayClient, origin_headers
 from shared.queue.step_task import StepContext
 
 
-async def teach(request: StepRequest, context: StepContext) -> StepResult:
-    params = TeachParams.model_validate(request.params)
-    rows = [Guided.model_validate(row) for row in request.rows]
+def _gateway(context: StepContext) -> GatewayClient:
     claim = context.claim
     origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
     token = context.settings.internal_token.get_secret_value()
-    async with GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on) as gateway:
+    return GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on)
+
+
+async def teach(request: StepRequest, context: StepContext) -> StepResult:
+    params = TeachParams.model_validate(request.params)
+    rows = [Guided.model_validate(row) for row in request.rows]
+    async with _gateway(context) as gateway:
         lessons, metrics = await service.teach(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)
 
 
-HANDLERS = {StepKind.TEACH: teach}
+async def ask(request: StepRequest, context: StepContext) -> StepResult:
+    params = AskParams.model_validate(request.params)
+    rows = [Passage.model_validate(row) for row in request.rows]
+    async with _gateway(context) as gateway:
+        written, metrics = await questions.write_questions(gateway, params, rows, context.progress)
+    return StepResult(rows=[item.model_dump(mode="json") for item in written], metrics=metrics)
+
+
+async def read(request: StepRequest, context: StepContext) -> StepResult:
+    """In a thread, which ends at its next sign of progress when the step is stopped."""
+    params = ReadParams.model_validate(request.params)
+    stopped = threading.Event()
+
+    def on_progress(done: int, total: int) -> None:
+        if stopped.is_set():
+            raise Cancelled("the import was stopped")
+        context.progress(done, total)
+
+    try:
+        rows, left_out = await asyncio.to_thread(read_source, params, context.settings.data / "files", on_progress)
+    finally:
+        stopped.set()
+    return StepResult(rows=rows, metrics={"left_out": left_out})
+
+
+HANDLERS = {StepKind.TEACH: teach, StepKind.ASK: ask, StepKind.READ: read}

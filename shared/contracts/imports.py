@@ -1,10 +1,13 @@
-"""Where a dataset can be made from, and the import as users post and read it."""
+"""Where a dataset can be made from, the import as users post and read it, and the rows of its steps."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from shared.contracts.distillation import NO_NUL, Strict
+from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
+from shared.contracts.errors import ErrorBody
+from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
+from shared.contracts.steps import Wire
 
 FileId = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
 Short = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL)]
@@ -47,3 +50,119 @@ class HubOptions(Strict):
         Literal["question", "reference", "title", "context", "category", "group", "id", "messages"], Short
     ] = Field(default={})
     limit: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class DocumentsOptions(Strict):
+    """Documents (Markdown or text, zipped) from which a strong model writes questions, with the passage as reference.
+
+    questions: as many as there may be in the end, balanced over the documents; per_passage: asked for at once.
+    """
+
+    type: Literal["documents"] = "documents"
+    domain: str = Field(min_length=1, max_length=500)
+    questions: int = Field(default=200, ge=1, le=20_000)
+    per_passage: int = Field(default=3, ge=1, le=10)
+    provider: Name = Field(default="default", description="the strong model that writes them")
+    max_tokens: int = Field(default=512, ge=16, le=8192, description="of one reply")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+Source = Annotated[
+    ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions,
+    Field(discriminator="type"),
+]
+MOST_ROWS = 100_000  # of one import job: its result travels as one piece
+
+
+class ImportRequest(Strict):
+    """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub needs none."""
+
+    source: Source
+    file: FileId | None = None
+    budget: Budget = Budget()
+    metadata: Metadata = Field(default={})
+
+
+class ImportJob(AnyRequest):
+    """What is kept of it: with the file's content and name, and how the project's uploads are split."""
+
+    kind = JobKind.IMPORT
+    source: Source
+    file: str | None
+    sha256: str | None
+    filename: str
+    budget: Budget
+    metadata: Metadata
+    dev_share: float
+    test_share: float
+
+    @property
+    def reads(self) -> str | None:
+        return self.file
+
+
+class ImportChange(Strict):
+    """Body of PATCH /v1/imports/{id}. budget: what it leaves out stays as it is, null takes a limit away."""
+
+    budget: Budget
+
+
+class ImportResult(BaseModel):
+    """file: the dataset that was made. left_out: what was not taken, by reason."""
+
+    file: str
+    rows: int
+    left_out: dict[str, int]
+
+
+class ImportObject(BaseModel):
+    """An import and where it stands. result: once it has succeeded."""
+
+    id: str
+    object: Literal["import"] = "import"
+    created_at: int
+    finished_at: int | None = None
+    status: JobStatus
+    status_reason: str | None = None
+    source: Source
+    file: str | None = None
+    progress: JobProgress = JobProgress()
+    usage: Usage = Usage()
+    budget: Budget = Budget()
+    metadata: dict[str, str] = {}
+    error: ErrorBody | None = None
+    result: ImportResult | None = None
+
+
+class ReadParams(Wire):
+    """For strong.read: what is read, out of which content. Of documents passages come back, of all else rows."""
+
+    source: Source
+    sha256: str | None
+
+
+class AskParams(Wire):
+    """For strong.ask: how questions are written from passages."""
+
+    teacher: str
+    domain: str
+    per_passage: int
+    max_tokens: int
+    seed: int
+
+
+class Passage(Wire):
+    """A part of a document, with its headings. id: document and number."""
+
+    id: str
+    document: str
+    text: str
+
+
+class Written(Wire):
+    """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it."""
+
+    id: str
+    questions: list[str]
+    dropped: int = 0
+    unparsed: bool = False

@@ -38,6 +38,11 @@ class AnyRequest(Strict):
 
     kind: ClassVar[JobKind]
 
+    @property
+    def reads(self) -> str | None:
+        """The uploaded file that must stay for as long as the job lives."""
+        return None
+
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],

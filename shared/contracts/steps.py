@@ -29,6 +29,8 @@ class StepKind(StrEnum):
     ANSWER = "weak.answer"  # Question (+ shots) -> Attempt
     REASON = "weak.reason"  # Question (+ previous attempt and critique) -> Attempt with rationale
     TEACH = "strong.teach"  # Question + guideline -> Lesson
+    READ = "strong.read"  # (a source, no rows) -> rows of a dataset, or Passages of documents
+    ASK = "strong.ask"  # Passage -> Written, questions that it answers
     COMPARE = "judge.compare"  # Two answers to one question -> Preference, asked in both orders
     RATE = "judge.rate"  # Attempt -> Rated, 1 to 10 by criterion
     REVIEW = "judge.review"  # Attempt + reference -> Verdict

@@ -56,11 +56,16 @@ class Catalog:
     # files
 
     def add_file(self, project_id: str, **values: Any) -> Row:
-        """Raises StorageFull. bytes counts in full, also where another file has the same content."""
-        values |= {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
+        """Raises StorageFull. bytes counts in full, also where another file has the same content. A file whose given id is
+        there already stays as it is."""
+        made = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
+        values = made | values
         with writing(self.engine) as connection:
             # one file of a project at a time, so that together they stay below its limit
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
+            known = connection.execute(select(files).where(files.c.id == values["id"])).first()
+            if known is not None:
+                return known
             _check_room(connection, project_id, values["bytes"])
             return connection.execute(insert(files).values(**values).returning(files)).one()
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Exists, Row, and_, func, inser
 
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
+from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobStatus
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs, projects
 
@@ -60,7 +60,7 @@ def insert_job(
         "kind": request.kind,
         "request": request.model_dump(mode="json"),
         "forked_from": forked_from.model_dump(mode="json") if forked_from else None,
-        "file_id": request.training_file if isinstance(request, JobRequest) else None,
+        "file_id": request.reads,
         "status": JobStatus.QUEUED,
         "progress": {},
         "prices": prices,

@@ -1,7 +1,10 @@
 """Files: raw material beside datasets, ranges, unread fields, and uploads in constant memory."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import openai
@@ -12,6 +15,7 @@ from services.local.main import cli
 from tests.bench.upload import measured
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.contract.test_bad_input import check, upload
+from tests.fakes.ports import wait_until
 
 
 def test_raw_material_is_kept_as_it_is_and_is_no_dataset(client: openai.OpenAI, http: httpx.Client):
@@ -64,3 +68,39 @@ def test_the_command_line_uploads_lists_and_deletes(api: RunningApi, tmp_path: P
     path.write_text("nonsense\n")
     refused = CliRunner().invoke(cli, ["data", "upload", str(path)])
     assert (refused.exit_code, "line 1: not a JSON object" in " ".join(refused.output.split())) == (1, True)
+
+
+def test_documents_are_zipped_posted_and_followed(api: RunningApi, http: httpx.Client, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("METEOR_API_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    folder = tmp_path / "notes"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.md").write_text("about bees")
+    (folder / "secret.key").write_text("no document")
+
+    def cancel_what_comes() -> None:
+        wait_until(lambda: len(http.get("/v1/imports").json()["data"]) > before, 30, "the import")
+        newest = http.get("/v1/imports").json()["data"][0]["id"]
+        assert CliRunner().invoke(cli, ["data", "cancel", newest]).exit_code == 0
+
+    before = len(http.get("/v1/imports").json()["data"])
+    canceller = Thread(target=cancel_what_comes)
+    canceller.start()
+    arguments = ["data", "import", str(folder), "--upload", "--domain", "bees", "--usd", "2"]
+    refused = CliRunner().invoke(cli, arguments)
+    canceller.join()
+    assert "cancelled" in str(refused.exception)
+    made = json.loads(CliRunner().invoke(cli, ["data", "imports", "--json"]).stdout)["data"][0]
+    assert (made["status"], made["budget"]["max_usd"], made["source"]["domain"]) == ("cancelled", 2.0, "bees")
+    raw = http.get(f"/v1/files/{made['file']}/content").content
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        assert archive.namelist() == ["deep/a.md"]
+    again = {"source": made["source"], "file": made["file"]}
+    waiting = http.post("/v1/imports", json=again)
+    assert (waiting.status_code, waiting.headers["location"]) == (201, f"/v1/imports/{waiting.json()['id']}")
+    check(http.delete(f"/v1/files/{made['file']}"), 409, "file_in_use", None)
+    url = f"/v1/imports/{waiting.json()['id']}"
+    assert http.patch(url, json={"budget": {"max_calls": 5}}).json()["budget"]["max_calls"] == 5
+    check(http.post(f"{url}/resume"), 409, "job_queued", None)
+    assert http.post(f"{url}/cancel").json()["status"] == "cancelled"
+    assert http.delete(f"/v1/files/{made['file']}").status_code == 200

@@ -29,6 +29,7 @@ NAMES = ("distillation", "fine_tuning")  # of the same jobs
 # In lists: which of B's ids the `after` of a list may name.
 AFTER = {
     "/v1/files": "file_id",
+    "/v1/imports": "import_id",
     "/v1/labels": "label_id",
     "/v1/keys": "key_id",
     "/v1/projects": "project_id",
@@ -53,6 +54,7 @@ BODIES: dict[str, Any] = {
     **{f"POST /v1/{names}/jobs/{{job_id}}/fork": {"changes": {}} for names in NAMES},
     "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
     "POST /v1/models/{model}/export": {"formats": ["adapter"]},
+    "PATCH /v1/imports/{import_id}": {"budget": {"max_calls": 1}},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},
 }
 # Bodies of the routes whose path names nothing: with the ids of another project in every place that takes one.
@@ -63,6 +65,7 @@ NAMING: dict[str, list[dict[str, Any]]] = {
     "POST /v1/fine_tuning/jobs": [JOB, {"model": BASE, "training_file": "{file_id}"}],
     "POST /v1/fine_tuning/jobs/estimate": [JOB, {"model": BASE, "training_file": "{file_id}"}],
     "POST /v1/experiments": [{"job": JOB, "preset": "ablation"}],
+    "POST /v1/imports": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/keys": [{"name": "stolen", "project": "{project_id}"}],
 } | {
     f"POST /v1/{route}": [
@@ -138,6 +141,8 @@ def fill(api: RunningApi, owner: Tenant) -> None:
         "metadata": {"of": "b"},
     }
     ids["job_id"] = http.post("/v1/distillation/jobs", json=job).json()["id"]
+    wanted = {"source": {"type": "chat"}, "file": ids["file_id"]}
+    ids["import_id"] = http.post("/v1/imports", json=wanted).json()["id"]
     ids["event_id"] = http.get(f"/v1/distillation/jobs/{ids['job_id']}/events").json()["data"][0]["id"]
     made = http.post("/v1/experiments", json={"job": job, "variants": [{"name": "one"}, {"name": "two"}]})
     ids["experiment_id"] = made.json()["id"]

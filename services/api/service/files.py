@@ -1,10 +1,8 @@
 """Uploaded datasets: checked line by line, split, kept by content hash. Nothing is dropped in silence."""
 
-import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +13,10 @@ from services.api.service.context import ApiContext
 from shared.contracts.data import LineError, Question, Split, bounded_lines, parse_lines, split_of
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.jobs import FileObject
+from shared.datasets import PURPOSE, only_one
 
 KEPT_ERRORS = 100  # stored with the file
 SHOWN_ERRORS = 1000  # found anew and shown by `validate`
-PURPOSE = "fine-tune"
 RAW = "user_data"  # OpenAI's name for what is kept as it is: here what an import reads
 PURPOSES = (PURPOSE, RAW)
 
@@ -87,14 +85,6 @@ def _rows(context: ApiContext, upload: Received) -> dict[str, Any]:
         "splits": checked.splits,
         "rows_ref": reference,
     }
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """An upload and a deletion of the same content are kept apart, in all processes that share the folder."""
-    with (folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def check(context: ApiContext, path: Path, max_errors: int) -> Checked:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
-from services.api.service.files import PURPOSE, error_summary
+from services.api.service.files import error_summary
 from shared.contracts.allocation import allocate
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
@@ -16,6 +16,7 @@ from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import Method
+from shared.datasets import PURPOSE
 
 ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}

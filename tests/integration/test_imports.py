@@ -1,0 +1,208 @@
+"""Imports as jobs: real API functions, orchestrator, database, readers, and for documents the real gateway before a fake examiner."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.api.service import files, imports
+from services.api.service.files import Received
+from services.orchestrator.imports import balanced
+from services.strong_model.questions import read_questions, usable, write_questions
+from services.strong_model.reading import read_source
+from shared.contracts.errors import Conflict, MeteorError, UserError
+from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
+from shared.contracts.steps import StepKind, StepRequest, StepResult
+from shared.importing.documents import LONGEST, choose, passages_of
+from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.gateway import GatewayClient, origin_headers
+from tests.fakes.dump import answer, posts_xml, question, zipped
+from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, running_gateway
+from tests.fakes.simulated import World
+from tests.fakes.start import start_teacher
+from tests.fakes.system import System
+
+DUMP = posts_xml([question(n, n + 100, "nlp") for n in range(1, 31)] + [answer(n + 100, n) for n in range(1, 30)])
+
+
+class Importing(World):
+    """Reads as the worker does; asks by `gateway` where there is one."""
+
+    def __init__(self, folder: Path, gateway: Gateway | None = None):
+        super().__init__()
+        self.folder, self.gateway = folder, gateway
+
+    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+        if request.kind is StepKind.READ:
+            params = ReadParams.model_validate(request.params)
+            rows, left_out = read_source(params, self.folder / "files", lambda done, total: None)
+            return StepResult(rows=rows, metrics={"left_out": left_out})
+        assert self.gateway is not None
+        async with GatewayClient(self.gateway.url, TOKEN, origin_headers(DEFAULT_PROJECT, "j", key, "ask")) as client:
+            rows = [Passage.model_validate(row) for row in request.rows]
+            params = AskParams.model_validate(request.params)
+            written, metrics = await write_questions(client, params, rows, lambda done, total: None)
+        return StepResult(rows=[item.model_dump(mode="json") for item in written], metrics=metrics)
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    return System(tmp_path, monkeypatch, Importing(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    server = start_teacher("--api-key", KEY, module="tests.fakes.examiner")
+    with server as teacher, running_gateway(teacher, tmp_path_factory.mktemp("examiner"), **PATIENT) as made:
+        yield made
+
+
+def stored(system: System, content: bytes, name: str) -> str:
+    path = system.settings.data / "files" / f".upload-{name}"
+    path.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return files.add(system.context, DEFAULT_PROJECT, Received(path, digest, len(content), name, "user_data")).id
+
+
+def posted(system: System, file: str | None, **source: Any) -> str:
+    request = ImportRequest.model_validate({"source": source, "file": file})
+    return imports.create(system.context, DEFAULT_PROJECT, request).id
+
+
+async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
+    raw = stored(system, DUMP, "Posts.xml")
+    job = posted(system, raw, type="stackexchange", preset="paper")
+    with pytest.raises(Conflict, match="needed by job"):
+        files.delete(system.context, DEFAULT_PROJECT, raw)
+    async with system.running():
+        await system.until(job, "succeeded", within_s=40)
+    found = imports.get(system.context, DEFAULT_PROJECT, job)
+    assert found.result is not None
+    assert (found.result.rows, found.result.left_out) == (29, {"answer not in the file": 1})
+    made = files.get(system.context, DEFAULT_PROJECT, found.result.file)
+    assert (made.status, made.n_rows, made.filename, made.purpose) == ("processed", 29, "Posts.jsonl", "fine-tune")
+    content = files.content(system.context, DEFAULT_PROJECT, made.id)[0].read_bytes()
+    assert next(json.loads(line)["id"] for line in content.splitlines()) == "stackoverflow.com/1"
+    checked = files.check(system.context, files.content(system.context, DEFAULT_PROJECT, made.id)[0], 10)
+    assert checked.splits == made.splits
+    files.delete(system.context, DEFAULT_PROJECT, raw)
+
+
+async def test_a_source_without_a_row_fails_in_words(system: System):
+    job = posted(system, stored(system, posts_xml([question(1, None)]), "none.xml"), type="stackexchange")
+    async with system.running():
+        await system.until(job, "failed", within_s=20)
+    error = imports.get(system.context, DEFAULT_PROJECT, job).error
+    assert error is not None
+    assert "left out: no accepted answer 1" in error.message
+
+
+def test_a_source_that_cannot_be_read_or_is_too_long(tmp_path: Path):
+    source = ImportRequest.model_validate({"source": {"type": "stackexchange"}}).source
+    for name, content in (("a", b"<posts><row"), ("b", DUMP)):
+        (tmp_path / name).write_bytes(content)
+    for sha256, words in (("a", "not well-formed XML"), ("b", "more than 5 rows"), ("c", "gone from the disk")):
+        with pytest.raises(MeteorError, match=words):
+            read_source(ReadParams(source=source, sha256=sha256), tmp_path, lambda done, total: None, most=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"source": {"type": "chat"}}, "file"),
+        ({"source": {"type": "chat"}, "file": "file-nobody"}, "file"),
+        ({"source": {"type": "hub", "dataset": "o/n"}, "file": "file-nobody"}, "file"),
+    ],
+)
+def test_what_could_not_run_is_refused(system: System, body: dict, param: str):
+    with pytest.raises(UserError) as refused:
+        imports.create(system.context, DEFAULT_PROJECT, ImportRequest.model_validate(body))
+    assert refused.value.param == param
+
+
+def fact(number: int, what: str) -> str:
+    return f"Fact {number} about {what} is told here at length. " + f"Much more is said on {what}. " * 10
+
+
+def documents(tmp_path: Path) -> bytes:
+    long = "# Bees\n\n" + "\n\n".join(fact(n, "bees") * 3 for n in range(12))
+    short = "## Ants\n\n" + fact(90, "ants")
+    odd = fact(70, "moths") + " UNREADABLE"
+    contents = {"a/long.md": long, "b/short.txt": short, "copy.md": short, "odd.md": odd}
+    zipped(tmp_path / "docs.zip", {name: text.encode() for name, text in contents.items()} | {"picture.png": b"\x89"})
+    return (tmp_path / "docs.zip").read_bytes()
+
+
+async def test_documents_become_questions_balanced_and_answerable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+):
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    raw = stored(system, documents(tmp_path), "docs.zip")
+    job = posted(system, raw, type="documents", domain="insects", questions=8, per_passage=3)
+    async with system.running():
+        await system.until(job, "succeeded", within_s=40)
+    found = imports.get(system.context, DEFAULT_PROJECT, job)
+    assert found.result is not None
+    path = files.content(system.context, DEFAULT_PROJECT, found.result.file)[0]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["question"] for row in rows}) == len(rows) == found.result.rows
+    assert {row["category"] for row in rows} == {"a/long.md", "b/short.txt"}
+    assert not [row for row in rows if "passage" in row["question"] or "unanswerable" in row["question"]]
+    for row in rows:
+        number = row["question"].split()[3]
+        assert f"Fact {number} about" in row["reference"]
+        assert row["group"] == row["source"]
+    left_out = found.result.left_out
+    assert left_out["not Markdown or text"] == 1
+    assert left_out["passage stands there twice"] == 1
+    assert left_out["replies that could not be read"] == 1
+    assert left_out["questions that the passage does not answer, or that point at it"] >= 2 * 2
+
+
+def test_passages_are_whole_paragraphs_and_documents_take_turns(tmp_path: Path):
+    text = "# One\n\n" + "\n\n".join(fact(n, "x") for n in range(20))
+    parts = passages_of("d.md", text)
+    assert all(200 <= len(part.text) <= 2 * LONGEST for part in parts)
+    assert sum(part.text.count("Fact ") for part in parts) == 20
+    path = tmp_path / "docs.zip"
+    path.write_bytes(documents(tmp_path))
+    chosen = choose(path, DocumentsOptions(domain="d", questions=4, per_passage=2), Counter())
+    assert Counter(part.document for part in chosen)["a/long.md"] == 1
+    again = choose(path, DocumentsOptions(domain="d", questions=4, per_passage=2), Counter())
+    assert chosen == again
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('["a?", "b?"]', ["a?", "b?"]),
+        ('```json\n["a?"]\n```', ["a?"]),
+        ("1. What is it?\n2) Why?\nno question", ["What is it?", "Why?"]),
+        ("<think>[1]</think>[\"a?\", 5]", ["a?"]),
+        ("[" * 5000, None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_replies_are_read(reply: str, expected: list[str] | None):
+    assert read_questions(reply) == expected
+
+
+def test_questions_that_point_at_a_text_are_not_asked():
+    assert usable("How long does a bee live in summer?")
+    assert not usable("What does the passage say about bees?")
+    assert not usable("According to the author, what is a bee?")
+    assert not usable("Why?")
+
+
+def test_documents_take_turns_and_no_two_questions_are_alike():
+    passages = [Passage(id=f"{name}#1", document=name, text="t") for name in ("a", "b")]
+    asked = (["How far does a bee fly?", "Far does how a bee fly?", "Why 5?", "Why 6?"], ["What does an ant eat?"])
+    written = [Written(id=one.id, questions=given) for one, given in zip(passages, asked, strict=True)]
+    left_out: Counter[str] = Counter()
+    rows = balanced(3, passages, written, left_out)
+    assert [row["question"] for row in rows] == ["How far does a bee fly?", "What does an ant eat?", "Why 5?"]
+    assert left_out == {"question like another one": 1, "over the limit": 1}
