@@ -35,8 +35,11 @@ from services.api.handlers import (
     models,
     once,
     projects,
+    webhooks,
 )
+from services.api.posting import CheckedNetwork, Poster
 from services.api.service.context import open_context
+from services.api.service.deliveries import Deliverer
 from services.api.service.event_hub import EventHub
 from services.api.service.routing import Signpost
 from services.api.service.shadows import Shadows
@@ -128,11 +131,19 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         collector = health.StoreCollector(app.state.context)
         REGISTRY.register(collector)
         app.state.hub = EventHub(app.state.context.stores, settings)
-        hub = asyncio.create_task(app.state.hub.run())
+        app.state.poster = Poster(CheckedNetwork(settings.webhook_networks))
+        deliverer = Deliverer(
+            app.state.context.stores.webhooks,
+            app.state.poster,
+            app.state.context.webhook_key,
+            platform.retention.total_seconds(),
+        )
+        loops = [asyncio.create_task(loop) for loop in (app.state.hub.run(), deliverer.run())]
         try:
             yield
         finally:
-            hub.cancel()
+            for loop in loops:
+                loop.cancel()
             REGISTRY.unregister(collector)
             await app.state.shadows.aclose()
             await app.state.engine.aclose()
@@ -172,6 +183,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         chat,
         keys,
         projects,
+        webhooks,
         audit,
         health,
         docs,

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.api.addresses import Network, networks_of
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
@@ -64,6 +66,23 @@ class ApiSettings(BaseSettings):
         default=60.0, gt=0, description="a stream whose reader takes nothing for so long is ended"
     )
     events_streams: int = Field(default=2000, ge=1, description="event streams that may be open at once")
+    webhook_allow: str = Field(
+        default="", description="networks (10.0.0.0/8, ...) that webhooks may lead to although they are not public"
+    )
+    webhook_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="webhooks' secrets are derived with it; empty: a file of the data folder does",
+    )
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        networks_of(value)
+        return value
+
+    @cached_property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        return networks_of(self.webhook_allow)
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 

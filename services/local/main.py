@@ -19,6 +19,7 @@ from services.local import (
     keys_cli,
     labels_cli,
     state,
+    webhooks_cli,
 )
 from services.local.backup import back_up
 from services.local.catalogue import CATALOGUE
@@ -47,6 +48,7 @@ cli.add_typer(keys_cli.app, name="keys")
 cli.command()(doctor)
 cli.add_typer(canary_cli.app, name="canary")
 cli.command()(chat_cli.chat)
+cli.add_typer(webhooks_cli.app, name="webhooks")
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")

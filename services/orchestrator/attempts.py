@@ -72,6 +72,19 @@ async def tell(run: Run, number: int, record: dict[str, Any]) -> None:
     )
 
 
+async def tell_end(run: Run, number: int, record: dict[str, Any]) -> None:
+    """That a round is over, its training and its look at dev included; webhooks are told too."""
+    await run.say(
+        f"iterate: round {number} is over",
+        type="metrics",
+        round=number,
+        completed=True,
+        passed=record["passed"],
+        questions=record["questions"],
+        dev=record.get("dev"),
+    )
+
+
 def cumulative(passed_by_try: list[int], total: int) -> list[float]:
     """Share of all questions that passed within the first t tries."""
     return [sum(passed_by_try[: t + 1]) / total if total else 0.0 for t in range(len(passed_by_try))]

@@ -15,6 +15,7 @@ from shared.contracts.distillation import (
 )
 from shared.contracts.jobs import JobRequest, Metadata, read_back
 from shared.contracts.numbers import Whole
+from shared.contracts.webhooks import JobWebhook
 
 DOMAIN = "fine-tuning"  # nobody reads it but people: only what asks a strong model tells it of the domain
 
@@ -49,6 +50,7 @@ class FineTuningRequest(Strict):
     metadata: Metadata | None = None
     validation_file: str | None = Field(default=None, max_length=64)
     integrations: list[dict[str, Any]] | None = Field(default=None, max_length=16)
+    webhook: JobWebhook | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +74,7 @@ class FineTuningRequest(Strict):
             "suffix": self.suffix,
             "seed": self.seed,
             "metadata": self.metadata,
+            "webhook": self.webhook,
         }
         return JobRequest(
             model=self.model,

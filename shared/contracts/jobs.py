@@ -11,6 +11,7 @@ from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.numbers import Whole
+from shared.contracts.webhooks import JobWebhook
 
 
 class JobStatus(StrEnum):
@@ -53,7 +54,7 @@ Metadata = Annotated[
 # What a job's object says beside what was asked for.
 SAID = (
     "id", "object", "created_at", "finished_at", "estimated_finish", "fine_tuned_model", "organization_id", "status",
-    "error", "method", "validation_file", "result_files", "trained_tokens", "integrations",
+    "error", "method", "validation_file", "result_files", "trained_tokens", "integrations", "webhook_secret",
 )  # fmt: skip
 SAID_OF_DISTILLATION = (
     "forked_from", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
@@ -86,6 +87,7 @@ class JobRequest(AnyRequest):
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1)
     hyperparameters: Hyperparameters = Hyperparameters()
     metadata: Metadata = Field(default={})
+    webhook: JobWebhook | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -246,6 +248,8 @@ class JobObject(BaseModel):
     trained_tokens: int | None = None
     integrations: list[Any] = []
     metadata: dict[str, str] = {}
+    webhook: JobWebhook | None = None
+    webhook_secret: str | None = Field(default=None, description="in the answer to the job's POST only")
     distillation: JobDistillation
 
 

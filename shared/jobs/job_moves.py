@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Exists, Row, and_, func, inser
 
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobStatus
+from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
+from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs, projects
 
@@ -68,6 +69,8 @@ def insert_job(
         "created_at": time.time(),
     }
     row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
+    if isinstance(request, JobRequest) and request.webhook is not None:
+        insert_job_webhook(connection, row, request.webhook)
     how = f"forked from {forked_from.job_id}" if forked_from else "created"
     say(connection, row, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
     return row
@@ -88,6 +91,7 @@ def why_not(status: str) -> str:
 
 
 def say(connection, row: Row, level: str, type: str, message: str, data: dict | None) -> None:
+    """One event, and what webhooks are told of it. row: of the job, as it is now."""
     connection.execute(
         insert(events).values(
             project_id=row.project_id,
@@ -99,3 +103,4 @@ def say(connection, row: Row, level: str, type: str, message: str, data: dict | 
             created_at=time.time(),
         )
     )
+    announce(connection, row, type, data)

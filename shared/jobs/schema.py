@@ -15,6 +15,7 @@ from shared.jobs.overview import Overview
 from shared.jobs.project_store import ProjectStore
 from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
+from shared.jobs.webhook_store import WebhookStore
 from shared.platform.database import engine_for, upgrade
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -23,6 +24,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Stores(NamedTuple):
     jobs: JobStore
     events: EventStore
+    webhooks: WebhookStore
     steps: StepStore
     catalog: Catalog
     labels: LabelStore
@@ -49,6 +51,7 @@ def stores_on(url: str) -> Stores:
     return Stores(
         JobStore(engine),
         EventStore(engine),
+        WebhookStore(engine),
         StepStore(engine),
         Catalog(engine),
         LabelStore(engine),

@@ -167,6 +167,7 @@ events = Table(
     Column("message", Text, nullable=False),
     Column("data", JSON),
     Column("created_at", Float, nullable=False),
+    Index("ix_events_job_sequence", "job_id", "sequence"),
 )
 
 models = Table(
@@ -239,4 +240,42 @@ labels = Table(
         sqlite_where=text("deleted_at IS NULL"),
         postgresql_where=text("deleted_at IS NULL"),
     ),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("job_id", ForeignKey("jobs.id")),  # the only job that it is told of
+    Column("name", String(200), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event_types", JSON, nullable=False),
+    Column("seed", String(64), nullable=False),  # its secret is derived from this and a key that is not in the database
+    Column("old_seed", String(64)),
+    Column("old_until", Float),
+    Column("disabled_at", Float),
+    Column("disabled_reason", Text),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),  # webhook-id
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("webhook_id", ForeignKey("webhooks.id"), nullable=False, index=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("payload", Text, nullable=False),  # the body, byte for byte as it is signed
+    Column("state", String(16), nullable=False),  # pending, delivered, failed
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),  # while an attempt is under way: until when it has time
+    Column("expires_at", Float, nullable=False),
+    Column("last_status", Integer),
+    Column("log", JSON, nullable=False),  # the newest attempts
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_deliveries_due", "state", "next_at"),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.api.clients import ProviderList
 from services.api.service.keyring import Keyring
 from services.api.service.request_limits import RequestLimits
+from services.api.service.signing import signing_key
 from services.api.settings import ApiSettings
 from shared.api_keys import hash_secret
 from shared.artifacts import Artifacts
@@ -32,6 +33,7 @@ class ApiContext:
     bases: Bases
     keyring: Keyring
     request_limits: RequestLimits
+    webhook_key: bytes
 
     @property
     def swaps(self) -> bool:
@@ -62,6 +64,7 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         bases=Bases(),
         keyring=Keyring(stores.keys, hash_secret(platform)),
         request_limits=RequestLimits(stores.projects, platform.redis_url, platform.key_prefix),
+        webhook_key=signing_key(settings, platform),
     )
     context.files.mkdir(parents=True, exist_ok=True)
     for left in context.files.glob(".upload-*"):  # of a process that was killed

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.api.clients import GatewayUnavailable
-from services.api.service import job_checks
+from services.api.service import job_checks, webhooks
 from services.api.service.context import ApiContext
 from services.api.service.waiting import place
 from shared.contracts.distillation import Budget
@@ -39,10 +39,15 @@ def create(context: ApiContext, project: str, request: JobRequest, forked_from: 
     """Queue a job that can run. Raises UserError."""
     prices = known_prices(context)
     checked = job_checks.check(context, project, request, prices)
+    if request.webhook is not None:
+        webhooks.refuse_address(context, request.webhook.url, "webhook.url")
     found = context.stores.jobs.create(project, request, prices, forked_from)
     if prices is None and checked.asks:
         context.stores.jobs.add_event(found, UNCHECKED, level="warn")
-    return as_object(context, found)
+    job = as_object(context, found)
+    if request.webhook is not None:
+        job.webhook_secret = webhooks.job_secret(context, project, request.webhook.url)
+    return job
 
 
 def known_prices(context: ApiContext) -> dict[str, Price] | None:
@@ -176,6 +181,7 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
         suffix=request.suffix,
         trained_tokens=found.trained_tokens,
         metadata=request.metadata,
+        webhook=request.webhook,
         distillation=JobDistillation(
             **request.distillation.model_dump(),
             forked_from=ForkedFrom.model_validate(found.forked_from) if found.forked_from else None,

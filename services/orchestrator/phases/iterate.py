@@ -16,6 +16,7 @@ from services.orchestrator.attempts import (
     cumulative,
     decidable,
     tell,
+    tell_end,
 )
 from services.orchestrator.corrections import corrections
 from services.orchestrator.phases.evaluate import measure
@@ -47,9 +48,10 @@ async def iterate(run: Run) -> ModelRef:
                 run.parts[Phase.ITERATE].append((f"iterate-{number}", run.student))
         if best is not None:
             best, record["dev"] = await look_at_dev(run, number, best)
-            if best.model != run.student:
-                run.student = before
-                break
+        await tell_end(run, number, record)
+        if best is not None and best.model != run.student:
+            run.student = before
+            break
     return run.student
 
 
