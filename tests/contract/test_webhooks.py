@@ -1,8 +1,13 @@
 """Webhooks from end to end: the stock client makes them, and its `unwrap` takes what arrives."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -248,3 +253,32 @@ def test_the_command(telling: RunningApi, receiver: Receiver, http: httpx.Client
     assert "is on" in meteor("enable", hook)
     assert "deleted" in meteor("delete", hook)
     assert hook not in meteor("list", "--json")
+
+
+def test_the_guides_receiver(telling: RunningApi, http: httpx.Client, tmp_path: Path):
+    guide = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
+    port = free_port()
+    hook = made(http, f"http://127.0.0.1:{port}/")
+    (tmp_path / "receiver.py").write_text(code)
+    receiver = subprocess.Popen(
+        [sys.executable, "receiver.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PORT": str(port), "WEBHOOK_SECRET": hook["signing_secret"]},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        tried = f"{HOOKS}/{hook['id']}/test"
+        wait_until(lambda: http.post(tried).json().get("status_code") == 204, 20, "the receiver")
+        job = job_of_default_project(telling.stores)
+        telling.stores.jobs.cancel(job)
+        assert receiver.stdout is not None
+        told = [receiver.stdout.readline() for _ in range(2)]
+        assert told == ["fine_tuning.job.succeeded ftjob-test\n", f"fine_tuning.job.cancelled {job.id}\n"]
+        forged = {"webhook-id": "msg-x", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}
+        assert httpx.post(f"http://127.0.0.1:{port}/", json={}, headers=forged, trust_env=False).status_code == 400
+    finally:
+        receiver.kill()
+        receiver.wait()
+        http.delete(f"{HOOKS}/{hook['id']}")
