@@ -249,7 +249,9 @@ class JobObject(BaseModel):
     integrations: list[Any] = []
     metadata: dict[str, str] = {}
     webhook: JobWebhook | None = None
-    webhook_secret: str | None = Field(default=None, description="in the answer to the job's POST only")
+    webhook_secret: str | None = Field(
+        default=None, description="in the answer to the job's POST only, and not with an Idempotency-Key"
+    )
     distillation: JobDistillation
 
 

@@ -180,6 +180,9 @@ def test_a_jobs_own_webhook(receiver: Receiver, client: openai.OpenAI, http: htt
     fork = http.post(f"/v1/distillation/jobs/{job['id']}/fork", json={}).json()
     assert fork["webhook_secret"] == secret
     http.post(f"/v1/distillation/jobs/{fork['id']}/cancel")
+    kept = http.post("/v1/fine_tuning/jobs", json=body, headers={"idempotency-key": "job-with-a-webhook"}).json()
+    assert (kept["webhook"], kept["webhook_secret"]) == (body["webhook"], None), "what is kept holds no secret"
+    http.post(f"/v1/distillation/jobs/{kept['id']}/cancel")
     private = body | {"webhook": {"url": "http://10.0.0.1/"}}
     error = http.post("/v1/distillation/jobs", json=private).json()["error"]
     assert (error["param"], error["code"]) == ("webhook.url", "address_not_allowed")

@@ -32,16 +32,17 @@ router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
-def create_job(context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
-    return _made(jobs.create(context, project, body), response)
+def create_job(request: Request, context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
+    return _made(request, jobs.create(context, project, body), response)
 
 
 @router.post(OPENAIS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_fine_tuning_job(
-    context: Context, project: Project, body: FineTuningRequest, response: Response
+    request: Request, context: Context, project: Project, body: FineTuningRequest, response: Response
 ) -> JobObject:
     """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
-    return _made(jobs.create(context, project, fine_tuning.job_of(context, project, body)), response, OPENAIS)
+    job = jobs.create(context, project, fine_tuning.job_of(context, project, body))
+    return _made(request, job, response, OPENAIS)
 
 
 @router.post(OURS + "/estimate")
@@ -56,7 +57,9 @@ def estimate_fine_tuning_job(context: Context, project: Project, body: FineTunin
     return estimates.estimate_job(context, project, fine_tuning.job_of(context, project, body))
 
 
-def _made(job: JobObject, response: Response, path: str = OURS) -> JobObject:
+def _made(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:
+    if hasattr(request.state, "claim"):  # the answer is kept under its Idempotency-Key, and secrets are kept nowhere
+        job.webhook_secret = None
     response.headers["location"] = f"{path}/{job.id}"
     return job
 
@@ -159,4 +162,4 @@ def fork_job(
 ) -> JobObject:
     """A new job with this one's settings and changes to them; what both have in common is taken over."""
     path = OPENAIS if request.url.path.startswith(OPENAIS) else OURS
-    return _made(forks.fork(context, project, job_id, body), response, path)
+    return _made(request, forks.fork(context, project, job_id, body), response, path)
