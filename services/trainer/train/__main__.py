@@ -2,7 +2,6 @@
 
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,7 @@ def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
-        function = work(spec.kind)
-        figures = function(spec, reporter) if spec.kind in LIGHT else with_model(function, spec, reporter)
-        reporter.done(figures)
+        reporter.done(work(spec.kind)(spec, reporter) if spec.kind in LIGHT else with_model(spec, reporter))
     except Exception as error:  # the supervisor decides; the traceback stays in the log
         traceback.print_exc()
         reporter.failed(as_error(error))
@@ -28,13 +25,14 @@ def main() -> int:
     return 0
 
 
-def with_model(function: Callable[[Spec, progress.Reporter], dict[str, Any]], spec: Spec, reporter: progress.Reporter):
+def with_model(spec: Spec, reporter: progress.Reporter) -> dict[str, Any]:
     """Under the limits that a model in this process has. Imported here: where memory is short, loading the libraries fails
     already."""
     from services.trainer.train import memory
     from services.trainer.train.model import use_cores
 
     use_cores(spec.threads)
+    function = work(spec.kind)
     memory.limit(spec.memory_gb)
     try:
         return function(spec, reporter)
