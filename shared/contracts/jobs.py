@@ -89,6 +89,10 @@ class JobRequest(AnyRequest):
     metadata: Metadata = Field(default={})
     webhook: JobWebhook | None = None
 
+    @property
+    def reads(self) -> str:
+        return self.training_file
+
     @model_validator(mode="before")
     @classmethod
     def _read_back(cls, value: Any) -> Any:

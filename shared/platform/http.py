@@ -23,6 +23,7 @@ CODE_OF_VALIDATION = {
     "missing": "missing_required_parameter",
 }
 RETRY_AFTER_S = 2  # where an error does not say
+LONGEST_MESSAGE = 1000
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -53,6 +54,8 @@ async def _on_validation_error(_: Request, error: RequestValidationError) -> JSO
     else:
         param = _dotted(tuple(first["loc"]))
         message = f"{param}: {first['msg']}" if param else first["msg"]
+    if len(message) > LONGEST_MESSAGE:  # a few of pydantic's repeat what was sent
+        message = f"{message[:LONGEST_MESSAGE]}..."
     code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
     return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
 

@@ -205,6 +205,7 @@ def test_checkpoints_and_metrics(api: RunningApi, client: openai.OpenAI, http: h
 def test_examples_and_the_other_looks_under_both_names(http: httpx.Client, job: str):
     for prefix in ("distillation", "fine_tuning"):
         first = http.get(f"/v1/{prefix}/jobs/{job}/examples", params={"limit": 3}).json()
+        assert "data" in first, first
         assert [row["id"] for row in first["data"]] == ["row-1", "row-2", "row-3"]
         rest = http.get(f"/v1/{prefix}/jobs/{job}/examples", params={"after": "row-3", "limit": 100}).json()
         assert (len(rest["data"]), rest["has_more"]) == (57, False)

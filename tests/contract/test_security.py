@@ -67,16 +67,20 @@ def resolved(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+WELL_FORMED = {"url": "https://example.org/hook"}  # what the schema cannot say of a text
+
+
 def smallest(schema: dict[str, Any], text: str = "x") -> Any:
     """A value that the schema takes: what is required and nothing else."""
     schema = resolved(schema)
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
-    if "anyOf" in schema:
-        return smallest(schema["anyOf"][0], text)
+    if either := schema.get("anyOf") or schema.get("oneOf"):
+        return smallest(either[0], text)
     match schema.get("type"):
         case "object":
-            return {name: smallest(schema["properties"][name], text) for name in schema.get("required", [])}
+            required = schema.get("required", [])
+            return {name: WELL_FORMED.get(name) or smallest(schema["properties"][name], text) for name in required}
         case "array":
             return [smallest(schema.get("items", {}), text)] * schema.get("minItems", 0)
         case "integer" | "number":
@@ -90,8 +94,8 @@ def smallest(schema: dict[str, Any], text: str = "x") -> Any:
 def with_long_text(schema: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     """(place, value) for every text in a schema: a smallest value in which just that text is long."""
     schema = resolved(schema)
-    if "anyOf" in schema:
-        for part in schema["anyOf"]:
+    if either := schema.get("anyOf") or schema.get("oneOf"):
+        for part in either:
             yield from with_long_text(part, place)
     elif schema.get("type") == "string":
         yield place, LONG
