@@ -115,6 +115,7 @@ def test_a_job_over_its_budget_pauses_or_fails_as_its_own_request_says(stores: S
 
 def test_each_kind_has_a_list_of_its_own_and_is_absent_from_the_others(stores: Stores, new_job):
     distillation, other = new_job(stores), stores.jobs.create(DEFAULT_PROJECT, Asking(asked=1))
+    assert (distillation.file_id, other.file_id) == (distillation.request["training_file"], None)
     assert [row.id for row in stores.jobs.page(DEFAULT_PROJECT, None, 9)[0]] == [distillation.id]
     assert [row.id for row in stores.jobs.page(DEFAULT_PROJECT, None, 9, kind=JobKind.IMPORT)[0]] == [other.id]
     assert stores.jobs.get(other.id, DEFAULT_PROJECT, JobKind.DISTILLATION) is None
