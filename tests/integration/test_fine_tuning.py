@@ -1,0 +1,44 @@
+"""OpenAI's own request from its post to its end: a whole system without a teacher, and the same job from what was read back."""
+
+from pathlib import Path
+
+import pytest
+
+from services.api.service import fine_tuning, insight, jobs
+from services.orchestrator import loop
+from shared.contracts.fine_tuning import FineTuningRequest
+from shared.contracts.jobs import JobRequest
+from shared.jobs.tables import DEFAULT_PROJECT
+from tests.fakes.simulated import BASE
+from tests.fakes.system import System
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    return System(tmp_path, monkeypatch)
+
+
+async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(system: System):
+    system.world.training = lambda request: {"trained_tokens": 10 * len(request.rows), "steps": 15}
+    request = FineTuningRequest(model=BASE.base, training_file=system.file())
+    async with system.running():
+        job = fine_tuning.job_of(system.context, DEFAULT_PROJECT, request)
+        first = jobs.create(system.context, DEFAULT_PROJECT, job).id
+        await system.until(first, "succeeded")
+        read = jobs.get(system.context, DEFAULT_PROJECT, first)
+        again = jobs.create(system.context, DEFAULT_PROJECT, JobRequest.model_validate(read.model_dump(mode="json"))).id
+        await system.until(again, "succeeded")
+    assert system.calls(first) == 0
+    assert not [key for key in system.ran[first] if key.startswith(("pilot/", "iterate/", "evolve/"))]
+    assert "distill/train" in system.ran[first]
+    assert system.ran[again] == []
+    assert read.method is not None
+    assert read.fine_tuned_model == "expert@1"
+    (checkpoint,), more = insight.checkpoints(system.context, DEFAULT_PROJECT, first, None, 20)
+    assert (checkpoint.fine_tuned_model_checkpoint, checkpoint.step, more) == ("expert@1", "distill/train", False)
+    assert checkpoint.step_number == 15
+    figures, _ = insight.metrics(system.context, DEFAULT_PROJECT, first, None, 100)
+    (training,) = (found for found in figures if found["step"] == "distill/train")
+    assert training["values"]["steps"] == 15
+    assert read.trained_tokens == 10 * 40  # of every row of the train split
