@@ -23,7 +23,6 @@ CODE_OF_VALIDATION = {
     "missing": "missing_required_parameter",
 }
 RETRY_AFTER_S = 2  # where an error does not say
-LONGEST_MESSAGE = 1000
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -51,11 +50,12 @@ async def _on_validation_error(_: Request, error: RequestValidationError) -> JSO
     first = error.errors()[0]
     if first["type"] == "json_invalid":  # its location is a position in the text, not a field
         message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
+    elif first["type"] == "union_tag_invalid":  # pydantic's message repeats what was sent, however long
+        param = _dotted((*first["loc"], first["ctx"]["discriminator"].strip("'")))
+        message = f"{param} must be one of {first['ctx']['expected_tags']}"
     else:
         param = _dotted(tuple(first["loc"]))
         message = f"{param}: {first['msg']}" if param else first["msg"]
-    if len(message) > LONGEST_MESSAGE:  # a few of pydantic's repeat what was sent
-        message = f"{message[:LONGEST_MESSAGE]}..."
     code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
     return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
 
