@@ -16,12 +16,17 @@ import httpx
 import psutil
 import pytest
 
+from services.api.clients import EngineClient
+from services.api.service import chat, streams
+from services.api.settings import ApiSettings
 from services.trainer.service import publish, publish_weights
 from services.weak_model.clients import StudentClient
 from services.weak_model.health import is_healthy, serves
 from services.weak_model.service import answering
 from shared.artifacts import Artifacts
-from shared.contracts.errors import FatalError
+from shared.contracts.chat import ChatRequest, CompletionRequest, Message, ResponsesRequest
+from shared.contracts.engine import Priority
+from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.rows import Asked
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from shared.jobs.schema import open_stores
@@ -138,18 +143,41 @@ async def test_a_chat_goes_ahead_of_the_rows_that_wait(engine: EngineProcess):
     """Six times as many rows as the engine computes at once; in the order of coming the chat would be the last to begin."""
     rows = [Asked(id=f"q{number}", question=f"Count {number} lines") for number in range(96)]
     done: list[int] = []
-    chat = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with engine.client() as client, httpx.AsyncClient(base_url=engine.url, headers=headers, timeout=120) as http:
         given = params(max_tokens=24)
         work = asyncio.create_task(answering.answer(client, given, rows, lambda count, *_, **__: done.append(count)))
         while not done:  # noqa: ASYNC110 - the first have ended, the others were all sent
             await asyncio.sleep(0.01)
-        answer = await http.post("/v1/chat/completions", json=chat)
+        answer = await http.post("/v1/chat/completions", json=asked)
         ended = len(done)
         await work
     assert answer.status_code == 200, answer.text
     assert ended < 60, f"{ended} of 96 rows had ended when the chat had its answer"
+
+
+async def test_the_chat_proxy_finds_all_its_routes_and_hides_the_adapters_name(engine: EngineProcess, adapter: str):
+    client = EngineClient(ApiSettings(engine_url=engine.url), TOKEN)
+    rename = streams.renaming(adapter, "expert")
+    bodies = (
+        (chat.CHAT, ChatRequest(model="x", messages=[Message(role="user", content="hi")], max_tokens=4, stream=True)),
+        (chat.COMPLETIONS, CompletionRequest(model="x", prompt="hi", max_tokens=4, stream=True)),
+        (chat.RESPONSES, ResponsesRequest(model="x", input="hi", max_output_tokens=16, stream=True)),
+    )
+    failed: list[MeteorError] = []
+    try:
+        for route, body in bodies:
+            sent = chat.for_engine(route, body.sent, adapter, "proj_other")
+            parts = client.parts(route.path, sent, "")
+            streamed = b"".join([lines async for lines in streams.shown_lines(parts, rename, failed.append)])
+            whole = rename(await client.whole(route.path, sent | {"stream": False, "priority": Priority.SHADOW}, ""))
+            for said in (streamed, whole):
+                assert b'"model":"expert"' in said, said
+                assert adapter.encode() not in said
+    finally:
+        await client.aclose()
+    assert not failed
 
 
 async def test_sampled_answers_with_seeds_to_more_text_than_is_read_at_once(engine: EngineProcess):
