@@ -50,9 +50,10 @@ async def _on_validation_error(_: Request, error: RequestValidationError) -> JSO
     first = error.errors()[0]
     if first["type"] == "json_invalid":  # its location is a position in the text, not a field
         message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
-    elif first["type"] == "union_tag_invalid":  # pydantic's message repeats what was sent, however long
+    elif first["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
         param = _dotted((*first["loc"], first["ctx"]["discriminator"].strip("'")))
-        message = f"{param} must be one of {first['ctx']['expected_tags']}"
+        tags = first["ctx"].get("expected_tags")
+        message = f"{param} must be one of {tags}" if tags else f"{param} is required"
     else:
         param = _dotted(tuple(first["loc"]))
         message = f"{param}: {first['msg']}" if param else first["msg"]

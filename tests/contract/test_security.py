@@ -71,7 +71,7 @@ WELL_FORMED = {"url": "https://example.org/hook"}  # what the schema cannot say 
 
 
 def smallest(schema: dict[str, Any], text: str = "x") -> Any:
-    """A value that the schema takes: what is required and nothing else."""
+    """A value that the schema takes: what is required, what tells its kind, and nothing else."""
     schema = resolved(schema)
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
@@ -79,8 +79,9 @@ def smallest(schema: dict[str, Any], text: str = "x") -> Any:
         return smallest(either[0], text)
     match schema.get("type"):
         case "object":
-            required = schema.get("required", [])
-            return {name: WELL_FORMED.get(name) or smallest(schema["properties"][name], text) for name in required}
+            fixed = [name for name, inner in schema.get("properties", {}).items() if "const" in inner]
+            needed = {*schema.get("required", []), *fixed}
+            return {name: WELL_FORMED.get(name) or smallest(schema["properties"][name], text) for name in needed}
         case "array":
             return [smallest(schema.get("items", {}), text)] * schema.get("minItems", 0)
         case "integer" | "number":
