@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from services.local.jobs_cli import DEFAULT_DATA, Data, ask, client
 from services.local.progress import make_console
+from services.local.remote import DEFAULT_DATA, Data, ask, client
 
 app = typer.Typer(help="Try a version on a share of the conversations before it is served.", no_args_is_help=True)
 console = make_console()

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from services.local.jobs_cli import DEFAULT_DATA, Data, Refused, ask, client, words
 from services.local.progress import make_console
+from services.local.remote import DEFAULT_DATA, Data, Refused, ask, client, words
 
 ROUTE = "/v1/chat/completions"
 PATIENCE = httpx.Timeout(30, read=600)  # a small machine may think for long before its first word

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from services.local.documents_cli import ROUTE as IMPORTS
 from services.local.documents_cli import fetch, run_import, zip_folder
-from services.local.jobs_cli import Data, ask, client
 from services.local.progress import make_console
+from services.local.remote import Data, ask, client
 from shared.contracts.data import LineError, bounded_lines, parse_lines
 from shared.contracts.errors import UserError
 from shared.contracts.imports import DocumentsOptions, HubOptions

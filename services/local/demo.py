@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.local.report_screen import show_report
-from services.local.watch import how_to_go_on, watch_job
+from services.local.watch import Follower, how_to_go_on
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUESTIONS = 3
@@ -28,7 +28,7 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Pa
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
     with httpx.Client(base_url=api_url, headers=headers, timeout=60) as client:
         job_id = _ended_job(client, domain) or _post_job(console, client, rows, json.loads(body.read_text()))
-        job = watch_job(console, client, job_id)
+        job = Follower(client, job_id).show(console)
         if job["status"] == "paused":
             console.print(how_to_go_on(job), markup=False, highlight=False, soft_wrap=True)
             console.print("then run the demo again: it follows this job to its end")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from services.local.jobs_cli import Refused, ask
+from services.local.remote import Refused, ask
 from shared.contracts.errors import UserError
 from shared.importing.documents import DOCUMENT_BYTES, ENDINGS
 

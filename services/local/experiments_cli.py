@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from services.local.jobs_cli import PAUSED_EXIT, Data, ask, client, upload
+from services.local.jobs_cli import PAUSED_EXIT
 from services.local.progress import make_console
-from services.local.watch import how_to_go_on, watch_job
+from services.local.remote import Data, ask, client, upload
+from services.local.watch import Follower, how_to_go_on
 from shared.report_words import label, plain_gain, plain_triple
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
@@ -39,7 +40,7 @@ def run(
         ended = []
         for variant in made["variants"]:
             console.print(f"variant {variant['name']}: job {variant['job_id']}", style="bold", highlight=False)
-            ended.append(watch_job(console, api, variant["job_id"]))
+            ended.append(Follower(api, variant["job_id"]).show(console))
         _show(ask(api, "GET", f"{ROUTE}/{made['id']}"))
     paused = [found for found in ended if found["status"] == "paused"]
     for found in paused:

@@ -11,8 +11,8 @@ import httpx
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from services.local.jobs_cli import Data, Refused, ask, client
 from services.local.progress import make_console
+from services.local.remote import Data, Refused, ask, client
 from shared.contracts.errors import FatalError
 from shared.contracts.exports import ExportFormat
 

@@ -1,77 +1,78 @@
 """`meteor jobs ...`: the job API from a terminal."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.table import Table
 
-from services.local import state
+from services.local import report_cli, state
 from services.local.progress import make_console
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
-from services.local.watch import how_to_go_on, show_estimate, watch_job
+from services.local.remote import (
+    DEFAULT_DATA,
+    ROUTE,
+    Data,
+    Json,
+    Refused,
+    ask,
+    body_of,
+    client,
+    elsewhere,
+    the_job,
+    upload,
+)
+from services.local.watch import Follower, how_to_go_on, show_estimate
 from shared.contracts.errors import UserError
 from shared.contracts.experiments import merged
 
-app = typer.Typer(help="Look at jobs and steer them, through the API.", no_args_is_help=True)
+app = typer.Typer(help="Post jobs, look at them and steer them, through the API.", no_args_is_help=True)
+app.command()(report_cli.report)
+app.command()(report_cli.usage)
 console = make_console()
-ROUTE = "/v1/distillation/jobs"
 PAUSED_EXIT = 3
-DEFAULT_DATA = Path(".meteor")
-Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
+Body = Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")]
 
 
-class Refused(UserError):
-    code = "refused"
-
-
-def client(data: Path) -> httpx.Client:
-    """METEOR_API_URL names another API than the one that runs on the data folder; METEOR_API_KEY is its key."""
-    elsewhere = os.environ.get("METEOR_API_URL")
-    url, key = elsewhere or state.api_url(data), api_key(None if elsewhere else data)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(30, read=60))
-
-
-def api_key(data: Path | None) -> str:
-    """METEOR_API_KEY, else the first of the keys that a local api was given, else the internal token of the data folder.
-
-    data: of the API that is asked; None for one elsewhere, which must never be shown the token. Empty: nothing was found.
-    """
-    given = os.environ.get("METEOR_API_KEY") or os.environ.get("METEOR_API_KEYS", "").partition(",")[0].strip()
-    if given or data is None:
-        return given
-    token = state.token_path(data)
-    return os.environ.get("METEOR_INTERNAL_TOKEN") or (token.read_text().strip() if os.access(token, os.R_OK) else "")
-
-
-def ask(api: httpx.Client, method: str, path: str, **body: Any) -> Any:
-    """body: as httpx takes it (json, files, data). Raises Refused with the API's own words."""
-    try:
-        answer = api.request(method, path, **body)
-    except httpx.HTTPError as error:
-        raise Refused(f"{api.base_url} does not answer: {error}") from error
-    if answer.is_error:
-        raise Refused(words(answer))
-    return answer.json()
-
-
-def words(answer: httpx.Response) -> str:
-    try:
-        return answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.text[:200]}"
+@app.command()
+def create(
+    job: Body,
+    rows: Annotated[Path | None, typer.Option("--rows", help="the dataset, JSONL; else the body names a file")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as distillation.iterate.rounds=3")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Post a job and print its id."""
+    body = body_of(job)
+    for change in changes or []:
+        body = merged(body, one_change(change))
+    with client(data) as api:
+        if rows is not None:
+            body["training_file"] = upload(api, rows)["id"]
+        made = ask(api, "POST", ROUTE, json=body)
+    print(json.dumps(made) if as_json else made["id"], flush=True)
+    if follow:
+        watch(made["id"], data, as_json)
 
 
 @app.command("list")
-def list_jobs(data: Data = Path(".meteor"), limit: int = 20) -> None:
+def list_jobs(
+    data: Data = DEFAULT_DATA,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+    after: Annotated[str | None, typer.Option(help="go on behind this job")] = None,
+    status: Annotated[str | None, typer.Option(help="only those in this state, such as running")] = None,
+    as_json: Json = False,
+) -> None:
     """The newest jobs."""
+    given = {"limit": limit, "after": after, "status": status}
     with client(data) as api:
-        page = ask(api, "GET", f"{ROUTE}?limit={limit}")
+        page = ask(api, "GET", ROUTE, params={name: value for name, value in given.items() if value is not None})
+    if as_json:
+        print(json.dumps(page))
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("job", "status", "phase", "done", "model"):
         shown.add_column(title)
@@ -81,75 +82,67 @@ def list_jobs(data: Data = Path(".meteor"), limit: int = 20) -> None:
         done = "" if percent is None else f"{percent:.0f} %"
         shown.add_row(job["id"], job["status"], own.get("phase") or "", done, job.get("fine_tuned_model") or "")
     console.print(shown)
+    if page["has_more"]:
+        console.print(f"more: meteor jobs list --after {page['last_id']}", highlight=False, soft_wrap=True)
 
 
 @app.command()
-def show(job: str, data: Data = Path(".meteor")) -> None:
-    """One job as JSON."""
+def show(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+    """One job, coloured and indented; --json on one line."""
     with client(data) as api:
-        console.print_json(json.dumps(ask(api, "GET", f"{ROUTE}/{job}")))
+        found = json.dumps(ask(api, "GET", f"{ROUTE}/{the_job(api, job)}"))
+    if as_json:
+        print(found)
+    else:
+        console.print_json(found)
 
 
 @app.command()
 def steps(
     job: str,
-    data: Data = Path(".meteor"),
+    data: Data = DEFAULT_DATA,
     troubled: Annotated[bool, typer.Option("--troubled", help="only those that failed or were tried again")] = False,
+    as_json: Json = False,
 ) -> None:
     """What a job is made of: each step, how often it was begun, and what ended its earlier attempts."""
     with client(data) as api:
-        found = ask(api, "GET", f"{ROUTE}/{job}/steps")["data"]
+        found = ask(api, "GET", f"{ROUTE}/{the_job(api, job)}/steps")
+    rows = [step for step in found["data"] if step["attempts"] or not troubled]
+    if as_json:
+        print(json.dumps(found | {"data": rows}))
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("step", "state", "attempts", "what went wrong"):
         shown.add_column(title, overflow="fold")
-    for step in found:
+    for step in rows:
         wrong = [f"{one['attempt']}: {one['error']['message']} ({one['worker']})" for one in step["attempts"]]
-        if troubled and not wrong:
-            continue
         began = "taken over" if step["reused_from"] else str(step["attempt"])
         shown.add_row(step["key"], step["state"], began, "\n".join(wrong))
     console.print(shown)
 
 
-@app.command()
-def report(
-    job: Annotated[str, typer.Argument(help="a job's id; `last` is the newest one")] = "last",
-    data: Data = Path(".meteor"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="the tables as Markdown, for documents")] = False,
-) -> None:
-    """What a finished job gained, against what, and what it cost."""
+def _moved(job: str, data: Path, move: str, as_json: bool) -> None:
     with client(data) as api:
-        if job == "last":
-            page = ask(api, "GET", f"{ROUTE}?limit=1")
-            if not page["data"]:
-                raise Refused("there is no job yet")
-            job = page["data"][0]["id"]
-        found = ask(api, "GET", f"{ROUTE}/{job}/report")
-    if markdown:
-        print(as_markdown(found))
-    else:
-        show_report(console, found)
+        found = ask(api, "POST", f"{ROUTE}/{the_job(api, job)}/{move}")
+    print(json.dumps(found) if as_json else found["status"])
 
 
 @app.command()
-def cancel(job: str, data: Data = Path(".meteor")) -> None:
+def cancel(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """Stop a job; what it finished is kept."""
-    with client(data) as api:
-        console.print(ask(api, "POST", f"{ROUTE}/{job}/cancel")["status"])
+    _moved(job, data, "cancel", as_json)
 
 
 @app.command()
-def pause(job: str, data: Data = Path(".meteor")) -> None:
+def pause(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """Let a job rest: within five seconds nothing of it runs. `resume` goes on where it was."""
-    with client(data) as api:
-        console.print(ask(api, "POST", f"{ROUTE}/{job}/pause")["status"])
+    _moved(job, data, "pause", as_json)
 
 
 @app.command()
-def resume(job: str, data: Data = Path(".meteor")) -> None:
+def resume(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """Queue a paused job again."""
-    with client(data) as api:
-        console.print(ask(api, "POST", f"{ROUTE}/{job}/resume")["status"])
+    _moved(job, data, "resume", as_json)
 
 
 @app.command("raise")
@@ -158,7 +151,8 @@ def raise_budget(
     usd: Annotated[float | None, typer.Option(help="what it may spend in all, in USD")] = None,
     tokens: Annotated[int | None, typer.Option(help="input and output tokens in all")] = None,
     calls: Annotated[int | None, typer.Option(help="calls in all")] = None,
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Give a job another budget. One that waits for its budget goes on."""
     budget = {"max_usd": usd, "max_tokens": tokens, "max_calls": calls}
@@ -166,7 +160,8 @@ def raise_budget(
     if not given:
         raise Refused("say how much: --usd, --tokens or --calls")
     with client(data) as api:
-        console.print(ask(api, "PATCH", f"{ROUTE}/{job}", json={"distillation": {"budget": given}})["status"])
+        found = ask(api, "PATCH", f"{ROUTE}/{the_job(api, job)}", json={"distillation": {"budget": given}})
+    print(json.dumps(found) if as_json else found["status"])
 
 
 @app.command()
@@ -178,7 +173,8 @@ def fork(
     point: Annotated[
         str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
     ] = None,
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """A new job with another one's settings and changes to them. What both have in common is not done again."""
     body: dict[str, Any] = {"changes": {}}
@@ -188,7 +184,8 @@ def fork(
         phase, _, number = point.partition("/")
         body["from"] = {"phase": phase} | ({"round": number} if number else {})
     with client(data) as api:
-        console.print(ask(api, "POST", f"{ROUTE}/{job}/fork", json=body)["id"], highlight=False)
+        found = ask(api, "POST", f"{ROUTE}/{the_job(api, job)}/fork", json=body)
+    print(json.dumps(found) if as_json else found["id"])
 
 
 def one_change(text: str) -> dict[str, Any]:
@@ -207,31 +204,35 @@ def one_change(text: str) -> dict[str, Any]:
 
 @app.command()
 def estimate(
-    job: Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")],
+    job: Body,
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """What a job would cost at the strong model, by the price list; nothing is asked of it."""
     with client(data) as api:
-        stored = upload(api, rows)
-        body = json.loads(job.read_text()) | {"training_file": stored["id"]}
-        show_estimate(console, ask(api, "POST", f"{ROUTE}/estimate", json=body))
-
-
-def upload(api: httpx.Client, rows: Path) -> dict[str, Any]:
-    with rows.open("rb") as file:
-        return ask(api, "POST", "/v1/files", files={"file": (rows.name, file)}, data={"purpose": "fine-tune"})
+        body = body_of(job) | {"training_file": upload(api, rows)["id"]}
+        found = ask(api, "POST", f"{ROUTE}/estimate", json=body)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        show_estimate(console, found)
 
 
 @app.command()
-def watch(job: str, data: Data = Path(".meteor")) -> None:
-    """Follow a job until it ends or pauses. Exit code 1 when it did not succeed, 3 when it is paused."""
+def watch(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+    """Follow a job until it ends or pauses, also over restarts of the API. --json: each event, then the job, a line each.
+    Exit code 1 when it did not succeed, 3 when it is paused."""
     with client(data) as api:
+        job = the_job(api, job)
         ask(api, "GET", f"{ROUTE}/{job}")
-        found = watch_job(console, api, job)
-    console.print(f"{job}: {found['status']}", highlight=False)
+        follower = Follower(api, job, lambda: elsewhere() or state.api_url(data))
+        found = follower.tell_lines() if as_json else follower.show(console)
+    if not as_json:
+        console.print(f"{job}: {found['status']}", highlight=False)
+        if found["status"] == "paused":
+            console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
     if found["status"] == "paused":
-        console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(PAUSED_EXIT)
     if found["status"] != "succeeded":
         raise typer.Exit(1)

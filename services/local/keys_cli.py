@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from services.local import state
-from services.local.jobs_cli import Data, ask, client
 from services.local.progress import make_console
+from services.local.remote import Data, ask, client
 from shared.api_keys import hash_secret, issue
 from shared.contracts.errors import UserError
 from shared.contracts.keys import KeyRequest, Scope

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from services.local.jobs_cli import Data, ask, client
 from services.local.progress import make_console
+from services.local.remote import Data, ask, client
 from shared.contracts.data import LineError, checked, json_line
 from shared.contracts.errors import UserError
 from shared.contracts.labels import MOST_AT_ONCE, Label

@@ -18,6 +18,8 @@ from services.local import (
     jobs_cli,
     keys_cli,
     labels_cli,
+    remote,
+    report_cli,
     state,
     webhooks_cli,
 )
@@ -36,7 +38,7 @@ from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
 from shared.retention import collect
 
-cli = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 models_cli = typer.Typer(help="Prepare models, look at them, export versions.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
 models_cli.command("export")(exports_cli.export)
@@ -45,6 +47,8 @@ cli.add_typer(experiments_cli.app, name="experiments")
 cli.add_typer(labels_cli.app, name="labels")
 cli.add_typer(data_cli.app, name="data")
 cli.add_typer(keys_cli.app, name="keys")
+cli.command()(report_cli.report)
+cli.command()(report_cli.usage)
 cli.command()(doctor)
 cli.add_typer(canary_cli.app, name="canary")
 cli.command()(chat_cli.chat)
@@ -52,6 +56,15 @@ cli.add_typer(webhooks_cli.app, name="webhooks")
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")
+
+
+@cli.callback(help=__doc__)
+def everywhere(
+    url: Annotated[str | None, typer.Option("--url", help="an API on another machine; as METEOR_URL says")] = None,
+) -> None:
+    """What all commands have in common."""
+    if url is not None:
+        os.environ[remote.ELSEWHERE[0]] = url
 
 
 @cli.command()
@@ -182,7 +195,7 @@ def demo(
     bring_up(data)
     from services.local.demo import run_demo  # after the first signs of life: it brings the openai package with it
 
-    raise typer.Exit(run_demo(console, state.api_url(data), jobs_cli.api_key(data), domain, data))
+    raise typer.Exit(run_demo(console, state.api_url(data), remote.api_key(data), domain, data))
 
 
 @models_cli.command("pull")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from services.local import jobs_cli, state
+from services.local import remote, state
 from services.local.main import cli
 from shared.contracts.errors import UserError
 from tests.contract.conftest import KEY, TOKEN, RunningApi, running_api
@@ -63,7 +63,7 @@ def test_the_first_key_before_the_first_start_and_the_token_of_the_folder_after_
     with running_api(data, METEOR_API_KEYS="", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as api:
         assert opens(api.url, made["key"]) == 200
         assert opens(api.url, "") == 401
-        key = jobs_cli.api_key(data)
+        key = remote.api_key(data)
         assert opens(api.url, key, "/v1/keys") == 200
 
 
@@ -73,9 +73,9 @@ def test_an_api_elsewhere_is_never_shown_the_token(tmp_path: Path, monkeypatch: 
     state.token_path(tmp_path).write_text("the token")
     monkeypatch.setenv("METEOR_API_URL", "http://elsewhere.example")
     monkeypatch.setenv("METEOR_INTERNAL_TOKEN", "another token")
-    with jobs_cli.client(tmp_path) as made:
+    with remote.client(tmp_path) as made:
         assert "authorization" not in made.headers
     monkeypatch.delenv("METEOR_INTERNAL_TOKEN")
-    assert jobs_cli.api_key(tmp_path) == "the token"
+    assert remote.api_key(tmp_path) == "the token"
     monkeypatch.setenv("METEOR_API_KEYS", "mine, other")
-    assert jobs_cli.api_key(tmp_path) == "mine"
+    assert remote.api_key(tmp_path) == "mine"

@@ -1,0 +1,168 @@
+"""`meteor jobs`, `report` and `usage` against the real API: what they print for people and for scripts, and their exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.local.main import cli
+from services.local.watch import Follower, pass_rate
+from shared.artifacts import Artifacts
+from shared.contracts.errors import MeteorError
+from shared.jobs.tables import jobs
+from shared.platform.database import writing
+from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
+from tests.fakes.ports import free_port, wait_until
+from tests.unit.test_report_page import EVIL, WHOLE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def meteor(api: RunningApi, monkeypatch: pytest.MonkeyPatch):
+    """Call it with a command line; another machine's API is asked."""
+    monkeypatch.setenv("METEOR_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    return lambda *line: CliRunner().invoke(cli, list(line))
+
+
+def out(result: Result):
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """(a job's body, a dataset)"""
+    body, dataset = tmp_path / "job.json", tmp_path / "rows.jsonl"
+    body.write_text(json.dumps({"model": BASE, "suffix": "cli", "distillation": {"domain": "sums"}}))
+    dataset.write_bytes(rows(60))
+    return body, dataset
+
+
+@pytest.fixture
+def job(meteor, files: tuple[Path, Path]) -> str:
+    made = meteor("jobs", "create", str(files[0]), "--rows", str(files[1]))
+    assert made.exit_code == 0, made.output
+    return made.stdout.strip()
+
+
+def test_a_job_is_posted_with_changes_listed_shown_and_cancelled(meteor, files: tuple[Path, Path]):
+    line = ("jobs", "create", str(files[0]), "--rows", str(files[1]), "--set", "distillation.iterate.rounds=3")
+    made = out(meteor(*line, "--set", "metadata.team=cli", "--json"))
+    assert made["distillation"]["iterate"]["rounds"] == 3
+    listed = out(meteor("jobs", "list", "--limit", "1", "--json"))
+    assert [found["id"] for found in listed["data"]] == [made["id"]]
+    assert made["id"] in meteor("jobs", "list").stdout
+    assert out(meteor("jobs", "show", "last", "--json"))["id"] == made["id"]
+    assert json.loads(meteor("jobs", "show", made["id"]).stdout)["metadata"] == {"team": "cli"}
+    assert out(meteor("jobs", "steps", made["id"], "--json"))["data"] == []
+    assert out(meteor("usage", made["id"], "--json"))["total"]["teacher_calls"] == 0
+    assert "total" in meteor("usage", made["id"]).stdout
+    assert out(meteor("jobs", "raise", made["id"], "--usd", "2", "--json"))["distillation"]["budget"]["max_usd"] == 2
+    assert "0 of 2 usd" in meteor("usage", made["id"]).stdout
+    assert out(meteor("jobs", "pause", made["id"], "--json"))["status"] == "paused"
+    assert out(meteor("jobs", "resume", made["id"], "--json"))["status"] == "queued"
+    forked = out(meteor("jobs", "fork", made["id"], "--set", "distillation.iterate.rounds=2", "--json"))
+    assert made["id"] in forked["distillation"]["forked_from"].values()
+    for name in (made["id"], forked["id"]):
+        assert meteor("jobs", "cancel", name).stdout.strip() == "cancelled"
+
+
+def test_the_exit_codes_are_those_of_the_document(meteor, job: str, files: tuple[Path, Path], tmp_path: Path):
+    assert meteor("jobs", "show").exit_code == 2  # no id
+    assert meteor("jobs", "list", "--limit", "0").exit_code == 2
+    assert meteor("no-such-command").exit_code == 2
+    meteor("jobs", "pause", job)
+    assert meteor("jobs", "watch", job).exit_code == 3
+    meteor("jobs", "cancel", job)
+    assert meteor("jobs", "watch", job).exit_code == 1
+    lines = meteor("jobs", "watch", job, "--json").stdout.splitlines()
+    assert [json.loads(line)["object"] for line in lines] == ["fine_tuning.job.event"] * (len(lines) - 1) + [
+        "fine_tuning.job"
+    ]
+    for line in (("jobs", "show", "ftjob-none"), ("jobs", "create", str(tmp_path / "none.json"))):
+        refused = meteor(*line)
+        assert refused.exit_code == 1
+        assert isinstance(refused.exception, MeteorError)
+    command = [sys.executable, "-m", "services.local", "report", job]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"meteor: job {job} is cancelled and has no report yet\n"
+
+
+def test_another_machine_is_named_on_the_command_line(
+    meteor, job: str, monkeypatch: pytest.MonkeyPatch, api: RunningApi
+):
+    monkeypatch.setenv("METEOR_URL", f"http://127.0.0.1:{free_port()}")
+    assert meteor("jobs", "show", job).exit_code == 1
+    assert out(meteor("--url", f"{api.url}/", "jobs", "show", job, "--json"))["id"] == job
+    meteor("jobs", "cancel", job)
+
+
+def test_the_report_is_written_as_a_page(meteor, job: str, api: RunningApi, tmp_path: Path):
+    meteor("jobs", "cancel", job)
+    reference = Artifacts(api.platform.artifacts).put_json(WHOLE)
+    with writing(api.stores.jobs.engine) as connection:
+        connection.execute(jobs.update().where(jobs.c.id == job).values(report_ref=reference))
+    page = tmp_path / "out.html"
+    assert meteor("report", job, "--html", str(page)).exit_code == 0
+    assert "<!doctype html>" in page.read_text()
+    assert EVIL not in page.read_text()
+    assert out(meteor("report", job, "--json")) == WHOLE
+    assert "Nothing is told apart" in meteor("report", job, "--markdown").stdout
+
+
+def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
+    redis = {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    headers = {"authorization": f"Bearer {KEY}"}
+    with running_api(tmp_path, **redis) as first:
+        client = httpx.Client(base_url=first.url, headers=headers)
+        stored = client.post("/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"}).json()
+        body = {"model": BASE, "training_file": stored["id"], "distillation": {"domain": "sums"}}
+        job = client.post("/v1/distillation/jobs", json=body).json()["id"]
+        address, found = [first.url], []
+        follower = Follower(client, job, lambda: address[0])
+        thread = threading.Thread(target=lambda: found.append(follower.tell_lines()), daemon=True)
+        thread.start()
+    with running_api(tmp_path, **redis) as second:
+        assert second.url != first.url
+        assert thread.is_alive()
+        address[0] = second.url
+        row = second.stores.jobs.get(job)
+        assert row is not None
+        second.stores.jobs.cancel(row)
+        wait_until(lambda: found, 30, "the end of watching")
+    assert found[0]["status"] == "cancelled"
+    client.close()
+
+
+def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> dict:
+    key = f"iterate/{number}/try-{t}/verdicts/0"
+    return {"key": key, "state": state, "metrics": {"n": n, "passed": passed} if state == "succeeded" else {}}
+
+
+def test_the_pass_rate_is_that_of_the_newest_round():
+    assert pass_rate([]) == ""
+    steps = [verdict(1, 1, 20, 20), verdict(2, 1, 10, 3), verdict(2, 2, 7, 2), verdict(2, 1, 0, 0, "running")]
+    assert pass_rate(steps) == "round 2: 5 of 10 passed (50%)"
+
+
+def test_the_shell_completes_commands():
+    environment = os.environ | {"_METEOR_COMPLETE": "complete_bash", "COMP_WORDS": "meteor jobs w", "COMP_CWORD": "2"}
+    command = [sys.executable, "-m", "services.local"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout.split() == ["watch"], done.stderr
+
+
+def test_the_completion_is_shown_for_a_shell():
+    environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-m", "services.local", "--show-completion", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert "_METEOR_COMPLETE=complete_bash" in done.stdout, done.stderr
