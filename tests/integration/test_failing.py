@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.api.service import forks, health, models
+from services.api.service import forks, health, routing
 from services.api.service import jobs as api_jobs
 from services.api.service.waiting import starts_in
 from services.orchestrator import clients, loop
@@ -53,7 +53,7 @@ async def test_a_failed_job_says_where_and_why_and_its_finished_phases_can_be_us
             assert part in (found.distillation.status_reason or "")
         (trained,) = (row for row in done if row.key == "iterate/1/train")
         result = system.artifacts.get_json(trained.result_ref)
-        assert models.target(system.context, DEFAULT_PROJECT, name).engine_name == result["adapter"]
+        assert routing.ways(system.context, DEFAULT_PROJECT, name).main.engine_name == result["adapter"]
         assert system.stores.catalog.served(DEFAULT_PROJECT, "expert") is None, (
             "a partial version is not served by itself"
         )
