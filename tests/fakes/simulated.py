@@ -89,7 +89,8 @@ class World:
         model = request.params.get("model")
         adapter = ModelRef.model_validate(model).tuned if model else None
         if request.kind in (StepKind.SFT, StepKind.PREFER):
-            made = content_hash([self.salt, request.model_dump(mode="json")])
+            # without the kind's version, or each new one would draw other students
+            made = content_hash([self.salt, request.model_dump(mode="json", exclude={"version"})])
             self.skills[made] = self.train(request, self.skills[adapter])
             full = TrainParams.model_validate(request.params).method is Method.FULL
             result = StepResult(metrics={"rows": len(request.rows)} | self.training(request))
