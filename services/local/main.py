@@ -21,6 +21,7 @@ from services.local import (
     remote,
     report_cli,
     state,
+    versions_cli,
     webhooks_cli,
 )
 from services.local.backup import back_up
@@ -39,9 +40,10 @@ from shared.platform.settings import PlatformSettings
 from shared.retention import collect
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-models_cli = typer.Typer(help="Prepare models, look at them, export versions.", no_args_is_help=True)
+models_cli = typer.Typer(help="Prepare models, look at them, export and delete versions.", no_args_is_help=True)
 cli.add_typer(models_cli, name="models")
 models_cli.command("export")(exports_cli.export)
+models_cli.command("delete")(versions_cli.delete)
 cli.add_typer(jobs_cli.app, name="jobs")
 cli.add_typer(experiments_cli.app, name="experiments")
 cli.add_typer(labels_cli.app, name="labels")

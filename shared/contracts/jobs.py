@@ -321,3 +321,11 @@ class ModelObject(BaseModel):
     owned_by: str
     parent: str | None = None
     version: int | None = None
+
+
+class ModelDeleted(BaseModel):
+    """id: as it was named."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: bool = True

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
 
 from shared.contracts.errors import Conflict, NotFound
-from shared.jobs.catalog import ref_of
+from shared.jobs.catalog import LIVE, ref_of
 from shared.jobs.tables import aliases, canaries, models
 from shared.platform.database import reading, upsert, writing
 
@@ -34,8 +34,8 @@ class CanaryStore:
         now = time.time()
         with writing(self.engine) as connection:
             served = _served(connection, project_id, alias, lock=True)  # so that the alias does not move meanwhile
-            query = select(models).where(_of(models, project_id, alias), models.c.version == version)
-            tried = connection.execute(query).first()
+            query = select(models).where(_of(models, project_id, alias), models.c.version == version, LIVE)
+            tried = connection.execute(query.with_for_update(read=True)).first()
             if tried is None:
                 raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
             _check(served, tried)

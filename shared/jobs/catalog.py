@@ -1,18 +1,21 @@
 """Files and models: what users upload and what jobs publish."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull, UserError
+from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
 from shared.platform.database import insert_once, reading, upsert, writing
 
 DELETED = "deleted"
+LIVE = models.c.deleted_at.is_(None)
 
 
 def ref_of(model: Row) -> ModelRef:
@@ -35,14 +38,48 @@ def _check_room(connection: Connection, project_id: str, size: int) -> None:
 
 def _point(connection: Connection, project_id: str, model: Row) -> None:
     """The alias serves this version from now on. Where that is another one than before, a canary ends: it compared its
-    version with what is no longer served."""
-    mine = (aliases.c.project_id == project_id) & (aliases.c.alias == model.alias)
-    before = connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
+    version with what is no longer served. Raises NotFound for a version that was deleted meanwhile."""
+    before = _locked_alias(connection, project_id, model.alias)
+    still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
+    if connection.execute(still).first() is None:
+        raise _no_model(f"{model.alias}@{model.version}")
     values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
     upsert(connection, aliases, values)
     if before != model.id:
         of_alias = (canaries.c.project_id == project_id) & (canaries.c.alias == model.alias)
         connection.execute(delete(canaries).where(of_alias))
+
+
+def _locked_alias(connection: Connection, project_id: str, alias: str) -> str | None:
+    """The id of the version that it serves. Whoever locks versions too locks their alias first."""
+    mine = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
+    return connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
+
+
+def _no_model(name: str) -> NotFound:
+    return NotFound(f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found")
+
+
+def _refuse_use(connection: Connection, versions: Sequence[Row], trains: str | None = None) -> None:
+    """Raises Conflict where somebody needs one of these versions of an alias. trains: that alias, where a job that is going
+    to give it another version is in the way too."""
+    ids = [version.id for version in versions]
+    tried = connection.execute(select(canaries).where(canaries.c.model_id.in_(ids))).first()
+    if tried is not None:
+        raise Conflict(
+            f"a canary of {tried.alias} tries this version; end it first: DELETE /v1/models/{tried.alias}/canary",
+            param="model",
+            code="model_in_use",
+        )
+    needs = or_(
+        jobs.c.id.in_([version.job_id for version in versions if version.job_id]),
+        and_(jobs.c.kind == JobKind.EXPORT, jobs.c.request["model_id"].as_string().in_(ids)),
+        and_(jobs.c.kind == JobKind.DISTILLATION, jobs.c.request["suffix"].as_string() == trains),
+    )
+    mine = (jobs.c.project_id == versions[0].project_id) & jobs.c.status.not_in(FINAL_JOBS)
+    job = connection.execute(select(jobs.c.id).where(mine, needs).limit(1)).scalar()
+    if job is not None:
+        raise Conflict(f"job {job} needs it; wait for its end, or cancel it", param="model", code="model_in_use")
 
 
 class Catalog:
@@ -170,7 +207,7 @@ class Catalog:
             former = connection.execute(
                 select(models)
                 .where(models.c.project_id == project_id, models.c.alias == alias, models.c.state == "promoted")
-                .where(models.c.version < current.version)
+                .where(models.c.version < current.version, LIVE)
                 .order_by(models.c.version.desc())
                 .limit(1)
             ).first()
@@ -182,6 +219,36 @@ class Catalog:
                 )
             _point(connection, project_id, former)
         return former
+
+    def delete_version(self, project_id: str, model: Row) -> None:
+        """Refused with 409 while its alias serves it, a canary tries it, or a job that has not ended made it or exports it. What
+        it was trained to goes when nothing needs it any more (`shared.retention`)."""
+        with writing(self.engine) as connection:
+            _locked_alias(connection, project_id, model.alias)
+            mine = models.c.id == model.id
+            if connection.execute(select(models.c.id).where(mine, LIVE).with_for_update()).first() is None:
+                raise _no_model(f"{model.alias}@{model.version}")
+            if connection.execute(select(aliases).where(aliases.c.model_id == model.id)).first() is not None:
+                raise Conflict(
+                    f"{model.alias}@{model.version} is what {model.alias} serves; promote another version or roll back first, or "
+                    f"delete {model.alias} as a whole",
+                    param="model",
+                    code="version_is_served",
+                )
+            _refuse_use(connection, [model])
+            connection.execute(update(models).where(mine).values(deleted_at=time.time()))
+
+    def delete_alias(self, project_id: str, alias: str) -> None:
+        """All its versions with it. Raises NotFound, and Conflict as `delete_version` does, or while a job trains another one."""
+        with writing(self.engine) as connection:
+            _locked_alias(connection, project_id, alias)
+            mine = (models.c.project_id == project_id) & (models.c.alias == alias) & LIVE
+            versions = list(connection.execute(select(models).where(mine).with_for_update()))
+            if not versions:
+                raise _no_model(alias)
+            _refuse_use(connection, versions, trains=alias)
+            connection.execute(delete(aliases).where(aliases.c.project_id == project_id, aliases.c.alias == alias))
+            connection.execute(update(models).where(mine).values(deleted_at=time.time()))
 
     def served(self, project_id: str, alias: str) -> Row | None:
         """The version that the alias points at, if any."""
@@ -196,18 +263,22 @@ class Catalog:
         row = None if at else self.served(project_id, alias) or self._model(project_id, name)
         if version.isdecimal() and len(version) < 10:
             with reading(self.engine) as connection:
-                query = select(models).where(models.c.project_id == project_id, models.c.alias == alias)
+                query = select(models).where(models.c.project_id == project_id, models.c.alias == alias, LIVE)
                 row = connection.execute(query.where(models.c.version == int(version))).first()
         if row is None:
-            raise NotFound(
-                f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found"
-            )
+            raise _no_model(name)
         return row
 
     def _model(self, project_id: str, model_id: str) -> Row | None:
         with reading(self.engine) as connection:
-            query = select(models).where(models.c.project_id == project_id, models.c.id == model_id)
+            query = select(models).where(models.c.project_id == project_id, models.c.id == model_id, LIVE)
             return connection.execute(query).first()
+
+    def has_versions(self, project_id: str, alias: str) -> bool:
+        """Also of an alias that serves none of them."""
+        with reading(self.engine) as connection:
+            query = select(models.c.id).where(models.c.project_id == project_id, models.c.alias == alias, LIVE)
+            return connection.execute(query.limit(1)).first() is not None
 
     def models(self, project_id: str) -> list[tuple[Row, bool]]:
         """All versions, newest first, each with whether its alias points at it."""
@@ -216,6 +287,6 @@ class Catalog:
                 connection.execute(select(aliases.c.model_id).where(aliases.c.project_id == project_id)).scalars()
             )
             rows = connection.execute(
-                select(models).where(models.c.project_id == project_id).order_by(models.c.id.desc())
+                select(models).where(models.c.project_id == project_id, LIVE).order_by(models.c.id.desc())
             )
             return [(row, row.id in served) for row in rows]

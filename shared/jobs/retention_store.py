@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, union_all, update
 
-from shared.jobs.catalog import DELETED
+from shared.contracts.jobs import JobKind
+from shared.jobs.catalog import DELETED, LIVE
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import aliases, canaries, files, jobs, models, steps, workers
 from shared.platform.database import reading, writing
@@ -29,6 +30,16 @@ def _past(cutoff: float) -> ColumnElement[bool]:
     serving = select(models.c.job_id).where(models.c.id.in_(in_use), models.c.job_id.is_not(None))
     ended = func.coalesce(jobs.c.finished_at, jobs.c.created_at)
     return and_(jobs.c.status.in_(FINAL_JOBS), ended < cutoff, jobs.c.id.not_in(serving))
+
+
+def _wanted(cutoff: float) -> ColumnElement[bool]:
+    """Versions whose weights somebody may still ask for: those that were not deleted, or that a job may use which was there
+    before (it compares itself with what its alias served), or that an export is made of whose files are kept."""
+    before = (jobs.c.project_id == models.c.project_id) & (jobs.c.created_at <= models.c.deleted_at)
+    live = select(jobs.c.id).where(before, jobs.c.status.not_in(FINAL_JOBS))
+    of_it = (jobs.c.kind == JobKind.EXPORT) & (jobs.c.request["model_id"].as_string() == models.c.id)
+    exported = select(jobs.c.id).where(of_it, ~_past(cutoff))
+    return or_(LIVE, live.exists(), exported.exists())
 
 
 class RetentionStore:
@@ -67,7 +78,7 @@ class RetentionStore:
                 select(jobs.c.report_ref).where(jobs.c.report_ref.is_not(None)),
             ):
                 found.contents.update(connection.execute(query).scalars())
-            found.trained.update(connection.execute(select(models.c.adapter)).scalars())
+            found.trained.update(connection.execute(select(models.c.adapter).where(_wanted(cutoff))).scalars())
             trainings = kept & steps.c.kind.in_(MAKING) & (steps.c.state == StepState.SUCCEEDED)
             results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()
             found.results.update(connection.execute(results).scalars())

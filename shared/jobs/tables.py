@@ -184,6 +184,7 @@ models = Table(
     Column("state", String(16), nullable=False),  # promoted, undecided, rejected, partial (of a failed job)
     Column("job_id", ForeignKey("jobs.id")),
     Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),  # nobody can ask it any more; its number is not given again
     UniqueConstraint("project_id", "alias", "version"),
 )
 

@@ -65,7 +65,7 @@ async def _note(scope, status: int, answer: bytes) -> None:
         caller.project,
         caller=caller.name,
         method=scope["method"],
-        route=getattr(scope.get("route"), "path", "unmatched"),
+        route=getattr(scope.get("route"), "path_format", "unmatched"),
         object_id=audit.object_of(scope.get("path_params", {}), answer),
         status=status,
         request_id=state.get("request_id", ""),

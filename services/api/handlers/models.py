@@ -10,7 +10,7 @@ from services.api.handlers.lists import Id, listed
 from services.api.handlers.once import once
 from services.api.service import exports, models
 from shared.contracts.exports import ExportObject, ExportWish
-from shared.contracts.jobs import ModelObject
+from shared.contracts.jobs import ModelDeleted, ModelObject
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 
@@ -49,3 +49,12 @@ def export_model(context: Context, project: Project, model: Id, body: ExportWish
 @router.get("/{model:path}", dependencies=READ)  # a base may be named as on a hub, with a slash
 def get_model(context: Context, project: Project, model: Id) -> ModelObject:
     return models.get(context, project, model)
+
+
+@router.delete("/{model:path}", dependencies=STEER, responses=may_answer(409))
+def delete_model(request: Request, context: Context, project: Project, model: Id) -> ModelDeleted:
+    """A version, or an alias with all its versions. Its weights go once nothing needs them; the number of a version is not
+    given again."""
+    deleted = models.delete(context, project, model)
+    request.app.state.signpost.forget()
+    return deleted

@@ -4,7 +4,12 @@ from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import ModelObject
+from shared.contracts.jobs import ModelDeleted, ModelObject
+
+
+class NotDeletable(UserError):
+    status = 403
+    code = "model_not_deletable"
 
 
 def listed(context: ApiContext, project: str) -> list[ModelObject]:
@@ -35,6 +40,21 @@ def promote(context: ApiContext, project: str, name: str) -> ModelObject:
 def roll_back(context: ApiContext, project: str, alias: str) -> ModelObject:
     """Serve the promoted version before the present one again; the answer's `version` says which."""
     return _tuned(context.stores.catalog.roll_back(project, alias), alias)
+
+
+def delete(context: ApiContext, project: str, name: str) -> ModelDeleted:
+    """A version (alias@version, or its id), or an alias with all its versions. Raises NotFound, Conflict, NotDeletable."""
+    if _is_base(context, name):
+        raise NotDeletable(
+            f"{name!r} is a base that this system was set up with; METEOR_STUDENT_MODEL and METEOR_STUDENTS name them",
+            param="model",
+        )
+    catalog = context.stores.catalog
+    if "@" in name or not catalog.has_versions(project, name):
+        catalog.delete_version(project, catalog.resolve(project, name))
+    else:
+        catalog.delete_alias(project, name)
+    return ModelDeleted(id=name)
 
 
 def _is_base(context: ApiContext, name: str) -> bool:
