@@ -137,9 +137,10 @@ class WebhookObject(BaseModel):
 
 
 class NewWebhook(WebhookObject):
-    """The answers to POST and to rotate_secret, the only ones in which the secret stands."""
+    """The answers to POST and to rotate_secret, the only ones in which the secret stands. null: the answer to a POST with an
+    Idempotency-Key, which is kept; rotate_secret gives one."""
 
-    signing_secret: str
+    signing_secret: str | None
 
 
 class WebhookTestResult(BaseModel):

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import Id
+from services.api.handlers.once import once
 from services.api.service import canaries
 from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryRequest
 from shared.contracts.keys import Scope
@@ -12,7 +13,7 @@ from shared.contracts.keys import Scope
 router = APIRouter(prefix="/v1/models/{alias}/canary", tags=["models"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("", responses=may_answer(409))
+@router.post("", dependencies=[once], responses=may_answer(409, 422))
 def set_canary(request: Request, context: Context, project: Project, alias: Id, body: CanaryRequest) -> CanaryObject:
     """Try a version beside the served one, or change how. It ends when the alias moves."""
     made = canaries.put(context, project, alias, body)

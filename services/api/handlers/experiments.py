@@ -29,6 +29,8 @@ def get_experiment(context: Context, project: Project, experiment_id: Id) -> dic
     return experiments.get(context, project, experiment_id)
 
 
-@router.post("/{experiment_id}/cancel", response_model=ExperimentObject)
+@router.post(
+    "/{experiment_id}/cancel", response_model=ExperimentObject, dependencies=[once], responses=may_answer(409, 422)
+)
 def cancel_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
     return experiments.cancel(context, project, experiment_id)

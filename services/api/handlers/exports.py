@@ -9,6 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import exports
 from shared.contracts.errors import UserError
 from shared.contracts.exports import ExportObject
@@ -42,7 +43,7 @@ def get_export(context: Context, project: Project, export_id: Id) -> ExportObjec
     return exports.get(context, project, export_id)
 
 
-@router.post("/{export_id}/cancel", responses=may_answer(409))
+@router.post("/{export_id}/cancel", dependencies=[once], responses=may_answer(409, 422))
 def cancel_export(context: Context, project: Project, export_id: Id) -> ExportObject:
     return exports.cancel(context, project, export_id)
 

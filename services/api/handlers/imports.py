@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import imports
 from shared.contracts.imports import ImportChange, ImportObject, ImportRequest
 from shared.contracts.keys import Scope
@@ -15,7 +16,7 @@ from shared.contracts.views import Listed
 router = APIRouter(prefix="/v1/imports", tags=["imports"], dependencies=[needs(Scope.JOBS)])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_import(context: Context, project: Project, body: ImportRequest, response: Response) -> ImportObject:
     """Make a dataset of something else. When it has succeeded, `result.file` is the new file."""
     made = imports.create(context, project, body)
@@ -35,17 +36,17 @@ def get_import(context: Context, project: Project, import_id: Id) -> ImportObjec
     return imports.get(context, project, import_id)
 
 
-@router.patch("/{import_id}", responses=may_answer(409))
+@router.patch("/{import_id}", dependencies=[once], responses=may_answer(409, 422))
 def change_import(context: Context, project: Project, import_id: Id, body: ImportChange) -> ImportObject:
     """Another budget. An import that waits for its budget goes on."""
     return imports.change(context, project, import_id, body)
 
 
-@router.post("/{import_id}/cancel", responses=may_answer(409))
+@router.post("/{import_id}/cancel", dependencies=[once], responses=may_answer(409, 422))
 def cancel_import(context: Context, project: Project, import_id: Id) -> ImportObject:
     return imports.cancel(context, project, import_id)
 
 
-@router.post("/{import_id}/resume", responses=may_answer(409))
+@router.post("/{import_id}/resume", dependencies=[once], responses=may_answer(409, 422))
 def resume_import(context: Context, project: Project, import_id: Id) -> ImportObject:
     return imports.resume(context, project, import_id)

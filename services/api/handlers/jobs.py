@@ -12,7 +12,7 @@ from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
-from services.api.handlers.once import once
+from services.api.handlers.once import is_kept, once
 from services.api.service import estimates, fine_tuning, forks, jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
@@ -58,7 +58,7 @@ def estimate_fine_tuning_job(context: Context, project: Project, body: FineTunin
 
 
 def _made(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:
-    if hasattr(request.state, "claim"):  # the answer is kept under its Idempotency-Key, and secrets are kept nowhere
+    if is_kept(request):
         job.webhook_secret = None
     response.headers["location"] = f"{path}/{job.id}"
     return job

@@ -38,7 +38,7 @@ def roll_back(request: Request, context: Context, project: Project, model: Id) -
     return served
 
 
-@router.post("/{model}/export", dependencies=STEER, status_code=201, responses=may_answer(400))
+@router.post("/{model}/export", dependencies=[*STEER, once], status_code=201, responses=may_answer(400, 409, 422))
 def export_model(context: Context, project: Project, model: Id, body: ExportWish, response: Response) -> ExportObject:
     """A job that makes files of a version, to be loaded elsewhere. model: alias, alias@version, or a version's id."""
     made = exports.create(context, project, model, body)

@@ -1,7 +1,8 @@
 """Idempotency-Key: a request that is sent again, because its answer was lost, is done once.
 
 `dependencies=[once]` on a route that changes something; what is around the handlers keeps the answer before it goes out.
-Where a secret is in the answer (a new API key) or the body is a stream (an upload, a chat) there is none, and the header is ignored.
+Where the answer is a secret (a new API key, another secret of a webhook) or the body is a stream (an upload, a chat) there is none, and the
+header is ignored; so it is where nothing is changed or asking again does no harm (deletions).
 """
 
 import hashlib
@@ -62,6 +63,11 @@ async def _once(request: Request, context: Context, project: Project, key: Key =
 
 
 once = Depends(_once)
+
+
+def is_kept(request: Request) -> bool:
+    """Whether the answer is going to be kept: then no secret may stand in it."""
+    return hasattr(request.state, "claim")
 
 
 async def on_replayed(_: Request, answer: Exception) -> Response:

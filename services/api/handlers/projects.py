@@ -40,7 +40,7 @@ def get_project(context: Context, caller: Asking, project_id: Id) -> ProjectObje
     return projects.get(context, caller.view, project_id)
 
 
-@router.patch("/{project_id}")
+@router.patch("/{project_id}", dependencies=[once], responses=may_answer(409, 422))
 def change_project(context: Context, caller: Asking, project_id: Id, body: ProjectChange) -> ProjectObject:
     """Name and limits."""
     projects.get(context, caller.view, project_id)  # another one's does not exist, before it is forbidden

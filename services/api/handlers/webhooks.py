@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import is_kept, once
 from services.api.posting import Poster
 from services.api.service import webhooks
 from services.api.service.deliveries import send_test
@@ -34,11 +35,14 @@ async def poster(request: Request) -> Poster:
 router = APIRouter(tags=["webhooks"], dependencies=[needs(Scope.ADMIN)])
 
 
-@router.post(OURS, status_code=201, responses=may_answer(409))
-@router.post(OPENAIS, include_in_schema=False)
-def create_webhook(context: Context, project: Project, body: WebhookRequest) -> NewWebhook:
-    """A new webhook. Its secret stands in this answer and in no later one."""
-    return webhooks.create(context, project, body)
+@router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS, dependencies=[once], include_in_schema=False)
+def create_webhook(request: Request, context: Context, project: Project, body: WebhookRequest) -> NewWebhook:
+    """A new webhook. Its secret stands in this answer and in no later one; not in one that is kept under an Idempotency-Key."""
+    made = webhooks.create(context, project, body)
+    if is_kept(request):
+        made.signing_secret = None
+    return made
 
 
 @router.get(OURS, response_model=Listed[WebhookObject])
@@ -55,8 +59,8 @@ def get_webhook(context: Context, project: Project, webhook_id: Id) -> WebhookOb
     return webhooks.get(context, project, webhook_id)
 
 
-@router.patch(OURS + "/{webhook_id}")
-@router.post(OPENAIS + "/{webhook_id}", include_in_schema=False)
+@router.patch(OURS + "/{webhook_id}", dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{webhook_id}", dependencies=[once], include_in_schema=False)
 def change_webhook(context: Context, project: Project, webhook_id: Id, body: WebhookChange) -> WebhookObject:
     """Name, address, event types, and whether it is told anything."""
     return webhooks.change(context, project, webhook_id, body)
@@ -80,8 +84,8 @@ def rotate_webhook_secret(
     return webhooks.rotate(context, project, webhook_id, keep)
 
 
-@router.post(OURS + "/{webhook_id}/test")
-@router.post(OPENAIS + "/{webhook_id}/test", include_in_schema=False)
+@router.post(OURS + "/{webhook_id}/test", dependencies=[once], responses=may_answer(409, 422))
+@router.post(OPENAIS + "/{webhook_id}/test", dependencies=[once], include_in_schema=False)
 async def try_webhook(
     context: Context,
     project: Project,
@@ -106,7 +110,9 @@ def list_webhook_deliveries(
     return listed(*webhooks.deliveries(context, project, webhook_id, after, limit, state))
 
 
-@router.post(OURS + "/{webhook_id}/deliveries/{delivery_id}/replay", responses=may_answer(409))
+@router.post(
+    OURS + "/{webhook_id}/deliveries/{delivery_id}/replay", dependencies=[once], responses=may_answer(409, 422)
+)
 def replay_webhook_delivery(context: Context, project: Project, webhook_id: Id, delivery_id: Id) -> DeliveryObject:
     """Send it once more, under the same `webhook-id`, and try for another 24 hours."""
     return webhooks.replay(context, project, webhook_id, delivery_id)
