@@ -1,4 +1,5 @@
-"""How a dataset comes to lie among the uploads: its bytes by content hash, its rows with their splits as an artifact."""
+"""How a dataset comes to lie among the uploads: its bytes by content hash, its rows with their splits as an artifact. And which
+rows a job works on."""
 
 import fcntl
 import hashlib
@@ -6,17 +7,51 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row
 
 from shared.artifacts import Artifacts
-from shared.contracts.data import LineError, Question, Split, parse_line, split_of
+from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
 from shared.contracts.errors import FatalError
 from shared.jobs.catalog import Catalog
 
 PURPOSE = "fine-tune"
+
+
+class JobData(NamedTuple):
+    """The files of a job, as rows of `files`. With one for validation its rows are dev, and what was dev in the other is
+    learned from."""
+
+    training: Row
+    validation: Row | None = None
+
+    @property
+    def splits(self) -> dict[Split, int]:
+        """Rows of each."""
+        found = {split: (self.training.splits or {}).get(split.value, 0) for split in Split}
+        if self.validation is not None:
+            found[Split.TRAIN] += found[Split.DEV]
+            found[Split.DEV] = self.validation.n_rows or 0
+        return found
+
+    def rows(self, artifacts: Artifacts) -> list[Question]:
+        """All of them with their splits. Raises ArtifactMissing."""
+        found = rows_of(self.training, artifacts)
+        return found if self.validation is None else with_validation(found, rows_of(self.validation, artifacts))
+
+
+def rows_of(file: Row, artifacts: Artifacts) -> list[Question]:
+    return [Question(**row) for row in artifacts.get_json(file.rows_ref)]
+
+
+def data_of(job: Row, find: Callable[[str], Row]) -> JobData:
+    """find: a file by its id."""
+    validation = job.request.get("validation_file")
+    return JobData(find(job.file_id), find(validation) if validation else None)
 
 
 @contextmanager

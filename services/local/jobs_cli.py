@@ -31,6 +31,10 @@ app.command()(report_cli.report)
 app.command()(report_cli.usage)
 console = make_console()
 PAUSED_EXIT = 3
+Validation = Annotated[
+    Path | None,
+    typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
+]
 Body = Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")]
 
 
@@ -41,6 +45,7 @@ def create(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, such as distillation.iterate.rounds=3")
     ] = None,
+    validation: Validation = None,
     follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
@@ -52,6 +57,8 @@ def create(
     with client(data) as api:
         if rows is not None:
             body["training_file"] = upload(api, rows)["id"]
+        if validation is not None:
+            body["validation_file"] = upload(api, validation)["id"]
         made = ask(api, "POST", ROUTE, json=body)
     print(json.dumps(made) if as_json else made["id"], flush=True)
     if follow:
@@ -206,12 +213,15 @@ def one_change(text: str) -> dict[str, Any]:
 def estimate(
     job: Body,
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
+    validation: Validation = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """What a job would cost at the strong model, by the price list; nothing is asked of it."""
     with client(data) as api:
         body = body_of(job) | {"training_file": upload(api, rows)["id"]}
+        if validation is not None:
+            body["validation_file"] = upload(api, validation)["id"]
         found = ask(api, "POST", f"{ROUTE}/estimate", json=body)
     if as_json:
         print(json.dumps(found))

@@ -97,8 +97,10 @@ def _data(manifest: Mapping[str, Any]) -> str:
     if data is None:
         return "## Data\n\nThe job and its file are not known any more."
     counts = ", ".join(f"{split} {n}" for split, n in data["splits"].items())
+    files = [data, data["validation"]] if "validation" in data else [data]
+    named = " and, for validation, ".join(f"`{file['filename']}`, SHA-256 `{file['sha256']}`" for file in files)
     return (
-        f"## Data\n\n`{data['filename']}`, SHA-256 `{data['sha256']}`: {data['rows']} rows ({counts}). Training used the train "
+        f"## Data\n\n{named}: {sum(file['rows'] for file in files)} rows ({counts}). Training used the train "
         "split, decisions the dev split, the table above the test split."
     )
 

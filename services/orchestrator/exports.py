@@ -23,6 +23,7 @@ from shared.contracts.exports import MANIFEST, README, Download, ExportFormat, E
 from shared.contracts.jobs import JobRequest
 from shared.contracts.rows import Asked, Attempt, Said, asked
 from shared.contracts.steps import GgufParams, MergeParams, ModelRef, PushParams, Sampling, StepKind, StudentParams
+from shared.datasets import data_of
 from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
 
@@ -98,12 +99,11 @@ def _questions(run: ExportRun) -> list[Question]:
     if run.origin is not None:
         request = JobRequest.model_validate(run.origin.request)
         seed = request.seed
-        file = run.stores.catalog.file_of_job(run.origin.file_id)
         try:
-            rows = run.artifacts.get_json(file.rows_ref)
+            rows = data_of(run.origin, run.stores.catalog.file_of_job).rows(run.artifacts)
         except ArtifactMissing:
             rows = []
-        dev = [q for q in (Question(**row) for row in rows) if q.split == Split.DEV]
+        dev = [q for q in rows if q.split == Split.DEV]
         found = seeded_order(dev, seed)[:PROMPTS]
     return found + seeded_order(general_questions(), seed)[: PROMPTS - len(found)]
 
@@ -168,8 +168,13 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
 def _data(run: ExportRun) -> dict[str, Any] | None:
     if run.origin is None or run.origin.file_id is None:
         return None
-    file = run.stores.catalog.file_of_job(run.origin.file_id)
-    return {"filename": file.filename, "sha256": file.sha256, "rows": file.n_rows, "splits": file.splits or {}}
+    data = data_of(run.origin, run.stores.catalog.file_of_job)
+    told = _told(data.training) | {"splits": {split.value: count for split, count in data.splits.items()}}
+    return told if data.validation is None else told | {"validation": _told(data.validation)}
+
+
+def _told(file: Row) -> dict[str, Any]:
+    return {"filename": file.filename, "sha256": file.sha256, "rows": file.n_rows}
 
 
 def licence_of(folder: Path | None) -> dict[str, str | None]:

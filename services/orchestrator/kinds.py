@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row
@@ -14,8 +15,8 @@ from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
 from shared.bases import Bases
-from shared.contracts.data import Question
 from shared.contracts.jobs import JobKind, JobRequest
+from shared.datasets import data_of
 from shared.ledger.store import Ledger
 
 
@@ -40,8 +41,8 @@ class Kind:
 async def _open_distillation(means: Means, row: Row) -> Run:
     stores, artifacts = means.steps.stores, means.steps.artifacts
     base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
-    file = await asyncio.to_thread(stores.catalog.file, row.project_id, row.file_id)
-    rows = [Question(**value) for value in await asyncio.to_thread(artifacts.get_json, file.rows_ref)]
+    data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
+    rows = await asyncio.to_thread(data.rows, artifacts)
     return Run(row, base, rows, means.steps, means.ledger)
 
 

@@ -14,6 +14,7 @@ from shared.contracts.conversation import NotUsable, from_messages
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
+VALIDATION, MAX_ID = "validation-", 200
 MAX_LINE_BYTES = 1_000_000  # one record; a longer line is a mistake (a file without newlines), not a question
 SKIP_BYTES = 1 << 20
 
@@ -29,7 +30,7 @@ class Split(StrEnum):
 class Question(BaseModel):
     """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders."""
 
-    id: str = Field(max_length=200)
+    id: str = Field(max_length=MAX_ID)
     question: str = Field(min_length=1, max_length=100_000)
     title: str | None = None
     context: str | None = None
@@ -64,7 +65,9 @@ class _Upload(BaseModel):
     """A line as it is checked; chat rows are brought into this form before."""
 
     question: str = Field(min_length=1, max_length=100_000)
-    id: str | None = Field(default=None, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")  # goes into rows and headers
+    id: str | None = Field(
+        default=None, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]*$"
+    )  # goes into rows and headers
     title: str | None = None
     context: str | None = None
     reference: str | None = None
@@ -209,7 +212,35 @@ def _before(given: str, number: int, seen: dict[str, int], numbered: bytearray) 
 
 def group_key(row: Question) -> str:
     """Rows with one key never stand on both sides of a split: the given group, else the question's own words."""
-    return f"group:{row.group}" if row.group else "text:" + " ".join(row.text.casefold().split())
+    return f"group:{row.group}" if row.group else _text_key(row)
+
+
+def _text_key(row: Question) -> str:
+    return "text:" + " ".join(row.text.casefold().split())
+
+
+def in_both(rows: Iterable[Question], validation: Iterable[Question]) -> list[str]:
+    """Ids of the rows for validation whose question or group is among the others too."""
+    keys = {key for row in rows for key in (group_key(row), _text_key(row))}
+    return [row.id for row in validation if not keys.isdisjoint((group_key(row), _text_key(row)))]
+
+
+def with_validation(rows: Iterable[Question], validation: Iterable[Question]) -> list[Question]:
+    """Rows for validation become dev, and what was dev is learned from. Ids tell rows of a job apart, and two files may have
+    given the same ones (`row-1`): those for validation get others."""
+    found = [row.model_copy(update={"split": Split.TRAIN}) if row.split is Split.DEV else row for row in rows]
+    taken = {row.id for row in found}
+    for row in validation:
+        name = _free(row.id, taken)
+        taken.add(name)
+        found.append(row.model_copy(update={"id": name, "split": Split.DEV}))
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while (name := f"{VALIDATION}{name}"[:MAX_ID]) in taken:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return name
 
 
 def split_of(row: Question, dev: float, test: float) -> Split:

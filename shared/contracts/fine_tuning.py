@@ -79,6 +79,7 @@ class FineTuningRequest(Strict):
         return JobRequest(
             model=self.model,
             training_file=self.training_file,
+            validation_file=self.validation_file or None,
             distillation=self.distillation or supervised_training(),
             **{name: value for name, value in given.items() if value is not None},
         )

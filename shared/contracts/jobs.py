@@ -54,7 +54,7 @@ Metadata = Annotated[
 # What a job's object says beside what was asked for.
 SAID = (
     "id", "object", "created_at", "finished_at", "estimated_finish", "fine_tuned_model", "organization_id", "status",
-    "error", "method", "validation_file", "result_files", "trained_tokens", "integrations", "webhook_secret",
+    "error", "method", "result_files", "trained_tokens", "integrations", "webhook_secret",
 )  # fmt: skip
 SAID_OF_DISTILLATION = (
     "forked_from", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
@@ -76,12 +76,14 @@ def read_back(value: Any) -> Any:
 class JobRequest(AnyRequest):
     """Body of POST /v1/distillation/jobs: what is to be done, or a job's whole object as it was read, for the same again.
 
-    suffix names the alias under which the result is served.
+    suffix names the alias under which the result is served. validation_file: its rows are the dev split; what would be dev of the
+    training file is learned from then.
     """
 
     kind = JobKind.DISTILLATION
     model: str = Field(min_length=1, max_length=200)
     training_file: str = Field(min_length=1, max_length=64)
+    validation_file: str | None = Field(default=None, min_length=1, max_length=64)
     distillation: Distillation
     suffix: Name = "expert"
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1)

@@ -121,11 +121,6 @@ class Catalog:
             raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
         return row
 
-    def splits(self, file_id: str) -> dict[str, int]:
-        """Rows of each split of a job's file, also of one that was deleted since."""
-        with reading(self.engine) as connection:
-            return connection.execute(select(files.c.splits).where(files.c.id == file_id)).scalar_one() or {}
-
     def file_of_job(self, file_id: str) -> Row:
         """A job's file, also one that was deleted since."""
         with reading(self.engine) as connection:
@@ -145,9 +140,9 @@ class Catalog:
         """Refused with 409 while a job that has not ended needs it; the row stays for the record of ended jobs."""
         self.file(project_id, file_id)
         with writing(self.engine) as connection:
-            live = connection.execute(
-                select(jobs.c.id).where(jobs.c.file_id == file_id, jobs.c.status.not_in(FINAL_JOBS)).limit(1)
-            ).first()
+            reads = or_(jobs.c.file_id == file_id, jobs.c.request["validation_file"].as_string() == file_id)
+            mine = (jobs.c.project_id == project_id) & jobs.c.status.not_in(FINAL_JOBS)
+            live = connection.execute(select(jobs.c.id).where(mine, reads).limit(1)).first()
             if live is not None:
                 raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))

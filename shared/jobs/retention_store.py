@@ -68,7 +68,9 @@ class RetentionStore:
         found = Needed()
         kept = steps.c.job_id.in_(select(jobs.c.id).where(~_past(cutoff)))
         of_files = or_(
-            files.c.status != DELETED, files.c.id.in_(select(jobs.c.file_id).where(~_past(cutoff)))
+            files.c.status != DELETED,
+            files.c.id.in_(select(jobs.c.file_id).where(~_past(cutoff))),
+            files.c.id.in_(select(jobs.c.request["validation_file"].as_string()).where(~_past(cutoff))),
         )  # a deleted file's rows are still read by jobs that go on
         with reading(self.engine) as connection:
             for query in (

@@ -77,7 +77,6 @@ def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str)
     [
         ({"method": {"type": "dpo", "dpo": {}}}, "unsupported_method", "method.type", "evolve"),
         ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "iterate"),
-        ({"validation_file": "file-1"}, "unsupported_parameter", "validation_file", "split by question"),
         (
             {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
             "unsupported_parameter",

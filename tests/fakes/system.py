@@ -131,10 +131,11 @@ class System:
         given: dict[str, Any] = {"train": 40, "dev": 20, "test": 20} | sizes
         return processed_file(self.stores, self.artifacts, questions(**given))
 
-    def post(self, file: str, suffix: str = "expert", seed: int = 0, **spec: Any) -> str:
+    def post(self, file: str, suffix: str = "expert", seed: int = 0, validation: str | None = None, **spec: Any) -> str:
         evaluation = {"baselines": [], "forgetting": 0}
         distillation = {"domain": "d", "primary_metric": "string_check", "guidance": "weak", "evaluation": evaluation}
         body = {"model": BASE.base, "training_file": file, "suffix": suffix, "seed": seed}
+        body |= {"validation_file": validation}
         request = JobRequest.model_validate(body | {"distillation": distillation | spec})
         return api_jobs.create(self.context, DEFAULT_PROJECT, request).id
 

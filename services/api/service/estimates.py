@@ -3,7 +3,7 @@
 from services.api.service import job_checks
 from services.api.service.context import ApiContext
 from shared.contracts.allocation import allocate
-from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobRequest
@@ -15,16 +15,16 @@ MOST_ROWS = 100_000  # all are held in memory for a moment
 def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable where the prices cannot be had."""
     prices = context.providers.prices()
-    file = job_checks.check(context, project, request, prices).file
-    if file.n_rows > MOST_ROWS:
+    data = job_checks.check(context, project, request, prices).data
+    if (count := sum(data.splits.values())) > MOST_ROWS:
         raise UserError(
-            f"file {file.id} has {file.n_rows} rows, an estimate reads {MOST_ROWS} at most; post the job with "
+            f"the job has {count} rows, an estimate reads {MOST_ROWS} at most; post the job with "
             "pause_after: pilot for one that is measured",
             param="training_file",
             code="too_many_rows",
         )
     spec = request.distillation
-    rows = [Question(**value) for value in context.artifacts.get_json(file.rows_ref)]
+    rows = data.rows(context.artifacts)
     train = sizes(row for row in rows if row.split == Split.TRAIN)
     by_judge = judge_must_decide(rows)
     dev, test = (

@@ -18,8 +18,8 @@ def job_of(context: ApiContext, project: str, request: FineTuningRequest) -> Job
     """Raises UserError for what OpenAI's API has and this one has not, and for a file without answers to train on."""
     _check_known(request)
     if request.distillation is None:
-        file = job_checks.training_file(context, project, request.training_file)
-        if job_checks.lacks_references(context, file):
+        data = job_checks.files_of(context, project, request.training_file, request.validation_file or None)
+        if job_checks.lacks_references(context, data):
             raise UserError(
                 "supervised training needs answers to train on and to measure by: a last message of the assistant in (nearly) "
                 "every row, or a reference. For a file of questions alone post a `distillation` object: a teacher answers",
@@ -35,13 +35,6 @@ def _check_known(request: FineTuningRequest) -> None:
             f"method {request.method.type} is not supported: {INSTEAD[request.method.type]}",
             param="method.type",
             code="unsupported_method",
-        )
-    if request.validation_file:
-        raise UserError(
-            "a file of its own for validation is not supported: the training file is split by question into train, dev "
-            "and test. Add its rows to the training file, and leave this out",
-            param="validation_file",
-            code="unsupported_parameter",
         )
     if request.integrations:
         raise UserError(

@@ -18,10 +18,11 @@ from shared.contracts.errors import Conflict, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
 from shared.contracts.steps import Method
+from shared.datasets import data_of
 from shared.jobs.states import StepState
 
 ALWAYS_BEFORE = (
-    "model", "training_file", "seed", "hyperparameters", "distillation.domain", "distillation.primary_metric",
+    "model", "training_file", "validation_file", "seed", "hyperparameters", "distillation.domain", "distillation.primary_metric",
     "distillation.guidance", "distillation.batch_size", "distillation.answer_tokens", "distillation.adapter",
     "distillation.teacher", "distillation.judge", "distillation.pilot", "distillation.distill",
     "distillation.evaluation.dev_questions",
@@ -39,7 +40,7 @@ def fork(context: ApiContext, project: str, job_id: str, request: ForkRequest) -
     if point is not None:
         _check_finished(point, before.distillation, context.stores.steps.of_job(job_id))
         _check_unchanged(before, after, point)
-        train = context.stores.catalog.splits(origin.file_id)[Split.TRAIN.value]
+        train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
         after = job_of(_pinned(body, before.distillation, after.distillation, point, train))
     made_from = ForkedFrom(job_id=job_id, **(point.model_dump() if point else {}))
     return jobs.create(context, project, after, made_from)

@@ -1,6 +1,7 @@
 """What a job has made and counted so far: its figures, the versions that can be asked, the rows that it works on."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.contracts.data import Split
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import CheckpointMetrics, CheckpointObject
 from shared.contracts.steps import StepKind, StepResult
+from shared.datasets import data_of
 from shared.jobs.states import StepState
 
 LEARNS = (StepKind.SFT, StepKind.PREFER)
@@ -91,10 +93,12 @@ def _checkpoint(version: Row, step: Row | None, count: int) -> CheckpointObject:
 def examples(
     context: ApiContext, project: str, job_id: str, split: Split | None, after: str | None, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    """The rows of the job's file, in its order. Raises UserError for an `after` that is none of them."""
+    """The rows of the job's files, in their order. Raises UserError for an `after` that is none of them."""
     job = jobs.row(context, project, job_id)
-    rows = context.artifacts.get_json(context.stores.catalog.file(project, job.file_id).rows_ref)
-    shown = [{"object": "distillation.example"} | row for row in rows if split is None or row["split"] == split.value]
+    rows = data_of(job, partial(context.stores.catalog.file, project)).rows(context.artifacts)
+    shown = [
+        {"object": "distillation.example"} | row.model_dump(mode="json") for row in rows if split in (None, row.split)
+    ]
     return _page(shown, after, limit, "example")
 
 

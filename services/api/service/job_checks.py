@@ -9,23 +9,23 @@ from sqlalchemy import Row
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.allocation import allocate
-from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.data import Split, in_both, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import Method
-from shared.datasets import PURPOSE
+from shared.datasets import PURPOSE, JobData, rows_of
 
 ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
 class Checked(NamedTuple):
-    """The training file's row, and whether the job asks a strong model anything."""
+    """The job's files, and whether it asks a strong model anything."""
 
-    file: Row
+    data: JobData
     asks: bool
 
 
@@ -46,25 +46,24 @@ def check(context: ApiContext, project: str, request: JobRequest, prices: Mappin
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
-    file = training_file(context, project, request.training_file)
-    asked = not request.distillation.plain or _judge_is_asked(context, file, request)
+    data = files_of(context, project, request.training_file, request.validation_file)
+    asked = not request.distillation.plain or _judge_is_asked(context, data, request)
     if asked:
         _check_providers(request, prices)
-    _check_file(file, request)
-    _check_judge_calls(context, file, request)
-    return Checked(file, asked)
+    _check_files(context, data, request)
+    _check_judge_calls(context, data, request)
+    return Checked(data, asked)
 
 
-def _judge_is_asked(context: ApiContext, file: Row, request: JobRequest) -> bool:
+def _judge_is_asked(context: ApiContext, data: JobData, request: JobRequest) -> bool:
     """Of a job that asks no teacher."""
-    return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, file)
+    return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, data)
 
 
-def lacks_references(context: ApiContext, file: Row) -> bool:
-    """Whether graders have too little to measure by; of a file with bad lines nobody knows."""
-    return file.rows_ref is not None and judge_must_decide(
-        Question(**value) for value in context.artifacts.get_json(file.rows_ref)
-    )
+def lacks_references(context: ApiContext, data: JobData) -> bool:
+    """Whether graders have too little to measure by; of files with bad lines nobody knows."""
+    good = all(file is None or file.rows_ref is not None for file in data)
+    return good and judge_must_decide(data.rows(context.artifacts))
 
 
 def _check_providers(request: JobRequest, prices: Mapping[str, Price] | None) -> None:
@@ -91,30 +90,56 @@ def _check_student(context: ApiContext, model: str) -> None:
     )
 
 
-def training_file(context: ApiContext, project: str, file_id: str) -> Row:
+def files_of(context: ApiContext, project: str, training: str, validation: str | None) -> JobData:
+    """Raises UserError."""
+    found = _file(context, project, training, "training_file")
+    return JobData(found, _file(context, project, validation, "validation_file") if validation else None)
+
+
+def _file(context: ApiContext, project: str, file_id: str, param: str) -> Row:
     try:
         return context.stores.catalog.file(project, file_id)
     except NotFound as error:
-        raise UserError(error.message, param="training_file", code="file_not_found") from error
+        raise UserError(error.message, param=param, code="file_not_found") from error
 
 
-def _check_file(file: Row, request: JobRequest) -> None:
+def _check_file(file: Row, param: str) -> None:
     if file.purpose != PURPOSE:
         raise UserError(
             f"file {file.id} is no dataset (purpose {file.purpose}); import it first: POST /v1/imports, or meteor data import",
-            param="training_file",
+            param=param,
             code="invalid_file_format",
         )
     if file.status != "processed":
         message = f"file {file.id} has {error_summary(file) or 'status ' + file.status}"
-        raise UserError(message, param="training_file", code="invalid_file_format")
-    splits = {split: (file.splits or {}).get(split.value, 0) for split in Split}
+        raise UserError(message, param=param, code="invalid_file_format")
+
+
+def _check_apart(context: ApiContext, training: Row, validation: Row) -> None:
+    """Nothing is learned from or reported that decisions are made on. Raises UserError."""
+    twice = in_both(rows_of(training, context.artifacts), rows_of(validation, context.artifacts))
+    if twice:
+        shown = ", ".join(twice[:5]) + (", ..." if twice[5:] else "")
+        raise UserError(
+            f"{len(twice)} rows of the validation file ({shown}) have a question or a group that is in the training file too; "
+            "take them out of one of the two",
+            param="validation_file",
+            code="rows_in_both_files",
+        )
+
+
+def _check_files(context: ApiContext, data: JobData, request: JobRequest) -> None:
+    _check_file(data.training, "training_file")
+    if data.validation is not None:
+        _check_file(data.validation, "validation_file")
+        _check_apart(context, data.training, data.validation)
+    splits = data.splits
     if any(splits[split] < least for split, least in NEEDED.items()):
         has = ", ".join(f"{split.value} {n}" for split, n in splits.items())
         needs = ", ".join(f"{split.value} {n}" for split, n in NEEDED.items())
         raise UserError(
             f"too few rows after splitting by question: {has}; at least {needs} are needed",
-            param="training_file",
+            param="validation_file" if data.validation and splits[Split.DEV] < NEEDED[Split.DEV] else "training_file",
             code="too_few_rows",
         )
     wanted = _wanted_questions(request)
@@ -128,13 +153,13 @@ def _check_file(file: Row, request: JobRequest) -> None:
     _check_phases(request, splits[Split.TRAIN])
 
 
-def _check_judge_calls(context: ApiContext, file: Row, request: JobRequest) -> None:
+def _check_judge_calls(context: ApiContext, data: JobData, request: JobRequest) -> None:
     """Decisions need every question of dev, so a judge that measures, for want of references, cannot stop at a budget: one that
     might not hold all its calls is refused. Raises UserError."""
     spec, most = request.distillation, request.distillation.evaluation.max_judge_calls
     if most is None:
         return
-    rows = [Question(**value) for value in context.artifacts.get_json(file.rows_ref)]
+    rows = data.rows(context.artifacts)
     if not judge_must_decide(rows):
         return
     count = Counter(row.split for row in rows)

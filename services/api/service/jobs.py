@@ -177,6 +177,7 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
         hyperparameters=request.hyperparameters,
         method=method_of(request),
         training_file=request.training_file,
+        validation_file=request.validation_file,
         seed=request.seed,
         suffix=request.suffix,
         trained_tokens=found.trained_tokens,

@@ -4,6 +4,7 @@
 Nothing is written down for it: the chain is read from the steps' own inputs and results, so it cannot disagree with them.
 """
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
@@ -12,6 +13,7 @@ from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import NotFound
 from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
+from shared.datasets import data_of
 from shared.jobs.states import StepState
 
 LEARNS = (StepKind.SFT, StepKind.PREFER)
@@ -20,8 +22,8 @@ LEARNS = (StepKind.SFT, StepKind.PREFER)
 def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> dict[str, Any]:
     """Every finished step that the example went into, in time. Raises NotFound for an example of no step of the job."""
     job = jobs.row(context, project, job_id)
-    file = context.stores.catalog.file(project, job.file_id)
-    question = next((row for row in context.artifacts.get_json(file.rows_ref) if row["id"] == example_id), None)
+    data = data_of(job, partial(context.stores.catalog.file, project))
+    question = next((row for row in data.rows(context.artifacts) if row.id == example_id), None)
     if question is None:
         raise NotFound(f"no example {example_id!r} in the job's file", param="example_id", code="example_not_found")
     done = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
@@ -43,7 +45,7 @@ def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> 
     return {
         "object": "distillation.lineage",
         "job_id": job_id,
-        "example": question,
+        "example": question.model_dump(mode="json"),
         "chain": links,
         "adapters": sorted(trained),
         "models": versions,
