@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.contracts.allocation import rounds_of
 from shared.contracts.data import Question
-from shared.contracts.distillation import Distillation, Guidance, Phase
+from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
 from shared.contracts.measurements import ORDERS, REPAIRED, compared_with_the_base
 
@@ -124,7 +124,7 @@ class _Asking:
     def teach(self, rows: Sequence[Size], low: Times, high: Times, guided: bool) -> Spend:
         teacher = self.spec.teacher
         return self._spend(
-            teacher.provider,
+            teacher,
             rows,
             (low, high),
             lambda row: row.question + (row.reference if teacher.ground else 0),
@@ -138,7 +138,7 @@ class _Asking:
         """written: tokens at most of what is judged."""
         judge = self.spec.judge
         return self._spend(
-            judge.provider,
+            judge,
             rows,
             (low, high),
             lambda row: row.question + row.reference,
@@ -149,7 +149,7 @@ class _Asking:
 
     def _spend(
         self,
-        provider: str,
+        asked: Teacher | Judge,
         rows: Sequence[Size],
         times: tuple[Times, Times],
         text: Callable[[Size], int],
@@ -179,11 +179,14 @@ class _Asking:
                 high=(longest + (RULES[1] + written) * high.rows) * high.calls,
             )
             said = Range(low=sum(sorted(map(reply, rows))[: low.rows]) * low.calls, high=calls.high * limit)
-        return Spend(calls=calls, input_tokens=read, output_tokens=said, usd=self._usd(provider, read, said))
+        return Spend(calls=calls, input_tokens=read, output_tokens=said, usd=self._usd(asked, read, said))
 
-    def _usd(self, provider: str, read: Range, said: Range) -> Range | None:
-        price = self.prices.get(provider)
-        return price and Range(low=price.usd(read.low, said.low), high=price.usd(read.high, said.high))
+    def _usd(self, asked: Teacher | Judge, read: Range, said: Range) -> Range | None:
+        price = self.prices.get(asked.provider)
+        if price is None:
+            return None
+        share = price.batch if asked.batch else 1.0
+        return Range(low=share * price.usd(read.low, said.low), high=share * price.usd(read.high, said.high))
 
 
 def _pilot(asking: _Asking, work: Work) -> Spend:
@@ -294,5 +297,5 @@ def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | N
     if pilot:
         lines.append("the teacher's calls: tokens per call as measured in the pilot, scaled by the questions' lengths")
     lines += [f"the price of provider {name!r} is not known" for name in names if name not in used]
-    lines += [f"provider {name!r} has a price of 0" for name, price in used.items() if not any(price)]
+    lines += [f"provider {name!r} has a price of 0" for name, price in used.items() if not price.usd(1, 1)]
     return lines

@@ -166,7 +166,8 @@ class ProviderList:
         try:
             answer = self._client.get("/v1/models")
             answer.raise_for_status()
-            return {row["id"]: Price(row["price_input"], row["price_output"]) for row in answer.json()["data"]}
+            names = ("price_input", "price_output", "batch_price")
+            return {row["id"]: Price(*(row[name] for name in names)) for row in answer.json()["data"]}
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise GatewayUnavailable(
                 f"the strong-model gateway does not say which providers there are: {error!r}"

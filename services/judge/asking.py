@@ -1,9 +1,7 @@
 """Asking the judge: one structured reply, a second try when the first is not one, and what both have cost."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
 from services.judge.prompts import repair_messages
 from services.judge.replies import AnyReply, parse
@@ -11,8 +9,6 @@ from shared.contracts.steps import JudgeParams
 from shared.platform.gateway import ChatReply, GatewayClient
 
 Progress = Callable[[int, int], None]
-Row = TypeVar("Row")
-Result = TypeVar("Result")
 COUNTS = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")
 
 
@@ -57,23 +53,3 @@ class Asking:
         self.counted["input_tokens"] += reply.input_tokens
         self.counted["output_tokens"] += reply.output_tokens
         return reply
-
-
-async def all_rows(work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: Progress) -> list[Result]:
-    """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is."""
-    done = 0
-
-    async def one(row: Row) -> Result:
-        nonlocal done
-        result = await work(row)
-        done += 1
-        progress(done, len(rows))
-        return result
-
-    tasks = [asyncio.ensure_future(one(row)) for row in rows]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,15 +3,15 @@
 A criterion is won only where both orders agree; where they do not it is a tie, and counted as flipped.
 """
 
-import asyncio
 from collections import Counter
 
-from services.judge.asking import Asking, Progress, all_rows
+from services.judge.asking import Asking, Progress
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice
 from shared.contracts.rows import Compared, Preference
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import GatewayClient
+from shared.platform.gateway import ChatReply, GatewayClient
+from shared.platform.gathering import all_rows
 
 SEEN = {"A": "first", "B": "second", "tie": "tie"}
 TURNED = {"A": "second", "B": "first", "tie": "tie"}
@@ -23,11 +23,12 @@ async def compare(
     """A preference per row, in the rows' order, and the judge's own figures. Raises what GatewayClient.chat raises."""
     asking = Asking(gateway, params)
 
+    async def asked(row: Compared) -> tuple[Choice | None, ChatReply]:
+        return await asking.ask(Choice, compare_messages(params.domain, row), row.id)
+
     async def one(row: Compared) -> tuple[Preference, list[Choice | None]]:
         turned = row.model_copy(update={"first": row.second, "second": row.first})
-        (seen, reply), (back, reply_back) = await asyncio.gather(
-            *(asking.ask(Choice, compare_messages(params.domain, r), row.id) for r in (row, turned))
-        )
+        (seen, reply), (back, reply_back) = await all_rows(asked, (row, turned), lambda _done, _total: None)
         calls = [r.call_id for r in (reply, reply_back) if r.call_id]
         return agreed(row.id, seen, back, calls), [seen, back]
 

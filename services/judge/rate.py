@@ -1,11 +1,12 @@
 """How good an answer is, on a scale from 1 to 10 (paper section 4): all criteria in one reply."""
 
-from services.judge.asking import Asking, Progress, all_rows
+from services.judge.asking import Asking, Progress
 from services.judge.prompts import rate_messages
 from services.judge.replies import Rating
 from shared.contracts.rows import Judged, Rated
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway import GatewayClient
+from shared.platform.gathering import all_rows
 
 
 async def rate(

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from services.judge.asking import Asking, Progress, all_rows
+from services.judge.asking import Asking, Progress
 from services.judge.graders import all_scores, score
 from services.judge.prompts import critique_messages, review_messages
 from services.judge.replies import Critique, Decision, Review, leaks
@@ -12,6 +12,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.rows import Grades, Judged, Verdict
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway import GatewayClient
+from shared.platform.gathering import all_rows
 
 
 async def review(

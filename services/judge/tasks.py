@@ -13,7 +13,7 @@ from shared.queue.step_task import StepContext
 async def review(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
     rows = [Judged.model_validate(row) for row in request.rows]
-    async with _gateway(context) as gateway:
+    async with _gateway(context, params.batch) as gateway:
         verdicts, metrics = await service.review(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
 
@@ -21,7 +21,7 @@ async def review(request: StepRequest, context: StepContext) -> StepResult:
 async def compare(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
     rows = [Compared.model_validate(row) for row in request.rows]
-    async with _gateway(context) as gateway:
+    async with _gateway(context, params.batch) as gateway:
         preferences, metrics = await compare_answers(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in preferences], metrics=metrics)
 
@@ -29,7 +29,7 @@ async def compare(request: StepRequest, context: StepContext) -> StepResult:
 async def rate(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
     rows = [Judged.model_validate(row) for row in request.rows]
-    async with _gateway(context) as gateway:
+    async with _gateway(context, params.batch) as gateway:
         ratings, metrics = await rate_answers(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in ratings], metrics=metrics)
 
@@ -40,12 +40,17 @@ async def grade(request: StepRequest, context: StepContext) -> StepResult:
     return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
 
 
-def _gateway(context: StepContext) -> GatewayClient:
+def _gateway(context: StepContext, batch: bool) -> GatewayClient:
     claim = context.claim
     origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
     token = context.settings.internal_token.get_secret_value()
     return GatewayClient(
-        judge_settings().gateway_url, token, origin, param="distillation.judge", wanted=context.goes_on
+        judge_settings().gateway_url,
+        token,
+        origin,
+        param="distillation.judge",
+        wanted=context.goes_on,
+        batch=batch,
     )
 
 

@@ -58,10 +58,16 @@ class StepClient:
 
         Raises StepFailed when its attempts are used up, StepMismatch when the key was run with other inputs.
         """
-        async with limit.place(request.kind.queue):
+        async with limit.place(request.kind.queue) as place:
+
+            def on_news(progress: Progress) -> None:
+                if progress.away:
+                    place.leave()
+                on_progress(progress)
+
             row = await when_there_is_room(lambda: self._begin(job, key, request), on_progress)
             if row.state not in FINAL_STEPS:
-                row = await self._wait(row, on_progress)
+                row = await self._wait(row, on_news)
         if row.state != StepState.SUCCEEDED:
             raise StepFailed(
                 key,
@@ -178,32 +184,48 @@ async def when_there_is_room(action: Callable[[], T], on_progress: OnProgress) -
             await asyncio.sleep(ROOM_S)
 
 
+class Place:
+    """One step's place in a queue, which it may leave before it has ended."""
+
+    def __init__(self, free: Callable[[], None]):
+        self._free: Callable[[], None] | None = free
+
+    def leave(self) -> None:
+        if self._free is not None:
+            self._free()
+            self._free = None
+
+
 class FairLimit:
     """At most twice as many steps of one job in a queue as the queue has consumers.
 
-    So a job of 10,000 questions cannot fill a queue before one of 50, and a waiting step can be told from a lost one.
+    So a job of 10,000 questions cannot fill a queue before one of 50, and a waiting step can be told from a lost one. A step
+    that rests until a batch has come gives up its place, so that one batch can hold more than a few steps' requests.
     """
 
     def __init__(self, steps: StepClient):
         self._steps = steps
         self._held: Counter[Queue] = Counter()
-        self._freed: defaultdict[Queue, asyncio.Condition] = defaultdict(asyncio.Condition)
+        self._freed: defaultdict[Queue, asyncio.Event] = defaultdict(asyncio.Event)
 
     @contextlib.asynccontextmanager
-    async def place(self, queue: Queue) -> AsyncIterator[None]:
+    async def place(self, queue: Queue) -> AsyncIterator[Place]:
         freed = self._freed[queue]
         while True:
             limit = 2 * await self._steps.consumers(queue)
-            async with freed:
-                if self._held[queue] < limit:
-                    self._held[queue] += 1
-                    break
-                with contextlib.suppress(TimeoutError):  # there may be more consumers by then
-                    async with asyncio.timeout(WORKERS_AGE_S):
-                        await freed.wait()
+            if self._held[queue] < limit:
+                break
+            freed.clear()
+            with contextlib.suppress(TimeoutError):  # there may be more consumers by then
+                async with asyncio.timeout(WORKERS_AGE_S):
+                    await freed.wait()
+        self._held[queue] += 1
+        place = Place(lambda: self._leave(queue))
         try:
-            yield
+            yield place
         finally:
-            async with freed:
-                self._held[queue] -= 1
-                freed.notify()
+            place.leave()
+
+    def _leave(self, queue: Queue) -> None:
+        self._held[queue] -= 1
+        self._freed[queue].set()

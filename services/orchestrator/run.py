@@ -102,6 +102,7 @@ class Run(DurableRun):
             domain=self.spec.domain,
             sampling=Sampling(max_tokens=teacher.max_tokens, temperature=teacher.temperature, seed=self.seed),
             ground=teacher.ground,
+            batch=teacher.batch,
         )
 
     def judging(self) -> JudgeParams:
@@ -111,6 +112,7 @@ class Run(DurableRun):
             domain=self.spec.domain,
             grader=judge.grader,
             pass_mark=judge.pass_mark,
+            batch=judge.batch,
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )
 

@@ -62,16 +62,8 @@ class ProviderClient:
                 if on_chunk is None:
                     return parse(self.provider, await self._read(response, self.max_bytes)), True
                 return await self._read_stream(response, on_chunk)
-        except (httpx.ConnectTimeout, httpx.ConnectError) as error:
-            raise failures.unreachable(self.provider, error, connected=False) from error
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise failures.timed_out(self.provider, timeout_s) from error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            if answering:
-                raise failures.bad_answer(
-                    self.provider, f"an answer that broke off ({type(error).__name__})"
-                ) from error
-            raise failures.unreachable(self.provider, error, connected=True) from error
+        except failures.HTTP_ERRORS as error:
+            raise failures.by_http_error(self.provider, error, timeout_s, answering) from error
 
     async def _read(self, response: httpx.Response, limit: int, strict: bool = True) -> bytes:
         """The body, at most `limit` bytes of it; more is an error, or with strict off left unread."""

@@ -66,6 +66,11 @@ def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
         body = json.loads(payload)
     except (ValueError, RecursionError):
         raise not_json(provider, payload) from None
+    return checked(provider, body)
+
+
+def checked(provider: Provider, body: Any) -> dict[str, Any]:
+    """A completion with at least one choice. Raises TeacherFailure `teacher_bad_answer`."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
         raise bad_answer(provider, "an answer without choices")

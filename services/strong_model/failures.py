@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+import httpx
+
 from services.strong_model.settings import Provider
 from shared.contracts.errors import MeteorError
 
@@ -12,6 +14,7 @@ NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # how often a request that failed in thi
 RETRIED = frozenset({408, 409, 425, 429})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 SHOWN = 300  # characters of a provider's own message that are passed on
+HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
 
 class TeacherFailure(MeteorError):
@@ -41,6 +44,17 @@ class TeacherFailure(MeteorError):
         # whether another provider may do better: not where the request or the key is at fault
         self.elsewhere = most_attempts > NEVER or code == "teacher_quota_exhausted"
         self.call_id: str | None = None
+
+
+def by_http_error(provider: Provider, error: Exception, timeout_s: float, answering: bool) -> "TeacherFailure":
+    """One of HTTP_ERRORS, told apart. answering: the head of an answer had come."""
+    if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
+        return unreachable(provider, error, connected=False)
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return timed_out(provider, timeout_s)
+    if answering:
+        return bad_answer(provider, f"an answer that broke off ({type(error).__name__})")
+    return unreachable(provider, error, connected=True)
 
 
 def unreachable(provider: Provider, error: Exception, connected: bool) -> TeacherFailure:
@@ -137,6 +151,15 @@ def refused(provider: Provider, status: int, headers: Mapping[str, str], payload
         outcome=outcome,
         most_attempts=NEVER,
     )
+
+
+def batch_failed(provider: Provider, why: str | None) -> TeacherFailure:
+    """The provider would not have a batch, so none of its calls was computed or paid."""
+    message = (
+        f"provider {provider.name!r} takes no such batch: {why}; leave `batch` out of the job's teacher or judge, "
+        "and each call is sent by itself, at the full price"
+    )
+    return TeacherFailure(message, code="teacher_batch_failed", status=400, outcome="batch_failed", most_attempts=NEVER)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -21,6 +21,7 @@ from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
 from shared.platform.http import bearer, error_response, same_secret
 from shared.platform.origin import (
+    BATCH_HEADER,
     CACHE_HEADER,
     CALL_HEADER,
     CLIENT_HEADER,
@@ -76,6 +77,10 @@ async def chat(body: ChatBody, request: Request, desk: Desk) -> Response:
     client = choose(desk.clients, body.model)
     upstream, origin = body.upstream(client.provider.model), _origin(request)
     asked_by, sample = (request.headers.get(name) for name in (CLIENT_HEADER, SAMPLE_HEADER))
+    if request.headers.get(BATCH_HEADER) == "1" and not body.stream:
+        found = await request.app.state.batches.ask(client.provider, upstream, origin)
+        if found is not None:
+            return JSONResponse(found, headers={CALL_HEADER: found[OWN]["call_id"]})
     while True:
         ticket = desk.open(client, upstream, origin, asked_by, bool(body.stream), sample)
         try:
@@ -103,7 +108,7 @@ async def models(desk: Desk) -> dict[str, Any]:
     """The providers by name; `root` is the model behind each, prices are USD per million tokens."""
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": "meteor", "root": client.provider.model}
-        | {"price_input": client.provider.price_input, "price_output": client.provider.price_output}
+        | {name: getattr(client.provider, name) for name in ("price_input", "price_output", "batch_price")}
         for name, client in desk.clients.items()
     ]
     return {"object": "list", "data": data}

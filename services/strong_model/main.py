@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,9 +11,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.strong_model import handlers
+from services.strong_model.batching import Batches
 from services.strong_model.calls import Calls
 from services.strong_model.clients import ProviderClient
 from services.strong_model.settings import Provider, all_providers, strong_settings
+from shared.jobs.schema import open_stores
+from shared.jobs.states import STOPPING_JOBS
 from shared.ledger.store import open_ledger
 from shared.platform.http import new_app
 from shared.platform.log import get_logger, set_up_logging
@@ -25,7 +30,7 @@ LEAVE_S = 5  # for answers on their way when the process is told to end
 def gateway_app(table: dict[str, Provider]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_calls(table) as app.state.calls:
+        async with open_calls(table) as app.state.calls, open_batches(app.state.calls) as app.state.batches:
             yield
 
     app = new_app("strong_model", "METEOR strong-model gateway", lifespan=lifespan)
@@ -47,6 +52,32 @@ async def open_calls(table: dict[str, Provider]) -> AsyncIterator[Calls]:
     await calls.close(patience_s=1)
     for client in clients.values():
         await client.close()
+
+
+@asynccontextmanager
+async def open_batches(calls: Calls) -> AsyncIterator[Batches]:
+    jobs = (await asyncio.to_thread(open_stores, platform_settings().database)).jobs
+
+    def is_over(job_id: str) -> bool:
+        row = jobs.get(job_id)
+        return row is not None and row.status in STOPPING_JOBS
+
+    batches = Batches(calls.ledger, calls.clients, strong_settings(), is_over)
+    work = asyncio.create_task(batches.run_forever())
+    work.add_done_callback(_end_with)
+    try:
+        yield batches
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await batches.close()
+
+
+def _end_with(work: asyncio.Task[None]) -> None:
+    """What nobody foresaw ends the process, which is started again; batches go on from their rows then."""
+    if not work.cancelled() and (error := work.exception()):
+        log.error("batches are not looked after any more", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_gateway() -> None:

@@ -1,6 +1,5 @@
 """Phase 1, the teacher's part: guided questions in, lessons out. Plain functions over a gateway client."""
 
-import asyncio
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -9,6 +8,7 @@ from services.strong_model.prompts import teach_messages
 from shared.contracts.rows import Guided, Lesson
 from shared.contracts.steps import TeachParams
 from shared.platform.gateway import ChatReply, GatewayClient
+from shared.platform.gathering import all_rows
 
 
 class Outcome(StrEnum):
@@ -73,11 +73,9 @@ async def teach(
     The first failed row ends the step. What was sent by then is still finished and kept by the gateway, so the next
     attempt of the step gets it from there. Raises what GatewayClient.chat raises.
     """
-    done = 0
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of kept answers included
 
     async def one(row: Guided) -> Lesson:
-        nonlocal done
         sampling = params.sampling
         reply = await gateway.chat(
             model=params.teacher,
@@ -88,20 +86,12 @@ async def teach(
             seed=sampling.seed,
             example_id=row.id,
         )
-        done += 1
         tokens["input_tokens"] += reply.input_tokens
         tokens["output_tokens"] += reply.output_tokens
-        progress(done, len(rows))
         return lesson(row, reply)
 
-    tasks = [asyncio.ensure_future(one(row)) for row in rows]
-    try:
-        lessons = list(await asyncio.gather(*tasks))
-        return lessons, tally(lessons) | tokens
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    lessons = await all_rows(one, rows, progress)
+    return lessons, tally(lessons) | tokens
 
 
 def tally(lessons: list[Lesson]) -> dict[str, int]:

@@ -43,6 +43,14 @@ class StrongSettings(BaseSettings):
         default=10, ge=1, description="so many in a row, and a provider gets nothing but probes"
     )
     breaker_pause: timedelta = Field(default=timedelta(seconds=5), description="between two probes")
+    batch_window: timedelta = Field(
+        default=timedelta(seconds=30), description="a batch is sent when nothing was added to it for so long"
+    )
+    batch_poll: timedelta = Field(
+        default=timedelta(seconds=30), description="between two looks at a batch that the provider computes"
+    )
+    batch_requests: int = Field(default=50_000, ge=1, description="of one batch at most")
+    batch_bytes: int = Field(default=190_000_000, ge=1000, description="of one batch's file at most")
     project_usd: float | None = Field(default=None, ge=0, description="what one project may spend per month (UTC)")
     project_tokens: int | None = Field(default=None, ge=0)
     project_calls: int | None = Field(default=None, ge=0)
@@ -79,6 +87,7 @@ class _ProviderSettings(BaseSettings):
     concurrent: int | None = Field(default=None, ge=1)
     fallback: list[str] = Field(default=[], description="providers to ask where this one fails, as a JSON list")
     json_schema: bool = True
+    batch_price: float = Field(default=0.5, ge=0, le=1, description="share of the prices that its batch API costs")
     headers: SecretStr = SecretStr("")
 
     @field_validator("headers")
@@ -104,7 +113,8 @@ class Provider(NamedTuple):
 
     price_cached_input: of input that the provider had cached, where that is cheaper. reasoning_tokens: what it may write
     in one answer beside max_tokens. concurrent: calls at once; None: METEOR_STRONG_CONCURRENCY. fallback: names of those
-    that are asked where it fails. json_schema: it heeds a response_format of that type.
+    that are asked where it fails. json_schema: it heeds a response_format of that type. batch_price: the share of its
+    prices that a call by its batch API costs.
     """
 
     name: str
@@ -123,6 +133,15 @@ class Provider(NamedTuple):
     concurrent: int | None = None
     fallback: tuple[str, ...] = ()
     json_schema: bool = True
+    batch_price: float = 0.5
+
+    def in_batches(self) -> "Provider":
+        """The same at the prices of its batch API."""
+        share = self.batch_price
+        cached = None if self.price_cached_input is None else self.price_cached_input * share
+        return self._replace(
+            price_input=self.price_input * share, price_output=self.price_output * share, price_cached_input=cached
+        )
 
     def usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> float:
         """cached_input_tokens: a part of the input tokens."""
@@ -138,6 +157,7 @@ class Provider(NamedTuple):
 
 MORE = (
     "price_cached_input", "reasoning_tokens", "requests_per_minute", "tokens_per_minute", "concurrent", "json_schema",
+    "batch_price",
 )  # fmt: skip
 
 

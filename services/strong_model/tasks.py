@@ -14,17 +14,17 @@ from shared.platform.gateway import GatewayClient, origin_headers
 from shared.queue.step_task import StepContext
 
 
-def _gateway(context: StepContext) -> GatewayClient:
+def _gateway(context: StepContext, batch: bool = False) -> GatewayClient:
     claim = context.claim
     origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
     token = context.settings.internal_token.get_secret_value()
-    return GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on)
+    return GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on, batch=batch)
 
 
 async def teach(request: StepRequest, context: StepContext) -> StepResult:
     params = TeachParams.model_validate(request.params)
     rows = [Guided.model_validate(row) for row in request.rows]
-    async with _gateway(context) as gateway:
+    async with _gateway(context, params.batch) as gateway:
         lessons, metrics = await service.teach(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)
 

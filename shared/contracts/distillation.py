@@ -84,18 +84,23 @@ FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; 
 
 
 class Teacher(Strict):
-    """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference."""
+    """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference.
+
+    batch: by the provider's batch API, for about half the price. Answers come within a day, not within seconds.
+    """
 
     provider: Name = "default"
     temperature: Number = Field(default=0.0, ge=0, le=2)
     max_tokens: Whole = Field(default=512, ge=1, le=32_768)
     ground: Switch = True
+    batch: Switch = False
 
 
 class Judge(Strict):
     """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints.
 
     labels: on so many of the project's labels at most (POST /v1/labels) the judge is measured before its word counts.
+    batch: as the teacher's.
     """
 
     provider: Name = "default"
@@ -103,6 +108,7 @@ class Judge(Strict):
     grader: GivenGrader | None = None
     labels: Whole = Field(default=50, ge=0, le=1000)
     pass_mark: Number = Field(default=1.0, gt=0, le=1)
+    batch: Switch = False
 
 
 class PilotSettings(Strict):

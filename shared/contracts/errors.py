@@ -118,6 +118,18 @@ class DiskLow(TransientError):
     retry_after_s = 30
 
 
+class BatchPending(TransientError):
+    """The request is in a batch at the provider, whose answers come in minutes or hours. A step that meets it rests;
+    nothing has failed."""
+
+    code = "batch_pending"
+
+    def __init__(self, message: str, *, again_in_s: float):
+        super().__init__(message)
+        self.again_in_s = again_in_s
+        self.retry_after_s = max(1, round(again_in_s))
+
+
 class FatalError(MeteorError):
     """Trying again would fail the same way."""
 

@@ -6,10 +6,11 @@ from pydantic import BaseModel
 
 
 class Price(NamedTuple):
-    """USD per million tokens."""
+    """USD per million tokens. batch: the share of both that a call by the provider's batch API costs."""
 
     input: float
     output: float
+    batch: float = 0.5
 
     def usd(self, input_tokens: float, output_tokens: float) -> float:
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
@@ -43,7 +44,7 @@ class Spend(BaseModel):
 class Estimate(BaseModel):
     """basis: "price list" before any call was made, "pilot" once the pilot's calls have been measured.
 
-    prices: by provider, [input, output] in USD per million tokens. total: the sum of the phases.
+    prices: by provider, [input, output] in USD per million tokens, and the share of both that batches cost. total: the sum of the phases.
     """
 
     object: Literal["distillation.estimate"] = "distillation.estimate"

@@ -75,8 +75,9 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _is_none(value: Any) -> bool:
-    return value is None
+def _unset(value: Any) -> bool:
+    """What is left out, so that the hashes of steps from before the field was there still hold."""
+    return value is None or value is False
 
 
 class Method(StrEnum):
@@ -100,7 +101,7 @@ class ModelRef(Wire):
     base: str
     base_hash: str
     adapter: str | None = None
-    weights: str | None = Field(default=None, exclude_if=_is_none)
+    weights: str | None = Field(default=None, exclude_if=_unset)
 
     @property
     def tuned(self) -> str | None:
@@ -143,18 +144,19 @@ class StudentParams(Wire):
 
 
 class TeachParams(Wire):
-    """For strong.teach: a configured teacher by name; `ground` shows it the record's reference."""
+    """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API."""
 
     teacher: str
     domain: str
     sampling: Sampling
     ground: bool = True
+    batch: bool = Field(default=False, exclude_if=_unset)
 
 
 class JudgeParams(Wire):
     """For judge.*: graders by name with the pass mark of the primary one, and the judge that writes critiques.
 
-    grader: None leaves the verdict to the judge alone.
+    grader: None leaves the verdict to the judge alone. batch: the judge is asked by its provider's batch API.
     """
 
     judge: str
@@ -162,6 +164,7 @@ class JudgeParams(Wire):
     sampling: Sampling
     grader: str | None = None
     pass_mark: float = 1.0
+    batch: bool = Field(default=False, exclude_if=_unset)
 
 
 class AdapterConfig(Wire):
@@ -264,8 +267,8 @@ class StepResult(Wire):
 
     rows: list[dict[str, Any]] = []
     adapter: str | None = None
-    weights: str | None = Field(default=None, exclude_if=_is_none)
-    folder: str | None = Field(default=None, exclude_if=_is_none)
+    weights: str | None = Field(default=None, exclude_if=_unset)
+    folder: str | None = Field(default=None, exclude_if=_unset)
     metrics: dict[str, Any] = {}
 
     @property
@@ -277,7 +280,7 @@ class StepResult(Wire):
 class Progress(Wire):
     """Inside one running step. `done` and `total` count rows, or optimiser steps in training.
 
-    waits_for: why it does nothing yet, for people.
+    waits_for: why it does nothing yet, for people. away: until it goes on it takes no worker's place.
     """
 
     done: int = 0
@@ -285,6 +288,7 @@ class Progress(Wire):
     metrics: dict[str, Any] = {}
     eta_seconds: float | None = None
     waits_for: str | None = None
+    away: bool = False
 
 
 def canonical(value: Any) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Engine, Row, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, case, delete, func, insert, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
@@ -67,6 +67,20 @@ class Ledger:
 
         Raises BudgetExceeded where a budget has no room for it, RoomHeld where other calls on their way may leave some.
         """
+        with writing(self.engine) as connection:
+            return self.intend(connection, origin, provider, model, request_hash, most)
+
+    def intend(
+        self,
+        connection: Connection,
+        origin: CallOrigin,
+        provider: str,
+        model: str,
+        request_hash: str,
+        most: Amount,
+        batch_id: str | None = None,
+    ) -> str:
+        """As `begin`, inside a transaction of the ledger. batch_id: the batch by which it will be sent."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
         now = time.time()
         limits = {month_account(origin.project_id, now): self.project_limits} if any_limit(self.project_limits) else {}
@@ -79,12 +93,12 @@ class Ledger:
             "reserved_usd": most.usd,
             "reserved_tokens": most.tokens,
             "created_at": now,
+            "batch_id": batch_id,
         }
-        with writing(self.engine) as connection:
-            a_day = day_limit(connection, origin.project_id)
-            limits |= {} if a_day is None else {day_account(origin.project_id, now): Limits(usd=a_day)}
-            hold(connection, _accounts(origin.project_id, origin.job_id, now), most, limits)
-            connection.execute(insert(calls).values(**row))
+        a_day = day_limit(connection, origin.project_id)
+        limits |= {} if a_day is None else {day_account(origin.project_id, now): Limits(usd=a_day)}
+        hold(connection, _accounts(origin.project_id, origin.job_id, now), most, limits)
+        connection.execute(insert(calls).values(**row))
         return call_id
 
     def settle(
@@ -149,11 +163,12 @@ class Ledger:
 
     def mark_unknown(self) -> int:
         """At the gateway's start: what an earlier process sent and never settled may have been paid for, and counts as
-        that. The months' and days' accounts are made anew, from the calls, when they are needed."""
+        that, but for what went by a batch, whose answers can still be fetched. The months' and days' accounts are made
+        anew, from the calls, when they are needed."""
         with writing(self.engine) as connection:
             lost = connection.execute(
                 update(calls)
-                .where(calls.c.state == "intent")
+                .where(calls.c.state == "intent", calls.c.batch_id.is_(None))
                 .values(state="unknown", settled_at=time.time())
                 .returning(calls)
             ).all()

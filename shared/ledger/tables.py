@@ -34,7 +34,44 @@ calls = Table(
     Column("error", Text),
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
+    Column("batch_id", String(64), index=True),  # where it went by a provider's batch API
     Index("ix_ledger_state", "state"),
+    Index("ix_ledger_request", "project_id", "request_hash"),
+)
+
+# state: collecting, sealed (nothing is added any more), uploaded, submitted, ended, failed (nothing of it was computed).
+# asked: times that POST /v1/batches was tried; before it is tried again the provider's own list is searched.
+batches = Table(
+    "ledger_batches",
+    metadata,
+    Column("id", String(64), primary_key=True),  # also in the provider's batch, as metadata
+    Column("project_id", String(64), nullable=False),
+    Column("job_id", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("remote_file", String(200)),
+    Column("remote_id", String(200)),
+    Column("remote_status", String(32)),
+    Column("asked", Integer, nullable=False, default=0),
+    Column("requests", Integer, nullable=False, default=0),
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("answered", Integer, nullable=False, default=0),
+    Column("error", Text),  # of a failed one: why; of one on its way: the latest trouble with the provider
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("created_at", Float, nullable=False),
+    Column("added_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("ix_ledger_batches_state", "state"),
+)
+
+# body: the request, until the batch has ended. answer: what came, where it is not among the kept answers.
+batch_requests = Table(
+    "ledger_batch_requests",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    Column("batch_id", String(64), nullable=False, index=True),
+    Column("body", JSON),
+    Column("answer", JSON),
 )
 
 answers = Table(

@@ -13,15 +13,38 @@ import httpx
 import openai
 import uuid_utils
 
-from shared.contracts.errors import BudgetExceeded, Cancelled, FatalError, MeteorError, TransientError, UserError
-from shared.platform.origin import CACHE_HEADER, CALL_HEADER, CLIENT_HEADER, EXAMPLE_HEADER, STEP_HEADER, origin_headers
+from shared.contracts.errors import (
+    BatchPending,
+    BudgetExceeded,
+    Cancelled,
+    FatalError,
+    MeteorError,
+    TransientError,
+    UserError,
+)
+from shared.platform.origin import (
+    BATCH_HEADER,
+    CACHE_HEADER,
+    CALL_HEADER,
+    CLIENT_HEADER,
+    EXAMPLE_HEADER,
+    STEP_HEADER,
+    origin_headers,
+)
 from shared.platform.tls import tls
 
 __all__ = ["ChatReply", "GatewayClient", "as_meteor_error", "origin_headers"]
 
 # Retrying cannot mend these, whatever their HTTP status.
 USER_CODES = frozenset(
-    {"teacher_auth_failed", "teacher_quota_exhausted", "teacher_not_configured", "teacher_rejected", "model_not_found"}
+    {
+        "teacher_auth_failed",
+        "teacher_quota_exhausted",
+        "teacher_not_configured",
+        "teacher_rejected",
+        "teacher_batch_failed",
+        "model_not_found",
+    }
 )
 CANCEL_S = 3.0
 
@@ -42,6 +65,7 @@ class GatewayClient:
 
     param: the job's field that names the provider, for the errors that the job's owner can mend.
     wanted: whether the step will be run again, so that a cancelled block leaves the gateway to finish and keep them.
+    batch: by the provider's batch API, for less money; calls raise BatchPending until its answers have come.
     """
 
     def __init__(
@@ -53,9 +77,10 @@ class GatewayClient:
         timeout_s: float = 1800.0,
         param: str = "distillation.teacher",
         wanted: Callable[[], bool] = lambda: False,
+        batch: bool = False,
     ):
         self._url = url.rstrip("/")
-        self._headers = headers | {CLIENT_HEADER: uuid_utils.uuid7().hex}
+        self._headers = headers | {CLIENT_HEADER: uuid_utils.uuid7().hex} | ({BATCH_HEADER: "1"} if batch else {})
         self._token = token
         self._param = param
         self._wanted = wanted
@@ -93,7 +118,7 @@ class GatewayClient:
         """One completion. model: a configured provider's name.
 
         Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
-        FatalError (our own token refused), Cancelled (the step's calls were aborted).
+        FatalError (our own token refused), Cancelled (the step's calls were aborted), BatchPending (ask again later).
         """
         body: dict[str, Any] = {
             "model": model,
@@ -145,6 +170,8 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
             return BudgetExceeded(message)
         if code == "cancelled":
             return Cancelled(message)
+        if code == BatchPending.code:
+            return BatchPending(message, again_in_s=float(error.response.headers.get("retry-after", 1)))
         if error.status_code in (401, 403):
             return FatalError(
                 f"the strong-model gateway refused METEOR_INTERNAL_TOKEN: {message}", code="gateway_auth_failed"

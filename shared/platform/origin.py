@@ -7,6 +7,7 @@ ORIGIN_HEADERS = ("x-meteor-project", "x-meteor-job", STEP_HEADER, "x-meteor-pha
 EXAMPLE_HEADER = "x-meteor-example"
 CLIENT_HEADER = "x-meteor-client"  # tells two attempts of one step apart: each cancels its own calls only
 SAMPLE_HEADER = "x-meteor-sample"  # which of several answers to one request is wanted, where it names no seed
+BATCH_HEADER = "x-meteor-batch"  # "1": by the provider's batch API, for less money and later
 CALL_HEADER = "x-meteor-call"
 CACHE_HEADER = "x-meteor-cache"
 

@@ -20,7 +20,8 @@ class ProviderEntry(BaseModel):
 
     price_cached_input: of input that the provider had cached, where it says so. reasoning_tokens: what it may write in one
     answer beside max_tokens; budgets reserve them. concurrent: calls at once. fallback: other entries, asked in this order
-    where this one fails. json_schema: whether it heeds a response_format of that type.
+    where this one fails. json_schema: whether it heeds a response_format of that type. batch_price: the share of both
+    prices that a call by its batch API costs.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -38,6 +39,7 @@ class ProviderEntry(BaseModel):
     concurrent: int | None = Field(default=None, ge=1)
     fallback: list[Name] = []
     json_schema: bool = True
+    batch_price: float = Field(default=0.5, ge=0, le=1)
 
     @property
     def variables(self) -> list[str]:

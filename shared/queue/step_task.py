@@ -21,7 +21,16 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts import Artifacts
-from shared.contracts.errors import BudgetExceeded, Cancelled, DiskLow, FatalError, TransientError, UserError, as_body
+from shared.contracts.errors import (
+    BatchPending,
+    BudgetExceeded,
+    Cancelled,
+    DiskLow,
+    FatalError,
+    TransientError,
+    UserError,
+    as_body,
+)
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
@@ -84,6 +93,11 @@ class StepContext:
         eta = elapsed / done * (total - done) if done else None
         self.latest = Progress(done=done, total=total, metrics=metrics, eta_seconds=eta)
 
+    def waiting_for(self, what: str) -> Progress:
+        """What the row says of a step that rests until something outside has come; what it has done by now stays told."""
+        done, total = (self.latest.done, self.latest.total) if self.latest else (0, 0)
+        return Progress(done=done, total=total, waits_for=what, away=True)
+
     def waits_for(self, what: str) -> None:
         """Say why nothing is done yet; the next progress ends it."""
         self.latest = Progress(waits_for=what)
@@ -138,10 +152,18 @@ class StepRunner:
             log.warning("step waits for room on the disk", step_key=claim.key, reason=error.message)
             waiting = Progress(waits_for=f"room on the disk: {error.message}")
             self._persist(lambda: steps.postpone(claim, ROOM_S, waiting))
+        except BatchPending as error:
+            self._rests(context, error)
         except BudgetExceeded as error:
             self._over_budget(context, error)
         except Exception as error:
             self._failed(context, error)
+
+    def _rests(self, context: StepContext, error: BatchPending) -> None:
+        claim = context.claim
+        log.info("step rests until its batch has come", step_key=claim.key, reason=error.message)
+        waiting = context.waiting_for(error.message)
+        self._persist(lambda: self.stores.steps.postpone(claim, error.again_in_s, waiting))
 
     def _over_budget(self, context: StepContext, error: BudgetExceeded) -> None:
         """The job pauses and this step waits for more, or the step fails and the job with it, as the budget says."""

@@ -41,11 +41,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--short", action="store_true", help="the small job that `make test` runs")
+    parser.add_argument("--batch", action="store_true", help="teacher and judge by the provider's batch API")
     given = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="meteor-chaos-"))
     plan = Plan(given.seed, given.kills, 200, jobs.FULL, given.db)
     if given.short:
         plan = replace(plan, questions=40, job=jobs.SHORT, gap_s=5.0)
+    if given.batch:
+        plan = replace(plan, job=jobs.in_batches(plan.job))
     began = time.monotonic()
     wrong = hold(plan, work, _say)
     _say(f"the drill took {time.monotonic() - began:.0f} s; {len(wrong)} things are wrong")

@@ -19,7 +19,8 @@ LISTED = {
         "*.seconds", "*.tokens_per_second",  # times
         "*.resumed_from_step",  # attempts
         "teacher.*",  # calls: those made again, and those answered from what was kept
-        "phases.pilot.estimate.spent.*",  # the pilot's calls, likewise
+        "phases.pilot.estimate.spent.*", "phases.pilot.estimate.phases.pilot.*",  # the pilot's calls, likewise
+        "phases.pilot.estimate.total.*",  # of which they are a part
     ],
     "step": [
         "rows.*.call_id", "rows.*.call_ids",  # ids

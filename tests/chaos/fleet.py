@@ -36,6 +36,8 @@ PATIENT = {  # leases and pauses as short as the drill needs them; attempts with
     "METEOR_WEAK_SLOTS": "2",
     "METEOR_STRONG_SLOTS": "2",
     "METEOR_JUDGE_SLOTS": "2",
+    "METEOR_STRONG_BATCH_WINDOW": "PT1S",
+    "METEOR_STRONG_BATCH_POLL": "PT1S",
     "METEOR_TRAINER_CHECKPOINT_STEPS": "3",
     "METEOR_TRAINER_THREADS": "1",  # two that wait for each other are slow beside ten other processes
     "METEOR_ENGINE_PAUSE": "PT0.5S",

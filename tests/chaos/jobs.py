@@ -30,3 +30,8 @@ SHORT: dict[str, Any] = FULL | {
     "distill": {"questions": 16, "guideline_tokens": 16, "epochs": 2, "learning_rate": 1e-3},
     "evaluation": {"forgetting": 0, "graders": ["chrf"], "baselines": [], "dev_questions": 4, "test_questions": 4},
 }
+
+
+def in_batches(job: dict[str, Any]) -> dict[str, Any]:
+    """The same by the provider's batch API."""
+    return job | {role: job[role] | {"batch": True} for role in ("teacher", "judge")}

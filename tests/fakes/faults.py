@@ -25,6 +25,13 @@ Kind = Literal[
     "cut_stream",
     "huge",
     "down",
+    "batch_away",
+    "batch_unknown",
+    "batch_failed",
+    "batch_full",
+    "batch_lost",
+    "batch_expired",
+    "batch_row",
 ]
 MESSAGES = {
     "400": "this model's maximum context length was exceeded",
@@ -42,7 +49,9 @@ class Fault:
     """kind, the share of requests it meets, how many times (0: without end), and what a 429 asks for.
 
     cut_stream: the connection breaks in the middle of an answer. down: nobody listens for `seconds`. slow: the answer is
-    right and takes so long. skip: so many requests are spared first.
+    right and takes so long. skip: so many requests are spared first. batch_away, batch_unknown: its routes answer 503, or 404.
+    batch_failed, batch_full: it is not computed. batch_lost: it is created and the answer is a 500. batch_expired: half of
+    it is not computed. batch_row: a request of it fails.
     """
 
     kind: Kind
@@ -95,8 +104,11 @@ class Faults:
         self.active.append(fault)
         self.left.append(fault.times or -1)
 
-    def draw(self) -> Fault | None:
+    def draw(self, of_batches: str | None = None) -> Fault | None:
+        """of_batches: a kind that only the batch API commits; without it one of the others."""
         for place, fault in enumerate(self.active):
+            if fault.kind != of_batches and (of_batches or fault.kind.startswith("batch_")):
+                continue
             if fault.skip > 0:
                 fault.skip -= 1
                 continue

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes.batch_api import FakeBatches
 from tests.fakes.faults import Fault, Faults
 
 Answerer = Callable[[list[dict[str, Any]], dict[str, Any]], str]
@@ -48,6 +49,7 @@ class FakeOpenAI:
         self.faults = Faults()
         self.entries: list[dict[str, Any]] = []
         self.listener: Listener | None = None
+        self.batches = FakeBatches(self._in_batch, self.faults, self._allowed)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -59,6 +61,7 @@ class FakeOpenAI:
                 Route("/faults", self.set_fault, methods=["POST"]),
                 Route("/faults", self.clear_faults, methods=["DELETE"]),
                 Route("/settings", self.set_settings, methods=["POST"]),
+                *self.batches.routes(),
             ]
         )
 
@@ -88,16 +91,18 @@ class FakeOpenAI:
         return JSONResponse({"set": None})
 
     async def set_settings(self, request: Request) -> Response:
-        """{latency_s, bears}: seconds each request takes from now on, and how many at once are not refused."""
+        """{latency_s, bears, batch_s}: seconds each request takes from now on, how many at once are not refused, and
+        seconds until a batch is computed."""
         given = await request.json()
         self.latency_s = float(given.get("latency_s", self.latency_s))
         self.bears = int(given.get("bears", self.bears))
-        return JSONResponse({"latency_s": self.latency_s, "bears": self.bears})
+        self.batches.batch_s = float(given.get("batch_s", self.batches.batch_s))
+        return JSONResponse({"latency_s": self.latency_s, "bears": self.bears, "batch_s": self.batches.batch_s})
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
         fault = self.faults.draw()
-        entry = self._note(request, body, fault)
+        entry = self._note(request.headers.get("x-request-id"), body, fault)
         gone = asyncio.ensure_future(_disconnected(request))
         work = asyncio.ensure_future(self._respond(request, body, fault, entry))
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
@@ -145,9 +150,14 @@ class FakeOpenAI:
     def _allowed(self, request: Request) -> bool:
         return not self.api_key or request.headers.get("authorization") == f"Bearer {self.api_key}"
 
-    def _note(self, request: Request, body: dict, fault: Fault | None) -> dict[str, Any]:
+    def _in_batch(self, request_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        entry = self._note(request_id, body, None)
+        entry |= {"outcome": "answered", "answer": self.answer(body["messages"], body), "batch": True}
+        return _completion(body, entry["answer"])
+
+    def _note(self, request_id: str | None, body: dict, fault: Fault | None) -> dict[str, Any]:
         entry = {
-            "request_id": request.headers.get("x-request-id"),
+            "request_id": request_id,
             "at": time.time(),
             "model": body.get("model"),
             "stream": bool(body.get("stream")),

@@ -34,10 +34,10 @@ class FakeServer(NamedTuple):
 
     def heal(self) -> None:
         httpx.delete(f"{self.url}/faults").raise_for_status()
-        self.set(latency_s=0.0, bears=1_000_000)
+        self.set(latency_s=0.0, bears=1_000_000, batch_s=0.0)
 
     def set(self, **settings: float) -> None:
-        """latency_s: seconds per request; bears: requests at once, more are refused."""
+        """latency_s: seconds per request; bears: requests at once, more are refused; batch_s: seconds until a batch is done."""
         httpx.post(f"{self.url}/settings", json=settings).raise_for_status()
 
     def latency(self, seconds: float) -> None:
@@ -46,6 +46,14 @@ class FakeServer(NamedTuple):
     def log(self) -> list[dict[str, Any]]:
         """Requests to chat/completions in order of arrival, with what became of each so far."""
         return httpx.get(f"{self.url}/log").json()
+
+    def batches(self) -> list[dict[str, Any]]:
+        """All batches that were ever created, oldest first."""
+        return httpx.get(f"{self.url}/batches").json()["batches"]
+
+    def files(self) -> list[str]:
+        """Names of the files that were uploaded or written, and are still there."""
+        return httpx.get(f"{self.url}/batches").json()["files"]
 
     def logged_lines(self) -> list[dict[str, Any]]:
         """The same as written to the file at arrival; outlives the process."""

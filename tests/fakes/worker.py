@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 
-from shared.contracts.errors import TransientError, UserError
+from shared.contracts.errors import BatchPending, TransientError, UserError
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
 from shared.platform import guard
 from shared.queue.step_task import StepContext, serve_queue
 
 
 async def teach(request: StepRequest, context: StepContext) -> StepResult:
-    """params["do"]: echo, refuse (UserError), stumble (TransientError once), break (KeyError), cancel, sleep, child."""
+    """params["do"]: echo, refuse (UserError), stumble (TransientError once), rest (BatchPending twice), break (KeyError), cancel, sleep, child."""
     do = request.params["do"]
     _note(f"{do} begins {context.claim.attempt} {os.getpid()}")
     try:
@@ -40,6 +40,14 @@ async def _stumble(request: StepRequest, context: StepContext) -> StepResult:
         return StepResult(metrics={"attempt": context.claim.attempt})
     marker.touch()
     raise TransientError("the engine is away")
+
+
+async def _rest(request: StepRequest, context: StepContext) -> StepResult:
+    """Its batch comes at the third look."""
+    context.progress(len(request.rows), len(request.rows) + 1)
+    if context.claim.attempt < 3:
+        raise BatchPending("a batch is computed", again_in_s=0.5)
+    return StepResult(metrics={"attempt": context.claim.attempt})
 
 
 async def _break(request: StepRequest, context: StepContext) -> StepResult:
@@ -74,6 +82,7 @@ _DEEDS = {
     "echo": _echo,
     "refuse": _refuse,
     "stumble": _stumble,
+    "rest": _rest,
     "break": _break,
     "cancel": _cancel,
     "sleep": _sleep,

@@ -165,6 +165,19 @@ def test_steps_run_fail_and_are_tried_again(farm: Farm):
     assert sum(line.startswith("echo begins") for line in farm.calls()) == 1
 
 
+def test_a_step_whose_batch_is_computed_rests_without_a_worker_and_goes_on(sqlite_farm: Farm):
+    farm = sqlite_farm
+    farm.worker()
+    resting = farm.step("rest")
+    wait_until(lambda: farm.row(resting).progress.get("away") is True, 20, "the step to rest")
+    row = farm.row(resting)
+    assert row.progress["waits_for"] == "a batch is computed"
+    assert (row.progress["done"], row.progress["total"]) == (1, 2)
+    wait_until(lambda: farm.resend() >= 0 and farm.row(resting).state == "succeeded", 20, "its end")
+    row = farm.row(resting)
+    assert (row.metrics, row.attempts, row.error) == ({"attempt": 3}, [], None)
+
+
 def test_cancelling_the_job_stops_a_running_handler_and_its_child(sqlite_farm: Farm):
     farm = sqlite_farm
     worker = farm.worker()

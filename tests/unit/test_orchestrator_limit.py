@@ -1,0 +1,50 @@
+"""How many steps of one job stand in a queue at once."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from services.orchestrator.clients import FairLimit
+from shared.contracts.steps import Queue
+
+
+async def _two(_: Queue) -> int:
+    return 2
+
+
+async def held(limit: FairLimit, entered: list[int], number: int, leave: asyncio.Event, early: bool = False) -> None:
+    async with limit.place(Queue.STRONG) as place:
+        entered.append(number)
+        if early:
+            place.leave()
+        await leave.wait()
+
+
+async def test_twice_as_many_steps_as_consumers_and_the_next_when_one_has_ended():
+    steps: Any = SimpleNamespace(consumers=_two)
+    limit, entered, leave, first = FairLimit(steps), [], asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.create_task(held(limit, entered, n, first if n == 0 else leave)) for n in range(9)]
+    await asyncio.sleep(0.01)
+    assert entered == [0, 1, 2, 3]
+    first.set()
+    await asyncio.sleep(0.01)
+    assert entered == [0, 1, 2, 3, 4]
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert entered == list(range(9))
+
+
+async def test_a_step_that_rests_gives_its_place_to_another_and_gives_it_once():
+    steps: Any = SimpleNamespace(consumers=_two)
+    limit, entered, leave = FairLimit(steps), [], asyncio.Event()
+    resting = [asyncio.create_task(held(limit, entered, n, leave, early=True)) for n in range(20)]
+    await asyncio.sleep(0.01)
+    assert len(entered) == 20
+    leave.set()
+    await asyncio.gather(*resting)  # their ends free nothing a second time
+    stay = asyncio.Event()
+    later = [asyncio.create_task(held(limit, entered, n, stay)) for n in range(20, 29)]
+    await asyncio.sleep(0.01)
+    assert len(entered) == 24
+    stay.set()
+    await asyncio.gather(*later)
