@@ -2,16 +2,16 @@
 
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from services.local.progress import make_console
-from services.local.remote import DEFAULT_DATA, Data, ask, client
+from services.local.remote import DEFAULT_DATA, Data, Json, ask, client
 
 app = typer.Typer(help="Try a version on a share of the conversations before it is served.", no_args_is_help=True)
 console = make_console()
 Alias = Annotated[str, typer.Argument(help="the alias that is served")]
-AsJson = Annotated[bool, typer.Option("--json", help="as the API says it")]
 
 
 @app.command("set")
@@ -20,28 +20,35 @@ def set_canary(
     version: Annotated[int, typer.Argument(help="the version's number", min=1)],
     percent: Annotated[float, typer.Option(help="of conversations", min=0, max=100)] = 10.0,
     shadow: Annotated[bool, typer.Option("--shadow", help="copies only: the served version answers everybody")] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Begin to try a version, or change how. It ends when the alias moves."""
     body = {"version": version, "percent": percent, "shadow": shadow}
     with client(data) as api:
-        _show(ask(api, "POST", f"/v1/models/{alias}/canary", json=body), as_json)
+        _show(ask(api, "POST", _route(alias), json=body), as_json)
 
 
 @app.command()
-def show(alias: Alias, as_json: AsJson = False, data: Data = DEFAULT_DATA) -> None:
+def show(alias: Alias, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """What is tried now."""
     with client(data) as api:
-        _show(ask(api, "GET", f"/v1/models/{alias}/canary"), as_json)
+        _show(ask(api, "GET", _route(alias)), as_json)
 
 
 @app.command()
-def end(alias: Alias, data: Data = DEFAULT_DATA) -> None:
-    """Back to the served version alone. `POST /v1/models/ALIAS@VERSION/promote` serves the other one to all."""
+def end(alias: Alias, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Back to the served version alone. `meteor models promote ALIAS@VERSION` serves the other one to all."""
     with client(data) as api:
-        ask(api, "DELETE", f"/v1/models/{alias}/canary")
-    console.print(f"{alias}: no canary any more", highlight=False, markup=False)
+        answer = ask(api, "DELETE", _route(alias))
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        console.print(f"{alias}: no canary any more", highlight=False, markup=False)
+
+
+def _route(alias: str) -> str:
+    return f"/v1/models/{quote(alias, safe='')}/canary"
 
 
 def _show(canary: dict[str, Any], as_json: bool) -> None:

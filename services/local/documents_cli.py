@@ -1,6 +1,5 @@
 """`meteor data import FOLDER`: documents go to the API as one zip, whose import is a job that a strong model works on."""
 
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from services.local.remote import Refused, ask
+from services.local.remote import Refused, Waits, ask
 from shared.contracts.errors import UserError
 from shared.importing.documents import DOCUMENT_BYTES, ENDINGS
 
@@ -34,12 +33,11 @@ def zip_folder(folder: Path, target: Path) -> int:
     return len(found)
 
 
-def run_import(api: httpx.Client, console: Console | None, body: dict[str, Any]) -> dict[str, Any]:
-    """Post an import and wait for its end; the import's object. console: told of every change, None: nobody is.
+def until_ended(api: httpx.Client, console: Console | None, made: dict[str, Any]) -> dict[str, Any]:
+    """Wait for an import's end; the import's object. console: told of every change, None: nobody is.
 
-    Ctrl-C leaves it running. Raises Refused when it fails, is cancelled, or waits for somebody.
+    Ctrl-C leaves it running. Raises Refused when it fails or is cancelled, Waits when it rests until somebody does something.
     """
-    made = ask(api, "POST", ROUTE, json=body)
     told = ""
     while True:
         percent = (made.get("progress") or {}).get("percent") or 0
@@ -48,7 +46,8 @@ def run_import(api: httpx.Client, console: Console | None, body: dict[str, Any])
             console.print(line, highlight=False, soft_wrap=True)
             told = line
         if made["status"] == "paused":
-            raise Refused(f"{made['id']} waits: {made['status_reason']}; PATCH {ROUTE}/{made['id']} raises its budget")
+            go_on = f"`meteor data raise {made['id']} --usd ...` or `meteor data resume {made['id']}` goes on"
+            raise Waits(f"{made['id']} waits: {made['status_reason']}; {go_on}")
         if made["status"] in ENDED:
             break
         time.sleep(LOOK_S)
@@ -56,18 +55,3 @@ def run_import(api: httpx.Client, console: Console | None, body: dict[str, Any])
     if made["status"] != "succeeded":
         raise Refused(f"{made['id']} {made['status']}: {(made['error'] or {}).get('message', '')}")
     return made
-
-
-def fetch(api: httpx.Client, path: str, out: Path) -> None:
-    """Download into a file, whole or not at all. Raises Refused."""
-    part = out.with_name(out.name + ".part")
-    try:
-        with api.stream("GET", path) as answer, part.open("wb") as file:
-            answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                file.write(piece)
-        os.replace(part, out)
-    except httpx.HTTPError as error:
-        raise Refused(f"{api.base_url}{path} could not be fetched: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)

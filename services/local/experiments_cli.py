@@ -3,13 +3,24 @@
 import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
 
-from services.local.jobs_cli import PAUSED_EXIT
 from services.local.progress import make_console
-from services.local.remote import Data, ask, client, upload
+from services.local.remote import (
+    DEFAULT_DATA,
+    PAUSED_EXIT,
+    Data,
+    Json,
+    Refused,
+    ask,
+    body_of,
+    client,
+    json_of,
+    upload,
+)
 from services.local.watch import Follower, how_to_go_on
 from shared.report_words import label, plain_gain, plain_triple
 
@@ -27,39 +38,70 @@ def run(
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
     preset: Annotated[str | None, typer.Option(help="ablation, strategies, teachers or students")] = None,
     variants: Annotated[Path | None, typer.Option(help='JSON: [{"name": ..., "changes": {...}}, ...]')] = None,
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Run the variants, one after the other; what they have in common is done once. Exit code 1 if one failed,
     3 if one is paused."""
-    body: dict[str, Any] = {"job": json.loads(job.read_text())}
-    body |= {"preset": preset} if preset else {"variants": json.loads(variants.read_text()) if variants else []}
+    if (preset is None) == (variants is None):
+        raise Refused("say what to run: --preset or --variants")
+    chosen = {"preset": preset} if preset else {"variants": json_of(variants)} if variants else {}
+    body: dict[str, Any] = {"job": body_of(job)} | chosen
+    ended = []
     with client(data) as api:
         body["job"]["training_file"] = upload(api, rows)["id"]
         made = ask(api, "POST", ROUTE, json=body)
-        console.print(f"experiment {made['id']}", highlight=False)
-        ended = []
+        _say(f"experiment {made['id']}", as_json)
         for variant in made["variants"]:
-            console.print(f"variant {variant['name']}: job {variant['job_id']}", style="bold", highlight=False)
-            ended.append(Follower(api, variant["job_id"]).show(console))
-        _show(ask(api, "GET", f"{ROUTE}/{made['id']}"))
-    paused = [found for found in ended if found["status"] == "paused"]
-    for found in paused:
-        console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
-    statuses = {found["status"] for found in ended}
+            _say(f"variant {variant['name']}: job {variant['job_id']}", as_json, "bold")
+            follower = Follower(api, variant["job_id"])
+            ended.append(follower.tell_lines() if as_json else follower.show(console))
+        found = ask(api, "GET", f"{ROUTE}/{made['id']}")
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _show(found)
+    for job_object in ended:
+        if job_object["status"] == "paused":
+            _say(how_to_go_on(job_object), as_json)
+    statuses = {job_object["status"] for job_object in ended}
     if statuses != {"succeeded"}:
         raise typer.Exit(PAUSED_EXIT if statuses <= {"succeeded", "paused"} else 1)
 
 
+def _say(text: str, as_json: bool, style: str | None = None) -> None:
+    if not as_json:
+        console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
 @app.command()
-def show(experiment: str, data: Data = Path(".meteor"), markdown: Markdown = False) -> None:
+def show(experiment: str, markdown: Markdown = False, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """The comparison of the variants that have ended."""
     with client(data) as api:
-        found = ask(api, "GET", f"{ROUTE}/{experiment}")
-    if markdown:
+        found = ask(api, "GET", _route(experiment))
+    if as_json:
+        print(json.dumps(found))
+    elif markdown:
         lines = [COLUMNS, ["---"] * len(COLUMNS), *_lines(found)]
         print("\n".join("| " + " | ".join(line) + " |" for line in lines))
     else:
         _show(found)
+
+
+@app.command()
+def cancel(experiment: str, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Stop all variants that have not ended; what they finished is kept."""
+    with client(data) as api:
+        found = ask(api, "POST", _route(experiment) + "/cancel")
+    if as_json:
+        print(json.dumps(found))
+        return
+    for variant in found["variants"]:
+        _say(f"{variant['name']}: job {variant['job_id']} {variant['status']}", as_json)
+
+
+def _route(experiment: str) -> str:
+    return f"{ROUTE}/{quote(experiment, safe='')}"
 
 
 def _show(found: dict[str, Any]) -> None:

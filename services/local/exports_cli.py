@@ -1,6 +1,7 @@
-"""`meteor models export`: a version's files made by the API, fetched, checked and unpacked."""
+"""`meteor models export` and `meteor exports`: a version's files made by the API, fetched, checked and unpacked."""
 
 import hashlib
+import json
 import tarfile
 import time
 from pathlib import Path
@@ -11,12 +12,25 @@ import httpx
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, minute, page_of, show_page
 from services.local.progress import make_console
-from services.local.remote import Data, Refused, ask, client
+from services.local.remote import DEFAULT_DATA, Data, Json, Refused, Waits, ask, client
 from shared.contracts.errors import FatalError
 from shared.contracts.exports import ExportFormat
 
+app = typer.Typer(help="Exports: list, look at, fetch, cancel; `meteor models export` makes one.", no_args_is_help=True)
 console = make_console()
+ROUTE = "/v1/exports"
+COLUMNS: Columns = {
+    "export": lambda export: export["id"],
+    "model": lambda export: export["model"],
+    "formats": lambda export: " ".join(export["formats"]),
+    "status": lambda export: export["status"],
+    "made": lambda export: minute(export["created_at"]),
+    "why": lambda export: (export["error"] or {}).get("message") or export["status_reason"],
+}
+Export = Annotated[str, typer.Argument(help="an id, as `meteor exports list` shows it")]
+Out = Annotated[Path, typer.Option("--out", help="the folder that the files go into")]
 ENDS = ("succeeded", "failed", "cancelled", "paused")
 LOOK_S = 1.0
 TRIES = 5  # of one download, each going on where the last one broke off
@@ -26,35 +40,87 @@ CHUNK = 1 << 20
 def export(
     model: Annotated[str, typer.Argument(help="an alias, alias@version, or a version's id")],
     form: Annotated[list[ExportFormat], typer.Option("--format", help="may be repeated")],
-    out: Annotated[Path, typer.Option("--out", help="the folder that the files go into")] = Path(),
+    out: Out = Path(),
     push: Annotated[str | None, typer.Option(help="also to this repository on a model hub: owner/name")] = None,
     public: Annotated[bool, typer.Option("--public", help="a new repository is public; else it is private")] = False,
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
-    """Make a version's files, compare them with what is served, and fetch them."""
+    """Make a version's files, compare them with what is served, and fetch them. Exit code 3 when the export waits."""
     body: dict[str, Any] = {"formats": [one.value for one in form]}
     if push:
         body["push"] = {"repo": push, "private": not public}
     with client(data) as api:
         made = ask(api, "POST", f"/v1/models/{quote(model, safe='')}/export", json=body)
-        console.print(f"{made['id']}: {made['model']}", highlight=False)
-        made = _until_ended(api, made["id"])
-        if made["status"] != "succeeded":
-            reason = (made["error"] or {}).get("message") or made["status_reason"] or ""
-            raise Refused(f"the export is {made['status']}: {reason}")
+        if not as_json:
+            console.print(f"{made['id']}: {made['model']}", highlight=False)
+        _take(api, made["id"], out, as_json)
+
+
+@app.command("list")
+def list_exports(
+    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
+) -> None:
+    """The newest exports."""
+    with client(data) as api:
+        page = page_of(api, ROUTE, limit, after)
+    show_page(console, page, COLUMNS, as_json, "meteor exports list")
+
+
+@app.command()
+def show(export_id: Export, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """One export: its files, and how they compare with what is served."""
+    with client(data) as api:
+        found = ask(api, "GET", _route(export_id))
+    print(json.dumps(found)) if as_json else console.print_json(json.dumps(found))
+
+
+@app.command("fetch")
+def fetch_export(export_id: Export, out: Out = Path(), as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Wait for an export's end and fetch its files."""
+    with client(data) as api:
+        _take(api, export_id, out, as_json)
+
+
+@app.command()
+def cancel(export_id: Export, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Stop an export."""
+    with client(data) as api:
+        found = ask(api, "POST", _route(export_id) + "/cancel")
+    print(json.dumps(found) if as_json else found["status"])
+
+
+def _route(export_id: str) -> str:
+    return f"{ROUTE}/{quote(export_id, safe='')}"
+
+
+def _take(api: httpx.Client, export_id: str, out: Path, as_json: bool) -> None:
+    """Wait for the end, then tell how the files compare and fetch them. Raises Refused where there are none, Waits."""
+    made = _until_ended(api, export_id)
+    if made["status"] != "succeeded":
+        reason = (made["error"] or {}).get("message") or made["status_reason"] or ""
+        kind = Waits if made["status"] == "paused" else Refused
+        raise kind(f"the export is {made['status']}: {reason}")
+    if not as_json:
         _show_parity(made["parity"])
-        if made["pushed"]:
-            console.print(f"pushed to {made['pushed']}", highlight=False, soft_wrap=True)
-        out.mkdir(parents=True, exist_ok=True)
-        for file in made["result"]:
-            if file["format"] is not None:  # the card and the manifest lie in each archive
-                console.print(str(_unpacked(fetch(api, file, out), out)), highlight=False, soft_wrap=True)
+    if made["pushed"] and not as_json:
+        console.print(f"pushed to {made['pushed']}", highlight=False, soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = [file for file in made["result"] if file["format"] is not None]  # card and manifest lie in each archive
+    folders: list[str] = []
+    for file in wanted:
+        folders.append(str(_unpacked(fetch(api, file, out), out)))
+        if not as_json:
+            console.print(folders[-1], highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(made | {"folders": folders}))
 
 
 def _until_ended(api: httpx.Client, export_id: str) -> dict[str, Any]:
-    with console.status("in the queue") as status:
+    """The export once it has ended or rests."""
+    with console.status("in the queue") as status:  # shows nothing where there is no terminal
         while True:
-            found = ask(api, "GET", f"/v1/exports/{export_id}")
+            found = ask(api, "GET", _route(export_id))
             if found["status"] in ENDS:
                 return found
             waits = f"; waits for {found['status_reason']}" if found["status_reason"] else ""

@@ -1,16 +1,18 @@
 """`meteor jobs ...`: the job API from a terminal."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from services.local import report_cli, state
+from services.local import insight_cli, report_cli, state
+from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
 from services.local.progress import make_console
 from services.local.remote import (
     DEFAULT_DATA,
+    PAUSED_EXIT,
     ROUTE,
     Data,
     Json,
@@ -29,12 +31,19 @@ from shared.contracts.experiments import merged
 app = typer.Typer(help="Post jobs, look at them and steer them, through the API.", no_args_is_help=True)
 app.command()(report_cli.report)
 app.command()(report_cli.usage)
+app.add_typer(insight_cli.app)
 console = make_console()
-PAUSED_EXIT = 3
 Validation = Annotated[
     Path | None,
     typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
 ]
+COLUMNS: Columns = {
+    "job": lambda job: job["id"],
+    "status": lambda job: job["status"],
+    "phase": lambda job: (job["distillation"] or {}).get("phase"),
+    "done": lambda job: _done(job),
+    "model": lambda job: job["fine_tuned_model"],
+}
 Body = Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")]
 
 
@@ -68,29 +77,33 @@ def create(
 @app.command("list")
 def list_jobs(
     data: Data = DEFAULT_DATA,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
-    after: Annotated[str | None, typer.Option(help="go on behind this job")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
     status: Annotated[str | None, typer.Option(help="only those in this state, such as running")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="only those with KEY=VALUE (may be repeated)")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The newest jobs."""
-    given = {"limit": limit, "after": after, "status": status}
+    pairs = [_pair(text) for text in metadata or []]
+    wanted = {f"metadata[{key}]": value for key, value in pairs}
     with client(data) as api:
-        page = ask(api, "GET", ROUTE, params={name: value for name, value in given.items() if value is not None})
-    if as_json:
-        print(json.dumps(page))
-        return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("job", "status", "phase", "done", "model"):
-        shown.add_column(title)
-    for job in page["data"]:
-        own = job.get("distillation") or {}
-        percent = (own.get("progress") or {}).get("percent")
-        done = "" if percent is None else f"{percent:.0f} %"
-        shown.add_row(job["id"], job["status"], own.get("phase") or "", done, job.get("fine_tuned_model") or "")
-    console.print(shown)
-    if page["has_more"]:
-        console.print(f"more: meteor jobs list --after {page['last_id']}", highlight=False, soft_wrap=True)
+        page = page_of(api, ROUTE, limit, after, status=status, **wanted)
+    filters = [f"--status {status}"] * bool(status) + [f"--metadata {shlex.quote(text)}" for text in metadata or []]
+    show_page(console, page, COLUMNS, as_json, " ".join(["meteor jobs list", *filters]))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"--metadata wants KEY=VALUE, not {text!r}")
+    return key, value
+
+
+def _done(job: dict[str, Any]) -> str | None:
+    percent = ((job["distillation"] or {}).get("progress") or {}).get("percent")
+    return None if percent is None else f"{percent:.0f} %"
 
 
 @app.command()
@@ -102,30 +115,6 @@ def show(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
         print(found)
     else:
         console.print_json(found)
-
-
-@app.command()
-def steps(
-    job: str,
-    data: Data = DEFAULT_DATA,
-    troubled: Annotated[bool, typer.Option("--troubled", help="only those that failed or were tried again")] = False,
-    as_json: Json = False,
-) -> None:
-    """What a job is made of: each step, how often it was begun, and what ended its earlier attempts."""
-    with client(data) as api:
-        found = ask(api, "GET", f"{ROUTE}/{the_job(api, job)}/steps")
-    rows = [step for step in found["data"] if step["attempts"] or not troubled]
-    if as_json:
-        print(json.dumps(found | {"data": rows}))
-        return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("step", "state", "attempts", "what went wrong"):
-        shown.add_column(title, overflow="fold")
-    for step in rows:
-        wrong = [f"{one['attempt']}: {one['error']['message']} ({one['worker']})" for one in step["attempts"]]
-        began = "taken over" if step["reused_from"] else str(step["attempt"])
-        shown.add_row(step["key"], step["state"], began, "\n".join(wrong))
-    console.print(shown)
 
 
 def _moved(job: str, data: Path, move: str, as_json: bool) -> None:

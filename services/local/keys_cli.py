@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
 
 from services.local import state
+from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, minute, page_of, show_page
 from services.local.progress import make_console
-from services.local.remote import Data, ask, client
+from services.local.remote import DEFAULT_DATA, Data, Json, ask, client
 from shared.api_keys import hash_secret, issue
 from shared.contracts.errors import UserError
 from shared.contracts.keys import KeyRequest, Scope
@@ -24,7 +24,15 @@ app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 console = make_console()
 ROUTE = "/v1/keys"
 DAY_S = 24 * 3600
-Json = Annotated[bool, typer.Option("--json", help="the API's answer, for scripts")]
+COLUMNS: Columns = {
+    "id": lambda key: key["id"],
+    "name": lambda key: key["name"],
+    "key": lambda key: key["hint"],
+    "project": lambda key: key["project"],
+    "scopes": lambda key: " ".join(key["scopes"]),
+    "state": lambda key: _state(key),
+    "last used": lambda key: minute(key["last_used_at"]) or "never",
+}
 
 
 @app.command()
@@ -36,7 +44,7 @@ def create(
     project: Annotated[str | None, typer.Option(help="a project's id; default: the caller's own")] = None,
     days: Annotated[float | None, typer.Option(help="it expires after so many days", min=0.001, max=3650)] = None,
     as_json: Json = False,
-    data: Data = Path(".meteor"),
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Make a key and show it, this once. From the first key on nobody gets in without one. Where no API runs on the data folder the
     key is put into its database, so there may be one before the first start."""
@@ -69,30 +77,32 @@ def directly(data: Path, body: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_keys(limit: int = 20, after: str | None = None, as_json: Json = False, data: Data = Path(".meteor")) -> None:
-    """The newest keys, without the keys themselves; --after goes on behind one."""
+def list_keys(
+    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
+) -> None:
+    """The newest keys, without the keys themselves."""
     with client(data) as api:
-        page = ask(api, "GET", ROUTE, params={"limit": limit} | ({"after": after} if after else {}))
-    if as_json:
-        print(json.dumps(page))
-        return
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("id", "name", "key", "project", "scopes", "state", "last used"):
-        shown.add_column(title)
-    for key in page["data"]:
-        used = _when(key["last_used_at"]) if key["last_used_at"] else "never"
-        row = (key["id"], key["name"], key["hint"], key["project"], " ".join(key["scopes"]), _state(key), used)
-        shown.add_row(*row)
-    console.print(shown, markup=False)
-    if page["has_more"]:
-        console.print(f"more: meteor keys list --after {page['last_id']}", highlight=False, soft_wrap=True)
+        page = page_of(api, ROUTE, limit, after)
+    show_page(console, page, COLUMNS, as_json, "meteor keys list")
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="an id, as `meteor keys list` shows it")],
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """One key, without the key itself."""
+    with client(data) as api:
+        found = ask(api, "GET", f"{ROUTE}/{quote(key, safe='')}")
+    print(json.dumps(found)) if as_json else console.print_json(json.dumps(found))
 
 
 @app.command()
 def revoke(
     keys: Annotated[list[str], typer.Argument(help="ids, as `meteor keys list` shows them")],
     as_json: Json = False,
-    data: Data = Path(".meteor"),
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Let keys open nothing any more, at once and for good."""
     with client(data) as api:
@@ -106,11 +116,7 @@ def revoke(
 
 def _state(key: dict[str, Any]) -> str:
     if key["revoked_at"]:
-        return f"revoked {_when(key['revoked_at'])}"
+        return f"revoked {minute(key['revoked_at'])}"
     if not key["expires_at"]:
         return "open"
-    return f"{'expired' if key['expires_at'] <= time.time() else 'open until'} {_when(key['expires_at'])}"
-
-
-def _when(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return f"{'expired' if key['expires_at'] <= time.time() else 'open until'} {minute(key['expires_at'])}"

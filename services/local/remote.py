@@ -12,14 +12,25 @@ from services.local import state
 from shared.contracts.errors import UserError
 
 ROUTE = "/v1/distillation/jobs"
+FILES = "/v1/files"
+UPLOAD_S = 3600
 ELSEWHERE = ("METEOR_URL", "METEOR_API_URL")
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 DEFAULT_DATA = Path(".meteor")
 Json = Annotated[bool, typer.Option("--json", help="the API's answer, for scripts")]
 
 
+PAUSED_EXIT = 3
+
+
 class Refused(UserError):
     code = "refused"
+
+
+class Waits(Refused):
+    """Something rests until somebody says that it goes on; the command ends with PAUSED_EXIT."""
+
+    code = "paused"
 
 
 def elsewhere() -> str | None:
@@ -71,26 +82,51 @@ def words(answer: httpx.Response) -> str:
         return f"{answer.status_code} {answer.text[:200]}"
 
 
-def upload(api: httpx.Client, rows: Path) -> dict[str, Any]:
-    """Raises Refused, also for a file that cannot be read."""
+def upload(api: httpx.Client, path: Path, name: str | None = None, purpose: str = "fine-tune") -> dict[str, Any]:
+    """The API's file object. Raises Refused, also for a file that cannot be read."""
     try:
-        with rows.open("rb") as file:
-            return ask(api, "POST", "/v1/files", files={"file": (rows.name, file)}, data={"purpose": "fine-tune"})
+        with path.open("rb") as file:
+            parts = {"file": (name or path.name, file)}
+            return ask(api, "POST", FILES, files=parts, data={"purpose": purpose}, timeout=UPLOAD_S)
     except OSError as error:
-        raise Refused(f"{rows} cannot be read: {error.strerror}") from error
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
 
 
 def body_of(job: Path) -> dict[str, Any]:
     """A job's body from a file. Raises Refused for what is no JSON object."""
-    try:
-        found = json.loads(job.read_text())
-    except OSError as error:
-        raise Refused(f"{job} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Refused(f"{job} is not JSON: {error}") from error
+    found = json_of(job)
     if not isinstance(found, dict):
         raise Refused(f"{job} is not a JSON object")
     return found
+
+
+def json_of(path: Path) -> Any:
+    """Raises Refused for a file that cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Refused(f"{path} is not JSON: {error}") from error
+
+
+def fetch(api: httpx.Client, path: str, out: Path) -> None:
+    """Download into a file, whole or not at all. Raises Refused."""
+    part = out.with_name(out.name + ".part")
+    try:
+        with api.stream("GET", path) as answer, part.open("wb") as file:
+            if answer.is_error:
+                answer.read()
+                raise Refused(words(answer))
+            for piece in answer.iter_bytes():
+                file.write(piece)
+        os.replace(part, out)
+    except httpx.HTTPError as error:
+        raise Refused(f"{api.base_url}{path} could not be fetched: {error}") from error
+    except OSError as error:
+        raise Refused(f"{out} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def the_job(api: httpx.Client, job: str) -> str:

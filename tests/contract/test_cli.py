@@ -9,9 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
+from services.local import audit_cli, main
 from services.local.main import cli
+from services.local.remote import Refused, Waits
 from services.local.watch import Follower, pass_rate
 from shared.artifacts import Artifacts
 from shared.contracts.errors import MeteorError
@@ -95,6 +98,28 @@ def test_the_exit_codes_are_those_of_the_document(meteor, job: str, files: tuple
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"meteor: job {job} is cancelled and has no report yet\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [(Waits("it waits"), 3), (Refused("no"), 1), (KeyboardInterrupt(), 130), (typer.Exit(3), 3), (None, 0)],
+)
+def test_the_process_ends_with_the_code_of_its_ending(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ending: BaseException | None, code: int
+):
+    def called(*_: object) -> dict:
+        if ending is not None:
+            raise ending
+        return {"data": [], "has_more": False}
+
+    monkeypatch.setenv("METEOR_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(audit_cli, "page_of", called)
+    monkeypatch.setattr(sys, "argv", ["meteor", "audit", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main.app()
+    assert ended.value.code == code
+    told = isinstance(ending, MeteorError)
+    assert capsys.readouterr().err.strip() == (f"meteor: {ending}" if told else "")
 
 
 def test_another_machine_is_named_on_the_command_line(

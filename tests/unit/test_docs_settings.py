@@ -1,0 +1,104 @@
+"""Every variable that a settings class reads is documented, with the default that it has; and no other one is."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import AliasChoices, TypeAdapter
+from pydantic_settings import BaseSettings
+
+from services.api.settings import ApiSettings
+from services.judge.settings import JudgeSettings
+from services.local.settings import LocalSettings
+from services.orchestrator.settings import OrchestratorSettings
+from services.strong_model.settings import JudgeProviderSettings, StrongSettings, TeacherSettings
+from services.trainer.settings import TrainerSettings
+from services.weak_model.settings import EngineSettings, WeakSettings
+from shared.bases import Bases
+from shared.platform.settings import PlatformSettings
+
+ROOT = Path(__file__).parents[2]
+CLASSES: tuple[type[BaseSettings], ...] = (
+    ApiSettings, Bases, EngineSettings, JudgeProviderSettings, JudgeSettings, LocalSettings, OrchestratorSettings,
+    PlatformSettings, StrongSettings, TeacherSettings, TrainerSettings, WeakSettings,
+)  # fmt: skip
+PAGES = [ROOT / "README.md", ROOT / ".env.example", *(ROOT / "docs").rglob("*.md")]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+NAME = re.compile(r"\b(?:METEOR_[A-Z0-9_]*[A-Z0-9]|DATABASE_URL|REDIS_URL|HF_TOKEN)\b")
+UNITS = {"MiB": 2**20, "GiB": 2**30}
+
+
+def names_of(settings: type[BaseSettings], field: str) -> set[str]:
+    alias = settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return {str(choice) for choice in alias.choices}
+    return {str(alias or f"{settings.model_config.get('env_prefix', '')}{field}").upper()}
+
+
+def settings_of(name: str) -> list[tuple[type[BaseSettings], str]]:
+    return [(one, field) for one in CLASSES for field in one.model_fields if name in names_of(one, field)]
+
+
+@pytest.mark.parametrize("settings", CLASSES, ids=lambda settings: settings.__name__)
+def test_every_setting_is_documented(settings: type[BaseSettings]):
+    documented = set(NAME.findall(TEXT))
+    missing = [field for field in settings.model_fields if not names_of(settings, field) & documented]
+    assert not missing, f"no document names {missing} of {settings.__name__}"
+
+
+def test_every_variable_that_is_documented_is_read():
+    """By a settings class, or by name: in the command line, the Compose form, or a test."""
+    read = {name for settings in CLASSES for field in settings.model_fields for name in names_of(settings, field)}
+    sources = [ROOT / "docker-compose.yml", ROOT / "Makefile", ROOT / "deploy/providers.toml"]
+    sources += [path for folder in ("services", "shared", "tests") for path in (ROOT / folder).rglob("*.py")]
+    read |= {name for path in sources if path != Path(__file__) for name in NAME.findall(path.read_text())}
+    strangers = {name for name in set(NAME.findall(TEXT)) - read if not re.search(rf"{name}_?\*", TEXT)}
+    assert not strangers
+
+
+def rows() -> list[tuple[list[str], list[str]]]:
+    """(variables, what stands in the column `default`) of the tables in docs/operations.md that name as many of both."""
+    found = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", OPERATIONS, re.MULTILINE)
+    pairs = [(NAME.findall(names), re.split(r", (?=`|\d|on\b|none|empty)", told.strip())) for names, told in found]
+    return [(names, told * len(names) if len(told) == 1 else told) for names, told in pairs]
+
+
+def plain(value: Any) -> Any:
+    """A default as a number, a text, or None where nothing is set."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if hasattr(value, "get_secret_value"):
+        value = value.get_secret_value()
+    if isinstance(value, bool | Path):
+        return str(value).lower()
+    return None if value is None or (isinstance(value, str | list | tuple | frozenset) and not value) else value
+
+
+def parsed(told: str) -> Any:
+    text = told.strip("`")
+    if re.fullmatch(r"P[\dTDHMS.]+", text):
+        return TypeAdapter(timedelta).validate_python(text).total_seconds()
+    number, _, unit = text.partition(" ")
+    if re.fullmatch(r"\d+(\.\d+)?", number) and (not unit or unit in UNITS):
+        return float(number) * UNITS.get(unit, 1)
+    return None if text in ("none", "empty", "-") else text
+
+
+def test_the_defaults_are_those_of_the_code():
+    compared, wrong = 0, {}
+    for names, told in rows():
+        for name, text in zip(names, told, strict=False):
+            found = settings_of(name)
+            if not found or not re.fullmatch(r"`[^`]+`|\d+(\.\d+)?( \w+)?|none|empty", text):
+                continue  # said in words
+            compared += 1
+            defaults = [
+                plain(settings.model_fields[field].get_default(call_default_factory=True)) for settings, field in found
+            ]
+            if parsed(text) not in defaults:
+                wrong[name] = (text, defaults)
+    assert wrong == {}
+    assert compared > 90
