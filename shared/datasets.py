@@ -16,10 +16,10 @@ from sqlalchemy import Row
 
 from shared.artifacts import Artifacts
 from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
-from shared.contracts.errors import FatalError
+from shared.contracts.errors import FatalError, StorageFull
 from shared.jobs.catalog import Catalog
 
-PURPOSE = "fine-tune"
+PURPOSE, RESULTS = "fine-tune", "fine-tune-results"  # what jobs read, and what they leave; OpenAI's names
 
 
 class JobData(NamedTuple):
@@ -79,7 +79,24 @@ def add_made_file(
     questions = [_split(parse_line(number, line), dev, test) for number, line in enumerate(lines, start=1)]
     count = Counter(question.split for question in questions)
     reference = artifacts.put_rows(question.model_dump(mode="json") for question in questions)
-    content = b"".join(line + b"\n" for line in lines)
+    values = {
+        "id": about["id"],
+        "filename": about["filename"],
+        "purpose": PURPOSE,
+        "status": "processed",
+        "errors": [],
+        "n_rows": len(questions),
+        "splits": {split.value: count[split] for split in Split},
+        "rows_ref": reference,
+    }
+    add_bytes(catalog, artifacts, folder, project, b"".join(line + b"\n" for line in lines), **values)
+
+
+def add_bytes(
+    catalog: Catalog, artifacts: Artifacts, folder: Path, project: str, content: bytes, **values: Any
+) -> None:
+    """A file that this program made, among the uploads. values: of its row, its id among them; a second call with the same id
+    changes nothing. Raises StorageFull, DiskLow."""
     artifacts.check_room(folder)
     with only_one(folder):
         handle, name = tempfile.mkstemp(dir=folder, prefix=".upload-")
@@ -89,19 +106,12 @@ def add_made_file(
             os.fsync(file.fileno())
         digest = hashlib.sha256(content).hexdigest()
         os.replace(name, folder / digest)
-        catalog.add_file(
-            project,
-            id=about["id"],
-            sha256=digest,
-            bytes=len(content),
-            filename=about["filename"],
-            purpose=PURPOSE,
-            status="processed",
-            errors=[],
-            n_rows=len(questions),
-            splits={split.value: count[split] for split in Split},
-            rows_ref=reference,
-        )
+        try:
+            catalog.add_file(project, sha256=digest, bytes=len(content), **values)
+        except StorageFull:
+            if not catalog.keeps(digest):
+                (folder / digest).unlink()
+            raise
 
 
 def _split(item: Question | LineError | None, dev: float, test: float) -> Question:

@@ -38,6 +38,7 @@ class DurableRun:
         self.ledger = ledger
         self.stores = steps.stores
         self.artifacts = steps.artifacts
+        self.files = steps.settings.data / "files"
         self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
         self.batch_size = batch_size
         self._steps = steps

@@ -36,7 +36,6 @@ class ImportRun(DurableRun):
         work = COST[StepKind.READ]
         if isinstance(self.request.source, DocumentsOptions):
             work += COST[StepKind.ASK] * ceil(1.5 * self.request.source.questions / self.request.source.per_passage)
-        self.files = steps.settings.data / "files"
         super().__init__(job, steps, ledger, work, BATCH)
 
 

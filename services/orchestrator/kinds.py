@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
+from services.orchestrator import result_file
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.result_file import trains
 from services.orchestrator.run import Run
 from shared.bases import Bases
+from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.datasets import data_of
 from shared.ledger.store import Ledger
@@ -51,7 +54,9 @@ async def _distil(run: Run) -> dict[str, Any]:
     first, last = report["table"][0], report["final"]
     over_base = last["over"].get("base", [0.0, 0.0, 0.0])
     before = first["metrics"][report["primary_metric"]][0]
+    files = await _result_files(run)
     return {
+        "result": {"result_files": files} if files else None,
         "report_ref": await when_there_is_room(lambda: run.artifacts.put_json(report), lambda _: None),
         "evaluation": {
             "metric": report["primary_metric"],
@@ -67,9 +72,13 @@ async def _distil(run: Run) -> dict[str, Any]:
     }
 
 
-def trains(key: str) -> bool:
-    """Whether a step may be on the way to the job's model; what is trained to compare it with is not."""
-    return not key.startswith("evaluate/")
+async def _result_files(run: Run) -> list[str]:
+    """A project that has no room for them gets its model all the same."""
+    try:
+        return await when_there_is_room(lambda: result_file.keep(run), lambda _: None)
+    except StorageFull as error:
+        await run.say(f"{result_file.NAME} is not kept: {error.message}", level="warn")
+        return []
 
 
 async def _open_export(means: Means, row: Row) -> ExportRun:

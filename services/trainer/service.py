@@ -21,7 +21,7 @@ from shared.contracts.errors import FatalError, MeteorError, TransientError, Use
 from shared.contracts.steps import MergeParams, Method, ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
-ADAPTER, FULL, ROWS = "adapter", "weights", "rows.json"  # inside a spec's output folder
+ADAPTER, FULL, ROWS, CURVE = "adapter", "weights", "rows.json", "curve.json"  # inside a spec's output folder
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FAMILIES: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
 NOT_FOR_THE_CHILD = ("METEOR_INTERNAL_TOKEN", "DATABASE_URL", "METEOR_DATABASE_URL", "REDIS_URL", "METEOR_REDIS_URL")

@@ -9,7 +9,7 @@ from shared.contracts.steps import StepKind, Wire
 
 
 class Spec(Wire):
-    """What one training process does. output receives `adapter/` or `rows.json`; checkpoints survives a crash."""
+    """What one training process does. output receives `adapter/` and `curve.json`, or `rows.json`; checkpoints survives a crash."""
 
     kind: StepKind
     params: dict[str, Any]

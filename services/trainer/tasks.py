@@ -102,13 +102,14 @@ async def _train(request: StepRequest, context: StepContext, row: type[Wire]) ->
     params = TrainParams.model_validate(request.params)
     done = await _run(request, context, params, row)
     output, artifacts, serving = context.scratch / "output", context.artifacts, context.settings.serving
+    curve = json.loads((output / service.CURVE).read_bytes())
     if params.method is Method.FULL:
         digest = await asyncio.to_thread(service.publish_weights, output / service.FULL, artifacts, serving)
-        result = StepResult(weights=digest, metrics=done.metrics)
+        result = StepResult(weights=digest, metrics=done.metrics, curve=curve)
     else:
         base = service.serving_base(trainer_settings(), Bases(), params.model.base)
         digest = await asyncio.to_thread(service.publish, output / service.ADAPTER, artifacts, serving, base)
-        result = StepResult(adapter=digest, metrics=done.metrics)
+        result = StepResult(adapter=digest, metrics=done.metrics, curve=curve)
     return result
 
 

@@ -248,7 +248,9 @@ class JobObject(BaseModel):
     method: dict[str, Any] | None = None
     training_file: str
     validation_file: str | None = None
-    result_files: list[str] = []
+    result_files: list[str] = Field(
+        default=[], description="once it has succeeded: a CSV with the losses of its trainings"
+    )
     seed: int
     suffix: str
     trained_tokens: int | None = None

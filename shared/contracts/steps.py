@@ -80,6 +80,10 @@ def _unset(value: Any) -> bool:
     return value is None or value is False
 
 
+def _is_empty(value: list) -> bool:
+    return not value
+
+
 class Method(StrEnum):
     """What a training changes: an adapter beside the base's weights, or all weights."""
 
@@ -261,15 +265,24 @@ class StepRequest(Wire):
         return cls(kind=kind, version=VERSION[kind], params=params.model_dump(mode="json"), rows=rows)
 
 
+class Point(Wire):
+    """What a training logged at one optimiser step. accuracy: share of the answers' tokens that were the likeliest."""
+
+    step: int
+    loss: float
+    accuracy: float | None = Field(default=None, exclude_if=_unset)
+
+
 class StepResult(Wire):
     """What a worker leaves: rows in the request's order, the content hash of a trained adapter or of a whole model's
-    weights (both are served), or of a folder made for an export, and figures for people."""
+    weights (both are served), or of a folder made for an export, figures for people, and how a training went."""
 
     rows: list[dict[str, Any]] = []
     adapter: str | None = None
     weights: str | None = Field(default=None, exclude_if=_unset)
     folder: str | None = Field(default=None, exclude_if=_unset)
     metrics: dict[str, Any] = {}
+    curve: list[Point] = Field(default=[], exclude_if=_is_empty)
 
     @property
     def trained(self) -> str | None:

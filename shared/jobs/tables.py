@@ -104,7 +104,7 @@ jobs = Table(
     Column("request", JSON, nullable=False),  # the effective request of that kind
     Column("forked_from", JSON),  # {job_id, phase, round}
     Column("file_id", ForeignKey("files.id")),  # what a distillation reads
-    Column("result", JSON),  # what the end of a job of another kind has made: {"file_id"}, or artifacts by name
+    Column("result", JSON),  # what its end has made: files, or artifacts by name
     Column("status", String(32), nullable=False, index=True),
     Column("status_reason", Text),
     Column("paused_after", String(16)),  # the stage after which it has paused as asked, and does not again

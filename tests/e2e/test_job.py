@@ -1,5 +1,8 @@
 """One job through all services and phases, and what a user does with the result."""
 
+import csv
+import io
+
 import pytest
 from openai import OpenAI
 
@@ -85,6 +88,16 @@ def test_the_stock_client_talks_to_the_tuned_model_and_it_differs_from_the_base(
     )
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices).strip() == tuned
     assert {"tiny", "numbers", "numbers@1"} <= {model.id for model in client.models.list()}
+
+
+def test_the_losses_of_its_trainings_are_a_file(finished, system: System):
+    client = OpenAI(base_url=f"{system.runner.urls['api']}/v1", api_key="none")
+    (file,) = finished["result_files"]
+    assert client.files.retrieve(file).purpose == "fine-tune-results"
+    rows = list(csv.DictReader(io.StringIO(client.files.content(file).text)))
+    assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
+    assert {row["training"].partition("/")[0] for row in rows} == {"distill", "iterate", "evolve"}
+    assert all(float(row["train_loss"]) > 0 for row in rows)
 
 
 def test_the_same_job_posted_again_repeats_no_call_and_no_training(finished, system: System):

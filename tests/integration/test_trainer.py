@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -28,6 +29,7 @@ from shared.contracts.steps import (
     AdapterConfig,
     Method,
     ModelRef,
+    Point,
     SearchParams,
     StepKind,
     StepRequest,
@@ -97,6 +99,10 @@ def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned,
     figures, adapter = tuned
     assert figures["steps"] == 8
     assert figures["loss"] < figures["loss_first"] - 0.5
+    curve = [Point(**point) for point in json.loads((adapter.parent / service.CURVE).read_text())]
+    assert [point.step for point in curve] == list(range(1, 9))
+    assert fmean(point.loss for point in curve[-2:]) == pytest.approx(figures["loss"], abs=1e-3)
+    assert all(point.accuracy is not None and 0 <= point.accuracy <= 1 for point in curve)
     assert hash_folder(fine_tune(base, tmp_path / "again")[1]) == hash_folder(adapter)
     assert hash_folder(fine_tune(base, tmp_path / "other", seed=1)[1]) != hash_folder(adapter)
 
@@ -238,6 +244,7 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
 
     result = await tasks.sft(request, context)
     assert result.metrics["resumed_from_step"] > 0
+    assert [point.step for point in result.curve] == list(range(1, result.metrics["steps"] + 1))
     assert result.metrics["steps"] == 30
     assert context.latest is not None
     assert context.latest.done == context.latest.total == 30

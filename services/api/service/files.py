@@ -155,8 +155,10 @@ def delete(context: ApiContext, project: str, file_id: str) -> None:
 def validate(context: ApiContext, project: str, file_id: str) -> dict[str, Any]:
     """{valid, n_rows, errors, ignored_fields}: every bad line up to SHOWN_ERRORS, read from the file anew."""
     path, _ = content(context, project, file_id)
-    if context.stores.catalog.file(project, file_id).purpose == RAW:
-        raise UserError(f"file {file_id} is no dataset (purpose {RAW}); import it first", param="file_id")
+    purpose = context.stores.catalog.file(project, file_id).purpose
+    if purpose != PURPOSE:
+        hint = "; import it first" if purpose == RAW else ""
+        raise UserError(f"file {file_id} is no dataset (purpose {purpose}){hint}", param="file_id")
     checked = check(context, path, SHOWN_ERRORS)
     errors = {"object": "list", "data": [error.model_dump() for error in checked.errors], "has_more": checked.more}
     return {"valid": not checked.errors, "n_rows": checked.n_rows, "errors": errors} | {

@@ -178,6 +178,7 @@ def as_object(context: ApiContext, found: Row) -> JobObject:
         method=method_of(request),
         training_file=request.training_file,
         validation_file=request.validation_file,
+        result_files=(found.result or {}).get("result_files", []),
         seed=request.seed,
         suffix=request.suffix,
         trained_tokens=found.trained_tokens,

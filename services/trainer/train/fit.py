@@ -1,5 +1,6 @@
 """What SFT and preference training share: TRL's arguments, the run with its checkpoints, the figures."""
 
+import json
 import time
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +15,7 @@ from services.trainer.spec import Spec
 from services.trainer.train.model import device, save_adapter, save_weights
 from services.trainer.train.progress import Reporter
 from services.trainer.train.watch import Watch
-from shared.contracts.steps import Method, TrainParams
+from shared.contracts.steps import Method, Point, TrainParams
 
 SCHEDULE = "cosine"
 # Share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all.
@@ -84,6 +85,7 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
         save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights")
     else:
         save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
+    (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))
     losses = series(trainer, "loss")
     return {
         "loss_first": round(fmean(losses[: quarter(losses)]), 4),
@@ -101,6 +103,21 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
 def series(trainer: Trainer, name: str) -> list[float]:
     """One figure's value at every optimiser step, those before a resume included."""
     return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def curve(trainer: Trainer) -> list[dict[str, Any]]:
+    """A Point for every optimiser step, those before a resume included."""
+    return [
+        Point(
+            step=int(entry["step"]), loss=round(entry["loss"], 4), accuracy=_rounded(entry.get("mean_token_accuracy"))
+        ).model_dump()
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def quarter(values: list) -> int:
