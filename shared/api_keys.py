@@ -7,12 +7,15 @@ of the hash lies outside the database, so a stolen database can neither be tried
 import hashlib
 import hmac
 import secrets
+import time
 
 from sqlalchemy import Row
 
-from shared.contracts.keys import KeyObject, KeyRequest, NewKey
+from shared.contracts.keys import KeyBudget, KeyChange, KeyObject, KeyRequest, KeySpent, NewKey
 from shared.jobs.key_store import KeyStore
 from shared.kept_secret import kept_secret
+from shared.ledger.accounts import Limits
+from shared.ledger.store import Ledger
 from shared.platform.settings import PlatformSettings
 
 PREFIX = "mk-"
@@ -40,16 +43,33 @@ def keyed_hash(secret: bytes, key: str) -> str:
     return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
 
 
-def issue(store: KeyStore, secret: bytes, project: str, request: KeyRequest) -> NewKey:
+def issue(store: KeyStore, ledger: Ledger, secret: bytes, project: str, request: KeyRequest) -> NewKey:
     """Make a key. The answer is the only place where it stands. Raises NotFound for a project that is not."""
     key = new_key()
     digest, hint = keyed_hash(secret, key), hint_of(key)
     row = store.add(project, request.name, request.scopes, digest, hint, request.expires_at)
-    return NewKey(**shown(row).model_dump(), key=key)
+    ledger.set_standing_limits(row.id, _limits(request.budget))
+    return NewKey(**shown(row, ledger).model_dump(), key=key)
 
 
-def shown(row: Row) -> KeyObject:
-    """A row of `api_keys` as people see it."""
+def set_budget(ledger: Ledger, key_id: str, change: KeyChange) -> None:
+    """What it leaves out stays as it is."""
+    before = _budget(ledger.standing_limits(key_id)).model_dump()
+    after = before | change.budget.model_dump(exclude_unset=True)
+    ledger.set_standing_limits(key_id, _limits(KeyBudget.model_validate(after)))
+
+
+def _limits(budget: KeyBudget) -> Limits:
+    return Limits(budget.max_usd, budget.max_tokens, budget.max_calls)
+
+
+def _budget(limits: Limits) -> KeyBudget:
+    return KeyBudget(max_usd=limits.usd, max_tokens=limits.tokens, max_calls=limits.calls)
+
+
+def shown(row: Row, ledger: Ledger) -> KeyObject:
+    """A row of `api_keys` as people see it, with its budget, which the ledger keeps."""
+    spent = ledger.spent_by_key(row.id, time.time())
     return KeyObject(
         id=row.id,
         name=row.name,
@@ -60,6 +80,8 @@ def shown(row: Row) -> KeyObject:
         expires_at=_seconds(row.expires_at),
         revoked_at=_seconds(row.revoked_at),
         last_used_at=_seconds(row.last_used_at),
+        budget=_budget(ledger.standing_limits(row.id)),
+        spent=KeySpent(**spent._asdict()),
     )
 
 

@@ -12,18 +12,22 @@ from pydantic import ValidationError
 from services.local import state
 from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, minute, page_of, show_page
 from services.local.progress import make_console
-from services.local.remote import DEFAULT_DATA, Data, Json, ask, client
+from services.local.remote import DEFAULT_DATA, Data, Json, Refused, ask, client
 from shared.api_keys import hash_secret, issue
 from shared.contracts.errors import UserError
 from shared.contracts.keys import KeyRequest, Scope
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.store import open_ledger
 from shared.platform.settings import PlatformSettings
 
 app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 console = make_console()
 ROUTE = "/v1/keys"
 DAY_S = 24 * 3600
+Usd = Annotated[float | None, typer.Option(help="what its jobs may spend in a month, in USD", min=0)]
+Tokens = Annotated[int | None, typer.Option(help="input and output tokens in a month", min=0)]
+Calls = Annotated[int | None, typer.Option(help="calls in a month", min=0)]
 COLUMNS: Columns = {
     "id": lambda key: key["id"],
     "name": lambda key: key["name"],
@@ -31,6 +35,7 @@ COLUMNS: Columns = {
     "project": lambda key: key["project"],
     "scopes": lambda key: " ".join(key["scopes"]),
     "state": lambda key: _state(key),
+    "spent this month": lambda key: _budget(key),
     "last used": lambda key: minute(key["last_used_at"]) or "never",
 }
 
@@ -43,6 +48,9 @@ def create(
     ] = None,
     project: Annotated[str | None, typer.Option(help="a project's id; default: the caller's own")] = None,
     days: Annotated[float | None, typer.Option(help="it expires after so many days", min=0.001, max=3650)] = None,
+    usd: Usd = None,
+    tokens: Tokens = None,
+    calls: Calls = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -52,6 +60,7 @@ def create(
     body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
     body |= {"project": project} if project else {}
     body |= {"expires_at": int(time.time() + days * DAY_S)} if days else {}
+    body |= {"budget": given} if (given := _given(usd, tokens, calls)) else {}
     try:
         with client(data) as api:
             made = ask(api, "POST", ROUTE, json=body)
@@ -72,8 +81,9 @@ def directly(data: Path, body: dict[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", code="invalid_value") from error
     platform = PlatformSettings(data=data)
-    store = open_stores(platform.database).keys
-    return issue(store, hash_secret(platform), request.project or DEFAULT_PROJECT, request).model_dump(mode="json")
+    store, ledger = open_stores(platform.database).keys, open_ledger(platform.ledger_database)
+    made = issue(store, ledger, hash_secret(platform), request.project or DEFAULT_PROJECT, request)
+    return made.model_dump(mode="json")
 
 
 @app.command("list")
@@ -99,6 +109,24 @@ def show(
 
 
 @app.command()
+def budget(
+    key: Annotated[str, typer.Argument(help="an id, as `meteor keys list` shows it")],
+    usd: Usd = None,
+    tokens: Tokens = None,
+    calls: Calls = None,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Give a key another budget for each month. Jobs that paused because of the old one can be resumed."""
+    given = _given(usd, tokens, calls)
+    if not given:
+        raise Refused("say how much: --usd, --tokens or --calls")
+    with client(data) as api:
+        found = ask(api, "PATCH", f"{ROUTE}/{quote(key, safe='')}", json={"budget": given})
+    print(json.dumps(found)) if as_json else console.print(f"{key} may spend {_budget(found)}", highlight=False)
+
+
+@app.command()
 def revoke(
     keys: Annotated[list[str], typer.Argument(help="ids, as `meteor keys list` shows them")],
     as_json: Json = False,
@@ -112,6 +140,20 @@ def revoke(
                 print(json.dumps(answer))
             else:
                 console.print(f"{key_id} revoked", highlight=False, markup=False)
+
+
+def _given(usd: float | None, tokens: int | None, calls: int | None) -> dict[str, float]:
+    budget = {"max_usd": usd, "max_tokens": tokens, "max_calls": calls}
+    return {name: limit for name, limit in budget.items() if limit is not None}
+
+
+def _budget(key: dict[str, Any]) -> str:
+    """What is spent of each limit in this month."""
+    parts = []
+    for name in ("usd", "tokens", "calls"):
+        most, spent = key["budget"][f"max_{name}"], key["spent"][name]
+        parts += [f"{spent:.4g} of {most:g} {name if name != 'usd' else 'USD'}"] if most is not None else []
+    return ", ".join(parts) or "no limit"
 
 
 def _state(key: dict[str, Any]) -> str:

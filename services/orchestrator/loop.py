@@ -182,7 +182,7 @@ class Orchestrator:
         try:
             kind = KINDS[JobKind(row.kind)]
             budget = budget_of(row.kind, row.request)
-            await asyncio.to_thread(self.ledger.set_budget, row.id, budget, change=False)
+            await asyncio.to_thread(self.ledger.set_budget, row.id, budget, change=False, key_id=row.key_id)
             run = await kind.open(Means(self.steps, self.ledger, self.bases), row)
             made = await self._noting(run, kind.work(run))
         except* (DBAPIError, TransientError) as errors:

@@ -38,6 +38,23 @@ Title = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 ProjectId = Annotated[str, Field(max_length=64, pattern=r"^proj_[a-z0-9]+$")]
 
 
+class KeyBudget(Strict):
+    """What the jobs that a key posts may spend at strong models in a month (UTC), all together; null: no limit of the key's
+    own. tokens: input and output together."""
+
+    max_usd: Number | None = Field(default=None, ge=0, le=1e9)
+    max_tokens: Whole | None = Field(default=None, ge=0, le=10**15)
+    max_calls: Whole | None = Field(default=None, ge=0, le=10**12)
+
+
+class KeySpent(BaseModel):
+    """Of a key's budget in this month, with what is reserved for calls on their way."""
+
+    usd: float
+    tokens: int
+    calls: int
+
+
 class KeyRequest(Strict):
     """Body of POST /v1/keys. project: the caller's own where it is left out; only the operator may name another.
 
@@ -48,6 +65,13 @@ class KeyRequest(Strict):
     scopes: list[Scope] = Field(default=[Scope.JOBS, Scope.CHAT, Scope.FILES], min_length=1, max_length=len(Scope))
     project: ProjectId | None = None
     expires_at: Annotated[Whole, AfterValidator(_to_come)] | None = None
+    budget: KeyBudget = KeyBudget()
+
+
+class KeyChange(Strict):
+    """Body of PATCH /v1/keys/{id}. What it leaves out stays as it is, null takes a limit away."""
+
+    budget: KeyBudget = KeyBudget()
 
 
 class KeyObject(BaseModel):
@@ -63,6 +87,8 @@ class KeyObject(BaseModel):
     expires_at: int | None = None
     revoked_at: int | None = None
     last_used_at: int | None = None
+    budget: KeyBudget = KeyBudget()
+    spent: KeySpent = KeySpent(usd=0, tokens=0, calls=0)
 
 
 class NewKey(KeyObject):

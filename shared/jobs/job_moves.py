@@ -53,11 +53,17 @@ def still_has_room(connection: Connection, job: Row) -> bool:
 
 
 def insert_job(
-    connection: Connection, project_id: str, request: AnyRequest, prices: Prices, forked_from: ForkedFrom | None = None
+    connection: Connection,
+    project_id: str,
+    request: AnyRequest,
+    prices: Prices,
+    forked_from: ForkedFrom | None = None,
+    key_id: str | None = None,
 ) -> Row:
     values = {
         "id": f"{PREFIX[request.kind]}-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
+        "key_id": key_id,
         "kind": request.kind,
         "request": request.model_dump(mode="json"),
         "forked_from": forked_from.model_dump(mode="json") if forked_from else None,

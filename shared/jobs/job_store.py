@@ -25,15 +25,23 @@ class JobStore:
         self.engine = engine
 
     def create(
-        self, project_id: str, request: AnyRequest, prices: Prices = None, forked_from: ForkedFrom | None = None
+        self,
+        project_id: str,
+        request: AnyRequest,
+        prices: Prices = None,
+        forked_from: ForkedFrom | None = None,
+        key_id: str | None = None,
     ) -> Row:
+        """key_id: the API key that posts it."""
         with writing(self.engine) as connection:
-            return insert_job(connection, project_id, request, prices, forked_from)
+            return insert_job(connection, project_id, request, prices, forked_from, key_id)
 
-    def create_all(self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None) -> list[Row]:
+    def create_all(
+        self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None, key_id: str | None = None
+    ) -> list[Row]:
         """All of them or none. prices: by provider, as they are today; None where they are not known."""
         with writing(self.engine) as connection:
-            return [insert_job(connection, project_id, request, prices) for request in requests]
+            return [insert_job(connection, project_id, request, prices, key_id=key_id) for request in requests]
 
     def get(self, job_id: str, project_id: str | None = None, kind: JobKind | None = None) -> Row | None:
         """None: from inside the system; else another project's or kind's job is as good as absent."""

@@ -110,6 +110,7 @@ jobs = Table(
     Column("paused_after", String(16)),  # the stage after which it has paused as asked, and does not again
     Column("phase", String(64)),
     Column("progress", JSON, nullable=False),
+    Column("key_id", String(64)),  # the API key that posted it, from whose budget it is paid too
     Column("prices", JSON),  # by provider, when the job was posted: [input, output], USD per million tokens
     Column("estimate", JSON),  # of the whole job's calls to strong models, once the pilot has measured some
     Column("evaluation", JSON),

@@ -1,4 +1,5 @@
-"""What may be spent: an account per job, and per project one for each month and each day. Statements inside the ledger's own transactions.
+"""What may be spent: an account per job, per API key one for each month, and per project one for each month and each day.
+Statements inside the ledger's own transactions.
 
 An account holds what its calls on their way may cost at most beside what the ended ones did cost, so that calls at once
 never exceed a limit together. What a call held is given back when its price is known; where nobody knows (the
@@ -63,25 +64,33 @@ def day_account(project_id: str, at: float) -> str:
     return f"project/{project_id}/{time.strftime('%Y-%m-%d', time.gmtime(at))}"
 
 
-def day_limit(connection: Connection, project_id: str) -> float | None:
-    """USD that a project may spend in a day; None: as much as it likes."""
-    return connection.execute(_DAY_LIMIT, {"of_account": _of_all_days(project_id)}).scalar_one_or_none()
+def key_account(key_id: str, at: float) -> str:
+    """at: Unix seconds; months are UTC's."""
+    return f"key/{key_id}/{time.strftime('%Y-%m', time.gmtime(at))}"
 
 
-def set_day_limit(connection: Connection, project_id: str, usd: float | None) -> None:
-    """From now on; what was spent today counts."""
+def standing_limits(connection: Connection, owner_id: str) -> Limits:
+    """Of each day of a project, or of each month of an API key."""
+    row = connection.execute(_STANDING, {"of_account": f"limit/{owner_id}"}).first()
+    return Limits(*row) if row is not None else Limits()
+
+
+def set_standing_limits(connection: Connection, owner_id: str, limits: Limits) -> None:
+    """From now on; what was spent in this day or month counts."""
     nothing = dict.fromkeys((f"{kind}{field}" for kind in ("", "held_") for field in FIELDS), 0)
-    values = nothing | {"id": _of_all_days(project_id), "max_usd": usd}
-    upsert(connection, accounts, values)
+    most = {f"max_{field}": value for field, value in limits._asdict().items()}
+    upsert(connection, accounts, nothing | most | {"id": f"limit/{owner_id}"})
 
 
-def _of_all_days(project_id: str) -> str:
-    """The row that holds the limit of a project's days. Nothing is ever paid from it."""
-    return f"limit/{project_id}"
+def key_of_job(connection: Connection, job_id: str | None) -> str | None:
+    """The API key that posted the job."""
+    return job_id and connection.execute(_KEY, {"of_account": job_account(job_id)}).scalar_one_or_none()
 
 
 _LOCKED = select(accounts).where(accounts.c.id == bindparam("of_account")).with_for_update()
-_DAY_LIMIT = select(accounts.c.max_usd).where(accounts.c.id == bindparam("of_account"))
+_OF_ACCOUNT = accounts.c.id == bindparam("of_account")
+_STANDING = select(accounts.c.max_usd, accounts.c.max_tokens, accounts.c.max_calls).where(_OF_ACCOUNT)
+_KEY = select(accounts.c.key_id).where(_OF_ACCOUNT)
 _MOVED = (
     update(accounts)
     .where(accounts.c.id == bindparam("of_account"))
@@ -151,34 +160,37 @@ def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: fl
     kind, _, name = account_id.partition("/")
     if kind == "job":
         return BudgetExceeded(f"the job's budget: {what}; raise distillation.budget.max_{field}", job_id=name)
+    if kind == "key":
+        key_id = name.partition("/")[0]
+        return BudgetExceeded(f"this month's budget of API key {key_id}: {what}; PATCH /v1/keys/{key_id} raises it")
     if account_id.count("-", account_id.rindex("/")) == 2:
         return BudgetExceeded(f"the project's limit of this day (UTC): {what}; PATCH /v1/projects raises it")
     variable = f"METEOR_STRONG_PROJECT_{field.upper()}"
     return BudgetExceeded(f"the project's budget of this month: {what}; {variable} of the gateway raises it")
 
 
-def give_job(connection: Connection, job_id: str, limits: Limits, change: bool) -> None:
-    """Open a job's account. change: where there is one already it gets these limits."""
+def give_job(connection: Connection, job_id: str, limits: Limits, change: bool, key_id: str | None) -> None:
+    """Open a job's account. change: where there is one already it gets these limits. key_id: who posted it."""
     account_id = job_account(job_id)
-    if not _open(connection, account_id, limits) and change:
+    if not _open(connection, account_id, limits, key_id) and change:
         values = {f"max_{field}": value for field, value in limits._asdict().items()}
         connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
 
 
-def _open(connection: Connection, account_id: str, limits: Limits) -> bool:
+def _open(connection: Connection, account_id: str, limits: Limits, key_id: str | None = None) -> bool:
     """Make the account with what its calls have cost so far. False: it is there already."""
     values = {f"max_{field}": value for field, value in limits._asdict().items()}
     if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id)).first() is not None:
         return False
-    return (
-        insert_once(connection, accounts, values | {"id": account_id} | _spent_so_far(connection, account_id))
-        is not None
-    )
+    values |= {"id": account_id, "key_id": key_id} | spent_so_far(connection, account_id)
+    return insert_once(connection, accounts, values) is not None
 
 
-def _spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
+def spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
+    """FIELDS, spent and held, by the calls themselves."""
     kind, name, *period = account_id.split("/")
-    mine = calls.c.job_id == name if kind == "job" else and_(calls.c.project_id == name, _within(period[0]))
+    owner = {"job": calls.c.job_id, "key": calls.c.key_id, "project": calls.c.project_id}[kind]
+    mine = and_(owner == name, *map(_within, period))
     on_its_way = calls.c.state == "intent"
     free = and_(
         calls.c.state == "settled", calls.c.usd == 0, calls.c.input_tokens + calls.c.output_tokens + RESERVED == 0

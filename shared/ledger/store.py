@@ -13,18 +13,22 @@ from sqlalchemy import Connection, Engine, Row, bindparam, case, delete, func, i
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
 from shared.ledger.accounts import (
+    FIELDS,
     ONE_CALL,
     Amount,
     Limits,
     day_account,
-    day_limit,
     end,
     give_job,
     hold,
     job_account,
+    key_account,
+    key_of_job,
     limits_of,
     month_account,
-    set_day_limit,
+    set_standing_limits,
+    spent_so_far,
+    standing_limits,
 )
 from shared.ledger.tables import accounts, answers, calls
 from shared.platform.database import engine_for, insert_once, reading, upgrade, writing
@@ -83,7 +87,7 @@ class Ledger:
         """As `begin`, inside a transaction of the ledger. batch_id: the batch by which it will be sent."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
         now = time.time()
-        limits = {month_account(origin.project_id, now): self.project_limits} if any_limit(self.project_limits) else {}
+        key_id = key_of_job(connection, origin.job_id)
         row = origin._asdict() | {
             "id": call_id,
             "provider": provider,
@@ -94,10 +98,16 @@ class Ledger:
             "reserved_tokens": most.tokens,
             "created_at": now,
             "batch_id": batch_id,
+            "key_id": key_id,
         }
-        a_day = day_limit(connection, origin.project_id)
-        limits |= {} if a_day is None else {day_account(origin.project_id, now): Limits(usd=a_day)}
-        hold(connection, _accounts(origin.project_id, origin.job_id, now), most, limits)
+        limits = {
+            month_account(origin.project_id, now): self.project_limits,
+            day_account(origin.project_id, now): standing_limits(connection, origin.project_id),
+        }
+        if key_id is not None:
+            limits[key_account(key_id, now)] = standing_limits(connection, key_id)
+        limited = {account_id: most for account_id, most in limits.items() if any_limit(most)}
+        hold(connection, _accounts(origin.project_id, origin.job_id, key_id, now), most, limited)
         connection.execute(insert(calls).values(**row))
         return call_id
 
@@ -128,7 +138,7 @@ class Ledger:
                 return
             connection.execute(_SETTLED, {"of_call": call_id} | values)
             held = _held(row)
-            mine = _accounts(row.project_id, row.job_id, row.created_at)
+            mine = _accounts(row.project_id, row.job_id, row.key_id, row.created_at)
             end(connection, mine, held, held if paid is None else paid, unheld=row.state != "intent")
             if keep is not None:
                 key = {"project_id": row.project_id, "request_hash": row.request_hash}
@@ -163,7 +173,7 @@ class Ledger:
 
     def mark_unknown(self) -> int:
         """At the gateway's start: what an earlier process sent and never settled may have been paid for, and counts as
-        that, but for what went by a batch, whose answers can still be fetched. The months' and days' accounts are made
+        that, but for what went by a batch, whose answers can still be fetched. The accounts of months and days are made
         anew, from the calls, when they are needed."""
         with writing(self.engine) as connection:
             lost = connection.execute(
@@ -175,22 +185,30 @@ class Ledger:
             for row in lost:
                 if row.job_id is not None:
                     end(connection, [job_account(row.job_id)], _held(row), _held(row), unheld=False)
-            connection.execute(delete(accounts).where(accounts.c.id.like("project/%")))
+            connection.execute(delete(accounts).where(accounts.c.id.like("project/%") | accounts.c.id.like("key/%")))
         return len(lost)
 
-    def set_budget(self, job_id: str, budget: Budget, change: bool = True) -> None:
-        """What a job may spend from now on. change False: only where its account is not open yet."""
+    def set_budget(self, job_id: str, budget: Budget, change: bool = True, key_id: str | None = None) -> None:
+        """What a job may spend from now on. change False: only where its account is not open yet. key_id: the API key that
+        posted it."""
         with writing(self.engine) as connection:
-            give_job(connection, job_id, limits_of(budget), change)
+            give_job(connection, job_id, limits_of(budget), change, key_id)
 
-    def set_day_limit(self, project_id: str, usd: float | None) -> None:
-        """What a project may spend in a day (UTC), from now on. None: as much as it likes."""
+    def set_standing_limits(self, owner_id: str, limits: Limits) -> None:
+        """What a project may spend in each day, or an API key in each month (UTC), from now on."""
         with writing(self.engine) as connection:
-            set_day_limit(connection, project_id, usd)
+            set_standing_limits(connection, owner_id, limits)
 
-    def day_limit(self, project_id: str) -> float | None:
+    def standing_limits(self, owner_id: str) -> Limits:
         with reading(self.engine) as connection:
-            return day_limit(connection, project_id)
+            return standing_limits(connection, owner_id)
+
+    def spent_by_key(self, key_id: str, at: float) -> Amount:
+        """In the month of this time (Unix seconds), with what is reserved for calls on their way."""
+        with reading(self.engine) as connection:
+            sums = spent_so_far(connection, key_account(key_id, at))
+        usd, tokens, calls = (sums[field] + sums[f"held_{field}"] for field in FIELDS)
+        return Amount(usd, int(tokens), int(calls))
 
     def account(self, job_id: str) -> Row | None:
         """A job's account as it stands."""
@@ -227,10 +245,10 @@ def any_limit(limits: Limits) -> bool:
     return any(limit is not None for limit in limits)
 
 
-def _accounts(project_id: str, job_id: str | None, at: float) -> list[str]:
+def _accounts(project_id: str, job_id: str | None, key_id: str | None, at: float) -> list[str]:
     """What a call is paid from, always in this order, so that no two transactions wait for each other."""
-    of_project = [day_account(project_id, at), month_account(project_id, at)]
-    return ([job_account(job_id)] if job_id else []) + of_project
+    of_job = ([job_account(job_id)] if job_id else []) + ([key_account(key_id, at)] if key_id else [])
+    return [*of_job, day_account(project_id, at), month_account(project_id, at)]
 
 
 def _held(row: Row) -> Amount:

@@ -35,6 +35,7 @@ calls = Table(
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
     Column("batch_id", String(64), index=True),  # where it went by a provider's batch API
+    Column("key_id", String(64), index=True),  # the API key that posted the job
     Index("ix_ledger_state", "state"),
     Index("ix_ledger_request", "project_id", "request_hash"),
 )
@@ -86,12 +87,13 @@ answers = Table(
 
 # usd, tokens, calls: spent, by calls that have ended; where one ended without a count it is what was reserved for it.
 # held_*: reserved by calls on their way. The limits of a project's months are the gateway's settings, not columns.
+# "job/<id>", "project/<id>/<year>-<month>[-<day>]", "key/<id>/<year>-<month>"; "limit/<id>": the limits of each of a project's
+# days, or of each of a key's months, from which nothing is paid.
 accounts = Table(
     "ledger_accounts",
     metadata,
-    Column(
-        "id", String(160), primary_key=True
-    ),  # "job/<id>", "project/<id>/<year>-<month>[-<day>]", or "limit/<id>": of each day
+    Column("id", String(160), primary_key=True),
+    Column("key_id", String(64)),  # of a job: the API key that posted it
     Column("max_usd", Float),
     Column("max_tokens", BigInteger),
     Column("max_calls", BigInteger),

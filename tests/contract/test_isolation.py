@@ -62,6 +62,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
     "POST /v1/models/{model}/export": {"formats": ["adapter"]},
     "PATCH /v1/imports/{import_id}": {"budget": {"max_calls": 1}},
+    "PATCH /v1/keys/{key_id}": {"budget": {"max_usd": 1}},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},
     "PATCH /v1/webhooks/{webhook_id}": {"name": "stolen"},
     "POST /v1/webhook_endpoints/{webhook_id}": {"name": "stolen"},

@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from shared.api_keys import LONGEST, hash_secret, hint_of, keyed_hash, new_key
+from shared.contracts.errors import BudgetExceeded
 from shared.contracts.keys import Scope
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.ledger.accounts import Amount
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from tests.contract.conftest import BASE, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
 
@@ -20,6 +23,9 @@ OPENS = {  # one request a scope, and what it answers to a key that has it
     Scope.FILES: ("/v1/files", 200),
     Scope.ADMIN: ("/v1/keys", 200),
 }
+
+
+RAISED = {"distillation": {"budget": {"max_usd": 50}}}
 
 
 def made(http: httpx.Client, **body) -> dict:
@@ -48,6 +54,36 @@ def test_a_key_is_shown_once_and_opens_for_the_stock_client(api: RunningApi, htt
     again = http.get(f"/v1/keys/{new['id']}").json()
     assert again["last_used_at"] is not None
     assert again | {"last_used_at": None} == new
+
+
+def test_a_key_has_a_budget_that_its_jobs_share(api: RunningApi, http: httpx.Client):
+    new = made(http, name="student", budget={"max_usd": 2})
+    other = {"authorization": f"Bearer {new['key']}"}
+    assert new["budget"] == {"max_usd": 2, "max_tokens": None, "max_calls": None}
+    file = http.post(
+        "/v1/files", files={"file": ("rows.jsonl", rows(30))}, data={"purpose": "fine-tune"}, headers=other
+    )
+    body = {"model": BASE, "training_file": file.json()["id"], "distillation": {"domain": "shell"}}
+    posted = http.post("/v1/distillation/jobs", json=body, headers=other).json()
+    forked = http.post(f"/v1/distillation/jobs/{posted['id']}/fork", json={}, headers=other).json()
+    ours = http.post(f"/v1/distillation/jobs/{posted['id']}/fork", json={}).json()
+    assert [api.stores.jobs.get(job["id"]).key_id for job in (posted, forked, ours)] == [new["id"], new["id"], None]  # pyright: ignore[reportOptionalMemberAccess]
+    ledger = open_ledger(api.platform.ledger_database)
+    for job in (posted, forked):  # a PATCH opens the job's account, if no orchestrator has
+        assert http.patch(f"/v1/distillation/jobs/{job['id']}", json=RAISED).status_code == 200
+    for job in (posted, forked):
+        call = ledger.begin(CallOrigin(DEFAULT_PROJECT, job["id"]), "default", "m", job["id"], Amount(0.75, 10))
+        ledger.settle(call, "ok", Cost(5, 5, 0.75))
+    assert http.get(f"/v1/keys/{new['id']}").json()["spent"] == {"usd": 1.5, "tokens": 20, "calls": 2}
+    with pytest.raises(BudgetExceeded, match=new["id"]):
+        ledger.begin(CallOrigin(DEFAULT_PROJECT, forked["id"]), "default", "m", "h", Amount(0.75, 10))
+    changed = http.patch(f"/v1/keys/{new['id']}", json={"budget": {"max_calls": 9}}).json()
+    assert changed["budget"] == {"max_usd": 2, "max_tokens": None, "max_calls": 9}
+    assert http.patch(f"/v1/keys/{new['id']}", json={"budget": {"max_usd": None}}).json()["budget"]["max_usd"] is None
+    ledger.begin(CallOrigin(DEFAULT_PROJECT, forked["id"]), "default", "m", "h", Amount(0.75, 10))
+    assert http.patch("/v1/keys/key-none", json={}).status_code == 404
+    refused = http.patch(f"/v1/keys/{new['id']}", json={"budget": {"max_usd": -1}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "budget.max_usd")
 
 
 def test_the_database_holds_no_key_and_the_secret_is_its_owners_alone(api: RunningApi, http: httpx.Client):

@@ -246,7 +246,7 @@ async def test_a_job_that_is_not_to_wait_fails_of_its_budget(system: System):
 
 async def test_a_job_waits_for_its_projects_day_and_goes_on_when_that_is_raised(system: System, gateway: Gateway):
     ledger = system.simulation.ledger
-    ledger.set_day_limit(DEFAULT_PROJECT, 0.2)
+    ledger.set_standing_limits(DEFAULT_PROJECT, Limits(usd=0.2))
     job = system.post(batch_size=16, train=60, phases=["distill"], teacher={"max_tokens": 4})
     async with system.orchestrator():
         paused = await system.until(job, "paused", "succeeded", "failed", within_s=60)
@@ -254,7 +254,7 @@ async def test_a_job_waits_for_its_projects_day_and_goes_on_when_that_is_raised(
         assert paused.status_reason.startswith("budget_exceeded: the project's limit of this day (UTC)")
         wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 10)
         assert 0.2 - MOST_USD < ledger.usage(job.id).usd_spent <= 0.2
-        ledger.set_day_limit(DEFAULT_PROJECT, None)
+        ledger.set_standing_limits(DEFAULT_PROJECT, Limits(usd=None))
         system.jobs.resume(paused)
         await system.until(job, "succeeded", within_s=60)
     asked = Counter(str(entry["messages"]) for entry in gateway.teacher.log())

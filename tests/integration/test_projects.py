@@ -4,13 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.contracts.distillation import Distillation
+from shared.contracts.distillation import Budget, Distillation
 from shared.contracts.errors import BudgetExceeded, NotFound, StorageFull, UserError
 from shared.contracts.jobs import JobRequest, JobStatus
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger import store as ledger_store
-from shared.ledger.accounts import Amount, day_account
+from shared.ledger.accounts import Amount, Limits, RoomHeld, day_account
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 
 GOOD = {"sha256": "0" * 64, "filename": "rows.jsonl", "purpose": "fine-tune", "status": "processed"}
@@ -97,9 +97,9 @@ def begin(ledger: Ledger, project: str = "p", usd: float = 0.3) -> str:
 def test_a_day_has_a_limit_and_the_next_one_its_own(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ledger_store.time, "time", lambda: NOON)
     begin(ledger)  # spent before there was a limit: counts
-    assert ledger.day_limit("p") is None
-    ledger.set_day_limit("p", 1.0)
-    assert ledger.day_limit("p") == 1.0
+    assert ledger.standing_limits("p").usd is None
+    ledger.set_standing_limits("p", Limits(usd=1.0))
+    assert ledger.standing_limits("p").usd == 1.0
     for _ in range(2):
         ledger.settle(begin(ledger), "ok", Cost(5, 5, 0.3))
     ledger.settle(begin(ledger, usd=0.05), "ok", Cost(5, 5, 0.05))
@@ -107,9 +107,9 @@ def test_a_day_has_a_limit_and_the_next_one_its_own(ledger: Ledger, monkeypatch:
     with pytest.raises(BudgetExceeded, match=r"limit of this day \(UTC\): 0.95 USD of 1 USD"):
         begin(ledger)
     begin(ledger, project="q", usd=5)
-    ledger.set_day_limit("p", 2.0)
+    ledger.set_standing_limits("p", Limits(usd=2.0))
     ledger.settle(begin(ledger), "ok", Cost(5, 5, 0.3))
-    ledger.set_day_limit("p", 1.0)
+    ledger.set_standing_limits("p", Limits(usd=1.0))
     with pytest.raises(BudgetExceeded):
         begin(ledger)
     monkeypatch.setattr(ledger_store.time, "time", lambda: NOON + 43_199)
@@ -117,7 +117,7 @@ def test_a_day_has_a_limit_and_the_next_one_its_own(ledger: Ledger, monkeypatch:
         begin(ledger)
     monkeypatch.setattr(ledger_store.time, "time", lambda: NOON + 43_200)
     begin(ledger)
-    ledger.set_day_limit("p", None)
+    ledger.set_standing_limits("p", Limits(usd=None))
     begin(ledger, usd=50)
 
 
@@ -137,3 +137,36 @@ def test_projects_are_listed_newest_first_and_seen_by_their_own(stores: Stores):
         stores.projects.get(made[1], made[0])
     with pytest.raises(UserError, match="continue after"):
         stores.projects.page(made[1], made[0], 10)
+
+
+def test_the_jobs_of_a_key_share_its_month(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledger_store.time, "time", lambda: NOON)
+
+    def of(job: str, usd: float = 0.3) -> str:
+        return ledger.begin(CallOrigin("p", job), "default", "m", "h", Amount(usd, 10))
+
+    for job, key_id in (("a", "key-1"), ("b", "key-1"), ("c", "key-2"), ("d", None)):
+        ledger.set_budget(job, Budget(), key_id=key_id)
+    ledger.settle(of("a"), "ok", Cost(5, 5, 0.3))  # spent before there was a limit: counts
+    ledger.set_standing_limits("key-1", Limits(usd=1.0))
+    on_its_way = of("b", 0.5)
+    assert ledger.spent_by_key("key-1", NOON) == (0.8, 20, 2)
+    with pytest.raises(RoomHeld):
+        of("a")
+    ledger.settle(on_its_way, "ok", Cost(5, 5, 0.5))
+    with pytest.raises(BudgetExceeded, match=r"budget of API key key-1: 0.8 USD of 1 USD") as refused:
+        of("a")
+    assert refused.value.job_id is None
+    of("c", 5)
+    of("d", 5)
+    ledger.mark_unknown()  # a new start
+    with pytest.raises(BudgetExceeded):
+        of("b")
+    ledger.set_budget("b", Budget(max_usd=9), key_id="key-1")  # the job's own budget is another matter
+    with pytest.raises(BudgetExceeded):
+        of("b")
+    monkeypatch.setattr(ledger_store.time, "time", lambda: NOON + 40 * 24 * 3600)
+    of("b")
+    ledger.set_standing_limits("key-1", Limits(calls=1))
+    with pytest.raises((BudgetExceeded, RoomHeld)):
+        of("b")

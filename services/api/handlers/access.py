@@ -41,6 +41,11 @@ class Caller:
         """The project whose keys and audit log the caller sees; None: every one."""
         return None if self.operator else self.project
 
+    @property
+    def key_id(self) -> str | None:
+        """The key of the database that asks."""
+        return None if self.operator else self.name
+
 
 def _operator(name: str) -> Caller:
     return Caller(DEFAULT_PROJECT, name, frozenset(Scope), operator=True)
@@ -108,6 +113,10 @@ async def project_of(caller: Annotated[Caller, Depends(caller_of)]) -> str:
     return caller.project
 
 
+async def key_of(caller: Annotated[Caller, Depends(caller_of)]) -> str | None:
+    return caller.key_id
+
+
 class Needs:
     """Dependency of a router or a route: the caller's key must have one of these scopes.
 
@@ -132,3 +141,4 @@ Context = Annotated[ApiContext, Depends(api_context)]
 Engine = Annotated[EngineClient, Depends(engine_client)]
 Asking = Annotated[Caller, Depends(caller_of)]
 Project = Annotated[str, Depends(project_of)]
+KeyId = Annotated[str | None, Depends(key_of)]  # the key that asks, unless it is an operator

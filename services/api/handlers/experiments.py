@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.api.document import may_answer
-from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.access import Context, KeyId, Project, needs
 from services.api.handlers.lists import Id
 from services.api.handlers.once import once
 from services.api.service import experiments
@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=
 
 @router.post("", status_code=201, response_model=ExperimentObject, dependencies=[once], responses=may_answer(409, 422))
 def create_experiment(
-    context: Context, project: Project, body: ExperimentRequest, response: Response
+    context: Context, project: Project, key_id: KeyId, body: ExperimentRequest, response: Response
 ) -> dict[str, Any]:
-    made = experiments.create(context, project, body)
+    made = experiments.create(context, project, body, key_id)
     response.headers["location"] = f"/v1/experiments/{made['id']}"
     return made
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from services.api.document import may_answer
-from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.access import Context, KeyId, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.once import once
 from services.api.service import imports
@@ -17,9 +17,11 @@ router = APIRouter(prefix="/v1/imports", tags=["imports"], dependencies=[needs(S
 
 
 @router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))
-def create_import(context: Context, project: Project, body: ImportRequest, response: Response) -> ImportObject:
+def create_import(
+    context: Context, project: Project, key_id: KeyId, body: ImportRequest, response: Response
+) -> ImportObject:
     """Make a dataset of something else. When it has succeeded, `result.file` is the new file."""
-    made = imports.create(context, project, body)
+    made = imports.create(context, project, body, key_id)
     response.headers["location"] = f"/v1/imports/{made.id}"
     return made
 

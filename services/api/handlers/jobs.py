@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from services.api.document import may_answer
-from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.access import Context, KeyId, Project, needs
 from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.once import is_kept, once
@@ -32,16 +32,18 @@ router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
-def create_job(request: Request, context: Context, project: Project, body: JobRequest, response: Response) -> JobObject:
-    return _made(request, jobs.create(context, project, body), response)
+def create_job(
+    request: Request, context: Context, project: Project, key_id: KeyId, body: JobRequest, response: Response
+) -> JobObject:
+    return _made(request, jobs.create(context, project, body, key_id=key_id), response)
 
 
 @router.post(OPENAIS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_fine_tuning_job(
-    request: Request, context: Context, project: Project, body: FineTuningRequest, response: Response
+    request: Request, context: Context, project: Project, key_id: KeyId, body: FineTuningRequest, response: Response
 ) -> JobObject:
     """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
-    job = jobs.create(context, project, fine_tuning.job_of(context, project, body))
+    job = jobs.create(context, project, fine_tuning.job_of(context, project, body), key_id=key_id)
     return _made(request, job, response, OPENAIS)
 
 
@@ -158,8 +160,14 @@ def resume_job(context: Context, project: Project, job_id: Id) -> JobObject:
 @router.post(OURS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 @router.post(OPENAIS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def fork_job(
-    request: Request, context: Context, project: Project, job_id: Id, body: ForkRequest, response: Response
+    request: Request,
+    context: Context,
+    project: Project,
+    key_id: KeyId,
+    job_id: Id,
+    body: ForkRequest,
+    response: Response,
 ) -> JobObject:
     """A new job with this one's settings and changes to them; what both have in common is taken over."""
     path = OPENAIS if request.url.path.startswith(OPENAIS) else OURS
-    return _made(request, forks.fork(context, project, job_id, body), response, path)
+    return _made(request, forks.fork(context, project, job_id, body, key_id), response, path)

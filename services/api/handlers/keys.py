@@ -7,9 +7,10 @@ from fastapi import APIRouter
 from services.api.document import may_answer
 from services.api.handlers.access import Asking, Context, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.handlers.once import once
 from services.api.service import keys
 from shared.contracts.errors import NotFound
-from shared.contracts.keys import KeyObject, KeyRequest, NewKey, Scope
+from shared.contracts.keys import KeyChange, KeyObject, KeyRequest, NewKey, Scope
 from shared.contracts.views import Deleted, Listed
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
@@ -32,6 +33,12 @@ def list_keys(context: Context, caller: Asking, after: After = None, limit: Limi
 @router.get("/{key_id}")
 def get_key(context: Context, caller: Asking, key_id: Id) -> KeyObject:
     return keys.get(context, caller.view, key_id)
+
+
+@router.patch("/{key_id}", dependencies=[once], responses=may_answer(409, 422))
+def change_key(context: Context, caller: Asking, key_id: Id, body: KeyChange) -> KeyObject:
+    """Another budget, from now on. Jobs that paused because of it are resumed by whoever owns them."""
+    return keys.change(context, caller.view, key_id, body)
 
 
 @router.delete("/{key_id}", response_model=Deleted)

@@ -19,7 +19,7 @@ from shared.contracts.steps import Queue
 MOST = 100
 
 
-def create(context: ApiContext, project: str, request: ExperimentRequest) -> dict[str, Any]:
+def create(context: ApiContext, project: str, request: ExperimentRequest, key_id: str | None = None) -> dict[str, Any]:
     """Queue all variants, or none. Raises UserError that names the variant at fault."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
@@ -30,7 +30,7 @@ def create(context: ApiContext, project: str, request: ExperimentRequest) -> dic
             job_checks.check(context, project, job, prices)
         except UserError as error:
             raise _named(variant, error.message, error.param, error.code) from error
-    context.stores.jobs.create_all(project, requests, prices)
+    context.stores.jobs.create_all(project, requests, prices, key_id)
     return get(context, project, experiment_id)
 
 

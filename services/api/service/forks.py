@@ -30,7 +30,7 @@ ALWAYS_BEFORE = (
 OF_LATER_ROUNDS = {"rounds", "questions", "round_questions"}  # of phase 2's settings, what may change after a round
 
 
-def fork(context: ApiContext, project: str, job_id: str, request: ForkRequest) -> JobObject:
+def fork(context: ApiContext, project: str, job_id: str, request: ForkRequest, key_id: str | None = None) -> JobObject:
     """Queue a new job with another one's settings and changes to them. Raises NotFound, UserError, and Conflict where what
     `from` names is not finished."""
     origin, point = jobs.row(context, project, job_id), request.point
@@ -43,7 +43,7 @@ def fork(context: ApiContext, project: str, job_id: str, request: ForkRequest) -
         train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
         after = job_of(_pinned(body, before.distillation, after.distillation, point, train))
     made_from = ForkedFrom(job_id=job_id, **(point.model_dump() if point else {}))
-    return jobs.create(context, project, after, made_from)
+    return jobs.create(context, project, after, made_from, key_id)
 
 
 def _body(job: JobRequest) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from shared.contracts.jobs import JobKind, JobProgress, JobStatus
 from shared.jobs.states import FINAL_JOBS
 
 
-def create(context: ApiContext, project: str, request: ImportRequest) -> ImportObject:
+def create(context: ApiContext, project: str, request: ImportRequest, key_id: str | None = None) -> ImportObject:
     """Queue an import. Raises UserError for a file or a provider that is not there."""
     file = _source_file(context, project, request)
     prices = known_prices(context) if isinstance(request.source, DocumentsOptions) else None
@@ -41,7 +41,7 @@ def create(context: ApiContext, project: str, request: ImportRequest) -> ImportO
         dev_share=context.settings.dev_share,
         test_share=context.settings.test_share,
     )
-    return as_object(context, context.stores.jobs.create(project, job, prices))
+    return as_object(context, context.stores.jobs.create(project, job, prices, key_id=key_id))
 
 
 def _source_file(context: ApiContext, project: str, request: ImportRequest) -> Row | None:
@@ -94,7 +94,7 @@ def change(context: ApiContext, project: str, import_id: str, wanted: ImportChan
     before = ImportJob.model_validate(found.request).budget.model_dump()
     budget = Budget.model_validate(before | wanted.budget.model_dump(exclude_unset=True))
     if found.status not in FINAL_JOBS:
-        context.ledger.set_budget(import_id, budget)  # first, so that one which goes on finds it
+        context.ledger.set_budget(import_id, budget, key_id=found.key_id)  # first, so that one which goes on finds it
     return as_object(context, context.stores.jobs.change(found, budget, None))
 
 

@@ -35,13 +35,19 @@ log = get_logger(__name__)
 UNCHECKED = "the strong-model gateway did not answer: whether it has the job's providers shows when they are asked"
 
 
-def create(context: ApiContext, project: str, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
-    """Queue a job that can run. Raises UserError."""
+def create(
+    context: ApiContext,
+    project: str,
+    request: JobRequest,
+    forked_from: ForkedFrom | None = None,
+    key_id: str | None = None,
+) -> JobObject:
+    """Queue a job that can run. key_id: the API key that posts it. Raises UserError."""
     prices = known_prices(context)
     checked = job_checks.check(context, project, request, prices)
     if request.webhook is not None:
         webhooks.refuse_address(context, request.webhook.url, "webhook.url")
-    found = context.stores.jobs.create(project, request, prices, forked_from)
+    found = context.stores.jobs.create(project, request, prices, forked_from, key_id)
     if prices is None and checked.asks:
         context.stores.jobs.add_event(found, UNCHECKED, level="warn")
     job = as_object(context, found)
@@ -110,7 +116,7 @@ def change(context: ApiContext, project: str, job_id: str, wanted: JobChange) ->
         names = f"{EXPERIMENT!r} and {VARIANT!r}"
         raise UserError(f"metadata: {names} say where the job belongs and must stay", param="metadata")
     if budget is not None and found.status not in FINAL_JOBS:
-        context.ledger.set_budget(job_id, budget)  # first, so that a job which goes on finds it
+        context.ledger.set_budget(job_id, budget, key_id=found.key_id)  # first, so that a job which goes on finds it
     return as_object(context, context.stores.jobs.change(found, budget, wanted.metadata))
 
 

@@ -1,25 +1,32 @@
-"""API keys: made, listed, revoked."""
+"""API keys: made, listed, given another budget, revoked."""
 
 from services.api.service.context import ApiContext
-from shared.api_keys import issue, shown
-from shared.contracts.keys import KeyObject, KeyRequest, NewKey
+from shared.api_keys import issue, set_budget, shown
+from shared.contracts.keys import KeyChange, KeyObject, KeyRequest, NewKey
 
 
 def create(context: ApiContext, project: str, request: KeyRequest) -> NewKey:
     """The only answer in which the key stands. Raises NotFound for a project that is not."""
-    made = issue(context.stores.keys, context.keyring.secret, project, request)
+    made = issue(context.stores.keys, context.ledger, context.keyring.secret, project, request)
     context.keyring.forget()
     return made
 
 
 def get(context: ApiContext, view: str | None, key_id: str) -> KeyObject:
     """view: the caller's project, None for the operator."""
-    return shown(context.stores.keys.get(view, key_id))
+    return shown(context.stores.keys.get(view, key_id), context.ledger)
 
 
 def page(context: ApiContext, view: str | None, after: str | None, limit: int) -> tuple[list[KeyObject], bool]:
     rows, more = context.stores.keys.page(view, after, limit)
-    return [shown(row) for row in rows], more
+    return [shown(row, context.ledger) for row in rows], more
+
+
+def change(context: ApiContext, view: str | None, key_id: str, wanted: KeyChange) -> KeyObject:
+    """Raises NotFound."""
+    row = context.stores.keys.get(view, key_id)
+    set_budget(context.ledger, key_id, wanted)
+    return shown(row, context.ledger)
 
 
 def revoke(context: ApiContext, view: str | None, key_id: str) -> None:

@@ -4,6 +4,7 @@ from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
 from shared.contracts.keys import ProjectChange, ProjectLimits, ProjectObject, ProjectRequest
+from shared.ledger.accounts import Limits
 
 IN_LEDGER = "teacher_usd_per_day"
 
@@ -11,7 +12,7 @@ IN_LEDGER = "teacher_usd_per_day"
 def create(context: ApiContext, request: ProjectRequest) -> ProjectObject:
     row = context.stores.projects.add(request.name, **request.limits.model_dump(exclude={IN_LEDGER}))
     if request.limits.teacher_usd_per_day is not None:
-        context.ledger.set_day_limit(row.id, request.limits.teacher_usd_per_day)
+        context.ledger.set_standing_limits(row.id, Limits(usd=request.limits.teacher_usd_per_day))
     return as_object(context, row)
 
 
@@ -30,7 +31,7 @@ def change(context: ApiContext, project_id: str, wanted: ProjectChange) -> Proje
     row = context.stores.projects.get(None, project_id)
     limits = wanted.limits.model_dump(exclude_unset=True)
     if IN_LEDGER in limits:
-        context.ledger.set_day_limit(project_id, limits.pop(IN_LEDGER))
+        context.ledger.set_standing_limits(project_id, Limits(usd=limits.pop(IN_LEDGER)))
     values = limits | ({"name": wanted.name} if wanted.name is not None else {})
     if values:
         row = context.stores.projects.change(project_id, values)
@@ -46,7 +47,7 @@ def as_object(context: ApiContext, row: Row) -> ProjectObject:
         limits=ProjectLimits(
             requests_per_minute=row.requests_per_minute,
             concurrent_jobs=row.concurrent_jobs,
-            teacher_usd_per_day=context.ledger.day_limit(row.id),
+            teacher_usd_per_day=context.ledger.standing_limits(row.id).usd,
             stored_bytes=row.stored_bytes,
         ),
     )
