@@ -10,6 +10,19 @@ from services.api.service.report_page import page
 from tests.unit.test_report_screen import REPORT
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>\'"&</pre></svg>'
+ADDRESSES = (
+    "src",
+    "srcset",
+    "href",
+    "xlink:href",
+    "action",
+    "formaction",
+    "data",
+    "poster",
+    "background",
+    "ping",
+    "style",
+)
 VOID = {"meta", "line", "rect", "circle", "br"}
 WHOLE = REPORT | {
     "job": "ftjob-1",
@@ -55,7 +68,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [name for name, _ in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        self.addresses += [name for name, _ in attrs if name in ADDRESSES]
         self.handlers += [name for name, _ in attrs if name.startswith("on")]
         if tag not in VOID:
             self.open.append(tag)
@@ -89,6 +102,16 @@ def test_it_asks_nobody_for_anything(text: str):
     assert Page(text).addresses == []
     assert not re.search(r"url\(|@import|https?://", text)
     assert "default-src 'none'" in text
+
+
+def test_what_is_drawn_has_a_colour_in_light_and_in_dark(text: str):
+    style, body = text.split("<style>")[1].split("</style>")
+    drawn = set(re.findall(r'<(?:rect|circle|line|i) class="(\w+)"', body))
+    assert drawn >= {"c0", "c1", "whisker", "zero"}
+    assert drawn <= set(re.findall(r"\.(\w+) \{ (?:fill|stroke): ", style))
+    themes = re.findall(r":root \{([^}]*)\}", style)
+    names = [set(re.findall(r"(--\w+):", theme)) for theme in themes]
+    assert names[0] == names[1] == set(re.findall(r"var\((--\w+)\)", style))
 
 
 def test_every_part_is_there(text: str):
