@@ -3,27 +3,24 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
-import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 import shared
 from services.local import broker, models, ports
 from services.local.models import PreparedModel
 from services.local.processes import Spec
+from services.local.readiness import http_readiness, platform_of, readiness, stores_of
 from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from services.local.state import token_path
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
-from shared.jobs.schema import open_stores
 from shared.kept_secret import kept_secret
 from shared.ledger.store import open_ledger
 from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
-from shared.platform.settings import PlatformSettings
 
 MODULES: dict[str, list[str]] = {
     "broker": [],
@@ -129,7 +126,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
         command = argv if name == "broker" else [sys.executable, "-m", *MODULES[name]]
         env = common | _own(draft, name, token) | ({} if name in COMPUTE else LEAN)
         port = draft.addresses.get(name)
-        specs.append(Spec(name, command, env, _readiness(draft, name, common, port), port))
+        specs.append(Spec(name, command, env, readiness(data, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
     return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
 
@@ -141,9 +138,9 @@ def migrate(plan: Plan) -> None:
     """
     if not any(spec.name in CONSUMERS.values() or spec.name in USE_DATABASE for spec in plan.specs):
         return
-    platform = _platform(plan.data, plan.specs[0].env)
+    platform = platform_of(plan.data, plan.specs[0].env)
     with contextlib.suppress(SQLAlchemyError):
-        _stores(platform.database)
+        stores_of(platform.database)
         open_ledger(platform.ledger_database)
 
 
@@ -262,47 +259,6 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         # 22,000 tokens of the embedded teacher, 17,000 of the student: both engines and training fit into 14 GB.
         own["METEOR_ENGINE_KV_CACHE_GB"] = given.get("METEOR_ENGINE_KV_CACHE_GB", "0.5" if teacher else "0.75")
     return own
-
-
-def _readiness(draft: _Draft, name: str, common: Mapping[str, str], port: int | None) -> Callable[[set[int]], bool]:
-    if name == "broker":
-        return lambda _: broker.answers(common["REDIS_URL"])
-    if port is not None:
-        return http_readiness(port, "/health" if name.endswith("engine") else "/healthz")
-    platform = _platform(draft.data, common)
-    return lambda pids: _has_beaten(platform, pids)
-
-
-def _platform(data: Path, environment: Mapping[str, str]) -> PlatformSettings:
-    url = environment.get("DATABASE_URL") or environment.get("METEOR_DATABASE_URL")
-    return PlatformSettings.model_validate({"data": data, "database_url": url})
-
-
-def http_readiness(port: int, path: str) -> Callable[[set[int]], bool]:
-    """Answers with 200, and it is our process that does."""
-    client = httpx.Client(timeout=2, trust_env=False)  # one for all looks: making one costs more than asking
-
-    def ready(pids: set[int]) -> bool:
-        try:
-            if client.get(f"http://{ports.LOOPBACK}:{port}{path}").status_code != 200:
-                return False
-        except httpx.HTTPError:
-            return False
-        return ports.listens(port, pids)
-
-    return ready
-
-
-_stores = lru_cache(open_stores)  # opening migrates; once per database is enough
-
-
-def _has_beaten(platform: PlatformSettings, pids: set[int]) -> bool:
-    """Whether one of these processes wrote a heartbeat of late (their names end with the pid)."""
-    try:
-        workers = _stores(platform.database).jobs.live_workers(3 * platform.lease.total_seconds())
-    except SQLAlchemyError:
-        return False
-    return any(row.id.rpartition(":")[2] in {str(pid) for pid in pids} for row in workers)
 
 
 def moved(plan: Plan, spec: Spec) -> Spec:

@@ -1,4 +1,4 @@
-"""What routes answer with beside the objects themselves: lists, receipts, and looks inside a job."""
+"""What routes answer with beside jobs: lists, receipts, files, models, and looks inside a job."""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -41,6 +41,21 @@ class LineErrors(BaseModel):
     has_more: bool
 
 
+class FileObject(BaseModel):
+    """`file` with the number of rows and their split, once checked. status: uploaded, processed or error."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None = None
+    n_rows: int | None = None
+    splits: dict[str, int] | None = None
+
+
 class FileVerdict(BaseModel):
     """n_rows: good rows, as far as the file was read. ignored_fields: what is not read, and in how many rows it stands."""
 
@@ -48,6 +63,44 @@ class FileVerdict(BaseModel):
     n_rows: int
     errors: LineErrors
     ignored_fields: dict[str, int]
+
+
+class EventObject(BaseModel):
+    """`fine_tuning.job.event`. type is one of OpenAI's two; `event` is ours: message, metrics, status, phase or budget."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"] = "message"
+    event: str = "message"
+    data: dict[str, Any] | None = None
+
+
+class CheckpointMetrics(BaseModel):
+    """step: the training's last optimiser step. train_loss: the mean over its last quarter of steps."""
+
+    step: int
+    train_loss: float | None = None
+
+
+class CheckpointObject(BaseModel):
+    """`fine_tuning.job.checkpoint`: a version of the job's that can be asked. step: the training that made it.
+
+    step_number: optimiser steps of all the job's trainings up to there. state: promoted, undecided, rejected or partial.
+    Once the job's steps were let go of (METEOR_RETENTION), step is null and step_number 0.
+    """
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: CheckpointMetrics
+    step: str | None
+    state: str
 
 
 class JobUsage(BaseModel):
@@ -127,6 +180,25 @@ class LineageObject(BaseModel):
     chain: list[dict[str, Any]]
     adapters: list[str]
     models: list[LineageModel]
+
+
+class ModelObject(BaseModel):
+    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    parent: str | None = None
+    version: int | None = None
+
+
+class ModelDeleted(BaseModel):
+    """id: as it was named."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: bool = True
 
 
 class Alive(BaseModel):

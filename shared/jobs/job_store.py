@@ -11,7 +11,7 @@ from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserErr
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
 from shared.jobs.job_moves import Prices, insert_job, may_begin, move_to, say, still_has_room, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
-from shared.jobs.step_store import cancel_steps, give_back_steps
+from shared.jobs.step_moves import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, steps, workers
 from shared.platform.database import reading, upsert, writing
 

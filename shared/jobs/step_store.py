@@ -6,79 +6,37 @@ a finished step never goes back, a lost worker that wakes up changes nothing.
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, Update, bindparam, func, select, update
+from sqlalchemy import Engine, Row, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, Queue, StepKind
-from shared.jobs.states import FINAL_STEPS, RESTING_JOBS, STOPPING_JOBS, StepState
+from shared.jobs.states import FINAL_STEPS, STOPPING_JOBS, StepState
+from shared.jobs.step_moves import (
+    BY_KEY,
+    CLAIM,
+    FINISHED_TWIN,
+    GIVEN_BACK,
+    STATES,
+    Claim,
+    cancel_steps,
+    ended_attempt,
+    write,
+)
 from shared.jobs.tables import jobs, steps
 from shared.platform.database import insert_once, reading, writing
 
-NOT_BEGUN = STOPPING_JOBS | RESTING_JOBS  # no step of such a job begins
 RETRY_PAUSE_S = 2.0  # doubles with each attempt, up to
 MAX_RETRY_PAUSE_S = 300.0
-GIVEN_BACK = {"state": StepState.QUEUED, "lease_owner": None, "lease_expires": None, "sent_at": None}
-
-
-# The statements that every step runs are built once: building one takes SQLAlchemy longer than running it.
-_BY_KEY = select(steps).where(steps.c.job_id == bindparam("of_job"), steps.c.key == bindparam("of_key"))
-_FINISHED_TWIN = (
-    select(steps)
-    .where(
-        steps.c.project_id == bindparam("of_project"),
-        steps.c.input_hash == bindparam("of_input"),
-        steps.c.state == StepState.SUCCEEDED,
-        steps.c.result_ref.is_not(None),  # else it was let go of (retention_store)
-    )
-    .order_by(steps.c.finished_at.desc())
-    .limit(1)
-    .with_for_update(read=True)  # it is not let go of before this row, which refers to the same result, is there
-)
-_CLAIM = (
-    update(steps)
-    .where(
-        steps.c.id == bindparam("of_id"),
-        steps.c.state == StepState.QUEUED,
-        steps.c.not_before <= bindparam("now"),
-        select(jobs.c.id).where(jobs.c.id == steps.c.job_id, jobs.c.status.not_in(NOT_BEGUN)).exists(),
-    )
-    .values(
-        state=StepState.RUNNING,
-        attempt=steps.c.attempt + 1,
-        lease_owner=bindparam("worker"),
-        lease_expires=bindparam("until"),
-        started_at=bindparam("now"),
-    )
-    .returning(steps)
-)
-_OF_ATTEMPT = update(steps).where(
-    steps.c.id == bindparam("of_id"),
-    steps.c.attempt == bindparam("of_attempt"),
-    steps.c.state == bindparam("while_state"),
-)
-_STATES = select(steps).where(steps.c.id.in_(bindparam("ids", expanding=True)))
 
 
 class StepMismatch(FatalError):
     """A replay came to a key whose stored inputs differ: the job's code or data changed under it."""
 
     code = "step_mismatch"
-
-
-class Claim(NamedTuple):
-    """The right to run one attempt of a step until the lease ends."""
-
-    step_id: str
-    job_id: str
-    project_id: str
-    key: str
-    kind: StepKind
-    input_hash: str
-    attempt: int
 
 
 class StepStore:
@@ -116,7 +74,7 @@ class StepStore:
                 "created_at": now,
                 "sent_at": now,  # by its creator, right after the commit: noting it apart would be one more transaction
             }
-            done = connection.execute(_FINISHED_TWIN, {"of_project": job.project_id, "of_input": input_hash}).first()
+            done = connection.execute(FINISHED_TWIN, {"of_project": job.project_id, "of_input": input_hash}).first()
             if done is not None and still_there(done):
                 values |= {
                     "state": StepState.SUCCEEDED,
@@ -127,7 +85,7 @@ class StepStore:
                 }
             row = insert_once(connection, steps, values)
             if row is None:  # the job was here before
-                row = connection.execute(_BY_KEY, {"of_job": job.id, "of_key": key}).one()
+                row = connection.execute(BY_KEY, {"of_job": job.id, "of_key": key}).one()
             return _same_inputs(row, input_hash)
 
     def get(self, step_id: str) -> Row | None:
@@ -144,7 +102,7 @@ class StepStore:
         with reading(self.engine) as connection:
             for start in range(0, len(step_ids), 500):
                 chunk = step_ids[start : start + 500]
-                found |= {row.id: row for row in connection.execute(_STATES, {"ids": chunk})}
+                found |= {row.id: row for row in connection.execute(STATES, {"ids": chunk})}
         return found
 
     def note_sent(self, step_id: str, sent: bool = True) -> None:
@@ -157,7 +115,7 @@ class StepStore:
         now = time.time()
         with writing(self.engine) as connection:
             values = {"of_id": step_id, "worker": worker, "now": now, "until": now + lease_s}
-            row = connection.execute(_CLAIM, values).first()
+            row = connection.execute(CLAIM, values).first()
         if row is None:
             return None
         return Claim(row.id, row.job_id, row.project_id, row.key, StepKind(row.kind), row.input_hash, row.attempt)
@@ -201,14 +159,14 @@ class StepStore:
             earlier = len(row.attempts)  # not claim.attempt: attempts that a shutdown gave back do not count
             again = again and earlier + 1 < max_attempts
             state = StepState.QUEUED if again else StepState.FAILED
-            values = _ended_attempt(row, error, now) | {
+            values = ended_attempt(row, error, now) | {
                 "state": state,
                 "error": error.model_dump(),
                 "finished_at": None if again else now,
                 "not_before": now + min(RETRY_PAUSE_S * 2**earlier, MAX_RETRY_PAUSE_S) if again else 0.0,
                 "sent_at": None,
             }
-            done = _write(connection, claim, values)
+            done = write(connection, claim, values)
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
@@ -247,7 +205,7 @@ class StepStore:
                     code="worker_lost",
                 )
                 failed = len(row.attempts) + 1 >= max_attempts
-                values = _ended_attempt(row, error, now) | {
+                values = ended_attempt(row, error, now) | {
                     "state": StepState.FAILED if failed else StepState.QUEUED,
                     "error": error.model_dump(),
                     "sent_at": None,
@@ -278,42 +236,10 @@ class StepStore:
 
     def _write(self, claim: Claim, values: dict[str, Any]) -> bool:
         with writing(self.engine) as connection:
-            return _write(connection, claim, values)
-
-
-def _write(connection: Connection, claim: Claim, values: dict[str, Any]) -> bool:
-    """Change the row as long as this attempt is the one that runs."""
-    of_attempt = {"of_id": claim.step_id, "of_attempt": claim.attempt, "while_state": StepState.RUNNING}
-    return connection.execute(_OF_ATTEMPT, of_attempt | values).rowcount == 1
-
-
-def cancel_steps(job_id: str) -> Update:
-    """The statement that cancels whatever of a job has not ended."""
-    return (
-        update(steps)
-        .where(steps.c.job_id == job_id, steps.c.state.in_([StepState.QUEUED, StepState.RUNNING]))
-        .values(state=StepState.CANCELLED, finished_at=time.time(), lease_owner=None, lease_expires=None)
-    )
-
-
-def give_back_steps(job_id: str) -> Update:
-    """The statement that makes all waiting and running steps of a job wait for a new message; whoever runs one is late."""
-    waiting = steps.c.state.in_([StepState.QUEUED, StepState.RUNNING])
-    return update(steps).where(steps.c.job_id == job_id, waiting).values(**GIVEN_BACK)
+            return write(connection, claim, values)
 
 
 def _same_inputs(row: Row, input_hash: str) -> Row:
     if row.input_hash != input_hash:
         raise StepMismatch(f"step {row.key!r} of job {row.job_id} was run with other inputs; fork the job instead")
     return row
-
-
-def _ended_attempt(row: Row, error: ErrorBody, now: float) -> dict[str, Any]:
-    ended = {
-        "attempt": row.attempt,
-        "worker": row.lease_owner,
-        "started_at": row.started_at,
-        "ended_at": now,
-        "error": error.model_dump(),
-    }
-    return {"attempts": [*row.attempts, ended], "lease_owner": None, "lease_expires": None}

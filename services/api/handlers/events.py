@@ -15,9 +15,8 @@ from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import events, jobs
 from services.api.service.event_hub import EventHub
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import EventObject
 from shared.contracts.keys import Scope
-from shared.contracts.views import Listed
+from shared.contracts.views import EventObject, Listed
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)

@@ -11,9 +11,8 @@ from services.api.handlers.access import Context, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.upload import FORM_BYTES, received_upload
 from services.api.service import files
-from shared.contracts.jobs import FileObject
 from shared.contracts.keys import Scope
-from shared.contracts.views import Deleted, FileVerdict, Listed
+from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
 router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
 

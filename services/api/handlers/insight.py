@@ -10,9 +10,16 @@ from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.service import insight, jobs, lineage, report_page
 from shared.contracts.data import Split
-from shared.contracts.jobs import CheckpointObject
 from shared.contracts.keys import Scope
-from shared.contracts.views import ExampleObject, JobUsage, LineageObject, Listed, MetricsObject, StepObject
+from shared.contracts.views import (
+    CheckpointObject,
+    ExampleObject,
+    JobUsage,
+    LineageObject,
+    Listed,
+    MetricsObject,
+    StepObject,
+)
 
 OURS, OPENAIS = "/v1/distillation/jobs/{job_id}", "/v1/fine_tuning/jobs/{job_id}"
 

@@ -10,9 +10,8 @@ from services.api.handlers.lists import Id, listed
 from services.api.handlers.once import once
 from services.api.service import exports, models
 from shared.contracts.exports import ExportObject, ExportWish
-from shared.contracts.jobs import ModelDeleted, ModelObject
 from shared.contracts.keys import Scope
-from shared.contracts.views import Listed
+from shared.contracts.views import Listed, ModelDeleted, ModelObject
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 READ = [needs(Scope.CHAT, Scope.JOBS)]

@@ -7,7 +7,7 @@ from sqlalchemy import Row
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import EventObject
+from shared.contracts.views import EventObject
 
 EVENT_ID = re.compile(r"^(?:ftevent-)?(\d{1,15})$")
 

@@ -11,8 +11,8 @@ from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.data import Split
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import CheckpointMetrics, CheckpointObject
 from shared.contracts.steps import StepKind, StepResult
+from shared.contracts.views import CheckpointMetrics, CheckpointObject
 from shared.datasets import data_of
 from shared.jobs.states import StepState
 

@@ -4,7 +4,7 @@ from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
-from shared.contracts.jobs import ModelDeleted, ModelObject
+from shared.contracts.views import ModelDeleted, ModelObject
 
 
 class NotDeletable(UserError):

@@ -1,0 +1,56 @@
+"""Whether a process that was started works: it answers, or it writes heartbeats; and it is ours that does."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import httpx
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.local import broker, ports
+from shared.jobs.schema import open_stores
+from shared.platform.settings import PlatformSettings
+
+Ready = Callable[[set[int]], bool]  # given the pids of the process and its children
+
+
+def readiness(data: Path, name: str, common: Mapping[str, str], port: int | None) -> Ready:
+    """How it is seen that a process works. port: where it answers, None: it writes heartbeats instead."""
+    if name == "broker":
+        return lambda _: broker.answers(common["REDIS_URL"])
+    if port is not None:
+        return http_readiness(port, "/health" if name.endswith("engine") else "/healthz")
+    platform = platform_of(data, common)
+    return lambda pids: _has_beaten(platform, pids)
+
+
+def platform_of(data: Path, environment: Mapping[str, str]) -> PlatformSettings:
+    url = environment.get("DATABASE_URL") or environment.get("METEOR_DATABASE_URL")
+    return PlatformSettings.model_validate({"data": data, "database_url": url})
+
+
+def http_readiness(port: int, path: str) -> Ready:
+    """Answers with 200, and it is our process that does."""
+    client = httpx.Client(timeout=2, trust_env=False)  # one for all looks: making one costs more than asking
+
+    def ready(pids: set[int]) -> bool:
+        try:
+            if client.get(f"http://{ports.LOOPBACK}:{port}{path}").status_code != 200:
+                return False
+        except httpx.HTTPError:
+            return False
+        return ports.listens(port, pids)
+
+    return ready
+
+
+stores_of = lru_cache(open_stores)  # opening migrates; once per database is enough
+
+
+def _has_beaten(platform: PlatformSettings, pids: set[int]) -> bool:
+    """Whether one of these processes wrote a heartbeat of late (their names end with the pid)."""
+    try:
+        workers = stores_of(platform.database).jobs.live_workers(3 * platform.lease.total_seconds())
+    except SQLAlchemyError:
+        return False
+    return any(row.id.rpartition(":")[2] in {str(pid) for pid in pids} for row in workers)
