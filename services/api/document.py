@@ -56,6 +56,7 @@ WHEN = {
     504: ("TooSlow", "The engine took the request and fell silent."),
 }  # fmt: skip
 RETRY_AFTER = {429, 503}
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
 def may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -79,6 +80,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             if _tells_openai_names(path):
                 operation["tags"] = ["fine_tuning"]
                 used.add("fine_tuning")
+        _put_bounds_right(made["components"]["schemas"])
         made["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
         _add_components(made)
         _add_examples(made)
@@ -128,6 +130,22 @@ def _common_errors(path: str, operation: dict[str, Any]) -> Iterable[int]:
         yield 404
     if "requestBody" in operation:
         yield 413
+
+
+def _put_bounds_right(part: Any) -> None:
+    """Bounds of a number that a function of ours checks, too: pydantic calls them by Python's names, which say nothing in a JSON
+    schema. And FastAPI makes floats of all."""
+    if isinstance(part, list):
+        for inner in part:
+            _put_bounds_right(inner)
+    if not isinstance(part, dict):
+        return
+    for inner in list(part.values()):
+        _put_bounds_right(inner)
+    for python, name in BOUNDS.items():
+        bound = part.pop(python, None) if isinstance(part.get(python), int | float) else part.get(name)
+        if isinstance(bound, int | float):  # else it is a property of that name
+            part[name] = int(bound) if bound == int(bound) else bound
 
 
 def _add_components(made: dict[str, Any]) -> None:

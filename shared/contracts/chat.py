@@ -59,7 +59,8 @@ def _text_parts(content: Any, kinds: tuple[str, ...]) -> Any:
     return content
 
 
-Words = Annotated[list[str], BeforeValidator(_listed), Field(max_length=MOST_WORDS)]
+SomeWords = Annotated[list[str], Field(max_length=MOST_WORDS)]
+Words = Annotated[SomeWords, BeforeValidator(_listed, json_schema_input_type=str | SomeWords)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_INT)]], Field(max_length=MOST_WORDS)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 Limit = Annotated[int, Field(ge=1, le=LARGEST_INT)]

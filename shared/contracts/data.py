@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from shared.contracts.conversation import NotUsable, from_messages
+from shared.contracts.places import place_of
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -143,7 +144,7 @@ def checked(kind: type[RowType], number: int, value: dict[str, Any], whole: str 
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"]) or whole
+        param = place_of(first, value) or whole
         message = f"{param}: {first['msg']}" if param else first["msg"]
         return LineError(line=number, code="invalid_row", message=message, param=param)
 

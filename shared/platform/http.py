@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import re
+from typing import Any
 
 import structlog
 import uuid_utils
@@ -13,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
+from shared.contracts.places import place_of
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -30,9 +32,12 @@ def error_response(body: ErrorBody, status: int, headers: dict[str, str] | None 
     return JSONResponse({"error": body.model_dump()}, status_code=status, headers=headers)
 
 
-def _dotted(location: tuple) -> str | None:
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "header")]
-    return ".".join(parts) or None
+def _place(fault: dict, body: Any) -> str | None:
+    """Where in the body, or which parameter of the path, the query or the headers."""
+    where, *location = fault["loc"]
+    if where == "body":
+        return place_of(fault | {"loc": location}, body)
+    return ".".join(map(str, location)) or None
 
 
 async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
@@ -51,11 +56,12 @@ async def _on_validation_error(_: Request, error: RequestValidationError) -> JSO
     if first["type"] == "json_invalid":  # its location is a position in the text, not a field
         message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
     elif first["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
-        param = _dotted((*first["loc"], first["ctx"]["discriminator"].strip("'")))
+        tag = first["ctx"]["discriminator"].strip("'")
+        param = ".".join(part for part in (_place(first, error.body), tag) if part)
         tags = first["ctx"].get("expected_tags")
         message = f"{param} must be one of {tags}" if tags else f"{param} is required"
     else:
-        param = _dotted(tuple(first["loc"]))
+        param = _place(first, error.body)
         message = f"{param}: {first['msg']}" if param else first["msg"]
     code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
     return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)

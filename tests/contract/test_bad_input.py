@@ -161,6 +161,7 @@ BAD_JOBS = [
     ("path_as_file", a_job(training_file="../../etc/passwd"), "file_not_found", "training_file"),
     ("too_many_questions", a_job(distillation={"domain": "d", "distill": {"questions": 30}, "iterate": {"questions": 30}}), "too_many_questions", "distillation.distill.questions"),
     ("suffix_as_path", a_job(suffix="../x"), "invalid_value", "suffix"),
+    ("one_of_two_kinds", a_job(hyperparameters={"n_epochs": {}}), "invalid_value", "hyperparameters.n_epochs"),
     ("negative_tries", a_job(distillation={"domain": "d", "iterate": {"tries": -1}}), "invalid_value", "distillation.iterate.tries"),
 ]  # fmt: skip
 

@@ -14,57 +14,21 @@ from typer.testing import CliRunner
 from services.local import exports_cli
 from services.local.jobs_cli import Refused
 from services.local.main import cli
-from shared.archives import archive_of, manifest_of, readme_of
-from shared.artifacts import Artifacts
 from shared.contracts.errors import FatalError
-from shared.contracts.exports import Download, ExportFormat, ExportIndex
-from shared.contracts.jobs import JobKind, JobStatus
-from shared.contracts.steps import Method, ModelRef
+from shared.contracts.jobs import JobKind
 from shared.jobs.tables import DEFAULT_PROJECT
-from tests.contract.conftest import BASE, KEY, RunningApi, rows
+from tests.contract.conftest import KEY, RunningApi, rows
+from tests.contract.everything import PARITY, adapter_version, end_export, job_on
 from tests.fakes.ports import wait_until
-
-FIGURES = {"greedy_agreement": 1.0, "logit_difference_max": 1e-5, "logit_difference_mean": 1e-6}
-PARITY = {"prompts": 8, "merged": FIGURES, "served": {"greedy_agreement": 0.75}}
 
 
 @pytest.fixture
 def version(api: RunningApi, client: openai.OpenAI, http: httpx.Client, tmp_path: Path) -> str:
     """A version whose adapter is there as an artifact."""
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text("{}")
-    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 200)
-    digest = Artifacts(api.platform.artifacts).put_folder(folder)
     file = client.files.create(file=("rows.jsonl", rows(60)), purpose="fine-tune").id
-    body = {"model": BASE, "training_file": file, "distillation": {"domain": "sums"}}
-    job = http.post("/v1/distillation/jobs", json=body).json()["id"]
+    job = http.post("/v1/distillation/jobs", json=job_on(file)).json()["id"]
     http.post(f"/v1/distillation/jobs/{job}/cancel")
-    ref = ModelRef(base=BASE, base_hash="b" * 64).trained(Method.LORA, digest)
-    made = api.stores.catalog.publish(DEFAULT_PROJECT, "taken-away", ref, job, "promoted")
-    return f"{made.alias}@{made.version}"
-
-
-def finish(api: RunningApi, export_id: str) -> None:
-    """As the orchestrator ends an export of the adapter."""
-    stores, artifacts = api.stores, Artifacts(api.platform.artifacts)
-    row = stores.jobs.claim("o", 60)
-    assert row is not None
-    assert row.id == export_id
-    model = stores.catalog.resolve(DEFAULT_PROJECT, row.request["model"])
-    form = ExportFormat.ADAPTER
-    index = ExportIndex(
-        top="taken-away-1", folders={form: model.adapter}, readme="# card\n", manifest={"parity": PARITY}
-    )
-    archive = archive_of(index, form, artifacts)
-    index.downloads = [
-        Download(name=name, format=None, bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
-        for name, text in (("README.md", readme_of(index)), ("manifest.json", manifest_of(index)))
-    ]
-    index.downloads.append(Download(name="adapter.tar", format=form, bytes=archive.size, sha256=archive.sha256()))
-    result = {"downloads": [one.model_dump(mode="json") for one in index.downloads], "parity": PARITY}
-    reference = artifacts.put_json(index.model_dump(mode="json"))
-    stores.jobs.end(row, JobStatus.SUCCEEDED, report_ref=reference, result=result)
+    return adapter_version(api, DEFAULT_PROJECT, job, "taken-away", tmp_path / "adapter")
 
 
 @pytest.fixture
@@ -73,7 +37,7 @@ def finished(api: RunningApi, http: httpx.Client, version: str) -> dict[str, Any
     assert made.status_code == 201, made.text
     assert made.headers["location"] == f"/v1/exports/{made.json()['id']}"
     assert (made.json()["object"], made.json()["status"], made.json()["result"]) == ("model.export", "queued", None)
-    finish(api, made.json()["id"])
+    end_export(api, made.json()["id"])
     return http.get(made.headers["location"]).json()
 
 
@@ -144,7 +108,7 @@ def test_the_command_fetches_checks_and_unpacks(
         wait_until(
             lambda: any(r.status == "queued" for r in page(DEFAULT_PROJECT, None, 1, kind=JobKind.EXPORT)[0]), 20, "it"
         )
-        finish(api, page(DEFAULT_PROJECT, None, 1, kind=JobKind.EXPORT)[0][0].id)
+        end_export(api, page(DEFAULT_PROJECT, None, 1, kind=JobKind.EXPORT)[0][0].id)
 
     worker = threading.Thread(target=orchestrate)
     worker.start()

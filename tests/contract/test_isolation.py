@@ -16,43 +16,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import insert
 
 from services.api.main import create_app
 from services.api.settings import ApiSettings
 from shared.contracts.keys import Scope
-from shared.contracts.steps import Method, ModelRef, StepKind
-from shared.jobs.tables import deliveries
-from shared.platform.database import writing
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows
+from tests.contract.everything import AFTER, NAMES, WEBHOOKS, job_on, one_of_everything
 
-LABEL = {"question": "What is 1 plus 1?", "first": "2", "second": "3", "preferred": "first"}
-NAMES = ("distillation", "fine_tuning")  # of the same jobs
-WEBHOOKS = ("webhooks", "webhook_endpoints")  # of the same ones
-# In lists: which of B's ids the `after` of a list may name.
-AFTER = {
-    "/v1/files": "file_id",
-    "/v1/imports": "import_id",
-    "/v1/labels": "label_id",
-    "/v1/keys": "key_id",
-    "/v1/projects": "project_id",
-    "/v1/audit": "entry_id",
-    "/v1/exports": "export_id",
-    "/v1/webhooks": "webhook_id",
-    "/v1/webhook_endpoints": "webhook_id",
-    "/v1/webhooks/{webhook_id}/deliveries": "delivery_id",
-} | {
-    f"/v1/{names}/jobs{path}": after
-    for names in NAMES
-    for path, after in (
-        ("", "job_id"),
-        ("/{job_id}/events", "event_id"),
-        ("/{job_id}/metrics", "step_id"),
-        ("/{job_id}/checkpoints", "checkpoint_id"),
-        ("/{job_id}/examples", "example_id"),
-    )
-}
 # Where a path's parameter is not what its name says.
 PATHS = {"POST /v1/models/{model}/rollback": "/v1/models/{alias}/rollback"}
 # Bodies of the routes whose path names something, so that nothing but the id is at fault.
@@ -69,7 +40,7 @@ BODIES: dict[str, Any] = {
     **{f"POST /v1/{names}/{{webhook_id}}/{deed}": {} for names in WEBHOOKS for deed in ("rotate_secret", "test")},
 }
 # Bodies of the routes whose path names nothing: with the ids of another project in every place that takes one.
-JOB = {"model": BASE, "training_file": "{file_id}", "distillation": {"domain": "sums"}}
+JOB = job_on("{file_id}")
 NAMING: dict[str, list[dict[str, Any]]] = {
     "POST /v1/distillation/jobs": [JOB],
     "POST /v1/distillation/jobs/estimate": [JOB],
@@ -141,55 +112,11 @@ def tenant(api: RunningApi, operator: httpx.Client, name: str) -> Tenant:
     return Tenant(project, client, {"key_id": key["id"], "project_id": project})
 
 
-def fill(api: RunningApi, owner: Tenant) -> None:
-    """One of everything that a project can have."""
-    http, ids = owner.http, owner.ids
-    ids["file_id"] = http.post(
-        "/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"}
-    ).json()["id"]
-    job = json.loads(json.dumps(JOB).replace("{file_id}", ids["file_id"])) | {
-        "suffix": "secret",
-        "metadata": {"of": "b"},
-    }
-    ids["job_id"] = http.post("/v1/distillation/jobs", json=job).json()["id"]
-    wanted = {"source": {"type": "chat"}, "file": ids["file_id"]}
-    ids["import_id"] = http.post("/v1/imports", json=wanted).json()["id"]
-    ids["event_id"] = http.get(f"/v1/distillation/jobs/{ids['job_id']}/events").json()["data"][0]["id"]
-    made = http.post("/v1/experiments", json={"job": job, "variants": [{"name": "one"}, {"name": "two"}]})
-    ids["experiment_id"] = made.json()["id"]
-    assert http.post("/v1/labels", json={"labels": [LABEL]}).status_code == 201
-    ids["label_id"] = http.get("/v1/labels").json()["data"][0]["id"]
-    ids["example_id"] = "row-1"
-    ids["entry_id"] = http.get("/v1/audit").json()["data"][0]["id"]
-    for digit in "ab":
-        ref = ModelRef(base=BASE, base_hash="b" * 64).trained(Method.LORA, digit * 64)
-        model = api.stores.catalog.publish(owner.project, "secret", ref, ids["job_id"], "promoted")
-        api.stores.catalog.serve(owner.project, model)
-        ids["alias"], ids["model"] = model.alias, f"{model.alias}@{model.version}"
-    ids["checkpoint_id"] = http.get(f"/v1/fine_tuning/jobs/{ids['job_id']}/checkpoints").json()["data"][0]["id"]
-    job_row = api.stores.jobs.get(ids["job_id"])
-    assert job_row is not None
-    ids["step_id"] = api.stores.steps.create(job_row, "distill/answers/0", StepKind.TEACH, "c" * 64).id
-    ids["export_id"] = http.post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]}).json()["id"]
-    ids["name"] = "manifest.json"
-    told = {"name": "secret", "url": "https://example.org/hook"}
-    ids["webhook_id"] = http.post("/v1/webhooks", json=told).json()["id"]
-    ids["delivery_id"] = "whd-0123456789abcdef"
-    with writing(api.stores.webhooks.engine) as connection:  # one that is over: nothing is sent
-        connection.execute(
-            insert(deliveries).values(
-                id=ids["delivery_id"], project_id=owner.project, webhook_id=ids["webhook_id"], job_id=ids["job_id"],
-                type="fine_tuning.job.failed", payload="{}", state="failed", attempts=9, next_at=0.0, expires_at=0.0,
-                log=[], created_at=0.0,
-            )
-        )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def tenants(api: RunningApi) -> Iterator[tuple[Tenant, Tenant]]:
     with httpx.Client(base_url=api.url, headers={"authorization": "Bearer another-key"}, trust_env=False) as operator:
         a, b = tenant(api, operator, "a"), tenant(api, operator, "b")
-        fill(api, b)
+        b.ids |= one_of_everything(api, b.http, b.project)
         with closing(a.http), closing(b.http):
             yield a, b
 
@@ -204,7 +131,7 @@ def filled(template: Any, ids: dict[str, str], name: str) -> Any:
     """The ids in the place of their names. A name that is not known fails the test."""
     text = json.dumps(template)
     unknown = [param for param in re.findall(r"{(\w+)}", text) if param not in ids]
-    assert not unknown, f"{name}: say in fill() of {__file__} what {unknown} may be"
+    assert not unknown, f"{name}: say in one_of_everything() what {unknown} may be"
     return json.loads(re.sub(r"{(\w+)}", lambda found: ids[found.group(1)], text))
 
 
@@ -259,7 +186,7 @@ def test_lists_and_cursors_show_nothing_of_another_project(tenants: tuple[Tenant
     for route in ROUTES:
         if "after" not in route.query:
             continue
-        assert route.path in AFTER, f"say in AFTER of {__file__} what the `after` of {route.path} names"
+        assert route.path in AFTER, f"say in AFTER of everything.py what the `after` of {route.path} names"
         ids = {
             name: filled("{" + AFTER[route.path] + "}", ids, route.name)
             for name, ids in (("b", b.ids), ("x", made_up(b.ids)))

@@ -198,7 +198,14 @@ def test_renewal_keeps_the_lease_and_notes_progress(stores: Stores, job):
     assert stores.steps.renew(claim, 99, progress)
     row = step_row(stores, claim.step_id)
     assert row.lease_expires > time.time() + 90
-    assert row.progress == {"done": 1, "total": 4, "metrics": {"loss": None}, "eta_seconds": None, "waits_for": None}
+    assert row.progress == {
+        "done": 1,
+        "total": 4,
+        "metrics": {"loss": None},
+        "eta_seconds": None,
+        "waits_for": None,
+        "away": False,
+    }
 
 
 def test_failures_are_tried_again_after_a_pause_then_final(stores: Stores, job):

@@ -13,13 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from tests.contract.conftest import BASE, KEY, TOKEN, RunningApi, rows, running_api
+from tests.contract.conftest import BASE, KEY, TOKEN, RunningApi, running_api
 from tests.fakes.gateway import running_gateway
 from tests.fakes.start import start_teacher
 from tests.fakes.valkey import running_valkey
 from tests.fakes.vllm import running_vllm
+from tests.prove.objects import known_objects
 
 ROOT = Path(__file__).parents[2]
 CHECKS = (
@@ -28,40 +27,6 @@ CHECKS = (
     "counted", "nothing_fails", "nothing_leaks", "refusals_have_our_form", "answers_soon",
 )  # fmt: skip
 MOST_TURNS = 20
-
-
-def known_objects(api: RunningApi) -> dict[str, list[str]]:
-    """Something to find under each kind of id: path parameter -> ids. Jobs are made and cancelled: their streams end."""
-    found: dict[str, list[str]] = {"model": [BASE]}
-    with httpx.Client(
-        base_url=api.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False
-    ) as http:
-
-        def post(path: str, **body: Any) -> str:
-            answer = http.post(path, **body)
-            assert answer.is_success, answer.text
-            return answer.json().get("id", "")
-
-        form = {"data": {"purpose": "fine-tune"}}
-        files = [post("/v1/files", files={"file": ("a.jsonl", rows(60, start))}, **form) for start in (0, 100)]
-        job = {"model": BASE, "training_file": files[0], "distillation": {"domain": "sums"}}
-        jobs = [post("/v1/distillation/jobs", json=job | {"seed": seed}) for seed in range(3)]
-        for cancelled in jobs[1:]:
-            post(f"/v1/distillation/jobs/{cancelled}/cancel")
-        experiment = post("/v1/experiments", json={"job": job, "preset": "strategies"})
-        found |= {
-            "file_id": files,
-            "job_id": jobs,
-            "experiment_id": [experiment],
-            "example_id": ["row-1"],
-            "ended": jobs[1:],
-        }
-        label = {"question": "a", "first": "b", "second": "c", "preferred": "tie"}
-        post("/v1/labels", json={"labels": [label]})
-        found["label_id"] = [label["id"] for label in http.get("/v1/labels").json()["data"]]
-        found["project_id"] = [row["id"] for row in http.get("/v1/projects").json()["data"]]
-        found["key_id"] = [post("/v1/keys", json={"name": "made-to-be-found", "scopes": ["jobs"]})]
-    return found
 
 
 def attack(
@@ -105,7 +70,7 @@ def prove(cases: int, seed: int, phases: str) -> dict[str, Any]:
             REDIS_URL=broker,
         ) as api,
     ):
-        known = known_objects(api)
+        known = known_objects(api, Path(folder))
         for turn in range(MOST_TURNS):
             left = cases - total.total()
             if left <= 0:

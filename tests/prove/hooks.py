@@ -8,6 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation.meta import TestPhase
+
+from tests.contract.everything import AFTER
 
 KNOWN: dict[str, list[str]] = json.loads(os.environ["PROVE_KNOWN"])  # path parameter -> ids that exist
 COUNTS = Path(os.environ["PROVE_COUNTS"])
@@ -18,34 +22,62 @@ INSIDE = re.compile(
 )
 AWAY = {"gateway_unavailable", "engine_unavailable", "engine_timeout", "model_not_loaded", "not_ready"}
 SLOW_S = 20.0
+# Fields of bodies, wherever they stand, and the `after` of lists: which of the known ids they name.
+NAMES = {
+    "training_file": "file_id", "validation_file": "file_id", "file": "file_id", "model": "model", "project": "project_id",
+    "example": "example_id",
+}  # fmt: skip
 seen: Counter[str] = Counter()
 last_written = 0.0
 
 
 @schemathesis.hook
-def map_path_parameters(context, path_parameters):
-    """Every second id is one that exists; which one follows from what was generated, so that a run can be repeated."""
-    for name, value in (path_parameters or {}).items():
-        choice = hash_of(str(value))
-        if KNOWN.get(name) and choice % 2:
-            path_parameters[name] = KNOWN[name][choice // 2 % len(KNOWN[name])]
-    return path_parameters
-
-
-@schemathesis.hook
 def before_call(context, case, kwargs):
-    """The stream of a job that has not ended goes on and on; those that were cancelled end theirs, and are asked for it."""
+    """The stream of a job that has not ended goes on and on; those that were cancelled end theirs, and are asked for it. What
+    fits the document is led to objects that exist; a long poll is slow because it was asked to be."""
+    headers, query = dict(case.headers or {}), dict(case.query or {})
+    if (
+        fits(case, ParameterLocation.PATH) and case.meta.phase.name != TestPhase.STATEFUL
+    ):  # there links name what was made
+        case.path_parameters = {
+            name: known(name, value) if name in KNOWN else value for name, value in (case.path_parameters or {}).items()
+        }
     if case.path.endswith("/events"):
-        ended = case.path_parameters.get("job_id") in KNOWN["ended"]
-        case.headers = {**(case.headers or {}), "Accept": "text/event-stream" if ended else "application/json"}
+        ended = (case.path_parameters or {}).get("job_id") in KNOWN["ended"]
+        headers["Accept"] = "text/event-stream" if ended else "application/json"
+    if re.fullmatch(r"\d+(\.\d+)?", str(query.get("wait"))):
+        query["wait"] = min(float(query["wait"]), 0.1)
+    if (
+        fits(case, ParameterLocation.HEADER)
+        and "Idempotency-Key" in headers
+        and hash_of(headers["Idempotency-Key"]) % 2
+    ):
+        headers["Idempotency-Key"] = f"key-{hash_of(headers['Idempotency-Key']) % 8}"
+    if fits(case, ParameterLocation.QUERY) and "after" in query and case.path in AFTER:
+        query["after"] = known(AFTER[case.path], query["after"])
+    # schemathesis judges anew what is set, and cannot judge everything: only what is changed is
+    if fits(case, ParameterLocation.BODY) and case.media_type == "application/json" and led(case.body) != case.body:
+        case.body = led(case.body)
+    case.headers, case.query = headers, query
 
 
-@schemathesis.hook
-def map_query(context, query):
-    """A long poll is slow because it was asked to be."""
-    if isinstance((query or {}).get("wait"), int | float):
-        query["wait"] = min(query["wait"], 0.1)
-    return query
+def fits(case, location) -> bool:
+    """Whether this part of the request was made to be as the document has it."""
+    part = case.meta.components.get(location) if case.meta is not None else None
+    return part is not None and part.mode.is_positive
+
+
+def led(body):
+    """A body whose names of other objects are those of some that exist, every second time."""
+    if isinstance(body, dict):
+        return {name: known(NAMES[name], value) if name in NAMES else led(value) for name, value in body.items()}
+    return [led(part) for part in body] if isinstance(body, list) else body
+
+
+def known(kind: str, value):
+    """A text of the generated ones, or the id of something; which one follows from the text, so that a run can be repeated."""
+    choice = hash_of(value) if isinstance(value, str) else 0
+    return KNOWN[kind][choice // 2 % len(KNOWN[kind])] if choice % 2 else value
 
 
 def hash_of(text: str) -> int:

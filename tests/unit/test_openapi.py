@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections import Counter
 from html import unescape
@@ -60,6 +61,19 @@ def test_refusals_have_our_form_everywhere(app: FastAPI):
 def test_every_schema_is_one(app: FastAPI):
     for schema in app.openapi()["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+
+
+def test_bounds_have_json_schemas_names(app: FastAPI):
+    """Those of numbers with a check of our own beside, which pydantic writes as Python has them."""
+    schemas = app.openapi()["components"]["schemas"]
+    number, word = schemas["Hyperparameters"]["properties"]["n_epochs"]["anyOf"]
+    assert (number, word["const"]) == ({"type": "number", "exclusiveMinimum": 0, "maximum": 100}, "auto")
+    assert not re.search(r'"(gt|ge|lt|le)": ', json.dumps(schemas))
+
+
+def test_what_may_be_one_text_or_many_is_both_in_the_document(app: FastAPI):
+    stop = app.openapi()["components"]["schemas"]["ChatRequest"]["properties"]["stop"]["anyOf"]
+    assert [each["type"] for each in stop] == ["string", "array", "null"]
 
 
 async def test_the_page_is_complete_and_loads_nothing(app: FastAPI):

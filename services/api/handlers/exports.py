@@ -19,7 +19,13 @@ from shared.contracts.views import Listed
 router = APIRouter(prefix="/v1/exports", tags=["exports"], dependencies=[needs(Scope.JOBS)])
 RANGE = re.compile(r"^bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))$")
 MEDIA = {"tar": "application/x-tar", "json": "application/json", "md": "text/markdown; charset=utf-8"}
-BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+BYTES = {
+    "content": {
+        "application/x-tar": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": {"type": "object"}},
+        "text/markdown": {"schema": {"type": "string"}},
+    }
+}
 CONTENT: dict[int | str, dict[str, Any]] = {
     200: BYTES,
     206: BYTES | {"description": "The part that was asked for."},

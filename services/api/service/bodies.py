@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobRequest
+from shared.contracts.places import place_of
 
 
 def job_of(body: dict[str, Any]) -> JobRequest:
@@ -14,5 +15,4 @@ def job_of(body: dict[str, Any]) -> JobRequest:
         return JobRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
-        raise UserError(first["msg"], param=param, code="invalid_value") from error
+        raise UserError(first["msg"], param=place_of(first, body), code="invalid_value") from error

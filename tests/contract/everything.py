@@ -1,0 +1,134 @@
+"""One of everything that a project can have, so that each id which the API knows has something to name."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import insert
+
+from shared.archives import archive_of, manifest_of, readme_of
+from shared.artifacts import Artifacts
+from shared.contracts.exports import Download, ExportFormat, ExportIndex
+from shared.contracts.jobs import JobStatus
+from shared.contracts.steps import Method, ModelRef, StepKind
+from shared.jobs.tables import deliveries
+from shared.platform.database import writing
+from tests.contract.conftest import BASE, RunningApi, rows
+
+NAMES = ("distillation", "fine_tuning")  # of the same jobs
+WEBHOOKS = ("webhooks", "webhook_endpoints")  # of the same ones
+# In lists: of what the `after` of a list names one.
+AFTER = {
+    "/v1/files": "file_id",
+    "/v1/imports": "import_id",
+    "/v1/labels": "label_id",
+    "/v1/keys": "key_id",
+    "/v1/projects": "project_id",
+    "/v1/audit": "entry_id",
+    "/v1/exports": "export_id",
+    "/v1/webhooks": "webhook_id",
+    "/v1/webhook_endpoints": "webhook_id",
+    "/v1/webhooks/{webhook_id}/deliveries": "delivery_id",
+} | {
+    f"/v1/{names}/jobs{path}": after
+    for names in NAMES
+    for path, after in (
+        ("", "job_id"),
+        ("/{job_id}/events", "event_id"),
+        ("/{job_id}/metrics", "step_id"),
+        ("/{job_id}/checkpoints", "checkpoint_id"),
+        ("/{job_id}/examples", "example_id"),
+    )
+}
+LABEL = {"question": "What is 1 plus 1?", "first": "2", "second": "3", "preferred": "first"}
+FIGURES = {"greedy_agreement": 1.0, "logit_difference_max": 1e-5, "logit_difference_mean": 1e-6}
+PARITY = {"prompts": 8, "merged": FIGURES, "served": {"greedy_agreement": 0.75}}
+
+
+def job_on(file_id: str) -> dict[str, Any]:
+    return {"model": BASE, "training_file": file_id, "distillation": {"domain": "sums"}}
+
+
+def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict[str, str]:
+    """Makes it by the API as `http`'s caller, whose project it is, and what only workers make in the stores. Returns the ids by
+    the names that paths have for them, and those that only an `after` can name: event, checkpoint, step, audit entry."""
+
+    def post(path: str, **body: Any) -> str:
+        answer = http.post(path, **body)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json().get("id", "")
+
+    def first(path: str) -> str:
+        return http.get(path).json()["data"][0]["id"]
+
+    form = {"files": {"file": ("r.jsonl", rows(60))}, "data": {"purpose": "fine-tune"}}
+    file = post("/v1/files", **form)
+    job = job_on(file) | {"suffix": "secret", "metadata": {"of": "b"}}
+    ids = {"file_id": file, "job_id": post("/v1/distillation/jobs", json=job), "example_id": "row-1"}
+    ids["import_id"] = post("/v1/imports", json={"source": {"type": "chat"}, "file": file})
+    ids["event_id"] = first(f"/v1/distillation/jobs/{ids['job_id']}/events")
+    variants = [{"name": "one"}, {"name": "two"}]
+    ids["experiment_id"] = post("/v1/experiments", json={"job": job, "variants": variants})
+    post("/v1/labels", json={"labels": [LABEL]})
+    ids |= {"label_id": first("/v1/labels"), "entry_id": first("/v1/audit")}
+    for digit in "ab":
+        ref = ModelRef(base=BASE, base_hash="b" * 64).trained(Method.LORA, digit * 64)
+        model = api.stores.catalog.publish(project, "secret", ref, ids["job_id"], "promoted")
+        api.stores.catalog.serve(project, model)
+        ids |= {"alias": model.alias, "model": f"{model.alias}@{model.version}"}
+    ids["checkpoint_id"] = first(f"/v1/fine_tuning/jobs/{ids['job_id']}/checkpoints")
+    job_row = api.stores.jobs.get(ids["job_id"])
+    assert job_row is not None
+    ids["step_id"] = api.stores.steps.create(job_row, "distill/answers/0", StepKind.TEACH, "c" * 64).id
+    ids["export_id"] = post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]})
+    ids["name"] = "manifest.json"
+    ids["webhook_id"] = post("/v1/webhooks", json={"name": "secret", "url": "https://example.org/hook"})
+    ids["delivery_id"] = failed_delivery(api, project, ids["webhook_id"], ids["job_id"])
+    return ids
+
+
+def failed_delivery(api: RunningApi, project: str, webhook_id: str, job_id: str) -> str:
+    """The id of one that is over: nothing is sent."""
+    made = f"whd-{hashlib.sha256(webhook_id.encode()).hexdigest()[:16]}"
+    with writing(api.stores.webhooks.engine) as connection:
+        connection.execute(
+            insert(deliveries).values(
+                id=made, project_id=project, webhook_id=webhook_id, job_id=job_id, type="fine_tuning.job.failed",
+                payload="{}", state="failed", attempts=9, next_at=0.0, expires_at=0.0, log=[], created_at=0.0,
+            )
+        )  # fmt: skip
+    return made
+
+
+def adapter_version(api: RunningApi, project: str, job_id: str, alias: str, folder: Path) -> str:
+    """The name of a promoted version of a job, whose adapter is there as an artifact. folder: one that can be written to."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 200)
+    digest = Artifacts(api.platform.artifacts).put_folder(folder)
+    ref = ModelRef(base=BASE, base_hash="b" * 64).trained(Method.LORA, digest)
+    made = api.stores.catalog.publish(project, alias, ref, job_id, "promoted")
+    return f"{made.alias}@{made.version}"
+
+
+def end_export(api: RunningApi, export_id: str) -> None:
+    """As the orchestrator ends an export of an adapter. Whatever was queued before is claimed, too."""
+    stores, artifacts = api.stores, Artifacts(api.platform.artifacts)
+    while (row := stores.jobs.claim("o", 60)) is not None and row.id != export_id:
+        pass
+    assert row is not None
+    model = stores.catalog.resolve(row.project_id, row.request["model"])
+    form = ExportFormat.ADAPTER
+    index = ExportIndex(
+        top="taken-away-1", folders={form: model.adapter}, readme="# card\n", manifest={"parity": PARITY}
+    )
+    archive = archive_of(index, form, artifacts)
+    index.downloads = [
+        Download(name=name, format=None, bytes=len(text), sha256=hashlib.sha256(text).hexdigest())
+        for name, text in (("README.md", readme_of(index)), ("manifest.json", manifest_of(index)))
+    ]
+    index.downloads.append(Download(name="adapter.tar", format=form, bytes=archive.size, sha256=archive.sha256()))
+    result = {"downloads": [one.model_dump(mode="json") for one in index.downloads], "parity": PARITY}
+    reference = artifacts.put_json(index.model_dump(mode="json"))
+    assert stores.jobs.end(row, JobStatus.SUCCEEDED, report_ref=reference, result=result)
