@@ -7,6 +7,7 @@ second time, the provider's own list is searched for the first.
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +16,14 @@ from sqlalchemy import Row
 
 from services.strong_model import completions, failures
 from services.strong_model.batch_client import BatchClient, line_of
-from services.strong_model.clients import ProviderClient
+from services.strong_model.calls import Calls
 from services.strong_model.failures import TeacherFailure
 from services.strong_model.sending import CALLS, KEPT, TOKENS, USD
 from services.strong_model.settings import Provider, StrongSettings
 from shared.contracts.errors import BatchPending
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.batch_store import BatchStore
-from shared.ledger.store import CallOrigin, Cost, Ledger
+from shared.ledger.store import CallOrigin, Cost
 from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 
@@ -37,17 +38,18 @@ JobIsOver = Callable[[str], bool]
 
 
 class Batches:
-    """All batches of this gateway. job_is_over: whether a job was cancelled or has failed, by its id."""
+    """All batches of this gateway. calls: those that are sent by themselves. job_is_over: whether a job was cancelled or has
+    failed, by its id."""
 
-    def __init__(
-        self, ledger: Ledger, clients: dict[str, ProviderClient], settings: StrongSettings, job_is_over: JobIsOver
-    ):
-        self.ledger = ledger
-        self.store = BatchStore(ledger)
+    def __init__(self, calls: Calls, settings: StrongSettings, job_is_over: JobIsOver):
+        self.ledger = calls.ledger
+        self.store = BatchStore(calls.ledger)
         self.settings = settings
         self.poll_s = settings.batch_poll.total_seconds()
-        self._clients = {name: BatchClient(client.provider, settings) for name, client in clients.items()}
+        self._calls = calls
+        self._clients = {name: BatchClient(client.provider, settings) for name, client in calls.clients.items()}
         self._job_is_over = job_is_over
+        self._one_at_a_time = threading.Lock()  # between looking for a request and adding it
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -57,16 +59,24 @@ class Batches:
 
     async def ask(self, provider: Provider, body: dict[str, Any], origin: CallOrigin) -> dict[str, Any] | None:
         """The answer that a batch has brought this step, or None where the request has to be sent by itself: it is kept
-        already, cannot be told from others, or the provider could not answer it in a batch.
+        already or just being answered, cannot be told from others, or the provider could not answer it in a batch.
 
         Raises BatchPending, TeacherFailure (the provider takes no such batch) and BudgetExceeded.
         """
         digest = completions.identity(body, origin.example_id, None)
         if digest is None or origin.job_id is None or origin.step_id is None:
             return None
+        if self._calls.in_flight(origin.project_id, digest):
+            return None
         return await asyncio.to_thread(self._ask, provider, body, origin, digest)
 
     def _ask(self, provider: Provider, body: dict[str, Any], origin: CallOrigin, digest: str) -> dict[str, Any] | None:
+        with self._one_at_a_time:
+            return self._found_or_added(provider, body, origin, digest)
+
+    def _found_or_added(
+        self, provider: Provider, body: dict[str, Any], origin: CallOrigin, digest: str
+    ) -> dict[str, Any] | None:
         kept = self.ledger.kept(origin.project_id, digest)
         found = self.store.find(origin.project_id, origin.step_id, digest)
         if found is not None and found.call.state == "intent":

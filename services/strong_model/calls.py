@@ -65,6 +65,10 @@ class Calls:
             call.join(caller)
         return Ticket(call, caller, first)
 
+    def in_flight(self, project_id: str, identity: str) -> bool:
+        """Whether this request is being answered now."""
+        return (project_id, identity) in self._open
+
     async def cancel(self, step_id: str, client_id: str | None) -> int:
         """Abort the calls that only this step waits for; returns how many, once their rows are settled."""
         stopped = [call.task for call in list(self._open.values()) if call.cancel(step_id, client_id)]

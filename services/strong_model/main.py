@@ -62,7 +62,7 @@ async def open_batches(calls: Calls) -> AsyncIterator[Batches]:
         row = jobs.get(job_id)
         return row is not None and row.status in STOPPING_JOBS
 
-    batches = Batches(calls.ledger, calls.clients, strong_settings(), is_over)
+    batches = Batches(calls, strong_settings(), is_over)
     work = asyncio.create_task(batches.run_forever())
     work.add_done_callback(_end_with)
     try:

@@ -121,6 +121,22 @@ async def test_two_steps_of_a_job_share_a_batch_and_two_jobs_share_an_answer(cas
     assert (case.ledger.usage(case.job).teacher_calls, case.ledger.usage("another").teacher_calls) == (6, 0)
 
 
+async def test_the_same_request_many_times_at_once_is_in_a_batch_once(case: Case):
+    await asyncio.gather(*(case.try_all([1, 2], step=f"step-{n % 2}") for n in range(8)))
+    assert len(case.rows()) == 2
+    case.teacher.latency(1.0)
+    async with GatewayClient(
+        case.gateway.url, TOKEN, origin_headers(case.project, case.job, "live", "distill")
+    ) as live:
+        sent = asyncio.create_task(live.chat(model="default", messages=ask(3), max_tokens=50, example_id="3"))
+        await asyncio.sleep(0.3)
+        (joined,) = await case.try_all([3])  # it is being answered, so it needs no batch
+        assert isinstance(joined, ChatReply)
+        assert joined.call_id == (await sent).call_id
+    await case.answers([1, 2, 3])
+    assert case.computed() == 3
+
+
 async def test_a_batch_whose_creation_was_not_heard_of_is_found_again(case: Case):
     case.teacher.fault("batch_lost", times=1)
     await case.answers(range(4))
