@@ -18,7 +18,9 @@ from services.local.remote import DEFAULT_DATA, Data, Json, Refused, Waits, ask,
 from shared.contracts.errors import FatalError
 from shared.contracts.exports import ExportFormat
 
-app = typer.Typer(help="Exports: list, look at, fetch, cancel; `meteor models export` makes one.", no_args_is_help=True)
+app = typer.Typer(
+    help="Exports: list, look at, fetch, pause, cancel; `meteor models export` makes one.", no_args_is_help=True
+)
 console = make_console()
 ROUTE = "/v1/exports"
 COLUMNS: Columns = {
@@ -85,8 +87,24 @@ def fetch_export(export_id: Export, out: Out = Path(), as_json: Json = False, da
 @app.command()
 def cancel(export_id: Export, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """Stop an export."""
+    _tell_status(export_id, "cancel", as_json, data)
+
+
+@app.command()
+def pause(export_id: Export, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Let an export rest."""
+    _tell_status(export_id, "pause", as_json, data)
+
+
+@app.command()
+def resume(export_id: Export, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Let a paused export go on."""
+    _tell_status(export_id, "resume", as_json, data)
+
+
+def _tell_status(export_id: str, move: str, as_json: bool, data: Path) -> None:
     with client(data) as api:
-        found = ask(api, "POST", _route(export_id) + "/cancel")
+        found = ask(api, "POST", f"{_route(export_id)}/{move}")
     print(json.dumps(found) if as_json else found["status"])
 
 

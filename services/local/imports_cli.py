@@ -230,6 +230,13 @@ def cancel(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) 
 
 
 @app.command()
+def pause(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Let an import rest."""
+    with client(data) as api:
+        _tell_status(ask(api, "POST", _route(import_id) + "/pause"), as_json)
+
+
+@app.command()
 def resume(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """Let a paused import go on."""
     with client(data) as api:

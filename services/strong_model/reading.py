@@ -26,7 +26,7 @@ def read_source(
     if isinstance(params.source, DocumentsOptions):
         if path is None:
             raise UserError("an import of documents reads a zip; name a file", param="file")
-        rows = [one.model_dump(mode="json") for one in choose(path, params.source, left_out)]
+        rows = [one.model_dump(mode="json") for one in choose(path, params.source, left_out, on_progress)]
     else:
         rows = list(islice(rows_of(params.source, path, left_out, on_progress), most + 1))
     if len(rows) > most:

@@ -38,7 +38,8 @@ async def ask(request: StepRequest, context: StepContext) -> StepResult:
 
 
 async def read(request: StepRequest, context: StepContext) -> StepResult:
-    """In a thread, which ends at its next sign of progress when the step is stopped."""
+    """In a thread, which ends at its next sign of progress when the step is stopped: within some hundred rows, or when a file
+    has come from the hub."""
     params = ReadParams.model_validate(request.params)
     stopped = threading.Event()
 

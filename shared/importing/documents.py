@@ -10,6 +10,7 @@ from pathlib import Path
 from shared.contracts.errors import UserError
 from shared.contracts.imports import DocumentsOptions, Passage
 from shared.importing.archive import opened_zip, refuse_packed, unpacked
+from shared.importing.rows import Progress, unwatched
 
 ENDINGS = (".md", ".markdown", ".txt", ".rst")
 DOCUMENT_BYTES = 10 * 2**20
@@ -19,13 +20,15 @@ SPARE = 1.5  # passages in reserve, since some questions are dropped
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
 
 
-def documents(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
-    """(name, text) in order of names. Raises UserError for what is no zip, damaged, or larger than a person's folder."""
+def documents(path: Path, left_out: Counter[str], on_progress: Progress = unwatched) -> Iterator[tuple[str, str]]:
+    """(name, text) in order of names. on_progress: files. Raises UserError for what is no zip, damaged, or larger than a person's folder."""
     with path.open("rb") as file:
         refuse_packed(file.read(6))
     read = 0
     with opened_zip(path) as archive:
-        for member in sorted(archive.infolist(), key=lambda info: info.filename):
+        members = sorted(archive.infolist(), key=lambda info: info.filename)
+        for number, member in enumerate(members):
+            on_progress(number, len(members))
             name = "".join(c for c in member.filename if c.isprintable())[-150:]
             if member.is_dir() or not name.lower().endswith(ENDINGS):
                 left_out["not Markdown or text"] += not member.is_dir()
@@ -56,11 +59,13 @@ def passages_of(name: str, text: str) -> list[Passage]:
     return [Passage(id=f"{name}#{n}", document=name, text=part.strip()) for n, part in enumerate(parts, start=1)]
 
 
-def choose(path: Path, options: DocumentsOptions, left_out: Counter[str]) -> list[Passage]:
+def choose(
+    path: Path, options: DocumentsOptions, left_out: Counter[str], on_progress: Progress = unwatched
+) -> list[Passage]:
     """Passages for the asked number of questions, in turn from each document, in an order that the seed decides. No text twice."""
     seen: set[str] = set()
     by_document: list[list[Passage]] = []
-    for name, text in documents(path, left_out):
+    for name, text in documents(path, left_out, on_progress):
         fresh = []
         for passage in passages_of(name, text):
             words = " ".join(passage.text.casefold().split())

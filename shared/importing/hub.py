@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from shared.contracts.data import bounded_lines, json_line
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.imports import HubOptions
-from shared.importing.rows import Progress, Row, unwatched
+from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
 ANSWER_S = 20.0
 READ_ROWS = 500  # of a Parquet file at once
@@ -55,6 +55,8 @@ def read_hub(options: HubOptions, on_progress: Progress = unwatched) -> Iterator
     for number, name in enumerate(names):
         on_progress(number, len(names))
         for value in _values(_fetched(options, found.commit, name)):
+            if taken % LOOK_EVERY == 0:
+                on_progress(number, len(names))
             if taken == options.limit:
                 return
             taken += 1

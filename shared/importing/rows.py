@@ -4,17 +4,26 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from shared.contracts.data import LineError, parse_line
+from shared.contracts.data import LineError, bounded_lines, parse_line
 from shared.contracts.errors import UserError
 
 Row = dict[str, Any]
-Progress = Callable[[int, int], None]  # done, total; in whatever the source counts in
+Progress = Callable[[int, int], None]  # done, total; in whatever the source counts in. What it raises ends the reading
+LOOK_EVERY = 500  # lines or rows
 
 
 def unwatched(_done: int, _total: int) -> None:
     """For callers that show no progress."""
+
+
+def watched_lines(file: BinaryIO, on_progress: Progress, before: int, total: int) -> Iterator[bytes]:
+    """`bounded_lines` of a file, telling now and then how many bytes are read. before: those of earlier passes; total: of all."""
+    for number, line in enumerate(bounded_lines(file)):
+        if number % LOOK_EVERY == 0:
+            on_progress(before + file.tell(), total)
+        yield line
 
 
 def checked_rows(rows: Iterable[Row], left_out: Counter[str]) -> Iterator[Row]:

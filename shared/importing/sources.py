@@ -24,4 +24,4 @@ def rows_of(
         raise UserError(f"an import of type {options.type} reads a file; name one", param="file")
     if isinstance(options, StackExchangeOptions):
         return checked_rows(read_posts(path, options, left_out, on_progress), left_out)
-    return checked_rows(read_chat(path), left_out)
+    return checked_rows(read_chat(path, on_progress), left_out)

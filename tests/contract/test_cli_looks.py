@@ -154,14 +154,12 @@ def test_files_are_shown_checked_and_fetched(meteor, tmp_path: Path):
     assert out(meteor("data", "delete", file["id"], "--json"))["deleted"]
 
 
-def test_an_import_is_followed_raised_and_cancelled(meteor, api: RunningApi, http: httpx.Client):
+def test_an_import_is_followed_raised_and_cancelled(meteor, http: httpx.Client):
     raw = http.post("/v1/files", files={"file": ("d.zip", b"PK")}, data={"purpose": "user_data"}).json()["id"]
     body = {"source": {"type": "documents", "domain": "bees"}, "file": raw}
     made = http.post("/v1/imports", json=body).json()["id"]
     assert out(meteor("data", "raise", made, "--usd", "3", "--json"))["budget"]["max_usd"] == 3
-    row = api.stores.jobs.get(made)
-    assert row is not None
-    api.stores.jobs.pause(row)
+    assert said(meteor("data", "pause", made)) == "paused\n"
     waits = meteor("data", "watch", made)
     assert isinstance(waits.exception, Waits)
     assert f"meteor data raise {made}" in str(waits.exception)
@@ -176,10 +174,9 @@ def test_an_export_is_listed_and_cancelled(meteor, api: RunningApi, http: httpx.
     made = http.post("/v1/models/cli-export@1/export", json={"formats": ["adapter"]}).json()["id"]
     assert made in said(meteor("exports", "list"))
     assert out(meteor("exports", "show", made, "--json"))["status"] == "queued"
-    row = api.stores.jobs.get(made)
-    assert row is not None
-    api.stores.jobs.pause(row)
+    assert said(meteor("exports", "pause", made)) == "paused\n"
     assert isinstance(meteor("exports", "fetch", made).exception, Waits)
+    assert out(meteor("exports", "resume", made, "--json"))["status"] == "queued"
     assert said(meteor("exports", "cancel", made)) == "cancelled\n"
 
 

@@ -54,6 +54,16 @@ def cancel_export(context: Context, project: Project, export_id: Id) -> ExportOb
     return exports.cancel(context, project, export_id)
 
 
+@router.post("/{export_id}/pause", dependencies=[once], responses=may_answer(409, 422))
+def pause_export(context: Context, project: Project, export_id: Id) -> ExportObject:
+    return exports.pause(context, project, export_id)
+
+
+@router.post("/{export_id}/resume", dependencies=[once], responses=may_answer(409, 422))
+def resume_export(context: Context, project: Project, export_id: Id) -> ExportObject:
+    return exports.resume(context, project, export_id)
+
+
 @router.get("/{export_id}/content/{name}", response_class=Response, responses=CONTENT)
 def get_export_content(
     context: Context,

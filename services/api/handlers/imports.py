@@ -49,6 +49,11 @@ def cancel_import(context: Context, project: Project, import_id: Id) -> ImportOb
     return imports.cancel(context, project, import_id)
 
 
+@router.post("/{import_id}/pause", dependencies=[once], responses=may_answer(409, 422))
+def pause_import(context: Context, project: Project, import_id: Id) -> ImportObject:
+    return imports.pause(context, project, import_id)
+
+
 @router.post("/{import_id}/resume", dependencies=[once], responses=may_answer(409, 422))
 def resume_import(context: Context, project: Project, import_id: Id) -> ImportObject:
     return imports.resume(context, project, import_id)

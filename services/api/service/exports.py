@@ -83,6 +83,16 @@ def cancel(context: ApiContext, project: str, export_id: str) -> ExportObject:
     return as_object(context.stores.jobs.cancel(row(context, project, export_id)))
 
 
+def pause(context: ApiContext, project: str, export_id: str) -> ExportObject:
+    """Raises Conflict on an export that has ended or is being cancelled."""
+    return as_object(context.stores.jobs.pause(row(context, project, export_id)))
+
+
+def resume(context: ApiContext, project: str, export_id: str) -> ExportObject:
+    """Raises Conflict on an export that is not paused."""
+    return as_object(context.stores.jobs.resume(row(context, project, export_id)))
+
+
 def content(context: ApiContext, project: str, export_id: str, name: str) -> tuple[Download, Parts]:
     """One of an export's downloads. Raises NotFound for another name, before the export has ended well, and when its files
     are not kept any more."""

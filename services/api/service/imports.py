@@ -83,6 +83,11 @@ def cancel(context: ApiContext, project: str, import_id: str) -> ImportObject:
     return as_object(context, context.stores.jobs.cancel(row(context, project, import_id)))
 
 
+def pause(context: ApiContext, project: str, import_id: str) -> ImportObject:
+    """Raises Conflict on an import that has ended or is being cancelled."""
+    return as_object(context, context.stores.jobs.pause(row(context, project, import_id)))
+
+
 def resume(context: ApiContext, project: str, import_id: str) -> ImportObject:
     """Raises Conflict on an import that is not paused."""
     return as_object(context, context.stores.jobs.resume(row(context, project, import_id)))
