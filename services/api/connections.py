@@ -49,6 +49,12 @@ class BoundedConnection(HttpToolsProtocol):
             self._begin_headers()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Of headers only: what comes as such behind a body (trailers) nobody reads, and it has no limit."""
+        if self not in self.half_open:
+            raise ValueError("trailers are not taken")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._end_wait()
         self._wait_for_body()

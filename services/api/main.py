@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import REGISTRY
 from sqlalchemy.exc import DataError, OperationalError
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -37,6 +36,7 @@ from services.api.handlers import (
     projects,
     webhooks,
 )
+from services.api.incoming import BodyLimit
 from services.api.posting import CheckedNetwork, Poster
 from services.api.service.context import open_context
 from services.api.service.deliveries import Deliverer
@@ -51,33 +51,9 @@ from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
-UPLOADS = "/v1/files"  # the one route whose body may be long; it has a limit of its own
 FILE_CONTENT = re.compile(r"/v1/(files|exports)/[^/]+/content(/|$)")
 COMPRESSED_BYTES, COMPRESSION = 1024, 5  # a shorter answer fits into one packet anyway; zlib's level
 SHUTDOWN_S = 5  # open event streams get so long when the process ends
-
-
-class BodyLimit:
-    """Pure ASGI middleware: a JSON body longer than the limit is refused before it fills the memory."""
-
-    def __init__(self, app, limit: int):
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or scope["path"] == UPLOADS:
-            return await self.app(scope, receive, send)
-        received = 0
-
-        async def receive_bounded():
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.limit:
-                raise HTTPException(413, f"the body is longer than {self.limit} bytes")
-            return message
-
-        await self.app(scope, receive_bounded, send)
 
 
 class Compressed(GZipMiddleware):
@@ -158,11 +134,12 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead wherever the Host header says
         generate_unique_id_function=operation_id,
         middleware=_cors(settings),
     )
     app.openapi = lambda: document(app)
-    app.add_middleware(BodyLimit, limit=settings.body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.body_bytes, values=settings.body_values)
     app.add_middleware(once.KeptAnswers)
     app.add_middleware(audit.AuditTrail)
     app.add_middleware(Compressed)

@@ -43,6 +43,7 @@ class ApiSettings(BaseSettings):
     )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
+    body_values: int = Field(default=50_000, ge=1000, description="most values in a JSON body, at whatever depth")
     headers_s: float = Field(default=10.0, gt=0, description="until a request's headers must be complete")
     body_idle_s: float = Field(default=60.0, gt=0, description="longest silence within a request's body")
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")

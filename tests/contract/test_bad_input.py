@@ -225,7 +225,7 @@ BAD_CHATS = [
     ("path_as_model", {"model": "../adapters/job-9-v1", "messages": ASK}, 404, "model_not_found", "model"),
     ("hash_as_model", {"model": "a" * 64, "messages": ASK}, 404, "model_not_found", "model"),
     ("nul_as_model", {"model": "a\0b", "messages": ASK}, 400, "invalid_value", "model"),
-    ("surrogate_as_model", {"model": "\ud800", "messages": ASK}, 400, "invalid_value", "model"),
+    ("surrogate_as_model", {"model": "\ud800", "messages": ASK}, 400, "invalid_request", None),
     ("no_messages", {"model": BASE}, 400, "missing_required_parameter", "messages"),
     ("empty_messages", {"model": BASE, "messages": []}, 400, "invalid_value", "messages"),
     ("odd_message", {"model": BASE, "messages": [*ASK, "hi"]}, 400, "invalid_value", "messages.1"),

@@ -1,29 +1,19 @@
 """Hostile requests, made for every route out of openapi.json: refused at once, in our form, without a word about our inside."""
 
-import contextlib
+import gzip
 import json
 import re
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
 
 from services.api.document import operations
-from tests.bench.half_open import held_open
-from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
+from tests.contract.conftest import BASE, KEY, RunningApi, rows
+from tests.contract.hostile import BODIES, DOCUMENT, JSON, address, refused
 from tests.fakes.vllm import FakeVllm
 
-DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi.json").read_text())
-JSON = "application/json"
-BODIES = [
-    (method, path, operation["requestBody"]["content"][JSON]["schema"])
-    for path, method, operation in operations(DOCUMENT)
-    if JSON in operation.get("requestBody", {}).get("content", {})
-]
 WITH_IDS = [(method, path) for path, method, _ in operations(DOCUMENT) if "{" in path]
 TRAVERSALS = [
     "..",
@@ -35,7 +25,6 @@ TRAVERSALS = [
 ]
 # Texts for the engine, which knows its own limit; here only the whole body is bounded.
 FOR_THE_ENGINE = re.compile(r"\.(content|prompt|input|instructions|choice|stop|bad_words|tool_choice|metadata)(\.|$)")
-QUICK_S = 5.0
 LONG = "A" * 100_000
 
 
@@ -45,20 +34,6 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False) as made:
         yield made
-
-
-def refused(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
-    assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
-    error = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert len(answer.content) < 4096, "the answer repeats what was sent"
-    assert not re.search(r"Traceback|site-packages|sqlalchemy|SELECT .* FROM", answer.text)
-    assert answer.elapsed.total_seconds() < QUICK_S
-    return error
-
-
-def address(path: str, value: str = "x") -> str:
-    return re.sub(r"\{\w+\}", quote(value, safe=""), path)
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +114,7 @@ HOSTILE = {
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_json(http: httpx.Client, content: bytes):
     for method, path, _ in BODIES:
-        refused(http.request(method, address(path), content=content, headers={"content-type": JSON}), 400)
+        refused(http.request(method, address(path), content=content, headers={"content-type": JSON}), 400, 413)
 
 
 FREE = [  # where any value may stand, deep inside
@@ -221,58 +196,72 @@ def test_a_strange_request_id_is_not_repeated(http: httpx.Client, given: str):
     assert re.fullmatch("req-[0-9a-f]+", answer.headers["x-request-id"])
 
 
-def raw(api: RunningApi, content: bytes) -> bytes:
-    """What a connection answers to these bytes before it closes."""
-    host, port = api.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(content)
-        found = b""
-        while part := connection.recv(65536):
-            found += part
-        return found
+MANY = {  # few bytes, and an error with place and words for each value
+    "numbers in a list": b'{"messages": [' + b"1," * 60_000 + b"1]}",
+    "lists in a list": b'{"messages": [' + b"[]," * 30_000 + b"[[]]]}",
+    "texts in a list": b'{"messages": [' + b'",",' * 60_000 + b'""]}',
+    "fields that nobody knows": b"{" + b",".join(b'"%d": 0' % n for n in range(60_000)) + b"}",
+}
+
+
+@pytest.mark.parametrize("content", MANY.values(), ids=MANY)
+def test_a_body_of_very_many_values_is_refused_before_it_is_looked_at(
+    api: RunningApi, http: httpx.Client, content: bytes
+):
+    before = api.peak_bytes()
+    for method, path, _ in BODIES:
+        refused(http.request(method, address(path), content=content, headers={"content-type": JSON}), 413)
+    assert api.peak_bytes() - before < 32 * 2**20
+
+
+def test_a_long_text_is_not_taken_for_many_values(http: httpx.Client):
+    message = {"role": "user", "content": '{"a": [1, 2, "\\"]}, ' * 50_000}
+    assert http.post("/v1/chat/completions", json={"model": BASE, "messages": [message]}).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\udc00", "\\ud83d x", "\\ude00\\ud83d", "\\\\\\ud800"])
+def test_half_a_character_reaches_no_engine(http: httpx.Client, engine: FakeVllm, text: str):
+    asked = len(engine.asked)
+    body = '{"model": "%s", "messages": [{"role": "user", "content": "%s"}]}' % (BASE, text)  # noqa: UP031
+    refused(http.post("/v1/chat/completions", content=body, headers={"content-type": JSON}), 400)
+    assert len(engine.asked) == asked
+
+
+@pytest.mark.parametrize("text", ["\\ud83d\\ude00", "\\\\ud800"])
+def test_whole_characters_and_backslashes_do(http: httpx.Client, engine: FakeVllm, text: str):
+    body = '{"model": "%s", "messages": [{"role": "user", "content": "%s"}]}' % (BASE, text)  # noqa: UP031
+    assert http.post("/v1/chat/completions", content=body, headers={"content-type": JSON}).status_code == 200
+    assert engine.last["messages"][-1]["content"] == json.loads(f'"{text}"')
+
+
+def test_a_compressed_body_is_not_unpacked(http: httpx.Client):
+    headers = {"content-type": JSON, "content-encoding": "gzip"}
+    error = refused(http.post("/v1/labels", content=gzip.compress(b" " * 2**22), headers=headers), 400)
+    assert "not compressed" in error["message"]
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("boundary", "body"),
     [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS where none is spoken
-        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-request-id: a\nset-cookie: b\r\n\0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
-        b"POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/labels HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        ("x" * 300, b"--x"),
+        ("x", b"".join(b'--x\r\ncontent-disposition: form-data; name="f%d"\r\n\r\na\r\n' % n for n in range(30_000)) + b"--x--"),
+        ("x", b'--x\r\ncontent-disposition: form-data; name="' + b"a" * 2**20),
+        ("x", b"--x\r\n" + b"a: b\r\n" * 2**17),
+        ("x", b"\r\n" * 2**20),
     ],
-)
-def test_what_is_no_http_is_refused_in_our_form(api: RunningApi, content: bytes):
-    head, _, body = raw(api, content).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(body)["error"]["code"] == "invalid_http"
+    ids=["long boundary", "many fields", "long header", "many headers", "nothing"],
+)  # fmt: skip
+def test_a_form_that_goes_on_and_on(http: httpx.Client, boundary: str, body: bytes):
+    headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    error = refused(http.post("/v1/files", content=body, headers=headers), 400)
+    assert (error["code"], "METEOR_API_UPLOAD_BYTES" in error["message"]) == ("invalid_form", False)
 
 
-def test_headers_without_end_are_cut_off(api: RunningApi):
-    host, port = api.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: ")
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            connection.sendall(b"b" * 32 * 2**20)
-
-
-@pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm) -> Iterator[RunningApi]:
-    waits = {"METEOR_API_HEADERS_S": "3", "METEOR_API_BODY_IDLE_S": "1"}
-    with running_api(tmp_path_factory.mktemp("impatient"), METEOR_API_ENGINE_URL=engine.url, **waits) as running:
-        yield running
-
-
-def test_connections_that_are_held_half_open_stop_nobody(impatient: RunningApi):
-    """500 of them, half that never say a word and half in the middle of a header; 10,000: tests.bench.half_open."""
-    seen = held_open(impatient.url, KEY, count=500, seconds=8)
-    assert seen["opened"] == 500
-    assert seen["failed"] == 0
-    assert seen["slowest_s"] < QUICK_S
-    assert seen["closed"] == 500, "half-open connections outlive their deadline"
-
-
-def test_a_body_that_falls_silent_is_given_up(impatient: RunningApi):
-    head = f"POST /v1/labels HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\ncontent-type: {JSON}\r\n"
-    with contextlib.suppress(ConnectionResetError):
-        assert not raw(impatient, f"{head}content-length: 100\r\n\r\n{{".encode())
+@pytest.mark.parametrize("asked", ["a", "bytes=0-0,-1", "bytes=5-2", "bytes=", "items=0-5", "bytes=\u0661-"])
+def test_a_range_that_is_none_gets_the_whole_file(http: httpx.Client, asked: str):
+    form = {"files": {"file": ("r.jsonl", rows(4))}, "data": {"purpose": "fine-tune"}}
+    path = f"/v1/files/{http.post('/v1/files', **form).json()['id']}/content"
+    answer = http.get(path, headers=[(b"range", asked.encode())])
+    assert (answer.status_code, answer.content) == (200, rows(4))
+    assert refused(http.get(path, headers={"range": "bytes=99999-"}), 416)["param"] == "range"
+    refused(http.get(path, headers={"range": "bytes=" + "0-0," * 8000}), 400)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.handlers.exports import RangeNotSatisfiable, span
+from services.api.handlers.downloads import RangeNotSatisfiable, span
 from shared.archives import Member, archive, archive_of
 from shared.artifacts import Artifacts
 from shared.contracts.exports import ExportFormat, ExportIndex

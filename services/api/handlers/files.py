@@ -3,14 +3,16 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from services.api.document import may_answer
 from services.api.handlers.access import Context, Project, needs
+from services.api.handlers.downloads import IfRange, Range, downloaded
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.upload import FORM_BYTES, received_upload
 from services.api.service import files
+from shared.archives import Parts
 from shared.contracts.keys import Scope
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
@@ -34,8 +36,10 @@ FORM = {
     }
 }
 
+BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    200: BYTES,
+    206: BYTES | {"description": "The part that was asked for."},
 } | may_answer(416)
 
 
@@ -59,11 +63,14 @@ def get_file(context: Context, project: Project, file_id: Id) -> FileObject:
     return files.get(context, project, file_id)
 
 
-@router.get("/{file_id}/content", response_class=FileResponse, responses=CONTENT)
-def get_file_content(context: Context, project: Project, file_id: Id) -> FileResponse:
+@router.get("/{file_id}/content", response_class=Response, responses=CONTENT)
+def get_file_content(
+    context: Context, project: Project, file_id: Id, range_header: Range = "", if_range: IfRange = ""
+) -> Response:
+    """The file as it was uploaded, or with `Range: bytes=...` one part of it."""
     path, filename = files.content(context, project, file_id)
-    headers = {"x-content-type-options": "nosniff"}
-    return FileResponse(path, media_type="application/octet-stream", filename=filename, headers=headers)
+    parts = Parts([(path, path.stat().st_size)])
+    return downloaded(parts, path.name, filename, "application/octet-stream", range_header, if_range)
 
 
 @router.delete("/{file_id}", response_model=Deleted, responses=may_answer(409))

@@ -125,7 +125,7 @@ async def _stream(request: Request, file, limit: int) -> tuple[str, int, _Form]:
     if declared.isdecimal() and int(declared) > limit + FORM_BYTES:
         raise FileTooLarge(limit)
     form = _Form()
-    parser = MultipartParser(_boundary(request), _callbacks(form))
+    parser = _parser(request, form)
     digest = hashlib.sha256()
     size = waiting = received = 0
 
@@ -143,8 +143,10 @@ async def _stream(request: Request, file, limit: int) -> tuple[str, int, _Form]:
             raise UserError(f"the body is not a valid multipart form: {error}", code="invalid_form") from error
         added = sum(len(part) for part in form.chunks[before:])
         size, waiting = size + added, waiting + added
-        if size > limit or received - size > FORM_BYTES:
+        if size > limit:
             raise FileTooLarge(limit)
+        if received - size > FORM_BYTES:
+            raise UserError(f"beside the file the form is longer than {FORM_BYTES} bytes", code="invalid_form")
         if waiting >= WRITE_BYTES:
             await asyncio.to_thread(write, form.chunks)
             form.chunks, waiting = [], 0
@@ -160,11 +162,15 @@ def _sync(file) -> None:
     os.fsync(file.fileno())
 
 
-def _boundary(request: Request) -> bytes:
+def _parser(request: Request, form: _Form) -> MultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary:
         raise UserError("send multipart/form-data with the fields 'file' and 'purpose'", code="invalid_form")
-    return options[b"boundary"]
+    try:
+        return MultipartParser(boundary, _callbacks(form))
+    except FormParserError as error:
+        raise UserError(f"the form's boundary is refused: {error}", code="invalid_form") from error
 
 
 def _callbacks(form: _Form) -> Any:
