@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from services.strong_model.batching import Batches
 from services.strong_model.calls import Calls
 from services.strong_model.clients import ProviderClient
 from services.strong_model.settings import Provider, all_providers, strong_settings
+from shared.jobs.job_store import JobStore
 from shared.jobs.schema import open_stores
 from shared.jobs.states import STOPPING_JOBS
 from shared.ledger.store import open_ledger
@@ -56,10 +58,13 @@ async def open_calls(table: dict[str, Provider]) -> AsyncIterator[Calls]:
 
 @asynccontextmanager
 async def open_batches(calls: Calls) -> AsyncIterator[Batches]:
-    jobs = (await asyncio.to_thread(open_stores, platform_settings().database)).jobs
+    @cache
+    def jobs() -> JobStore:
+        """Opened with the first batch: looking at providers alone neither makes nor migrates the database of jobs."""
+        return open_stores(platform_settings().database).jobs
 
     def is_over(job_id: str) -> bool:
-        row = jobs.get(job_id)
+        row = jobs().get(job_id)
         return row is not None and row.status in STOPPING_JOBS
 
     batches = Batches(calls, strong_settings(), is_over)

@@ -4,19 +4,20 @@ import json
 import os
 import socket
 import subprocess
-import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 from safetensors.numpy import save_file
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from services.local.doctor import machine, stores
+from services.local.doctor import databases, machine, stores
 from services.local.doctor.checkup import check_up
-from services.local.doctor.finding import Finding, Health
+from services.local.doctor.finding import Finding, Health, Patient
 from services.local.main import cli
 from services.local.models import CARD
 from services.local.runner import Runner
@@ -202,25 +203,31 @@ def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
     assert "model.safetensors cannot be read" in the_only_failure(data, "model student").says
 
 
-@pytest.mark.usefixtures("configured")
-def test_the_providers_key_is_wrong(data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("METEOR_TEACHER_API_KEY", "sk-a-wrong-one")
-    found = the_only_failure(data, "provider default")
-    assert "METEOR_TEACHER_API_KEY" in found.says
-    assert "sk-a-wrong-one" not in found.says + found.mend
-
-
-def test_a_provider_that_lists_its_models_and_refuses_to_answer(data: Path, configured: FakeServer):
-    configured.heal()
-    configured.fault("quota", times=1)
-    assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).says
-    assert failed(data, calls=False) == {}  # by the list of models alone nobody can tell
-
-
-@pytest.mark.usefixtures("configured")
-def test_a_provider_that_is_away(data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("METEOR_TEACHER_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
-    assert "METEOR_TEACHER_BASE_URL" in the_only_failure(data, "provider default").says
+def test_of_three_providers_one_has_a_wrong_key_and_one_is_away(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: FakeServer
+):
+    """One gateway is borrowed for all three."""
+    file = tmp_path / "providers.toml"
+    file.write_text(
+        f'[providers.sound]\nbase_url = "{configured.base_url}"\nmodel = "big"\napi_key_env = "SOUND_KEY"\n'
+    )
+    for name, value in {
+        "METEOR_PROVIDERS_FILE": str(file),
+        "SOUND_KEY": KEY,
+        "METEOR_TEACHER_API_KEY": "sk-a-wrong-one",
+        "METEOR_JUDGE_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",
+        "METEOR_JUDGE_MODEL": "judge",
+    }.items():
+        monkeypatch.setenv(name, value)
+    found = {finding.name: finding for finding in seen(data, calls=True)}
+    wrong, away = (found[f"provider {name}"] for name in ("default", "judge"))
+    assert [f.name for f in found.values() if f.health is Health.FAIL] == [wrong.name, away.name]
+    assert "METEOR_TEACHER_API_KEY" in wrong.says
+    assert "sk-a-wrong-one" not in wrong.says + wrong.mend
+    assert "METEOR_JUDGE_BASE_URL" in away.says
+    assert wrong.mend
+    assert away.mend
+    assert "big answered in" in found["provider sound"].says
 
 
 def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -316,15 +323,64 @@ def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
             assert "queue:weak" in found["api"].says
             assert found["port"].says == f"the api listens at {runner.urls['api']}"
             assert found["processes"].says == "3 run and are ready"
+            configured.heal()
+            configured.fault("quota", times=1)  # it lists its models, and refuses to answer
+            assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).says
+            assert failed(data, calls=False) == {}  # by the list of models alone nobody can tell
 
 
 def test_the_exit_code_is_that_of_the_worst_and_each_line_says_how_to_mend_it(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("METEOR_API_HOST", "0.0.0.0")
-    command = [sys.executable, "-m", "services.local", "doctor", "--data", str(data), "--no-calls"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 1, done.stderr
+    done = CliRunner().invoke(cli, ["doctor", "--data", str(data), "--no-calls"])
+    assert done.exit_code == 1, done.output
     assert "fail access: METEOR_API_HOST is 0.0.0.0" in done.stdout
     assert "mend: make a key" in done.stdout
     assert "1 failed" in done.stdout
+
+
+def test_a_server_of_postgresql_is_called_sound_empty_and_in_use(
+    data: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+):
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    for words in ("empty; the first start makes its tables", "schema "):
+        found = {finding.name: finding for finding in seen(data)}
+        assert {found[name].health for name in ("database", "clock", "ledger", "access")} == {Health.OK}
+        assert words in found["database"].says
+        assert words in found["ledger"].says
+        open_stores(postgres_url)
+        open_ledger(postgres_url)
+    with writing(engine_for(postgres_url)) as connection:
+        connection.execute(text("update alembic_version set version_num = '0001'"))
+    (older,) = [finding for finding in seen(data) if finding.name == "database"]
+    assert (older.health, "pg_dump" in older.mend) == (Health.WARN, True)
+
+
+def test_a_server_of_postgresql_that_does_not_serve_us(monkeypatch: pytest.MonkeyPatch, data: Path, postgres_url: str):
+    open_stores(postgres_url)
+    schema, reader = postgres_url.rpartition("%3D")[2], f"reader_{uuid.uuid4().hex[:8]}"
+
+    def says(url: str, *grants: str) -> str:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for grant in grants:
+                connection.execute(grant.encode())
+        if grants:
+            engine_for(url).dispose()  # connections that were made before
+        monkeypatch.setenv("DATABASE_URL", url)
+        found = next(databases.database(Patient.of(data, os.environ)))
+        assert (found.health, bool(found.mend)) == (Health.FAIL, True)
+        return found.says
+
+    url = postgres_url.replace("//postgres:@", f"//{reader}:@")
+    assert f'role "{reader}" does not exist' in says(url)
+    login = (f"CREATE ROLE {reader} LOGIN", f"GRANT USAGE ON SCHEMA {schema} TO {reader}")
+    assert "permission denied for table" in says(url, *login)
+    reads = f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}"
+    assert f"may not make tables in schema {schema}" in says(url, reads)
+    assert "may not write into the tables" in says(url, f"GRANT CREATE ON SCHEMA {schema} TO {reader}")
+    assert "takes no writes" in says(url, f"ALTER ROLE {reader} SET default_transaction_read_only = on")
+    assert 'database "nowhere" does not exist' in says(postgres_url.replace("/postgres?", "/nowhere?"))
+    engine_for(url).dispose()
+    for other in ("mysql://meteor:of-the-database@127.0.0.1/meteor", "of-the-database"):
+        assert "of-the-database" not in says(other)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.local.doctor import machine, serving, stores
+from services.local.doctor import databases, machine, serving, stores
 from services.local.doctor.finding import Finding, Health, Patient, fail
 from services.local.doctor.strong import strong_models
 
@@ -23,7 +23,7 @@ def check_up(data: Path, environment: Mapping[str, str], calls: bool = True) -> 
         return
     yield machine.memory(patient)
     yield from machine.disk(patient)
-    ground = [stores.data_folder(patient), machine.leftovers(patient), *stores.database(patient)]
+    ground = [stores.data_folder(patient), machine.leftovers(patient), *databases.database(patient)]
     yield from ground
     yield from stores.message_broker(patient)
     yield serving.api_port(patient)

@@ -8,8 +8,8 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.local import ports
+from services.local.doctor.databases import has_database
 from services.local.doctor.finding import Finding, Health, Patient, fail, ok, warn
-from services.local.doctor.stores import has_database
 from services.local.models import damage, find, served_name
 from services.local.plan import CONSUMERS, models_needed
 from services.local.processes import last_words

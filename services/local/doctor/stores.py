@@ -1,20 +1,14 @@
-"""Where state lives: the data folder, the broker, both databases; and whether all clocks agree."""
+"""Where state lives beside the databases: the data folder and the broker; and whether all clocks agree."""
 
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.local import broker
 from services.local.doctor.finding import Finding, Patient, fail, ok, warn
-from shared.jobs.schema import MIGRATIONS as OF_JOBS
-from shared.ledger.store import MIGRATIONS as OF_LEDGER
-from shared.platform.database import engine_for, newest, reading, revision, revisions
 
 ANSWER_S = 5.0
 SKEW_S = 2.0  # leases are told by clocks that must agree to a few seconds
@@ -95,81 +89,3 @@ def skew(whose: str, seconds: float) -> Finding:
         return ok("clock", says)
     mend = "set both clocks by NTP (`timedatectl set-ntp true`): leases of steps are told by them"
     return fail("clock", says, mend)
-
-
-def database(patient: Patient) -> Iterator[Finding]:
-    """Both schemas: reachable, readable, of this version. Nothing is made or migrated by looking."""
-    platform = patient.platform
-    for name, url, table, migrations in (
-        ("database", platform.database, "alembic_version", OF_JOBS),
-        ("ledger", platform.ledger_database, "alembic_version_ledger", OF_LEDGER),
-    ):
-        if not has_database(patient, url):
-            yield ok(name, f"none in {patient.data} yet; the first start makes it")
-            continue
-        try:
-            engine = engine_for(url)
-            at = revision(engine, table)
-            problem = _ill(engine)
-            ahead = None if name == "ledger" else _clock(engine)
-        except SQLAlchemyError as error:
-            yield _unreachable(name, patient, error)
-            continue
-        yield problem or _of_schema(name, engine.url.render_as_string(), at, migrations)
-        if ahead is not None:
-            yield skew("the database", ahead)
-
-
-def has_database(patient: Patient, url: str) -> bool:
-    return patient.platform.database_url is not None or (patient.data / url.rpartition("/")[2]).exists()
-
-
-def _of_schema(name: str, where: str, at: str | None, migrations: Path) -> Finding:
-    wanted = newest(migrations)
-    says = f"{where}, schema {at}"
-    if at is None:
-        return ok(name, f"{where}, empty; the first start makes its tables")
-    if at not in revisions(migrations):
-        mend = "start the newer METEOR that wrote it, or restore the backup made before that one was installed"
-        return fail(name, f"{says} is not known to this version, whose newest is {wanted}", mend)
-    if at != wanted:
-        return warn(
-            name, f"{says}; this version's is {wanted}", "the next start migrates it: make a `meteor backup` first"
-        )
-    return ok(name, says)
-
-
-def _ill(engine: Engine) -> Finding | None:
-    """What only SQLite can have: a broken file, or one on a file system without shared memory."""
-    if engine.dialect.name != "sqlite":
-        return None
-    with reading(engine) as connection:
-        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if found != "ok":
-        return fail("database", f"{engine.url.database} is damaged: {found}", "restore the newest `meteor backup`")
-    if mode != "wal":
-        mend = "keep the data folder on a local disk: a network file system has no write-ahead log"
-        return fail("database", f"{engine.url.database} has journal mode {mode}", mend)
-    return None
-
-
-def _clock(engine: Engine) -> float | None:
-    """Seconds that a database server is ahead of us; None of SQLite, which has no clock of its own."""
-    if engine.dialect.name == "sqlite":
-        return None
-    with reading(engine) as connection:
-        return (
-            float(connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one()) - time.time()
-        )
-
-
-def _unreachable(name: str, patient: Patient, error: SQLAlchemyError) -> Finding:
-    words = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    if patient.platform.database_url is None:
-        return fail(
-            name, f"in {patient.data}: {words}", "restore the newest `meteor backup`, or name another data folder"
-        )
-    return fail(
-        name, f"DATABASE_URL: {words}", "start the server, and mend host, name, user and password in DATABASE_URL"
-    )

@@ -1,0 +1,135 @@
+"""Both databases: reachable, readable, writable, of this version. Nothing is made or migrated by looking."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.doctor.stores import skew
+from shared.jobs.schema import MIGRATIONS as OF_JOBS
+from shared.ledger.store import MIGRATIONS as OF_LEDGER
+from shared.platform.database import engine_for, newest, reading, revision, revisions
+
+SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "sqlite")
+NOT_ALLOWED = "42501"  # PostgreSQL: insufficient_privilege
+SPARE = 40  # connections that a server should have left: eight processes with a pool each
+SERVER = text(
+    "select pg_is_in_recovery() as copy, current_setting('transaction_read_only') = 'on' as read_only, "
+    "current_setting('server_encoding') as encoding, current_schema() as schema, current_user as name, "
+    "coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) as may_create, "
+    "current_setting('max_connections')::int - (select count(*) from pg_stat_activity) as spare"
+)
+MAY_WRITE = text("select to_regclass(:name) is null or has_table_privilege(to_regclass(:name)::oid, 'UPDATE')")
+
+
+def database(patient: Patient) -> Iterator[Finding]:
+    """Findings on the database of jobs and the ledger."""
+    platform = patient.platform
+    if platform.database.partition("://")[0] not in SCHEMES:
+        mend = "set it to postgresql://USER:PASSWORD@HOST/NAME, or unset it: then SQLite in the data folder is used"
+        yield fail(
+            "database", "DATABASE_URL does not begin with postgresql://, the only server that METEOR knows", mend
+        )
+        return
+    for name, url, table, migrations in (
+        ("database", platform.database, "alembic_version", OF_JOBS),
+        ("ledger", platform.ledger_database, "alembic_version_ledger", OF_LEDGER),
+    ):
+        if not has_database(patient, url):
+            yield ok(name, f"none in {patient.data} yet; the first start makes it")
+            continue
+        try:
+            engine = engine_for(url)
+            at = revision(engine, table)
+            problem = _ill(name, engine, table)
+            ahead = None if name == "ledger" else _clock(engine)
+        except SQLAlchemyError as error:
+            yield _unreachable(name, patient, error)
+            continue
+        yield problem or _of_schema(name, engine, at, migrations)
+        if ahead is not None:
+            yield skew("the database", ahead)
+
+
+def has_database(patient: Patient, url: str) -> bool:
+    return patient.platform.database_url is not None or (patient.data / url.rpartition("/")[2]).exists()
+
+
+def _of_schema(name: str, engine: Engine, at: str | None, migrations: Path) -> Finding:
+    wanted, where = newest(migrations), engine.url.render_as_string()
+    says = f"{where}, schema {at}"
+    if at is None:
+        return ok(name, f"{where}, empty; the first start makes its tables")
+    if at not in revisions(migrations):
+        mend = "start the newer METEOR that wrote it, or restore the backup made before that one was installed"
+        return fail(name, f"{says} is not known to this version, whose newest is {wanted}", mend)
+    if at != wanted:
+        copy = "`meteor backup`" if engine.dialect.name == "sqlite" else "dump (`pg_dump`)"
+        return warn(name, f"{says}; this version's is {wanted}", f"the next start migrates it: make a {copy} first")
+    return ok(name, says)
+
+
+def _ill(name: str, engine: Engine, table: str) -> Finding | None:
+    with reading(engine) as connection:
+        if engine.dialect.name == "sqlite":
+            return _ill_file(name, engine, connection)
+        return _ill_server(name, connection, table)
+
+
+def _ill_file(name: str, engine: Engine, connection: Connection) -> Finding | None:
+    """A broken file, or one on a file system without shared memory."""
+    mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        return fail(name, f"{engine.url.database} is damaged: {found}", "restore the newest `meteor backup`")
+    if mode != "wal":
+        mend = "keep the data folder on a local disk: a network file system has no write-ahead log"
+        return fail(name, f"{engine.url.database} has journal mode {mode}", mend)
+    return None
+
+
+def _ill_server(name: str, connection: Connection, table: str) -> Finding | None:
+    """A server that answers and on which METEOR can do nothing: a copy, read only, another's tables, full."""
+    found = connection.execute(SERVER).one()
+    who = f"DATABASE_URL: user {found.name}"
+    if found.copy or found.read_only:
+        says = "is a standby copy" if found.copy else "takes no writes (default_transaction_read_only)"
+        return fail(name, f"DATABASE_URL: the server {says}", "name the primary server, or let it take writes")
+    if found.encoding != "UTF8":
+        mend = "make a database with `createdb --encoding=UTF8 --template=template0`"
+        return fail(name, f"DATABASE_URL: the database has the encoding {found.encoding}", mend)
+    if not found.may_create:
+        mend = f"`ALTER DATABASE ... OWNER TO {found.name}`, or `GRANT CREATE ON SCHEMA {found.schema or '...'} TO {found.name}`"
+        return fail(name, f"{who} may not make tables in schema {found.schema}", mend)
+    if not connection.execute(MAY_WRITE, {"name": table}).scalar():
+        mend = f"name the user that made the tables, or `REASSIGN OWNED BY ... TO {found.name}`"
+        return fail(name, f"{who} may not write into the tables, which belong to another one", mend)
+    if found.spare < SPARE:
+        mend = f"raise max_connections by {SPARE}, or end other clients"
+        return warn(name, f"DATABASE_URL: the server has {found.spare} connections left", mend)
+    return None
+
+
+def _clock(engine: Engine) -> float | None:
+    """Seconds that a database server is ahead of us; None of SQLite, which has no clock of its own."""
+    if engine.dialect.name == "sqlite":
+        return None
+    with reading(engine) as connection:
+        return (
+            float(connection.execute(text("select extract(epoch from clock_timestamp())")).scalar_one()) - time.time()
+        )
+
+
+def _unreachable(name: str, patient: Patient, error: SQLAlchemyError) -> Finding:
+    words = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    if patient.platform.database_url is None:
+        return fail(
+            name, f"in {patient.data}: {words}", "restore the newest `meteor backup`, or name another data folder"
+        )
+    mend = "start the server, and mend host, name, user and password in DATABASE_URL"
+    if getattr(error.orig if isinstance(error, DBAPIError) else None, "sqlstate", None) == NOT_ALLOWED:
+        mend = "name the user that made the tables in DATABASE_URL"
+    return fail(name, f"DATABASE_URL: {words}", mend)
