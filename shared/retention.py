@@ -79,6 +79,12 @@ def collect(
     return found
 
 
+def prune_audit(store: RetentionStore, settings: PlatformSettings, dry_run: bool = False) -> int:
+    """Remove (dry_run: count) what is older in the audit log than the settings keep; returns how many entries."""
+    kept = settings.audit_retention.total_seconds()
+    return store.forget_audit(time.time() - kept, dry_run) if kept else 0
+
+
 def _made(artifacts: Artifacts, needed: Needed) -> set[str]:
     """The folders that the steps which are kept have made: what they trained, what an export is of."""
     found: set[str] = set()

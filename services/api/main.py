@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import REGISTRY
 from sqlalchemy.exc import DataError, OperationalError
@@ -17,6 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from services.api.clients import EngineClient
 from services.api.document import document, operation_id
 from services.api.handlers import (
+    access,
     audit,
     canaries,
     chat,
@@ -130,6 +131,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app = new_app(
         "api",
         "METEOR",
+        may_scrape=[Depends(access.may_scrape)],
         version="0.1.0",
         lifespan=lifespan,
         docs_url=None,

@@ -22,6 +22,9 @@ class ApiSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     keys: Annotated[frozenset[str], NoDecode] = frozenset()
+    metrics_token: SecretStr = Field(
+        default=SecretStr(""), description="opens /metrics and nothing else, beside the operator's keys; for Prometheus"
+    )
     engine_url: str = Field(default="http://127.0.0.1:8101", description="vLLM's address, without /v1")
     gateway_url: str = Field(
         default="http://127.0.0.1:8200", description="the strong-model gateway: its providers and their prices"

@@ -15,7 +15,7 @@ from shared.artifacts import Artifacts
 from shared.contracts.errors import UserError
 from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
-from shared.retention import collect
+from shared.retention import collect, prune_audit
 
 console = make_console()
 Json = Annotated[bool, typer.Option("--json", help="the counts as JSON, for scripts")]
@@ -27,18 +27,22 @@ def gc(
     keep_days: Annotated[float | None, typer.Option(help="instead of METEOR_RETENTION", min=0.0)] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what nobody needs any more: results of jobs that ended long ago, and trained models that are no version. The
-    orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, and what is
+    older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
     settings = PlatformSettings(data=data)
     if keep_days is not None:
         settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
     if settings.database_url is None and not (data / "meteor.sqlite3").exists():
         raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
     store = open_stores(settings.database).retention
+    pruned = prune_audit(store, settings, dry_run)
     found = collect(store, Artifacts(settings.artifacts), settings, dry_run)
     if as_json:
-        print(json.dumps({"dry_run": dry_run, "removed": None if found is None else asdict(found)}))
+        removed = None if found is None else asdict(found)
+        print(json.dumps({"dry_run": dry_run, "removed": removed, "audit_entries": pruned}))
         return
+    if pruned:
+        console.print(f"{pruned} entries of the audit log {'would be ' * dry_run}removed", highlight=False)
     if found is None:
         console.print("METEOR_RETENTION is zero: everything is kept", highlight=False)
         return

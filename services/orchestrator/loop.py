@@ -26,7 +26,7 @@ from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
-from shared.retention import collect
+from shared.retention import collect, prune_audit
 
 log = get_logger(__name__)
 LOOK_S = 1.0
@@ -100,12 +100,13 @@ class Orchestrator:
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""
         try:
+            pruned = await asyncio.to_thread(prune_audit, self.stores.retention, self.platform)
             found = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
         except (MeteorError, OSError) as error:
             log.warning("nothing is removed from the data folder", reason=str(error))
             return
-        if found is not None and found.removed:
-            log.info("removed what nobody needs", **asdict(found))
+        if pruned or (found is not None and found.removed):
+            log.info("removed what nobody needs", audit_entries=pruned, **(asdict(found) if found is not None else {}))
 
     async def _beat(self, stopping: bool = False) -> None:
         slots, beat = self.settings.max_jobs, self.stores.jobs.heartbeat

@@ -1,4 +1,4 @@
-"""Who asked for which change, and what came of it. Rows are added and read, nothing else."""
+"""Who asked for which change, and what came of it. Rows are added and read, and go when they are old (see RetentionStore)."""
 
 import time
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, u
 from shared.contracts.jobs import JobKind
 from shared.jobs.catalog import DELETED, LIVE
 from shared.jobs.states import FINAL_JOBS, StepState
-from shared.jobs.tables import aliases, canaries, files, jobs, models, steps, workers
+from shared.jobs.tables import aliases, audit, canaries, files, jobs, models, steps, workers
 from shared.platform.database import reading, writing
 
 MAKING = ("train.sft", "train.prefer", "train.merge", "train.gguf")  # their results name folders that they made
@@ -85,6 +85,16 @@ class RetentionStore:
             results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()
             found.results.update(connection.execute(results).scalars())
         return found
+
+    def forget_audit(self, cutoff: float, dry_run: bool = False) -> int:
+        """Remove (dry_run: count) entries of the audit log from before; returns how many. Their ids begin with the time, in
+        milliseconds."""
+        old = audit.c.id < f"audit-{max(int(cutoff * 1000), 0):012x}"
+        if dry_run:
+            with reading(self.engine) as connection:
+                return connection.execute(select(func.count()).select_from(audit).where(old)).scalar_one()
+        with writing(self.engine) as connection:
+            return connection.execute(delete(audit).where(old)).rowcount
 
     def forget_workers(self, silent_s: float) -> None:
         """Rows of processes that were last heard of so long ago."""

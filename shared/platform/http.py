@@ -3,11 +3,12 @@
 import hmac
 import ipaddress
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 import uuid_utils
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
@@ -110,8 +111,8 @@ class RequestScope:
         await self.app(scope, receive, send_marked)
 
 
-def new_app(service: str, title: str, **options) -> FastAPI:
-    """A FastAPI application with our error handlers, request ids and GET /metrics."""
+def new_app(service: str, title: str, may_scrape: Sequence[params.Depends] = (), **options) -> FastAPI:
+    """A FastAPI application with our error handlers, request ids and GET /metrics. may_scrape: what that route depends on."""
     app = FastAPI(title=title, **options)
     app.add_middleware(RequestScope, service=service)
     for error, handler in (
@@ -122,7 +123,7 @@ def new_app(service: str, title: str, **options) -> FastAPI:
     ):
         app.add_exception_handler(error, handler)  # pyright: ignore[reportArgumentType]
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", include_in_schema=False, dependencies=may_scrape)
     def metrics() -> PlainTextResponse:
         return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

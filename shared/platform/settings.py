@@ -47,6 +47,9 @@ class PlatformSettings(BaseSettings):
     retention: timedelta = Field(
         default=timedelta(days=30), description="the results of an ended job are kept for so long; zero: for ever"
     )
+    audit_retention: timedelta = Field(
+        default=timedelta(days=365), description="entries of the audit log are kept for so long; zero: for ever"
+    )
     log_level: str = "INFO"
     log_json: bool = False
 

@@ -24,6 +24,7 @@ from tests.fakes.vllm import FakeVllm, running_vllm
 
 KEY = "key-of-the-tests"
 TOKEN = "internal-token-of-the-tests"
+SCRAPER = "metrics-token-of-the-tests"
 BASE = "tiny-base"
 LARGER = "org/larger"  # a second student; an engine that serves one model for ever does not offer it
 ADAPTER = "a" * 64
@@ -52,6 +53,7 @@ def api_environment(data: Path, port: int, **changes: str) -> dict[str, str]:
         "METEOR_API_PORT": str(port),
         "METEOR_API_KEYS": f"another-key, {KEY}",
         "METEOR_INTERNAL_TOKEN": TOKEN,
+        "METEOR_API_METRICS_TOKEN": SCRAPER,
         "METEOR_STUDENT_MODEL": BASE,
         "METEOR_STUDENTS": f"{LARGER}=/models/larger",
         "METEOR_API_EVENTS_POLL_S": "0.1",

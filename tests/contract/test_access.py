@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.contract.conftest import ADAPTER, BASE, KEY, TOKEN, RunningApi, api_environment, running_api
+from tests.contract.conftest import ADAPTER, BASE, KEY, SCRAPER, TOKEN, RunningApi, api_environment, running_api
 from tests.fakes.ports import free_port
 
 ASK = [{"role": "user", "content": "hello"}]
@@ -32,6 +32,19 @@ def test_nothing_else_opens(api: RunningApi, header: str | None, path: str):
         "param": None,
         "code": "invalid_api_key",
     }
+
+
+def scraped(api: RunningApi, key: str | None, path: str = "/metrics") -> int:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.get(f"{api.url}{path}", headers=headers, trust_env=False).status_code
+
+
+def test_figures_of_all_projects_are_for_the_operator_and_the_scraper(api: RunningApi, http: httpx.Client):
+    assert [scraped(api, key) for key in (KEY, TOKEN, SCRAPER)] == [200] * 3
+    assert [scraped(api, key) for key in (None, "wrong", SCRAPER[:-1])] == [401] * 3
+    own = http.post("/v1/keys", json={"name": "k", "scopes": ["admin", "chat", "jobs", "files"]}).json()["key"]
+    assert scraped(api, own) == 403
+    assert [scraped(api, SCRAPER, path) for path in ("/v1/models", "/v1/keys", "/v1/projects")] == [401] * 3
 
 
 def test_the_client_raises_its_own_type(api: RunningApi):
@@ -62,6 +75,8 @@ def test_without_keys_this_machine_only_and_without_an_engine_503(tmp_path: Path
         for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}):
             refused = http.get("/v1/models", headers=headers)
             assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error")
+            assert http.get("/metrics", headers=headers).status_code == 403
+        assert "meteor_jobs" in http.get("/metrics").text
         assert http.get("/v1/models", headers={"origin": "http://localhost:3000"}).status_code == 200
 
         for stream in (False, True):

@@ -1,8 +1,11 @@
 """What is removed from the data folder, and what never is; and steps that wait for room on the disk."""
 
+import asyncio
+import json
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from shared.artifacts import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs.schema import Stores
-from shared.jobs.tables import DEFAULT_PROJECT, jobs
+from shared.jobs.tables import DEFAULT_PROJECT, audit, jobs
 from shared.platform.settings import platform_settings
 from shared.queue.app import celery_app
 from shared.queue.step_task import StepRunner
 from shared.retention import UnknownData, collect
+from tests.fakes.ports import wait_until
 from tests.fakes.store_moves import HASH_A, HASH_B, claimed, step_of
 from tests.fakes.system import System
 
@@ -148,6 +152,42 @@ async def test_another_systems_artifacts_are_left_alone(system: System, tmp_path
     system.settings.retention = system.settings.retention * 0
     assert gc(system) is None
     assert len(there(system)) == 1
+
+
+def test_old_entries_of_the_audit_log_go(system: System):
+    entry = {"caller": "operator", "method": "POST", "route": "/v1/files", "object_id": None, "status": 200}
+    for request in ("young", "old"):
+        system.stores.audit.add(DEFAULT_PROJECT, **entry, request_id=request)
+    aged = time.time() - system.settings.audit_retention.total_seconds() - 60
+    with system.stores.jobs.engine.begin() as connection:
+        values = {"id": f"audit-{int(aged * 1000):012x}" + "0" * 20, "created_at": aged}
+        connection.execute(update(audit).where(audit.c.request_id == "old").values(**values))
+
+    def left() -> list[str]:
+        return [row.request_id for row in system.stores.audit.page(None, None, 10)[0]]
+
+    command = ["gc", "--data", str(system.settings.data)]
+    dry = CliRunner().invoke(cli, [*command, "--dry-run", "--json"], catch_exceptions=False)
+    assert json.loads(dry.output)["audit_entries"] == 1
+    assert sorted(left()) == ["old", "young"]
+    done = CliRunner().invoke(cli, command, catch_exceptions=False)
+    assert done.output.startswith("1 entries of the audit log removed")
+    assert left() == ["young"]
+    settings = system.settings.model_copy(update={"audit_retention": timedelta(0)})
+    assert retention.prune_audit(system.stores.retention, settings) == 0
+    assert (
+        retention.prune_audit(
+            system.stores.retention, system.settings.model_copy(update={"audit_retention": timedelta.resolution})
+        )
+        == 1
+    )
+
+
+async def test_the_orchestrator_prunes_the_audit_log(system: System):
+    system.settings.audit_retention = timedelta.resolution
+    system.stores.audit.add(DEFAULT_PROJECT, "operator", "POST", "/v1/files", None, 200, "req-1")
+    async with system.running():
+        await asyncio.to_thread(wait_until, lambda: not system.stores.audit.page(None, None, 10)[0])
 
 
 def test_what_is_put_again_counts_as_new(artifacts: Artifacts, tmp_path: Path):

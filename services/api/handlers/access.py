@@ -108,6 +108,15 @@ def _only_this_machine(request: Request) -> None:
             )
 
 
+async def may_scrape(request: Request) -> None:
+    """/metrics counts what all projects do, by their aliases. Raises NotAuthenticated, Forbidden."""
+    context = await api_context(request)
+    if same_secret(bearer(request), context.settings.metrics_token.get_secret_value()):
+        return
+    if not (await _caller(request, context)).operator:
+        raise Forbidden("metrics are of all projects: send METEOR_API_METRICS_TOKEN, or a key of METEOR_API_KEYS")
+
+
 async def project_of(caller: Annotated[Caller, Depends(caller_of)]) -> str:
     """The project that the caller acts in: what belongs to another one does not exist for it."""
     return caller.project
