@@ -51,7 +51,8 @@ def planned_work(
         ] * spec.iterate.epochs * 0.6
         work += rows[Phase.ITERATE] * per_row
     if Phase.EVOLVE in rows:
-        per_row = COST[StepKind.SEARCH] + COST[StepKind.PREFER] * 0.5 * spec.evolve.epochs
+        search = 0 if spec.evolve.pairs == "file" else COST[StepKind.SEARCH]
+        per_row = search + COST[StepKind.PREFER] * 0.5 * spec.evolve.epochs
         work += rows[Phase.EVOLVE] * per_row * spec.evolve.turns
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
     work += 2 * spec.evaluation.forgetting * answer

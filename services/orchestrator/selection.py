@@ -105,6 +105,15 @@ def _runs(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(parts[i : i + 3]) for i in range(max(1, len(parts) - 2)))
 
 
+def pairs_of(questions: Sequence[Question]) -> list[Pair]:
+    """What the records themselves say is better and worse."""
+    return [
+        Pair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
+        for q in questions
+        if q.reference and q.rejected
+    ]
+
+
 def distinct_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:
     """Pairs that can teach something: both sides there and different."""
     kept, dropped = [], Counter()

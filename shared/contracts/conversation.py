@@ -1,10 +1,11 @@
-"""OpenAI's chat rows as question, context and reference. Pure functions, no I/O.
+"""OpenAI's chat rows as question, context and reference, and its pairs of a preferred and another answer. Pure functions, no I/O.
 
 The last user message is the question and an assistant message after it the reference. What stands before it (system texts
 and earlier turns) is material that the answer depends on, so it becomes the question's context: a row without it would ask for
 something else.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 SYSTEM = ("system", "developer")
@@ -20,14 +21,41 @@ class NotUsable(ValueError):
         self.where = where
 
 
-def from_messages(messages: Any) -> dict[str, str | None]:
-    """{question, context, reference}. Raises NotUsable."""
+PREFERENCE = ("input", "preferred_output", "non_preferred_output")  # fields of a row of OpenAI's preference format
+
+
+def from_preference(row: Mapping[str, Any]) -> dict[str, str | None]:
+    """{question, context, reference, rejected} of a row in OpenAI's preference format. Raises NotUsable."""
+    asked = row.get("input")
+    if not isinstance(asked, dict):
+        raise NotUsable("input", 'an object {"messages": [...]} is expected')
+    found = from_messages(asked.get("messages"), "input.messages")
+    if found["reference"] is not None:
+        raise NotUsable("input.messages", "the last message must be the user's; the answers stand in the outputs")
+    preferred, other = (_output(name, row.get(name)) for name in PREFERENCE[1:])
+    return found | {"reference": preferred, "rejected": other}
+
+
+def _output(name: str, messages: Any) -> str:
+    """The text of the assistant's one message."""
+    if not isinstance(messages, list) or len(messages) != 1:
+        raise NotUsable(name, "a list of one message of the role assistant is expected")
+    role, text, _ = _turn(f"{name}.0", messages[0])
+    if role != "assistant":
+        raise NotUsable(f"{name}.0.role", f"{role!r} is not assistant")
+    if not text.strip():
+        raise NotUsable(f"{name}.0.content", "an answer is expected, not a blank")
+    return text
+
+
+def from_messages(messages: Any, where: str = "messages") -> dict[str, str | None]:
+    """{question, context, reference}. where: their place in the row, for errors. Raises NotUsable."""
     if not isinstance(messages, list) or not messages:
-        raise NotUsable("messages", "a list of {role, content} objects is expected")
-    turns = [_turn(number, message) for number, message in enumerate(messages)]
+        raise NotUsable(where, "a list of {role, content} objects is expected")
+    turns = [_turn(f"{where}.{number}", message) for number, message in enumerate(messages)]
     users = [number for number, (role, _, _) in enumerate(turns) if role == "user"]
     if not users:
-        raise NotUsable("messages", "no message of the role user, so there is no question")
+        raise NotUsable(where, "no message of the role user, so there is no question")
     asked = users[-1]
     before, after = turns[:asked], [turn for turn in turns[asked + 1 :] if turn[0] == "assistant"]
     late = [turn for turn in turns[asked + 1 :] if turn[0] in SYSTEM]
@@ -35,9 +63,8 @@ def from_messages(messages: Any) -> dict[str, str | None]:
     return {"question": turns[asked][1], "context": _context(before + late + after[:-1]), "reference": reference}
 
 
-def _turn(number: int, message: Any) -> tuple[str, str, bool]:
+def _turn(where: str, message: Any) -> tuple[str, str, bool]:
     """(role, text, whether it is to be learned from: OpenAI's `weight` 0 says no)."""
-    where = f"messages.{number}"
     if not isinstance(message, dict):
         raise NotUsable(where, "an object with role and content is expected")
     role = message.get("role")

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from shared.contracts.conversation import NotUsable, from_messages
+from shared.contracts.conversation import PREFERENCE, NotUsable, from_messages, from_preference
 from shared.contracts.places import place_of
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -29,7 +29,8 @@ class Split(StrEnum):
 
 
 class Question(BaseModel):
-    """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders."""
+    """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders; `rejected`
+    is a worse answer beside it, for training on preferences."""
 
     id: str = Field(max_length=MAX_ID)
     question: str = Field(min_length=1, max_length=100_000)
@@ -40,8 +41,9 @@ class Question(BaseModel):
     group: str | None = None
     source: str | None = None  # where it is from: link, author, licence; kept for attribution, shown to no model
     split: Split | None = None
+    rejected: str | None = Field(default=None, exclude_if=lambda rejected: rejected is None)
 
-    @field_validator("reference")
+    @field_validator("reference", "rejected")
     @classmethod
     def _blank_is_none(cls, reference: str | None) -> str | None:
         """Nothing can be graded against a blank, and a teacher shown one would be told that it is the answer."""
@@ -75,16 +77,20 @@ class _Upload(BaseModel):
     category: str | None = Field(default=None, max_length=200)
     group: str | None = Field(default=None, max_length=200)
     source: str | None = Field(default=None, max_length=2000)
+    rejected: str | None = None
 
     @model_validator(mode="after")
     def _not_blank(self) -> "_Upload":
         if not self.question.strip():
             raise ValueError("question is blank")
+        if self.rejected and not self.reference:
+            raise ValueError("rejected is an answer that is worse than the reference, and there is none")
         return self
 
 
 MOST_IGNORED = 50  # names of unread fields that are counted
-KNOWN_FIELDS = {*_Upload.model_fields, "messages", "split"}  # the split of a row that was downloaded is made anew
+CHAT_FIELDS = {"messages", *PREFERENCE}
+KNOWN_FIELDS = {*_Upload.model_fields, *CHAT_FIELDS, "split"}  # the split of a row that was downloaded is made anew
 
 
 def parse_line(number: int, raw: bytes, ignored: Counter[str] | None = None) -> Question | LineError | None:
@@ -98,9 +104,10 @@ def parse_line(number: int, raw: bytes, ignored: Counter[str] | None = None) -> 
     if ignored is not None:
         unread = (name[:100] for name in value if name not in KNOWN_FIELDS)
         ignored.update(name for name in unread if name in ignored or len(ignored) < MOST_IGNORED)
-    if "messages" in value:
+    if not CHAT_FIELDS.isdisjoint(value):
         try:
-            value = from_messages(value["messages"]) | {k: v for k, v in value.items() if k != "messages"}
+            chat = from_messages(value["messages"]) if "messages" in value else from_preference(value)
+            value = chat | {name: part for name, part in value.items() if name not in CHAT_FIELDS}
         except NotUsable as error:
             return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
     row = checked(_Upload, number, value, "question")

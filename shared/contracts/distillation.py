@@ -160,10 +160,13 @@ class IterateSettings(Strict):
 class EvolveSettings(Strict):
     """Phase 3. strategy against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss.
 
+    pairs: whose answers are compared. With `file` the records' references stand for the better and their `rejected` for the
+    worse, and nothing is decoded: training on preferences, in one turn.
     growth: how many times more compute (beams or samples, at most 64) each further turn spends.
     """
 
     questions: Whole | None = Field(default=None, ge=1)
+    pairs: Literal["decoding", "file"] = "decoding"
     turns: Whole = Field(default=1, ge=1, le=10)
     growth: Whole = Field(default=1, ge=1, le=8)
     strategy: Strategy = Strategy.BEAM
@@ -175,6 +178,12 @@ class EvolveSettings(Strict):
     sft_weight: Number = Field(default=0.5, ge=0, le=10)
     epochs: Number = Field(default=1, gt=0, le=100)
     learning_rate: Number = Field(default=2e-5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_turn_over_a_file(self) -> "EvolveSettings":
+        if self.pairs == "file" and self.turns > 1:
+            raise ValueError("turns: pairs of the file are the same in each turn; ask for more epochs")
+        return self
 
 
 class Baseline(StrEnum):
@@ -280,8 +289,9 @@ class Distillation(Strict):
 
     @property
     def plain(self) -> bool:
-        """Whether it is supervised training on the file's own answers and nothing else."""
-        return self.phases == [Phase.DISTILL] and self.distill.answers == "references"
+        """Whether it is training on the file's own answers and nothing else: supervised, on preferences, or both."""
+        own = {Phase.DISTILL: self.distill.answers == "references", Phase.EVOLVE: self.evolve.pairs == "file"}
+        return all(own.get(phase, False) for phase in self.phases)
 
     @property
     def stages(self) -> list[str]:

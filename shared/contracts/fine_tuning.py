@@ -1,6 +1,6 @@
 """A job as OpenAI's clients post it: without a `distillation` object it is plain training on the file, and no teacher is asked."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,13 +8,14 @@ from shared.contracts.distillation import (
     Distillation,
     DistillSettings,
     EvaluationSettings,
+    EvolveSettings,
     Hyperparameters,
     Name,
     Phase,
     Strict,
 )
 from shared.contracts.jobs import JobRequest, Metadata, read_back
-from shared.contracts.numbers import Whole
+from shared.contracts.numbers import Number, Whole
 from shared.contracts.webhooks import JobWebhook
 
 DOMAIN = "fine-tuning"  # nobody reads it but people: only what asks a strong model tells it of the domain
@@ -24,12 +25,23 @@ class SupervisedMethod(Strict):
     hyperparameters: Hyperparameters | None = None
 
 
+class DpoHyperparameters(Hyperparameters):
+    """beta: how close the student stays to the one it came from. Ours weighs log-likelihoods per token, so it is larger than where
+    they are summed up."""
+
+    beta: Annotated[Number, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+
+
+class DpoMethod(Strict):
+    hyperparameters: DpoHyperparameters | None = None
+
+
 class FineTuningMethod(Strict):
-    """dpo and reinforcement are known and refused: the service says what to do instead."""
+    """reinforcement is known and refused: the service says what to do instead."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
-    dpo: dict[str, Any] | None = None
+    dpo: DpoMethod | None = None
     reinforcement: dict[str, Any] | None = None
 
 
@@ -61,16 +73,25 @@ class FineTuningRequest(Strict):
     def _one_place(self) -> "FineTuningRequest":
         if self.method is not None and self.distillation is not None:
             raise ValueError("method: say either method or distillation; distillation.phases has the methods")
-        supervised = self.method.supervised if self.method is not None else None
-        if supervised is not None and supervised.hyperparameters is not None and self.hyperparameters is not None:
-            raise ValueError("hyperparameters: give them once, in method.supervised.hyperparameters")
+        if self._of_method is not None and self.hyperparameters is not None:
+            raise ValueError("hyperparameters: give them once, in those of the method")
         return self
+
+    @property
+    def preferences(self) -> bool:
+        return self.method is not None and self.method.type == "dpo"
+
+    @property
+    def _of_method(self) -> Hyperparameters | None:
+        method = self.method and (self.method.dpo if self.preferences else self.method.supervised)
+        return method and method.hyperparameters
 
     def job(self) -> JobRequest:
         """The same as our own request."""
-        supervised = self.method.supervised if self.method is not None else None
+        found = self._of_method or self.hyperparameters
+        beta = found.beta if isinstance(found, DpoHyperparameters) else "auto"
         given = {
-            "hyperparameters": (supervised and supervised.hyperparameters) or self.hyperparameters,
+            "hyperparameters": found and Hyperparameters(**found.model_dump(exclude={"beta"})),
             "suffix": self.suffix,
             "seed": self.seed,
             "metadata": self.metadata,
@@ -80,7 +101,8 @@ class FineTuningRequest(Strict):
             model=self.model,
             training_file=self.training_file,
             validation_file=self.validation_file or None,
-            distillation=self.distillation or supervised_training(),
+            distillation=self.distillation
+            or (preference_training(beta) if self.preferences else supervised_training()),
             **{name: value for name, value in given.items() if value is not None},
         )
 
@@ -95,8 +117,21 @@ def supervised_training() -> Distillation:
     )
 
 
+def preference_training(beta: float | Literal["auto"]) -> Distillation:
+    """Training on the file's pairs of a preferred and another answer, measured as supervised training is."""
+    return Distillation(
+        domain=DOMAIN,
+        phases=[Phase.EVOLVE],
+        evolve=EvolveSettings(pairs="file") if beta == "auto" else EvolveSettings(pairs="file", beta=beta),
+        evaluation=EvaluationSettings(baselines=[]),
+    )
+
+
 def method_of(job: JobRequest) -> dict[str, Any] | None:
     """OpenAI's `method` of a job that is plain training; None where it is more, which OpenAI has no word for."""
-    if not job.distillation.plain:
+    spec, given = job.distillation, job.hyperparameters.model_dump()
+    if not spec.plain or len(spec.phases) > 1:
         return None
-    return {"type": "supervised", "supervised": {"hyperparameters": job.hyperparameters.model_dump()}}
+    if spec.phases == [Phase.EVOLVE]:
+        return {"type": "dpo", "dpo": {"hyperparameters": given | {"beta": spec.evolve.beta}}}
+    return {"type": "supervised", "supervised": {"hyperparameters": given}}

@@ -1,5 +1,6 @@
 """fine_tuning.jobs with the stock openai client: OpenAI's request alone, and everything that can be done with a job."""
 
+import json
 import threading
 import time
 from typing import Any
@@ -75,7 +76,13 @@ def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str)
 @pytest.mark.parametrize(
     ("more", "code", "param", "says"),
     [
-        ({"method": {"type": "dpo", "dpo": {}}}, "unsupported_method", "method.type", "evolve"),
+        ({"method": {"type": "dpo", "dpo": {}}}, "no_pairs", "training_file", "non_preferred_output"),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}},
+            "invalid_value",
+            "method.dpo.hyperparameters.beta",
+            "beta",
+        ),
         ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "iterate"),
         (
             {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
@@ -98,6 +105,31 @@ def test_what_is_not_supported_is_refused_by_name(
     with pytest.raises(openai.BadRequestError, match=says) as refused:
         client.fine_tuning.jobs.create(model=BASE, training_file=dataset, **more)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def preference(number: int) -> dict[str, Any]:
+    return {
+        "input": {"messages": [{"role": "user", "content": f"What is {number} + 1?"}], "tools": []},
+        "preferred_output": [{"role": "assistant", "content": f"{number + 1}"}],
+        "non_preferred_output": [{"role": "assistant", "content": "I do not know"}],
+    }
+
+
+def test_training_on_preferences(client: openai.OpenAI):
+    content = "\n".join(json.dumps(preference(n)) for n in range(60)).encode()
+    file = client.files.create(file=("pairs.jsonl", content), purpose="fine-tune").id
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.5, "n_epochs": 2}}}
+    made = client.fine_tuning.jobs.create(model=BASE, training_file=file, method=method)
+    assert made.method is not None
+    assert made.method.type == "dpo"
+    assert made.method.dpo is not None
+    assert made.method.dpo.hyperparameters is not None
+    assert (made.method.dpo.hyperparameters.beta, made.method.dpo.hyperparameters.n_epochs) == (0.5, 2)
+    spec = extra(made)["distillation"]
+    assert (spec["phases"], spec["evolve"]["pairs"], spec["evolve"]["beta"]) == (["evolve"], "file", 0.5)
+    again = client.fine_tuning.jobs.create(model=BASE, training_file=file)  # the preferred answers alone
+    assert again.method is not None
+    assert again.method.type == "supervised"
 
 
 def test_plain_training_needs_answers(client: openai.OpenAI):

@@ -1,6 +1,7 @@
 """OpenAI's own request from its post to its end: a whole system without a teacher, and the same job from what was read back."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,8 +9,10 @@ from services.api.service import fine_tuning, insight, jobs
 from services.orchestrator import loop
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest
+from shared.contracts.steps import StepKind, StepRequest
 from shared.jobs.tables import DEFAULT_PROJECT
-from tests.fakes.simulated import BASE
+from tests.fakes.simulated import BASE, questions
+from tests.fakes.store_moves import processed_file
 from tests.fakes.system import System
 
 
@@ -42,3 +45,26 @@ async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(syst
     (training,) = (found for found in figures if found["step"] == "distill/train")
     assert training["values"]["steps"] == 15
     assert read.trained_tokens == 10 * 40  # of every row of the train split
+
+
+async def test_training_on_preferences_takes_the_pairs_of_the_file(system: System):
+    rows = [
+        row.model_copy(update={"rejected": "nonsense" if n % 4 else row.reference})
+        for n, row in enumerate(questions(train=40, dev=20, test=20))
+    ]
+    file = processed_file(system.stores, system.artifacts, rows)
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.7}}}
+    request = FineTuningRequest(model=BASE.base, training_file=file, method=method)
+    async with system.running():
+        job = jobs.create(system.context, DEFAULT_PROJECT, fine_tuning.job_of(system.context, DEFAULT_PROJECT, request))
+        await system.until(job.id, "succeeded")
+    assert system.calls(job.id) == 0
+    assert not [key for key in system.ran[job.id] if key.startswith(("pilot/", "distill/", "evolve/1/search"))]
+    (trained,) = [row for row in system.stores.steps.of_job(job.id) if row.key == "evolve/1/train"]
+    asked = StepRequest.model_validate(system.artifacts.get_json(trained.input_hash))
+    assert (asked.kind, asked.params["beta"], asked.params["epochs"]) == (StepKind.PREFER, 0.7, 2)
+    references = {row.id: row.reference for row in rows}
+    assert len(asked.rows) == 30
+    assert all(row["rejected"] == "nonsense" and row["chosen"] == references[row["id"]] for row in asked.rows)
+    (turn,) = jobs.report(system.context, DEFAULT_PROJECT, job.id)["phases"]["evolve"]["turns"]
+    assert (turn["strategy"], turn["pairs"], turn["dropped"]) == ("file", 30, {"identical": 10})

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from services.orchestrator.selection import pairs_of
 from shared.contracts.answers import MARKER, join_answer, split_answer, student_messages
 from shared.contracts.data import (
     MAX_LINE_BYTES,
@@ -24,6 +25,7 @@ from shared.contracts.data import (
 from shared.contracts.distillation import Hyperparameters, checked_name
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
 from shared.contracts.jobs import JobRequest
+from shared.contracts.rows import Pair
 from shared.contracts.steps import (
     VERSION,
     Queue,
@@ -104,6 +106,25 @@ def test_title_question_and_context_make_one_message():
     assert row.text == "t\n\nq\n\nc"
 
 
+PAIR = (
+    b'{"input": {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}], "tools": []}, '
+    b'"preferred_output": [{"role": "assistant", "content": "good"}], '
+    b'"non_preferred_output": [{"role": "assistant", "content": [{"type": "text", "text": "bad"}]}]}'
+)
+
+
+def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
+    theirs = parse_line(1, PAIR)
+    assert isinstance(theirs, Question)
+    assert (theirs.question, theirs.context, theirs.reference, theirs.rejected) == ("q", "s", "good", "bad")
+    ours = parse_line(1, line(question="q", context="s", reference="good", rejected="bad"))
+    assert ours == theirs
+    assert pairs_of([theirs, Question(id="x", question="q", reference="a")]) == [
+        Pair(id="row-1", question="q\n\ns", chosen="good", rejected="bad")
+    ]
+    assert "rejected" not in Question(id="x", question="q").model_dump()  # as files were kept before
+
+
 @pytest.mark.parametrize(
     ("raw", "code", "param"),
     [
@@ -120,6 +141,22 @@ def test_title_question_and_context_make_one_message():
         (b'{"question": "q", "id": 5}', "invalid_row", "id"),
         (b'{"question": "q", "id": "a\\nb"}', "invalid_row", "id"),
         (b'{"question": "q", "id": "a\\u0000"}', "invalid_row", "id"),
+        (b'{"question": "q", "rejected": "r"}', "invalid_row", "question"),
+        (b'{"input": 5}', "invalid_row", "input"),
+        (b'{"preferred_output": []}', "invalid_row", "input"),
+        (b'{"input": {"messages": 5}}', "invalid_row", "input.messages"),
+        (b'{"input": {"messages": [{"role": "user"}]}}', "invalid_row", "input.messages.0.content"),
+        (PAIR[:-1] + b', "preferred_output": []}', "invalid_row", "preferred_output"),
+        (
+            PAIR[:-1] + b', "non_preferred_output": [{"role": "user", "content": "a"}]}',
+            "invalid_row",
+            "non_preferred_output.0.role",
+        ),
+        (
+            PAIR[:-1] + b', "preferred_output": [{"role": "assistant", "content": " "}]}',
+            "invalid_row",
+            "preferred_output.0.content",
+        ),
         (b'{"messages": 5}', "invalid_row", "messages"),
         (b'{"messages": []}', "invalid_row", "messages"),
         (b'{"messages": ["q"]}', "invalid_row", "messages.0"),

@@ -7,8 +7,6 @@ from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest
 
 INSTEAD = {
-    "dpo": "pairs of a preferred and another answer are no training data here. A job's phase evolve makes such pairs itself; for "
-    "training on the preferred answers alone, upload them as messages and ask for method supervised",
     "reinforcement": "a grader's reward is no training signal here. A job's phase iterate keeps what a grader lets pass "
     "(distillation.judge.grader)",
 }

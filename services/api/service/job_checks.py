@@ -151,6 +151,20 @@ def _check_files(context: ApiContext, data: JobData, request: JobRequest) -> Non
             code="too_many_questions",
         )
     _check_phases(request, splits[Split.TRAIN])
+    if Phase.EVOLVE in request.distillation.phases and request.distillation.evolve.pairs == "file":
+        _check_pairs(context, data)
+
+
+def _check_pairs(context: ApiContext, data: JobData) -> None:
+    """Raises UserError."""
+    pairs = sum(row.split is Split.TRAIN and row.rejected is not None for row in data.rows(context.artifacts))
+    if pairs < NEEDED[Split.TRAIN]:
+        raise UserError(
+            f"training on preferences needs rows with two answers, and the train split has {pairs} of them, of at least "
+            f"{NEEDED[Split.TRAIN]}: give reference and rejected, or preferred_output and non_preferred_output",
+            param="training_file",
+            code="no_pairs",
+        )
 
 
 def _check_judge_calls(context: ApiContext, data: JobData, request: JobRequest) -> None:

@@ -2,11 +2,16 @@
 
 High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a preference
 loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
-prompt ids, else the pairs would show numerical noise instead of a better search.
+prompt ids, else the pairs would show numerical noise instead of a better search. Where the job's own file brings the pairs
+(`evolve.pairs`), they take the place of the search.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from services.orchestrator.run import Run
-from services.orchestrator.selection import distinct_pairs
+from services.orchestrator.selection import distinct_pairs, pairs_of
+from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.rows import Pair, asked
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
@@ -17,27 +22,18 @@ MOST = 64  # beams or samples, however often a turn multiplies them
 async def evolve(run: Run) -> ModelRef:
     """Returns the student after the last turn; the incoming one when both decodings always agree."""
     settings = run.spec.evolve
-    questions = [asked(q) for q in run.shard(Phase.EVOLVE)]
+    questions = run.shard(Phase.EVOLVE)
+    from_file = settings.pairs == "file"
     turns = []
     for turn in range(1, settings.turns + 1):
-        searching = SearchParams(
-            model=run.student,
-            strategy=settings.strategy,
-            beam_width=min(MOST, settings.beam_width * settings.growth ** (turn - 1)),
-            samples=min(MOST, settings.samples * settings.growth ** (turn - 1)),
-            temperature=settings.temperature,
-            max_new_tokens=run.spec.answer_tokens,
-            batch_size=settings.search_batch,
-            seed=run.seed,
-        )
-        found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, searching, questions)
-        pairs, dropped = distinct_pairs([Pair(**row) for row in found.rows])
+        found, figures = (pairs_of(questions), {}) if from_file else await search(run, turn, questions)
+        pairs, dropped = distinct_pairs(found)
         record = {
-            "strategy": settings.strategy.value,
+            "strategy": "file" if from_file else settings.strategy.value,
             "questions": len(questions),
             "pairs": len(pairs),
             "dropped": dropped,
-            "search": found.metrics,
+            "search": figures,
         }
         turns.append(record)
         await run.say(f"evolve: turn {turn}: {len(pairs)} pairs differ", type="metrics", turn=turn, **record)
@@ -55,3 +51,20 @@ async def evolve(run: Run) -> ModelRef:
             run.parts[Phase.EVOLVE].append((f"evolve-{turn}", run.student))
     run.records["evolve"] = {"turns": turns}
     return run.student
+
+
+async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[list[Pair], dict[str, Any]]:
+    """Both decodings' answers of the student as it is now, and the search's figures. Each turn may spend more than the one before."""
+    settings = run.spec.evolve
+    params = SearchParams(
+        model=run.student,
+        strategy=settings.strategy,
+        beam_width=min(MOST, settings.beam_width * settings.growth ** (turn - 1)),
+        samples=min(MOST, settings.samples * settings.growth ** (turn - 1)),
+        temperature=settings.temperature,
+        max_new_tokens=run.spec.answer_tokens,
+        batch_size=settings.search_batch,
+        seed=run.seed,
+    )
+    found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, params, [asked(q) for q in questions])
+    return [Pair(**row) for row in found.rows], found.metrics
