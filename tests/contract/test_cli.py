@@ -22,7 +22,7 @@ from shared.jobs.tables import jobs
 from shared.platform.database import writing
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
-from tests.unit.test_report_page import EVIL, WHOLE
+from tests.fakes.reports import EVIL, WHOLE
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, RunningApi, running_api
+from tests.fakes.reports import REPORT
 from tests.fakes.vllm import running_vllm
-from tests.unit.test_report_screen import REPORT
 
 ROOT = Path(__file__).parents[2]
 STUDENT = "smollm2-135m-instruct"

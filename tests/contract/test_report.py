@@ -7,7 +7,7 @@ from shared.artifacts import Artifacts
 from shared.jobs.tables import jobs
 from shared.platform.database import writing
 from tests.contract.conftest import BASE, RunningApi
-from tests.unit.test_report_page import EVIL, WHOLE
+from tests.fakes.reports import EVIL, WHOLE
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from shared.jobs.tables import DEFAULT_PROJECT, jobs
 from shared.platform.database import writing
 from tests.contract.conftest import BASE, KEY, RunningApi
 from tests.contract.everything import adapter_version, end_export, job_on, one_of_everything
-from tests.unit.test_report_page import WHOLE
+from tests.fakes.reports import WHOLE
 
 
 def known_objects(api: RunningApi, folder: Path) -> dict[str, list[str]]:

@@ -7,9 +7,8 @@ import pytest
 
 from services.api.service import plots
 from services.api.service.report_page import page
-from tests.unit.test_report_screen import REPORT
+from tests.fakes.reports import EVIL, REPORT, WHOLE
 
-EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>\'"&</pre></svg>'
 ADDRESSES = (
     "src",
     "srcset",
@@ -24,32 +23,6 @@ ADDRESSES = (
     "style",
 )
 VOID = {"meta", "line", "rect", "circle", "br"}
-WHOLE = REPORT | {
-    "job": "ftjob-1",
-    "domain": EVIL,
-    "student": "tiny",
-    "method": "lora",
-    "seed": 7,
-    "verdict": {"words": "Nothing is told apart from the base."},
-    "warnings": ["few questions"],
-    "samples": [{"question": EVIL, "reference": EVIL, "base": EVIL, "final": EVIL}],
-    "phases": REPORT["phases"]
-    | {
-        "iterate": {
-            "rounds": [
-                {"pass_rate": [0.25, 0.5], "questions": 24, "corrected": 12, "leaked_hints": 3,
-                 "training": {"loss_first": 2.5, "loss": 1.25}},
-                {"pass_rate": [0.75], "questions": 24, "corrected": 12, "leaked_hints": 3, "training": None},
-            ]
-        },
-        "evolve": {
-            "turns": [
-                {"pairs": 14, "questions": 24, "dropped": {}, "search": {"mean_tokens_chosen": 10.0, "mean_tokens_rejected": 12.5},
-                 "training": {"margin_first": -0.5, "margin": 0.75, "reward_accuracy": 0.9}},
-            ]
-        },
-    },
-}  # fmt: skip
 
 
 class Page(HTMLParser):

@@ -7,27 +7,7 @@ from rich.console import Console
 
 from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
-
-ROW = {"metrics": {"chrf": [0.5, 0.4, 0.6], "string_check": [0.1, 0.05, 0.2]}, "adapter": None, "n": 60}
-REPORT = {
-    "primary_metric": "chrf",
-    "table": [
-        ROW | {"name": "base", "gain_over_base": [0.0, -0.06, 0.06]},
-        ROW | {"name": "sft_references", "gain_over_base": [0.3, 0.2, 0.4], "against_base": {"win": 40, "tie": 15, "loss": 5}},
-        ROW | {"name": "evolve", "gain_over_base": [-0.25, -0.35, -0.15]},
-    ],
-    "final": {"name": "evolve", "adapter": None, "over": {"base": [-0.25, -0.35, -0.15], "iterate": [0.0, -0.1, 0.1]}},
-    "decisions": [{"phase": "evolve", "decision": "rejected", "gain_on_dev": [-0.2, -0.3, -0.1]}],
-    "phases": {
-        "distill": {"kept": 90, "questions": 112, "dropped": {"refused": 22}},
-        "iterate": {"rounds": [{"pass_rate": [0.25, 0.5], "questions": 24, "corrected": 12, "leaked_hints": 3}]},
-        "evolve": {"turns": [{"pairs": 14, "questions": 24, "dropped": {"identical": 10}}]},
-    },
-    "teacher": {"iterate": {"teacher_calls": 30, "input_tokens": 700, "output_tokens": 80}},
-    "timings": {"evolve": {"busy_seconds": 12.4}, "iterate": {"busy_seconds": 91.0}, "later": {"busy_seconds": 1.0}},
-    "promotion": {"model": None, "state": "rejected", "against": "base"},
-    "power": {"n": 60, "chance_to_see_5_points": 0.15},
-}  # fmt: skip
+from tests.fakes.reports import REPORT
 
 
 def test_markdown_has_every_row_with_its_interval():

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from services.api.service import plots
 from services.api.service.plots import Plot
+from shared.report_tables import decisions, final_against_others, scores
 from shared.report_words import (
-    WINS,
-    WINS_OF_FINAL,
     costs_by_phase,
-    final_gains,
     label,
     phase_lines,
-    plain_gain,
-    plain_triple,
     prompts_of,
     row_label,
     unmarked,
     warnings_of,
     what_measured,
-    wins,
 )
 
 if TYPE_CHECKING:
@@ -31,18 +26,13 @@ COUNTS = ("teacher_calls", "cached_calls", "input_tokens", "output_tokens")
 
 def page(report: dict[str, Any]) -> str:
     """Every text of the report is escaped: questions and answers may hold markup."""
-    graders = list(report["table"][0]["metrics"])
-    primary = report["primary_metric"]
     return _template().render(
         report=report,
         verdict=report.get("verdict", {}).get("words", "What this job measured"),
         final=label(report["final"]["name"]),
-        primary=label(primary),
-        head=["", *map(label, graders), f"gain in {label(primary)} over base", WINS],
-        table=[_row(row, graders) for row in report["table"]],
-        against_head=[f"gain of {label(report['final']['name'])} over", *map(label, graders), WINS_OF_FINAL],
-        against=final_gains(report),
-        decisions=[[label(d["phase"]), d["decision"], plain_gain(d["gain_on_dev"])] for d in report["decisions"]],
+        scores=scores(report),
+        against=final_against_others(report),
+        decisions=decisions(report),
         remarks=[*filter(None, [what_measured(report)]), *unmarked(report)],
         warnings=warnings_of(report),
         did=phase_lines(report["phases"]),
@@ -62,11 +52,6 @@ def _template() -> "Template":
     loader = FileSystemLoader(Path(__file__).parent)
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return found.get_template("report.html.j2")
-
-
-def _row(row: dict[str, Any], graders: list[str]) -> list[str]:
-    values = (plain_triple(row["metrics"][grader]) for grader in graders)
-    return [row_label(row), *values, plain_gain(row["gain_over_base"]), wins(row)]
 
 
 def _cost(phase: str, used: dict[str, Any], seconds: float) -> list[str]:
