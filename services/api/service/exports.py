@@ -2,10 +2,11 @@
 
 from sqlalchemy import Row
 
+from services.api.service import job_rows
 from services.api.service.context import ApiContext
 from shared.archives import Parts, archive_of, manifest_of, readme_of, text
 from shared.artifacts import ArtifactMissing
-from shared.contracts.errors import ErrorBody, NotFound, UserError
+from shared.contracts.errors import NotFound, UserError
 from shared.contracts.exports import (
     MANIFEST,
     README,
@@ -17,7 +18,7 @@ from shared.contracts.exports import (
     ExportRequest,
     ExportWish,
 )
-from shared.contracts.jobs import JobKind, JobProgress, JobStatus
+from shared.contracts.jobs import JobKind, JobStatus
 from shared.contracts.steps import Method
 
 NO_CONVERTER = (
@@ -62,11 +63,7 @@ def _converts(context: ApiContext) -> bool:
 
 
 def row(context: ApiContext, project: str, export_id: str) -> Row:
-    """Raises NotFound, also for another project's export."""
-    found = context.stores.jobs.get(export_id, project, JobKind.EXPORT)
-    if found is None:
-        raise NotFound(f"no export {export_id!r}", param="export_id", code="export_not_found")
-    return found
+    return job_rows.find(context, project, JobKind.EXPORT, export_id)
 
 
 def get(context: ApiContext, project: str, export_id: str) -> ExportObject:
@@ -125,16 +122,10 @@ def as_object(found: Row) -> ExportObject:
         for download in result.get("downloads", [])
     ]
     return ExportObject(
-        id=found.id,
-        created_at=int(found.created_at),
-        finished_at=int(found.finished_at) if found.finished_at else None,
+        **job_rows.standing(found),
         model=request.model,
         formats=request.formats,
         push=request.push,
-        status=JobStatus(found.status),
-        status_reason=found.status_reason,
-        progress=JobProgress.model_validate(found.progress or {}),
-        error=ErrorBody.model_validate(found.error) if found.error else None,
         result=files or None,
         parity=result.get("parity"),
         pushed=result.get("pushed"),

@@ -4,11 +4,12 @@ from pathlib import PurePath
 
 from sqlalchemy import Row
 
+from services.api.service import job_rows
 from services.api.service.context import ApiContext
 from services.api.service.files import clean_filename
 from services.api.service.jobs import known_prices
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import ErrorBody, NotFound, UserError
+from shared.contracts.errors import NotFound, UserError
 from shared.contracts.imports import (
     DocumentsOptions,
     HubOptions,
@@ -18,7 +19,7 @@ from shared.contracts.imports import (
     ImportRequest,
     ImportResult,
 )
-from shared.contracts.jobs import JobKind, JobProgress, JobStatus
+from shared.contracts.jobs import JobKind
 from shared.jobs.states import FINAL_JOBS
 
 
@@ -62,11 +63,7 @@ def _source_file(context: ApiContext, project: str, request: ImportRequest) -> R
 
 
 def row(context: ApiContext, project: str, import_id: str) -> Row:
-    """Raises NotFound, also for another project's import."""
-    found = context.stores.jobs.get(import_id, project, JobKind.IMPORT)
-    if found is None:
-        raise NotFound(f"no import {import_id!r}", param="import_id", code="import_not_found")
-    return found
+    return job_rows.find(context, project, JobKind.IMPORT, import_id)
 
 
 def get(context: ApiContext, project: str, import_id: str) -> ImportObject:
@@ -106,17 +103,11 @@ def change(context: ApiContext, project: str, import_id: str, wanted: ImportChan
 def as_object(context: ApiContext, found: Row) -> ImportObject:
     job = ImportJob.model_validate(found.request)
     return ImportObject(
-        id=found.id,
-        created_at=int(found.created_at),
-        finished_at=int(found.finished_at) if found.finished_at else None,
-        status=JobStatus(found.status),
-        status_reason=found.status_reason,
+        **job_rows.standing(found),
         source=job.source,
         file=job.file,
-        progress=JobProgress.model_validate(found.progress or {}),
         usage=context.ledger.usage(found.id),
         budget=job.budget,
         metadata=job.metadata,
-        error=ErrorBody.model_validate(found.error) if found.error else None,
         result=ImportResult.model_validate(found.result) if found.result else None,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.api.clients import GatewayUnavailable
-from services.api.service import job_checks, webhooks
+from services.api.service import job_checks, job_rows, webhooks
 from services.api.service.context import ApiContext
 from services.api.service.waiting import place
 from shared.contracts.distillation import Budget
@@ -67,11 +67,7 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 
 def row(context: ApiContext, project: str, job_id: str) -> Row:
-    """Raises NotFound, also for another project's job, and for an import or an export."""
-    found = context.stores.jobs.get(job_id, project, JobKind.DISTILLATION)
-    if found is None:
-        raise NotFound(f"no job {job_id!r}", param="job_id", code="job_not_found")
-    return found
+    return job_rows.find(context, project, JobKind.DISTILLATION, job_id)
 
 
 def get(context: ApiContext, project: str, job_id: str) -> JobObject:
