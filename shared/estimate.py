@@ -291,9 +291,7 @@ def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | N
         "calls that fail at the provider, and answers kept from earlier jobs, are not counted",
     ]
     if spec.judge.labels:
-        lines.append(
-            f"labelled pairs that the judge may be held against first, {spec.judge.labels} at most, are not counted"
-        )
+        lines.append(f"labelled pairs that the judge may be held against, {spec.judge.labels} at most, are not counted")
     if pilot:
         lines.append("the teacher's calls: tokens per call as measured in the pilot, scaled by the questions' lengths")
     lines += [f"the price of provider {name!r} is not known" for name in names if name not in used]

@@ -19,10 +19,11 @@ from shared.archives import archive_of, manifest_of, readme_of
 from shared.artifacts import ArtifactMissing
 from shared.bases import Base, Bases
 from shared.contracts.data import Question, Split
+from shared.contracts.exporting import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import MANIFEST, README, Download, ExportFormat, ExportIndex, ExportRequest
 from shared.contracts.jobs import JobRequest
 from shared.contracts.rows import Asked, Attempt, Said, asked
-from shared.contracts.steps import GgufParams, MergeParams, ModelRef, PushParams, Sampling, StepKind, StudentParams
+from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.datasets import data_of
 from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger

@@ -18,7 +18,8 @@ from services.trainer.spec import LINE, Done, Failed, Spec, Tick
 from shared.artifacts import Artifacts, write_atomically
 from shared.bases import Bases
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
-from shared.contracts.steps import MergeParams, Method, ScoreParams, SearchParams, StepKind, TrainParams
+from shared.contracts.exporting import MergeParams
+from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams
 from shared.platform import guard
 
 ADAPTER, FULL, ROWS, CURVE = "adapter", "weights", "rows.json", "curve.json"  # inside a spec's output folder

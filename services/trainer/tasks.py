@@ -13,13 +13,11 @@ from services.trainer.spec import Done, Spec
 from shared.archives import files_of
 from shared.bases import Bases
 from shared.contracts.errors import FatalError
+from shared.contracts.exporting import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
 from shared.contracts.rows import Asked, Example, Pair
 from shared.contracts.steps import (
-    GgufParams,
-    MergeParams,
     Method,
-    PushParams,
     ScoreParams,
     SearchParams,
     StepKind,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, and_, func, or_, select, update
+from sqlalchemy import Engine, Row, and_, or_, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
@@ -12,7 +12,7 @@ from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, J
 from shared.jobs.job_moves import Prices, insert_job, may_begin, move_to, say, still_has_room, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_moves import cancel_steps, give_back_steps
-from shared.jobs.tables import events, jobs, steps, workers
+from shared.jobs.tables import events, jobs, workers
 from shared.platform.database import reading, upsert, writing
 
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
@@ -296,13 +296,3 @@ class JobStore:
         with reading(self.engine) as connection:
             query = select(workers).where(workers.c.seen_at > time.time() - within_s, workers.c.stopping.is_(False))
             return list(connection.execute(query))
-
-    def count_by_status(self) -> dict[str, int]:
-        with reading(self.engine) as connection:
-            query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
-            return dict(connection.execute(query).tuples().all())
-
-    def count_steps(self) -> dict[tuple[str, str], int]:
-        with reading(self.engine) as connection:
-            query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
-            return {(queue, state): n for queue, state, n in connection.execute(query)}

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, Row, func, or_, select
 from shared.contracts.jobs import JobStatus
 from shared.jobs.job_moves import project_has_room
 from shared.jobs.states import ACTIVE_JOBS
-from shared.jobs.tables import jobs, workers
+from shared.jobs.tables import jobs, steps, workers
 from shared.platform.database import reading
 
 
@@ -52,3 +52,13 @@ class Overview:
                 connection.execute(room).scalar_one() or 0,
                 connection.execute(full).first() is not None,
             )
+
+    def count_by_status(self) -> dict[str, int]:
+        with reading(self.engine) as connection:
+            query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+            return dict(connection.execute(query).tuples().all())
+
+    def count_steps(self) -> dict[tuple[str, str], int]:
+        with reading(self.engine) as connection:
+            query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
+            return {(queue, state): n for queue, state, n in connection.execute(query)}

@@ -26,10 +26,11 @@ from services.trainer.train.progress import Reporter
 from shared.bases import hash_once
 from shared.contracts.answers import split_answer
 from shared.contracts.errors import NotFound, UserError
+from shared.contracts.exporting import MergeParams
 from shared.contracts.exports import ExportWish
 from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import Attempt, Said
-from shared.contracts.steps import MergeParams, Method, ModelRef, StepKind, StepRequest, StepResult
+from shared.contracts.steps import Method, ModelRef, StepKind, StepRequest, StepResult
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.queue.step_task import StepContext

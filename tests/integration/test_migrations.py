@@ -56,7 +56,7 @@ def test_both_schemas_share_a_database(database_url: str):
 def test_processes_may_start_at_once(database_url: str):
     code = (
         "import sys; from shared.jobs.schema import open_stores; from shared.ledger.store import open_ledger;"
-        "sys.stdin.read(); stores = open_stores(sys.argv[1]); open_ledger(sys.argv[1]); stores.jobs.count_by_status()"
+        "sys.stdin.read(); stores = open_stores(sys.argv[1]); open_ledger(sys.argv[1]); stores.overview.count_by_status()"
     )
     starts = [
         subprocess.Popen([sys.executable, "-c", code, database_url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -68,7 +68,7 @@ def test_the_oldest_free_job_is_claimed_once(stores: Stores, new_job):
     assert running(stores, first).status == JobStatus.RUNNING
     assert running(stores, second).attempt == 1
     assert stores.jobs.claim("o2", LEASE_S) is None
-    assert stores.jobs.count_by_status() == {"running": 2}
+    assert stores.overview.count_by_status() == {"running": 2}
 
 
 @pytest.mark.parametrize("how", ["released", "expired"])
@@ -264,7 +264,7 @@ def test_cancelling_the_steps_of_a_job(stores: Stores, job):
     assert not stores.steps.finish(held, HASH_B, {})
     assert stores.steps.claim(waiting.step_id, "w2", LEASE_S) is None
     assert step_row(stores, done.step_id).state == StepState.SUCCEEDED
-    assert stores.jobs.count_steps() == {("strong", "cancelled"): 2, ("strong", "succeeded"): 1}
+    assert stores.overview.count_steps() == {("strong", "cancelled"): 2, ("strong", "succeeded"): 1}
 
 
 def test_no_step_of_a_stopping_job_begins_and_running_ones_are_told(stores: Stores, job):

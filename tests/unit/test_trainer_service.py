@@ -14,7 +14,8 @@ from services.trainer.settings import TrainerSettings
 from shared.artifacts import Artifacts, hash_folder
 from shared.bases import Bases
 from shared.contracts.errors import DiskLow, FatalError, UserError
-from shared.contracts.steps import AdapterConfig, MergeParams, Method, ModelRef, StepKind, TrainParams
+from shared.contracts.exporting import MergeParams
+from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
 
 ROWS = [{"id": "a", "question": "q", "completion": "c"}]
 

@@ -54,10 +54,10 @@ class StoreCollector(Collector):
         steps = GaugeMetricFamily("meteor_steps", "Steps by queue and state", labels=["queue", "state"])
         up = GaugeMetricFamily("meteor_database_up", "1 when the job database answers")
         try:
-            by_status = self.context.stores.jobs.count_by_status()
+            by_status = self.context.stores.overview.count_by_status()
             for status in JobStatus:
                 jobs.add_metric([status.value], by_status.get(status.value, 0))
-            for (queue, state), n in self.context.stores.jobs.count_steps().items():
+            for (queue, state), n in self.context.stores.overview.count_steps().items():
                 steps.add_metric([queue, state], n)
             up.add_metric([], 1)
         except SQLAlchemyError as error:  # the other metrics are wanted most when the database is away

@@ -14,8 +14,8 @@ from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import device, load_base, load_tokenizer, save_weights
 from services.trainer.train.progress import Reporter
 from shared.contracts.errors import UserError
+from shared.contracts.exporting import MergeParams
 from shared.contracts.rows import Asked, Said
-from shared.contracts.steps import MergeParams
 
 
 class Answered(NamedTuple):
