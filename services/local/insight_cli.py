@@ -120,6 +120,8 @@ def lineage(
         _say(f"\n{link['step']}", style="cyan")
         for name, value in _new(link).items():
             _say(f"  {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    if not found["chain"]:
+        _say("it went into no finished step of this job")
     if found["models"]:
         learned = ", ".join(f"{model['model']} ({model['state']})" for model in found["models"])
         _say(f"\nlearned by {learned}")

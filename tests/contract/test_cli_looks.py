@@ -110,6 +110,7 @@ def test_a_look_into_a_job(meteor, job: str):
     assert "\ndistill/teach/0\n  answer: It is [b]0[/b].\n" in way
     assert f"\ndistill/train\n  learned: {'7' * 64}\n" in way
     assert f"learned by {checkpoint['fine_tuned_model_checkpoint']} (promoted)" in way
+    assert "it went into no finished step" in said(meteor("jobs", "lineage", job, "row-2"))
     listed = out(meteor("jobs", "list", "--metadata", "looked=at", "--json"))["data"]
     assert job in [found["id"] for found in listed]
     assert out(meteor("jobs", "list", "--metadata", "looked=away", "--json"))["data"] == []

@@ -49,7 +49,7 @@ async function fineTuning(file) {
   await refused(OpenAI.ConflictError, 409, "job_finished", () => jobs.cancel(made.id));
   await refused(OpenAI.NotFoundError, 404, "job_not_found", () => jobs.retrieve("ftjob-nobody"));
   await refused(OpenAI.BadRequestError, 400, "unsupported_method", () =>
-    jobs.create({ model, training_file: file, method: { type: "dpo" } }),
+    jobs.create({ model, training_file: file, method: { type: "reinforcement" } }),
   );
   assert.equal((await client.files.delete(file)).deleted, true);
   return listed.length;
