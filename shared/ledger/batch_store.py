@@ -45,7 +45,7 @@ class BatchStore:
         size: int,
         room: tuple[int, int],
     ) -> str:
-        """Put a request into the batch that its job collects for the provider; returns the batch's id.
+        """Put a request into the batch that its job collects for the provider; returns the call's id.
 
         size: of its line, bytes; room: requests and bytes that one batch may have. Raises BudgetExceeded and RoomHeld.
         """
@@ -70,7 +70,7 @@ class BatchStore:
             connection.execute(insert(batch_requests).values(call_id=call_id, batch_id=batch_id, body=body))
             more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": now}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
-        return batch_id
+        return call_id
 
     def find(self, project_id: str, step_id: str | None, request_hash: str) -> Found | None:
         """The latest batch that has this request: one on its way for whomever, else one that this step had it put into."""

@@ -1,4 +1,5 @@
-"""Any order of calls, ends, crashes and new limits: an account is the sum of its calls and never beyond its limits."""
+"""Any order of calls, in batches too, of ends, crashes and new limits: an account is the sum of its calls and never beyond its
+limits."""
 
 import tempfile
 from pathlib import Path
@@ -11,12 +12,14 @@ from sqlalchemy import select
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
 from shared.ledger.accounts import Amount, RoomHeld
+from shared.ledger.batch_store import BatchStore
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 from shared.ledger.tables import calls
 from shared.platform.database import engine_for, reading
 
 CENT = 1 / 128  # sums of these are exact
 ORIGIN = CallOrigin("p", "j")
+ROOM = (3, 1000)  # requests and bytes of one batch
 
 
 class Accounts(RuleBasedStateMachine):
@@ -30,17 +33,26 @@ class Accounts(RuleBasedStateMachine):
             self.ledger.settle(self.ledger.begin(ORIGIN, "a", "m", "h", Amount(CENT, 1)), "ok", Cost(1, 0, 0.0))
         self.ledger.set_budget("j", Budget(max_usd=cents * CENT), change=False)
         self.open_calls: dict[str, int] = {}
+        self.in_batches: set[str] = set()
+        self.batches = BatchStore(self.ledger)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
             engine_for(self.url).dispose()
             self.folder.cleanup()
 
-    @rule(cents=st.integers(0, 9))
-    def begin(self, cents: int) -> None:
+    def put(self, most: Amount, batch: bool) -> str:
+        if not batch:
+            return self.ledger.begin(ORIGIN, "a", "m", "h", most)
+        call = self.batches.add(ORIGIN, "a", "m", "h", most, {}, 10, ROOM)
+        self.in_batches.add(call)
+        return call
+
+    @rule(cents=st.integers(0, 9), batch=st.booleans())
+    def begin(self, cents: int, batch: bool) -> None:
         spent, held = self.sums()
         try:
-            self.open_calls[self.ledger.begin(ORIGIN, "a", "m", "h", Amount(cents * CENT, cents))] = cents
+            self.open_calls[self.put(Amount(cents * CENT, cents), batch)] = cents
             assert spent + held + cents <= self.limit
         except RoomHeld:
             assert held
@@ -57,11 +69,25 @@ class Accounts(RuleBasedStateMachine):
 
     @rule(late=st.booleans())
     def crash(self, late: bool) -> None:
-        assert self.ledger.mark_unknown() == len(self.open_calls)
-        if late and self.open_calls:  # an answer that comes after all
-            call, cents = next(iter(self.open_calls.items()))
+        """What is in a batch can still be fetched; of all else nobody knows."""
+        lost = {call: cents for call, cents in self.open_calls.items() if call not in self.in_batches}
+        assert self.ledger.mark_unknown() == len(lost)
+        if late and lost:  # an answer that comes after all
+            call, cents = next(iter(lost.items()))
             self.ledger.settle(call, "ok", Cost(cents, 0, cents * CENT))
-        self.open_calls.clear()
+        self.open_calls = {call: cents for call, cents in self.open_calls.items() if call not in lost}
+
+    @precondition(lambda self: self.in_batches & self.open_calls.keys())
+    @rule(data=st.data())
+    def batch_ends(self, data: st.DataObject) -> None:
+        """Without an answer to what is still open in it, which costs nothing then."""
+        call = data.draw(st.sampled_from(sorted(self.in_batches & self.open_calls.keys())))
+        with reading(self.ledger.engine) as connection:
+            batch = connection.execute(select(calls.c.batch_id).where(calls.c.id == call)).scalar_one()
+        self.batches.note(batch, state="sealed")
+        for ended in self.batches.open_calls(batch):
+            del self.open_calls[ended.id]
+        self.batches.end(batch, "expired", None)
 
     @rule(cents=st.integers(0, 60))
     def give(self, cents: int) -> None:
