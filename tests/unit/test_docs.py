@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from services.local.main import cli
+from shared.contracts.jobs import JobRequest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -49,6 +50,20 @@ def test_the_index_names_every_page():
     pages = [page for folder in ("docs", "docs/guides") for page in (ROOT / folder).glob("*.md")]
     missing = [page.name for page in pages if page.name != "README.md" and page.name not in index]
     assert not missing, f"docs/README.md does not name {missing}"
+
+
+def test_decisions_are_numbered_one_after_the_other():
+    numbers = sorted(int(page.name[:4]) for page in (ROOT / "docs/adr").glob("*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_jobs_that_are_shown_can_be_posted():
+    text = "\n".join(page.read_text() for page in PAGES if page.name != "api.md")  # of whose examples long ones are cut
+    blocks = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    jobs = [found for found in map(json.loads, blocks) if "distillation" in found]
+    assert jobs
+    for job in jobs:
+        JobRequest.model_validate(job | {"training_file": "file-1"})
 
 
 def leaves(group: Any, path: str = "") -> Iterator[str]:
