@@ -20,6 +20,14 @@ def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutabl
     return event
 
 
+def _visible(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Texts come from requests and from providers, too: none begins a line of its own or steers the terminal it is read on."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    return event
+
+
 def set_up_logging(service: str) -> None:
     settings = platform_settings()
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
@@ -37,6 +45,7 @@ def set_up_logging(service: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact,
+            _visible,
             structlog.processors.format_exc_info if settings.log_json else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
