@@ -1,6 +1,7 @@
 """/v1/distillation/jobs, and the same store under /v1/fine_tuning/jobs for those who speak OpenAI's names."""
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import Annotated, Any
@@ -11,10 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from services.api.document import may_answer
 from services.api.handlers.access import Context, KeyId, Project, needs
 from services.api.handlers.etags import UNCHANGED, IfNoneMatch, tagged
+from services.api.handlers.events import Hub
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.once import is_kept, once
 from services.api.service import estimates, fine_tuning, forks, jobs
 from services.api.service.context import ApiContext
+from services.api.service.event_hub import EventHub
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.fine_tuning import FineTuningRequest
@@ -26,6 +29,7 @@ from shared.jobs.states import FINAL_JOBS
 METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait\s*=\s*(\d{1,9})", re.IGNORECASE)
 LONGEST_WAIT_S = 60
+STILL_THERE_S = 1.0  # so often it is seen whether who waits has gone
 OURS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
 
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
@@ -96,6 +100,7 @@ def list_jobs(
 async def get_job(
     request: Request,
     context: Context,
+    hub: Hub,
     project: Project,
     job_id: Id,
     wait: Annotated[float | None, Query(ge=0, le=LONGEST_WAIT_S, allow_inf_nan=False)] = None,
@@ -107,23 +112,33 @@ async def get_job(
     seconds = preferred_wait(prefer) if wait is None else wait
     job = await run_in_threadpool(jobs.get, context, project, job_id)
     if seconds:
-        job = await _when_changed(request, context, project, job, seconds)
+        job = await _when_changed(request, context, hub, project, job, seconds)
     headers = {"preference-applied": f"wait={seconds:g}"} if seconds and wait is None else {}
     return tagged(job.model_dump_json().encode(), if_none_match, headers)
 
 
 async def _when_changed(
-    request: Request, context: ApiContext, project: str, job: JobObject, wait_s: float
+    request: Request, context: ApiContext, hub: EventHub, project: str, job: JobObject, wait_s: float
 ) -> JobObject:
-    """The job once its status is another, it has ended, the time is over or the client has gone."""
+    """The job once its status is another, it has ended, the time is over or the client has gone. A change is an event: the look
+    into the store that serves all streams serves those who wait here, too."""
     latest, before = time.monotonic() + wait_s, job.status
-    while job.status == before and before not in FINAL_JOBS and not await request.is_disconnected():
-        left = latest - time.monotonic()
-        if left <= 0:
-            break
-        await asyncio.sleep(min(left, context.settings.events_poll_s))
-        job = await run_in_threadpool(jobs.get, context, project, job.id)
-    return job
+    if before in FINAL_JOBS:
+        return job
+    hub.refuse_if_full()
+    async with hub.joined(job.id) as channel:
+        while True:
+            news = channel.news
+            job = await run_in_threadpool(jobs.get, context, project, job.id)
+            if job.status != before:
+                return job
+            while not news.is_set():
+                left = latest - time.monotonic()
+                if left <= 0 or await request.is_disconnected():
+                    return job
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, STILL_THERE_S)):
+                        await news.wait()
 
 
 def preferred_wait(prefer: str) -> float:

@@ -118,7 +118,7 @@ class EventHub:
     async def follow(self, job_id: str, seen: int) -> AsyncGenerator[bytes, None]:
         """All events after sequence `seen`, then new ones as they come; ends with `event: done` when the job has ended."""
         yield RETRY
-        async with self._joined(job_id) as channel:
+        async with self.joined(job_id) as channel:
             while True:
                 if seen < channel.floor:
                     rows = await run_in_threadpool(self._stores.jobs.events, job_id, after=seen, limit=PAGE)
@@ -141,7 +141,8 @@ class EventHub:
                         yield PING
 
     @contextlib.asynccontextmanager
-    async def _joined(self, job_id: str) -> AsyncGenerator[Channel, None]:
+    async def joined(self, job_id: str) -> AsyncGenerator[Channel, None]:
+        """The job's channel, which is looked after for so long."""
         if job_id not in self._channels:
             last = await run_in_threadpool(self._stores.events.last, job_id)
             self._channels.setdefault(job_id, Channel(last))
