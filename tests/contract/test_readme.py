@@ -1,4 +1,4 @@
-"""The blocks of "your own domain in five minutes" as they stand, against the real API. Who ends the jobs is played here."""
+"""Blocks of the README and of the guides as they stand, against the real API. Who ends the jobs is played here."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from shared.artifacts import Artifacts
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
-from tests.contract.conftest import ADAPTER, RunningApi, running_api
+from tests.contract.conftest import ADAPTER, RunningApi, publish_version, running_api
 from tests.fakes.reports import REPORT
 from tests.fakes.vllm import running_vllm
 
@@ -43,7 +43,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, _valkey_server: str) -> Iterat
     }
     data = tmp_path_factory.mktemp("readme")
     with (
-        running_vllm({STUDENT, ADAPTER}) as engine,
+        running_vllm({STUDENT, ADAPTER, "c" * 64}) as engine,
         running_api(data, METEOR_API_ENGINE_URL=engine.url, **settings) as running,
     ):
         over = threading.Event()
@@ -70,10 +70,10 @@ def _end_jobs(api: RunningApi, over: threading.Event) -> None:
             assert api.stores.jobs.end(row, JobStatus.SUCCEEDED, report_ref=report, fine_tuned_model=name)
 
 
-def run(api: RunningApi, *command: str) -> str:
+def run(api: RunningApi, *command: str, folder: Path = ROOT) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("METEOR_")}
     environment = kept | {"METEOR_URL": api.url, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -95,3 +95,27 @@ def test_the_guides_blocks_with_curl(api: RunningApi):
     told = run(api, "bash", "-c", STARTED + (start + posting + asking).replace(HERE, api.url))
     for words in ('"valid":true', "event: done", "primary_metric", f'"content":"{ECHO}"'):
         assert words in told.replace('": ', '":')
+
+
+def test_the_readmes_label(api: RunningApi, tmp_path: Path):
+    ((_, shell),) = blocks("README.md", "## Can the judge be trusted?")
+    assert run(api, "bash", "-c", STARTED + shell, folder=tmp_path) == "1 labels added, 0 were known; 1 in all\n"
+
+
+def test_the_canary_of_the_chat_page(api: RunningApi):
+    """What the page says that it answers is what it answers."""
+    for digest in (ADAPTER, "c" * 64):
+        publish_version(api, "shell", digest)
+    api.stores.catalog.serve(DEFAULT_PROJECT, api.stores.catalog.resolve(DEFAULT_PROJECT, "shell@1"))
+    trying, ending, *_ = (code for _, code in blocks("docs/chat.md", "## Trying a version before it is served"))
+    for code in (trying, ending):
+        told = run(api, "bash", "-c", "set -e\n" + code.replace(HERE, api.url))
+        promised = [line.removeprefix("# ") for line in code.splitlines() if line.startswith("# ")]
+        answers = re.findall(r"\{.*?\}(?=\{|x-|$)|x-.*", told.replace("\r", ""), re.MULTILINE)
+        assert [_settled(line) for line in answers] == [_settled(line) for line in promised]
+
+
+def _settled(answer: str) -> str:
+    """Without what differs from system to system: times, the student's name, and whom the canary takes."""
+    answer = re.sub(r"(x-meteor-model: shell@)[12]", r"\1N", answer)
+    return re.sub(r'"(created|created_at|parent)":("[^"]*"|\d+|\.\.\.)', r'"\1":', answer)
