@@ -191,7 +191,7 @@ def test_an_estimate_is_priced_and_makes_no_job(provided: httpx.Client):
     assert (cheap["object"], cheap["basis"], cheap["prices"]) == (
         "distillation.estimate",
         "price list",
-        {"default": [1, 2]},
+        {"default": [1, 2, 0.5]},
     )
     assert list(cheap["phases"]) == ["pilot", "distill"]
     assert cheap["phases"]["pilot"]["calls"] == {"low": 16, "high": 16}

@@ -200,7 +200,7 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
         paused = await system.until(job, "paused")
         found = Estimate.model_validate(paused.estimate)
         assert found.basis == "pilot"
-        assert found.prices == {"default": (1.0, 2.0)}
+        assert found.prices == {"default": (1.0, 2.0, 0.5)}
         pilot = found.phases["pilot"]
         assert (pilot.calls.low, pilot.calls.high, pilot.input_tokens.low) == (16, 16, 1600)
         assert pilot.usd is not None

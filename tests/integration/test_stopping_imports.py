@@ -38,7 +38,7 @@ from tests.fakes.system import System
 from tests.fakes.tiny_adapter import make_tiny_adapter
 from tests.fakes.tiny_model import make_tiny_llama
 
-WITHIN_S = 5.0
+WITHIN_S = 10.0  # generous: the machine may be busy; test_stopping.py holds workers to five seconds
 SLOW_S = 30.0
 
 
