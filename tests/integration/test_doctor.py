@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from services.local.doctor import databases, machine, stores
+from services.local.doctor import databases, machine, serving, stores
 from services.local.doctor.checkup import check_up
 from services.local.doctor.finding import Finding, Health, Patient
 from services.local.main import cli
@@ -310,6 +310,9 @@ def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
 ):
     with start_engine() as engine:
         monkeypatch.setenv("METEOR_WEAK_ENGINE_URL", engine.url)
+        assert (
+            serving.engine(Patient.of(data, os.environ)).health is Health.OK
+        )  # without a token, before the first start
         with Runner(data) as runner:
             runner.start(["broker", "gateway", "api"])
             found = {finding.name: finding for finding in seen(data, calls=True)}

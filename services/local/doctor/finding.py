@@ -27,6 +27,11 @@ class Finding:
     mend: str = ""
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Headers for our own services; none where there is no token yet, as before the first start."""
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
 def ok(name: str, says: str) -> Finding:
     return Finding(name, Health.OK, says)
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.local import ports
 from services.local.doctor.databases import has_database
-from services.local.doctor.finding import Finding, Health, Patient, fail, ok, warn
+from services.local.doctor.finding import Finding, Health, Patient, bearer, fail, ok, warn
 from services.local.models import damage, find, served_name
 from services.local.plan import CONSUMERS, models_needed
 from services.local.processes import last_words
@@ -104,7 +104,7 @@ def engine(patient: Patient) -> Finding:
 def _answers(url: str, token: str) -> str:
     """Empty, or how the address does not answer."""
     try:
-        answer = httpx.get(url, headers={"authorization": f"Bearer {token}"}, timeout=ANSWER_S, trust_env=False)
+        answer = httpx.get(url, headers=bearer(token), timeout=ANSWER_S, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"does not answer: {error or type(error).__name__}"
     return "" if answer.status_code == 200 else f"answers with {answer.status_code}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.doctor.finding import Finding, Patient, bearer, fail, ok, warn
 from services.local.plan import make_plan
 from services.local.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
@@ -98,8 +98,7 @@ def _until_ready(child: Child) -> None:
 
 
 def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Finding]:
-    headers = {"authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=CALL_S, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=bearer(token), timeout=CALL_S, trust_env=False) as client:
         try:
             listed = client.get("/v1/models", timeout=5)
             states = client.get("/readyz", timeout=30).json()["providers"]
