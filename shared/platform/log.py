@@ -1,9 +1,10 @@
 """One log form for all processes: structlog, to stderr, as key=value lines or JSON."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -28,6 +29,23 @@ def _visible(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+class _Patient:
+    """A stream that never fails its writer. On a full disk a line of the log must not cost the answer that it is about (the
+    standard library's handlers see it the same way); what did not go out stays in the stream's buffer and goes out with the next."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def set_up_logging(service: str) -> None:
     settings = platform_settings()
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
@@ -50,7 +68,7 @@ def set_up_logging(service: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Patient(sys.stderr))),
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(

@@ -30,3 +30,20 @@ def test_no_text_leaves_its_line_and_no_secret_stands_there():
         assert line.endswith("\n"), line
         assert line[:-1].isprintable(), line
     assert all("api_key=***" in line for line in lines[::2])
+
+
+FULL = """
+import logging
+from shared.platform.log import get_logger, set_up_logging
+set_up_logging("test")
+for number in range(2000):
+    get_logger("ours").warning("a line that has no room", number=number)
+    logging.getLogger("theirs").warning("another")
+print("went on")
+"""
+
+
+def test_a_log_on_a_full_disk_stops_nobody():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", FULL], stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.stdout == "went on\n"
