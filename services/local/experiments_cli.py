@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
+from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
 from services.local.progress import make_console
 from services.local.remote import (
     DEFAULT_DATA,
@@ -29,6 +30,10 @@ console = make_console()
 ROUTE = "/v1/experiments"
 COLUMNS = ("variant", "final model", "dev", "over the first", "test", "over base", "over the first")
 COLUMNS += ("calls paid", "lesson tokens")
+LISTED: Columns = {
+    "experiment": lambda found: found["id"],
+    "variants": lambda found: ", ".join(f"{one['name']} ({one['status']})" for one in found["variants"]),
+}
 Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdown, for documents")]
 
 
@@ -72,6 +77,16 @@ def run(
 def _say(text: str, as_json: bool, style: str | None = None) -> None:
     if not as_json:
         console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_experiments(
+    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
+) -> None:
+    """The newest experiments."""
+    with client(data) as api:
+        page = page_of(api, ROUTE, limit, after)
+    show_page(console, page, LISTED, as_json, "meteor experiments list")
 
 
 @app.command()

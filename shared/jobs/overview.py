@@ -1,10 +1,12 @@
-"""What people are told of the whole: lost processes, and the place of a job that waits. Reads only."""
+"""What people are told of the whole: lost processes, the place of a job that waits, experiments. Reads only."""
 
 import time
 from typing import NamedTuple
 
 from sqlalchemy import Engine, Row, func, or_, select
 
+from shared.contracts.errors import UserError
+from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobStatus
 from shared.jobs.job_moves import project_has_room
 from shared.jobs.states import ACTIVE_JOBS
@@ -62,3 +64,19 @@ class Overview:
         with reading(self.engine) as connection:
             query = select(steps.c.queue, steps.c.state, func.count()).group_by(steps.c.queue, steps.c.state)
             return {(queue, state): n for queue, state, n in connection.execute(query)}
+
+    def experiments(self, project_id: str, after: str | None, limit: int) -> tuple[list[str], bool]:
+        """Ids of the experiments that jobs belong to, newest first, and whether there are more.
+
+        Raises UserError for an `after` that does not exist.
+        """
+        name = jobs.c.request["metadata"][EXPERIMENT].as_string()
+        found = select(name.label("id")).where(jobs.c.project_id == project_id, name.is_not(None)).distinct().subquery()
+        query = select(found.c.id).order_by(found.c.id.desc()).limit(limit + 1)  # ids are UUIDv7: ordered by time
+        with reading(self.engine) as connection:
+            if after:
+                if connection.execute(select(found.c.id).where(found.c.id == after)).first() is None:
+                    raise UserError(f"no experiment {after!r} to continue after", param="after", code="unknown_cursor")
+                query = query.where(found.c.id < after)
+            ids = list(connection.execute(query).scalars())
+        return ids[:limit], len(ids) > limit

@@ -26,6 +26,7 @@ AFTER = {
     "/v1/keys": "key_id",
     "/v1/projects": "project_id",
     "/v1/audit": "entry_id",
+    "/v1/experiments": "experiment_id",
     "/v1/exports": "export_id",
     "/v1/webhooks": "webhook_id",
     "/v1/webhook_endpoints": "webhook_id",

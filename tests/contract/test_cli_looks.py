@@ -217,6 +217,7 @@ def test_an_experiment_is_shown_and_cancelled(meteor, http: httpx.Client):
     job = {"model": BASE, "training_file": file, "distillation": {"domain": "sums"}}
     made = http.post("/v1/experiments", json={"job": job, "preset": "strategies"}).json()
     assert out(meteor("experiments", "show", made["id"], "--json"))["variants"] == made["variants"]
+    assert "top-k (queued)" in said(meteor("experiments", "list", "--limit", "1"))
     assert said(meteor("experiments", "cancel", made["id"])).count("cancelled") == len(made["variants"])
 
 

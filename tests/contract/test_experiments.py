@@ -134,6 +134,19 @@ def test_an_unknown_experiment_is_not_found(http: httpx.Client):
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "experiment_not_found")
 
 
+def test_experiments_are_listed_newest_first(http: httpx.Client, base: dict[str, Any]):
+    made = [http.post("/v1/experiments", json={"job": base, "preset": "strategies"}).json() for _ in range(3)]
+    first = http.get("/v1/experiments", params={"limit": 2}).json()
+    assert first["data"] == [http.get(f"/v1/experiments/{one['id']}").json() for one in (made[2], made[1])]
+    assert (first["last_id"], first["has_more"]) == (made[1]["id"], True)
+    after = http.get("/v1/experiments", params={"limit": 1, "after": first["last_id"]}).json()
+    assert [one["id"] for one in after["data"]] == [made[0]["id"]]
+    unknown = http.get("/v1/experiments", params={"after": "exp-0"}).json()
+    assert unknown["error"]["code"] == "unknown_cursor"
+    for one in made:
+        http.post(f"/v1/experiments/{one['id']}/cancel").raise_for_status()
+
+
 # forks
 
 

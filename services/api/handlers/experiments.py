@@ -6,11 +6,12 @@ from fastapi import APIRouter, Response
 
 from services.api.document import may_answer
 from services.api.handlers.access import Context, KeyId, Project, needs
-from services.api.handlers.lists import Id
+from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.once import once
 from services.api.service import experiments
 from shared.contracts.experiments import ExperimentObject, ExperimentRequest
 from shared.contracts.keys import Scope
+from shared.contracts.views import Listed
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
 
@@ -22,6 +23,13 @@ def create_experiment(
     made = experiments.create(context, project, body, key_id)
     response.headers["location"] = f"/v1/experiments/{made['id']}"
     return made
+
+
+@router.get("", response_model=Listed[ExperimentObject])
+def list_experiments(
+    context: Context, project: Project, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> dict[str, Any]:
+    return listed(*experiments.page(context, project, after, limit))
 
 
 @router.get("/{experiment_id}", response_model=ExperimentObject)

@@ -81,6 +81,12 @@ def _named(variant: Variant, message: str, param: str | None, code: str) -> User
     return UserError(f"variant {variant.name!r}: {message}", param=param, code=code)
 
 
+def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Newest first. Raises UserError for an `after` that does not exist."""
+    ids, more = context.stores.overview.experiments(project, after, limit)
+    return [get(context, project, experiment_id) for experiment_id in ids], more
+
+
 def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
     """The variants in their order, and the comparison of those that have a report. Raises NotFound."""
     rows, _ = context.stores.jobs.page(project, None, MOST, metadata={EXPERIMENT: experiment_id})
