@@ -1,7 +1,7 @@
 """The BCa bootstrap for means, many samples at once. The draws depend on the sample's size alone: equal input, equal output."""
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 RESAMPLES = 4999
 SEED = 20241
@@ -30,12 +30,12 @@ def bca(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     means, value = resampled_means(samples), samples.mean(axis=1)
     below, up_to = means < value.round(DIGITS), means <= value.round(DIGITS)
     with np.errstate(divide="ignore", invalid="ignore"):
-        bias = norm.ppf((below.mean(axis=0) + up_to.mean(axis=0)) / 2)
+        bias = ndtri((below.mean(axis=0) + up_to.mean(axis=0)) / 2)
         slope = acceleration(samples)
         limits = []
         for tail in ((1 - level) / 2, (1 + level) / 2):
-            moved = bias + norm.ppf(tail)
-            limits.append(_quantile(means, norm.cdf(bias + moved / (1 - slope * moved))))
+            moved = bias + ndtri(tail)
+            limits.append(_quantile(means, ndtr(bias + moved / (1 - slope * moved))))
     return limits[0], limits[1]
 
 

@@ -11,8 +11,7 @@ from math import ceil, sqrt
 from typing import Literal, cast
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import beta, norm, t
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit  # what scipy.stats calls, without a second to load it
 
 from shared.bootstrap import bca
 
@@ -64,9 +63,9 @@ def share_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
         return Interval(0.0, 0.0, 1.0, 0)
     low, high = wilson(successes, n, level)
     if successes > 0:
-        low = min(low, float(beta.ppf((1 - level) / 2, successes + 0.5, n - successes + 0.5)))
+        low = min(low, float(betaincinv(successes + 0.5, n - successes + 0.5, (1 - level) / 2)))
     if successes < n:
-        high = max(high, float(beta.ppf((1 + level) / 2, successes + 0.5, n - successes + 0.5)))
+        high = max(high, float(betaincinv(successes + 0.5, n - successes + 0.5, (1 + level) / 2)))
     return Interval(successes / n, low, high, n)
 
 
@@ -103,6 +102,8 @@ def paired_share_gain(before: Scores, after: Scores, level: float = LEVEL) -> In
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy.optimize import brentq  # here: it takes half a second to load, and only an interval needs it
+
     return cast(float, brentq(function, low, high))
 
 
@@ -150,7 +151,7 @@ def mean_difference(before: Scores, after: Scores, level: float = LEVEL) -> Inte
     pairs = _paired(before, after)
     differences = pairs[1] - pairs[0]
     n = len(differences)
-    half = float(t.ppf(0.5 + level / 2, n - 1) * differences.std(ddof=1) / sqrt(n))
+    half = float(stdtrit(n - 1, 0.5 + level / 2) * differences.std(ddof=1) / sqrt(n))
     value = float(differences.mean())
     return Interval(value, value - half, value + half, n)
 
@@ -179,7 +180,7 @@ def mean_limits(
 def student(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Student's limits of the mean of each sample."""
     n, value = samples.shape[1], samples.mean(axis=1)
-    half = float(t.ppf(0.5 + level / 2, n - 1)) * samples.std(axis=1, ddof=1) / sqrt(n)
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * samples.std(axis=1, ddof=1) / sqrt(n)
     return value - half, value + half
 
 
@@ -191,7 +192,7 @@ def with_unseen(
     rows = n + 2 * unseen
     value = (samples.sum(axis=1) + unseen * (lowest + highest)) / rows
     square = ((samples**2).sum(axis=1) + unseen * (lowest**2 + highest**2)) / rows
-    half = float(t.ppf(0.5 + level / 2, n - 1)) * np.sqrt((square - value**2) / rows)
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * np.sqrt((square - value**2) / rows)
     return value - half, value + half
 
 
@@ -215,12 +216,12 @@ def power(n: int, gain: float = 0.05, spread: float | None = None, level: float 
     spread = sqrt(max(CHANGED_ROWS, abs(gain)) - gain**2) if spread is None else spread
     if spread == 0:
         return float(gain > 0)
-    return float(norm.cdf(gain * sqrt(n) / spread - _z(level)))
+    return float(ndtr(gain * sqrt(n) / spread - _z(level)))
 
 
 def questions_needed(spread: float, gain: float = 0.05, chance: float = 0.8, level: float = LEVEL) -> int:
     """How many rows show a true mean gain with this chance; the inverse of `power`. spread as there."""
-    return max(1, ceil(((_z(level) + float(norm.ppf(chance))) * spread / gain) ** 2))
+    return max(1, ceil(((_z(level) + float(ndtri(chance))) * spread / gain) ** 2))
 
 
 def _paired(before: Scores, after: Scores) -> np.ndarray:
@@ -237,4 +238,4 @@ def _on_scale(scores: np.ndarray) -> np.ndarray:
 
 
 def _z(level: float) -> float:
-    return float(norm.ppf(0.5 + level / 2))
+    return float(ndtri(0.5 + level / 2))
