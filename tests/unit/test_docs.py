@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,15 @@ def test_links_to_files_exist(page: Path):
 def test_links_to_headings_exist(page: Path):
     for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", page.read_text()):
         if "://" not in target:
-            text = (page.parent / target).read_text() if target else page.read_text()
-            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-            assert anchor in [_anchor(title) for title in titles], f"{page.name} links to {target}#{anchor}"
+            assert anchor in anchors(page.parent / target if target else page), (
+                f"{page.name} links to {target}#{anchor}"
+            )
 
 
-def _anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+@cache
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_index_names_every_page():
