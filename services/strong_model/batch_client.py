@@ -113,6 +113,8 @@ class BatchClient:
                 response = await self._http.request(method, path, **more)
         except failures.HTTP_ERRORS as error:
             raise failures.by_http_error(self.provider, error, timeout_s, answering=False) from error
+        if response.status_code in (404, 405, 501):
+            raise failures.without_batches(self.provider, path, response.status_code)
         if response.status_code not in (200, 201):
             raise failures.refused(self.provider, response.status_code, response.headers, response.content)
         found = self._parsed(response.content)

@@ -126,9 +126,17 @@ class Batches:
         try:
             await self._go_on(batch)
         except TeacherFailure as failure:
+            if batch.state == "submitted" and failure.outcome == failures.GONE:
+                await self._lost(batch)
+                return
             log.warning("trouble with a batch", batch=batch.id, code=failure.code, error=failure.message)
             later = time.time() + (failure.retry_after or min(TROUBLE_S, self.poll_s))
             await self._note(batch, error=failure.message, not_before=later)
+
+    async def _lost(self, batch: Row) -> None:
+        """The provider does not know it, or its answers, any more. Nobody knows what it cost."""
+        log.error("batch lost", batch=batch.id, remote=batch.remote_id)
+        await asyncio.to_thread(self.store.end, batch.id, "lost", "the provider has let go of the batch", cost=None)
 
     async def _go_on(self, batch: Row) -> None:
         client = self._clients.get(batch.provider)
@@ -177,7 +185,7 @@ class Batches:
         if failure.most_attempts > failures.NEVER:
             raise failure
         log.error("batch refused", batch=batch.id, error=failure.message)
-        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, True)
+        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
 
     async def _fetch(self, client: BatchClient, batch: Row, over: bool) -> None:
         remote = await client.get(batch.remote_id)
@@ -202,7 +210,7 @@ class Batches:
             await self._note(batch, state="uploaded", remote_id=None, error=why, not_before=later)
             return
         log.error("batch failed", batch=batch.id, error=why)
-        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", why, True)
+        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", why, failed=True)
 
     async def _collect(self, client: BatchClient, batch: Row, remote: dict[str, Any]) -> None:
         """Every row is settled by itself, so that a kill in the middle loses none of those before."""

@@ -13,6 +13,7 @@ from shared.contracts.errors import MeteorError
 NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # how often a request that failed in this way may be sent in all
 RETRIED = frozenset({408, 409, 425, 429})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+GONE = "http_404"
 SHOWN = 300  # characters of a provider's own message that are passed on
 HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
@@ -153,10 +154,15 @@ def refused(provider: Provider, status: int, headers: Mapping[str, str], payload
     )
 
 
+def without_batches(provider: Provider, path: str, status: int) -> TeacherFailure:
+    message = f"it has no batch API (HTTP {status} at {provider.base_url}{path})"
+    return TeacherFailure(message, code="teacher_rejected", status=400, outcome=GONE, most_attempts=NEVER)
+
+
 def batch_failed(provider: Provider, why: str | None) -> TeacherFailure:
     """The provider would not have a batch, so none of its calls was computed or paid."""
     message = (
-        f"provider {provider.name!r} takes no such batch: {why}; leave `batch` out of the job's teacher or judge, "
+        f"provider {provider.name!r} takes no batch: {why}; leave `batch` out of the job's teacher or judge, "
         "and each call is sent by itself, at the full price"
     )
     return TeacherFailure(message, code="teacher_batch_failed", status=400, outcome="batch_failed", most_attempts=NEVER)

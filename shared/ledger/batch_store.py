@@ -18,6 +18,7 @@ from shared.platform.database import reading, writing
 
 OPEN = ("collecting", "sealed", "uploaded", "submitted")
 PAGE = 200  # rows read at once
+NOTHING = Cost()
 
 
 class Found(NamedTuple):
@@ -140,10 +141,12 @@ class BatchStore:
                 connection.execute(update(batch_requests).where(mine).values(answer=body))
         self.ledger.settle(call_id, outcome, cost, keep=body if keep else None)
 
-    def end(self, batch_id: str, outcome: str, error: str | None, failed: bool = False) -> None:
-        """Nothing more comes of it: calls without an answer cost nothing and get this outcome; the requests' texts go."""
+    def end(
+        self, batch_id: str, outcome: str, error: str | None, *, failed: bool = False, cost: Cost | None = NOTHING
+    ) -> None:
+        """Nothing more comes of it: calls without an answer get this outcome and cost; the requests' texts go."""
         for call in self.open_calls(batch_id):
-            self.ledger.settle(call.id, outcome, Cost(), error=error)
+            self.ledger.settle(call.id, outcome, cost, error=error)
         with writing(self.engine) as connection:
             connection.execute(update(batch_requests).where(batch_requests.c.batch_id == batch_id).values(body=None))
             answered = select(func.count()).where(calls.c.batch_id == batch_id, calls.c.input_tokens > 0)

@@ -172,7 +172,7 @@ async def test_what_expired_or_failed_in_a_batch_is_sent_by_itself_at_the_full_p
     assert case.ledger.usage(case.job).usd_reserved == 0
 
 
-@pytest.mark.parametrize(("fault", "says"), [("batch_failed", "as told"), ("batch_unknown", "HTTP 404")])
+@pytest.mark.parametrize(("fault", "says"), [("batch_failed", "as told"), ("batch_unknown", "no batch API")])
 async def test_a_batch_that_is_not_taken_fails_with_a_way_out(case: Case, fault: str, says: str):
     case.teacher.fault(fault, times=1)
     with pytest.raises(UserError, match=says) as raised:
@@ -191,6 +191,16 @@ async def test_a_full_or_absent_provider_is_waited_for(case: Case):
     replies = await case.answers(range(3))
     assert [batch["status"] for batch in case.remote()] == ["failed", "completed"]
     assert len(replies) == case.computed() == 3
+
+
+async def test_a_batch_that_the_provider_has_let_go_of_counts_as_paid_and_is_asked_again(case: Case):
+    case.teacher.set(batch_s=600.0)
+    await case.try_all(range(3))
+    wait_until(lambda: case.states() == ["submitted"], 10, "submitted")
+    case.teacher.fault("batch_unknown", times=1)
+    await case.answers(range(3))
+    ended = Counter((row.outcome, row.usd > 0, row.reserved_usd > 0) for row in case.rows())
+    assert ended == {("lost", False, True): 3, ("ok", True, False): 3}
 
 
 async def test_batches_keep_to_the_budget_at_their_own_price(case: Case):
