@@ -87,10 +87,23 @@ class EngineProcess:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny model, a whole one that differs and an adapter. In one process apart: torch and peft stay out of
+    this one, and loading them takes longer than all that they do here."""
     folder = tmp_path_factory.mktemp("engine")
-    _python(f"from tests.fakes.tiny_model import make_tiny_llama; make_tiny_llama({str(folder / 'tiny')!r})")
-    engine = EngineProcess(folder, folder / "tiny")
+    code = (
+        "from tests.fakes.tiny_adapter import make_tiny_adapter; from tests.fakes.tiny_model import make_tiny_llama; "
+        f"base = make_tiny_llama({str(folder / 'tiny')!r}); make_tiny_llama({str(folder / 'whole')!r}, seed=7); "
+        f"make_tiny_adapter(base, {str(folder / 'adapter')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(made: Path) -> Iterator[EngineProcess]:
+    engine = EngineProcess(made, made / "tiny")
     engine.start()
     try:
         wait_until(lambda: engine.said("engine ready"), START_S, "vLLM")
@@ -103,20 +116,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
             left.kill()
 
 
-@pytest.fixture
-def adapter(engine: EngineProcess, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def adapter(engine: EngineProcess, made: Path) -> str:
     """The hash of an adapter that is published, as the trainer does it, while the engine runs."""
-    made = tmp_path / "adapter"
-    _python(
-        f"from tests.fakes.tiny_adapter import make_tiny_adapter as make; make({str(engine.model)!r}, {str(made)!r})"
-    )
-    return publish(made, Artifacts(engine.data / "artifacts"), engine.data / "serving", str(engine.model))
-
-
-def _python(code: str) -> None:
-    """In a process apart: torch and peft stay out of this one."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    return publish(made / "adapter", Artifacts(engine.data / "artifacts"), engine.data / "serving", str(engine.model))
 
 
 def params(adapter: str | None = None, weights: str | None = None, **sampling) -> StudentParams:
@@ -236,11 +239,9 @@ async def test_a_missing_adapter_is_named(engine: EngineProcess):
 
 
 async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
-    engine: EngineProcess, adapter: str, tmp_path: Path
+    engine: EngineProcess, adapter: str, made: Path
 ):
-    made = tmp_path / "whole"
-    _python(f"from tests.fakes.tiny_model import make_tiny_llama; make_tiny_llama({str(made)!r}, seed=7)")
-    whole = publish_weights(made, Artifacts(engine.data / "artifacts"), engine.data / "serving")
+    whole = publish_weights(made / "whole", Artifacts(engine.data / "artifacts"), engine.data / "serving")
     bare, adapted = await answers(engine, ROWS, params()), await answers(engine, ROWS, params(adapter=adapter))
     family = engine.family()
     tuned = await answers(engine, ROWS, params(weights=whole))
