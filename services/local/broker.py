@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import redis
-
 from shared.artifacts import write_atomically
 from shared.kept_secret import kept_secret
 
@@ -40,6 +38,8 @@ def command(data: Path, port: int, secret: str) -> list[str]:
 
 
 def answers(redis_url: str) -> bool:
+    import redis  # here: it takes longer to load than most commands take
+
     try:
         with redis.Redis.from_url(redis_url, socket_timeout=1, socket_connect_timeout=1) as client:
             return bool(client.ping())

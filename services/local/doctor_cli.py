@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from services.local.doctor.checkup import check_up
 from services.local.doctor.finding import Finding, Health
 from services.local.progress import make_console
 
@@ -23,6 +22,8 @@ def doctor(
 ) -> None:
     """Check machine, data folder, broker, database, models, engine and strong models, running or not. Exit code 1 when
     something has to be mended first."""
+    from services.local.doctor.checkup import check_up  # here: it loads what every part needs
+
     found: list[Finding] = []
     for finding in check_up(data, os.environ, calls):
         found.append(finding)

@@ -13,13 +13,8 @@ from services.local import state
 from services.local.listing import DEFAULT_LIMIT, After, Columns, Limit, minute, page_of, show_page
 from services.local.progress import make_console
 from services.local.remote import DEFAULT_DATA, Data, Json, Refused, ask, client
-from shared.api_keys import hash_secret, issue
 from shared.contracts.errors import UserError
 from shared.contracts.keys import KeyRequest, Scope
-from shared.jobs.schema import open_stores
-from shared.jobs.tables import DEFAULT_PROJECT
-from shared.ledger.store import open_ledger
-from shared.platform.settings import PlatformSettings
 
 app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 console = make_console()
@@ -75,6 +70,12 @@ def create(
 
 def directly(data: Path, body: dict[str, Any]) -> dict[str, Any]:
     """As POST /v1/keys, by whoever can write into the database. Raises UserError."""
+    from shared.api_keys import hash_secret, issue  # here: other commands need no database
+    from shared.jobs.schema import open_stores
+    from shared.jobs.tables import DEFAULT_PROJECT
+    from shared.ledger.store import open_ledger
+    from shared.platform.settings import PlatformSettings
+
     try:
         request = KeyRequest.model_validate(body)
     except ValidationError as error:

@@ -1,25 +1,21 @@
 """What runs on one machine: ten processes, their addresses, and who gets which environment."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 import shared
 from services.local import broker, models, ports
 from services.local.models import PreparedModel
 from services.local.processes import Spec
-from services.local.readiness import http_readiness, platform_of, readiness, stores_of
+from services.local.readiness import http_readiness, platform_of, readiness
 from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from services.local.state import token_path
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
 from shared.kept_secret import kept_secret
-from shared.ledger.store import open_ledger
 from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
 
 MODULES: dict[str, list[str]] = {
@@ -132,16 +128,12 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
 
 
 def migrate(plan: Plan) -> None:
-    """The newest schema before the processes start, so that none of them has to load what makes it.
-
-    A database that is away is no fault here: each process opens it by itself, and waits for it.
-    """
+    """The newest schema before the processes start, so that none of them has to load what makes it."""
     if not any(spec.name in CONSUMERS.values() or spec.name in USE_DATABASE for spec in plan.specs):
         return
-    platform = platform_of(plan.data, plan.specs[0].env)
-    with contextlib.suppress(SQLAlchemyError):
-        stores_of(platform.database)
-        open_ledger(platform.ledger_database)
+    from services.local import databases  # here: it loads SQLAlchemy, and most commands start nothing
+
+    databases.migrate(platform_of(plan.data, plan.specs[0].env))
 
 
 def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:

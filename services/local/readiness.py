@@ -1,14 +1,11 @@
 """Whether a process that was started works: it answers, or it writes heartbeats; and it is ours that does."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import httpx
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.local import broker, ports
-from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
 
 Ready = Callable[[set[int]], bool]  # given the pids of the process and its children
@@ -20,8 +17,10 @@ def readiness(data: Path, name: str, common: Mapping[str, str], port: int | None
         return lambda _: broker.answers(common["REDIS_URL"])
     if port is not None:
         return http_readiness(port, "/health" if name.endswith("engine") else "/healthz")
+    from services.local.databases import has_beaten  # here: it loads SQLAlchemy, and most commands start nothing
+
     platform = platform_of(data, common)
-    return lambda pids: _has_beaten(platform, pids)
+    return lambda pids: has_beaten(platform, pids)
 
 
 def platform_of(data: Path, environment: Mapping[str, str]) -> PlatformSettings:
@@ -42,15 +41,3 @@ def http_readiness(port: int, path: str) -> Ready:
         return ports.listens(port, pids)
 
     return ready
-
-
-stores_of = lru_cache(open_stores)  # opening migrates; once per database is enough
-
-
-def _has_beaten(platform: PlatformSettings, pids: set[int]) -> bool:
-    """Whether one of these processes wrote a heartbeat of late (their names end with the pid)."""
-    try:
-        workers = stores_of(platform.database).jobs.live_workers(3 * platform.lease.total_seconds())
-    except SQLAlchemyError:
-        return False
-    return any(row.id.rpartition(":")[2] in {str(pid) for pid in pids} for row in workers)

@@ -8,14 +8,10 @@ from typing import Annotated
 
 import typer
 
-from services.local.backup import back_up
 from services.local.progress import make_console
 from services.local.remote import DEFAULT_DATA, Data
-from shared.artifacts import Artifacts
 from shared.contracts.errors import UserError
-from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
-from shared.retention import collect, prune_audit
 
 console = make_console()
 Json = Annotated[bool, typer.Option("--json", help="the counts as JSON, for scripts")]
@@ -29,6 +25,10 @@ def gc(
 ) -> None:
     """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, and what is
     older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    from shared.artifacts import Artifacts
+    from shared.jobs.schema import open_stores  # here: other commands need no database
+    from shared.retention import collect, prune_audit
+
     settings = PlatformSettings(data=data)
     if keep_days is not None:
         settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
@@ -61,6 +61,8 @@ def backup(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Copy databases, files, artifacts and served models while everything runs. `meteor up --data COPY` starts from it."""
+    from services.local.backup import back_up  # here: other commands need no database
+
     settings = PlatformSettings(data=data)
     done = back_up(settings, target)
     if as_json:
