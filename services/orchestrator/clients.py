@@ -107,13 +107,16 @@ class StepClient:
 
     async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-        self._waiting[row.id] = (future, on_progress)
+        self._waiting[row.id] = waiting = (future, on_progress)
         if row.id in self._early:
             self._hints.put_nowait(row.id)
         try:
             return await future
         finally:
-            del self._waiting[row.id]
+            if (
+                self._waiting.get(row.id) is waiting
+            ):  # else the job was lost and taken up again here: another run waits now
+                del self._waiting[row.id]
 
     def resend(self, step_id: str, queue: Queue) -> None:
         """A message for a step that may have none. With the broker away the row stays as it is, for the next try."""

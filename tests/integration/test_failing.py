@@ -14,7 +14,7 @@ from services.api.service.waiting import starts_in
 from services.orchestrator import clients, loop
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.jobs import ForkRequest
-from shared.contracts.steps import Queue
+from shared.contracts.steps import Queue, StepKind
 from shared.jobs.overview import Waiting
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.system import System
@@ -171,3 +171,22 @@ async def test_a_cancel_that_comes_with_a_hint_ends_the_poller(system: System):
     done, _ = await asyncio.wait({polling}, timeout=3)
     polling.cancel()
     assert done
+
+
+async def test_a_job_that_is_taken_up_again_beside_its_former_run_still_hears_of_its_step(system: System):
+    """The same orchestrator may lose a job and claim it once more before the lost run has ended."""
+    steps = clients.StepClient(system.stores, system.artifacts, system.settings)
+    job = system.row(system.post(system.file()))
+    row = system.stores.steps.create(job, "distill/answers/0", StepKind.TEACH, "a" * 64)
+    former, latter = (asyncio.create_task(steps._wait(row, lambda _: None)) for _ in range(2))
+    await asyncio.sleep(0)
+    former.cancel()
+    await asyncio.wait({former})
+    claim = system.stores.steps.claim(row.id, "w", 60)
+    assert claim is not None
+    system.stores.steps.finish(claim, "b" * 64, {})
+    polling = asyncio.create_task(steps.poll())
+    try:
+        assert (await asyncio.wait_for(latter, 10)).state == "succeeded"
+    finally:
+        polling.cancel()
