@@ -32,6 +32,7 @@ from services.api.handlers import (
     jobs,
     keys,
     labels,
+    live,
     models,
     once,
     projects,
@@ -166,6 +167,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         audit,
         health,
         docs,
+        live,
     ):
         app.include_router(module.router)
     return app

@@ -94,6 +94,7 @@ def _show_next_steps(
         f"Job {job['id']} took {seconds / 60:.1f} minutes in this run.",
         f"Adapter (safetensors): {data / 'serving' / adapter if adapter else 'none, no phase helped'}",
         f"Report: curl {api_url}/v1/distillation/jobs/{job['id']}/report",
+        f"All jobs in a browser: {api_url}/",
         "Talk to it:",
         f"  curl {api_url}/v1/chat/completions -H 'content-type: application/json' \\",
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Count the lines of notes.txt."}}]}}\'',

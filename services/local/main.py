@@ -117,6 +117,8 @@ def _finish(data: Path) -> state.RunState:
             console.print(remark, highlight=False, soft_wrap=True)
     where = run.urls.get("api", "no api")
     console.print(f"ready after {time.monotonic() - started:.0f} s: {where}", highlight=False, soft_wrap=True)
+    if "api" in run.urls:
+        console.print(f"the jobs in a browser: {where}/", highlight=False, soft_wrap=True)
     return run
 
 
