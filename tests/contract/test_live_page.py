@@ -10,6 +10,7 @@ import pytest
 
 from services.api.handlers.pages import hashed
 from shared.artifacts import Artifacts
+from shared.contracts.steps import StepKind
 from shared.jobs.tables import jobs
 from shared.platform.database import writing
 from tests.contract.browser import CHROMIUM, Browser, running_browser
@@ -61,11 +62,15 @@ def job_id(api: RunningApi, http: httpx.Client) -> str:
     """A job in phase 2, with markup in whatever text may hold some."""
     sent: dict[str, Any] = {"files": {"file": ("r.jsonl", rows(60))}, "data": {"purpose": "fine-tune"}}
     file = http.post("/v1/files", **sent).json()["id"]
-    settings = {"domain": HOSTILE, "budget": {"max_usd": 5}}
+    settings = {"domain": HOSTILE, "budget": {"max_usd": 5}, "iterate": {"rounds": 3}}
     body = {"model": BASE, "training_file": file, "suffix": "watched", "distillation": settings}
     made = http.post("/v1/distillation/jobs", json=body).json()["id"]
     progress = {"percent": 37.2, "done": 372.0, "total": 1000.0, "eta_seconds": 750.0}
     note(api, made, status="running", phase="iterate", progress=progress, status_reason=HOSTILE)
+    row = api.stores.jobs.get(made)
+    assert row is not None
+    for n, key in enumerate(("distill/answers/0", "iterate/1/train", "iterate/2/try-1/answers/0")):
+        api.stores.steps.create(row, key, StepKind.TEACH, str(n) * 64)
     return made
 
 
@@ -96,7 +101,8 @@ def test_a_job_is_watched_and_steered_in_a_browser(api: RunningApi, job_id: str,
 
     row = ".job.chosen"
     assert browser.evaluate(text_of(f"{row} .eta")) == "about 13 minutes left"
-    assert browser.evaluate(text_of(f"{row} .where")) == "iterate, 37 %"
+    browser.until(f"{text_of(f'{row} .where')} === 'iterate, round 2 of 3, 37 %'")
+    assert browser.evaluate(text_of("#phases .now")) == "iterateround 2 of 3, 0 of 2 steps done so far"
     assert browser.evaluate(text_of(f"{row} .spent")) == "0 of 5 USD, 0 teacher calls"
     assert browser.evaluate(text_of(f"{row} .reason")) == HOSTILE
     bar = f"document.querySelector('{row} [role=progressbar]')"
