@@ -124,6 +124,16 @@ class ExperimentObject(BaseModel):
     comparison: list[ComparedVariant]
 
 
+class ExperimentReport(BaseModel):
+    """How the variants that have ended compare: so many of all."""
+
+    id: str
+    object: Literal["distillation.experiment.report"] = "distillation.experiment.report"
+    variants: int
+    compared: int
+    comparison: list[ComparedVariant]
+
+
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """changes over base; objects are merged, everything else is replaced."""
     result = dict(base)

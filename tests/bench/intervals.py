@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, t
+from scipy.stats import beta, binom, norm, t
 
 from shared import statistics
 from shared.bootstrap import bca
@@ -18,7 +18,7 @@ from tests.bench.coverage import BEFORE, DRAWS, MEANS, MOVES, SHARES, SIZES, WAN
 
 Limits = tuple[np.ndarray, np.ndarray]
 TAIL = (1 - LEVEL) / 2
-Z = -float(statistics.norm.ppf(TAIL))
+Z = -float(norm.ppf(TAIL))
 
 
 def hull(*several: Limits) -> Limits:

@@ -64,6 +64,9 @@ def test_variants_run_one_after_the_other_and_are_compared(api: RunningApi, http
         name = row.request["metadata"]["variant"]
         store.end(row, JobStatus.SUCCEEDED, report_ref=artifacts.put_json(report(row.id, [0.1] * 4, finals[name])))
     found = http.get(f"/v1/experiments/{made['id']}").json()
+    alone = http.get(f"/v1/experiments/{made['id']}/report").json()
+    assert (alone["variants"], alone["compared"]) == (len(found["variants"]), len(found["comparison"]))
+    assert (alone["id"], alone["comparison"]) == (made["id"], found["comparison"])
     full, bare = found["comparison"]
     assert full["gain_over_first"][0] == 0
     assert bare["gain_over_first"][0] == pytest.approx(0.125)
@@ -132,6 +135,7 @@ def test_changes_are_merged_and_the_base_is_left_alone():
 def test_an_unknown_experiment_is_not_found(http: httpx.Client):
     answer = http.get("/v1/experiments/exp-nobody")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "experiment_not_found")
+    assert http.get("/v1/experiments/exp-nobody/report").status_code == 404
 
 
 def test_experiments_are_listed_newest_first(http: httpx.Client, base: dict[str, Any]):

@@ -9,7 +9,7 @@ from services.api.handlers.access import Context, KeyId, Project, needs
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.once import once
 from services.api.service import experiments
-from shared.contracts.experiments import ExperimentObject, ExperimentRequest
+from shared.contracts.experiments import ExperimentObject, ExperimentReport, ExperimentRequest
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 
@@ -35,6 +35,12 @@ def list_experiments(
 @router.get("/{experiment_id}", response_model=ExperimentObject)
 def get_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
     return experiments.get(context, project, experiment_id)
+
+
+@router.get("/{experiment_id}/report", response_model=ExperimentReport)
+def get_experiment_report(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
+    """The comparison alone. It grows as variants end; `compared` of `variants` are in it."""
+    return experiments.report(context, project, experiment_id)
 
 
 @router.post(

@@ -105,6 +105,18 @@ def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]
     }
 
 
+def report(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """Raises NotFound."""
+    found = get(context, project, experiment_id)
+    return {
+        "id": experiment_id,
+        "object": "distillation.experiment.report",
+        "variants": len(found["variants"]),
+        "compared": len(found["comparison"]),
+        "comparison": found["comparison"],
+    }
+
+
 def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
     """Cancel every variant that has not ended, whatever it does."""
     for variant in get(context, project, experiment_id)["variants"]:
