@@ -1,32 +1,27 @@
-"""`meteor doctor` names each planted fault, and calls a sound system sound, at rest and at work."""
+"""`meteor doctor` names each fault of the machine, settings, models and providers, and calls a sound system sound, at rest
+and at work."""
 
 import json
 import os
 import socket
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-import redis
-from safetensors.numpy import save_file
-from sqlalchemy import text
 from typer.testing import CliRunner
 
-from services.local.doctor import databases, machine, serving, stores
-from services.local.doctor.checkup import check_up
-from services.local.doctor.finding import Finding, Health, Patient
+from services.local.doctor import machine, serving
+from services.local.doctor.finding import Health, Patient
 from services.local.main import cli
 from services.local.models import CARD
 from services.local.runner import Runner
 from shared.artifacts import hash_folder
-from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from shared.platform import guard
-from shared.platform.database import engine_for, reading, writing
+from shared.platform.database import reading
+from tests.fakes.patient import failed, make_sound, seen, small_model, the_only_failure
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, start_engine, start_teacher
 
@@ -40,18 +35,8 @@ def teacher() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(autouse=True)
-def _sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """An environment in which nothing is wrong; each test plants its fault into it."""
-    for name in list(os.environ):
-        if name.startswith("METEOR_") or name in ("REDIS_URL", "DATABASE_URL"):
-            monkeypatch.delenv(name)
-    for name, value in {
-        "METEOR_MODELS": tmp_path / "models",
-        "METEOR_STUDENT_PATH": _model(tmp_path / "student"),
-        "METEOR_API_PORT": free_port(),
-        "METEOR_DISK_FLOOR_GB": 0,
-    }.items():
-        monkeypatch.setenv(name, str(value))
+def _sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_sound(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -62,34 +47,6 @@ def configured(monkeypatch: pytest.MonkeyPatch, teacher: FakeServer) -> FakeServ
     monkeypatch.setenv("METEOR_TEACHER_API_KEY", KEY)
     monkeypatch.setenv("METEOR_TEACHER_PRICE_INPUT", "2")
     return teacher
-
-
-def _model(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "llama"}')
-    np = pytest.importorskip("numpy")
-    save_file({"weight": np.ones((64, 64), dtype="float32")}, folder / "model.safetensors")
-    return folder
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def seen(data: Path, calls: bool = False) -> list[Finding]:
-    return list(check_up(data, os.environ, calls))
-
-
-def failed(data: Path, calls: bool = False) -> dict[str, Finding]:
-    return {finding.name: finding for finding in seen(data, calls) if finding.health is Health.FAIL}
-
-
-def the_only_failure(data: Path, name: str, calls: bool = False) -> Finding:
-    found = failed(data, calls)
-    assert list(found) == [name], found
-    assert found[name].mend
-    return found[name]
 
 
 def test_a_sound_system_at_rest_is_called_sound_and_the_call_stands_on_the_ledger(data: Path, configured: FakeServer):
@@ -117,66 +74,6 @@ def test_the_port_is_held_by_another_process(data: Path, monkeypatch: pytest.Mon
         assert f"(pid {os.getpid()})" in the_only_failure(data, "port").says
 
 
-def test_the_broker_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
-    port = free_port()
-    monkeypatch.setenv("REDIS_URL", f"redis://:secret-of-the-broker@127.0.0.1:{port}/0")
-    found = the_only_failure(data, "broker")
-    assert f"127.0.0.1:{port} does not answer" in found.says
-    assert "secret-of-the-broker" not in found.says
-
-
-def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeypatch: pytest.MonkeyPatch, valkey: str):
-    monkeypatch.setenv("REDIS_URL", valkey)
-    with redis.Redis.from_url(valkey) as client:
-        try:
-            client.config_set("maxmemory-policy", "allkeys-lru")
-            found = the_only_failure(data, "broker")
-            assert "allkeys-lru" in found.says
-            assert "noeviction" in found.mend
-            client.config_set("maxmemory-policy", "noeviction")
-            assert failed(data) == {}
-            client.config_set("requirepass", "a-password")
-            assert "refuses us" in the_only_failure(data, "broker").says
-        finally:
-            with redis.Redis.from_url(valkey, password="a-password") as again:
-                again.config_set("requirepass", "")
-                again.config_set("maxmemory-policy", "noeviction")
-
-
-def test_the_database_cannot_be_reached(data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://meteor:of-the-database@127.0.0.1:{free_port()}/meteor")
-    found = failed(data)
-    assert list(found) == ["database", "ledger"]
-    assert "DATABASE_URL" in found["database"].says
-    assert "of-the-database" not in found["database"].says
-
-
-def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
-    url = f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"
-    open_stores(url)
-    assert failed(data) == {}
-    with writing(engine_for(url)) as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
-    found = the_only_failure(data, "database")
-    assert "schema 9999 is not known to this version" in found.says
-    assert "restore" in found.mend
-    engine_for(url).dispose()
-    for path in data.glob("meteor.sqlite3-*"):
-        path.unlink()
-    (data / "meteor.sqlite3").write_bytes(b"no database at all" * 1000)
-    assert "backup" in the_only_failure(data, "database").mend
-
-
-def test_an_older_schema_is_a_warning(data: Path):
-    url = f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"
-    open_stores(url)
-    with writing(engine_for(url)) as connection:
-        connection.execute(text("update alembic_version set version_num = '0001'"))
-    (found,) = [finding for finding in seen(data) if finding.name == "database"]
-    assert found.health is Health.WARN
-    assert "backup" in found.mend
-
-
 def test_the_data_folder_cannot_be_written(tmp_path: Path):
     (tmp_path / "in-the-way").write_text("a file")
     for folder in (Path("/proc/meteor"), tmp_path / "in-the-way"):  # not even root may write there
@@ -187,7 +84,7 @@ def test_the_data_folder_cannot_be_written(tmp_path: Path):
 def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = _model(tmp_path / "models" / "org--small")
+    folder = small_model(tmp_path / "models" / "org--small")
     (folder / CARD).write_text(json.dumps({"name": "org--small", "fingerprint": hash_folder(folder)}))
     monkeypatch.setenv("METEOR_STUDENTS", "org/small")
     assert failed(data) == {}
@@ -299,12 +196,6 @@ def test_what_is_installed_is_not_what_the_locks_have(tmp_path: Path):
     assert machine.python((3, 13)).health is Health.FAIL
 
 
-def test_clocks_that_disagree():
-    assert stores.skew("the broker", 1.0).health is Health.OK
-    assert "6.5 s behind" in stores.skew("the broker", -6.5).says
-    assert stores.skew("the broker", -6.5).health is Health.FAIL
-
-
 def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
     data: Path, monkeypatch: pytest.MonkeyPatch, configured: FakeServer
 ):
@@ -341,49 +232,3 @@ def test_the_exit_code_is_that_of_the_worst_and_each_line_says_how_to_mend_it(
     assert "fail access: METEOR_API_HOST is 0.0.0.0" in done.stdout
     assert "mend: make a key" in done.stdout
     assert "1 failed" in done.stdout
-
-
-def test_a_server_of_postgresql_is_called_sound_empty_and_in_use(
-    data: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
-):
-    monkeypatch.setenv("DATABASE_URL", postgres_url)
-    for words in ("empty; the first start makes its tables", "schema "):
-        found = {finding.name: finding for finding in seen(data)}
-        assert {found[name].health for name in ("database", "clock", "ledger", "access")} == {Health.OK}
-        assert words in found["database"].says
-        assert words in found["ledger"].says
-        open_stores(postgres_url)
-        open_ledger(postgres_url)
-    with writing(engine_for(postgres_url)) as connection:
-        connection.execute(text("update alembic_version set version_num = '0001'"))
-    (older,) = [finding for finding in seen(data) if finding.name == "database"]
-    assert (older.health, "pg_dump" in older.mend) == (Health.WARN, True)
-
-
-def test_a_server_of_postgresql_that_does_not_serve_us(monkeypatch: pytest.MonkeyPatch, data: Path, postgres_url: str):
-    open_stores(postgres_url)
-    schema, reader = postgres_url.rpartition("%3D")[2], f"reader_{uuid.uuid4().hex[:8]}"
-
-    def says(url: str, *grants: str) -> str:
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            for grant in grants:
-                connection.execute(grant.encode())
-        if grants:
-            engine_for(url).dispose()  # connections that were made before
-        monkeypatch.setenv("DATABASE_URL", url)
-        found = next(databases.database(Patient.of(data, os.environ)))
-        assert (found.health, bool(found.mend)) == (Health.FAIL, True)
-        return found.says
-
-    url = postgres_url.replace("//postgres:@", f"//{reader}:@")
-    assert f'role "{reader}" does not exist' in says(url)
-    login = (f"CREATE ROLE {reader} LOGIN", f"GRANT USAGE ON SCHEMA {schema} TO {reader}")
-    assert "permission denied for table" in says(url, *login)
-    reads = f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}"
-    assert f"may not make tables in schema {schema}" in says(url, reads)
-    assert "may not write into the tables" in says(url, f"GRANT CREATE ON SCHEMA {schema} TO {reader}")
-    assert "takes no writes" in says(url, f"ALTER ROLE {reader} SET default_transaction_read_only = on")
-    assert 'database "nowhere" does not exist' in says(postgres_url.replace("/postgres?", "/nowhere?"))
-    engine_for(url).dispose()
-    for other in ("mysql://meteor:of-the-database@127.0.0.1/meteor", "of-the-database"):
-        assert "of-the-database" not in says(other)
