@@ -1,5 +1,6 @@
 """Fixtures that several files of this folder ask for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,3 +10,14 @@ import pytest
 def data(tmp_path: Path) -> Path:
     """A data folder that is not there yet."""
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A tiny model's matrices are too small to share; on a busy machine two threads only wait for each other."""
+    import torch  # most files of this folder do without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

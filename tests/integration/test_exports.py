@@ -18,56 +18,28 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.api.service import exports
 from services.orchestrator import parity
-from services.trainer import service, tasks
+from services.trainer import service
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from services.trainer.train import merge
 from services.trainer.train.progress import Reporter
-from shared.bases import hash_once
-from shared.contracts.answers import split_answer
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.exporting import MergeParams
 from shared.contracts.exports import ExportWish
-from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import Attempt, Said
-from shared.contracts.steps import Method, ModelRef, StepKind, StepRequest, StepResult
-from shared.jobs.step_store import Claim
+from shared.contracts.steps import Method, ModelRef, StepKind
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.queue.step_task import StepContext
 from shared.retention import collect
+from tests.fakes.exporting import Exporting, published
 from tests.fakes.push_hub import running_push_hub
-from tests.fakes.simulated import BASE, World
+from tests.fakes.simulated import BASE
 from tests.fakes.system import System
 from tests.fakes.tiny_adapter import make_tiny_adapter
 from tests.fakes.tiny_model import make_tiny_llama
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WISH = ExportWish.model_validate({"formats": ["adapter", "merged"]})
-
-
-class Exporting(World):
-    """The trainer's own handlers do what exports ask of it; the engine says what the adapter said, unless it lies."""
-
-    def __init__(self):
-        super().__init__(0.3)
-        self.system: Any = None
-        self.said: dict[str, Said] = {}
-        self.lies = False
-
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
-        if request.kind in (StepKind.MERGE, StepKind.GGUF, StepKind.PUSH):
-            claim = Claim(f"step-{key.replace('/', '-')}", "j", "p", key, request.kind, "h", 1)
-            context = StepContext(claim, self.system.settings, self.system.artifacts)
-            result = await tasks.HANDLERS[request.kind](request, context)
-            self.said |= {row["id"]: Said(**row) for row in result.rows}
-            return result
-        if key == "compare/served":
-            rows = [self._attempt(row["id"]).model_dump(mode="json") for row in request.rows]
-            return StepResult(rows=rows)
-        return await super().run(job, key, request, limit, on_progress)
-
-    def _attempt(self, question: str) -> Attempt:
-        rationale, answer = split_answer("something else" if self.lies else self.said[question].adapter)
-        return Attempt(id=question, answer=answer, rationale=rationale, finish_reason="length")
 
 
 @pytest.fixture
@@ -81,14 +53,6 @@ def merging_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return Done(metrics=await asyncio.to_thread(merge.merge, spec, Reporter(io.StringIO())))
 
     monkeypatch.setattr(service, "run", run)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -116,37 +80,6 @@ def system(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     world.system = made = System(tmp_path, monkeypatch, world)
     yield made
     trainer_settings.cache_clear()
-
-
-def published(system: System, adapter: Path, base: Path, state: str = "promoted", job: str | None = None) -> str:
-    """A version of `expert` whose adapter is the tiny one."""
-    digest = system.artifacts.put_folder(adapter)
-    system.world.skills[digest] = 0.9
-    ref = ModelRef(base=BASE.base, base_hash=hash_once(base)).trained(Method.LORA, digest)
-    row = system.stores.catalog.publish(DEFAULT_PROJECT, "expert", ref, job or finished_job(system), state)
-    system.stores.catalog.serve(DEFAULT_PROJECT, row)
-    return row.id
-
-
-def finished_job(system: System) -> str:
-    """A job that has ended, with a report of the real shape."""
-    job = system.post(system.file())
-    row = system.stores.jobs.claim("o", 60)
-    assert row is not None
-    interval = [0.5, 0.25, 0.75]
-    table = [
-        {"name": n, "n": 20, "metrics": {"string_check": interval}, "gain_over_base": [0.25, -0.125, 0.5]}
-        for n in ("base", "final")
-    ]
-    report = {
-        "primary_metric": "string_check",
-        "verdict": {"words": "The final model is not told apart from the base on the test split: no gain is shown."},
-        "table": table,
-        "decisions": [{"phase": "distill", "decision": "undecided", "gain_on_dev": [0.1, -0.2, 0.4]}],
-        "warnings": ["few questions"],
-    }
-    system.stores.jobs.end(row, JobStatus.SUCCEEDED, report_ref=system.artifacts.put_json(report))
-    return job
 
 
 async def exported(system: System, name: str = "expert", wish: ExportWish = WISH, status: str = "succeeded") -> Any:
