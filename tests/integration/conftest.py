@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.tiny_model import make_tiny_llama
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -21,3 +23,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny student, the same each time."""
+    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)

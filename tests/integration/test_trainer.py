@@ -1,4 +1,4 @@
-"""The trainer on a tiny Llama on the CPU: what TRL learns in this process, and the guarded process with its accidents."""
+"""The trainer on a tiny Llama on the CPU: full fine-tuning, stopped trainings, the guarded process and its accidents."""
 
 import asyncio
 import json
@@ -6,30 +6,22 @@ import os
 import signal
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
-from trl.trainer import utils as trl_utils
+from safetensors.torch import load_file
 
 from services.trainer import service, tasks
 from services.trainer.settings import trainer_settings
-from services.trainer.spec import Spec
 from services.trainer.train import sft
-from services.trainer.train.model import load_base
 from services.trainer.train.preference import prefer
 from shared.artifacts import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
-from shared.contracts.rows import Example
 from shared.contracts.steps import (
-    AdapterConfig,
     Method,
     ModelRef,
-    Point,
     SearchParams,
     StepKind,
     StepRequest,
@@ -39,118 +31,9 @@ from shared.contracts.steps import (
 from shared.jobs.step_store import Claim
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
-from tests.fakes.tiny_model import make_tiny_llama
+from tests.fakes.training import EXAMPLES, PAIRS, WORDS, Ticks, spec_of, train_params
 
-WORDS = ["ls", "date", "wc", "grep", "find", "count", "name", "files"]
-EXAMPLES = [{"id": f"{n}", "question": f"What is {w}?", "completion": f"{w} {w}"} for n, w in enumerate(WORDS)]
-PAIRS = [{"id": f"{n}", "question": f"What is {w}?", "chosen": w, "rejected": "no"} for n, w in enumerate(WORDS)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)
-
-
-class Ticks:
-    def __init__(self):
-        self.last: dict[str, Any] = {}
-
-    def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
-        self.last = {"done": done, "total": total, "eta_s": eta_s, **metrics}
-
-
-def train_params(**changes) -> TrainParams:
-    values = {"epochs": 4, "learning_rate": 1e-2, "batch_size": 4, "seed": 0, **changes}
-    model = ModelRef(base="tiny", base_hash=content_hash("tiny"), weights=values.pop("weights", None))
-    return TrainParams(model=model, adapter=AdapterConfig(rank=4, alpha=8), **values)
-
-
-def spec_of(kind: StepKind, params: TrainParams, rows: list, base: Path, folder: Path, adapter: Path | None = None):
-    return Spec(
-        kind=kind,
-        params=params.model_dump(mode="json"),
-        rows=rows,
-        base=base,
-        adapter=adapter,
-        output=folder / "output",
-        checkpoints=folder / "checkpoints",
-    )
-
-
-def fine_tune(base: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Any], Path]:
-    spec = spec_of(StepKind.SFT, train_params(seed=seed), EXAMPLES, base, folder)
-    return sft.fine_tune(spec, Ticks()), spec.output / "adapter"  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def tuned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    return fine_tune(base, tmp_path_factory.mktemp("tuned"))
-
-
-def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned, tmp_path: Path):
-    figures, adapter = tuned
-    assert figures["steps"] == 8
-    assert figures["loss"] < figures["loss_first"] - 0.5
-    curve = [Point(**point) for point in json.loads((adapter.parent / service.CURVE).read_text())]
-    assert [point.step for point in curve] == list(range(1, 9))
-    assert fmean(point.loss for point in curve[-2:]) == pytest.approx(figures["loss"], abs=1e-3)
-    assert all(point.accuracy is not None and 0 <= point.accuracy <= 1 for point in curve)
-    assert hash_folder(fine_tune(base, tmp_path / "again")[1]) == hash_folder(adapter)
-    assert hash_folder(fine_tune(base, tmp_path / "other", seed=1)[1]) != hash_folder(adapter)
-
-
-def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path, tuned):
-    adapter = tuned[1]
-    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
-    text = (adapter / service.CONFIG).read_text()
-    assert json.loads(text)["base_model_name_or_path"] == "tiny"
-    assert str(base) not in text
-    names = load_file(adapter / service.WEIGHTS).keys()
-    assert all("lora_" in name and "ref" not in name for name in names)
-    reloaded = PeftModel.from_pretrained(load_base(base), str(adapter))
-    assert reloaded.peft_config["default"].to_dict()["r"] == 4
-
-
-def test_scoring_answers_alone_is_trls_loss(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    params = train_params()
-    spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
-    trainer, _ = sft.build(spec, params, [Example(**row) for row in EXAMPLES])
-    model = trainer.model
-    assert model is not None
-    batch = next(iter(trainer.get_train_dataloader()))
-    ours = trainer.compute_loss(model, dict(batch))
-    scored = []
-    monkeypatch.setattr(trl_utils, "_use_triton", lambda device: bool(scored.append(device)))
-    theirs = trainer.compute_loss(model, dict(batch))
-    assert scored, "TRL no longer asks the function that score_answers_only replaces"
-    assert torch.allclose(ours, theirs, rtol=1e-5)
-    batch["labels"][:, :-1] = -100  # the loss must depend on the labels that count, and on nothing else
-    assert not torch.allclose(trainer.compute_loss(model, dict(batch)), ours, rtol=1e-3)
-
-
-def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_reference(
-    base: Path, tuned, tmp_path: Path
-):
-    incoming = tuned[1]
-    spec = spec_of(StepKind.PREFER, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
-    figures = prefer(spec, Ticks())  # type: ignore[arg-type]
-    assert figures["margin_first"] == 0  # the reference is the incoming adapter, not the base
-    assert figures["margin"] > 0.5
-    assert figures["reward_accuracy"] > 0.9
-    assert figures["mean_tokens_chosen"] > figures["mean_tokens_rejected"] > 1
-    adapter = spec.output / "adapter"
-    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
-    before, after = load_file(incoming / service.WEIGHTS), load_file(adapter / service.WEIGHTS)
-    assert before.keys() == after.keys()
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def full_params(**changes) -> TrainParams:
@@ -183,19 +66,6 @@ def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(
     assert figures["reward_accuracy"] > 0.9
     before, after = (load_file(f / "model.safetensors") for f in (incoming, spec.output / "weights"))
     assert all(not torch.equal(before[name], after[name]) for name in before)
-
-
-def test_a_loss_that_is_no_number_stops_the_training(base: Path, tmp_path: Path):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in base.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes())
-    weights = load_file(broken / "model.safetensors")
-    weights["model.norm.weight"].fill_(float("nan"))
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(FatalError) as error:
-        sft.fine_tune(spec_of(StepKind.SFT, train_params(), EXAMPLES, broken, tmp_path), Ticks())  # type: ignore[arg-type]
-    assert error.value.code == "nan_loss"
 
 
 @pytest.fixture
