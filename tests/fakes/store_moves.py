@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.artifacts import Artifacts
 from shared.contracts.data import Question
+from shared.contracts.errors import ErrorBody
 from shared.contracts.steps import StepKind
 from shared.jobs.schema import Stores
 from shared.jobs.step_store import Claim
@@ -13,6 +14,7 @@ from shared.jobs.tables import DEFAULT_PROJECT
 
 LEASE_S = 30.0
 HASH_A, HASH_B = "a" * 64, "b" * 64
+OOPS = ErrorBody(message="oops", type="server_error", code="oops")
 
 
 def job_row(stores: Stores, job_id: str) -> Any:
