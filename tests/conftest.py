@@ -91,3 +91,9 @@ def job_of_default_project(stores: Stores, **changes):
 def new_job():
     """Call it with stores for a queued job of the default project, its (empty) file included."""
     return job_of_default_project
+
+
+@pytest.fixture
+def job(stores: Stores, new_job):
+    """A queued job of the default project, on each database."""
+    return new_job(stores)

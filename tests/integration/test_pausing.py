@@ -9,11 +9,6 @@ from shared.jobs.states import StepState
 from tests.fakes.store_moves import HASH_B, LEASE_S, claimed, job_row, running, step_of, step_row
 
 
-@pytest.fixture
-def job(stores: Stores, new_job):
-    return new_job(stores)
-
-
 def test_a_waiting_job_pauses_at_once_and_is_not_claimed_until_it_is_resumed(stores: Stores, job):
     assert stores.jobs.pause(job).status == JobStatus.PAUSED
     assert stores.jobs.pause(job).status == JobStatus.PAUSED  # again: as it is
