@@ -32,8 +32,8 @@ def heartbeat(host: str) -> str | None:
     """Why the consumer on this host is not well; None when it has written a heartbeat lately."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from shared.db.engine import engine_for
     from shared.jobs.job_store import JobStore
-    from shared.platform.database import engine_for
     from shared.platform.settings import platform_settings
 
     settings = platform_settings()

@@ -7,12 +7,12 @@ import pytest
 import redis
 from hypothesis import settings
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobRequest
+from shared.db.engine import engine_for
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.platform.database import engine_for
 from tests.fakes.ports import free_port as any_free_port
 from tests.fakes.postgres import fresh_database, running_postgres
 from tests.fakes.valkey import running_valkey

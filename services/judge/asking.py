@@ -6,7 +6,7 @@ from collections.abc import Callable
 from services.judge.prompts import repair_messages
 from services.judge.replies import AnyReply, parse
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import ChatReply, GatewayClient
+from shared.platform.gateway_client import ChatReply, GatewayClient
 
 Progress = Callable[[int, int], None]
 COUNTS = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")

@@ -8,31 +8,31 @@ from collections import Counter
 from services.judge.asking import Asking, Progress
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice
-from shared.contracts.rows import Compared, Preference
+from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import ChatReply, GatewayClient
-from shared.platform.gathering import all_rows
+from shared.platform.gateway_client import ChatReply, GatewayClient
+from shared.platform.run_rows import run_rows
 
 SEEN = {"A": "first", "B": "second", "tie": "tie"}
 TURNED = {"A": "second", "B": "first", "tie": "tie"}
 
 
 async def compare(
-    gateway: GatewayClient, params: JudgeParams, rows: list[Compared], progress: Progress
+    gateway: GatewayClient, params: JudgeParams, rows: list[ComparisonInput], progress: Progress
 ) -> tuple[list[Preference], dict[str, float]]:
     """A preference per row, in the rows' order, and the judge's own figures. Raises what GatewayClient.chat raises."""
     asking = Asking(gateway, params)
 
-    async def asked(row: Compared) -> tuple[Choice | None, ChatReply]:
+    async def asked(row: ComparisonInput) -> tuple[Choice | None, ChatReply]:
         return await asking.ask(Choice, compare_messages(params.domain, row), row.id)
 
-    async def one(row: Compared) -> tuple[Preference, list[Choice | None]]:
+    async def one(row: ComparisonInput) -> tuple[Preference, list[Choice | None]]:
         turned = row.model_copy(update={"first": row.second, "second": row.first})
-        (seen, reply), (back, reply_back) = await all_rows(asked, (row, turned), lambda _done, _total: None)
+        (seen, reply), (back, reply_back) = await run_rows(asked, (row, turned), lambda _done, _total: None)
         calls = [r.call_id for r in (reply, reply_back) if r.call_id]
         return agreed(row.id, seen, back, calls), [seen, back]
 
-    pairs = await all_rows(one, rows, progress)
+    pairs = await run_rows(one, rows, progress)
     preferences = [preference for preference, _ in pairs]
     return preferences, tally(preferences, [choice for _, both in pairs for choice in both]) | asking.counts()
 

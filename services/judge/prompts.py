@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from shared.contracts.rows import Compared, Judged
+from shared.contracts.rows import ComparisonInput, JudgeInput
 
 _TAG = re.compile(r"<(?=/?(?:question|reference|reasoning|answer|answer_a|answer_b)>)", re.IGNORECASE)
 
@@ -13,7 +13,7 @@ HINT_RULES = (
 )
 
 
-def review_messages(domain: str, row: Judged) -> list[dict[str, str]]:
+def review_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
     """Ask for the verdict, and for hints when the row wants them."""
     form = '{"correct": true or false' + (', "critique": "..."}' if row.want_critique else "}")
     basis = (
@@ -31,7 +31,7 @@ def review_messages(domain: str, row: Judged) -> list[dict[str, str]]:
     ]
 
 
-def critique_messages(domain: str, row: Judged) -> list[dict[str, str]]:
+def critique_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
     """Ask for hints only: a grader has found already that the answer does not pass."""
     task = "help a student whose answer was marked wrong"
     return [
@@ -51,7 +51,7 @@ CRITERIA = {  # the paper's five (section 4), and the judgement on the whole
 RATED = CRITERIA | {"overall": "how good it is, all in all"}
 
 
-def compare_messages(domain: str, row: Compared) -> list[dict[str, str]]:
+def compare_messages(domain: str, row: ComparisonInput) -> list[dict[str, str]]:
     """Ask which of two answers is better, by each criterion; the caller asks once in either order."""
     form = "{" + ", ".join(f'"{name}": "A", "B" or "tie"' for name in CRITERIA) + "}"
     fair = "Neither the order of the answers nor their length is a merit. Say tie where you see no difference that matters."
@@ -69,7 +69,7 @@ def compare_messages(domain: str, row: Compared) -> list[dict[str, str]]:
 SCALE = (1, 10)
 
 
-def rate_messages(domain: str, row: Judged) -> list[dict[str, str]]:
+def rate_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
     """Ask for a score of one answer by each criterion."""
     low, high = SCALE
     form = "{" + ", ".join(f'"{name}": {low} to {high}' for name in CRITERIA) + "}"
@@ -114,7 +114,7 @@ def _meanings(criteria: dict[str, str] = CRITERIA) -> str:
     return "Meaning: " + "; ".join(f"{name}: {meaning}" for name, meaning in criteria.items()) + "."
 
 
-def _material(row: Judged) -> str:
+def _material(row: JudgeInput) -> str:
     parts = [_tagged("question", row.question)]
     if _given(row.reference):
         parts.append(_tagged("reference", row.reference or ""))

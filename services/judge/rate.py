@@ -3,22 +3,22 @@
 from services.judge.asking import Asking, Progress
 from services.judge.prompts import rate_messages
 from services.judge.replies import Rating
-from shared.contracts.rows import Judged, Rated
+from shared.contracts.rows import AnswerScores, JudgeInput
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import GatewayClient
-from shared.platform.gathering import all_rows
+from shared.platform.gateway_client import GatewayClient
+from shared.platform.run_rows import run_rows
 
 
 async def rate(
-    gateway: GatewayClient, params: JudgeParams, rows: list[Judged], progress: Progress
-) -> tuple[list[Rated], dict[str, int]]:
+    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: Progress
+) -> tuple[list[AnswerScores], dict[str, int]]:
     """Scores per row, in the rows' order, and counts. Raises what GatewayClient.chat raises."""
     asking = Asking(gateway, params)
 
-    async def one(row: Judged) -> Rated:
+    async def one(row: JudgeInput) -> AnswerScores:
         said, reply = await asking.ask(Rating, rate_messages(params.domain, row), row.id)
         scores = said.model_dump() if said is not None else {}
-        return Rated(id=row.id, scores=scores, parsed=said is not None, call_id=reply.call_id)
+        return AnswerScores(id=row.id, scores=scores, parsed=said is not None, call_id=reply.call_id)
 
-    rated = await all_rows(one, rows, progress)
+    rated = await run_rows(one, rows, progress)
     return rated, {"n": len(rated), "unparsed": sum(not item.parsed for item in rated)} | asking.counts()

@@ -9,14 +9,14 @@ from services.judge.prompts import critique_messages, review_messages
 from services.judge.replies import Critique, Decision, Review, leaks
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Grades, Judged, Verdict
+from shared.contracts.rows import Grades, JudgeInput, Verdict
 from shared.contracts.steps import JudgeParams
-from shared.platform.gateway import GatewayClient
-from shared.platform.gathering import all_rows
+from shared.platform.gateway_client import GatewayClient
+from shared.platform.run_rows import run_rows
 
 
 async def review(
-    gateway: GatewayClient, params: JudgeParams, rows: list[Judged], progress: Progress
+    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: Progress
 ) -> tuple[list[Verdict], dict[str, int]]:
     """A verdict per row, in the rows' order, and counts. All rows at once: the gateway limits what is sent.
 
@@ -25,11 +25,11 @@ async def review(
     """
     asking = Asking(gateway, params)
     reviewing = _Reviewing(asking, params, known_grader(params.grader))
-    verdicts = await all_rows(reviewing.verdict, rows, progress)
+    verdicts = await run_rows(reviewing.verdict, rows, progress)
     return verdicts, tally(verdicts) | asking.counts()
 
 
-async def grade(rows: list[Judged], progress: Progress) -> tuple[list[Grades], dict[str, int]]:
+async def grade(rows: list[JudgeInput], progress: Progress) -> tuple[list[Grades], dict[str, int]]:
     """All graders' scores per row; a row without a reference gets none and is counted.
 
     Row by row in a thread, so that the step's lease is renewed while long texts are compared.
@@ -56,7 +56,7 @@ def known_grader(name: str | None) -> Grader | None:
         ) from None
 
 
-def has_reference(row: Judged) -> bool:
+def has_reference(row: JudgeInput) -> bool:
     return bool(row.reference and row.reference.strip())
 
 
@@ -81,7 +81,7 @@ class _Reviewing:
         self._params = params
         self._grader = grader
 
-    async def verdict(self, row: Judged) -> Verdict:
+    async def verdict(self, row: JudgeInput) -> Verdict:
         if self._grader is not None and has_reference(row):
             return await self._graded(self._grader, row)
         kind = Review if row.want_critique else Decision
@@ -91,7 +91,7 @@ class _Reviewing:
         hint = said.critique if isinstance(said, Review) and not said.correct else ""
         return self._with_hint(Verdict(id=row.id, passed=said.correct, by="judge", call_id=reply.call_id), hint, row)
 
-    async def _graded(self, grader: Grader, row: Judged) -> Verdict:
+    async def _graded(self, grader: Grader, row: JudgeInput) -> Verdict:
         """The reference decides; the judge is only asked why, and only where hints are wanted."""
         reached = await asyncio.to_thread(score, grader, row.answer, row.reference or "")
         verdict = Verdict(id=row.id, passed=reached >= self._params.pass_mark, by="grader")
@@ -104,7 +104,7 @@ class _Reviewing:
             return verdict
         return self._with_hint(verdict, said.critique, row)
 
-    def _with_hint(self, verdict: Verdict, hint: str, row: Judged) -> Verdict:
+    def _with_hint(self, verdict: Verdict, hint: str, row: JudgeInput) -> Verdict:
         leaked = has_reference(row) and leaks(hint, row.reference or "")
         critique = hint.strip() or None
         return verdict.model_copy(update={"critique": None if leaked else critique, "leaked": leaked})

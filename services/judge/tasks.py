@@ -4,15 +4,15 @@ from services.judge import service
 from services.judge.compare import compare as compare_answers
 from services.judge.rate import rate as rate_answers
 from services.judge.settings import judge_settings
-from shared.contracts.rows import Compared, Judged
+from shared.contracts.rows import ComparisonInput, JudgeInput
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.queue.step_task import StepContext
 
 
 async def review(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
-    rows = [Judged.model_validate(row) for row in request.rows]
+    rows = [JudgeInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
         verdicts, metrics = await service.review(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
@@ -20,7 +20,7 @@ async def review(request: StepRequest, context: StepContext) -> StepResult:
 
 async def compare(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
-    rows = [Compared.model_validate(row) for row in request.rows]
+    rows = [ComparisonInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
         preferences, metrics = await compare_answers(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in preferences], metrics=metrics)
@@ -28,14 +28,14 @@ async def compare(request: StepRequest, context: StepContext) -> StepResult:
 
 async def rate(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
-    rows = [Judged.model_validate(row) for row in request.rows]
+    rows = [JudgeInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
         ratings, metrics = await rate_answers(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in ratings], metrics=metrics)
 
 
 async def grade(request: StepRequest, context: StepContext) -> StepResult:
-    rows = [Judged.model_validate(row) for row in request.rows]
+    rows = [JudgeInput.model_validate(row) for row in request.rows]
     grades, metrics = await service.grade(rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
 

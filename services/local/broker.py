@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from shared.artifacts import write_atomically
-from shared.kept_secret import kept_secret
+from shared.artifacts.store import write_atomically
+from shared.security.secret_file import kept_secret
 
 
 def password(data: Path) -> str:

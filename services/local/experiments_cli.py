@@ -23,7 +23,7 @@ from services.local.remote import (
     upload,
 )
 from services.local.watch import Follower, how_to_go_on
-from shared.report_words import label, plain_gain, plain_triple
+from shared.reporting.words import label, plain_gain, plain_triple
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()

@@ -70,11 +70,11 @@ def create(
 
 def directly(data: Path, body: dict[str, Any]) -> dict[str, Any]:
     """As POST /v1/keys, by whoever can write into the database. Raises UserError."""
-    from shared.api_keys import hash_secret, issue  # here: other commands need no database
     from shared.jobs.schema import open_stores
     from shared.jobs.tables import DEFAULT_PROJECT
     from shared.ledger.store import open_ledger
     from shared.platform.settings import PlatformSettings
+    from shared.security.api_keys import hash_secret, issue  # here: other commands need no database
 
     try:
         request = KeyRequest.model_validate(body)

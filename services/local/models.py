@@ -22,7 +22,7 @@ from services.local.catalogue import CATALOGUE, CatalogueModel
 from services.local.download import assemble_gguf
 from services.local.hub import download_from_hub, revision_on_hub
 from services.local.progress import Report, SilentReport
-from shared.artifacts import hash_folder, write_atomically
+from shared.artifacts.store import hash_folder, write_atomically
 from shared.contracts.errors import FatalError, UserError
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")

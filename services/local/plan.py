@@ -15,8 +15,8 @@ from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from services.local.state import token_path
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
-from shared.kept_secret import kept_secret
 from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
+from shared.security.secret_file import kept_secret
 
 MODULES: dict[str, list[str]] = {
     "broker": [],

@@ -9,7 +9,7 @@ from typing import IO, Literal
 
 import psutil
 
-from shared.platform import guard
+from shared.platform import process_guard
 
 State = Literal["starting", "ready", "restarting", "stopped"]
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -90,7 +90,7 @@ class Child:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log() as log:
             self._process = subprocess.Popen(
-                guard.command(self.spec.argv),
+                process_guard.command(self.spec.argv),
                 stdin=subprocess.PIPE,  # held open by us; its end tells the guard that we are gone
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -11,8 +11,8 @@ from services.local.progress import make_console
 from services.local.remote import DEFAULT_DATA, ROUTE, Data, Json, answer_of, ask, client, the_job
 from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
-from shared.artifacts import write_atomically
-from shared.report_words import label
+from shared.artifacts.store import write_atomically
+from shared.reporting.words import label
 
 console = make_console()
 Job = Annotated[str, typer.Argument(help="a job's id; `last` is the newest one")]

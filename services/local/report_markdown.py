@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from shared.report_tables import decisions, final_against_others, scores
-from shared.report_words import costs_by_phase, label, phase_lines, prompts_of, unmarked, warnings_of, what_measured
+from shared.reporting.tables import decisions, final_against_others, scores
+from shared.reporting.words import costs_by_phase, label, phase_lines, prompts_of, unmarked, warnings_of, what_measured
 
 
 def as_markdown(report: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.local.judge_screen import show_judge
-from shared.report_words import (
+from shared.reporting.words import (
     WINS,
     costs_by_phase,
     label,

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from services.local.processes import is_alive
-from shared.artifacts import write_atomically
+from shared.artifacts.store import write_atomically
 from shared.contracts.errors import UserError
 
 

@@ -23,7 +23,7 @@ from services.local.plan import python_path
 from services.local.processes import family, identity, is_alive
 from services.local.runner import Runner
 from shared.contracts.errors import MeteorError, UserError
-from shared.platform.guard import PR_SET_CHILD_SUBREAPER
+from shared.platform.process_guard import PR_SET_CHILD_SUBREAPER
 
 DOWN_S = 15.0
 STRAY_S = 5.0

@@ -25,9 +25,9 @@ def gc(
 ) -> None:
     """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, and what is
     older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
-    from shared.artifacts import Artifacts
+    from shared.artifacts.store import Artifacts
+    from shared.jobs.retention import collect, prune_audit
     from shared.jobs.schema import open_stores  # here: other commands need no database
-    from shared.retention import collect, prune_audit
 
     settings = PlatformSettings(data=data)
     if keep_days is not None:

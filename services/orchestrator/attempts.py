@@ -4,10 +4,10 @@ from typing import Any
 
 from services.orchestrator.run import Run
 from shared.contracts.data import Question
-from shared.contracts.rows import TOO_LONG, Asked, Attempt, Judged, Verdict
+from shared.contracts.rows import TOO_LONG, JudgeInput, StudentCompletion, StudentPrompt, Verdict
 from shared.contracts.steps import Sampling, StepKind
 
-Judgement = tuple[Attempt, Verdict]
+Judgement = tuple[StudentCompletion, Verdict]
 UNANSWERED = "unanswered"
 
 
@@ -18,7 +18,7 @@ def decidable(run: Run, question: Question) -> bool:
 
 
 async def answer_and_judge(
-    run: Run, key: str, index: int, t: int, rows: list[Asked], by_id: dict[str, Question]
+    run: Run, key: str, index: int, t: int, rows: list[StudentPrompt], by_id: dict[str, Question]
 ) -> list[Judgement]:
     """One try of a batch: the student's attempts and the verdict on each. Hints only while a try is left."""
     settings = run.spec.iterate
@@ -26,9 +26,9 @@ async def answer_and_judge(
         max_tokens=run.spec.answer_tokens, temperature=0.0 if t == 1 else settings.retry_temperature, seed=run.seed + t
     )
     answered = await run.step(f"{key}/answers/{index}", StepKind.REASON, run.asking(sampling), rows)
-    attempts = [Attempt(**row) for row in answered.rows]
+    attempts = [StudentCompletion(**row) for row in answered.rows]
     judged = [
-        Judged(
+        JudgeInput(
             id=a.id,
             question=by_id[a.id].text,
             answer=a.answer,
@@ -46,10 +46,10 @@ async def answer_and_judge(
     return [(a, verdicts[a.id]) for a in attempts]
 
 
-def another_try(pairs: list[Judgement], text: dict[str, str]) -> list[Asked]:
+def another_try(pairs: list[Judgement], text: dict[str, str]) -> list[StudentPrompt]:
     """What did not pass, with the former answer and the hint; a question that is too long would be so again."""
     return [
-        Asked(id=a.id, question=text[a.id], previous=a.answer, critique=v.critique)
+        StudentPrompt(id=a.id, question=text[a.id], previous=a.answer, critique=v.critique)
         for a, v in pairs
         if not v.passed and v.by != UNANSWERED
     ]

@@ -7,7 +7,7 @@ from typing import Any
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import SHARES
-from shared.statistics import caution
+from shared.evaluation.statistics import caution
 
 SHOWN = 3
 MEASURED = (Split.DEV, Split.TEST)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
-from shared.artifacts import ArtifactMissing, Artifacts
+from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow, ErrorBody, MeteorError, TransientError
 from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, canonical
 from shared.jobs.schema import Stores

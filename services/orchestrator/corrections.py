@@ -7,7 +7,7 @@ from services.orchestrator.selection import keep_lessons
 from services.orchestrator.teaching import ask_teacher, below_pass_mark
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance
-from shared.contracts.rows import Example, Lesson
+from shared.contracts.rows import Example, TeacherResponse
 
 BELOW = "below_pass_mark"
 
@@ -22,7 +22,7 @@ async def corrections(run: Run, number: int, failed: Sequence[Question]) -> tupl
         return [], {}
     key = f"iterate/{number}/corrections"
 
-    async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
+    async def lessons(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
         given = await ask_teacher(run, key, index, batch, Guidance.NONE)
         low = await below_pass_mark(run, f"{key}/grades/{index}", batch, given)
         return [lesson.model_copy(update={"outcome": BELOW}) if lesson.id in low else lesson for lesson in given]

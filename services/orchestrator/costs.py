@@ -8,14 +8,14 @@ from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Guidance
 from shared.contracts.estimate import Estimate, Price, Range, Spend
 from shared.contracts.jobs import Usage
-from shared.contracts.rows import Lesson
-from shared.estimate import Known, Pilot, Work, estimate, sizes
+from shared.contracts.rows import TeacherResponse
+from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 
 KINDS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}  # as the pilot's steps are named too
 
 
 def by_the_pilot(
-    run: Run, questions: Sequence[Question], lessons: Mapping[Guidance, Sequence[Lesson]], chosen: Guidance
+    run: Run, questions: Sequence[Question], lessons: Mapping[Guidance, Sequence[TeacherResponse]], chosen: Guidance
 ) -> Estimate:
     """questions: those of the pilot; lessons: the answers to them, each way that was tried."""
     prices = {name: Price(*price) for name, price in (run.job.prices or {}).items()}
@@ -38,7 +38,7 @@ def by_the_pilot(
     return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures, run.judge_decides), prices, pilot)
 
 
-def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[Lesson]) -> Known | None:
+def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[TeacherResponse]) -> Known | None:
     """The mean call of one way; None where the provider counts no tokens."""
     figures = [found for key, found in run.figures.items() if key.startswith(f"pilot/{KINDS[way]}/answers/")]
     read = sum(found.get("input_tokens", 0) for found in figures)

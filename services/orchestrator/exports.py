@@ -15,16 +15,16 @@ from services.orchestrator.durable import DurableRun
 from services.orchestrator.phases.forgetting import general_questions
 from services.orchestrator.progress import COST
 from services.orchestrator.selection import seeded_order
-from shared.archives import archive_of, manifest_of, readme_of
-from shared.artifacts import ArtifactMissing
-from shared.bases import Base, Bases
+from shared.artifacts.archives import archive_of, manifest_of, readme_of
+from shared.artifacts.bases import Base, Bases
+from shared.artifacts.store import ArtifactMissing
 from shared.contracts.data import Question, Split
-from shared.contracts.exporting import GgufParams, MergeParams, PushParams
+from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import MANIFEST, README, Download, ExportFormat, ExportIndex, ExportRequest
 from shared.contracts.jobs import JobRequest
-from shared.contracts.rows import Asked, Attempt, Said, asked
+from shared.contracts.rows import ParitySample, StudentCompletion, StudentPrompt, asked
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
-from shared.datasets import data_of
+from shared.datasets.files import data_of
 from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
 
@@ -68,7 +68,7 @@ async def export(run: ExportRun) -> dict[str, Any]:
         model=run.ref, keep=any(form is not ExportFormat.ADAPTER for form in formats), max_new_tokens=TOKENS
     )
     merged = await run.step("compare/merge", StepKind.MERGE, merging, rows)
-    said = [Said.model_validate(row) for row in merged.rows]
+    said = [ParitySample.model_validate(row) for row in merged.rows]
     found = parity.compare(said, await _served(run, rows, {one.id for one in said}))
     await run.say("compared: base plus adapter, merged model, served model", type="metrics", **found)
     parity.check(found)
@@ -85,12 +85,12 @@ async def export(run: ExportRun) -> dict[str, Any]:
     return {"report_ref": reference, "result": result, "status_reason": None}
 
 
-async def _served(run: ExportRun, rows: list[Asked], ids: set[str]) -> list[Attempt]:
+async def _served(run: ExportRun, rows: list[StudentPrompt], ids: set[str]) -> list[StudentCompletion]:
     """What the engine says to those that fitted into the comparison."""
     domain = run.origin.request["distillation"]["domain"] if run.origin is not None else ""
     params = StudentParams(model=run.ref, domain=domain, sampling=Sampling(max_tokens=TOKENS))
     result = await run.step("compare/served", StepKind.ANSWER, params, [row for row in rows if row.id in ids])
-    return [Attempt.model_validate(row) for row in result.rows]
+    return [StudentCompletion.model_validate(row) for row in result.rows]
 
 
 def _questions(run: ExportRun) -> list[Question]:

@@ -18,7 +18,7 @@ from services.orchestrator.progress import COST
 from shared.contracts.errors import FatalError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
 from shared.contracts.steps import StepKind
-from shared.datasets import add_made_file
+from shared.datasets.files import add_made_file
 from shared.ledger.store import Ledger
 
 NUMBERS = re.compile(r"\d+")

@@ -14,10 +14,10 @@ from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.teaching import OVERALL, POINTS
 from shared.contracts.data import Question
-from shared.contracts.rows import Compared, Judged, Preference, Rated
+from shared.contracts.rows import AnswerScores, ComparisonInput, JudgeInput, Preference
 from shared.contracts.steps import StepKind
-from shared.judge_quality import UNPARSED_MOST, quality
-from shared.statistics import Interval, mean_interval, paired_mean_gain
+from shared.evaluation.judge_quality import UNPARSED_MOST, quality
+from shared.evaluation.statistics import Interval, mean_interval, paired_mean_gain
 
 LOWEST, HIGHEST = 1, 10  # of an absolute score
 SAME_SCORE = 0.9  # share of answers with one and the same score from which scores are warned of
@@ -29,7 +29,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.preferences: list[Preference] = []
-        self.rated: dict[str, list[Rated]] = {"base": [], "final": []}
+        self.rated: dict[str, list[AnswerScores]] = {"base": [], "final": []}
         self.counts: Counter[str] = Counter()  # of the comparisons
         self.calls = 0
 
@@ -42,7 +42,7 @@ async def judged(run: Run, questions: Sequence[Question], base: Measured, final:
     """
     settings = run.spec.evaluation
     rows = [
-        Compared(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
+        ComparisonInput(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
         for q, before, after in zip(questions, base.answers, final.answers, strict=True)
     ][: settings.judged_questions]
     seen = Seen()
@@ -89,16 +89,16 @@ def ending(run: Run, seen: Seen, wanted: int) -> str:
     return "" if affordable(run, seen.calls) else "budget_used_up"
 
 
-async def hear(run: Run, index: int, rows: Sequence[Compared], seen: Seen) -> None:
+async def hear(run: Run, index: int, rows: Sequence[ComparisonInput], seen: Seen) -> None:
     """Have one batch compared, and both of its answers scored where the job asks for it."""
     sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
-    steps: list[tuple[str, StepKind, Sequence[Compared] | Sequence[Judged]]] = [
+    steps: list[tuple[str, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
         (f"evaluate/judged/{index}", StepKind.COMPARE, rows)
     ]
     if run.spec.evaluation.absolute_scores:
         for name, answers in sides.items():
             judged_rows = [
-                Judged(id=row.id, question=row.question, answer=answer, reference=row.reference)
+                JudgeInput(id=row.id, question=row.question, answer=answer, reference=row.reference)
                 for row, answer in zip(rows, answers, strict=True)
             ]
             steps.append((f"evaluate/rated/{name}/{index}", StepKind.RATE, judged_rows))
@@ -108,7 +108,7 @@ async def hear(run: Run, index: int, rows: Sequence[Compared], seen: Seen) -> No
     seen.preferences += [Preference(**row) for row in compared.rows]
     seen.counts.update(compared.metrics)
     for name, result in zip(sides, rated, strict=False):
-        seen.rated[name] += [Rated(**row) for row in result.rows]
+        seen.rated[name] += [AnswerScores(**row) for row in result.rows]
     seen.calls += sum(result.metrics["calls"] for result in (compared, *rated))
 
 
@@ -162,7 +162,7 @@ def better_by_references(run: Run, base: Measured, final: Measured) -> list[str]
     return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
-def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[str] | None) -> dict[str, Any]:
+def own_report(run: Run, rows: Sequence[ComparisonInput], seen: Seen, better: Sequence[str] | None) -> dict[str, Any]:
     """The judge's own figures on these questions, and whether it is the teacher."""
     found = quality(rows, seen.preferences, seen.counts, better)
     if run.spec.judge.provider == run.spec.teacher.provider:
@@ -171,7 +171,7 @@ def own_report(run: Run, rows: Sequence[Compared], seen: Seen, better: Sequence[
     return found
 
 
-def warned_scores(rated: Sequence[Rated]) -> list[str]:
+def warned_scores(rated: Sequence[AnswerScores]) -> list[str]:
     """What makes absolute scores worthless: most answers got none, or nearly all got the same."""
     scores = Counter(item.scores[OVERALL] for item in rated if item.parsed)
     lost = len(rated) - scores.total()

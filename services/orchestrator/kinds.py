@@ -16,10 +16,10 @@ from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.result_file import trains
 from services.orchestrator.run import Run
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
-from shared.datasets import data_of
+from shared.datasets.files import data_of
 from shared.ledger.store import Ledger
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from services.orchestrator import selection
 from services.orchestrator.run import Run
 from shared.contracts.distillation import Guidance, Phase
-from shared.contracts.rows import Compared, Preference
+from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import StepKind
-from shared.judge_quality import LABELS_LEAST, agreement, quality
+from shared.evaluation.judge_quality import LABELS_LEAST, agreement, quality
 
 UNMEASURED = "nobody has held this judge against human labels; POST /v1/labels takes some"
 RESTS = {
@@ -38,7 +38,7 @@ async def hear_labels(run: Run) -> None:
         return
     run.expect(StepKind.COMPARE, len(labels))
     rows = [
-        Compared(id=row.id, question=row.question, first=row.first, second=row.second, reference=row.reference)
+        ComparisonInput(id=row.id, question=row.question, first=row.first, second=row.second, reference=row.reference)
         for row in labels
     ]
     seen: list[Preference] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from services.orchestrator.selection import near_duplicates, words
 from shared.contracts.data import Question
-from shared.contracts.rows import Lesson
+from shared.contracts.rows import TeacherResponse
 
 COPIED_WORDS = 8  # a shorter guideline may be the right answer itself, said too early
 FOREIGN_LETTERS = 8  # fewer letters are a symbol, not a language
@@ -21,7 +21,9 @@ def scripts(texts: Iterable[str | None]) -> frozenset[str]:
     return frozenset(script for text in texts for script in _letters(text or ""))
 
 
-def settled(lesson: Lesson, question: Question, guideline: str | None, known: frozenset[str]) -> Lesson:
+def settled(
+    lesson: TeacherResponse, question: Question, guideline: str | None, known: frozenset[str]
+) -> TeacherResponse:
     """The lesson with its outcome, where that was ok, set to what is wrong with it.
 
     known: the scripts of the job's references; they stand in where the question has none of its own.

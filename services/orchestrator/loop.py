@@ -17,16 +17,16 @@ from services.orchestrator.durable import NOTE_S, DurableRun, PauseHere
 from services.orchestrator.failing import fail
 from services.orchestrator.kinds import KINDS, Means
 from services.orchestrator.settings import OrchestratorSettings
-from shared.artifacts import Artifacts
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobKind, JobStatus, budget_of
+from shared.jobs.retention import collect, prune_audit
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
-from shared.retention import collect, prune_audit
 
 log = get_logger(__name__)
 LOOK_S = 1.0

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from shared.contracts.answers import split_answer
+from shared.contracts.answer_format import split_answer
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import Attempt, Said
+from shared.contracts.rows import ParitySample, StudentCompletion
 
 LOGITS_APART = 0.05  # float32, two ways to add up the same product; what rounding alone makes is a hundredth of this
 SAME_TEXTS = 0.75  # a tie between two tokens may fall the other way
@@ -16,7 +16,7 @@ class ParityFailed(FatalError):
     code = "parity_failed"
 
 
-def compare(said: Sequence[Said], served: Sequence[Attempt]) -> dict[str, Any]:
+def compare(said: Sequence[ParitySample], served: Sequence[StudentCompletion]) -> dict[str, Any]:
     """Figures over the questions that both could be asked. merged: logits and greedy texts in float32, against base plus
     adapter; served: greedy texts of the engine, which computes in a type of its own."""
     attempts = {attempt.id: attempt for attempt in served}

@@ -2,11 +2,11 @@
 
 import time
 
-from shared.contracts.allocation import allocate
 from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
 from shared.contracts.jobs import JobProgress
-from shared.contracts.measurements import students_measured
 from shared.contracts.steps import StepKind
+from shared.plan.allocation import allocate
+from shared.plan.measurements import students_measured
 
 # Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
 COST = {
@@ -23,7 +23,7 @@ COST = {
     StepKind.SCORE: 0.5,
     StepKind.SFT: 0.4,
     StepKind.SEARCH: 3.0,
-    StepKind.PREFER: 1.5,
+    StepKind.DPO: 1.5,
     StepKind.MERGE: 5.0,
     StepKind.GGUF: 60.0,
     StepKind.PUSH: 60.0,
@@ -52,7 +52,7 @@ def planned_work(
         work += rows[Phase.ITERATE] * per_row
     if Phase.EVOLVE in rows:
         search = 0 if spec.evolve.pairs == "file" else COST[StepKind.SEARCH]
-        per_row = search + COST[StepKind.PREFER] * 0.5 * spec.evolve.epochs
+        per_row = search + COST[StepKind.DPO] * 0.5 * spec.evolve.epochs
         work += rows[Phase.EVOLVE] * per_row * spec.evolve.turns
     answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
     work += 2 * spec.evaluation.forgetting * answer

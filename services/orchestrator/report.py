@@ -12,7 +12,7 @@ from services.orchestrator.run import Run
 from services.orchestrator.verdict import verdict
 from shared.contracts.data import Split
 from shared.contracts.steps import PROMPTED, VERSION
-from shared.statistics import power, questions_needed
+from shared.evaluation.statistics import power, questions_needed
 
 SAMPLES = 3
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.orchestrator.run import Run
 from shared.contracts.steps import StepKind, StepResult
-from shared.datasets import RESULTS, add_bytes
+from shared.datasets.files import RESULTS, add_bytes
 from shared.jobs.states import StepState
 
 NAME = "step_metrics.csv"
@@ -15,7 +15,7 @@ NAME = "step_metrics.csv"
 COLUMNS = (
     "step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy", "training", "step_of_training",
 )  # fmt: skip
-LEARNS = (StepKind.SFT, StepKind.PREFER)
+LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def keep(run: Run) -> list[str]:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from shared.contracts.distillation import SHARES
 from shared.contracts.steps import ModelRef
-from shared.statistics import Interval, gain, mean_interval, share_interval
+from shared.evaluation.statistics import Interval, gain, mean_interval, share_interval
 
 
 @dataclass(frozen=True)

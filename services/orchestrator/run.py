@@ -27,9 +27,9 @@ from shared.contracts.steps import (
     TeachParams,
     TrainParams,
 )
-from shared.estimate import summary
 from shared.jobs.catalog import ref_of
 from shared.ledger.store import Ledger
+from shared.plan.estimate import summary
 
 
 class Run(DurableRun):

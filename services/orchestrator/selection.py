@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import TypeVar
 
-from shared.contracts.allocation import allocate
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Phase
-from shared.contracts.rows import Example, Lesson, Pair
+from shared.contracts.rows import Example, PreferencePair, TeacherResponse
+from shared.plan.allocation import allocate
 
 T = TypeVar("T")
 
@@ -41,7 +41,9 @@ def stratified(questions: Sequence[Question], count: int) -> list[Question]:
     return [question for turn in in_turn for question in turn if question is not None][:count]
 
 
-def unfit(questions: Sequence[Question], lessons: Sequence[Lesson], reasons: Mapping[str, str], shown: int = 2) -> str:
+def unfit(
+    questions: Sequence[Question], lessons: Sequence[TeacherResponse], reasons: Mapping[str, str], shown: int = 2
+) -> str:
     """What a teacher said that cannot be used, for an error message: question, answer, reason."""
     failed = [(q.text, a.answer, reasons[q.id]) for q, a in zip(questions, lessons, strict=True) if q.id in reasons]
     return "; ".join(f"{text[:80]!r} -> {answer[:120]!r} ({reason})" for text, answer, reason in failed[:shown])
@@ -58,7 +60,9 @@ def shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> li
     return [(q.text, q.reference or "") for q in drawn[:count]]
 
 
-def keep_lessons(questions: Sequence[Question], lessons: Sequence[Lesson]) -> tuple[list[Example], dict[str, int]]:
+def keep_lessons(
+    questions: Sequence[Question], lessons: Sequence[TeacherResponse]
+) -> tuple[list[Example], dict[str, int]]:
     """The teacher's usable answers as training rows, and how many were dropped for which reason."""
     text = {q.id: q.text for q in questions}
     dropped: Counter[str] = Counter()
@@ -105,16 +109,16 @@ def _runs(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(parts[i : i + 3]) for i in range(max(1, len(parts) - 2)))
 
 
-def pairs_of(questions: Sequence[Question]) -> list[Pair]:
+def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
     """What the records themselves say is better and worse."""
     return [
-        Pair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
+        PreferencePair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
         for q in questions
         if q.reference and q.rejected
     ]
 
 
-def distinct_pairs(pairs: Sequence[Pair]) -> tuple[list[Pair], dict[str, int]]:
+def distinct_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
     """Pairs that can teach something: both sides there and different."""
     kept, dropped = [], Counter()
     for pair in pairs:

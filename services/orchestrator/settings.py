@@ -1,4 +1,4 @@
-"""Settings of the orchestrator (prefix METEOR_ORCHESTRATOR_). The students it may train are in shared.bases."""
+"""Settings of the orchestrator (prefix METEOR_ORCHESTRATOR_). The students it may train are in shared.artifacts.bases."""
 
 from datetime import timedelta
 

@@ -7,15 +7,15 @@ from services.orchestrator.run import Run
 from shared.contracts.data import Question
 from shared.contracts.distillation import Grader, Guidance
 from shared.contracts.rows import (
-    Compared,
+    ComparisonInput,
     Example,
     Grades,
-    Guided,
     Guideline,
-    Judged,
-    Lesson,
+    JudgeInput,
     Likelihood,
     Preference,
+    TeacherInput,
+    TeacherResponse,
     asked,
 )
 from shared.contracts.steps import Sampling, ScoreParams, StepKind
@@ -24,7 +24,9 @@ OVERALL = "overall"
 POINTS = {"first": 0.0, "tie": 0.5, "second": 1.0}
 
 
-async def ask_teacher(run: Run, key: str, index: int, batch: Sequence[Question], way: Guidance) -> list[Lesson]:
+async def ask_teacher(
+    run: Run, key: str, index: int, batch: Sequence[Question], way: Guidance
+) -> list[TeacherResponse]:
     """The teacher's answers to a batch. way: WEAK has the student write a guideline for each question first.
 
     Their outcomes are settled here, so that pilot and phases count the same answers as of no use.
@@ -34,19 +36,23 @@ async def ask_teacher(run: Run, key: str, index: int, batch: Sequence[Question],
         writing = run.asking(Sampling(max_tokens=run.spec.distill.guideline_tokens, seed=run.seed))
         written = await run.step(f"{key}/guidelines/{index}", StepKind.GUIDE, writing, [asked(q) for q in batch])
         guidelines = {row["id"]: Guideline(**row).guideline for row in written.rows}
-    rows = [Guided(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
+    rows = [
+        TeacherInput(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch
+    ]
     answered = await run.step(f"{key}/answers/{index}", StepKind.TEACH, run.teaching(), rows)
-    lessons = [Lesson(**row) for row in answered.rows]
+    lessons = [TeacherResponse(**row) for row in answered.rows]
     return [
         settled(lesson, question, guidelines.get(question.id), run.scripts)
         for lesson, question in zip(lessons, batch, strict=True)
     ]
 
 
-def own_references(batch: Sequence[Question]) -> list[Lesson]:
+def own_references(batch: Sequence[Question]) -> list[TeacherResponse]:
     """The records' references as if a teacher had given them; a record without one is a lesson that is dropped."""
     return [
-        Lesson(id=q.id, answer=q.reference or "", finish_reason="stop", outcome="ok" if q.reference else "no_reference")
+        TeacherResponse(
+            id=q.id, answer=q.reference or "", finish_reason="stop", outcome="ok" if q.reference else "no_reference"
+        )
         for q in batch
     ]
 
@@ -56,7 +62,7 @@ async def grade(
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference."""
     rows = [
-        Judged(id=q.id, question=q.text, answer=answer, reference=q.reference)
+        JudgeInput(id=q.id, question=q.text, answer=answer, reference=q.reference)
         for q, answer in zip(questions, answers, strict=True)
     ]
     graded = await run.step(key, StepKind.GRADE, run.judging(), rows)
@@ -64,7 +70,7 @@ async def grade(
 
 
 async def below_pass_mark(
-    run: Run, key: str, questions: Sequence[Question], lessons: Sequence[Lesson]
+    run: Run, key: str, questions: Sequence[Question], lessons: Sequence[TeacherResponse]
 ) -> dict[str, float]:
     """Scores, by id, of usable answers that the job's grader would not let a student pass with; where it names none, or a
     question has no reference, nobody can say."""
@@ -98,7 +104,7 @@ async def judged_points(
     if not run.judge_decides:
         return [POINTS["tie"]] * len(questions)
     rows = [
-        Compared(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
+        ComparisonInput(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
         for q, a, b in zip(questions, first, second, strict=True)
     ]
     compared = await run.step(key, StepKind.COMPARE, run.judging(), rows)

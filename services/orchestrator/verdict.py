@@ -6,7 +6,7 @@ from typing import Any
 
 from services.orchestrator.results import Measured
 from shared.contracts.distillation import BASELINE_NAMES
-from shared.statistics import Interval
+from shared.evaluation.statistics import Interval
 
 
 def verdict(final: Measured, table: Sequence[Measured], metric: str) -> dict[str, Any]:

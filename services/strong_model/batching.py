@@ -21,10 +21,10 @@ from services.strong_model.failures import TeacherFailure
 from services.strong_model.sending import CALLS, KEPT, TOKENS, USD
 from services.strong_model.settings import Provider, StrongSettings
 from shared.contracts.errors import BatchPending
+from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.batch_store import BatchStore
 from shared.ledger.store import CallOrigin, Cost
-from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)

@@ -19,8 +19,7 @@ from services.strong_model.settings import DEFAULT
 from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserError, as_body
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
-from shared.platform.http import bearer, error_response, same_secret
-from shared.platform.origin import (
+from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
     CALL_HEADER,
@@ -29,6 +28,7 @@ from shared.platform.origin import (
     ORIGIN_HEADERS,
     SAMPLE_HEADER,
 )
+from shared.platform.http import bearer, error_response, same_secret
 from shared.platform.settings import platform_settings
 
 HUNG_UP = 499  # never seen by anyone; the caller is gone

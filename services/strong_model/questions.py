@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from services.strong_model.service import clean
 from shared.contracts.imports import AskParams, Passage, Written
-from shared.platform.gateway import GatewayClient
+from shared.platform.gateway_client import GatewayClient
 
 POINTS_AT_TEXT = re.compile(
     r"\b(?:this|the|above|following|given|provided)\s+(?:passage|text|document|section|excerpt|article|paragraph)\b"

@@ -20,9 +20,9 @@ from services.strong_model.in_flight import Call
 from services.strong_model.pace import Pace
 from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
+from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.store import Cost, Ledger
-from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 from shared.platform.settings import platform_settings
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from services.strong_model.prompts import teach_messages
-from shared.contracts.rows import Guided, Lesson
+from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
-from shared.platform.gateway import ChatReply, GatewayClient
-from shared.platform.gathering import all_rows
+from shared.platform.gateway_client import ChatReply, GatewayClient
+from shared.platform.run_rows import run_rows
 
 
 class Outcome(StrEnum):
@@ -54,9 +54,9 @@ def outcome_of(text: str, finish_reason: str) -> Outcome:
     return Outcome.OK if text else Outcome.EMPTY
 
 
-def lesson(row: Guided, reply: ChatReply) -> Lesson:
+def lesson(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
     answer = clean(reply.text)
-    return Lesson(
+    return TeacherResponse(
         id=row.id,
         answer=answer,
         finish_reason=reply.finish_reason,
@@ -66,8 +66,8 @@ def lesson(row: Guided, reply: ChatReply) -> Lesson:
 
 
 async def teach(
-    gateway: GatewayClient, params: TeachParams, rows: list[Guided], progress: Callable[[int, int], None]
-) -> tuple[list[Lesson], dict[str, int]]:
+    gateway: GatewayClient, params: TeachParams, rows: list[TeacherInput], progress: Callable[[int, int], None]
+) -> tuple[list[TeacherResponse], dict[str, int]]:
     """All rows at once (the gateway limits what is sent); lessons in the order of the rows, and counts.
 
     The first failed row ends the step. What was sent by then is still finished and kept by the gateway, so the next
@@ -75,7 +75,7 @@ async def teach(
     """
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of kept answers included
 
-    async def one(row: Guided) -> Lesson:
+    async def one(row: TeacherInput) -> TeacherResponse:
         sampling = params.sampling
         reply = await gateway.chat(
             model=params.teacher,
@@ -90,10 +90,10 @@ async def teach(
         tokens["output_tokens"] += reply.output_tokens
         return lesson(row, reply)
 
-    lessons = await all_rows(one, rows, progress)
+    lessons = await run_rows(one, rows, progress)
     return lessons, tally(lessons) | tokens
 
 
-def tally(lessons: list[Lesson]) -> dict[str, int]:
+def tally(lessons: list[TeacherResponse]) -> dict[str, int]:
     """How many of each outcome, all four always present."""
     return {outcome.value: sum(1 for item in lessons if item.outcome == outcome) for outcome in Outcome}

@@ -8,9 +8,9 @@ from services.strong_model.reading import read_source
 from services.strong_model.settings import strong_settings
 from shared.contracts.errors import Cancelled
 from shared.contracts.imports import AskParams, Passage, ReadParams
-from shared.contracts.rows import Guided
+from shared.contracts.rows import TeacherInput
 from shared.contracts.steps import StepKind, StepRequest, StepResult, TeachParams
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.queue.step_task import StepContext
 
 
@@ -23,7 +23,7 @@ def _gateway(context: StepContext, batch: bool = False) -> GatewayClient:
 
 async def teach(request: StepRequest, context: StepContext) -> StepResult:
     params = TeachParams.model_validate(request.params)
-    rows = [Guided.model_validate(row) for row in request.rows]
+    rows = [TeacherInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
         lessons, metrics = await service.teach(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)

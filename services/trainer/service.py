@@ -15,12 +15,12 @@ from typing import Any
 
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import LINE, Done, Failed, Spec, Tick
-from shared.artifacts import Artifacts, write_atomically
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
+from shared.artifacts.store import Artifacts, write_atomically
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
-from shared.contracts.exporting import MergeParams
+from shared.contracts.export_steps import MergeParams
 from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams
-from shared.platform import guard
+from shared.platform import process_guard
 
 ADAPTER, FULL, ROWS, CURVE = "adapter", "weights", "rows.json", "curve.json"  # inside a spec's output folder
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -130,7 +130,7 @@ async def run(spec: Spec, log: Path, progress: Callable[..., None], stop_within_
     environment = child_environment(spec.kind)
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
-            *guard.command([sys.executable, "-m", "services.trainer.train", str(path)]),
+            *process_guard.command([sys.executable, "-m", "services.trainer.train", str(path)]),
             stdin=asyncio.subprocess.PIPE,  # the guard ends the family when this closes, whatever ends us
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,

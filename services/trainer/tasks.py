@@ -10,12 +10,12 @@ from pathlib import Path
 from services.trainer import service
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
-from shared.archives import files_of
-from shared.bases import Bases
+from shared.artifacts.archives import files_of
+from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
-from shared.contracts.exporting import GgufParams, MergeParams, PushParams
+from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
-from shared.contracts.rows import Asked, Example, Pair
+from shared.contracts.rows import Example, PreferencePair, StudentPrompt
 from shared.contracts.steps import (
     Method,
     ScoreParams,
@@ -34,11 +34,11 @@ async def sft(request: StepRequest, context: StepContext) -> StepResult:
 
 
 async def prefer(request: StepRequest, context: StepContext) -> StepResult:
-    return await _train(request, context, Pair)
+    return await _train(request, context, PreferencePair)
 
 
 async def search(request: StepRequest, context: StepContext) -> StepResult:
-    return await _rows(request, context, SearchParams.model_validate(request.params), Asked)
+    return await _rows(request, context, SearchParams.model_validate(request.params), StudentPrompt)
 
 
 async def score(request: StepRequest, context: StepContext) -> StepResult:
@@ -48,7 +48,7 @@ async def score(request: StepRequest, context: StepContext) -> StepResult:
 async def merge(request: StepRequest, context: StepContext) -> StepResult:
     """The merged model's folder goes to the artifacts alone: no engine serves it, it serves base and adapter."""
     params = MergeParams.model_validate(request.params)
-    found = await _rows(request, context, params, Asked)
+    found = await _rows(request, context, params, StudentPrompt)
     folder = params.model.weights  # what was trained whole needs no merging
     if folder is None and params.keep:
         folder = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / service.FULL)
@@ -140,7 +140,7 @@ async def _run_spec(spec: Spec, context: StepContext, room: int = 0) -> Done:
 HANDLERS = {
     StepKind.SFT: sft,
     StepKind.SEARCH: search,
-    StepKind.PREFER: prefer,
+    StepKind.DPO: prefer,
     StepKind.SCORE: score,
     StepKind.MERGE: merge,
     StepKind.GGUF: gguf,

@@ -13,7 +13,7 @@ from services.weak_model.service.choice import Choice, Rules
 from services.weak_model.service.engine import Engine, Patience, State, WatchedEngine, check_port
 from services.weak_model.service.pulse import Pulse
 from services.weak_model.settings import EngineSettings, engine_settings, weak_settings
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import platform_settings

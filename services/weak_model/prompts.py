@@ -5,13 +5,13 @@ What all questions of a job share stands first, so that the engine computes it o
 A change here raises the number of its kind in `shared.contracts.steps.VERSION`.
 """
 
-from shared.contracts.answers import student_messages
-from shared.contracts.rows import Asked
+from shared.contracts.answer_format import student_messages
+from shared.contracts.rows import StudentPrompt
 
 Messages = list[dict[str, str]]
 
 
-def guide_messages(domain: str, row: Asked) -> Messages:
+def guide_messages(domain: str, row: StudentPrompt) -> Messages:
     """Ask for a guideline instead of an answer."""
     return [
         {
@@ -28,7 +28,7 @@ def guide_messages(domain: str, row: Asked) -> Messages:
     ]
 
 
-def answer_messages(row: Asked) -> Messages:
+def answer_messages(row: StudentPrompt) -> Messages:
     """The bare question, as in training and chat; worked examples stand before it as earlier turns."""
     system, question = student_messages(row.question)
     turns: Messages = []
@@ -38,7 +38,7 @@ def answer_messages(row: Asked) -> Messages:
     return [system, *turns, question]
 
 
-def reason_messages(domain: str, row: Asked) -> Messages:
+def reason_messages(domain: str, row: StudentPrompt) -> Messages:
     """Ask for a rationale and a marked answer; a retry sees its last attempt and the critique of it."""
     parts = [f"Question: {row.question}"]
     if row.previous is not None:

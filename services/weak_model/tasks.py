@@ -6,7 +6,7 @@ from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
 from services.weak_model.service.kept import Kept
 from services.weak_model.settings import weak_settings
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import StepKind, StepRequest, StepResult, StudentParams
 from shared.queue.step_task import Handler, StepContext
 
@@ -16,7 +16,7 @@ Work = Callable[..., Awaitable[tuple[list, answering.Metrics]]]
 def _handler(work: Work) -> Handler:
     async def handle(request: StepRequest, context: StepContext) -> StepResult:
         params = StudentParams.model_validate(request.params)
-        rows = [Asked.model_validate(row) for row in request.rows]
+        rows = [StudentPrompt.model_validate(row) for row in request.rows]
         settings = weak_settings()
         token = context.settings.internal_token.get_secret_value()
         timeout_s, patience_s = settings.timeout.total_seconds(), settings.patience.total_seconds()

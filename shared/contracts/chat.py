@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from shared.contracts.schemas import find_endless
+from shared.contracts.json_schemas import find_endless
 
 MOST_CHOICES = 128  # OpenAI's limit
 MOST_WORDS = 1000  # stop texts, token ids, tools: more of them slow every token down
@@ -98,7 +98,7 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = None
 
 
-class Asked(Body):
+class GenerationRequest(Body):
     """What all three routes take. user, safety_identifier: who asks, in the caller's own words; conversations of one user
     stay with one version while a canary runs."""
 
@@ -123,7 +123,7 @@ class Asked(Body):
     include_stop_str_in_output: bool | None = None
 
 
-class Generated(Asked):
+class Generated(GenerationRequest):
     """What chat and plain completions have in common beside that."""
 
     max_tokens: Limit | None = None
@@ -190,7 +190,7 @@ def _text_formed(value: dict[str, Any]) -> dict[str, Any]:
 TextFormat = Annotated[dict[str, Any], AfterValidator(_text_formed)]
 
 
-class ResponsesRequest(Asked):
+class ResponsesRequest(GenerationRequest):
     """OpenAI's Responses API, without what needs a store: each request holds its whole conversation."""
 
     input: str | Annotated[list[dict[str, Any]], Field(min_length=1)]

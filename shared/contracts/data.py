@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from shared.contracts.conversation import PREFERENCE, NotUsable, from_messages, from_preference
-from shared.contracts.places import place_of
+from shared.contracts.error_location import place_of
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)

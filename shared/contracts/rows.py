@@ -10,7 +10,7 @@ TOO_LONG = (
 )
 
 
-class Asked(Wire):
+class StudentPrompt(Wire):
     """A question on its way to a student, with what it may be shown besides: worked examples or its last attempt."""
 
     id: str
@@ -20,7 +20,7 @@ class Asked(Wire):
     critique: str | None = None
 
 
-class Guided(Wire):
+class TeacherInput(Wire):
     """A question on its way to the teacher. guideline None: plain distillation."""
 
     id: str
@@ -35,7 +35,7 @@ class Guideline(Wire):
     finish_reason: str
 
 
-class Lesson(Wire):
+class TeacherResponse(Wire):
     """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty or cut_off."""
 
     id: str
@@ -45,7 +45,7 @@ class Lesson(Wire):
     call_id: str | None = None
 
 
-class Attempt(Wire):
+class StudentCompletion(Wire):
     """The student's answer, its rationale apart. marker_missing: the format was asked for and not kept."""
 
     id: str
@@ -55,7 +55,7 @@ class Attempt(Wire):
     marker_missing: bool = False
 
 
-class Judged(Wire):
+class JudgeInput(Wire):
     """An attempt on its way to the judge. want_critique: ask for hints when it does not pass."""
 
     id: str
@@ -80,7 +80,7 @@ class Verdict(Wire):
     call_id: str | None = None
 
 
-class Compared(Wire):
+class ComparisonInput(Wire):
     """Two answers to one question on their way to the judge."""
 
     id: str
@@ -103,7 +103,7 @@ class Preference(Wire):
     call_ids: list[str] = Field(default=[])
 
 
-class Rated(Wire):
+class AnswerScores(Wire):
     """Scores from 1 to 10 by criterion. parsed: whether the judge gave them; without them there are none."""
 
     id: str
@@ -120,7 +120,7 @@ class Likelihood(Wire):
     tokens: int
 
 
-class Said(Wire):
+class ParitySample(Wire):
     """One prompt answered greedily in float32 by base plus adapter and by the merged model. logit_max, logit_mean: how far
     their logits are apart, in absolute value, on the first one's tokens."""
 
@@ -148,7 +148,7 @@ class Example(Wire):
     completion: str = Field(min_length=1)
 
 
-class Pair(Wire):
+class PreferencePair(Wire):
     """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model."""
 
     id: str
@@ -157,5 +157,5 @@ class Pair(Wire):
     rejected: str
 
 
-def asked(question: Question) -> Asked:
-    return Asked(id=question.id, question=question.text)
+def asked(question: Question) -> StudentPrompt:
+    return StudentPrompt(id=question.id, question=question.text)

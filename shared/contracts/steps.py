@@ -26,20 +26,20 @@ class StepKind(StrEnum):
     """What a step does; the part before the dot is its queue."""
 
     GUIDE = "weak.guide"  # Question -> Guideline
-    ANSWER = "weak.answer"  # Question (+ shots) -> Attempt
-    REASON = "weak.reason"  # Question (+ previous attempt and critique) -> Attempt with rationale
-    TEACH = "strong.teach"  # Question + guideline -> Lesson
+    ANSWER = "weak.answer"  # Question (+ shots) -> StudentCompletion
+    REASON = "weak.reason"  # Question (+ previous attempt and critique) -> StudentCompletion with rationale
+    TEACH = "strong.teach"  # Question + guideline -> TeacherResponse
     READ = "strong.read"  # (a source, no rows) -> rows of a dataset, or Passages of documents
     ASK = "strong.ask"  # Passage -> Written, questions that it answers
     COMPARE = "judge.compare"  # Two answers to one question -> Preference, asked in both orders
-    RATE = "judge.rate"  # Attempt -> Rated, 1 to 10 by criterion
-    REVIEW = "judge.review"  # Attempt + reference -> Verdict
-    GRADE = "judge.grade"  # Attempt + reference -> Grades
+    RATE = "judge.rate"  # StudentCompletion -> AnswerScores, 1 to 10 by criterion
+    REVIEW = "judge.review"  # StudentCompletion + reference -> Verdict
+    GRADE = "judge.grade"  # StudentCompletion + reference -> Grades
     SFT = "train.sft"  # Example rows -> adapter
     SCORE = "train.score"  # Example rows -> the student's mean token NLL on each completion
-    SEARCH = "train.search"  # Question rows -> Pair rows (high-compute against low-compute decoding)
-    PREFER = "train.prefer"  # Pair rows -> adapter
-    MERGE = "train.merge"  # Asked rows -> Said by adapter and merged model; the merged model's folder
+    SEARCH = "train.search"  # Question rows -> PreferencePair rows (high-compute against low-compute decoding)
+    DPO = "train.prefer"  # PreferencePair rows -> adapter
+    MERGE = "train.merge"  # StudentPrompt rows -> ParitySample by adapter and merged model; the merged model's folder
     GGUF = "train.gguf"  # a merged model's folder -> a folder with a GGUF file
     PUSH = "train.push"  # an export's files -> a repository on a model hub
 
@@ -56,7 +56,7 @@ VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
     StepKind.TEACH: 2,
     StepKind.GRADE: 2,  # flags, contains
     StepKind.SFT: 3,  # the order of the rows
-    StepKind.PREFER: 2,
+    StepKind.DPO: 2,
 }
 
 # The kinds that ask a model in words of our own: their numbers stand in every report.

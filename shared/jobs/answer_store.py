@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine, Row, delete, update
 
+from shared.db.engine import insert_once, writing
 from shared.jobs.tables import answers
-from shared.platform.database import insert_once, writing
 
 KEPT_S = 24 * 3600.0
 LOST_S = 120.0  # a request that has no answer for so long went down with its process, and may be done again

@@ -6,8 +6,8 @@ import uuid_utils
 from sqlalchemy import Engine, Row, insert, select
 
 from shared.contracts.errors import UserError
+from shared.db.engine import reading, writing
 from shared.jobs.tables import audit
-from shared.platform.database import reading, writing
 
 
 class AuditStore:

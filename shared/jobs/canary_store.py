@@ -6,9 +6,9 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
 
 from shared.contracts.errors import Conflict, NotFound
+from shared.db.engine import reading, upsert, writing
 from shared.jobs.catalog import LIVE, ref_of
 from shared.jobs.tables import aliases, canaries, models
-from shared.platform.database import reading, upsert, writing
 
 
 class Canary(NamedTuple):

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_,
 from shared.contracts.errors import Conflict, NotFound, StorageFull, UserError
 from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
+from shared.db.engine import insert_once, reading, upsert, writing
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
-from shared.platform.database import insert_once, reading, upsert, writing
 
 DELETED = "deleted"
 LIVE = models.c.deleted_at.is_(None)
@@ -217,7 +217,7 @@ class Catalog:
 
     def delete_version(self, project_id: str, model: Row) -> None:
         """Refused with 409 while its alias serves it, a canary tries it, or a job that has not ended made it or exports it. What
-        it was trained to goes when nothing needs it any more (`shared.retention`)."""
+        it was trained to goes when nothing needs it any more (`shared.jobs.retention`)."""
         with writing(self.engine) as connection:
             _locked_alias(connection, project_id, model.alias)
             mine = models.c.id == model.id

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine, Row, func, or_, select
 
+from shared.db.engine import reading
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import events, jobs
-from shared.platform.database import reading
 
 GONE = "deleted"  # what a stream's end says of a job that is no more
 

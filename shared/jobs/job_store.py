@@ -9,11 +9,11 @@ from sqlalchemy import Engine, Row, and_, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
+from shared.db.engine import reading, upsert, writing
 from shared.jobs.job_moves import Prices, insert_job, may_begin, move_to, say, still_has_room, why_not
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_moves import cancel_steps, give_back_steps
 from shared.jobs.tables import events, jobs, workers
-from shared.platform.database import reading, upsert, writing
 
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
 # How a status reason begins: the job pauses, or has paused, of its budget; and it will go on, for that was raised meanwhile.

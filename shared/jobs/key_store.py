@@ -8,8 +8,8 @@ from sqlalchemy import Engine, Row, Select, insert, select, update
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.keys import Scope
+from shared.db.engine import reading, writing
 from shared.jobs.tables import api_keys, projects
-from shared.platform.database import reading, writing
 
 
 class KeyStore:

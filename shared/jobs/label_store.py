@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, update
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.labels import Label
+from shared.db.engine import insert_once, reading, writing
 from shared.jobs.tables import labels
-from shared.platform.database import insert_once, reading, writing
 
 
 class LabelStore:

@@ -8,10 +8,10 @@ from sqlalchemy import Engine, Row, func, or_, select
 from shared.contracts.errors import UserError
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobStatus
+from shared.db.engine import reading
 from shared.jobs.job_moves import project_has_room
 from shared.jobs.states import ACTIVE_JOBS
 from shared.jobs.tables import jobs, steps, workers
-from shared.platform.database import reading
 
 
 class Waiting(NamedTuple):

@@ -8,8 +8,8 @@ import uuid_utils
 from sqlalchemy import Engine, Row, Select, insert, select, tuple_, update
 
 from shared.contracts.errors import NotFound, UserError
+from shared.db.engine import reading, writing
 from shared.jobs.tables import projects
-from shared.platform.database import reading, writing
 
 
 class ProjectStore:

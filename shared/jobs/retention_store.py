@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, union_all, update
 
 from shared.contracts.jobs import JobKind
+from shared.db.engine import reading, writing
 from shared.jobs.catalog import DELETED, LIVE
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import aliases, audit, canaries, files, jobs, models, steps, workers
-from shared.platform.database import reading, writing
 
 MAKING = ("train.sft", "train.prefer", "train.merge", "train.gguf")  # their results name folders that they made
 

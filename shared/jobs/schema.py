@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.db.engine import engine_for, upgrade
 from shared.jobs.answer_store import AnswerStore
 from shared.jobs.audit_store import AuditStore
 from shared.jobs.canary_store import CanaryStore
@@ -16,7 +17,6 @@ from shared.jobs.project_store import ProjectStore
 from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
 from shared.jobs.webhook_store import WebhookStore
-from shared.platform.database import engine_for, upgrade
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

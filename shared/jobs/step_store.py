@@ -14,6 +14,7 @@ from sqlalchemy import Engine, Row, func, select, update
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, Queue, StepKind
+from shared.db.engine import insert_once, reading, writing
 from shared.jobs.states import FINAL_STEPS, STOPPING_JOBS, StepState
 from shared.jobs.step_moves import (
     BY_KEY,
@@ -27,7 +28,6 @@ from shared.jobs.step_moves import (
     write,
 )
 from shared.jobs.tables import jobs, steps
-from shared.platform.database import insert_once, reading, writing
 
 RETRY_PAUSE_S = 2.0  # doubles with each attempt, up to
 MAX_RETRY_PAUSE_S = 300.0

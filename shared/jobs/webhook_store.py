@@ -9,9 +9,9 @@ from sqlalchemy import Engine, Row, and_, delete, func, select, update
 
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.webhooks import WebhookEvent
+from shared.db.engine import reading, writing
 from shared.jobs.outbox import DELIVERED, FAILED, PENDING, TRIED_FOR_S, insert_webhook
 from shared.jobs.tables import deliveries, webhooks
-from shared.platform.database import reading, writing
 
 MOST = 50  # endpoints of a project, beside those of its jobs
 LOGGED = 20  # attempts that a delivery's log holds

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fu
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
+from shared.db.engine import insert_once, upsert
 from shared.ledger.tables import accounts, calls
-from shared.platform.database import insert_once, upsert
 
 FIELDS = ("usd", "tokens", "calls")
 DAY_S = 24 * 3600

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import uuid_utils
 from sqlalchemy import Row, func, insert, select, update
 
+from shared.db.engine import reading, writing
 from shared.ledger.accounts import Amount
 from shared.ledger.store import CallOrigin, Cost, Ledger
 from shared.ledger.tables import batch_requests, batches, calls
-from shared.platform.database import reading, writing
 
 OPEN = ("collecting", "sealed", "uploaded", "submitted")
 PAGE = 200  # rows read at once

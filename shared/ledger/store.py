@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, case, delete, func, i
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
+from shared.db.engine import engine_for, insert_once, reading, upgrade, writing
 from shared.ledger.accounts import (
     FIELDS,
     ONE_CALL,
@@ -31,7 +32,6 @@ from shared.ledger.accounts import (
     standing_limits,
 )
 from shared.ledger.tables import accounts, answers, calls
-from shared.platform.database import engine_for, insert_once, reading, upgrade, writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
+from shared.contracts.error_location import place_of
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
-from shared.contracts.places import place_of
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)

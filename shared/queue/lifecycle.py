@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from celery import signals
 
 from shared.contracts.steps import Queue
+from shared.db.engine import engine_for
 from shared.jobs.schema import stores_on
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.platform.database import engine_for
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
 

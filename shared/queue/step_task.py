@@ -20,7 +20,7 @@ import redis
 import stamina
 from pydantic import ValidationError
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import (
     BatchPending,
     BudgetExceeded,
@@ -32,10 +32,10 @@ from shared.contracts.errors import (
     as_body,
 )
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
+from shared.db.engine import UNAVAILABLE, engine_for
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.step_store import Claim
-from shared.platform.database import UNAVAILABLE, engine_for
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.platform.tls import load_http_client

@@ -24,9 +24,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from shared.db.engine import reading, writing
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
-from shared.platform.database import reading, writing
 from tests.fakes.ports import free_port
 from tests.fakes.start import running
 

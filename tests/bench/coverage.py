@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 from scipy.stats import binom
 
-from shared.statistics import LEVEL, mean_limits, share_interval, tango_holds
+from shared.evaluation.statistics import LEVEL, mean_limits, share_interval, tango_holds
 
 SIZES = (30, 60, 100, 200, 500)
 SHARES = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import event
 
-from shared.contracts.rows import Asked, Guideline
+from shared.contracts.rows import Guideline, StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
@@ -59,7 +59,7 @@ def one_step() -> dict[str, float]:
 
     async def steps() -> dict[str, float]:
         async with a_run(stores, 1, "steps") as (run, _):
-            requests = [StepRequest.of(StepKind.GUIDE, params, [Asked(id=str(i), question="q").model_dump()])
+            requests = [StepRequest.of(StepKind.GUIDE, params, [StudentPrompt(id=str(i), question="q").model_dump()])
                         for i in range(STEPS)]  # fmt: skip
             begun, began = [], time.perf_counter()
             with counting(stores) as orchestrator:

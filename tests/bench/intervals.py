@@ -11,9 +11,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import beta, binom, norm, t
 
-from shared import statistics
-from shared.bootstrap import bca
-from shared.statistics import LEVEL, mean_limits, share_interval, wilson
+from shared.evaluation import statistics
+from shared.evaluation.bootstrap import bca
+from shared.evaluation.statistics import LEVEL, mean_limits, share_interval, wilson
 from tests.bench.coverage import BEFORE, DRAWS, MEANS, MOVES, SHARES, SIZES, WANTED, covered, markdown_table
 
 Limits = tuple[np.ndarray, np.ndarray]

@@ -18,18 +18,18 @@ from typing import Any
 
 from services.judge.compare import compare
 from services.local import state
-from shared.artifacts import write_atomically
+from shared.artifacts.store import write_atomically
 from shared.contracts.data import LineError, checked, json_line
 from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.labels import Label
-from shared.contracts.rows import Compared, Preference
+from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import JudgeParams, Sampling, StepKind, StepRequest, content_hash
-from shared.judge_quality import agreement, quality
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.evaluation.judge_quality import agreement, quality
+from shared.platform.gateway_client import GatewayClient, origin_headers
 
 PANDALM = {0: "tie", 1: "first", 2: "second"}
 BATCH = 8
-Judge = Callable[[list[Compared]], Any]  # rows -> awaitable (preferences, figures)
+Judge = Callable[[list[ComparisonInput]], Any]  # rows -> awaitable (preferences, figures)
 
 
 def read(path: Path) -> tuple[list[Label], int]:
@@ -68,7 +68,7 @@ async def measure(labels: Sequence[Label], params: JudgeParams, judge: Judge, ke
     """Figures over all labels. kept: a file of finished batches; what stands in it already is not asked again."""
     known = _finished(kept)
     rows = [
-        Compared(id=x.digest[:16], question=x.question, first=x.first, second=x.second, reference=x.reference)
+        ComparisonInput(id=x.digest[:16], question=x.question, first=x.first, second=x.second, reference=x.reference)
         for x in labels
     ]
     seen: list[Preference] = []
@@ -110,7 +110,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     origin = origin_headers("proj_default", "bench-judge", "bench-judge", "evaluate")
     async with GatewayClient(url, token, origin, param="--provider") as gateway:
 
-        async def judge(batch: list[Compared]) -> tuple[list[Preference], dict[str, float]]:
+        async def judge(batch: list[ComparisonInput]) -> tuple[list[Preference], dict[str, float]]:
             return await compare(gateway, params, batch, lambda done, total: None)
 
         kept = options.kept or options.meteor / "bench-judge.json"

@@ -19,7 +19,7 @@ from pathlib import Path
 from services.orchestrator.clients import StepClient
 from services.orchestrator.phases.distill import distill
 from services.orchestrator.run import Run
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, DistillSettings, Guidance, Phase
 from shared.contracts.jobs import JobRequest
@@ -27,7 +27,7 @@ from shared.contracts.steps import ModelRef
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import open_ledger
-from shared.platform import guard
+from shared.platform import process_guard
 from shared.platform.settings import platform_settings
 from tests.fakes.ports import wait_until
 from tests.fakes.valkey import running_valkey
@@ -41,7 +41,7 @@ def workers(weak_s: float, strong_s: float):
     argvs = [("weak", weak_s), ("strong", strong_s), ("train", 0.0)]
     children = [
         subprocess.Popen(
-            guard.command([sys.executable, "-m", "tests.bench.sleeping_worker", queue, str(seconds)]),
+            process_guard.command([sys.executable, "-m", "tests.bench.sleeping_worker", queue, str(seconds)]),
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )

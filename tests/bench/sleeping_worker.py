@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from shared.contracts.rows import Guideline, Lesson
+from shared.contracts.rows import Guideline, TeacherResponse
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
 from shared.queue.step_task import StepContext, serve_queue
 
@@ -19,7 +19,7 @@ async def guide(request: StepRequest, context: StepContext) -> StepResult:
 
 async def teach(request: StepRequest, context: StepContext) -> StepResult:
     await asyncio.sleep(SECONDS)
-    lessons = [Lesson(id=r["id"], answer="a", finish_reason="stop", outcome="ok") for r in request.rows]
+    lessons = [TeacherResponse(id=r["id"], answer="a", finish_reason="stop", outcome="ok") for r in request.rows]
     return StepResult(rows=[lesson.model_dump() for lesson in lessons])
 
 

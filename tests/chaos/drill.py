@@ -15,10 +15,10 @@ import stamina
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
+from shared.db.engine import reading
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import steps
 from shared.ledger.tables import calls
-from shared.platform.database import reading
 from tests.chaos.checks import LOSES_ANSWERS
 from tests.chaos.fleet import Fleet, marked
 from tests.chaos.outcome import Outcome, Struck, collect

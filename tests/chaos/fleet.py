@@ -16,12 +16,12 @@ import psycopg
 
 from services.local.plan import HERE, make_plan, migrate
 from services.local.processes import Child, Spec, family
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
+from shared.db.engine import engine_for
+from shared.jobs.retention import GRACE_S, collect
 from shared.jobs.schema import Stores, stores_on
 from shared.ledger.store import Ledger
-from shared.platform.database import engine_for
 from shared.platform.settings import PlatformSettings
-from shared.retention import GRACE_S, collect
 from tests.chaos.schedule import LEASE_S, Strike, Target
 from tests.fakes.ports import wait_until
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
+from shared.db.engine import reading
 from shared.jobs.states import StepState
 from shared.ledger.tables import calls
-from shared.platform.database import reading
 from tests.chaos.fleet import Fleet
 from tests.chaos.schedule import Strike
 

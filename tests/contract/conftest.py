@@ -15,9 +15,9 @@ import pytest
 import uuid_utils
 from sqlalchemy import Row, func, select
 
+from shared.db.engine import writing
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
-from shared.platform.database import writing
 from shared.platform.settings import PlatformSettings
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.vllm import FakeVllm, running_vllm

@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 from sqlalchemy import insert
 
-from shared.archives import archive_of, manifest_of, readme_of
-from shared.artifacts import Artifacts
+from shared.artifacts.archives import archive_of, manifest_of, readme_of
+from shared.artifacts.store import Artifacts
 from shared.contracts.exports import Download, ExportFormat, ExportIndex
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Method, ModelRef, StepKind
+from shared.db.engine import writing
 from shared.jobs.tables import deliveries
-from shared.platform.database import writing
 from tests.contract.conftest import BASE, RunningApi, rows
 
 NAMES = ("distillation", "fine_tuning")  # of the same jobs

@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from shared.contracts.answers import SYSTEM
+from shared.contracts.answer_format import SYSTEM
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, BASE, RunningApi, publish_version
 from tests.fakes.ports import wait_until

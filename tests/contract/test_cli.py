@@ -16,10 +16,10 @@ from services.local import audit_cli, main
 from services.local.main import cli
 from services.local.remote import Refused, Waits
 from services.local.watch import Follower, pass_rate
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError
+from shared.db.engine import writing
 from shared.jobs.tables import jobs
-from shared.platform.database import writing
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.reports import EVIL, WHOLE

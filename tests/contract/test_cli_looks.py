@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from services.local.main import cli
 from services.local.remote import PAUSED_EXIT, Refused, Waits
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, KEY, RunningApi, publish_version, rows

@@ -9,7 +9,7 @@ from services.orchestrator.phases.forgetting import TOKENS
 from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
 from shared.contracts.engine import Priority
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, RunningApi
@@ -32,7 +32,7 @@ class Recording(World):
         return await super().run(job, key, request, limit, on_progress)
 
 
-def as_a_user(client: openai.OpenAI, model: str, row: Asked, params: StudentParams) -> None:
+def as_a_user(client: openai.OpenAI, model: str, row: StudentPrompt, params: StudentParams) -> None:
     """The question as a user asks it: no system text; worked examples, where there are any, as earlier turns."""
     turns: list[Any] = []
     for question, answer in row.shots:
@@ -78,7 +78,7 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         "general/final": final,
     }.items():
         request = world.asked[f"evaluate/{key}/answers/0"]
-        params, row = StudentParams(**request.params), Asked(**request.rows[0])
+        params, row = StudentParams(**request.params), StudentPrompt(**request.rows[0])
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": BASE})})
         async with StudentClient(engine.url, "", 20, 5) as student:
             await answering.answer(student, params, [row], lambda *_, **__: None)

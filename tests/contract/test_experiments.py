@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.local.main import cli
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.experiments import PRESETS, merged
 from shared.contracts.jobs import JobStatus
 from tests.contract.conftest import BASE, KEY, RunningApi, rows

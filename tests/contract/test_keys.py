@@ -9,12 +9,12 @@ import openai
 import pytest
 from sqlalchemy import text
 
-from shared.api_keys import LONGEST, hash_secret, hint_of, keyed_hash, new_key
 from shared.contracts.errors import BudgetExceeded
 from shared.contracts.keys import Scope
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount
 from shared.ledger.store import CallOrigin, Cost, open_ledger
+from shared.security.api_keys import LONGEST, hash_secret, hint_of, keyed_hash, new_key
 from tests.contract.conftest import BASE, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
 

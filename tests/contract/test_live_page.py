@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from services.api.handlers.pages import hashed
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.steps import StepKind
+from shared.db.engine import writing
 from shared.jobs.tables import jobs
-from shared.platform.database import writing
 from tests.contract.browser import CHROMIUM, Browser, running_browser
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.fakes.ports import wait_until

@@ -11,13 +11,13 @@ import pytest
 from pydantic import BaseModel
 
 from services.api.service.jobs import UNCHECKED
-from shared.artifacts import Artifacts
-from shared.contracts.answers import SYSTEM
+from shared.artifacts.store import Artifacts
+from shared.contracts.answer_format import SYSTEM
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef, StepKind
+from shared.db.engine import writing
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
 from shared.ledger.store import CallOrigin, Cost, open_ledger
-from shared.platform.database import writing
 from tests.contract.conftest import ADAPTER, BASE, RunningApi, rows
 from tests.fakes.ports import wait_until
 from tests.fakes.vllm import FakeVllm

@@ -10,7 +10,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.distillation import Distillation
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import SAID, SAID_OF_DISTILLATION, JobDistillation, JobObject, JobRequest, JobStatus
@@ -210,7 +210,7 @@ def test_checkpoints_and_metrics(api: RunningApi, client: openai.OpenAI, http: h
     assert client.fine_tuning.jobs.checkpoints.list(job).data == []
     finished_training(api, job, "evaluate/sft/train", StepKind.SFT, "e" * 64, 9)
     finished_training(api, job, "distill/train", StepKind.SFT, "d" * 64, 10)
-    finished_training(api, job, "evolve/1/train", StepKind.PREFER, ADAPTER, 5)
+    finished_training(api, job, "evolve/1/train", StepKind.DPO, ADAPTER, 5)
     for adapter, state in (("d" * 64, "rejected"), (ADAPTER, "promoted")):
         ref = ModelRef(base=BASE, base_hash="b", adapter=adapter)
         api.stores.catalog.publish(DEFAULT_PROJECT, "steps", ref, job, state)

@@ -10,9 +10,9 @@ import openai
 import pytest
 from sqlalchemy import update
 
+from shared.db.engine import writing
 from shared.jobs.answer_store import KEPT_S, LOST_S, Claim
 from shared.jobs.tables import DEFAULT_PROJECT, answers
-from shared.platform.database import writing
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 
 JOBS = "/v1/fine_tuning/jobs"

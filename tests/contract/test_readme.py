@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
+from shared.db.engine import writing
 from shared.jobs.tables import jobs
-from shared.platform.database import writing
 from tests.contract.conftest import BASE, RunningApi
 from tests.fakes.reports import EVIL, WHOLE
 

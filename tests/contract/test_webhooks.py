@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from services.api.service.signing import headers as signed_headers
 from services.local.main import cli
 from shared.contracts.jobs import JobStatus
-from shared.kept_secret import kept_secret
+from shared.security.secret_file import kept_secret
 from tests.conftest import job_of_default_project
 from tests.contract.conftest import KEY, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until

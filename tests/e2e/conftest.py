@@ -16,7 +16,7 @@ import pytest
 
 from services.local.processes import family
 from services.local.runner import Runner
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.jobs.schema import open_stores
 from tests.fakes.ports import free_port
 from tests.fakes.start import FakeServer, start_teacher

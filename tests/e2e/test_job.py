@@ -6,9 +6,9 @@ import io
 import pytest
 from openai import OpenAI
 
+from shared.db.engine import reading
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
-from shared.platform.database import reading
 from tests.e2e.conftest import System
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]

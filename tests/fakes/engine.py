@@ -6,7 +6,7 @@ Any model name is answered, so adapters need no loading. Where a rationale is as
 import random
 from typing import Any
 
-from shared.contracts.answers import MARKER
+from shared.contracts.answer_format import MARKER
 from tests.fakes.openai_server import digest, run
 from tests.fakes.start import FakeServer, start_engine
 

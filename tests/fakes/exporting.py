@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from services.trainer import tasks
-from shared.bases import hash_once
-from shared.contracts.answers import split_answer
+from shared.artifacts.bases import hash_once
+from shared.contracts.answer_format import split_answer
 from shared.contracts.jobs import JobStatus
-from shared.contracts.rows import Attempt, Said
+from shared.contracts.rows import ParitySample, StudentCompletion
 from shared.contracts.steps import Method, ModelRef, StepKind, StepRequest, StepResult
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -22,7 +22,7 @@ class Exporting(World):
     def __init__(self):
         super().__init__(0.3)
         self.system: Any = None
-        self.said: dict[str, Said] = {}
+        self.said: dict[str, ParitySample] = {}
         self.lies = False
 
     async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
@@ -30,16 +30,16 @@ class Exporting(World):
             claim = Claim(f"step-{key.replace('/', '-')}", "j", "p", key, request.kind, "h", 1)
             context = StepContext(claim, self.system.settings, self.system.artifacts)
             result = await tasks.HANDLERS[request.kind](request, context)
-            self.said |= {row["id"]: Said(**row) for row in result.rows}
+            self.said |= {row["id"]: ParitySample(**row) for row in result.rows}
             return result
         if key == "compare/served":
             rows = [self._attempt(row["id"]).model_dump(mode="json") for row in request.rows]
             return StepResult(rows=rows)
         return await super().run(job, key, request, limit, on_progress)
 
-    def _attempt(self, question: str) -> Attempt:
+    def _attempt(self, question: str) -> StudentCompletion:
         rationale, answer = split_answer("something else" if self.lies else self.said[question].adapter)
-        return Attempt(id=question, answer=answer, rationale=rationale, finish_reason="length")
+        return StudentCompletion(id=question, answer=answer, rationale=rationale, finish_reason="length")
 
 
 def published(system: System, adapter: Path, base: Path, state: str = "promoted", job: str | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import httpx
 from sqlalchemy import select
 
+from shared.db.engine import reading
 from shared.ledger.store import Ledger, open_ledger
 from shared.ledger.tables import calls
-from shared.platform.database import reading
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.ports import free_port
 from tests.fakes.start import FakeServer, running
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import psycopg
 
-from shared.platform import guard
+from shared.platform import process_guard
 
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Yields the URL of its `postgres` database. The server does not wait for the disk: its data live for one run."""
     with tempfile.TemporaryDirectory(prefix="meteor-pg-", ignore_cleanup_errors=True) as folder:
-        argv = guard.command([sys.executable, "-m", "tests.fakes.postgres", f"{folder}/data"])
+        argv = process_guard.command([sys.executable, "-m", "tests.fakes.postgres", f"{folder}/data"])
         server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None

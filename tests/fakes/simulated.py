@@ -17,11 +17,21 @@ from services.judge.prompts import CRITERIA
 from services.judge.replies import Choice
 from services.orchestrator.phases.meteor import meteor
 from services.orchestrator.run import Run
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader
 from shared.contracts.jobs import JobRequest
-from shared.contracts.rows import Attempt, Grades, Guideline, Lesson, Likelihood, Pair, Preference, Rated, Verdict
+from shared.contracts.rows import (
+    AnswerScores,
+    Grades,
+    Guideline,
+    Likelihood,
+    Preference,
+    PreferencePair,
+    StudentCompletion,
+    TeacherResponse,
+    Verdict,
+)
 from shared.contracts.steps import (
     Method,
     ModelRef,
@@ -69,7 +79,7 @@ class World:
         self.score: Callable[[str], int | None] = lambda answer: 5
         self.forgets: Callable[[str | None, str], bool] = lambda adapter, question_id: False
         self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
-        self.spoil: Callable[[str, Attempt], Attempt] = lambda key, attempt: (
+        self.spoil: Callable[[str, StudentCompletion], StudentCompletion] = lambda key, attempt: (
             attempt
         )  # the last word on a student's answer
         self.verdict: Callable[[dict[str, Any]], Verdict] = by_reference
@@ -89,7 +99,7 @@ class World:
         on_progress(Progress(done=1, total=1))
         model = request.params.get("model")
         adapter = ModelRef.model_validate(model).tuned if model else None
-        if request.kind in (StepKind.SFT, StepKind.PREFER):
+        if request.kind in (StepKind.SFT, StepKind.DPO):
             # without the kind's version, or each new one would draw other students
             made = content_hash([self.salt, request.model_dump(mode="json", exclude={"version"})])
             self.skills[made] = self.train(request, self.skills[adapter])
@@ -118,15 +128,15 @@ class World:
     def _guide(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Guideline:
         return Guideline(id=row["id"], guideline="mind the details", finish_reason="stop")
 
-    def _teach(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Lesson:
+    def _teach(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> TeacherResponse:
         answer, outcome = self.teacher(row)
-        return Lesson(id=row["id"], answer=answer, finish_reason="stop", outcome=outcome)
+        return TeacherResponse(id=row["id"], answer=answer, finish_reason="stop", outcome=outcome)
 
-    def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Attempt:
+    def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> StudentCompletion:
         seed = request.params["sampling"]["seed"] if request.params["sampling"]["temperature"] else 0
         right = self.right(adapter, row["id"], seed)
         answer = (self.right_answer or f"right {row['id']}") if right else self.wrong_answer
-        return self.spoil(key, Attempt(id=row["id"], answer=answer, finish_reason="stop"))
+        return self.spoil(key, StudentCompletion(id=row["id"], answer=answer, finish_reason="stop"))
 
     _reason = _answer
 
@@ -145,16 +155,18 @@ class World:
         said = [self.judge(row["first"], row["second"]), self.judge(row["second"], row["first"])]
         return [Choice.model_validate(dict.fromkeys(CRITERIA, choice)) if choice else None for choice in said]
 
-    def _rate(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Rated:
+    def _rate(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> AnswerScores:
         score = self.score(row["answer"])
-        return Rated(id=row["id"], scores=dict.fromkeys(CRITERIA, score) if score else {}, parsed=score is not None)
+        return AnswerScores(
+            id=row["id"], scores=dict.fromkeys(CRITERIA, score) if score else {}, parsed=score is not None
+        )
 
     def _score(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Likelihood:
         return Likelihood(id=row["id"], nll=self.nll(row), tokens=3)
 
-    def _search(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Pair:
+    def _search(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> PreferencePair:
         chosen = f"right {row['id']}" if self.right(adapter, row["id"]) else WRONG
-        return Pair(id=row["id"], question=row["question"], chosen=chosen, rejected=WRONG)
+        return PreferencePair(id=row["id"], question=row["question"], chosen=chosen, rejected=WRONG)
 
 
 class Simulation:

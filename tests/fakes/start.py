@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from shared.platform import guard
+from shared.platform import process_guard
 from tests.fakes.ports import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,10 @@ def running(
 ) -> Iterator[subprocess.Popen]:
     """A Python module as a guarded process, from the time its health route answers. kill() on what it yields is a SIGKILL."""
     child = subprocess.Popen(
-        guard.command([sys.executable, "-m", *argv]), stdin=subprocess.PIPE, cwd=ROOT, env=os.environ | (env or {})
+        process_guard.command([sys.executable, "-m", *argv]),
+        stdin=subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | (env or {}),
     )
     try:
         wait_until(lambda: _answers(child, health), timeout_s, f"{argv[0]} at {health}")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question
 from shared.contracts.errors import ErrorBody
 from shared.contracts.steps import StepKind

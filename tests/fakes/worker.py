@@ -10,7 +10,7 @@ import sys
 
 from shared.contracts.errors import BatchPending, TransientError, UserError
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
-from shared.platform import guard
+from shared.platform import process_guard
 from shared.queue.step_task import StepContext, serve_queue
 
 
@@ -68,7 +68,7 @@ async def _sleep(request: StepRequest, context: StepContext) -> StepResult:
 
 async def _child(request: StepRequest, context: StepContext) -> StepResult:
     """A guarded grandchild that outlives a careless parent."""
-    child = await asyncio.create_subprocess_exec(*guard.command(["sleep", "600"]), stdin=subprocess.PIPE)
+    child = await asyncio.create_subprocess_exec(*process_guard.command(["sleep", "600"]), stdin=subprocess.PIPE)
     _note(f"child runs {child.pid}")
     try:
         await asyncio.sleep(600)

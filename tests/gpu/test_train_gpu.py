@@ -62,7 +62,7 @@ def test_the_loss_falls_and_the_preference_follows(base: Path, tmp_path: Path):
     adapter = tuned.output / "adapter"
     assert {tensor.dtype for tensor in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float32}
 
-    preferring = spec_of(StepKind.PREFER, PAIRS, base, tmp_path / "prefer", adapter)
+    preferring = spec_of(StepKind.DPO, PAIRS, base, tmp_path / "prefer", adapter)
     preferred = prefer(preferring, Silent())  # type: ignore[arg-type]
     assert preferred["margin"] > 0.5
 

@@ -13,11 +13,11 @@ from sqlalchemy import Row
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BatchPending, BudgetExceeded, UserError
 from shared.contracts.jobs import JobStatus
+from shared.db.engine import reading, writing
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import jobs
 from shared.ledger.tables import batches
-from shared.platform.database import reading, writing
-from shared.platform.gateway import ChatReply, GatewayClient, origin_headers
+from shared.platform.gateway_client import ChatReply, GatewayClient, origin_headers
 from tests.fakes.gateway import KEY, TOKEN, Gateway, ask, assert_ledger_is_log, running_gateway
 from tests.fakes.ports import wait_until
 from tests.fakes.start import start_teacher

@@ -7,9 +7,9 @@ from sqlalchemy import update
 
 from shared.contracts.errors import Conflict, NotFound
 from shared.contracts.steps import Method, ModelRef
+from shared.db.engine import writing
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
-from shared.platform.database import writing
 from tests.fakes.store_moves import HASH_B, claimed
 
 BASE = ModelRef(base="tiny", base_hash="b")

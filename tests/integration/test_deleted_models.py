@@ -13,9 +13,9 @@ from sqlalchemy import update
 from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.exports import ExportFormat, ExportRequest
 from shared.contracts.steps import Method, ModelRef
+from shared.db.engine import writing
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
-from shared.platform.database import writing
 
 BASE = ModelRef(base="tiny", base_hash="b")
 

@@ -16,11 +16,11 @@ from services.local.doctor.finding import Health, Patient
 from services.local.main import cli
 from services.local.models import CARD
 from services.local.runner import Runner
-from shared.artifacts import hash_folder
+from shared.artifacts.store import hash_folder
+from shared.db.engine import reading
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
-from shared.platform import guard
-from shared.platform.database import reading
+from shared.platform import process_guard
 from tests.fakes.patient import failed, make_sound, seen, small_model, the_only_failure
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, start_engine, start_teacher
@@ -175,7 +175,7 @@ def test_a_setting_cannot_be_read(data: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_processes_are_left_over(data: Path):
     data.mkdir()
-    command = guard.command(["sleep", "60"])
+    command = process_guard.command(["sleep", "60"])
     environment = os.environ | {"METEOR_DATA": str(data.resolve())}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
         wait_until(lambda: failed(data), 10, "the finding")

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from services.local.doctor import databases, stores
 from services.local.doctor.finding import Health, Patient
+from shared.db.engine import engine_for, writing
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
-from shared.platform.database import engine_for, writing
 from tests.fakes.patient import failed, make_sound, seen, the_only_failure
 from tests.fakes.ports import free_port
 

@@ -23,11 +23,11 @@ from services.trainer.service import publish, publish_weights
 from services.weak_model.clients import StudentClient
 from services.weak_model.health import is_healthy, serves
 from services.weak_model.service import answering
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.chat import ChatRequest, CompletionRequest, Message, ResponsesRequest
 from shared.contracts.engine import Priority
 from shared.contracts.errors import FatalError, MeteorError
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from shared.jobs.schema import open_stores
 from tests.fakes.ports import free_port, wait_until
@@ -35,7 +35,7 @@ from tests.fakes.ports import free_port, wait_until
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 TOKEN, START_S = "engine-test-token", 400
-ROWS = [Asked(id=f"q{number}", question=f"Which command counts {number} lines?") for number in range(4)]
+ROWS = [StudentPrompt(id=f"q{number}", question=f"Which command counts {number} lines?") for number in range(4)]
 
 
 class EngineProcess:
@@ -127,7 +127,7 @@ def params(adapter: str | None = None, weights: str | None = None, **sampling) -
     return StudentParams(model=model, domain="Linux shell", sampling=Sampling(**({"max_tokens": 12} | sampling)))
 
 
-async def answers(engine: EngineProcess, rows: list[Asked], given: StudentParams) -> list[str]:
+async def answers(engine: EngineProcess, rows: list[StudentPrompt], given: StudentParams) -> list[str]:
     async with engine.client() as client:
         await client.until_served(given.model.served_by, lambda _: None)
         found, _ = await answering.answer(client, given, rows, lambda *_, **__: None)
@@ -144,7 +144,7 @@ async def test_greedy_answers_do_not_depend_on_company_or_order(engine: EnginePr
 
 async def test_a_chat_goes_ahead_of_the_rows_that_wait(engine: EngineProcess):
     """Six times as many rows as the engine computes at once; in the order of coming the chat would be the last to begin."""
-    rows = [Asked(id=f"q{number}", question=f"Count {number} lines") for number in range(96)]
+    rows = [StudentPrompt(id=f"q{number}", question=f"Count {number} lines") for number in range(96)]
     done: list[int] = []
     asked = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -185,7 +185,7 @@ async def test_the_chat_proxy_finds_all_its_routes_and_hides_the_adapters_name(e
 
 async def test_sampled_answers_with_seeds_to_more_text_than_is_read_at_once(engine: EngineProcess):
     """vLLM reads 2,048 tokens at once. On a CPU it died of a prompt that was cut there, and of each next one."""
-    rows = [Asked(id=f"long{n}", question=f"Number {n} of " + "the lines " * 95) for n in range(16)]
+    rows = [StudentPrompt(id=f"long{n}", question=f"Number {n} of " + "the lines " * 95) for n in range(16)]
     found = await answers(engine, rows, params(temperature=0.8, seed=3, max_tokens=4))
     assert len(found) == 16
     assert await answers(engine, rows[5:6], params(temperature=0.8, seed=3, max_tokens=4)) == found[5:6]
@@ -198,7 +198,7 @@ async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):
 
 
 async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess):
-    rows = [ROWS[0], Asked(id="long", question="many words " * 400)]
+    rows = [ROWS[0], StudentPrompt(id="long", question="many words " * 400)]
     async with engine.client() as client:
         found, metrics = await answering.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
     assert [row.finish_reason for row in found] == ["length", "too_long"]
@@ -208,7 +208,7 @@ async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess
 
 
 async def test_an_answer_may_use_the_rest_of_the_context_and_no_more(engine: EngineProcess):
-    (found,) = await answers(engine, [Asked(id="q", question="word " * 20)], params(max_tokens=32_000))
+    (found,) = await answers(engine, [StudentPrompt(id="q", question="word " * 20)], params(max_tokens=32_000))
     assert found
 
 

@@ -20,7 +20,7 @@ from services.weak_model.service import answering
 from services.weak_model.service.choice import Choice, Rules
 from services.weak_model.service.engine import Engine, Patience
 from services.weak_model.service.vllm import Launch, explain
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.ports import free_port, wait_until
@@ -103,7 +103,7 @@ class OnDevice(World):
                 self.adapters[done.trained] = request.params["model"]["base"]
             return done
         params = StudentParams.model_validate(request.params)
-        rows = [Asked.model_validate(row) for row in request.rows]
+        rows = [StudentPrompt.model_validate(row) for row in request.rows]
         async with self.device.client() as client:
             await client.until_served(params.model.served_by, lambda what: on_progress(Progress(waits_for=what)))
             written, metrics = await WORK[request.kind](client, params, rows, lambda *_, **__: None)

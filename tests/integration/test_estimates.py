@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.allocation import allocate
 from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation
 from shared.contracts.steps import StepKind, StepRequest, StepResult
-from shared.estimate import Work, estimate, sizes
+from shared.plan.allocation import allocate
+from shared.plan.estimate import Work, estimate, sizes
 from tests.fakes.simulated import Simulation, World, questions
 
 

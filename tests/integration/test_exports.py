@@ -24,12 +24,12 @@ from services.trainer.spec import Done, Spec
 from services.trainer.train import merge
 from services.trainer.train.progress import Reporter
 from shared.contracts.errors import NotFound, UserError
-from shared.contracts.exporting import MergeParams
+from shared.contracts.export_steps import MergeParams
 from shared.contracts.exports import ExportWish
-from shared.contracts.rows import Attempt, Said
+from shared.contracts.rows import ParitySample, StudentCompletion
 from shared.contracts.steps import Method, ModelRef, StepKind
+from shared.jobs.retention import collect
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.retention import collect
 from tests.fakes.exporting import Exporting, published
 from tests.fakes.push_hub import running_push_hub
 from tests.fakes.simulated import BASE
@@ -192,10 +192,10 @@ def test_a_merge_that_went_wrong_shows_in_the_logits(
             checkpoints=folder,
         )
         merge.merge(spec, Reporter(io.StringIO()))
-        found.append([Said(**row) for row in json.loads((folder / "output" / "rows.json").read_text())])
+        found.append([ParitySample(**row) for row in json.loads((folder / "output" / "rows.json").read_text())])
     right, wrong = found
     assert [one.id for one in right] == ["a"], "what does not fit is left out"
-    attempt = Attempt(id="a", answer=right[0].adapter.strip(), finish_reason="length")
+    attempt = StudentCompletion(id="a", answer=right[0].adapter.strip(), finish_reason="length")
     parity.check(parity.compare(right, [attempt]))
     with pytest.raises(parity.ParityFailed, match="the merged model is not"):
         parity.check(parity.compare(wrong, [attempt]))

@@ -62,7 +62,7 @@ async def test_training_on_preferences_takes_the_pairs_of_the_file(system: Syste
     assert not [key for key in system.ran[job.id] if key.startswith(("pilot/", "distill/", "evolve/1/search"))]
     (trained,) = [row for row in system.stores.steps.of_job(job.id) if row.key == "evolve/1/train"]
     asked = StepRequest.model_validate(system.artifacts.get_json(trained.input_hash))
-    assert (asked.kind, asked.params["beta"], asked.params["epochs"]) == (StepKind.PREFER, 0.7, 2)
+    assert (asked.kind, asked.params["beta"], asked.params["epochs"]) == (StepKind.DPO, 0.7, 2)
     references = {row.id: row.reference for row in rows}
     assert len(asked.rows) == 30
     assert all(row["rejected"] == "nonsense" and row["chosen"] == references[row["id"]] for row in asked.rows)

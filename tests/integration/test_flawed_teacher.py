@@ -14,9 +14,9 @@ import pytest
 from services.judge import service as judging
 from services.judge.compare import compare
 from services.strong_model.service import teach
-from shared.contracts.rows import Compared, Guided, Judged
+from shared.contracts.rows import ComparisonInput, JudgeInput, TeacherInput
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult, TeachParams
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.flawed import REFUSAL
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, assert_ledger_is_log, running_gateway
 from tests.fakes.simulated import Simulation, World, questions
@@ -24,7 +24,7 @@ from tests.fakes.start import start_teacher
 
 TAUGHT, TRIED, SEARCHED, TESTED = 100, 40, 10, 20
 EVALUATION = {"baselines": [], "forgetting": 0, "judged_questions": 20, "judged_margin": 0.01, "absolute_scores": False}
-ROWS = {StepKind.TEACH: Guided, StepKind.REVIEW: Judged, StepKind.COMPARE: Compared}
+ROWS = {StepKind.TEACH: TeacherInput, StepKind.REVIEW: JudgeInput, StepKind.COMPARE: ComparisonInput}
 ASKS = {StepKind.TEACH: teach, StepKind.REVIEW: judging.review, StepKind.COMPARE: compare}
 
 

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 from services.strong_model.service import teach
 from services.strong_model.settings import strong_settings
 from services.strong_model.tasks import HANDLERS
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Guided
+from shared.contracts.rows import TeacherInput
 from shared.contracts.steps import Sampling, StepKind, StepRequest, TeachParams
 from shared.jobs.step_store import Claim
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, ask, assert_ledger_is_log, one, running_gateway
@@ -152,7 +152,7 @@ async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient:
     patient.teacher.latency(1.0)
     origin = origin_headers("p", "job-1", "step-back", "distill")
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
-    rows = [Guided(id=str(n), question=f"back {n}") for n in range(12)]  # eight are sent at once, four wait
+    rows = [TeacherInput(id=str(n), question=f"back {n}") for n in range(12)]  # eight are sent at once, four wait
     async with asyncio.TaskGroup() as group:
 
         async def attempt() -> None:
@@ -174,7 +174,9 @@ async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient:
 
 async def test_rows_of_a_step_become_lessons_in_order(gateway: Gateway):
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50), ground=True)
-    rows = [Guided(id=f"row-{n}", question=f"task {n}", reference=f"tool-{n} -x", guideline="?") for n in range(12)]
+    rows = [
+        TeacherInput(id=f"row-{n}", question=f"task {n}", reference=f"tool-{n} -x", guideline="?") for n in range(12)
+    ]
     seen: list[tuple[int, int]] = []
     async with gateway.client(step="lessons") as client:
         lessons, metrics = await teach(client, params, rows, lambda done, total: seen.append((done, total)))
@@ -191,7 +193,7 @@ async def test_the_handler_answers_a_step_and_names_it_in_the_ledger(gateway: Ga
     monkeypatch.setenv("METEOR_STRONG_GATEWAY_URL", gateway.url)
     strong_settings.cache_clear()
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
-    rows = [Guided(id="a", question="where am I?", reference="pwd").model_dump()]
+    rows = [TeacherInput(id="a", question="where am I?", reference="pwd").model_dump()]
     claim = Claim("step-9", "job-9", "p9", "distill/teach/3", StepKind.TEACH, "hash", 1)
     settings = PlatformSettings(data=tmp_path, internal_token=SecretStr(TOKEN))
     context = StepContext(claim, settings, Artifacts(settings.artifacts))
@@ -214,7 +216,7 @@ async def test_the_handler_answers_a_step_and_names_it_in_the_ledger(gateway: Ga
 async def test_a_refused_key_fails_the_step_at_once(gateway: Gateway):
     gateway.teacher.fault("401")
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
-    rows = [Guided(id=str(n), question=f"refused {n}") for n in range(30)]
+    rows = [TeacherInput(id=str(n), question=f"refused {n}") for n in range(30)]
     with pytest.raises(UserError) as caught:
         async with gateway.client(step="refused") as client:
             await teach(client, params, rows, lambda *_: None)

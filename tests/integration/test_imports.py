@@ -19,7 +19,7 @@ from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest,
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.importing.documents import LONGEST, choose, passages_of
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.dump import answer, posts_xml, question, zipped
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, running_gateway
 from tests.fakes.simulated import World

@@ -17,12 +17,12 @@ from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Compared, Grades, Judged, Preference, Rated, Verdict
+from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
+from shared.db.engine import engine_for
 from shared.jobs.step_store import Claim
 from shared.ledger.store import open_ledger
-from shared.platform.database import engine_for
-from shared.platform.gateway import GatewayClient, origin_headers
+from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
 from tests.bench import judge as bench
@@ -74,8 +74,8 @@ def params(**changes) -> JudgeParams:
     return JudgeParams(judge="default", domain="shell commands", sampling=Sampling(max_tokens=64), **changes)
 
 
-def row(name: str, answer: str, reference: str | None = "ls -a", **changes) -> Judged:
-    return Judged(id=name, question=f"List all files ({name}).", answer=answer, reference=reference, **changes)
+def row(name: str, answer: str, reference: str | None = "ls -a", **changes) -> JudgeInput:
+    return JudgeInput(id=name, question=f"List all files ({name}).", answer=answer, reference=reference, **changes)
 
 
 class Steps:
@@ -88,7 +88,7 @@ class Steps:
         self.seen.append((done, total))
 
 
-async def reviewed(url: str, rows: list[Judged], job: str, **changes):
+async def reviewed(url: str, rows: list[JudgeInput], job: str, **changes):
     steps = Steps()
     async with client(url, job) as gateway:
         verdicts, metrics = await service.review(gateway, params(**changes), rows, steps)
@@ -265,7 +265,7 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     judge_settings.cache_clear()
     settings = PlatformSettings(data=data, internal_token=SecretStr(TOKEN))
     rows = [row("right", "ls -a"), row("wrong", "ls")]
-    pairs = [Compared(id=item.id, question=item.question, first=item.answer, second="ls -l") for item in rows]
+    pairs = [ComparisonInput(id=item.id, question=item.question, first=item.answer, second="ls -l") for item in rows]
     results = {}
     for kind, handler in HANDLERS.items():
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
@@ -285,5 +285,5 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
         ("wrong", True, 2),
     ]
     assert results[StepKind.COMPARE].metrics["calls"] == 4
-    assert [len(Rated.model_validate(item).scores) for item in results[StepKind.RATE].rows] == [6, 6]
+    assert [len(AnswerScores.model_validate(item).scores) for item in results[StepKind.RATE].rows] == [6, 6]
     assert set(HANDLERS) == {kind for kind in StepKind if kind.queue == Queue.JUDGE}

@@ -6,10 +6,10 @@ import pytest
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.labels import Label
+from shared.db.engine import insert_once, writing
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT as MINE
 from shared.jobs.tables import projects
-from shared.platform.database import insert_once, writing
 
 THEIRS = "proj_other"
 

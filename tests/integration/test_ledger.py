@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.jobs import Usage
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 

@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
+from shared.db.engine import engine_for, reading
 from shared.ledger.accounts import Amount, RoomHeld
 from shared.ledger.batch_store import BatchStore
 from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
 from shared.ledger.tables import calls
-from shared.platform.database import engine_for, reading
 
 CENT = 1 / 128  # sums of these are exact
 ORIGIN = CallOrigin("p", "j")

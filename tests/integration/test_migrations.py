@@ -13,11 +13,11 @@ from sqlalchemy import MetaData, inspect
 from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.jobs import JobKind
+from shared.db.engine import engine_for, upgrade, writing
 from shared.jobs import schema
 from shared.jobs.tables import metadata as jobs_metadata
 from shared.ledger import store
 from shared.ledger.tables import metadata as ledger_metadata
-from shared.platform.database import engine_for, upgrade, writing
 
 SCHEMAS = [
     pytest.param(schema.MIGRATIONS, "alembic_version", jobs_metadata, id="jobs"),
@@ -39,7 +39,7 @@ def test_a_current_schema_is_opened_without_alembic(
 ):
     upgrade(database_url, migrations, version_table)
     code = (
-        "import sys; from pathlib import Path; from shared.platform.database import upgrade;"
+        "import sys; from pathlib import Path; from shared.db.engine import upgrade;"
         "upgrade(sys.argv[1], Path(sys.argv[2]), sys.argv[3]); sys.exit('alembic' in sys.modules)"
     )
     argv = [sys.executable, "-c", code, database_url, str(migrations), version_table]

@@ -9,7 +9,7 @@ import pytest
 
 from services.trainer.settings import trainer_settings
 from services.trainer.tasks import HANDLERS
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, StepRequest, TrainParams, canonical, content_hash
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import StepState

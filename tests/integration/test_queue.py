@@ -12,8 +12,8 @@ import pytest
 import redis
 from sqlalchemy import update
 
+from shared.db.engine import writing
 from shared.jobs.tables import steps
-from shared.platform.database import writing
 from tests.fakes.farm import Farm, kill_family, running_farm
 from tests.fakes.ports import wait_until
 from tests.fakes.valkey import running_valkey

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 from services.local.main import cli
 from services.orchestrator import clients, loop
 from services.orchestrator.clients import when_there_is_room
-from shared import retention
-from shared.artifacts import ArtifactMissing, Artifacts
+from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
+from shared.jobs import retention
+from shared.jobs.retention import UnknownData, collect
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, audit, jobs
 from shared.platform.settings import platform_settings
 from shared.queue.app import celery_app
 from shared.queue.step_task import StepRunner
-from shared.retention import UnknownData, collect
 from tests.fakes.ports import wait_until
 from tests.fakes.store_moves import HASH_A, HASH_B, claimed, step_of
 from tests.fakes.system import System

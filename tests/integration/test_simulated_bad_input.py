@@ -12,7 +12,7 @@ from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
 from shared.contracts.data import Question, Split
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import TOO_LONG, Attempt, Verdict
+from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
 from tests.fakes.simulated import WRONG, Simulation, World, questions
 
 NOTHING: dict[str, Any] = {"baselines": [], "forgetting": 0}
@@ -139,7 +139,7 @@ async def test_missing_markers_are_counted_and_shown(simulation: Simulation):
 
 
 async def test_questions_longer_than_the_context_are_not_judged_and_count_as_wrong(simulation: Simulation):
-    def spoil(key: str, attempt: Attempt) -> Attempt:
+    def spoil(key: str, attempt: StudentCompletion) -> StudentCompletion:
         if not attempt.id.endswith("3"):
             return attempt
         return attempt.model_copy(update={"answer": "", "finish_reason": TOO_LONG})

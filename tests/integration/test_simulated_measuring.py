@@ -10,9 +10,9 @@ import pytest
 from services.orchestrator.phases.meteor import meteor
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Distillation
-from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.plan.measurements import measuring_calls
 from tests.fakes.simulated import Simulation, World, questions
 
 EVERYTHING: dict[str, Any] = {

@@ -12,9 +12,9 @@ from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
 from services.orchestrator.report import power_of
 from services.orchestrator.results import Measured
-from shared.contracts.rows import Attempt
+from shared.contracts.rows import StudentCompletion
 from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
-from shared.statistics import power, questions_needed
+from shared.evaluation.statistics import power, questions_needed
 from tests.fakes.simulated import BASE, Simulation, World, questions
 
 DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
@@ -45,7 +45,7 @@ class Shown(World):
         super().__init__(**options)
         self.with_examples = with_examples
 
-    def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Attempt:
+    def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> StudentCompletion:
         before = self.skills[adapter]
         self.skills[adapter] = self.with_examples if row["shots"] else before
         try:
@@ -138,7 +138,7 @@ REASONED: dict[str, Any] = {
 }
 
 
-def reasoning(key: str, attempt: Attempt) -> Attempt:
+def reasoning(key: str, attempt: StudentCompletion) -> StudentCompletion:
     """Phase 2's answers have rationales; of trained students those whose id does not end in 7."""
     trained = key.startswith("evaluate") and ("/iterate" in key or "/evolve" in key or "/final" in key)
     writes = key.startswith("iterate") or (trained and not attempt.id.endswith("7"))

@@ -10,9 +10,9 @@ from services.api.service import files
 from services.api.service import jobs as api_jobs
 from services.orchestrator import loop
 from shared.contracts.errors import UserError
+from shared.db.engine import reading, writing
 from shared.jobs.tables import DEFAULT_PROJECT, jobs, projects
 from shared.jobs.tables import files as files_table
-from shared.platform.database import reading, writing
 from tests.fakes.system import System
 
 SPEC: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
 from shared.contracts.errors import Conflict
 from shared.contracts.jobs import JobStatus
 from shared.contracts.steps import Progress, StepKind
+from shared.db.engine import engine_for
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import FINAL_JOBS, FINAL_STEPS, RESTING_JOBS, StepState
 from shared.jobs.step_store import Claim
-from shared.platform.database import engine_for
 from tests.fakes.store_moves import OOPS
 
 RESULT = "f" * 64

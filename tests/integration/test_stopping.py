@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.jobs import JobStatus
-from shared.contracts.rows import Asked, Guided, Judged
+from shared.contracts.rows import JudgeInput, StudentPrompt, TeacherInput
 from shared.contracts.steps import (
     JudgeParams,
     ModelRef,
@@ -80,15 +80,15 @@ class Plant:
         params, items = {
             StepKind.TEACH: lambda: (
                 TeachParams(teacher="default", domain="d", sampling=SAMPLING),
-                [Guided(id=str(n), question=f"{salt} {n}") for n in numbers],
+                [TeacherInput(id=str(n), question=f"{salt} {n}") for n in numbers],
             ),
             StepKind.REVIEW: lambda: (
                 JudgeParams(judge="default", domain="d", sampling=SAMPLING),
-                [Judged(id=str(n), question=f"{salt} {n}", answer="a") for n in numbers],
+                [JudgeInput(id=str(n), question=f"{salt} {n}", answer="a") for n in numbers],
             ),
             StepKind.ANSWER: lambda: (
                 StudentParams(model=MODEL, domain="d", sampling=SAMPLING),
-                [Asked(id=str(n), question=f"{salt} {n}") for n in numbers],
+                [StudentPrompt(id=str(n), question=f"{salt} {n}") for n in numbers],
             ),
         }[kind]()
         request = StepRequest.of(kind, params, [item.model_dump(mode="json") for item in items])

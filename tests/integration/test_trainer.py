@@ -17,7 +17,7 @@ from services.trainer import service, tasks
 from services.trainer.settings import trainer_settings
 from services.trainer.train import sft
 from services.trainer.train.preference import prefer
-from shared.artifacts import Artifacts, hash_folder
+from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.steps import (
     Method,
@@ -59,7 +59,7 @@ def test_full_fine_tuning_changes_all_weights_and_leaves_a_whole_model(base: Pat
 
 def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(fully_tuned, tmp_path: Path):
     incoming = fully_tuned[1]
-    spec = spec_of(StepKind.PREFER, full_params(learning_rate=1e-3), PAIRS, incoming, tmp_path)
+    spec = spec_of(StepKind.DPO, full_params(learning_rate=1e-3), PAIRS, incoming, tmp_path)
     figures = prefer(spec, Ticks())  # type: ignore[arg-type]
     assert abs(figures["margin_first"]) < 1e-4  # scored before the first step, in other batches than the training's
     assert figures["margin"] > 0.5
@@ -142,7 +142,7 @@ class Stop(Ticks):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", [StepKind.SFT, StepKind.PREFER])
+@pytest.mark.parametrize("kind", [StepKind.SFT, StepKind.DPO])
 def test_a_training_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(kind: StepKind, base: Path, tmp_path: Path):
     """Ten steps of two epochs; stopped at the eighth with a checkpoint of the seventh. The weights end the same."""
     if kind is StepKind.SFT:
@@ -171,7 +171,7 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
     """It goes on from its checkpoint and ends in the same weights; were the checkpoint the reference, it could not."""
     digest = context.artifacts.put_folder(fully_tuned[1])
     params = full_params(weights=digest, learning_rate=1e-3, epochs=6)
-    request = StepRequest.of(StepKind.PREFER, params, PAIRS)
+    request = StepRequest.of(StepKind.DPO, params, PAIRS)
     task = asyncio.create_task(tasks.prefer(request, context))
     await until_checkpoint(context, task)
     (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
@@ -183,7 +183,7 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
     assert result.metrics["resumed_from_step"] > 0
     assert result.adapter is None
     assert result.weights is not None
-    uninterrupted = spec_of(StepKind.PREFER, params, PAIRS, fully_tuned[1], tmp_path / "whole")
+    uninterrupted = spec_of(StepKind.DPO, params, PAIRS, fully_tuned[1], tmp_path / "whole")
     prefer(uninterrupted, Ticks())  # type: ignore[arg-type]
     assert result.weights == hash_folder(uninterrupted.output / "weights")
     assert hash_folder(context.settings.serving / result.weights) == result.weights

@@ -15,7 +15,7 @@ from services.trainer import service
 from services.trainer.train import sft
 from services.trainer.train.model import load_base
 from services.trainer.train.preference import prefer
-from shared.artifacts import hash_folder
+from shared.artifacts.store import hash_folder
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import Example
 from shared.contracts.steps import Point, StepKind
@@ -79,7 +79,7 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
     base: Path, tuned, tmp_path: Path
 ):
     incoming = tuned[1]
-    spec = spec_of(StepKind.PREFER, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
+    spec = spec_of(StepKind.DPO, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
     figures = prefer(spec, Ticks())  # type: ignore[arg-type]
     assert figures["margin_first"] == 0  # the reference is the incoming adapter, not the base
     assert figures["margin"] > 0.5

@@ -10,10 +10,10 @@ from sqlalchemy import update
 from shared.contracts.errors import Conflict, ErrorBody, NotFound
 from shared.contracts.jobs import JobStatus
 from shared.contracts.webhooks import JobWebhook, WebhookEvent
+from shared.db.engine import writing
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, deliveries
 from shared.jobs.webhook_store import Outcome
-from shared.platform.database import writing
 from tests.fakes.store_moves import running
 
 URL = "https://hooks.example/x"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import httpx
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
+from shared.db.engine import writing
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
-from shared.platform.database import writing
 from tests.contract.conftest import BASE, KEY, RunningApi
 from tests.contract.everything import adapter_version, end_export, job_on, one_of_everything
 from tests.fakes.reports import WHOLE

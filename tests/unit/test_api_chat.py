@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.api.clients import error_code, nameless
 from services.api.service import chat, streams
-from shared.contracts.answers import SYSTEM
+from shared.contracts.answer_format import SYSTEM
 from shared.contracts.chat import ChatRequest, CompletionRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
 from shared.jobs.tables import DEFAULT_PROJECT

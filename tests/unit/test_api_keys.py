@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import services.api
-from shared.api_keys import PREFIX, hash_secret, hint_of, keyed_hash, new_key
-from shared.kept_secret import kept_secret
 from shared.platform.http import same_secret
 from shared.platform.settings import PlatformSettings
+from shared.security.api_keys import PREFIX, hash_secret, hint_of, keyed_hash, new_key
+from shared.security.secret_file import kept_secret
 
 
 def test_keys_are_long_and_random_and_hints_tell_little():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.api.handlers.downloads import RangeNotSatisfiable, span
-from shared.archives import Member, archive, archive_of
-from shared.artifacts import Artifacts
+from shared.artifacts.archives import Member, archive, archive_of
+from shared.artifacts.store import Artifacts
 from shared.contracts.exports import ExportFormat, ExportIndex
 
 

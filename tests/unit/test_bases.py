@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.artifacts import hash_folder
-from shared.bases import Base, Bases, parse
+from shared.artifacts.bases import Base, Bases, parse
+from shared.artifacts.store import hash_folder
 from shared.contracts.errors import FatalError
 from shared.contracts.steps import Method, ModelRef, TrainParams, content_hash
 

@@ -10,7 +10,7 @@ from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA
 from services.judge.replies import Choice
 from shared.contracts.errors import TransientError, UserError
-from shared.contracts.rows import Compared
+from shared.contracts.rows import ComparisonInput
 from shared.contracts.steps import JudgeParams, Sampling
 from tests.bench.judge import BATCH, measure, read
 
@@ -46,7 +46,7 @@ class Always:
         self.left = batches
         self.asked: list[str] = []
 
-    async def __call__(self, rows: list[Compared]):
+    async def __call__(self, rows: list[ComparisonInput]):
         if not self.left:
             raise TransientError("the gateway is gone")
         self.left -= 1

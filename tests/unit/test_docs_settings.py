@@ -16,7 +16,7 @@ from services.orchestrator.settings import OrchestratorSettings
 from services.strong_model.settings import JudgeProviderSettings, StrongSettings, TeacherSettings
 from services.trainer.settings import TrainerSettings
 from services.weak_model.settings import EngineSettings, WeakSettings
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
 from shared.platform.settings import PlatformSettings
 
 ROOT = Path(__file__).parents[2]

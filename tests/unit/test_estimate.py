@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from services.judge.prompts import compare_messages, critique_messages, repair_messages, review_messages
 from services.strong_model.prompts import teach_messages
-from shared.contracts.allocation import allocate
 from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.estimate import Estimate, Price, Spend
-from shared.contracts.rows import Compared, Judged
-from shared.estimate import RULES, Known, Pilot, Size, Work, estimate, sizes
+from shared.contracts.rows import ComparisonInput, JudgeInput
+from shared.plan.allocation import allocate
+from shared.plan.estimate import RULES, Known, Pilot, Size, Work, estimate, sizes
 from tests.fakes.simulated import questions
 
 PRICES = {"default": Price(1.0, 2.0), "judge": Price(10.0, 20.0)}
@@ -119,8 +119,8 @@ def test_a_price_that_is_not_known_leaves_the_usd_open():
 
 def test_the_fixed_parts_of_the_real_prompts_are_within_the_allowance():
     """The texts and the domain are counted apart; what a second request adds is the reply (counted) and the complaint."""
-    judged = Judged(id="a", question="Q", answer="A", rationale="R", reference="F")
-    compared = Compared(id="a", question="Q", first="A", second="B", reference="F")
+    judged = JudgeInput(id="a", question="Q", answer="A", rationale="R", reference="F")
+    compared = ComparisonInput(id="a", question="Q", first="A", second="B", reference="F")
     asked = [
         teach_messages("D", "Q", notes, "F" * length, ground)
         for notes in (None, "N")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.platform import guard
+from shared.platform import process_guard
 from tests.fakes.ports import wait_until
 
 # A child that starts a grandchild in a new session, as vLLM does, and writes both process ids down.
@@ -30,7 +30,7 @@ time.sleep(600)
 
 class Family:
     def __init__(self, notes: Path, mood: str = "calm"):
-        argv = guard.command([sys.executable, "-c", FAMILY, str(notes), mood])
+        argv = process_guard.command([sys.executable, "-c", FAMILY, str(notes), mood])
         self.guard = subprocess.Popen(argv, stdin=subprocess.PIPE)
         wait_until(notes.exists, 20, "the family")
         self.members = [int(pid) for pid in notes.read_text().split()]
@@ -77,8 +77,8 @@ def test_what_a_finished_child_left_behind_is_ended(tmp_path: Path):
 def test_it_ends_the_family_when_its_own_parent_is_killed(tmp_path: Path):
     code = f"""
 import subprocess, sys, time
-from shared.platform import guard
-child = subprocess.Popen(guard.command([sys.executable, "-c", {FAMILY!r}, sys.argv[1], "calm"]), stdin=subprocess.PIPE)
+from shared.platform import process_guard
+child = subprocess.Popen(process_guard.command([sys.executable, "-c", {FAMILY!r}, sys.argv[1], "calm"]), stdin=subprocess.PIPE)
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -102,13 +102,13 @@ def _runs(pid: int) -> bool:
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
 def test_the_exit_code_is_passed_on(script: str, code: int):
-    child = subprocess.Popen(guard.command(["sh", "-c", script]), stdin=subprocess.PIPE)
+    child = subprocess.Popen(process_guard.command(["sh", "-c", script]), stdin=subprocess.PIPE)
     assert child.wait(15) == code
 
 
 def test_orphans_that_ended_do_not_pile_up_as_zombies():
     script = "for i in 1 2 3 4 5; do (sleep 0.1 & ) ; done; sleep 600"
-    child = subprocess.Popen(guard.command(["sh", "-c", script]), stdin=subprocess.PIPE)
+    child = subprocess.Popen(process_guard.command(["sh", "-c", script]), stdin=subprocess.PIPE)
     try:
         guarded = psutil.Process(child.pid)
         wait_until(lambda: len(guarded.children()) > 1, 15, "the orphans' adoption")

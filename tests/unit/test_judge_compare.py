@@ -3,10 +3,10 @@
 from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice, parse
-from shared.contracts.rows import Compared
+from shared.contracts.rows import ComparisonInput
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
-ROW = Compared(id="q", question="List all files.", first="ls", second="ls -a", reference="ls -a")
+ROW = ComparisonInput(id="q", question="List all files.", first="ls", second="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "bdb831470d70fec8"}
 
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from services.judge.prompts import critique_messages, repair_messages, review_messages
-from shared.contracts.rows import Judged
+from shared.contracts.rows import JudgeInput
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
-ROW = Judged(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
+ROW = JudgeInput(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
 
 

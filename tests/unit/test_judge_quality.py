@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from shared.contracts.rows import Compared, Preference
-from shared.judge_quality import LABELS_LEAST, agreement, chance, kappa, quality
+from shared.contracts.rows import ComparisonInput, Preference
+from shared.evaluation.judge_quality import LABELS_LEAST, agreement, chance, kappa, quality
 
 COUNTS = {"preferred_a": 10, "preferred_b": 10}
 
@@ -14,8 +14,8 @@ def preference(winner: str, **more) -> Preference:
     return Preference(id="q", winners={"overall": winner}, **more)
 
 
-def pair(first: str, second: str) -> Compared:
-    return Compared(id="q", question="?", first=first, second=second)
+def pair(first: str, second: str) -> ComparisonInput:
+    return ComparisonInput(id="q", question="?", first=first, second=second)
 
 
 def test_chance_is_what_needs_no_look_at_the_answers():

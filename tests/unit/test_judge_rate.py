@@ -6,10 +6,10 @@ import pytest
 
 from services.judge.prompts import CRITERIA, rate_messages
 from services.judge.replies import Rating, parse
-from shared.contracts.rows import Judged
+from shared.contracts.rows import JudgeInput
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
-ROW = Judged(id="q", question="List all files.", answer="ls -a", reference="ls -a")
+ROW = JudgeInput(id="q", question="List all files.", answer="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "26732b261bf633ba"}
 SCORES = dict(zip(CRITERIA, (1, 2, 3, 4, 5, 10), strict=True))
 

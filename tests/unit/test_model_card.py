@@ -8,7 +8,7 @@ import pytest
 from services.orchestrator import parity
 from services.orchestrator.card import card
 from services.orchestrator.exports import licence_of
-from shared.contracts.rows import Attempt, Said
+from shared.contracts.rows import ParitySample, StudentCompletion
 
 PARITY = {
     "prompts": 8,
@@ -80,14 +80,14 @@ def test_the_licence_of_a_base_comes_from_its_folder(tmp_path: Path):
     assert licence_of(tmp_path) == {"base": "Apache-2.0", "base_from": "METEOR's catalogue"}
 
 
-def said(name: str, same: bool = True, apart: float = 1e-5) -> Said:
-    return Said(
+def said(name: str, same: bool = True, apart: float = 1e-5) -> ParitySample:
+    return ParitySample(
         id=name, adapter=f"why\nAnswer: {name}", merged="m", same=same, tokens=3, logit_max=apart, logit_mean=apart
     )
 
 
-def served(name: str, answer: str | None = None) -> Attempt:
-    return Attempt(id=name, answer=answer or name, rationale="why", finish_reason="stop")
+def served(name: str, answer: str | None = None) -> StudentCompletion:
+    return StudentCompletion(id=name, answer=answer or name, rationale="why", finish_reason="stop")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,9 @@ def served(name: str, answer: str | None = None) -> Attempt:
         ([said("a", apart=0.06), said("b")], [served("a"), served("b")], "the merged model is not"),
     ],
 )
-def test_parity_demands_what_each_side_can_keep(merged: list[Said], engine: list[Attempt], fault: str | None):
+def test_parity_demands_what_each_side_can_keep(
+    merged: list[ParitySample], engine: list[StudentCompletion], fault: str | None
+):
     found = parity.compare(merged, engine)
     if fault is None:
         parity.check(found)

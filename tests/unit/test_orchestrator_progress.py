@@ -5,8 +5,8 @@ import pytest
 from services.orchestrator.progress import COST, ProgressMeter, planned_work
 from services.orchestrator.report import _union
 from shared.contracts.distillation import Distillation, Guidance
-from shared.contracts.measurements import students_measured
 from shared.contracts.steps import StepKind
+from shared.plan.measurements import students_measured
 
 SIZES = {"train": 100, "dev": 20, "test": 30}
 

@@ -16,10 +16,10 @@ from services.orchestrator.selection import (
     shots,
     stratified,
 )
-from shared.contracts.allocation import allocate, rounds_of
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
-from shared.contracts.rows import Lesson, Pair
+from shared.contracts.rows import PreferencePair, TeacherResponse
+from shared.plan.allocation import allocate, rounds_of
 
 
 def questions(n: int) -> list[Question]:
@@ -100,7 +100,7 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
     rows = questions(4)
     outcomes = ["ok", "refused", "empty", "refused"]
     lessons = [
-        Lesson(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
+        TeacherResponse(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
         for q, outcome in zip(rows, outcomes, strict=True)
     ]
     kept, dropped = keep_lessons(rows, lessons)
@@ -109,8 +109,8 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
     assert dropped == {"refused": 2, "empty": 1}
 
 
-def ok(question: Question, answer: str) -> Lesson:
-    return Lesson(id=question.id, answer=answer, finish_reason="stop", outcome="ok")
+def ok(question: Question, answer: str) -> TeacherResponse:
+    return TeacherResponse(id=question.id, answer=answer, finish_reason="stop", outcome="ok")
 
 
 def test_of_near_duplicates_the_first_is_kept():
@@ -149,5 +149,5 @@ def test_the_pilot_takes_the_categories_in_turn():
     [("a", " a ", "identical"), ("", "b", "empty"), ("a", "", "empty"), ("a", "b", None)],
 )
 def test_pairs_that_cannot_teach_are_dropped_and_counted(chosen, rejected, reason):
-    kept, dropped = distinct_pairs([Pair(id="1", question="q", chosen=chosen, rejected=rejected)])
+    kept, dropped = distinct_pairs([PreferencePair(id="1", question="q", chosen=chosen, rejected=rejected)])
     assert (len(kept), dropped) == ((1, {}) if reason is None else (0, {reason: 1}))

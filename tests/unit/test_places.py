@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from shared.contracts.distillation import Hyperparameters
-from shared.contracts.places import place_of
+from shared.contracts.error_location import place_of
 
 
 class Inner(BaseModel):

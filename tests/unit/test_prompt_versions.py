@@ -6,10 +6,10 @@ To change a prompt on purpose: raise VERSION[kind] in shared/contracts/steps.py 
 import pytest
 
 from services.weak_model import prompts
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
-FIRST = Asked(id="q1", question="How do I list all files?")
+FIRST = StudentPrompt(id="q1", question="How do I list all files?")
 AGAIN = FIRST.model_copy(update={"previous": "ls", "critique": "Hidden files are missing."})
 WITH_SHOTS = FIRST.model_copy(update={"shots": [("Which command shows the date?", "date"), ("Where am I?", "pwd")]})
 DOMAIN = "Linux shell"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, multinomial
 
-from shared.bootstrap import RESAMPLES, SEED, bca
-from shared.statistics import (
+from shared.evaluation.bootstrap import RESAMPLES, SEED, bca
+from shared.evaluation.statistics import (
     Interval,
     caution,
     decide,

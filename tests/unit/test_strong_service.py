@@ -3,8 +3,8 @@
 import pytest
 
 from services.strong_model.service import Outcome, clean, lesson, outcome_of, tally
-from shared.contracts.rows import Guided
-from shared.platform.gateway import ChatReply
+from shared.contracts.rows import TeacherInput
+from shared.platform.gateway_client import ChatReply
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_one_surrounding_fence_is_taken_off_and_no_more(text, expected):
 
 def test_a_lesson_keeps_the_call_that_made_it():
     reply = ChatReply("`pwd`", "stop", "call-1", 3, 1, cached=False)
-    made = lesson(Guided(id="7", question="where am I?"), reply)
+    made = lesson(TeacherInput(id="7", question="where am I?"), reply)
     assert (made.id, made.answer, made.outcome, made.call_id) == ("7", "pwd", "ok", "call-1")
 
 
 def test_the_tally_names_every_outcome():
     reply = ChatReply("", "stop", None, 0, 0, cached=False)
-    row = Guided(id="1", question="q")
+    row = TeacherInput(id="1", question="q")
     assert tally([lesson(row, reply), lesson(row, reply._replace(text="x"))]) == {
         "ok": 1,
         "refused": 0,

@@ -11,10 +11,10 @@ import pytest
 
 from services.trainer import service
 from services.trainer.settings import TrainerSettings
-from shared.artifacts import Artifacts, hash_folder
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
+from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import DiskLow, FatalError, UserError
-from shared.contracts.exporting import MergeParams
+from shared.contracts.export_steps import MergeParams
 from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
 
 ROWS = [{"id": "a", "question": "q", "completion": "c"}]

@@ -18,9 +18,9 @@ from services.trainer.train.model import load_base, load_tokenizer
 from services.trainer.train.score import mean_nll, score
 from services.trainer.train.search import both_sides, search
 from services.trainer.train.strategies import STRATEGIES, closest
-from shared.contracts.answers import student_messages
+from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import FatalError, TransientError, UserError
-from shared.contracts.rows import Example, Pair
+from shared.contracts.rows import Example, PreferencePair
 from shared.contracts.steps import ModelRef, ScoreParams, SearchParams, StepKind, Strategy
 from tests.fakes.tiny_model import make_tiny_llama
 
@@ -66,7 +66,7 @@ def test_rows_that_do_not_fit_are_dropped_whole_and_none_left_is_the_users_fault
     with pytest.raises(UserError) as error:
         data.example_ids(tokenizer, rows, 10)
     assert error.value.code == "rows_too_long"
-    pair = Pair(id="a", question="q", chosen="ls", rejected="ls " * 100)
+    pair = PreferencePair(id="a", question="q", chosen="ls", rejected="ls " * 100)
     with pytest.raises(UserError):
         data.pair_ids(tokenizer, [pair], 60)
 

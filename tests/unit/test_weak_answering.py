@@ -13,7 +13,7 @@ from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
 from services.weak_model.service.answering import row_seed
 from shared.contracts.errors import FatalError, TransientError
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from tests.fakes.ports import free_port, wait_until
 
@@ -86,12 +86,12 @@ def params(adapter: str | None = None, **sampling) -> StudentParams:
     return StudentParams(model=model, domain="arithmetic", sampling=Sampling(**sampling))
 
 
-def rows(*questions: str) -> list[Asked]:
-    return [Asked(id=f"q{number}", question=question) for number, question in enumerate(questions)]
+def rows(*questions: str) -> list[StudentPrompt]:
+    return [StudentPrompt(id=f"q{number}", question=question) for number, question in enumerate(questions)]
 
 
 async def call(
-    work, url: str, asked: list[Asked], given: StudentParams | None = None, patience_s: float = 5, tell=None
+    work, url: str, asked: list[StudentPrompt], given: StudentParams | None = None, patience_s: float = 5, tell=None
 ):
     async with StudentClient(url, "token", 20, patience_s) as client:
         return await work(client, given or params(), asked, tell or (lambda *_, **__: None))

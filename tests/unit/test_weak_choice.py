@@ -14,7 +14,7 @@ from services.weak_model.health import REQUESTS
 from services.weak_model.service.choice import FORGIVEN_S, Choice, Rules
 from services.weak_model.service.vllm import for_model
 from services.weak_model.settings import EngineSettings
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
 from shared.contracts.engine import Answer
 from shared.contracts.errors import FatalError, TransientError
 from tests.fakes.ports import free_port

@@ -8,10 +8,10 @@ from services.weak_model.clients import Completion
 from services.weak_model.service.answering import answer
 from services.weak_model.service.kept import Kept
 from shared.contracts.errors import TransientError
-from shared.contracts.rows import Asked
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 
-ROWS = [Asked(id=str(n), question=f"question {n}") for n in range(6)]
+ROWS = [StudentPrompt(id=str(n), question=f"question {n}") for n in range(6)]
 
 
 class Engine:

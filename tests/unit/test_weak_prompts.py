@@ -1,10 +1,10 @@
 """What the student's prompts must hold."""
 
 from services.weak_model.prompts import answer_messages, guide_messages, reason_messages
-from shared.contracts.answers import MARKER, student_messages
-from shared.contracts.rows import Asked
+from shared.contracts.answer_format import MARKER, student_messages
+from shared.contracts.rows import StudentPrompt
 
-ROW = Asked(id="q", question="How do I list all files?")
+ROW = StudentPrompt(id="q", question="How do I list all files?")
 
 
 def texts(messages: list[dict[str, str]]) -> str:

@@ -16,7 +16,7 @@ from services.api.service import chat, routing, streams
 from services.api.service.chat import Route
 from services.api.service.chat_metrics import Watch
 from services.api.service.routing import Target
-from shared.contracts.chat import Asked, ChatRequest, CompletionRequest, ResponsesRequest
+from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
 from shared.contracts.keys import Scope
 from shared.platform.log import get_logger
@@ -50,7 +50,9 @@ async def create_response(request: Request, project: Project, engine: Engine, bo
     return await _answered(request, project, engine, chat.RESPONSES, body)
 
 
-async def _answered(request: Request, project: str, engine: EngineClient, route: Route, body: Asked) -> Response:
+async def _answered(
+    request: Request, project: str, engine: EngineClient, route: Route, body: GenerationRequest
+) -> Response:
     given = body.sent
     target, copied = await _chosen(request, project, route, body.model, given)
     sent = chat.for_engine(route, given, target.engine_name, project)

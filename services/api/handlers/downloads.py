@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import Header
 from fastapi.responses import StreamingResponse
 
-from shared.archives import Parts
+from shared.artifacts.archives import Parts
 from shared.contracts.errors import UserError
 
 RANGE = re.compile(r"^bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))$", re.ASCII)

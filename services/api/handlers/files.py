@@ -12,7 +12,7 @@ from services.api.handlers.downloads import IfRange, Range, downloaded
 from services.api.handlers.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from services.api.handlers.upload import FORM_BYTES, received_upload
 from services.api.service import files
-from shared.archives import Parts
+from shared.artifacts.archives import Parts
 from shared.contracts.keys import Scope
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 

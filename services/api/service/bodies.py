@@ -4,9 +4,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shared.contracts.error_location import place_of
 from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobRequest
-from shared.contracts.places import place_of
 
 
 def job_of(body: dict[str, Any]) -> JobRequest:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.api.service.streams import Rename
-from shared.contracts.answers import MARKER, SYSTEM, split_answer
+from shared.contracts.answer_format import MARKER, SYSTEM, split_answer
 from shared.jobs.tables import DEFAULT_PROJECT
 
 SYSTEM_ROLES = ("system", "developer")

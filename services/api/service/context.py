@@ -10,12 +10,12 @@ from services.api.service.keyring import Keyring
 from services.api.service.request_limits import RequestLimits
 from services.api.service.signing import signing_key
 from services.api.settings import ApiSettings
-from shared.api_keys import hash_secret
-from shared.artifacts import Artifacts
-from shared.bases import Base, Bases
+from shared.artifacts.bases import Base, Bases
+from shared.artifacts.store import Artifacts
 from shared.jobs.schema import Stores, open_stores
 from shared.ledger.store import Ledger, open_ledger
 from shared.platform.settings import PlatformSettings
+from shared.security.api_keys import hash_secret
 
 LEFT_S = 24 * 3600  # an unfinished upload that nobody has written to for so long
 

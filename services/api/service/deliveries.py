@@ -13,8 +13,8 @@ from services.api.posting import TOTAL_S, Poster, Reply
 from services.api.service.signing import headers
 from shared.contracts.errors import UserError
 from shared.contracts.webhooks import WebhookEvent, WebhookTestResult
+from shared.db.engine import UNAVAILABLE
 from shared.jobs.webhook_store import Outcome, WebhookStore
-from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)

@@ -2,12 +2,12 @@
 
 from services.api.service import job_checks
 from services.api.service.context import ApiContext
-from shared.contracts.allocation import allocate
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import JobRequest
-from shared.estimate import Work, estimate, sizes
+from shared.plan.allocation import allocate
+from shared.plan.estimate import Work, estimate, sizes
 
 MOST_ROWS = 100_000  # all are held in memory for a moment
 

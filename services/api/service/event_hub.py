@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from services.api.service.events import as_object
 from services.api.settings import ApiSettings
 from shared.contracts.errors import TransientError
+from shared.db.engine import UNAVAILABLE
 from shared.jobs.schema import Stores
-from shared.platform.database import UNAVAILABLE
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)

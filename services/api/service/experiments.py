@@ -183,7 +183,7 @@ def _over(report: dict[str, Any], other: dict[str, Any], before: list[float], af
     exactly nothing."""
     if report is other:
         return [0.0, 0.0, 0.0]
-    from shared.statistics import gain  # here: scipy takes a second, and only this call needs it
+    from shared.evaluation.statistics import gain  # here: scipy takes a second, and only this call needs it
 
     primary = report["primary_metric"]
     comparable = len(before) == len(after) and primary == other["primary_metric"]

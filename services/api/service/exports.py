@@ -4,8 +4,8 @@ from sqlalchemy import Row
 
 from services.api.service import job_rows
 from services.api.service.context import ApiContext
-from shared.archives import Parts, archive_of, manifest_of, readme_of, text
-from shared.artifacts import ArtifactMissing
+from shared.artifacts.archives import Parts, archive_of, manifest_of, readme_of, text
+from shared.artifacts.store import ArtifactMissing
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.exports import (
     MANIFEST,

@@ -13,7 +13,7 @@ from services.api.service.context import ApiContext
 from shared.contracts.data import LineError, Question, Split, bounded_lines, parse_lines, split_of
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.views import FileObject
-from shared.datasets import PURPOSE, only_one
+from shared.datasets.files import PURPOSE, only_one
 
 KEPT_ERRORS = 100  # stored with the file
 SHOWN_ERRORS = 1000  # found anew and shown by `validate`

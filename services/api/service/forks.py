@@ -11,15 +11,15 @@ from sqlalchemy import Row
 from services.api.service import jobs
 from services.api.service.bodies import job_of
 from services.api.service.context import ApiContext
-from shared.contracts.allocation import allocate, rounds_of
 from shared.contracts.data import Split
 from shared.contracts.distillation import FULL_RATES, Distillation, Phase
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
 from shared.contracts.steps import Method
-from shared.datasets import data_of
+from shared.datasets.files import data_of
 from shared.jobs.states import StepState
+from shared.plan.allocation import allocate, rounds_of
 
 ALWAYS_BEFORE = (
     "model", "training_file", "validation_file", "seed", "hyperparameters", "distillation.domain", "distillation.primary_metric",

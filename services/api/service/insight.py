@@ -13,10 +13,10 @@ from shared.contracts.data import Split
 from shared.contracts.errors import UserError
 from shared.contracts.steps import StepKind, StepResult
 from shared.contracts.views import CheckpointMetrics, CheckpointObject
-from shared.datasets import data_of
+from shared.datasets.files import data_of
 from shared.jobs.states import StepState
 
-LEARNS = (StepKind.SFT, StepKind.PREFER)
+LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def metrics(

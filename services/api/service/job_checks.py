@@ -8,15 +8,15 @@ from sqlalchemy import Row
 
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
-from shared.contracts.allocation import allocate
 from shared.contracts.data import Split, in_both, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
-from shared.contracts.measurements import measuring_calls
 from shared.contracts.steps import Method
-from shared.datasets import PURPOSE, JobData, rows_of
+from shared.datasets.files import PURPOSE, JobData, rows_of
+from shared.plan.allocation import allocate
+from shared.plan.measurements import measuring_calls
 
 ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}

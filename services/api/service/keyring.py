@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Row
 
-from shared.api_keys import LONGEST, PREFIX, keyed_hash
 from shared.contracts.errors import UserError
 from shared.jobs.key_store import KeyStore
 from shared.platform.http import same_secret
+from shared.security.api_keys import LONGEST, PREFIX, keyed_hash
 
 KNOWN_S = 1.0  # so long a key that was revoked elsewhere may still open; in the process that revoked it not at all
 NOTED_EVERY_S = 60.0  # its last use is written so often at most

@@ -1,8 +1,8 @@
 """API keys: made, listed, given another budget, revoked."""
 
 from services.api.service.context import ApiContext
-from shared.api_keys import issue, set_budget, shown
 from shared.contracts.keys import KeyChange, KeyObject, KeyRequest, NewKey
+from shared.security.api_keys import issue, set_budget, shown
 
 
 def create(context: ApiContext, project: str, request: KeyRequest) -> NewKey:

@@ -13,10 +13,10 @@ from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import NotFound
 from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
-from shared.datasets import data_of
+from shared.datasets.files import data_of
 from shared.jobs.states import StepState
 
-LEARNS = (StepKind.SFT, StepKind.PREFER)
+LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from services.api.service import plots
 from services.api.service.plots import Plot
-from shared.report_tables import decisions, final_against_others, scores
-from shared.report_words import (
+from shared.reporting.tables import decisions, final_against_others, scores
+from shared.reporting.words import (
     costs_by_phase,
     label,
     phase_lines,

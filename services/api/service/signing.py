@@ -14,8 +14,8 @@ from sqlalchemy import Row
 from standardwebhooks import Webhook
 
 from services.api.settings import ApiSettings
-from shared.kept_secret import kept_secret
 from shared.platform.settings import PlatformSettings
+from shared.security.secret_file import kept_secret
 
 PREFIX = "whsec_"
 SHOWN = 4  # characters of a secret that its hint shows

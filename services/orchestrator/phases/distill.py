@@ -12,7 +12,7 @@ from services.orchestrator.teaching import ask_teacher, better, own_references
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import Lesson
+from shared.contracts.rows import TeacherResponse
 from shared.contracts.steps import ModelRef
 
 
@@ -21,7 +21,7 @@ async def distill(run: Run) -> ModelRef:
     settings = run.spec.distill
     questions = run.shard(Phase.DISTILL)
 
-    async def lessons(index: int, batch: Sequence[Question]) -> list[Lesson]:
+    async def lessons(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
         if settings.answers == "references":
             return own_references(batch)
         if run.guidance is Guidance.BEST:
@@ -49,7 +49,7 @@ async def distill(run: Run) -> ModelRef:
     return student
 
 
-async def best_lessons(run: Run, index: int, batch: Sequence[Question]) -> list[Lesson]:
+async def best_lessons(run: Run, index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
     """Both ways for each question, and of two usable answers the better one; the unguided one where they are equal."""
     plain = await ask_teacher(run, "distill/unguided", index, batch, Guidance.NONE)
     guided = await ask_teacher(run, "distill/guided", index, batch, Guidance.WEAK)

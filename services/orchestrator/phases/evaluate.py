@@ -10,9 +10,9 @@ from services.orchestrator.results import Candidate, Measured
 from services.orchestrator.run import Run
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader
-from shared.contracts.rows import TOO_LONG, Asked, Attempt, Grades, Judged
+from shared.contracts.rows import TOO_LONG, Grades, JudgeInput, StudentCompletion, StudentPrompt
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind
-from shared.statistics import decide
+from shared.evaluation.statistics import decide
 
 Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
 
@@ -38,15 +38,15 @@ async def ask_all(
     sampling = Sampling(max_tokens=max_tokens, seed=run.seed)
     grading = JudgeParams(judge=run.spec.judge.provider, domain=run.spec.domain, sampling=sampling)
 
-    async def one(index: int, batch: Sequence[Question]) -> list[tuple[Attempt, Grades]]:
+    async def one(index: int, batch: Sequence[Question]) -> list[tuple[StudentCompletion, Grades]]:
         key = f"evaluate/{name}"
-        rows = [Asked(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
+        rows = [StudentPrompt(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
         answered = await run.step(f"{key}/answers/{index}", StepKind.ANSWER, run.asking(sampling, model), rows)
-        attempts = [Attempt(**row) for row in answered.rows]
+        attempts = [StudentCompletion(**row) for row in answered.rows]
         if not graders:
             return [(attempt, Grades(id=attempt.id, scores={})) for attempt in attempts]
         judged = [
-            Judged(id=a.id, question=q.text, answer=a.answer, reference=q.reference)
+            JudgeInput(id=a.id, question=q.text, answer=a.answer, reference=q.reference)
             for q, a in zip(batch, attempts, strict=True)
         ]
         graded = await run.step(f"{key}/grades/{index}", StepKind.GRADE, grading, judged)

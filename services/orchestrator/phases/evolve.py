@@ -13,7 +13,7 @@ from services.orchestrator.run import Run
 from services.orchestrator.selection import distinct_pairs, pairs_of
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.rows import Pair, asked
+from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
 MOST = 64  # beams or samples, however often a turn multiplies them
@@ -42,7 +42,7 @@ async def evolve(run: Run) -> ModelRef:
         params = run.training(
             settings.epochs, settings.learning_rate, beta=settings.beta, sft_weight=settings.sft_weight
         )
-        trained = await run.step(f"evolve/{turn}/train", StepKind.PREFER, params, pairs)
+        trained = await run.step(f"evolve/{turn}/train", StepKind.DPO, params, pairs)
         record["training"] = trained.metrics
         before, run.student = run.student, run.student.trained(params.method, trained.trained)
         if before.tuned in run.reasoning:
@@ -53,7 +53,7 @@ async def evolve(run: Run) -> ModelRef:
     return run.student
 
 
-async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[list[Pair], dict[str, Any]]:
+async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[list[PreferencePair], dict[str, Any]]:
     """Both decodings' answers of the student as it is now, and the search's figures. Each turn may spend more than the one before."""
     settings = run.spec.evolve
     params = SearchParams(
@@ -67,4 +67,4 @@ async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[li
         seed=run.seed,
     )
     found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, params, [asked(q) for q in questions])
-    return [Pair(**row) for row in found.rows], found.metrics
+    return [PreferencePair(**row) for row in found.rows], found.metrics

@@ -22,12 +22,12 @@ from services.orchestrator.corrections import corrections
 from services.orchestrator.phases.evaluate import measure
 from services.orchestrator.results import Measured, triple
 from services.orchestrator.run import Run
-from shared.contracts.allocation import rounds_of
-from shared.contracts.answers import MARKER, join_answer
+from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
 from shared.contracts.rows import Example, asked
 from shared.contracts.steps import ModelRef
+from shared.plan.allocation import rounds_of
 
 
 async def iterate(run: Run) -> ModelRef:

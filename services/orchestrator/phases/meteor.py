@@ -15,7 +15,7 @@ from services.orchestrator.run import Run
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.steps import StepKind
-from shared.statistics import decide
+from shared.evaluation.statistics import decide
 
 PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
 

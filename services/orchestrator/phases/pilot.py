@@ -16,8 +16,8 @@ from services.orchestrator.teaching import ask_teacher, below_pass_mark, better,
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import Lesson
-from shared.statistics import decide, mean_difference, paired_mean_gain
+from shared.contracts.rows import TeacherResponse
+from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
 
 FIRST = 4  # the gate looks at so many answers before the others are asked for
 WAYS = {Guidance.WEAK: [Guidance.WEAK], Guidance.NONE: [Guidance.NONE]}  # else both
@@ -44,7 +44,7 @@ async def pilot(run: Run) -> Guidance:
 
 
 async def choose(
-    run: Run, record: dict[str, Any], questions: Sequence[Question], lessons: dict[Guidance, list[Lesson]]
+    run: Run, record: dict[str, Any], questions: Sequence[Question], lessons: dict[Guidance, list[TeacherResponse]]
 ) -> Guidance:
     """Guided or not, by the answers to the same questions; what they show is added to the record."""
     wanted = run.spec.guidance
@@ -66,7 +66,7 @@ async def choose(
     return chosen
 
 
-async def answers(run: Run, way: Guidance, questions: Sequence[Question]) -> list[Lesson]:
+async def answers(run: Run, way: Guidance, questions: Sequence[Question]) -> list[TeacherResponse]:
     """The teacher's answers one way; the gate stands after the first few."""
     first = await ask_teacher(run, KEYS[way], 0, questions[:FIRST], way)
     await gate(run, way, questions[:FIRST], first)
@@ -75,7 +75,7 @@ async def answers(run: Run, way: Guidance, questions: Sequence[Question]) -> lis
     return first + await ask_teacher(run, KEYS[way], 1, questions[FIRST:], way)
 
 
-async def gate(run: Run, way: Guidance, questions: Sequence[Question], lessons: Sequence[Lesson]) -> None:
+async def gate(run: Run, way: Guidance, questions: Sequence[Question], lessons: Sequence[TeacherResponse]) -> None:
     """Raises FatalError with what the teacher said when none of it can be used, or none passes the job's grader."""
     reasons = {lesson.id: lesson.outcome for lesson in lessons if lesson.outcome != "ok"}
     low = await below_pass_mark(run, f"{KEYS[way]}/gate", questions, lessons)
@@ -90,7 +90,7 @@ async def gate(run: Run, way: Guidance, questions: Sequence[Question], lessons: 
         )
 
 
-async def compare_ways(run: Run, both: Sequence[tuple[Question, Lesson, Lesson]]) -> dict[str, Any]:
+async def compare_ways(run: Run, both: Sequence[tuple[Question, TeacherResponse, TeacherResponse]]) -> dict[str, Any]:
     """What guidance is worth: quality, and how close the answers are to the student's own distribution."""
     questions = [q for q, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]

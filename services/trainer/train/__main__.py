@@ -44,7 +44,7 @@ def work(kind: StepKind):
     """The function for a kind. Imported when needed: TRL takes seconds that a search does not need."""
     if kind is StepKind.SFT:
         from services.trainer.train.sft import fine_tune as work
-    elif kind is StepKind.PREFER:
+    elif kind is StepKind.DPO:
         from services.trainer.train.preference import prefer as work
     elif kind is StepKind.SCORE:
         from services.trainer.train.score import score as work

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from shared.contracts.answers import student_messages
+from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Example, Pair
+from shared.contracts.rows import Example, PreferencePair
 
 IGNORED = -100  # a label without loss
 
@@ -41,7 +41,7 @@ def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: 
     return _some(found, rows, limit)
 
 
-def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Pair], limit: int) -> list[dict[str, Any]]:
+def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[PreferencePair], limit: int) -> list[dict[str, Any]]:
     """prompt_ids, chosen_ids and rejected_ids of the pairs whose two sides fit. Raises UserError when none does."""
     found = []
     for row in rows:

@@ -14,8 +14,8 @@ from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import device, load_base, load_tokenizer, save_weights
 from services.trainer.train.progress import Reporter
 from shared.contracts.errors import UserError
-from shared.contracts.exporting import MergeParams
-from shared.contracts.rows import Asked, Said
+from shared.contracts.export_steps import MergeParams
+from shared.contracts.rows import ParitySample, StudentPrompt
 
 
 class Answered(NamedTuple):
@@ -26,14 +26,14 @@ class Answered(NamedTuple):
 
 
 def merge(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Asked. Leaves rows.json with a Said for each that fits, and with params.keep the merged model's folder.
+    """Rows are StudentPrompt. Leaves rows.json with a ParitySample for each that fits, and with params.keep the merged model's folder.
 
     Without an adapter (a whole model was trained) there is nothing to merge: the model is asked, and is what it is.
     """
     params = MergeParams.model_validate(spec.params)
     tokenizer, model = load_tokenizer(spec.base), load_base(spec.base, exact=True).eval()
     room = model.config.max_position_embeddings - params.max_new_tokens
-    questions = [Asked.model_validate(row) for row in spec.rows]
+    questions = [StudentPrompt.model_validate(row) for row in spec.rows]
     prompts = {q.id: ids for q in questions if len(ids := data.prompt_ids(tokenizer, q.question)) <= room}
     if not prompts:
         raise UserError("no question of the comparison fits into the model's context", code="rows_too_long")
@@ -90,7 +90,7 @@ def _write(
         apart = (one.logits - other).abs()
         texts = [cast(str, tokenizer.decode(each, skip_special_tokens=True)) for each in (one.ids, ids)]
         rows.append(
-            Said(
+            ParitySample(
                 id=name,
                 adapter=texts[0],
                 merged=texts[1],

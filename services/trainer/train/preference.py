@@ -19,14 +19,14 @@ from services.trainer.spec import Spec
 from services.trainer.train import data, fit
 from services.trainer.train.model import device, load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
-from shared.contracts.rows import Pair
+from shared.contracts.rows import PreferencePair
 from shared.contracts.steps import Method, TrainParams
 
 
 def prefer(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Pair. Leaves adapter or weights in spec.output; returns the figures."""
+    """Rows are PreferencePair. Leaves adapter or weights in spec.output; returns the figures."""
     params = TrainParams.model_validate(spec.params)
-    pairs = [Pair.model_validate(row) for row in spec.rows]
+    pairs = [PreferencePair.model_validate(row) for row in spec.rows]
     fit.score_answers_only()
     tokenizer = load_tokenizer(spec.base)
     model = trainable(spec, params)

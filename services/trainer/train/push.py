@@ -6,7 +6,7 @@ from typing import Any
 from services.trainer.spec import Spec
 from services.trainer.train.progress import Reporter
 from shared.contracts.errors import FatalError, TransientError
-from shared.contracts.exporting import PushParams
+from shared.contracts.export_steps import PushParams
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
 

@@ -19,16 +19,16 @@ from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
 from services.trainer.train.strategies import STRATEGIES
 from shared.contracts.errors import UserError
-from shared.contracts.rows import Asked, Pair
+from shared.contracts.rows import PreferencePair, StudentPrompt
 from shared.contracts.steps import SearchParams
 
 FOUND = "found.jsonl"  # in the checkpoint folder: one finished question per line
 
 
 def search(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Asked. Leaves rows.json with a Pair per question, equal sides included, in the request's order."""
+    """Rows are StudentPrompt. Leaves rows.json with a PreferencePair per question, equal sides included, in the request's order."""
     params = SearchParams.model_validate(spec.params)
-    questions = [Asked.model_validate(row) for row in spec.rows]
+    questions = [StudentPrompt.model_validate(row) for row in spec.rows]
     tokenizer, model = load_tokenizer(spec.base), load_student(spec)
     prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
     room = model.config.max_position_embeddings - params.max_new_tokens
@@ -76,14 +76,14 @@ def _resume(path: Path) -> dict[int, tuple[list[int], list[int]]]:
 def _write(
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
-    questions: list[Asked],
+    questions: list[StudentPrompt],
     found: dict[int, tuple[list[int], list[int]]],
 ) -> dict[str, Any]:
     rows = []
     for i, question in enumerate(questions):
         if i in found:
             chosen, rejected = (cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in found[i])
-            rows.append(Pair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
+            rows.append(PreferencePair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))
     return {

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from services.weak_model.clients import Asker, Completion
 from services.weak_model.prompts import Messages, answer_messages, guide_messages, reason_messages
-from shared.contracts.answers import MARKER, split_answer
-from shared.contracts.rows import TOO_LONG, Asked, Attempt, Guideline
+from shared.contracts.answer_format import MARKER, split_answer
+from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
 
 Tell = Callable[..., None]  # StepContext.progress: done, total, and figures by name
@@ -21,7 +21,7 @@ def row_seed(seed: int, row_id: str) -> int:
 
 
 async def write_guidelines(
-    client: Asker, params: StudentParams, rows: list[Asked], tell: Tell
+    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
 ) -> tuple[list[Guideline], Metrics]:
     """Phase 1, first half (paper section 3.1)."""
     done, metrics = await _ask_all(client, params, rows, [guide_messages(params.domain, row) for row in rows], tell)
@@ -32,23 +32,27 @@ async def write_guidelines(
     return guidelines, metrics
 
 
-async def answer(client: Asker, params: StudentParams, rows: list[Asked], tell: Tell) -> tuple[list[Attempt], Metrics]:
+async def answer(
+    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
+) -> tuple[list[StudentCompletion], Metrics]:
     """The bare question. A student trained on rationales writes one unasked; a missing marker is no fault here."""
     done, metrics = await _ask_all(client, params, rows, [answer_messages(row) for row in rows], tell)
     return [_attempt(row, completion) for row, completion in zip(rows, done, strict=True)], metrics
 
 
-async def reason(client: Asker, params: StudentParams, rows: list[Asked], tell: Tell) -> tuple[list[Attempt], Metrics]:
+async def reason(
+    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
+) -> tuple[list[StudentCompletion], Metrics]:
     """Phase 2: rationale and answer, or another try with the critique in sight (paper section 3.2)."""
     done, metrics = await _ask_all(client, params, rows, [reason_messages(params.domain, row) for row in rows], tell)
     attempts = [_attempt(row, completion, marker_asked=True) for row, completion in zip(rows, done, strict=True)]
     return attempts, metrics | {"marker_missing": sum(attempt.marker_missing for attempt in attempts)}
 
 
-def _attempt(row: Asked, completion: Completion, marker_asked: bool = False) -> Attempt:
+def _attempt(row: StudentPrompt, completion: Completion, marker_asked: bool = False) -> StudentCompletion:
     rationale, text = split_answer(completion.text)
     written = completion.finish_reason != TOO_LONG
-    return Attempt(
+    return StudentCompletion(
         id=row.id,
         answer=text,
         rationale=rationale,
@@ -58,14 +62,14 @@ def _attempt(row: Asked, completion: Completion, marker_asked: bool = False) -> 
 
 
 async def _ask_all(
-    client: Asker, params: StudentParams, rows: list[Asked], prompts: list[Messages], tell: Tell
+    client: Asker, params: StudentParams, rows: list[StudentPrompt], prompts: list[Messages], tell: Tell
 ) -> tuple[list[Completion], Metrics]:
     """All rows at once: the engine batches them. The first error ends the calls that still run."""
     started = time.monotonic()
     finished: list[Completion] = []
     sampling = params.sampling
 
-    async def one(row: Asked, messages: Messages) -> Completion:
+    async def one(row: StudentPrompt, messages: Messages) -> Completion:
         seed = row_seed(sampling.seed, row.id)
         completion = await client.complete(params.model.engine_name, messages, sampling, seed)
         finished.append(completion)

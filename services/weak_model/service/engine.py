@@ -20,7 +20,7 @@ from services.weak_model.service.choice import Choice
 from services.weak_model.service.vllm import Launch
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
-from shared.platform import guard
+from shared.platform import process_guard
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -66,7 +66,7 @@ class Child:
         self.started = time.monotonic()
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.process = subprocess.Popen(
-            guard.command(launch.argv),
+            process_guard.command(launch.argv),
             env=launch.environment,
             stdin=subprocess.PIPE,  # held open: its end tells the guard that we are gone
             stdout=subprocess.PIPE,

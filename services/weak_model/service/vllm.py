@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.weak_model.settings import EngineSettings
-from shared.bases import Bases
+from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
 from shared.contracts.steps import content_hash
 

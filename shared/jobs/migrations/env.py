@@ -1,4 +1,4 @@
-"""Alembic runs inside `shared.platform.database.upgrade`, on the connection and version table given there."""
+"""Alembic runs inside `shared.db.engine.upgrade`, on the connection and version table given there."""
 
 from alembic import context
 

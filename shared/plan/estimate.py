@@ -8,11 +8,11 @@ after the pilot its measured calls take the place of these bounds. Pure function
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from shared.contracts.allocation import rounds_of
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
-from shared.contracts.measurements import ORDERS, REPAIRED, compared_with_the_base
+from shared.plan.allocation import rounds_of
+from shared.plan.measurements import ORDERS, REPAIRED, compared_with_the_base
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts

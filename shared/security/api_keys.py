@@ -13,10 +13,10 @@ from sqlalchemy import Row
 
 from shared.contracts.keys import KeyBudget, KeyChange, KeyObject, KeyRequest, KeySpent, NewKey
 from shared.jobs.key_store import KeyStore
-from shared.kept_secret import kept_secret
 from shared.ledger.accounts import Limits
 from shared.ledger.store import Ledger
 from shared.platform.settings import PlatformSettings
+from shared.security.secret_file import kept_secret
 
 PREFIX = "mk-"
 LONGEST = 200  # characters; what is longer is no key of ours, and is not hashed

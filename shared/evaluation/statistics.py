@@ -13,7 +13,7 @@ from typing import Literal, cast
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit  # what scipy.stats calls, without a second to load it
 
-from shared.bootstrap import bca
+from shared.evaluation.bootstrap import bca
 
 LEVEL = 0.95
 HELD_SHARES, HELD_MEANS = (

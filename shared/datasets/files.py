@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
 from shared.contracts.errors import FatalError, StorageFull
 from shared.jobs.catalog import Catalog

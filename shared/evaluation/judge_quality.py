@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.contracts.rows import Compared, Preference
-from shared.statistics import Interval, paired_share_gain, share_interval
+from shared.contracts.rows import ComparisonInput, Preference
+from shared.evaluation.statistics import Interval, paired_share_gain, share_interval
 
 OVERALL = "overall"
 LABELS_LEAST = 20  # with fewer even a good judge is not told from chance
@@ -17,7 +17,7 @@ UNPARSED_MOST = 0.1  # share of pairs without a verdict that goes without a warn
 
 
 def quality(
-    rows: Sequence[Compared],
+    rows: Sequence[ComparisonInput],
     preferences: Sequence[Preference],
     counts: Mapping[str, float],
     truth: Sequence[str] | None = None,
@@ -50,7 +50,7 @@ def quality(
     }
 
 
-def _longer(row: Compared, winner: str) -> bool:
+def _longer(row: ComparisonInput, winner: str) -> bool:
     """Whether the longer answer won; the two differ in length."""
     return (len(row.second) > len(row.first)) == (winner == "second")
 

@@ -1,6 +1,6 @@
 """A small parent for engines, training processes and services: when the guard's own parent dies, all of them die.
 
-    python -m shared.platform.guard -- command args...
+    python -m shared.platform.process_guard -- command args...
 
 The guard reads its standard input, a pipe that the parent holds open and never writes to. End of file means that the
 parent is gone (also by SIGKILL). It adopts orphans (PR_SET_CHILD_SUBREAPER), so that grandchildren in sessions of their
@@ -25,7 +25,7 @@ GRACE_S = 7.0  # so that every service is gone within 10 s of a SIGTERM
 
 def command(argv: list[str]) -> list[str]:
     """The command line that runs argv under a guard. Start it with stdin=PIPE and keep the pipe open."""
-    return [sys.executable, "-m", "shared.platform.guard", "--", *argv]
+    return [sys.executable, "-m", "shared.platform.process_guard", "--", *argv]
 
 
 def _die_with_guard() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from shared.report_words import WINS, WINS_OF_FINAL, final_gains, label, plain_gain, plain_triple, row_label, wins
+from shared.reporting.words import WINS, WINS_OF_FINAL, final_gains, label, plain_gain, plain_triple, row_label, wins
 
 
 class Table(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.artifacts import Artifacts
+from shared.artifacts.store import Artifacts
 from shared.contracts.exports import MANIFEST, README, ExportFormat, ExportIndex
 from shared.contracts.steps import canonical
 

@@ -32,7 +32,7 @@ class Artifacts:
     """put_json/get_json for values, put_folder/folder for adapters. Writes are atomic: temporary name, fsync, rename.
 
     floor: bytes that stay free on the disk; a write that finds less raises DiskLow. Putting what is there already renews its
-    time of change, so that the collector of what nobody needs (shared.retention) leaves it alone.
+    time of change, so that the collector of what nobody needs (shared.jobs.retention) leaves it alone.
     """
 
     def __init__(self, root: Path, floor: int = 0):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.artifacts import ArtifactMissing, Artifacts
+from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import UserError
 from shared.contracts.steps import StepResult
 from shared.jobs.retention_store import Needed, RetentionStore

@@ -10,7 +10,7 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 
-async def all_rows(
+async def run_rows(
     work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: Callable[[int, int], None]
 ) -> list[Result]:
     """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is.

@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.artifacts import hash_folder
+from shared.artifacts.store import hash_folder
 from shared.contracts.errors import FatalError
 from shared.contracts.steps import ModelRef, content_hash
 

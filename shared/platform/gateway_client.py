@@ -22,7 +22,7 @@ from shared.contracts.errors import (
     TransientError,
     UserError,
 )
-from shared.platform.origin import (
+from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
     CALL_HEADER,
