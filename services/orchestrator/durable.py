@@ -9,13 +9,16 @@ from sqlalchemy import Row
 
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter
-from services.orchestrator.selection import batches
 from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult, Wire
 from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 class PauseHere(Exception):

@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 
-from services.orchestrator.phases.forgetting import TOKENS
+from services.orchestrator.method.evaluate import TOKENS
 from services.weak_model.clients import StudentClient
 from services.weak_model.service import answering
 from shared.contracts.engine import Priority

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.method.pipeline import meteor
 from services.weak_model.clients import StudentClient
 from services.weak_model.control import Control
 from services.weak_model.health import is_healthy
