@@ -17,8 +17,8 @@ import pytest
 from services.api.service import exports, files, imports
 from services.api.service.files import Received
 from services.orchestrator import loop
-from services.strong_model import tasks as strong
 from services.strong_model.settings import strong_settings
+from services.strong_model.worker import steps as strong
 from services.trainer import service
 from services.trainer import tasks as trainer
 from services.trainer.settings import trainer_settings
