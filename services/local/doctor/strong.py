@@ -59,7 +59,7 @@ def _borrowed(patient: Patient, calls: bool) -> Iterator[Finding]:
             yield from _through(url, token, calls, "started for this check")
     except MeteorError as error:
         yield fail(
-            "gateway", f"it does not start: {error}", "mend the setting that it names; docs/how-to/operate.md lists them"
+            "gateway", f"it does not start: {error}", "fix the named setting; docs/how-to/operate.md lists all of them"
         )
 
 
