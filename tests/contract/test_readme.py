@@ -90,15 +90,15 @@ def test_the_readmes_blocks(api: RunningApi):
 
 
 def test_the_guides_blocks_with_curl(api: RunningApi):
-    (_, start), (_, posting), (_, asking) = blocks("docs/tutorial/first-job.md", "# Your own domain in five minutes")
+    (_, start), (_, posting), (_, asking) = blocks("docs/tutorial/first-job.md", "# Your first job")
     assert HERE in posting
     told = run(api, "bash", "-c", STARTED + (start + posting + asking).replace(HERE, api.url))
     for words in ('"valid":true', "event: done", "primary_metric", f'"content":"{ECHO}"'):
         assert words in told.replace('": ', '":')
 
 
-def test_the_readmes_label(api: RunningApi, tmp_path: Path):
-    ((_, shell),) = blocks("README.md", "## Can the judge be trusted?")
+def test_the_labels_of_the_judge_guide(api: RunningApi, tmp_path: Path):
+    ((_, shell),) = blocks("docs/how-to/check-the-judge.md", "# Check the judge")
     assert run(api, "bash", "-c", STARTED + shell, folder=tmp_path) == "1 labels added, 0 were known; 1 in all\n"
 
 
