@@ -106,7 +106,7 @@ def run_gateway() -> None:
 
 def run_worker() -> None:
     # imported here: the gateway needs neither Celery nor the SDK, and they take longer to load than all the rest
-    from services.strong_model.worker.steps import HANDLERS
+    from services.strong_model.worker.tasks import HANDLERS
     from shared.contracts.steps import Queue
     from shared.queue.step_task import serve_queue
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.strong_model.settings import strong_settings
-from services.strong_model.worker.steps import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
 from services.strong_model.worker.teach import teach
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import UserError

@@ -14,7 +14,7 @@ from services.judge import review as reviewing
 from services.judge.prompts import CRITERIA
 from services.judge.rate import rate
 from services.judge.settings import judge_settings
-from services.judge.steps import HANDLERS
+from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
