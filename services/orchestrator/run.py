@@ -4,8 +4,6 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.orchestrator import selection
 from services.orchestrator.clients import StepClient
 from services.orchestrator.durable import DurableRun, PauseHere
@@ -28,6 +26,7 @@ from shared.contracts.steps import (
     TrainParams,
 )
 from shared.jobs.catalog import ref_of
+from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
 
@@ -35,7 +34,7 @@ from shared.plan.estimate import summary
 class Run(DurableRun):
     """A distillation while an orchestrator holds it. `student` is the model that the next phase starts from."""
 
-    def __init__(self, job: Row, base: ModelRef, rows: list[Question], steps: StepClient, ledger: Ledger):
+    def __init__(self, job: JobRecord, base: ModelRef, rows: list[Question], steps: StepClient, ledger: Ledger):
         self.request = JobRequest.model_validate(job.request)
         self.spec = self.request.distillation
         self.seed = self.request.seed
@@ -85,7 +84,7 @@ class Run(DurableRun):
         """The part of the train split that belongs to a phase alone."""
         return self._shards[phase]
 
-    def labels(self) -> list[Row]:
+    def labels(self) -> list[LabelRecord]:
         """Human labels that were there when the job was posted, so that a replay finds the same ones."""
         return self.stores.labels.sample(self.job.project_id, self.spec.judge.labels, self.job.created_at)
 

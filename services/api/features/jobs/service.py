@@ -4,8 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.context import ApiContext
 from services.api.features.jobs import checks as job_checks
 from services.api.features.jobs import job_rows
@@ -29,6 +27,7 @@ from shared.contracts.jobs import (
     JobStatus,
     Usage,
 )
+from shared.jobs.records import JobRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.ledger.accounts import FIELDS
 from shared.platform.log import get_logger
@@ -68,7 +67,7 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
         return None
 
 
-def row(context: ApiContext, project: str, job_id: str) -> Row:
+def row(context: ApiContext, project: str, job_id: str) -> JobRecord:
     return job_rows.find(context, project, JobKind.DISTILLATION, job_id)
 
 
@@ -161,7 +160,7 @@ def steps(context: ApiContext, project: str, job_id: str) -> list[dict[str, Any]
     return [{"object": "distillation.step"} | {name: getattr(step, name) for name in STEP_FIELDS} for step in rows]
 
 
-def as_object(context: ApiContext, found: Row) -> JobObject:
+def as_object(context: ApiContext, found: JobRecord) -> JobObject:
     request = JobRequest.model_validate(found.request)
     progress = JobProgress.model_validate(found.progress or {})
     used: Usage = context.ledger.usage(found.id)

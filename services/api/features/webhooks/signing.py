@@ -10,8 +10,9 @@ import hmac
 import time
 from datetime import UTC, datetime
 
-from sqlalchemy import Row
 from standardwebhooks import Webhook
+
+from shared.jobs.records import WebhookRecord
 
 PREFIX = "whsec_"
 SHOWN = 4  # characters of a secret that its hint shows
@@ -26,7 +27,7 @@ def hint_of(secret: str) -> str:
     return f"{PREFIX}...{secret[-SHOWN:]}"
 
 
-def headers(key: bytes, endpoint: Row, message_id: str, body: str) -> list[tuple[str, str]]:
+def headers(key: bytes, endpoint: WebhookRecord, message_id: str, body: str) -> list[tuple[str, str]]:
     """endpoint: a row with seed, old_seed and old_until. While an old secret is still good there are two signatures."""
     now = time.time()
     seeds = [endpoint.seed]
