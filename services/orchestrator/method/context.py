@@ -4,10 +4,10 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from services.orchestrator import selection
 from services.orchestrator.clients import StepClient
 from services.orchestrator.durable import DurableRun, PauseHere
-from services.orchestrator.lessons import scripts
+from services.orchestrator.method import selection
+from services.orchestrator.method.selection import scripts
 from services.orchestrator.progress import planned_work
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Phase

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.weak_model.service.choice import Choice
+from services.weak_model.engine.model_scheduler import Choice
 from shared.contracts.engine import Wish
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from services.weak_model.clients import Asker, Completion
-from services.weak_model.prompts import Messages
+from services.weak_model.worker.engine_client import Asker, Completion
+from services.weak_model.worker.prompts import Messages
 from shared.contracts.steps import Sampling, content_hash
 
 

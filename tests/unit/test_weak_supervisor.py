@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.weak_model.health import is_healthy, serves
-from services.weak_model.service.choice import Choice, Rules
-from services.weak_model.service.engine import Engine, Patience, State, WatchedEngine, check_port
-from services.weak_model.service.pulse import Pulse
-from services.weak_model.service.vllm import Launch, explain
+from services.weak_model.engine.health import is_healthy, serves
+from services.weak_model.engine.heartbeat import Pulse
+from services.weak_model.engine.model_scheduler import Choice, Rules
+from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.engine.vllm import Launch, explain
 from shared.contracts.engine import Answer
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores

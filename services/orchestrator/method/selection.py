@@ -3,17 +3,18 @@
 import hashlib
 import itertools
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import TypeVar
 
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Phase
-from shared.contracts.rows import Example, PreferencePair, TeacherResponse
 from shared.plan.allocation import allocate
 
 T = TypeVar("T")
+ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # written in one text with CJK characters
 
 
 def seeded_order(questions: Iterable[Question], seed: int, salt: str = "") -> list[Question]:
@@ -39,43 +40,6 @@ def stratified(questions: Sequence[Question], count: int) -> list[Question]:
         by_category.setdefault(question.category, []).append(question)
     in_turn = itertools.zip_longest(*by_category.values())
     return [question for turn in in_turn for question in turn if question is not None][:count]
-
-
-def unfit(
-    questions: Sequence[Question], lessons: Sequence[TeacherResponse], reasons: Mapping[str, str], shown: int = 2
-) -> str:
-    """What a teacher said that cannot be used, for an error message: question, answer, reason."""
-    failed = [(q.text, a.answer, reasons[q.id]) for q, a in zip(questions, lessons, strict=True) if q.id in reasons]
-    return "; ".join(f"{text[:80]!r} -> {answer[:120]!r} ({reason})" for text, answer, reason in failed[:shown])
-
-
-def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:
-    """Worked examples for the few-shot baseline: random ones that have a reference, others in each draw."""
-    usable = [q for q in train if q.reference]
-    drawn = seeded_order(usable, seed, f"shots-{draw}" if draw else "shots")
-    return [(q.text, q.reference or "") for q in drawn[:count]]
-
-
-def keep_lessons(
-    questions: Sequence[Question], lessons: Sequence[TeacherResponse]
-) -> tuple[list[Example], dict[str, int]]:
-    """The teacher's usable answers as training rows, and how many were dropped for which reason."""
-    text = {q.id: q.text for q in questions}
-    dropped: Counter[str] = Counter()
-    usable = []
-    for lesson in lessons:
-        if lesson.outcome == "ok":
-            usable.append(Example(id=lesson.id, question=text[lesson.id], completion=lesson.answer))
-        else:
-            dropped[lesson.outcome] += 1
-    repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
-    if repeated:
-        dropped["near_duplicate"] = len(repeated)
-    return [row for i, row in enumerate(usable) if i not in repeated], dict(dropped)
 
 
 def near_duplicates(texts: Sequence[str], alike: float = 0.9) -> set[int]:
@@ -109,23 +73,13 @@ def _runs(text: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(parts[i : i + 3]) for i in range(max(1, len(parts) - 2)))
 
 
-def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
-    """What the records themselves say is better and worse."""
-    return [
-        PreferencePair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
-        for q in questions
-        if q.reference and q.rejected
-    ]
+def scripts(texts: Iterable[str | None]) -> frozenset[str]:
+    """The scripts that the letters of some texts come from, by Unicode's names: LATIN, CYRILLIC, CJK, ..."""
+    return frozenset(script for text in texts for script in letters_by_script(text or ""))
 
 
-def distinct_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
-    """Pairs that can teach something: both sides there and different."""
-    kept, dropped = [], Counter()
-    for pair in pairs:
-        if not pair.chosen.strip() or not pair.rejected.strip():
-            dropped["empty"] += 1
-        elif pair.chosen.strip() == pair.rejected.strip():
-            dropped["identical"] += 1
-        else:
-            kept.append(pair)
-    return kept, dict(dropped)
+def letters_by_script(text: str) -> Counter[str]:
+    found = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha())
+    for script, written_with in ONE_SCRIPT.items():
+        found[written_with] += found.pop(script, 0)
+    return +found

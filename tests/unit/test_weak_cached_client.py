@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.weak_model.clients import Completion
-from services.weak_model.service.answering import answer
-from services.weak_model.service.kept import Kept
+from services.weak_model.worker.cached_client import Kept
+from services.weak_model.worker.completions import answer
+from services.weak_model.worker.engine_client import Completion
 from shared.contracts.errors import TransientError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams

@@ -1,17 +1,21 @@
 """The whole method on one page: pilot; three phases, each judged on dev; the table on test; promotion."""
 
-from services.orchestrator.labelled import hear_labels
-from services.orchestrator.phases.distill import distill
-from services.orchestrator.phases.evaluate import judge_phase, measure
-from services.orchestrator.phases.evolve import evolve
-from services.orchestrator.phases.forgetting import forgetting
-from services.orchestrator.phases.iterate import iterate
-from services.orchestrator.phases.pilot import pilot
-from services.orchestrator.phases.table import measure_on_test
-from services.orchestrator.preferred import SERVED, say_what_measures
-from services.orchestrator.report import build_report
-from services.orchestrator.results import Candidate, Measured, triple
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
+from services.orchestrator.method.distill import distill
+from services.orchestrator.method.evaluate import (
+    SERVED,
+    Candidate,
+    Measured,
+    forgetting,
+    judge_phase,
+    measure,
+    measure_on_test,
+)
+from services.orchestrator.method.evolve import evolve
+from services.orchestrator.method.iterate import iterate
+from services.orchestrator.method.judging import hear_labels, say_what_measures
+from services.orchestrator.method.pilot import pilot
+from services.orchestrator.method.report import build_report
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.steps import StepKind
@@ -71,4 +75,4 @@ async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, g
     if guarded and state == "promoted":
         state = "undecided"
     model = await run.publish(state)
-    return {"state": state, "against": against, "model": model, "gain": triple(interval)}
+    return {"state": state, "against": against, "model": model, "gain": interval.rounded()}

@@ -5,8 +5,8 @@ import hashlib
 import time
 from collections.abc import Callable
 
-from services.weak_model.clients import Asker, Completion
-from services.weak_model.prompts import Messages, answer_messages, guide_messages, reason_messages
+from services.weak_model.worker.engine_client import Asker, Completion
+from services.weak_model.worker.prompts import Messages, answer_messages, guide_messages, reason_messages
 from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams

@@ -6,11 +6,11 @@ prompt ids, else the pairs would show numerical noise instead of a better search
 (`evolve.pairs`), they take the place of the search.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator.run import Run
-from services.orchestrator.selection import distinct_pairs, pairs_of
+from services.orchestrator.method.context import Run
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.rows import PreferencePair, asked
@@ -68,3 +68,25 @@ async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[li
     )
     found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, params, [asked(q) for q in questions])
     return [PreferencePair(**row) for row in found.rows], found.metrics
+
+
+def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
+    """What the records themselves say is better and worse."""
+    return [
+        PreferencePair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
+        for q in questions
+        if q.reference and q.rejected
+    ]
+
+
+def distinct_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
+    """Pairs that can teach something: both sides there and different."""
+    kept, dropped = [], Counter()
+    for pair in pairs:
+        if not pair.chosen.strip() or not pair.rejected.strip():
+            dropped["empty"] += 1
+        elif pair.chosen.strip() == pair.rejected.strip():
+            dropped["identical"] += 1
+        else:
+            kept.append(pair)
+    return kept, dict(dropped)

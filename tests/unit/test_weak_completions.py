@@ -9,9 +9,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from services.weak_model.clients import StudentClient
-from services.weak_model.service import answering
-from services.weak_model.service.answering import row_seed
+from services.weak_model.worker import completions
+from services.weak_model.worker.completions import row_seed
+from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
@@ -100,7 +100,7 @@ async def call(
 async def test_rows_come_back_in_the_requests_order_with_their_figures(server):
     told = []
     found, metrics = await call(
-        answering.answer,
+        completions.answer,
         server[1],
         rows("slow", "quick", "cut"),
         tell=lambda *at, **figures: told.append((at, figures)),
@@ -117,14 +117,14 @@ async def test_rows_come_back_in_the_requests_order_with_their_figures(server):
 
 
 async def test_all_rows_are_sent_at_once(server):
-    _, metrics = await call(answering.answer, server[1], rows(*["slow"] * 20))
+    _, metrics = await call(completions.answer, server[1], rows(*["slow"] * 20))
     assert metrics["seconds"] < 20 * 0.3 / 2
 
 
 async def test_decoding_and_seed_reach_the_engine_and_a_row_keeps_its_seed_in_any_company(server):
     given = params(temperature=0.7, top_p=0.9, max_tokens=11, seed=3)
-    await call(answering.answer, server[1], rows("a", "b"), given)
-    await call(answering.answer, server[1], list(reversed(rows("a", "b"))), given)
+    await call(completions.answer, server[1], rows("a", "b"), given)
+    await call(completions.answer, server[1], list(reversed(rows("a", "b"))), given)
     seeds = {(body["messages"][-1]["content"], body["seed"]) for body in server[0].asked}
     assert seeds == {("a", row_seed(3, "q0")), ("b", row_seed(3, "q1"))}
     body = server[0].asked[0]
@@ -138,7 +138,7 @@ def test_seeds_differ_by_row_and_by_run():
 
 
 async def test_a_rationale_is_set_apart_and_a_missing_marker_counted(server):
-    found, metrics = await call(answering.reason, server[1], rows("marked", "plain", "overflow"))
+    found, metrics = await call(completions.reason, server[1], rows("marked", "plain", "overflow"))
     assert (found[0].rationale, found[0].answer, found[0].marker_missing) == ("It is twice 21.", "42", False)
     assert (found[1].rationale, found[1].marker_missing) == (None, True)
     assert (found[2].answer, found[2].finish_reason, found[2].marker_missing) == ("", "too_long", False)
@@ -146,14 +146,14 @@ async def test_a_rationale_is_set_apart_and_a_missing_marker_counted(server):
 
 
 async def test_a_bare_question_may_be_answered_with_a_rationale_or_without(server):
-    found, metrics = await call(answering.answer, server[1], rows("marked", "plain"))
+    found, metrics = await call(completions.answer, server[1], rows("marked", "plain"))
     assert [row.rationale for row in found] == ["It is twice 21.", None]
     assert not any(row.marker_missing for row in found)
     assert metrics["marker_missing"] == 0
 
 
 async def test_guidelines(server):
-    found, metrics = await call(answering.write_guidelines, server[1], rows("why", "overflow"))
+    found, metrics = await call(completions.write_guidelines, server[1], rows("why", "overflow"))
     assert [row.finish_reason for row in found] == ["stop", "too_long"]
     assert found[0].guideline.startswith("reply")  # which of the two arrives first is open
     assert found[1].guideline == ""
@@ -162,24 +162,24 @@ async def test_guidelines(server):
 
 
 async def test_no_rows(server):
-    assert (await call(answering.answer, server[1], []))[0] == []
+    assert (await call(completions.answer, server[1], []))[0] == []
 
 
 async def test_a_missing_adapter_is_named_and_never_retried(server):
     with pytest.raises(FatalError, match=HASH) as caught:
-        await call(answering.answer, server[1], rows("a"), params(adapter=HASH))
+        await call(completions.answer, server[1], rows("a"), params(adapter=HASH))
     assert caught.value.code == "adapter_missing"
     assert len(server[0].asked) == 1
 
 
 async def test_a_refused_row_ends_the_calls_beside_it(server):
     with pytest.raises(FatalError, match="top_p is odd"):
-        await call(answering.answer, server[1], rows("for ever", "bad"))
+        await call(completions.answer, server[1], rows("for ever", "bad"))
     wait_until(lambda: server[0].ended_early == 1, 5, "the end of the other call")
 
 
 async def test_a_cancelled_step_ends_its_calls_in_the_engine(server):
-    task = asyncio.create_task(call(answering.answer, server[1], rows("for ever", "for ever")))
+    task = asyncio.create_task(call(completions.answer, server[1], rows("for ever", "for ever")))
     await asyncio.to_thread(wait_until, lambda: len(server[0].asked) == 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -189,10 +189,10 @@ async def test_a_cancelled_step_ends_its_calls_in_the_engine(server):
 
 async def test_an_engine_that_starts_is_waited_for(server):
     server[0].down = 2
-    found, _ = await call(answering.answer, server[1], rows("a"))
+    found, _ = await call(completions.answer, server[1], rows("a"))
     assert found[0].answer == "reply 3"
 
 
 async def test_an_engine_that_stays_away_makes_the_step_try_later():
     with pytest.raises(TransientError, match="does not answer"):
-        await call(answering.answer, f"http://127.0.0.1:{free_port()}", rows("a"), patience_s=0.5)
+        await call(completions.answer, f"http://127.0.0.1:{free_port()}", rows("a"), patience_s=0.5)

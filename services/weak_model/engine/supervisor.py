@@ -16,8 +16,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.weak_model.service.choice import Choice
-from services.weak_model.service.vllm import Launch
+from services.weak_model.engine.model_scheduler import Choice
+from services.weak_model.engine.vllm import Launch
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
 from shared.platform import process_guard

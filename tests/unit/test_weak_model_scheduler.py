@@ -8,12 +8,12 @@ import httpx
 import pytest
 
 from services.local.screen import engine_state
-from services.weak_model.clients import StudentClient
-from services.weak_model.control import Control
-from services.weak_model.health import REQUESTS
-from services.weak_model.service.choice import FORGIVEN_S, Choice, Rules
-from services.weak_model.service.vllm import for_model
+from services.weak_model.engine.control import Control
+from services.weak_model.engine.health import REQUESTS
+from services.weak_model.engine.model_scheduler import FORGIVEN_S, Choice, Rules
+from services.weak_model.engine.vllm import for_model
 from services.weak_model.settings import EngineSettings
+from services.weak_model.worker.engine_client import StudentClient
 from shared.artifacts.bases import Bases
 from shared.contracts.engine import Answer
 from shared.contracts.errors import FatalError, TransientError
@@ -222,7 +222,7 @@ def test_the_port_answers_and_refuses(control: str):
 
 
 async def test_a_worker_waits_for_its_model_and_says_so(control: str, device: Device, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("services.weak_model.clients.ASK_S", 0.01)
+    monkeypatch.setattr("services.weak_model.worker.engine_client.ASK_S", 0.01)
     said: list[str] = []
 
     def say(what: str) -> None:

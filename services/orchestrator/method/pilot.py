@@ -4,23 +4,31 @@ The paper's first open question: whether guidance brings the teacher's answers c
 itself. It is answered here for each job, by the student's mean token NLL on both kinds of answers.
 """
 
-from collections.abc import Sequence
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
-from services.orchestrator.costs import KINDS, by_the_pilot
-from services.orchestrator.results import triple
-from services.orchestrator.run import Run
-from services.orchestrator.selection import stratified, unfit
-from services.orchestrator.teaching import ask_teacher, below_pass_mark, better, likelihoods
-from shared.contracts.data import Question
+from services.orchestrator.method.context import Run
+from services.orchestrator.method.distill import ask_teacher
+from services.orchestrator.method.judging import below_pass_mark, better
+from services.orchestrator.method.selection import stratified
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.rows import TeacherResponse
+from shared.contracts.estimate import Estimate, Price, Range, Spend
+from shared.contracts.jobs import Usage
+from shared.contracts.rows import (
+    Example,
+    Likelihood,
+    TeacherResponse,
+)
+from shared.contracts.steps import ScoreParams, StepKind
 from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
+from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 
 FIRST = 4  # the gate looks at so many answers before the others are asked for
 WAYS = {Guidance.WEAK: [Guidance.WEAK], Guidance.NONE: [Guidance.NONE]}  # else both
+KINDS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}  # as the pilot's steps are named too
 KEYS = {way: f"pilot/{kind}" for way, kind in KINDS.items()}
 
 
@@ -102,12 +110,83 @@ async def compare_ways(run: Run, both: Sequence[tuple[Question, TeacherResponse,
     plain, guided = [a for a, _ in nll], [b for _, b in nll]
     return {
         "compared": len(both),
-        "gain": triple(interval),
+        "gain": interval.rounded(),
         "decision": decide(interval),
         "student_nll": {
             "n": len(nll),
             "unguided": round(fmean(plain), 4) if nll else None,
             "guided": round(fmean(guided), 4) if nll else None,
-            "change": triple(mean_difference(plain, guided)) if len(nll) > 1 else None,
+            "change": mean_difference(plain, guided).rounded() if len(nll) > 1 else None,
         },
     }
+
+
+async def likelihoods(
+    run: Run, questions: Sequence[Question], sides: Sequence[Sequence[str]]
+) -> list[tuple[float, float]]:
+    """The student's mean token NLL on both answers to each question; what does not fit its context is left out."""
+    rows = [
+        Example(id=f"{side}:{q.id}", question=q.text, completion=text)
+        for side, texts in enumerate(sides)
+        for q, text in zip(questions, texts, strict=True)
+    ]
+    params = ScoreParams(model=run.student, max_length=run.spec.adapter.max_length)
+    scored = await run.step("pilot/nll", StepKind.SCORE, params, rows)
+    found = {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
+    both = [(found.get(f"0:{q.id}"), found.get(f"1:{q.id}")) for q in questions]
+    return [(plain, guided) for plain, guided in both if plain is not None and guided is not None]
+
+
+def unfit(
+    questions: Sequence[Question], lessons: Sequence[TeacherResponse], reasons: Mapping[str, str], shown: int = 2
+) -> str:
+    """What a teacher said that cannot be used, for an error message: question, answer, reason."""
+    failed = [(q.text, a.answer, reasons[q.id]) for q, a in zip(questions, lessons, strict=True) if q.id in reasons]
+    return "; ".join(f"{text[:80]!r} -> {answer[:120]!r} ({reason})" for text, answer, reason in failed[:shown])
+
+
+def by_the_pilot(
+    run: Run, questions: Sequence[Question], lessons: Mapping[Guidance, Sequence[TeacherResponse]], chosen: Guidance
+) -> Estimate:
+    """questions: those of the pilot; lessons: the answers to them, each way that was tried."""
+    prices = {name: Price(*price) for name, price in (run.job.prices or {}).items()}
+    rows = {phase: sizes(run.shard(phase)) for phase in run.spec.phases}
+    counts = {phase: len(shard) for phase, shard in rows.items()}
+    dev, test = (sizes(run.measured(split)) for split in (Split.DEV, Split.TEST))
+    known = {KINDS[way]: measured for way, said in lessons.items() if (measured := measure(run, questions, way, said))}
+    paid = run.ledger.usage_by_phase(run.job.id).get("pilot", Usage())
+    pilot = Pilot(
+        spend=Spend(
+            calls=_just(paid.teacher_calls),
+            input_tokens=_just(paid.input_tokens),
+            output_tokens=_just(paid.output_tokens),
+            usd=_just(paid.usd_spent),
+        ),
+        guidance=chosen,
+        known=known,
+        usable=sum(lesson.outcome == "ok" for lesson in lessons.get(Guidance.NONE, ())),
+    )
+    return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures, run.judge_decides), prices, pilot)
+
+
+def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[TeacherResponse]) -> Known | None:
+    """The mean call of one way; None where the provider counts no tokens."""
+    figures = [found for key, found in run.figures.items() if key.startswith(f"pilot/{KINDS[way]}/answers/")]
+    read = sum(found.get("input_tokens", 0) for found in figures)
+    said = sum(found.get("output_tokens", 0) for found in figures)
+    if not read or not said:
+        return None
+    asked = sizes(questions)
+    ground = run.spec.teacher.ground
+    lengths = [len(lesson.answer.encode()) for lesson in lessons]
+    scatter = stdev(lengths) / fmean(lengths) if len(lengths) > 1 and any(lengths) else 1.0
+    return Known(
+        input_tokens=read / len(lessons),
+        output_tokens=said / len(lessons),
+        bytes=fmean(size.question + (size.reference if ground else 0) for size in asked),
+        spread=min(1.0, 1.96 * scatter / len(lengths) ** 0.5),
+    )
+
+
+def _just(value: float) -> Range:
+    return Range(low=value, high=value)

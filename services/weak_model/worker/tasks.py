@@ -2,15 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 
-from services.weak_model.clients import StudentClient
-from services.weak_model.service import answering
-from services.weak_model.service.kept import Kept
 from services.weak_model.settings import weak_settings
+from services.weak_model.worker import completions
+from services.weak_model.worker.cached_client import Kept
+from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import StepKind, StepRequest, StepResult, StudentParams
 from shared.queue.step_task import Handler, StepContext
 
-Work = Callable[..., Awaitable[tuple[list, answering.Metrics]]]
+Work = Callable[..., Awaitable[tuple[list, completions.Metrics]]]
 
 
 def _handler(work: Work) -> Handler:
@@ -31,7 +31,7 @@ def _handler(work: Work) -> Handler:
 
 
 HANDLERS = {
-    StepKind.GUIDE: _handler(answering.write_guidelines),
-    StepKind.ANSWER: _handler(answering.answer),
-    StepKind.REASON: _handler(answering.reason),
+    StepKind.GUIDE: _handler(completions.write_guidelines),
+    StepKind.ANSWER: _handler(completions.answer),
+    StepKind.REASON: _handler(completions.reason),
 }
