@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from services.api.service import exports, files, imports
-from services.api.service.files import Received
+from services.api.features.exports import service as exports
+from services.api.features.files import service as files
+from services.api.features.files.service import Received
+from services.api.features.imports import service as imports
 from services.orchestrator import loop
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker import tasks as strong
