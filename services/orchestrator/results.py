@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from shared.contracts.distillation import SHARES
+from shared.contracts.report import Triple
 from shared.contracts.steps import ModelRef
 from shared.evaluation.statistics import Interval, gain, mean_interval, share_interval
 
@@ -74,6 +75,5 @@ class Candidate:
     gain: Interval
 
 
-def triple(interval: Interval) -> list[float]:
-    """[value, low, high], for JSON."""
+def triple(interval: Interval) -> Triple:
     return interval.rounded()
