@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from services.strong_model import failures
-from services.strong_model.completions import Assembly, parse
+from services.strong_model.gateway import errors
+from services.strong_model.gateway.completions import Assembly, parse
 from services.strong_model.settings import Provider, StrongSettings
 
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
@@ -58,12 +58,12 @@ class ProviderClient:
                 answering = True
                 if response.status_code != 200:
                     payload = await self._read(response, ERROR_BYTES, strict=False)
-                    raise failures.refused(self.provider, response.status_code, response.headers, payload)
+                    raise errors.refused(self.provider, response.status_code, response.headers, payload)
                 if on_chunk is None:
                     return parse(self.provider, await self._read(response, self.max_bytes)), True
                 return await self._read_stream(response, on_chunk)
-        except failures.HTTP_ERRORS as error:
-            raise failures.by_http_error(self.provider, error, timeout_s, answering) from error
+        except errors.HTTP_ERRORS as error:
+            raise errors.by_http_error(self.provider, error, timeout_s, answering) from error
 
     async def _read(self, response: httpx.Response, limit: int, strict: bool = True) -> bytes:
         """The body, at most `limit` bytes of it; more is an error, or with strict off left unread."""
@@ -72,14 +72,14 @@ class ProviderClient:
             payload += piece
             if len(payload) > limit:
                 if strict:
-                    raise failures.bad_answer(self.provider, f"an answer of more than {limit} bytes")
+                    raise errors.bad_answer(self.provider, f"an answer of more than {limit} bytes")
                 break
         return bytes(payload)
 
     async def _read_stream(self, response: httpx.Response, on_chunk: OnChunk) -> tuple[dict[str, Any], bool]:
         if "text/event-stream" not in response.headers.get("content-type", ""):
             payload = await self._read(response, self.max_bytes)
-            raise failures.not_json(self.provider, payload)
+            raise errors.not_json(self.provider, payload)
         assembly = Assembly(self.provider)
         async for data in self._events(response):
             if data == "[DONE]":
@@ -93,7 +93,7 @@ class ProviderClient:
         async for piece in response.aiter_bytes():
             size += len(piece)
             if size > self.max_bytes:
-                raise failures.bad_answer(self.provider, f"an answer of more than {self.max_bytes} bytes")
+                raise errors.bad_answer(self.provider, f"an answer of more than {self.max_bytes} bytes")
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 if line.startswith(b"data:"):
@@ -104,8 +104,8 @@ class ProviderClient:
         try:
             response = await self._http.get(f"{self.provider.base_url}/models", timeout=PING_S)
         except httpx.TimeoutException as error:
-            raise failures.timed_out(self.provider, PING_S) from error
+            raise errors.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failures.unreachable(self.provider, error, connected=False) from error
+            raise errors.unreachable(self.provider, error, connected=False) from error
         if response.status_code in (401, 403) or response.status_code >= 500:
-            raise failures.refused(self.provider, response.status_code, response.headers, response.content)
+            raise errors.refused(self.provider, response.status_code, response.headers, response.content)

@@ -3,10 +3,10 @@
 import asyncio
 from collections import Counter
 
-from services.judge.asking import Asking, Progress
 from services.judge.graders import all_scores, score
 from services.judge.prompts import critique_messages, review_messages
 from services.judge.replies import Critique, Decision, Review, leaks
+from services.judge.structured_reply import Asking, Progress
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import Grades, JudgeInput, Verdict

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from services.strong_model import completions, failures
-from services.strong_model.failures import TeacherFailure
+from services.strong_model.gateway import completions, errors
+from services.strong_model.gateway.errors import TeacherFailure
 from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers
 from shared.ledger.store import Cost
 
@@ -37,45 +37,45 @@ def test_the_hash_covers_parameters_and_leaves_delivery_out():
 @pytest.mark.parametrize(
     ("status", "payload", "code", "most"),
     [
-        (401, error(None), "teacher_auth_failed", failures.NEVER),
-        (403, error(None), "teacher_auth_failed", failures.NEVER),
-        (402, error(None), "teacher_quota_exhausted", failures.NEVER),
-        (429, error("insufficient_quota"), "teacher_quota_exhausted", failures.NEVER),
-        (429, error("rate_limit_exceeded"), "teacher_rate_limited", failures.ALWAYS),
-        (400, error("context_length_exceeded"), "teacher_rejected", failures.NEVER),
-        (404, b"<html>", "teacher_rejected", failures.NEVER),
-        (302, b"", "teacher_rejected", failures.NEVER),
-        (408, b"", "teacher_error", failures.ALWAYS),
-        (409, b"", "teacher_error", failures.ALWAYS),
-        (500, b"oops", "teacher_error", failures.ALWAYS),
-        (503, b'"text"', "teacher_error", failures.ALWAYS),
-        (529, b"[1]", "teacher_error", failures.ALWAYS),
+        (401, error(None), "teacher_auth_failed", errors.NEVER),
+        (403, error(None), "teacher_auth_failed", errors.NEVER),
+        (402, error(None), "teacher_quota_exhausted", errors.NEVER),
+        (429, error("insufficient_quota"), "teacher_quota_exhausted", errors.NEVER),
+        (429, error("rate_limit_exceeded"), "teacher_rate_limited", errors.ALWAYS),
+        (400, error("context_length_exceeded"), "teacher_rejected", errors.NEVER),
+        (404, b"<html>", "teacher_rejected", errors.NEVER),
+        (302, b"", "teacher_rejected", errors.NEVER),
+        (408, b"", "teacher_error", errors.ALWAYS),
+        (409, b"", "teacher_error", errors.ALWAYS),
+        (500, b"oops", "teacher_error", errors.ALWAYS),
+        (503, b'"text"', "teacher_error", errors.ALWAYS),
+        (529, b"[1]", "teacher_error", errors.ALWAYS),
     ],
 )
 def test_each_status_has_its_code(status, payload, code, most):
-    failure = failures.refused(PROVIDER, status, {}, payload)
+    failure = errors.refused(PROVIDER, status, {}, payload)
     assert (failure.code, failure.most_attempts, failure.outcome) == (code, most, f"http_{status}")
     assert 400 <= failure.status < 600
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 def test_a_key_repeated_by_the_provider_is_not_passed_on(status):
-    failure = failures.refused(PROVIDER, status, {}, error("x", f"bad key {KEY}"))
+    failure = errors.refused(PROVIDER, status, {}, error("x", f"bad key {KEY}"))
     assert KEY not in failure.message
     assert KEY not in repr(PROVIDER)
 
 
 def test_a_refused_key_names_the_variable_to_set():
-    assert "METEOR_TEACHER_API_KEY" in failures.refused(PROVIDER, 401, {}, b"").message
+    assert "METEOR_TEACHER_API_KEY" in errors.refused(PROVIDER, 401, {}, b"").message
 
 
 def test_retry_after_in_all_its_forms():
-    assert failures.retry_after_s({"retry-after": "3"}) == 3
-    assert failures.retry_after_s({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert failures.retry_after_s({"retry-after": formatdate(time() + 30)}) == pytest.approx(30, abs=2)
-    assert failures.retry_after_s({"retry-after": "soon"}) is None
-    assert failures.retry_after_s({"retry-after": "-5"}) == 0
-    assert failures.retry_after_s({}) is None
+    assert errors.retry_after_s({"retry-after": "3"}) == 3
+    assert errors.retry_after_s({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert errors.retry_after_s({"retry-after": formatdate(time() + 30)}) == pytest.approx(30, abs=2)
+    assert errors.retry_after_s({"retry-after": "soon"}) is None
+    assert errors.retry_after_s({"retry-after": "-5"}) == 0
+    assert errors.retry_after_s({}) is None
 
 
 @given(
@@ -90,7 +90,7 @@ def test_retry_after_in_all_its_forms():
 )
 def test_whatever_arrives_is_a_completion_or_a_bad_answer(payload):
     assert parsed(payload) in ("completion", "teacher_bad_answer")
-    assert failures.refused(PROVIDER, 500, {}, payload).code == "teacher_error"
+    assert errors.refused(PROVIDER, 500, {}, payload).code == "teacher_error"
 
 
 def parsed(payload: bytes) -> str:

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.strong_model import completions, failures
-from services.strong_model.batch_client import BatchClient, line_of
-from services.strong_model.calls import Calls
-from services.strong_model.failures import TeacherFailure
-from services.strong_model.sending import CALLS, KEPT, TOKENS, USD
+from services.strong_model.gateway import completions, errors
+from services.strong_model.gateway.batch_client import BatchClient, line_of
+from services.strong_model.gateway.chain import CALLS, KEPT, TOKENS, USD
+from services.strong_model.gateway.coalesce import Calls
+from services.strong_model.gateway.errors import TeacherFailure
 from services.strong_model.settings import Provider, StrongSettings
 from shared.contracts.errors import BatchPending
 from shared.db.engine import UNAVAILABLE
@@ -82,7 +82,7 @@ class Batches:
             raise self._pending(provider, found.batch)
         if found is not None and found.mine:
             if found.batch.state == "failed":
-                raise failures.batch_failed(provider, found.batch.error)
+                raise errors.batch_failed(provider, found.batch.error)
             return found.answer or kept  # its own: nothing was saved
         if kept is not None:
             return None
@@ -125,7 +125,7 @@ class Batches:
         try:
             await self._go_on(batch)
         except TeacherFailure as failure:
-            if batch.state == "submitted" and failure.outcome == failures.GONE:
+            if batch.state == "submitted" and failure.outcome == errors.GONE:
                 await self._lost(batch)
                 return
             log.warning("trouble with a batch", batch=batch.id, code=failure.code, error=failure.message)
@@ -181,7 +181,7 @@ class Batches:
 
     async def _refused(self, batch: BatchRecord, failure: TeacherFailure) -> None:
         """For good where the request, the key or the account is at fault; else it is tried again."""
-        if failure.most_attempts > failures.NEVER:
+        if failure.most_attempts > errors.NEVER:
             raise failure
         log.error("batch refused", batch=batch.id, error=failure.message)
         await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
@@ -203,7 +203,7 @@ class Batches:
 
     async def _failed(self, batch: BatchRecord, remote: dict[str, Any]) -> None:
         said = ((remote.get("errors") or {}).get("data") or [{}])[0]
-        why = str(said.get("message") or "it failed")[: failures.SHOWN]
+        why = str(said.get("message") or "it failed")[: errors.SHOWN]
         if said.get("code") in LATER:
             later = time.time() + min(LATER_S, 10 * self.poll_s)
             await self._note(batch, state="uploaded", remote_id=None, error=why, not_before=later)
@@ -273,5 +273,5 @@ def _refusal(provider: Provider, row: dict[str, Any]) -> tuple[str, str]:
         return code.removeprefix("batch_"), "the batch ended before it was computed"
     status = response.get("status_code")
     payload = json.dumps(response.get("body") or {"error": error}).encode()
-    failure = failures.refused(provider, status if isinstance(status, int) else 500, {}, payload)
+    failure = errors.refused(provider, status if isinstance(status, int) else 500, {}, payload)
     return failure.outcome, failure.message

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from enum import StrEnum
 
-from services.strong_model.prompts import teach_messages
+from services.strong_model.worker.prompts import teach_messages
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
 from shared.platform.gateway_client import ChatReply, GatewayClient

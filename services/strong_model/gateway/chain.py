@@ -12,12 +12,12 @@ from typing import Any
 import stamina
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.strong_model import completions, failures
-from services.strong_model.clients import ProviderClient
-from services.strong_model.failures import TeacherFailure
-from services.strong_model.gate import Gate
-from services.strong_model.in_flight import Call
-from services.strong_model.pace import Pace
+from services.strong_model.gateway import completions, errors
+from services.strong_model.gateway.call import Call
+from services.strong_model.gateway.concurrency import Gate
+from services.strong_model.gateway.errors import TeacherFailure
+from services.strong_model.gateway.provider import ProviderClient
+from services.strong_model.gateway.rate_limit import Pace
 from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
 from shared.db.engine import UNAVAILABLE
@@ -91,7 +91,7 @@ class Sender:
             deadline = started + self.settings.deadline.total_seconds()
             if rest := gate.breaker.wait_s():
                 if not last or now + rest >= started + self.settings.patience.total_seconds() or now + rest >= deadline:
-                    raise latest or failures.resting(client.provider, rest, gate.breaker.cause)
+                    raise latest or errors.resting(client.provider, rest, gate.breaker.cause)
                 await call.unless_stopped(gate.breaker.closed(rest))
                 continue
             await call.unless_stopped(gate.room.enter())

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
-from services.strong_model.clients import ProviderClient
-from services.strong_model.failures import TeacherFailure
+from services.strong_model.gateway.errors import TeacherFailure
+from services.strong_model.gateway.provider import ProviderClient
 from shared.contracts.errors import Cancelled
 from shared.ledger.store import CallOrigin
 

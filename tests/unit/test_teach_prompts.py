@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.strong_model.prompts import teach_messages, wants_bare_answer
+from services.strong_model.worker.prompts import teach_messages, wants_bare_answer
 from shared.contracts.steps import VERSION, StepKind, content_hash
 
 # version -> fingerprint of the prompts below. A changed prompt needs a new version, or finished steps would be reused.

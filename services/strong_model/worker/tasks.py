@@ -3,9 +3,10 @@
 import asyncio
 import threading
 
-from services.strong_model import questions, service
-from services.strong_model.reading import read_source
 from services.strong_model.settings import strong_settings
+from services.strong_model.worker import questions
+from services.strong_model.worker import teach as teaching
+from services.strong_model.worker.imports import read_source
 from shared.contracts.errors import Cancelled
 from shared.contracts.imports import AskParams, Passage, ReadParams
 from shared.contracts.rows import TeacherInput
@@ -25,7 +26,7 @@ async def teach(request: StepRequest, context: StepContext) -> StepResult:
     params = TeachParams.model_validate(request.params)
     rows = [TeacherInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
-        lessons, metrics = await service.teach(gateway, params, rows, context.progress)
+        lessons, metrics = await teaching.teach(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)
 
 

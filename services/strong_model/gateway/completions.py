@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from services.strong_model.failures import bad_answer, broken_stream, not_json
+from services.strong_model.gateway.errors import bad_answer, broken_stream, not_json
 from services.strong_model.settings import Provider
 from shared.contracts.steps import canonical, content_hash
 from shared.ledger.accounts import Amount

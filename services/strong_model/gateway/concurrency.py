@@ -12,7 +12,7 @@ from collections import deque
 
 from prometheus_client import Gauge
 
-from services.strong_model.failures import TeacherFailure
+from services.strong_model.gateway.errors import TeacherFailure
 from services.strong_model.settings import StrongSettings
 
 LIMIT = Gauge("meteor_teacher_concurrency", "Calls at once that a provider gets now", ["provider"])

@@ -11,11 +11,11 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from services.strong_model import completions
-from services.strong_model.clients import ProviderClient
-from services.strong_model.failures import TeacherFailure
-from services.strong_model.in_flight import Answer, Call, Caller, Ticket
-from services.strong_model.sending import CALLS, Sender
+from services.strong_model.gateway import completions
+from services.strong_model.gateway.call import Answer, Call, Caller, Ticket
+from services.strong_model.gateway.chain import CALLS, Sender
+from services.strong_model.gateway.errors import TeacherFailure
+from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import BudgetExceeded, Cancelled
 from shared.ledger.store import CallOrigin, Cost, Ledger

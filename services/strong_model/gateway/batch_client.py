@@ -8,8 +8,8 @@ from typing import IO, Any
 
 import httpx
 
-from services.strong_model import failures
-from services.strong_model.clients import ERROR_BYTES
+from services.strong_model.gateway import errors
+from services.strong_model.gateway.provider import ERROR_BYTES
 from services.strong_model.settings import Provider, StrongSettings
 
 TIMEOUT_S = 60.0
@@ -88,38 +88,38 @@ class BatchClient:
                 answering = True
                 if response.status_code != 200:
                     head = (await response.aread())[:ERROR_BYTES]
-                    raise failures.refused(self.provider, response.status_code, response.headers, head)
+                    raise errors.refused(self.provider, response.status_code, response.headers, head)
                 rest = b""
                 async for piece in response.aiter_bytes():
                     *whole, rest = (rest + piece).split(b"\n")
                     if len(rest) > self.max_bytes:
-                        raise failures.bad_answer(self.provider, f"a row of more than {self.max_bytes} bytes")
+                        raise errors.bad_answer(self.provider, f"a row of more than {self.max_bytes} bytes")
                     for row in filter(None, whole):
                         yield self._parsed(row)
                 if rest.strip():
                     yield self._parsed(rest)
-        except failures.HTTP_ERRORS as error:
-            raise failures.by_http_error(self.provider, error, FILE_TIMEOUT_S, answering) from error
+        except errors.HTTP_ERRORS as error:
+            raise errors.by_http_error(self.provider, error, FILE_TIMEOUT_S, answering) from error
 
     def _parsed(self, row: bytes) -> Any:
         try:
             return json.loads(row)
         except (ValueError, RecursionError):
-            raise failures.not_json(self.provider, row) from None
+            raise errors.not_json(self.provider, row) from None
 
     async def _json(self, method: str, path: str, timeout_s: float = TIMEOUT_S, **more: Any) -> dict[str, Any]:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._http.request(method, path, **more)
-        except failures.HTTP_ERRORS as error:
-            raise failures.by_http_error(self.provider, error, timeout_s, answering=False) from error
+        except errors.HTTP_ERRORS as error:
+            raise errors.by_http_error(self.provider, error, timeout_s, answering=False) from error
         if response.status_code in (404, 405, 501):
-            raise failures.without_batches(self.provider, path, response.status_code)
+            raise errors.without_batches(self.provider, path, response.status_code)
         if response.status_code not in (200, 201):
-            raise failures.refused(self.provider, response.status_code, response.headers, response.content)
+            raise errors.refused(self.provider, response.status_code, response.headers, response.content)
         found = self._parsed(response.content)
         if not isinstance(found, dict):
-            raise failures.bad_answer(self.provider, "something else than an object")
+            raise errors.bad_answer(self.provider, "something else than an object")
         return found
 
 

@@ -6,15 +6,15 @@ import time
 import pytest
 from pydantic import SecretStr
 
-from services.strong_model import failures
-from services.strong_model.gate import Breaker, Gate, Room
-from services.strong_model.pace import Bucket, Pace
+from services.strong_model.gateway import errors
+from services.strong_model.gateway.concurrency import Breaker, Gate, Room
+from services.strong_model.gateway.rate_limit import Bucket, Pace
 from services.strong_model.settings import Provider, StrongSettings
 
 PROVIDER = Provider("p", "http://p/v1", "m", SecretStr(""), SecretStr(""), 0.0, 0.0, "a", "k")
-BUSY = failures.refused(PROVIDER, 429, {"retry-after": "0.3"}, b"{}")
-BROKEN = failures.refused(PROVIDER, 500, {}, b"{}")
-REFUSED = failures.refused(PROVIDER, 400, {}, b"{}")
+BUSY = errors.refused(PROVIDER, 429, {"retry-after": "0.3"}, b"{}")
+BROKEN = errors.refused(PROVIDER, 500, {}, b"{}")
+REFUSED = errors.refused(PROVIDER, 400, {}, b"{}")
 
 
 async def test_a_room_lets_in_as_many_as_it_holds_and_the_rest_in_their_order():
@@ -89,9 +89,9 @@ def test_only_what_says_that_a_provider_is_down_counts_for_its_breaker():
     assert not gate.breaker.open
     assert gate.room.limit == 4
     assert 0 < gate.wait_s() <= 0.3
-    gate.note(0, failures.timed_out(PROVIDER, 1))
+    gate.note(0, errors.timed_out(PROVIDER, 1))
     assert gate.breaker.open
-    said = failures.resting(PROVIDER, 5.0, gate.breaker.cause)
+    said = errors.resting(PROVIDER, 5.0, gate.breaker.cause)
     assert (said.code, said.connected) == ("teacher_timeout", False), "what is wrong, not that we wait"
     assert "no whole answer" in said.message
     gate.note(0, None)

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 
-from services.strong_model.service import clean
+from services.strong_model.worker.teach import clean
 from shared.contracts.imports import AskParams, Passage, Written
 from shared.platform.gateway_client import GatewayClient
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.strong_model.service import Outcome, clean, lesson, outcome_of, tally
+from services.strong_model.worker.teach import Outcome, clean, lesson, outcome_of, tally
 from shared.contracts.rows import TeacherInput
 from shared.platform.gateway_client import ChatReply
 

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.strong_model.calls import Calls
-from services.strong_model.clients import ProviderClient
-from services.strong_model.completions import OWN, chunks_of
-from services.strong_model.failures import TeacherFailure
-from services.strong_model.in_flight import Answer, Ticket
+from services.strong_model.gateway.call import Answer, Ticket
+from services.strong_model.gateway.coalesce import Calls
+from services.strong_model.gateway.completions import OWN, chunks_of
+from services.strong_model.gateway.errors import TeacherFailure
+from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.settings import DEFAULT
 from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserError, as_body
 from shared.jobs.tables import DEFAULT_PROJECT
