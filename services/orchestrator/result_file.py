@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from shared.contracts.steps import StepKind, StepResult
 from shared.datasets.files import RESULTS, add_bytes
 from shared.jobs.states import StepState
@@ -18,7 +18,7 @@ COLUMNS = (
 LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
-def keep(run: Run) -> list[str]:
+def keep(run: DistillationRun) -> list[str]:
     """The ids for the job's `result_files`. Its own id follows from the job's, so a replay makes no second file. Raises
     StorageFull, DiskLow."""
     content = as_csv(_trainings(run))
@@ -30,7 +30,7 @@ def keep(run: Run) -> list[str]:
     return [file_id]
 
 
-def _trainings(run: Run) -> Iterator[tuple[str, StepResult]]:
+def _trainings(run: DistillationRun) -> Iterator[tuple[str, StepResult]]:
     """Those on the way to the job's model, in time."""
     done = [
         step

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
-from services.orchestrator.method.evaluate import Measured
+from services.orchestrator.method.evaluate import EvalResult
 from services.orchestrator.method.report import power_of
 from shared.contracts.rows import StudentCompletion
 from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
@@ -213,8 +213,8 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
 def test_power_goes_by_the_spread_that_was_measured():
     before, after = [0.0, 0.25, 0.5, 0.5] * 15, [0.5, 0.25, 1.0, 0.25] * 15
     spread = stdev([0.5, 0.0, 0.5, -0.25] * 15)
-    base = Measured("base", BASE, {"chrf": before}, [""] * 60)
-    final = Measured("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
+    base = EvalResult("base", BASE, {"chrf": before}, [""] * 60)
+    final = EvalResult("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
     found = power_of(final, base, "chrf")
     assert found == {
         "n": 60,
