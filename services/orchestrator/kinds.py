@@ -14,7 +14,6 @@ from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.phases.meteor import meteor
-from services.orchestrator.result_file import trains
 from services.orchestrator.run import Run
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
@@ -67,7 +66,9 @@ async def _distil(run: Run) -> dict[str, Any]:
             "n": first["n"],
         },
         "fine_tuned_model": report["promotion"]["model"],
-        "trained_tokens": sum(figures.get("trained_tokens", 0) for key, figures in run.figures.items() if trains(key)),
+        "trained_tokens": sum(
+            figures.get("trained_tokens", 0) for key, figures in run.figures.items() if not key.is_baseline
+        ),
         "status_reason": f"final model: {report['promotion']['state']}",
     }
 

@@ -11,7 +11,8 @@ from services.orchestrator.results import Candidate, Measured, triple
 from services.orchestrator.run import Run
 from services.orchestrator.verdict import verdict
 from shared.contracts.data import Split
-from shared.contracts.steps import PROMPTED, VERSION
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import power, questions_needed
 
 SAMPLES = 3
@@ -61,10 +62,9 @@ def timings(rows: list) -> dict[str, dict[str, float]]:
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         if row.started_at and row.finished_at:
-            name = row.key.partition("/")[0]
-            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
-                (row.started_at, row.finished_at)
-            )
+            key = StepKey.parse(row.key)
+            name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
+            spans[name].append((row.started_at, row.finished_at))
     return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
 
 
@@ -109,7 +109,7 @@ async def build_report(
         "student": run.base.base,
         "method": run.spec.adapter.method.value,
         "seed": run.seed,
-        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
+        "prompts": {kind.value: known.version for kind, known in STEP_KINDS.items() if known.prompted},
         "primary_metric": primary,
         "measured": what_measures(run),
         "rows": {split.value: len(run.split(split)) for split in Split},
