@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import StepResult

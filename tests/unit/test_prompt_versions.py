@@ -5,7 +5,7 @@ To change a prompt on purpose: raise the kind's version in shared/contracts/step
 
 import pytest
 
-from services.weak_model import prompts
+from services.weak_model.worker import prompts
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Row
 
 from services.api.service import job_checks, jobs
 from services.api.service.bodies import job_of
@@ -16,6 +15,7 @@ from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentR
 from shared.contracts.jobs import JobRequest
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
+from shared.jobs.records import JobRecord
 
 MOST = 100
 
@@ -126,7 +126,7 @@ def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, A
     return get(context, project, experiment_id)
 
 
-def _variant(row: Row) -> dict[str, Any]:
+def _variant(row: JobRecord) -> dict[str, Any]:
     return {
         "name": row.request["metadata"][VARIANT],
         "job_id": row.id,
