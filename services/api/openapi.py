@@ -1,11 +1,11 @@
-"""Writes openapi.json and docs/api.md: `python -m services.api.openapi [FOLDER]`. Both are committed; a test compares them."""
+"""Writes openapi.json and docs/reference/api.md: `python -m services.api.openapi [FOLDER]`. Both are committed; a test compares them."""
 
 import json
 import sys
 from pathlib import Path
 
-from services.api.main import create_app
-from services.api.service.reference import markdown
+from services.api.app import create_app
+from services.api.features.docs.reference import markdown
 from services.api.settings import ApiSettings
 from shared.platform.settings import PlatformSettings
 
@@ -15,7 +15,7 @@ def generated() -> dict[str, str]:
     made = create_app(ApiSettings(), PlatformSettings()).openapi()
     return {
         "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
-        "docs/api.md": markdown(made),
+        "docs/reference/api.md": markdown(made),
     }
 
 

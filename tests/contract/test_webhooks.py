@@ -16,7 +16,7 @@ import pytest
 from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 from typer.testing import CliRunner
 
-from services.api.service.signing import headers as signed_headers
+from services.api.features.webhooks.signing import headers as signed_headers
 from services.local.main import cli
 from shared.contracts.jobs import JobStatus
 from shared.security.secret_file import kept_secret
@@ -266,7 +266,7 @@ def test_the_command(telling: RunningApi, receiver: Receiver, http: httpx.Client
 
 
 def test_the_guides_receiver(telling: RunningApi, http: httpx.Client, tmp_path: Path):
-    guide = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "receive-webhooks.md").read_text()
     code = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
     port = free_port()
     hook = made(http, f"http://127.0.0.1:{port}/")

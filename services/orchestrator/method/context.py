@@ -17,6 +17,7 @@ from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperpa
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, Usage
 from shared.contracts.rows import Example
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
     AdapterConfig,
     JudgeParams,
@@ -112,7 +113,7 @@ class JobContext:
     gather: Gather
     emit: Emit
     expect: Callable[[StepKind, int], None]
-    figures: Mapping[str, Mapping[str, Any]]
+    figures: Mapping[StepKey, Mapping[str, Any]]
 
     @property
     def metric(self) -> str:

@@ -15,6 +15,7 @@ from services.orchestrator.method.context import JobContext
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Grader, Guidance, Phase
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
 from shared.evaluation.judge_quality import LABELS_LEAST, OVERALL, UNPARSED_MOST, agreement, quality
 from shared.evaluation.statistics import Interval, mean_interval, paired_mean_gain
@@ -165,13 +166,9 @@ def calibration_warnings(figures: Mapping[str, Any], uses: Sequence[str]) -> lis
     return [against, *(CONSEQUENCES[use] for use in uses), *figures["warnings"]]
 
 
-def comparisons_with_base(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+def comparisons_with_base(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[str, int]:
     """How the comparisons went that measured students, summed over the steps' figures."""
-    steps = [
-        counts
-        for key, counts in figures.items()
-        if "/preferences/" in key and key.startswith(("evaluate/dev/", "evaluate/test/"))
-    ]
+    steps = [counts for key, counts in figures.items() if key.action == "preferences" and key.split is not None]
     names = {"compared": "n", "calls": "calls", "unparsed": "unparsed", "flipped": "flipped"}
     return {name: sum(counts.get(counted, 0) for counts in steps) for name, counted in names.items()}
 

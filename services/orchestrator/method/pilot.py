@@ -165,7 +165,7 @@ def mean_call(
     ctx: JobContext, way: Guidance, questions: Sequence[Question], responses: Sequence[TeacherResponse]
 ) -> Known | None:
     """The mean call of one way; None where the provider counts no tokens."""
-    figures = [step for key, step in ctx.figures.items() if key.startswith(f"pilot/{KEYS[way]}/answers/")]
+    figures = [step for key, step in ctx.figures.items() if (key.phase, key.role) == ("pilot", f"{KEYS[way]}/answers")]
     input_tokens = sum(step.get("input_tokens", 0) for step in figures)
     output_tokens = sum(step.get("output_tokens", 0) for step in figures)
     if not input_tokens or not output_tokens:

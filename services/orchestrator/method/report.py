@@ -11,7 +11,8 @@ from services.orchestrator.method.evaluate import EvalResult, PhaseDecision, mea
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import BASELINE_NAMES, SHARES
 from shared.contracts.jobs import Usage
-from shared.contracts.steps import PROMPTED, VERSION
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
 from shared.jobs.records import StepRecord
 
@@ -49,7 +50,7 @@ def build_report(
         "student": ctx.base.base,
         "method": ctx.spec.adapter.method.value,
         "seed": ctx.seed,
-        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
+        "prompts": {kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
         "primary_metric": primary,
         "measured": measured_by(ctx),
         "rows": {split.value: len(rows) for split, rows in ctx.splits.items()},
@@ -124,10 +125,9 @@ def timings(steps: Sequence[StepRecord]) -> dict[str, dict[str, float]]:
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in steps:
         if row.started_at and row.finished_at:
-            name = row.key.partition("/")[0]
-            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
-                (row.started_at, row.finished_at)
-            )
+            key = StepKey.parse(row.key)
+            name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
+            spans[name].append((row.started_at, row.finished_at))
     return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
 
 
