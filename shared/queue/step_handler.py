@@ -5,15 +5,14 @@
 
     HANDLERS = by_kind(review, ...)
 
-The annotations of the first two parameters say how the request is decoded. The function returns its rows and metrics, in
-the order of the request's rows, or a whole StepResult.
+The registry of step kinds says how the request is decoded. The function returns its rows, in the order of the request's
+rows, and its metrics; or a whole StepResult.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import TypeAdapter
-
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, StepRequest, StepResult, Wire
 from shared.queue.step_task import StepContext
 
@@ -29,13 +28,12 @@ class StepHandler(Generic[Params, Row]):
     def __init__(self, kind: StepKind, function: Function[Params, Row]):
         self.kind = kind
         self.function = function
-        params, rows, *_ = get_type_hints(function).values()
-        self._params: TypeAdapter[Params] = TypeAdapter(params)
-        self._rows: TypeAdapter[list[Row]] = TypeAdapter(rows)
 
     async def __call__(self, request: StepRequest, context: StepContext) -> StepResult:
-        params, rows = self._params.validate_python(request.params), self._rows.validate_python(request.rows)
-        output = await self.function(params, rows, context)
+        spec = STEP_KINDS[self.kind]
+        params = spec.params.model_validate(request.params)
+        rows = [spec.rows.model_validate(row) for row in request.rows] if spec.rows else []
+        output = await self.function(cast(Params, params), cast(list[Row], rows), context)
         if isinstance(output, StepResult):
             return output
         result, metrics = output
