@@ -4,11 +4,11 @@ import asyncio
 from collections import defaultdict
 from typing import Any
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.durable import DurableRun, PauseHere
 from services.orchestrator.method import selection
 from services.orchestrator.method.selection import scripts
-from services.orchestrator.progress import planned_work
+from services.orchestrator.runtime.progress import planned_work
+from services.orchestrator.runtime.run import DurableRun, PauseHere
+from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Phase
 from shared.contracts.estimate import Estimate

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from services.orchestrator.durable import batches
 from services.orchestrator.method.context import Run
+from services.orchestrator.runtime.run import batches
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Grader, Guidance, Phase
 from shared.contracts.rows import (
