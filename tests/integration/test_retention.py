@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from services.orchestrator import clients, loop
 from services.orchestrator.clients import when_there_is_room
 from shared.artifacts.store import ArtifactMissing, Artifacts
