@@ -8,12 +8,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow, ErrorBody, MeteorError, TransientError
 from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, canonical
+from shared.jobs.records import JobRecord, StepRecord
 from shared.jobs.schema import Stores
 from shared.jobs.states import FINAL_STEPS, StepState
 from shared.platform.log import get_logger
@@ -45,14 +45,14 @@ class StepClient:
         self.stores = stores
         self.artifacts = artifacts
         self.settings = settings
-        self._waiting: dict[str, tuple[asyncio.Future[Row], OnProgress]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[StepRecord], OnProgress]] = {}
         self._hints: asyncio.Queue[str] = asyncio.Queue()
         self._early: deque[str] = deque(maxlen=256)  # ended before we waited for them
         self._slots: dict[Queue, int] = {}
         self._slots_at = 0.0
 
     async def run(
-        self, job: Row, key: str, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
+        self, job: JobRecord, key: str, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
     ) -> StepResult:
         """The result of this step: kept from before, taken over from another job, or worked out now.
 
@@ -77,7 +77,7 @@ class StepClient:
             )
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
-    def _begin(self, job: Row, key: str, request: StepRequest) -> Row:
+    def _begin(self, job: JobRecord, key: str, request: StepRequest) -> StepRecord:
         """Row, request, message, in one go: each hop between threads costs more than any of them."""
         body = canonical(request.model_dump(mode="json"))
         found = self.stores.steps.create(job, key, request.kind, hashlib.sha256(body).hexdigest(), self._still_there)
@@ -93,7 +93,7 @@ class StepClient:
                 self.stores.steps.note_sent(found.id, sent=False)
         return found
 
-    def _still_there(self, finished: Row) -> bool:
+    def _still_there(self, finished: StepRecord) -> bool:
         """Somebody may have removed an artifact, or a trained model's copy for the engine, since another job made it."""
         try:
             result = StepResult.model_validate(self.artifacts.get_json(finished.result_ref))
@@ -105,8 +105,8 @@ class StepClient:
             return False
         return trained is None or (self.settings.serving / trained).is_dir()
 
-    async def _wait(self, row: Row, on_progress: OnProgress) -> Row:
-        future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+    async def _wait(self, row: StepRecord, on_progress: OnProgress) -> StepRecord:
+        future: asyncio.Future[StepRecord] = asyncio.get_running_loop().create_future()
         self._waiting[row.id] = waiting = (future, on_progress)
         if row.id in self._early:
             self._hints.put_nowait(row.id)
@@ -153,7 +153,7 @@ class StepClient:
                 log.warning("database away, trying again", error=str(error))
                 await asyncio.sleep(POLL_S)
 
-    def _wake(self, rows: dict[str, Row]) -> None:
+    def _wake(self, rows: dict[str, StepRecord]) -> None:
         for step_id, row in rows.items():
             future, on_progress = self._waiting.get(step_id, (None, None))
             if future is None or on_progress is None or future.done():

@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
-
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter
-from services.orchestrator.selection import batches
 from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult, Wire
+from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
 NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 class PauseHere(Exception):
@@ -33,7 +35,7 @@ class DurableRun:
     work: what is planned, in rows weighted by progress.COST. batch_size: rows of one step in `gather`.
     """
 
-    def __init__(self, job: Row, steps: StepClient, ledger: Ledger, work: float, batch_size: int):
+    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, work: float, batch_size: int):
         self.job = job
         self.ledger = ledger
         self.stores = steps.stores

@@ -7,14 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.orchestrator import card, parity
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
-from services.orchestrator.phases.forgetting import general_questions
+from services.orchestrator.method.evaluate import general_questions
+from services.orchestrator.method.selection import seeded_order
 from services.orchestrator.progress import COST
-from services.orchestrator.selection import seeded_order
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import ArtifactMissing
@@ -26,6 +24,7 @@ from shared.contracts.rows import ParitySample, StudentCompletion, StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.datasets.files import data_of
 from shared.jobs.catalog import ref_of
+from shared.jobs.records import FileRecord, JobRecord, ModelRecord
 from shared.ledger.store import Ledger
 
 PROMPTS = 8
@@ -36,7 +35,15 @@ LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]{1,64})[\"']?\s*$", re.MULTILIN
 class ExportRun(DurableRun):
     """version: the row of the model. origin: its job, where it has one."""
 
-    def __init__(self, job: Row, version: Row, origin: Row | None, base: Base, steps: StepClient, ledger: Ledger):
+    def __init__(
+        self,
+        job: JobRecord,
+        version: ModelRecord,
+        origin: JobRecord | None,
+        base: Base,
+        steps: StepClient,
+        ledger: Ledger,
+    ):
         self.request = ExportRequest.model_validate(job.request)
         self.version = version
         self.origin = origin
@@ -51,7 +58,7 @@ class ExportRun(DurableRun):
         return ref_of(self.version)
 
 
-async def open_export(steps: StepClient, ledger: Ledger, bases: Bases, row: Row) -> ExportRun:
+async def open_export(steps: StepClient, ledger: Ledger, bases: Bases, row: JobRecord) -> ExportRun:
     request, stores = ExportRequest.model_validate(row.request), steps.stores
     version = await asyncio.to_thread(stores.catalog.resolve, row.project_id, request.model_id)
     origin = await asyncio.to_thread(stores.jobs.get, version.job_id) if version.job_id else None
@@ -174,7 +181,7 @@ def _data(run: ExportRun) -> dict[str, Any] | None:
     return told if data.validation is None else told | {"validation": _told(data.validation)}
 
 
-def _told(file: Row) -> dict[str, Any]:
+def _told(file: FileRecord) -> dict[str, Any]:
     return {"filename": file.filename, "sha256": file.sha256, "rows": file.n_rows}
 
 

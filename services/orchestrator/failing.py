@@ -2,13 +2,12 @@
 
 import asyncio
 
-from sqlalchemy import Row
-
 from services.orchestrator.clients import StepFailed
 from services.orchestrator.durable import DurableRun
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
 from shared.contracts.errors import ErrorBody, MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
+from shared.jobs.records import JobRecord
 from shared.jobs.schema import Stores
 from shared.jobs.states import StepState
 from shared.platform.log import get_logger
@@ -17,7 +16,7 @@ log = get_logger(__name__)
 PARTIAL = "partial"  # the state of a version that a failed job leaves: no dev split has compared it with what is served
 
 
-async def fail(stores: Stores, row: Row, error: BaseException, run: DurableRun | None) -> None:
+async def fail(stores: Stores, row: JobRecord, error: BaseException, run: DurableRun | None) -> None:
     """End the job as failed; the student of a distillation's last finished phase gets a version, so that it can be asked.
 
     run: None where the job could not even be begun.
@@ -46,7 +45,7 @@ async def _kept(run: Run) -> list[str]:
     return [await run.publish(PARTIAL)]
 
 
-def _failure(stores: Stores, row: Row, error: BaseException, run: Run | None, models: list[str]) -> Failure:
+def _failure(stores: Stores, row: JobRecord, error: BaseException, run: Run | None, models: list[str]) -> Failure:
     steps = stores.steps.of_job(row.id)
     job = stores.jobs.get(row.id)
     key = error.key if isinstance(error, StepFailed) else None

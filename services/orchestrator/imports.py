@@ -10,7 +10,6 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process as alike_form
-from sqlalchemy import Row
 
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
@@ -19,6 +18,7 @@ from shared.contracts.errors import FatalError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
 from shared.contracts.steps import StepKind
 from shared.datasets.files import add_made_file
+from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
 NUMBERS = re.compile(r"\d+")
@@ -31,7 +31,7 @@ class NothingToImport(FatalError):
 
 
 class ImportRun(DurableRun):
-    def __init__(self, job: Row, steps: StepClient, ledger: Ledger):
+    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger):
         self.request = ImportJob.model_validate(job.request)
         work = COST[StepKind.READ]
         if isinstance(self.request.source, DocumentsOptions):

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row
-
 from services.orchestrator import result_file
 from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
-from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.method.context import Run
+from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.result_file import trains
-from services.orchestrator.run import Run
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.datasets.files import data_of
+from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
 
@@ -37,11 +36,11 @@ class Kind:
     row as the job succeeds. What either raises decides as everywhere: transient errors are tried again, others end the
     job as failed."""
 
-    open: Callable[[Means, Row], Awaitable[DurableRun]]
+    open: Callable[[Means, JobRecord], Awaitable[DurableRun]]
     work: Callable[[Any], Awaitable[dict[str, Any]]]
 
 
-async def _open_distillation(means: Means, row: Row) -> Run:
+async def _open_distillation(means: Means, row: JobRecord) -> Run:
     stores, artifacts = means.steps.stores, means.steps.artifacts
     base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
@@ -81,11 +80,11 @@ async def _result_files(run: Run) -> list[str]:
         return []
 
 
-async def _open_export(means: Means, row: Row) -> ExportRun:
+async def _open_export(means: Means, row: JobRecord) -> ExportRun:
     return await open_export(means.steps, means.ledger, means.bases, row)
 
 
-async def _open_import(means: Means, row: Row) -> ImportRun:
+async def _open_import(means: Means, row: JobRecord) -> ImportRun:
     return ImportRun(row, means.steps, means.ledger)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from services.orchestrator.clients import StepClient
@@ -21,6 +20,7 @@ from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobKind, JobStatus, budget_of
+from shared.jobs.records import JobRecord
 from shared.jobs.retention import collect, prune_audit
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -116,7 +116,7 @@ class Orchestrator:
     def _lease_s(self) -> float:
         return self.platform.lease.total_seconds()
 
-    async def _hold(self, row: Row) -> None:
+    async def _hold(self, row: JobRecord) -> None:
         """Run one job while its lease is renewed, until it is done, cancelled, paused or taken over."""
         work = asyncio.create_task(self._run(row))
         keeper = asyncio.create_task(self._keep(row))
@@ -141,7 +141,7 @@ class Orchestrator:
         except DBAPIError as error:
             log.warning("database away, the job is settled when its lease has ended", job=row.id, error=str(error))
 
-    async def _settle(self, row: Row) -> None:
+    async def _settle(self, row: JobRecord) -> None:
         """Bring a job that nothing of ours runs any more to where it was asked to go."""
         job = await asyncio.to_thread(self.stores.jobs.get, row.id)
         if job is None or job.attempt != row.attempt:
@@ -154,7 +154,7 @@ class Orchestrator:
             await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.CANCELLED)
             log.info("job cancelled", job=row.id, steps_stopped=stopped)
 
-    async def _pause(self, row: Row) -> None:
+    async def _pause(self, row: JobRecord) -> None:
         """Once the workers have given its steps back the job rests; a worker that is too slow for that comes too late."""
         latest = time.monotonic() + GIVE_BACK_S
         while await asyncio.to_thread(self.stores.steps.count_running, row.id):
@@ -164,7 +164,7 @@ class Orchestrator:
         if await asyncio.to_thread(self.stores.jobs.rest, row):
             log.info("job paused", job=row.id)
 
-    async def _keep(self, row: Row) -> None:
+    async def _keep(self, row: JobRecord) -> None:
         """Returns when the job is to end or to pause, or when another orchestrator holds it."""
         renewed = 0.0
         while True:
@@ -178,7 +178,7 @@ class Orchestrator:
                 return
             await asyncio.sleep(LOOK_S)
 
-    async def _run(self, row: Row) -> None:
+    async def _run(self, row: JobRecord) -> None:
         run = None
         try:
             kind = KINDS[JobKind(row.kind)]

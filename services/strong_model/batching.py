@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.strong_model import completions, failures
 from services.strong_model.batch_client import BatchClient, line_of
 from services.strong_model.calls import Calls
@@ -24,6 +22,7 @@ from shared.contracts.errors import BatchPending
 from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.batch_store import BatchStore
+from shared.ledger.records import BatchRecord
 from shared.ledger.store import CallOrigin, Cost
 from shared.platform.log import get_logger
 
@@ -100,7 +99,7 @@ class Batches:
         except RoomHeld:
             raise BatchPending("its budget is held by calls on their way", again_in_s=self.poll_s) from None
 
-    def _pending(self, provider: Provider, batch: Row) -> BatchPending:
+    def _pending(self, provider: Provider, batch: BatchRecord) -> BatchPending:
         if batch.state != "submitted":
             what = f"a batch of {batch.requests} requests is made up for provider {provider.name!r}"
         else:
@@ -122,7 +121,7 @@ class Batches:
                 log.warning("database away, batches wait", error=str(error))
             await asyncio.sleep(min(TICK_S, self.poll_s))
 
-    async def _look_after(self, batch: Row) -> None:
+    async def _look_after(self, batch: BatchRecord) -> None:
         try:
             await self._go_on(batch)
         except TeacherFailure as failure:
@@ -133,12 +132,12 @@ class Batches:
             later = time.time() + (failure.retry_after or min(TROUBLE_S, self.poll_s))
             await self._note(batch, error=failure.message, not_before=later)
 
-    async def _lost(self, batch: Row) -> None:
+    async def _lost(self, batch: BatchRecord) -> None:
         """The provider does not know it, or its answers, any more. Nobody knows what it cost."""
         log.error("batch lost", batch=batch.id, remote=batch.remote_id)
         await asyncio.to_thread(self.store.end, batch.id, "lost", "the provider has let go of the batch", cost=None)
 
-    async def _go_on(self, batch: Row) -> None:
+    async def _go_on(self, batch: BatchRecord) -> None:
         client = self._clients.get(batch.provider)
         if client is None:
             await self._note(
@@ -153,7 +152,7 @@ class Batches:
         else:
             await self._submit(client, batch, over)
 
-    async def _upload(self, client: BatchClient, batch: Row) -> None:
+    async def _upload(self, client: BatchClient, batch: BatchRecord) -> None:
         try:
             file_id = await client.upload(batch.id, self.store.requests(batch.id))
         except TeacherFailure as failure:
@@ -161,7 +160,7 @@ class Batches:
             return
         await self._note(batch, state="uploaded", remote_file=file_id, error=None)
 
-    async def _submit(self, client: BatchClient, batch: Row, over: bool) -> None:
+    async def _submit(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
         """asked is committed before the request is sent: from then on there may be a batch that we do not know of."""
         found = await client.find(batch.id) if batch.asked else None
         if found is None and over:
@@ -180,14 +179,14 @@ class Batches:
             not_before=time.time() + self.poll_s,
         )  # fmt: skip
 
-    async def _refused(self, batch: Row, failure: TeacherFailure) -> None:
+    async def _refused(self, batch: BatchRecord, failure: TeacherFailure) -> None:
         """For good where the request, the key or the account is at fault; else it is tried again."""
         if failure.most_attempts > failures.NEVER:
             raise failure
         log.error("batch refused", batch=batch.id, error=failure.message)
         await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
 
-    async def _fetch(self, client: BatchClient, batch: Row, over: bool) -> None:
+    async def _fetch(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
         remote = await client.get(batch.remote_id)
         status, counts = remote.get("status"), remote.get("request_counts") or {}
         answered = counts.get("completed") or 0
@@ -202,7 +201,7 @@ class Batches:
             log.info("batch cancelled with its job", batch=batch.id)
             await client.cancel(batch.remote_id)
 
-    async def _failed(self, batch: Row, remote: dict[str, Any]) -> None:
+    async def _failed(self, batch: BatchRecord, remote: dict[str, Any]) -> None:
         said = ((remote.get("errors") or {}).get("data") or [{}])[0]
         why = str(said.get("message") or "it failed")[: failures.SHOWN]
         if said.get("code") in LATER:
@@ -212,7 +211,7 @@ class Batches:
         log.error("batch failed", batch=batch.id, error=why)
         await asyncio.to_thread(self.store.end, batch.id, "batch_failed", why, failed=True)
 
-    async def _collect(self, client: BatchClient, batch: Row, remote: dict[str, Any]) -> None:
+    async def _collect(self, client: BatchClient, batch: BatchRecord, remote: dict[str, Any]) -> None:
         """Every row is settled by itself, so that a kill in the middle loses none of those before."""
         left = {call.id for call in await asyncio.to_thread(self.store.open_calls, batch.id)}
         for name in ("output_file_id", "error_file_id"):
@@ -228,7 +227,9 @@ class Batches:
         await self._end(client, batch, outcome, None if status == "completed" else f"the batch was {status}", *files)
         log.info("batch fetched", batch=batch.id, status=status, requests=batch.requests, unanswered=len(left))
 
-    async def _end(self, client: BatchClient, batch: Row, outcome: str, error: str | None, *files: str | None) -> None:
+    async def _end(
+        self, client: BatchClient, batch: BatchRecord, outcome: str, error: str | None, *files: str | None
+    ) -> None:
         """The files go from the provider once all that was in them is here: they are the user's data."""
         await asyncio.to_thread(self.store.end, batch.id, outcome, error)
         for file_id in filter(None, (batch.remote_file, *files)):
@@ -259,7 +260,7 @@ class Batches:
             TOKENS.labels(provider.name, "output").inc(cost.output_tokens)
             USD.labels(provider.name).inc(cost.usd)
 
-    async def _note(self, batch: Row, **values: Any) -> None:
+    async def _note(self, batch: BatchRecord, **values: Any) -> None:
         await asyncio.to_thread(lambda: self.store.note(batch.id, **values))
 
 

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row
-
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
 from shared.contracts.errors import FatalError, StorageFull
 from shared.jobs.catalog import Catalog
+from shared.jobs.records import FileRecord, JobRecord
 
 PURPOSE, RESULTS = "fine-tune", "fine-tune-results"  # what jobs read, and what they leave; OpenAI's names
 
@@ -26,8 +25,8 @@ class JobData(NamedTuple):
     """The files of a job, as rows of `files`. With one for validation its rows are dev, and what was dev in the other is
     learned from."""
 
-    training: Row
-    validation: Row | None = None
+    training: FileRecord
+    validation: FileRecord | None = None
 
     @property
     def splits(self) -> dict[Split, int]:
@@ -44,11 +43,11 @@ class JobData(NamedTuple):
         return found if self.validation is None else with_validation(found, rows_of(self.validation, artifacts))
 
 
-def rows_of(file: Row, artifacts: Artifacts) -> list[Question]:
+def rows_of(file: FileRecord, artifacts: Artifacts) -> list[Question]:
     return [Question(**row) for row in artifacts.get_json(file.rows_ref)]
 
 
-def data_of(job: Row, find: Callable[[str], Row]) -> JobData:
+def data_of(job: JobRecord, find: Callable[[str], FileRecord]) -> JobData:
     """find: a file by its id."""
     validation = job.request.get("validation_file")
     return JobData(find(job.file_id), find(validation) if validation else None)

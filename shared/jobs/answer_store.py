@@ -4,9 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Engine, Row, delete, update
+from sqlalchemy import Engine, delete, update
 
 from shared.db.engine import insert_once, writing
+from shared.jobs.records import AnswerRecord
 from shared.jobs.tables import answers
 
 KEPT_S = 24 * 3600.0
@@ -25,7 +26,7 @@ class AnswerStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def begin(self, project: str, key: str, digest: str) -> Claim | Row:
+    def begin(self, project: str, key: str, digest: str) -> Claim | AnswerRecord:
         """digest: of the whole request. A claim where the request is to be done, else what is known of the one before:
         its digest, and its status, None while it is on its way."""
         now = time.time()

@@ -3,10 +3,11 @@
 import time
 
 import uuid_utils
-from sqlalchemy import Engine, Row, insert, select
+from sqlalchemy import Engine, insert, select
 
 from shared.contracts.errors import UserError
 from shared.db.engine import reading, writing
+from shared.jobs.records import AuditRecord
 from shared.jobs.tables import audit
 
 
@@ -38,7 +39,7 @@ class AuditStore:
         with writing(self.engine) as connection:
             connection.execute(insert(audit).values(**values))
 
-    def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[Row], bool]:
+    def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[AuditRecord], bool]:
         """Newest first. view: a project, None for all of them. Raises UserError for an `after` that does not exist."""
         query = select(audit) if view is None else select(audit).where(audit.c.project_id == view)
         with reading(self.engine) as connection:

@@ -3,19 +3,20 @@
 import time
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select
 
 from shared.contracts.errors import Conflict, NotFound
 from shared.db.engine import reading, upsert, writing
 from shared.jobs.catalog import LIVE, ref_of
+from shared.jobs.records import ModelRecord
 from shared.jobs.tables import aliases, canaries, models
 
 
 class Canary(NamedTuple):
     """served, tried: rows of `models`. percent: of conversations. shadow: copies only. since: set or changed then."""
 
-    served: Row
-    tried: Row
+    served: ModelRecord
+    tried: ModelRecord
     percent: float
     shadow: bool
     since: float
@@ -58,7 +59,7 @@ class CanaryStore:
             return connection.execute(delete(canaries).where(_of(canaries, project_id, alias))).rowcount > 0
 
 
-def _served(connection: Connection, project_id: str, alias: str, lock: bool = False) -> Row:
+def _served(connection: Connection, project_id: str, alias: str, lock: bool = False) -> ModelRecord:
     query = select(models).join(aliases, aliases.c.model_id == models.c.id).where(_of(aliases, project_id, alias))
     served = connection.execute(query.with_for_update(of=aliases) if lock else query).first()
     if served is None:
@@ -66,7 +67,7 @@ def _served(connection: Connection, project_id: str, alias: str, lock: bool = Fa
     return served
 
 
-def _check(served: Row, tried: Row) -> None:
+def _check(served: ModelRecord, tried: ModelRecord) -> None:
     name = f"{tried.alias}@{tried.version}"
     if served.id == tried.id:
         raise Conflict(f"{name} is what is served already", param="version", code="version_is_served")

@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Engine, Row, func, or_, select
+from sqlalchemy import Engine, func, or_, select
 
 from shared.db.engine import reading
+from shared.jobs.records import EventRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import events, jobs
 
@@ -17,7 +18,7 @@ class News(NamedTuple):
     """events: by job, by sequence. ended: the status of each job that has ended and of which nothing is left to tell.
     more: there are events beyond the limit."""
 
-    events: dict[str, list[Row]]
+    events: dict[str, list[EventRecord]]
     ended: dict[str, str]
     more: bool
 
@@ -43,7 +44,7 @@ class EventStore:
             # the statuses before the events: the last event comes with the final status
             statuses = dict(connection.execute(status).tuples().all())
             rows = connection.execute(query).all()
-        found: defaultdict[str, list[Row]] = defaultdict(list)
+        found: defaultdict[str, list[EventRecord]] = defaultdict(list)
         for row in rows:
             found[row.job_id].append(row)
         more = len(rows) == limit

@@ -4,11 +4,12 @@ import time
 from collections.abc import Collection
 
 import uuid_utils
-from sqlalchemy import Engine, Row, Select, insert, select, update
+from sqlalchemy import Engine, Select, insert, select, update
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.keys import Scope
 from shared.db.engine import reading, writing
+from shared.jobs.records import ApiKeyRecord
 from shared.jobs.tables import api_keys, projects
 
 
@@ -20,7 +21,7 @@ class KeyStore:
 
     def add(
         self, project_id: str, name: str, scopes: Collection[Scope], digest: str, hint: str, expires_at: int | None
-    ) -> Row:
+    ) -> ApiKeyRecord:
         """digest: the key's keyed hash; the key itself never comes here. Raises NotFound for a project that is not."""
         values = {
             "id": f"key-{uuid_utils.uuid7().hex}",
@@ -37,7 +38,7 @@ class KeyStore:
                 raise NotFound(f"no project {project_id!r}", param="project", code="project_not_found")
             return connection.execute(insert(api_keys).values(**values).returning(api_keys)).one()
 
-    def by_digest(self, digest: str) -> Row | None:
+    def by_digest(self, digest: str) -> ApiKeyRecord | None:
         """Also one that was revoked or has expired."""
         with reading(self.engine) as connection:
             return connection.execute(select(api_keys).where(api_keys.c.digest == digest)).first()
@@ -47,12 +48,12 @@ class KeyStore:
         with reading(self.engine) as connection:
             return connection.execute(select(api_keys.c.id).limit(1)).first() is not None
 
-    def get(self, project_id: str | None, key_id: str) -> Row:
+    def get(self, project_id: str | None, key_id: str) -> ApiKeyRecord:
         """Raises NotFound, also for another project's key."""
         with reading(self.engine) as connection:
             return _found(connection.execute(_seen_by(project_id).where(api_keys.c.id == key_id)).first(), key_id)
 
-    def page(self, project_id: str | None, after: str | None, limit: int) -> tuple[list[Row], bool]:
+    def page(self, project_id: str | None, after: str | None, limit: int) -> tuple[list[ApiKeyRecord], bool]:
         """Newest first. Raises UserError for an `after` that does not exist."""
         query = _seen_by(project_id)
         with reading(self.engine) as connection:
@@ -63,7 +64,7 @@ class KeyStore:
             rows = list(connection.execute(query.order_by(api_keys.c.id.desc()).limit(limit + 1)))
         return rows[:limit], len(rows) > limit
 
-    def revoke(self, project_id: str | None, key_id: str) -> Row:
+    def revoke(self, project_id: str | None, key_id: str) -> ApiKeyRecord:
         """It opens nothing any more. Once is enough: the first time stays. Raises NotFound."""
         with writing(self.engine) as connection:
             query = _seen_by(project_id).where(api_keys.c.id == key_id).with_for_update()
@@ -82,7 +83,7 @@ def _seen_by(project_id: str | None) -> Select:
     return select(api_keys) if project_id is None else select(api_keys).where(api_keys.c.project_id == project_id)
 
 
-def _found(row: Row | None, key_id: str) -> Row:
+def _found(row: ApiKeyRecord | None, key_id: str) -> ApiKeyRecord:
     if row is None:
         raise NotFound(f"no key {key_id!r}", param="key_id", code="key_not_found")
     return row

@@ -5,11 +5,12 @@ import time
 from collections.abc import Sequence
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Engine, Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, func, or_, select, update
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.labels import Label
 from shared.db.engine import insert_once, reading, writing
+from shared.jobs.records import LabelRecord
 from shared.jobs.tables import labels
 
 
@@ -32,7 +33,7 @@ class LabelStore:
             count = select(func.count()).select_from(labels).where(*_live(project_id))
             return added, connection.execute(count).scalar_one()
 
-    def page(self, project_id: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
+    def page(self, project_id: str, after: str | None, limit: int) -> tuple[list[LabelRecord], bool]:
         """Newest first. Raises UserError for an `after` that does not exist."""
         query = select(labels).where(*_live(project_id))
         with reading(self.engine) as connection:
@@ -53,7 +54,7 @@ class LabelStore:
             if taken.rowcount == 0:
                 raise NotFound(f"no label {label_id!r}", param="label_id", code="label_not_found")
 
-    def sample(self, project_id: str, count: int, until: float) -> list[Row]:
+    def sample(self, project_id: str, count: int, until: float) -> list[LabelRecord]:
         """At most `count` labels that were there at a time, in the order of their digests, which is no order of anything.
 
         The same for every job of the project between two changes, so that the judge is asked once.

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Row, Select, insert, select, tuple_, update
+from sqlalchemy import Engine, Select, insert, select, tuple_, update
 
 from shared.contracts.errors import NotFound, UserError
 from shared.db.engine import reading, writing
+from shared.jobs.records import ProjectRecord
 from shared.jobs.tables import projects
 
 
@@ -18,12 +19,12 @@ class ProjectStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def add(self, name: str, **limits: int | None) -> Row:
+    def add(self, name: str, **limits: int | None) -> ProjectRecord:
         values = {"id": f"proj_{uuid_utils.uuid7().hex}", "name": name, "created_at": time.time()} | limits
         with writing(self.engine) as connection:
             return connection.execute(insert(projects).values(**values).returning(projects)).one()
 
-    def get(self, view: str | None, project_id: str) -> Row:
+    def get(self, view: str | None, project_id: str) -> ProjectRecord:
         """Raises NotFound, also for a project that the view does not show."""
         with reading(self.engine) as connection:
             row = connection.execute(_seen_by(view).where(projects.c.id == project_id)).first()
@@ -31,7 +32,7 @@ class ProjectStore:
             raise NotFound(f"no project {project_id!r}", param="project_id", code="project_not_found")
         return row
 
-    def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[Row], bool]:
+    def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[ProjectRecord], bool]:
         """Newest first. Raises UserError for an `after` that does not exist."""
         query = _seen_by(view)
         with reading(self.engine) as connection:
@@ -44,7 +45,7 @@ class ProjectStore:
             rows = list(connection.execute(newest.limit(limit + 1)))
         return rows[:limit], len(rows) > limit
 
-    def change(self, project_id: str, values: Mapping[str, Any]) -> Row:
+    def change(self, project_id: str, values: Mapping[str, Any]) -> ProjectRecord:
         """values: columns. Those that are not named stay."""
         with writing(self.engine) as connection:
             changed = update(projects).where(projects.c.id == project_id).values(id=project_id, **values)

@@ -16,3 +16,4 @@ CanaryRecord = Row
 LabelRecord = Row
 WorkerRecord = Row
 AnswerRecord = Row
+ClaimedDelivery = Row

@@ -9,10 +9,9 @@ import hmac
 import secrets
 import time
 
-from sqlalchemy import Row
-
 from shared.contracts.keys import KeyBudget, KeyChange, KeyObject, KeyRequest, KeySpent, NewKey
 from shared.jobs.key_store import KeyStore
+from shared.jobs.records import ApiKeyRecord
 from shared.ledger.accounts import Limits
 from shared.ledger.store import Ledger
 from shared.platform.settings import PlatformSettings
@@ -67,7 +66,7 @@ def _budget(limits: Limits) -> KeyBudget:
     return KeyBudget(max_usd=limits.usd, max_tokens=limits.tokens, max_calls=limits.calls)
 
 
-def shown(row: Row, ledger: Ledger) -> KeyObject:
+def shown(row: ApiKeyRecord, ledger: Ledger) -> KeyObject:
     """A row of `api_keys` as people see it, with its budget, which the ledger keeps."""
     spent = ledger.spent_by_key(row.id, time.time())
     return KeyObject(

@@ -6,7 +6,6 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
 from services.api.clients import EngineClient
@@ -15,6 +14,7 @@ from services.api.service.keyring import NotAuthenticated
 from services.api.settings import key_hash
 from shared.contracts.errors import UserError
 from shared.contracts.keys import Scope
+from shared.jobs.records import ApiKeyRecord
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.http import bearer, is_loopback, same_secret
 
@@ -87,7 +87,7 @@ async def _caller(request: Request, context: ApiContext) -> Caller:
     return LOCAL
 
 
-def _of_key(row: Row) -> Caller:
+def _of_key(row: ApiKeyRecord) -> Caller:
     return Caller(row.project_id, row.id, frozenset(map(Scope, row.scopes)))
 
 

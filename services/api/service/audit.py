@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.api.service.context import ApiContext
 from shared.contracts.keys import AuditEntry
+from shared.jobs.records import AuditRecord
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -47,7 +47,7 @@ def _id_in(answer: bytes) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def as_object(row: Row) -> AuditEntry:
+def as_object(row: AuditRecord) -> AuditEntry:
     return AuditEntry(
         id=row.id,
         created_at=int(row.created_at),

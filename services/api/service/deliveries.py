@@ -7,13 +7,13 @@ import random
 import time
 
 import uuid_utils
-from sqlalchemy import Row
 
 from services.api.posting import TOTAL_S, Poster, Reply
 from services.api.service.signing import headers
 from shared.contracts.errors import UserError
 from shared.contracts.webhooks import WebhookEvent, WebhookTestResult
 from shared.db.engine import UNAVAILABLE
+from shared.jobs.records import ClaimedDelivery, WebhookRecord
 from shared.jobs.webhook_store import Outcome, WebhookStore
 from shared.platform.log import get_logger
 
@@ -47,7 +47,7 @@ def outcome_of(reply: Reply, attempt: int, seconds: float) -> Outcome:
     return Outcome(reply.status, reply.error, seconds, delivered, reply.status == GONE, pause_s)
 
 
-async def send_test(poster: Poster, key: bytes, endpoint: Row, event: WebhookEvent) -> WebhookTestResult:
+async def send_test(poster: Poster, key: bytes, endpoint: WebhookRecord, event: WebhookEvent) -> WebhookTestResult:
     """One message at once, which no delivery log holds. Raises NoAnswer."""
     data = {"id": "ftjob-test", "status": event.value.rpartition(".")[2], "test": True}
     body = json.dumps(
@@ -107,7 +107,7 @@ class Deliverer:
         del self._busy[webhook_id]
         self._look_now.set()
 
-    async def _deliver(self, row: Row) -> None:
+    async def _deliver(self, row: ClaimedDelivery) -> None:
         started = time.monotonic()
         try:
             signed = headers(self._key, row, row.id, row.payload)

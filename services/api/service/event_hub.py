@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 
-from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
 from services.api.service.events import as_object
 from services.api.settings import ApiSettings
 from shared.contracts.errors import TransientError
 from shared.db.engine import UNAVAILABLE
+from shared.jobs.records import EventRecord
 from shared.jobs.schema import Stores
 from shared.platform.log import get_logger
 
@@ -35,7 +35,7 @@ class TooManyStreams(TransientError):
     retry_after_s = 5
 
 
-def frame(row: Row) -> bytes:
+def frame(row: EventRecord) -> bytes:
     event = as_object(row)
     return f"id: {row.sequence}\nevent: {event.event}\ndata: {event.model_dump_json()}\n\n".encode()
 
@@ -54,7 +54,7 @@ class Channel:
         self.ended: str | None = None
         self.news = asyncio.Event()  # set once; then there is another one
 
-    def take(self, rows: Sequence[Row], ended: str | None) -> None:
+    def take(self, rows: Sequence[EventRecord], ended: str | None) -> None:
         for row in rows:
             self.kept.append((row.sequence, frame(row)))
             self.seen = row.sequence

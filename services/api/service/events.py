@@ -2,12 +2,11 @@
 
 import re
 
-from sqlalchemy import Row
-
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
 from shared.contracts.views import EventObject
+from shared.jobs.records import EventRecord
 
 EVENT_ID = re.compile(r"^(?:ftevent-)?(\d{1,15})$")
 
@@ -33,7 +32,7 @@ def page(
     return [as_object(row) for row in rows[:limit]], len(rows) > limit
 
 
-def as_object(row: Row) -> EventObject:
+def as_object(row: EventRecord) -> EventObject:
     return EventObject(
         id=f"ftevent-{row.sequence}",
         created_at=int(row.created_at),

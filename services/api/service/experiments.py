@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Row
 
 from services.api.service import job_checks, jobs
 from services.api.service.bodies import job_of
@@ -15,6 +14,7 @@ from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Queue
+from shared.jobs.records import JobRecord
 
 MOST = 100
 
@@ -125,7 +125,7 @@ def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, A
     return get(context, project, experiment_id)
 
 
-def _variant(row: Row) -> dict[str, Any]:
+def _variant(row: JobRecord) -> dict[str, Any]:
     return {
         "name": row.request["metadata"][VARIANT],
         "job_id": row.id,

@@ -1,7 +1,5 @@
 """Exports of versions: jobs of their own kind, and the files that they leave."""
 
-from sqlalchemy import Row
-
 from services.api.service import job_rows
 from services.api.service.context import ApiContext
 from shared.artifacts.archives import Parts, archive_of, manifest_of, readme_of, text
@@ -20,6 +18,7 @@ from shared.contracts.exports import (
 )
 from shared.contracts.jobs import JobKind, JobStatus
 from shared.contracts.steps import Method
+from shared.jobs.records import JobRecord
 
 NO_CONVERTER = (
     "GGUF files are made by llama.cpp's convert_hf_to_gguf.py, which no package of an index brings along: get a checkout of "
@@ -62,7 +61,7 @@ def _converts(context: ApiContext) -> bool:
     return converter is not None and converter.is_file()
 
 
-def row(context: ApiContext, project: str, export_id: str) -> Row:
+def row(context: ApiContext, project: str, export_id: str) -> JobRecord:
     return job_rows.find(context, project, JobKind.EXPORT, export_id)
 
 
@@ -114,7 +113,7 @@ def content(context: ApiContext, project: str, export_id: str, name: str) -> tup
         ) from error
 
 
-def as_object(found: Row) -> ExportObject:
+def as_object(found: JobRecord) -> ExportObject:
     request = ExportRequest.model_validate(found.request)
     result = found.result or {}
     files = [

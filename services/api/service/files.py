@@ -7,13 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.data import LineError, Question, Split, bounded_lines, parse_lines, split_of
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.views import FileObject
 from shared.datasets.files import PURPOSE, only_one
+from shared.jobs.records import FileRecord
 
 KEPT_ERRORS = 100  # stored with the file
 SHOWN_ERRORS = 1000  # found anew and shown by `validate`
@@ -166,7 +165,7 @@ def validate(context: ApiContext, project: str, file_id: str) -> dict[str, Any]:
     }
 
 
-def as_object(row: Row) -> FileObject:
+def as_object(row: FileRecord) -> FileObject:
     return FileObject(
         id=row.id,
         bytes=row.bytes,
@@ -180,7 +179,7 @@ def as_object(row: Row) -> FileObject:
     )
 
 
-def error_summary(row: Row) -> str | None:
+def error_summary(row: FileRecord) -> str | None:
     """The first few bad lines in words; None for a good file."""
     if not row.errors:
         return None

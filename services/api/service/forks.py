@@ -6,8 +6,6 @@ they were whatever comes after. It is a job like any other: its body could have 
 
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.service import jobs
 from services.api.service.bodies import job_of
 from services.api.service.context import ApiContext
@@ -18,6 +16,7 @@ from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
 from shared.contracts.steps import Method
 from shared.datasets.files import data_of
+from shared.jobs.records import StepRecord
 from shared.jobs.states import StepState
 from shared.plan.allocation import allocate, rounds_of
 
@@ -61,7 +60,7 @@ def _body(job: JobRequest) -> dict[str, Any]:
     return body
 
 
-def _check_finished(point: ForkPoint, spec: Distillation, steps: list[Row]) -> None:
+def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord]) -> None:
     """A phase is over once its student is measured on dev, a round once it is trained on or the next one has begun."""
     if point.phase not in spec.phases:
         raise UserError(f"the job has no phase {point.phase.value}", param="from.phase", code="no_such_phase")

@@ -2,8 +2,6 @@
 
 from pathlib import PurePath
 
-from sqlalchemy import Row
-
 from services.api.service import job_rows
 from services.api.service.context import ApiContext
 from services.api.service.files import clean_filename
@@ -20,6 +18,7 @@ from shared.contracts.imports import (
     ImportResult,
 )
 from shared.contracts.jobs import JobKind
+from shared.jobs.records import FileRecord, JobRecord
 from shared.jobs.states import FINAL_JOBS
 
 
@@ -45,7 +44,7 @@ def create(context: ApiContext, project: str, request: ImportRequest, key_id: st
     return as_object(context, context.stores.jobs.create(project, job, prices, key_id=key_id))
 
 
-def _source_file(context: ApiContext, project: str, request: ImportRequest) -> Row | None:
+def _source_file(context: ApiContext, project: str, request: ImportRequest) -> FileRecord | None:
     if isinstance(request.source, HubOptions):
         if request.file is not None:
             raise UserError("an import from the hub reads no file", param="file", code="invalid_value")
@@ -62,7 +61,7 @@ def _source_file(context: ApiContext, project: str, request: ImportRequest) -> R
         raise UserError(error.message, param="file", code="file_not_found") from error
 
 
-def row(context: ApiContext, project: str, import_id: str) -> Row:
+def row(context: ApiContext, project: str, import_id: str) -> JobRecord:
     return job_rows.find(context, project, JobKind.IMPORT, import_id)
 
 
@@ -100,7 +99,7 @@ def change(context: ApiContext, project: str, import_id: str, wanted: ImportChan
     return as_object(context, context.stores.jobs.change(found, budget, None))
 
 
-def as_object(context: ApiContext, found: Row) -> ImportObject:
+def as_object(context: ApiContext, found: JobRecord) -> ImportObject:
     job = ImportJob.model_validate(found.request)
     return ImportObject(
         **job_rows.standing(found),

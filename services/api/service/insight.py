@@ -5,8 +5,6 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.data import Split
@@ -14,6 +12,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.steps import StepKind, StepResult
 from shared.contracts.views import CheckpointMetrics, CheckpointObject
 from shared.datasets.files import data_of
+from shared.jobs.records import ModelRecord, StepRecord
 from shared.jobs.states import StepState
 
 LEARNS = (StepKind.SFT, StepKind.DPO)
@@ -28,7 +27,7 @@ def metrics(
     return _page([figures for figures in found if figures["values"]], after, limit, "step")
 
 
-def _figures(step: Row) -> dict[str, Any]:
+def _figures(step: StepRecord) -> dict[str, Any]:
     progress = step.progress or {}
     return {
         "object": "distillation.metrics",
@@ -59,7 +58,7 @@ def checkpoints(
     return [CheckpointObject.model_validate(item) for item in items], more
 
 
-def _trainings(context: ApiContext, job_id: str) -> Iterator[tuple[str, Row, int]]:
+def _trainings(context: ApiContext, job_id: str) -> Iterator[tuple[str, StepRecord, int]]:
     """(what was trained, its step, optimiser steps of the job up to there), in time. Baselines are not on the way there, and
     of trainings whose results were let go of nobody knows any more what they made."""
     done = [
@@ -76,7 +75,7 @@ def _trainings(context: ApiContext, job_id: str) -> Iterator[tuple[str, Row, int
                 yield made, step, count
 
 
-def _checkpoint(version: Row, step: Row | None, count: int) -> CheckpointObject:
+def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> CheckpointObject:
     figures = step.metrics if step is not None else {}
     return CheckpointObject(
         id=version.id.replace("model-", "ftckpt-", 1),
@@ -102,7 +101,7 @@ def examples(
     return _page(shown, after, limit, "example")
 
 
-def _newest_first(steps: list[Row]) -> list[Row]:
+def _newest_first(steps: list[StepRecord]) -> list[StepRecord]:
     return sorted(steps, key=lambda step: (step.created_at, step.id), reverse=True)
 
 

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from services.api.service.files import error_summary
 from shared.contracts.data import Split, in_both, judge_must_decide
@@ -15,6 +13,7 @@ from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Method
 from shared.datasets.files import PURPOSE, JobData, rows_of
+from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
 from shared.plan.measurements import measuring_calls
 
@@ -96,14 +95,14 @@ def files_of(context: ApiContext, project: str, training: str, validation: str |
     return JobData(found, _file(context, project, validation, "validation_file") if validation else None)
 
 
-def _file(context: ApiContext, project: str, file_id: str, param: str) -> Row:
+def _file(context: ApiContext, project: str, file_id: str, param: str) -> FileRecord:
     try:
         return context.stores.catalog.file(project, file_id)
     except NotFound as error:
         raise UserError(error.message, param=param, code="file_not_found") from error
 
 
-def _check_file(file: Row, param: str) -> None:
+def _check_file(file: FileRecord, param: str) -> None:
     if file.purpose != PURPOSE:
         raise UserError(
             f"file {file.id} is no dataset (purpose {file.purpose}); import it first: POST /v1/imports, or meteor data import",
@@ -115,7 +114,7 @@ def _check_file(file: Row, param: str) -> None:
         raise UserError(message, param=param, code="invalid_file_format")
 
 
-def _check_apart(context: ApiContext, training: Row, validation: Row) -> None:
+def _check_apart(context: ApiContext, training: FileRecord, validation: FileRecord) -> None:
     """Nothing is learned from or reported that decisions are made on. Raises UserError."""
     twice = in_both(rows_of(training, context.artifacts), rows_of(validation, context.artifacts))
     if twice:

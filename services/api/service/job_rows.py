@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.errors import ErrorBody, NotFound
 from shared.contracts.jobs import JobKind, JobProgress, JobStatus
+from shared.jobs.records import JobRecord
 
 WORD = {JobKind.DISTILLATION: "job", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
 
 
-def find(context: ApiContext, project: str, kind: JobKind, job_id: str) -> Row:
+def find(context: ApiContext, project: str, kind: JobKind, job_id: str) -> JobRecord:
     """Raises NotFound, also for another project's job, and for one of another kind."""
     found = context.stores.jobs.get(job_id, project, kind)
     if found is None:
@@ -20,7 +19,7 @@ def find(context: ApiContext, project: str, kind: JobKind, job_id: str) -> Row:
     return found
 
 
-def standing(found: Row) -> dict[str, Any]:
+def standing(found: JobRecord) -> dict[str, Any]:
     """What the objects of imports and exports say alike."""
     return {
         "id": found.id,

@@ -4,8 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.clients import GatewayUnavailable
 from services.api.service import job_checks, job_rows, webhooks
 from services.api.service.context import ApiContext
@@ -27,6 +25,7 @@ from shared.contracts.jobs import (
     JobStatus,
     Usage,
 )
+from shared.jobs.records import JobRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.ledger.accounts import FIELDS
 from shared.platform.log import get_logger
@@ -66,7 +65,7 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
         return None
 
 
-def row(context: ApiContext, project: str, job_id: str) -> Row:
+def row(context: ApiContext, project: str, job_id: str) -> JobRecord:
     return job_rows.find(context, project, JobKind.DISTILLATION, job_id)
 
 
@@ -159,7 +158,7 @@ def steps(context: ApiContext, project: str, job_id: str) -> list[dict[str, Any]
     return [{"object": "distillation.step"} | {name: getattr(step, name) for name in STEP_FIELDS} for step in rows]
 
 
-def as_object(context: ApiContext, found: Row) -> JobObject:
+def as_object(context: ApiContext, found: JobRecord) -> JobObject:
     request = JobRequest.model_validate(found.request)
     progress = JobProgress.model_validate(found.progress or {})
     used: Usage = context.ledger.usage(found.id)

@@ -3,10 +3,9 @@
 import time
 from typing import NamedTuple
 
-from sqlalchemy import Row
-
 from shared.contracts.errors import UserError
 from shared.jobs.key_store import KeyStore
+from shared.jobs.records import ApiKeyRecord
 from shared.platform.http import same_secret
 from shared.security.api_keys import LONGEST, PREFIX, keyed_hash
 
@@ -20,7 +19,7 @@ class NotAuthenticated(UserError):
 
 
 class _Seen(NamedTuple):
-    row: Row
+    row: ApiKeyRecord
     at: float
 
 
@@ -34,14 +33,14 @@ class Keyring:
         self._closed = False
         self._looked = -KNOWN_S
 
-    def known(self, key: str) -> Row | None:
+    def known(self, key: str) -> ApiKeyRecord | None:
         """The row of a key that was looked up within the last second; asks nobody. Raises NotAuthenticated."""
         if not _may_be_ours(key):
             return None
         seen = self._seen.get(keyed_hash(self.secret, key))
         return _that_opens(seen.row) if seen and time.monotonic() - seen.at < KNOWN_S else None
 
-    def look_up(self, key: str) -> Row | None:
+    def look_up(self, key: str) -> ApiKeyRecord | None:
         """The row of a key as the database has it; None for one that never was. Raises NotAuthenticated."""
         if not _may_be_ours(key):
             return None
@@ -78,7 +77,7 @@ def _may_be_ours(key: str) -> bool:
     return key.startswith(PREFIX) and len(key) <= LONGEST
 
 
-def _that_opens(row: Row) -> Row:
+def _that_opens(row: ApiKeyRecord) -> ApiKeyRecord:
     if row.revoked_at is not None:
         raise NotAuthenticated(f"the API key {row.hint} was revoked", code="revoked_api_key")
     if row.expires_at is not None and row.expires_at <= time.time():

@@ -2,12 +2,11 @@
 
 from itertools import islice
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.data import LineError, checked
 from shared.contracts.errors import UserError
 from shared.contracts.labels import Label, LabelObject, LabelsAdded, LabelsRequest
+from shared.jobs.records import LabelRecord
 
 SHOWN = 10  # bad rows that one error names
 
@@ -40,7 +39,7 @@ def delete(context: ApiContext, project: str, label_id: str) -> None:
     context.stores.labels.delete(project, label_id)
 
 
-def _as_object(row: Row) -> LabelObject:
+def _as_object(row: LabelRecord) -> LabelObject:
     return LabelObject(
         id=row.id,
         created_at=int(row.created_at),

@@ -7,13 +7,12 @@ Nothing is written down for it: the chain is read from the steps' own inputs and
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row
-
 from services.api.service import jobs
 from services.api.service.context import ApiContext
 from shared.contracts.errors import NotFound
 from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
 from shared.datasets.files import data_of
+from shared.jobs.records import StepRecord
 from shared.jobs.states import StepState
 
 LEARNS = (StepKind.SFT, StepKind.DPO)
@@ -52,7 +51,7 @@ def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> 
     }
 
 
-def _link(context: ApiContext, step: Row, example_id: str) -> dict[str, Any] | None:
+def _link(context: ApiContext, step: StepRecord, example_id: str) -> dict[str, Any] | None:
     """What went into the step for this example and what came out; None when it was not part of it.
 
     Raises NotFound where the step's results were let go of."""

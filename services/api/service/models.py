@@ -1,10 +1,9 @@
 """The models that can be asked: the bases, the aliases that are served, and every version."""
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.errors import UserError
 from shared.contracts.views import ModelDeleted, ModelObject
+from shared.jobs.records import ModelRecord
 
 
 class NotDeletable(UserError):
@@ -65,7 +64,7 @@ def _base(name: str) -> ModelObject:
     return ModelObject(id=name, created=0, owned_by="meteor")  # its age is not known
 
 
-def _tuned(row: Row, name: str) -> ModelObject:
+def _tuned(row: ModelRecord, name: str) -> ModelObject:
     return ModelObject(
         id=name, created=int(row.created_at), owned_by=row.project_id, parent=row.base, version=row.version
     )

@@ -1,9 +1,8 @@
 """Projects and what they may use. What one may spend in a day stands in the ledger, which enforces it; the rest beside its name."""
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.keys import ProjectChange, ProjectLimits, ProjectObject, ProjectRequest
+from shared.jobs.records import ProjectRecord
 from shared.ledger.accounts import Limits
 
 IN_LEDGER = "teacher_usd_per_day"
@@ -39,7 +38,7 @@ def change(context: ApiContext, project_id: str, wanted: ProjectChange) -> Proje
     return as_object(context, row)
 
 
-def as_object(context: ApiContext, row: Row) -> ProjectObject:
+def as_object(context: ApiContext, row: ProjectRecord) -> ProjectObject:
     return ProjectObject(
         id=row.id,
         name=row.name,

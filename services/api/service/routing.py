@@ -7,12 +7,12 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
 from services.api.service.chat import Route
 from services.api.service.context import ApiContext
 from shared.jobs.catalog import ref_of
+from shared.jobs.records import ModelRecord
 
 KEPT_S = 1.0  # what another process changes (a job promotes its version) is seen this much later
 MOST_KEPT = 1000
@@ -78,7 +78,7 @@ def ways(context: ApiContext, project: str, name: str) -> Ways:
     return Ways(_tuned(canary.served, "served"), tried, canary.percent, canary.shadow, canary.tried.id)
 
 
-def _tuned(row: Row, role: str, shown: str = "") -> Target:
+def _tuned(row: ModelRecord, role: str, shown: str = "") -> Target:
     ref = ref_of(row)
     version = str(row.version)
     return Target(shown or f"{row.alias}@{version}", ref.engine_name, ref.served_by, row.alias, version, role)

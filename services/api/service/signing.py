@@ -10,10 +10,10 @@ import hmac
 import time
 from datetime import UTC, datetime
 
-from sqlalchemy import Row
 from standardwebhooks import Webhook
 
 from services.api.settings import ApiSettings
+from shared.jobs.records import WebhookRecord
 from shared.platform.settings import PlatformSettings
 from shared.security.secret_file import kept_secret
 
@@ -35,7 +35,7 @@ def hint_of(secret: str) -> str:
     return f"{PREFIX}...{secret[-SHOWN:]}"
 
 
-def headers(key: bytes, endpoint: Row, message_id: str, body: str) -> list[tuple[str, str]]:
+def headers(key: bytes, endpoint: WebhookRecord, message_id: str, body: str) -> list[tuple[str, str]]:
     """endpoint: a row with seed, old_seed and old_until. While an old secret is still good there are two signatures."""
     now = time.time()
     seeds = [endpoint.seed]

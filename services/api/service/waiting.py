@@ -1,15 +1,14 @@
 """A waiting job's place, and when it may begin."""
 
-from sqlalchemy import Row
-
 from services.api.service.context import ApiContext
 from shared.contracts.jobs import JobStatus, QueuePlace
 from shared.jobs.overview import Waiting
+from shared.jobs.records import JobRecord
 
 PROJECT_FULL = "as many of the project's jobs are at work as its limit allows; one of them must end first"
 
 
-def place(context: ApiContext, job: Row) -> QueuePlace | None:
+def place(context: ApiContext, job: JobRecord) -> QueuePlace | None:
     """None for a job that does not wait for an orchestrator."""
     if job.status != JobStatus.QUEUED:
         return None

@@ -4,8 +4,6 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Row
-
 from services.api.addresses import literal, may_connect
 from services.api.service.context import ApiContext
 from services.api.service.signing import hint_of, secret_of
@@ -19,6 +17,7 @@ from shared.contracts.webhooks import (
     WebhookRequest,
 )
 from shared.jobs.outbox import PENDING, job_seed
+from shared.jobs.records import DeliveryRecord, WebhookRecord
 
 
 def refuse_address(context: ApiContext, url: str, param: str = "url") -> None:
@@ -77,12 +76,12 @@ def job_secret(context: ApiContext, project: str, url: str) -> str:
     return secret_of(context.webhook_key, job_seed(project, url))
 
 
-def _with_secret(context: ApiContext, row: Row) -> NewWebhook:
+def _with_secret(context: ApiContext, row: WebhookRecord) -> NewWebhook:
     secret = secret_of(context.webhook_key, row.seed)
     return NewWebhook(**as_object(context, row).model_dump(), signing_secret=secret)
 
 
-def as_object(context: ApiContext, row: Row) -> WebhookObject:
+def as_object(context: ApiContext, row: WebhookRecord) -> WebhookObject:
     return WebhookObject(
         id=row.id,
         name=row.name,
@@ -97,7 +96,7 @@ def as_object(context: ApiContext, row: Row) -> WebhookObject:
     )
 
 
-def as_delivery(row: Row) -> DeliveryObject:
+def as_delivery(row: DeliveryRecord) -> DeliveryObject:
     payload: dict[str, Any] = json.loads(row.payload)
     return DeliveryObject(
         id=row.id,
