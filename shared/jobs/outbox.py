@@ -81,7 +81,7 @@ def insert_webhook(
     seed: str,
     job_id: str | None = None,
 ) -> Row:
-    """seed: what its secret is derived from; see services.api.service.signing."""
+    """seed: what its secret is derived from; see services.api.features.webhooks.signing."""
     values = {
         "id": f"we-{uuid_utils.uuid7().hex}",
         "project_id": project_id,

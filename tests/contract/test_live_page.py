@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api.handlers.pages import hashed
+from services.api.responses.page_policy import hashed
 from shared.artifacts.store import Artifacts
 from shared.contracts.steps import StepKind
 from shared.db.engine import writing

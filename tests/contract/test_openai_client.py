@@ -10,7 +10,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from services.api.service.jobs import UNCHECKED
+from services.api.features.jobs.service import UNCHECKED
 from shared.artifacts.store import Artifacts
 from shared.contracts.answer_format import SYSTEM
 from shared.contracts.jobs import JobStatus

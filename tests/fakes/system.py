@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.api.service import jobs as api_jobs
-from services.api.service.context import ApiContext, open_context
+from services.api.context import ApiContext, open_context
+from services.api.features.jobs import service as api_jobs
 from services.api.settings import ApiSettings
 from services.orchestrator import clients
 from services.orchestrator.clients import StepClient

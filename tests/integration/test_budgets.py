@@ -13,7 +13,7 @@ import pytest
 from services.orchestrator import loop
 from services.orchestrator.clients import StepFailed
 from services.strong_model.settings import strong_settings
-from services.strong_model.tasks import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, ErrorBody
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from services.api.service import forks, health, routing
-from services.api.service import jobs as api_jobs
-from services.api.service.waiting import starts_in
+from services.api.features.chat import routing
+from services.api.features.health import service as health
+from services.api.features.jobs import forks
+from services.api.features.jobs import service as api_jobs
+from services.api.features.jobs.waiting import starts_in
 from services.orchestrator import clients, loop
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.jobs import ForkRequest

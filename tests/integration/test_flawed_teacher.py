@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from services.judge import service as judging
+from services.judge import review as judging
 from services.judge.compare import compare
-from services.strong_model.service import teach
+from services.strong_model.worker.teach import teach
 from shared.contracts.rows import ComparisonInput, JudgeInput, TeacherInput
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult, TeachParams
 from shared.platform.gateway_client import GatewayClient, origin_headers

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.api.service import forks
+from services.api.features.jobs import forks
 from services.orchestrator import loop
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.jobs import ForkRequest

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from services.strong_model.service import teach
 from services.strong_model.settings import strong_settings
-from services.strong_model.tasks import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
+from services.strong_model.worker.teach import teach
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import UserError
 from shared.contracts.rows import TeacherInput

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from services.api.service import files, imports
-from services.api.service.files import Received
+from services.api.features.files import service as files
+from services.api.features.files.service import Received
+from services.api.features.imports import service as imports
 from services.orchestrator.imports import balanced
-from services.strong_model.questions import read_questions, usable, write_questions
-from services.strong_model.reading import read_source
+from services.strong_model.worker.imports import read_source
+from services.strong_model.worker.questions import read_questions, usable, write_questions
 from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
 from shared.contracts.steps import StepKind, StepRequest, StepResult
