@@ -13,7 +13,6 @@ from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
 from services.orchestrator.method.context import Run
 from services.orchestrator.method.pipeline import meteor
-from services.orchestrator.result_file import trains
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
@@ -66,7 +65,9 @@ async def _distil(run: Run) -> dict[str, Any]:
             "n": first["n"],
         },
         "fine_tuned_model": report["promotion"]["model"],
-        "trained_tokens": sum(figures.get("trained_tokens", 0) for key, figures in run.figures.items() if trains(key)),
+        "trained_tokens": sum(
+            figures.get("trained_tokens", 0) for key, figures in run.figures.items() if not key.is_baseline
+        ),
         "status_reason": f"final model: {report['promotion']['state']}",
     }
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from services.orchestrator.method.context import Run
-from shared.contracts.steps import StepKind, StepResult
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import StepResult
 from shared.datasets.files import RESULTS, add_bytes
 from shared.jobs.states import StepState
 
@@ -15,7 +17,6 @@ NAME = "step_metrics.csv"
 COLUMNS = (
     "step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy", "training", "step_of_training",
 )  # fmt: skip
-LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def keep(run: Run) -> list[str]:
@@ -35,15 +36,10 @@ def _trainings(run: Run) -> Iterator[tuple[str, StepResult]]:
     done = [
         step
         for step in run.stores.steps.of_job(run.job.id)
-        if StepKind(step.kind) in LEARNS and step.state == StepState.SUCCEEDED and trains(step.key)
+        if learns(step.kind) and step.state == StepState.SUCCEEDED and not StepKey.parse(step.key).is_baseline
     ]
     for step in sorted(done, key=lambda step: (step.finished_at, step.id)):
         yield step.key, StepResult.model_validate(run.artifacts.get_json(step.result_ref))
-
-
-def trains(key: str) -> bool:
-    """Whether a step may be on the way to the job's model; what is trained to compare it with is not."""
-    return not key.startswith("evaluate/")
 
 
 def as_csv(trainings: Iterable[tuple[str, StepResult]]) -> bytes | None:

@@ -13,7 +13,8 @@ from services.cli.report_screen import show_report
 from services.orchestrator.method.evaluate import Measured
 from services.orchestrator.method.report import power_of
 from shared.contracts.rows import StudentCompletion
-from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import ModelRef, StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed
 from tests.fakes.simulated import BASE, Simulation, World, questions
 
@@ -204,8 +205,8 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
     report = await simulation.job(World(), questions(), **DISTILL, evaluation=only())
     silent = (StepKind.GRADE, StepKind.READ, StepKind.ASK)  # the last two are of imports
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
-    assert report["prompts"] == {kind.value: VERSION[kind] for kind in asked}
-    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {VERSION[kind]}" for kind in asked)
+    assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
+    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)
     assert line in as_markdown(report)
     assert line in shown(report)
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from shared.contracts.rows import asked
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Sampling, StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.simulated import Simulation, World, questions
@@ -30,7 +31,7 @@ async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulati
         assert found is not None
         return found.status_reason
 
-    async def slow(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def slow(job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         on_progress(Progress(waits_for="the engine loads tiny, about 40 s"))
         await run.note_progress()
         said.append(reason())

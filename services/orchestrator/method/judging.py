@@ -184,9 +184,7 @@ def what_measures(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"by": JUDGE if run.judge_measures else "references", "without_reference": bare}
     if run.judge_measures:
         figures = [
-            figures
-            for key, figures in run.figures.items()
-            if "/preferences/" in key and key.startswith(("evaluate/dev/", "evaluate/test/"))
+            figures for key, figures in run.figures.items() if key.action == "preferences" and key.split is not None
         ]
         found |= {
             name: sum(step.get(counted, 0) for step in figures)

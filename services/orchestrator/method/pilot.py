@@ -171,7 +171,8 @@ def by_the_pilot(
 
 def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[TeacherResponse]) -> Known | None:
     """The mean call of one way; None where the provider counts no tokens."""
-    figures = [found for key, found in run.figures.items() if key.startswith(f"pilot/{KINDS[way]}/answers/")]
+    role = f"{KINDS[way]}/answers"
+    figures = [found for key, found in run.figures.items() if (key.phase, key.role) == ("pilot", role)]
     read = sum(found.get("input_tokens", 0) for found in figures)
     said = sum(found.get("output_tokens", 0) for found in figures)
     if not read or not said:

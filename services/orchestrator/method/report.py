@@ -10,7 +10,8 @@ from services.orchestrator.method.evaluate import Candidate, Measured
 from services.orchestrator.method.judging import judged, what_measures
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import BASELINE_NAMES, SHARES
-from shared.contracts.steps import PROMPTED, VERSION
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
 
 SAMPLES = 3
@@ -62,10 +63,9 @@ def timings(rows: list) -> dict[str, dict[str, float]]:
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
         if row.started_at and row.finished_at:
-            name = row.key.partition("/")[0]
-            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
-                (row.started_at, row.finished_at)
-            )
+            key = StepKey.parse(row.key)
+            name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
+            spans[name].append((row.started_at, row.finished_at))
     return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
 
 
@@ -114,7 +114,7 @@ async def build_report(
         "student": run.base.base,
         "method": run.spec.adapter.method.value,
         "seed": run.seed,
-        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
+        "prompts": {kind.value: known.version for kind, known in STEP_KINDS.items() if known.prompted},
         "primary_metric": primary,
         "measured": what_measures(run),
         "rows": {split.value: len(run.split(split)) for split in Split},
