@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import StepResult
@@ -19,7 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def keep(run: Run) -> list[str]:
+def keep(run: DistillationRun) -> list[str]:
     """The ids for the job's `result_files`. Its own id follows from the job's, so a replay makes no second file. Raises
     StorageFull, DiskLow."""
     content = as_csv(_trainings(run))
@@ -31,7 +31,7 @@ def keep(run: Run) -> list[str]:
     return [file_id]
 
 
-def _trainings(run: Run) -> Iterator[tuple[str, StepResult]]:
+def _trainings(run: DistillationRun) -> Iterator[tuple[str, StepResult]]:
     """Those on the way to the job's model, in time."""
     done = [
         step

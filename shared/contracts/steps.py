@@ -6,7 +6,7 @@ Payloads are artifacts (files by content hash); the queue's messages carry a ste
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -50,6 +50,9 @@ class StepKind(StrEnum):
 
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+WireT = TypeVar("WireT", bound=Wire)
 
 
 def _unset(value: Any) -> bool:
@@ -236,6 +239,10 @@ class StepResult(Wire):
     def trained(self) -> str | None:
         """The content hash of what this step trained, if it trained."""
         return self.adapter or self.weights
+
+    def read(self, row_type: type[WireT]) -> list[WireT]:
+        """The rows as what this kind of step returns."""
+        return [row_type.model_validate(row) for row in self.rows]
 
 
 class Progress(Wire):

@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 
-from services.orchestrator.method.evaluate import TOKENS
+from services.orchestrator.method.evaluate import GENERAL_TOKENS
 from services.weak_model.worker import completions
 from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.engine import Priority
@@ -90,5 +90,5 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         assert engine.last == measured, key
         assert len(measured["messages"]) == (6 if key == "test/few_shot_nearest" else 2)
         assert measured["temperature"] == 0
-        assert measured["max_tokens"] == (TOKENS if key == "general/final" else 77)
+        assert measured["max_tokens"] == (GENERAL_TOKENS if key == "general/final" else 77)
         assert measured["seed"] == completions.row_seed(SEED, row.id)

@@ -15,7 +15,7 @@ from typing import Any
 from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA
 from services.judge.replies import Choice
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
@@ -199,9 +199,11 @@ class Simulation:
             }
         )
 
-    def new_run(self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE) -> Run:
+    def new_run(
+        self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE
+    ) -> DistillationRun:
         """steps: in place of StepClient.run."""
-        return Run(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
+        return DistillationRun(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(
@@ -210,7 +212,7 @@ class Simulation:
 
 
 class _Steps:
-    """What Run needs of a StepClient."""
+    """What DistillationRun needs of a StepClient."""
 
     def __init__(self, simulation: Simulation, run: Callable[..., Any]):
         self.stores = simulation.stores
