@@ -48,7 +48,7 @@ async def _open_distillation(means: Means, row: JobRecord) -> DistillationRun:
 
 
 async def _distil(run: DistillationRun) -> dict[str, Any]:
-    report = await meteor(run)
+    report = await meteor(run.context, run)
     first, last = report["table"][0], report["final"]
     over_base = last["over"].get("base", [0.0, 0.0, 0.0])
     before = first["metrics"][report["primary_metric"]][0]

@@ -6,6 +6,7 @@ All three are frozen. A phase reads context and state and returns a `PhaseResult
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from services.orchestrator.clients import StepClient
@@ -97,7 +98,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
-    rows): rows come on top of the plan, or fall away where negative.
+    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
     spec: Distillation
@@ -114,6 +115,8 @@ class JobContext:
     emit: Emit
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
+    prices: Mapping[str, Price]
+    usage_by_phase: Callable[[], Mapping[str, Usage]]
 
     @property
     def metric(self) -> str:
@@ -191,7 +194,6 @@ class DistillationRun(DurableRun):
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
         self.finished: dict[str, ModelRef] = {}
-        self.prices = {name: Price(*price) for name, price in (job.prices or {}).items()}
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         splits = {
@@ -216,15 +218,14 @@ class DistillationRun(DurableRun):
             emit=self.say,
             expect=self.expect,
             figures=self.figures,
+            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:
         """A phase is over and was not rejected: its student is worth publishing where a later phase fails."""
         if student != self.context.base:
             self.finished[phase.value] = student
-
-    def usage_by_phase(self) -> dict[str, Usage]:
-        return self.ledger.usage_by_phase(self.job.id)
 
     def human_preferences(self) -> list[LabelRecord]:
         """Those that were there when the job was posted, so that a replay reads the same ones."""

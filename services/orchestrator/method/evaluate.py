@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from services.orchestrator.method.context import JobContext, State
-from services.orchestrator.method.judging import POINTS, compare, comparisons_with_base
+from services.orchestrator.method.judging import POINTS, compare
 from services.orchestrator.method.selection import seeded_order, stratified, words
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, SHARES, Baseline, Grader, Phase
@@ -182,37 +182,6 @@ async def judge_phase(
     return decision, after
 
 
-# What measures
-
-
-async def announce_measure(ctx: JobContext) -> None:
-    """An event where questions without a reference change how students are measured."""
-    bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
-    if ctx.judge_measures:
-        message = (
-            "dev or test has hardly any references, so the judge decides: it compares each student's answers with the "
-            "base's, in both orders. Give references, or at least labels for the judge"
-        )
-    else:
-        counts = [
-            f"{missing} of {len(ctx.splits[split])} questions of {split.value}"
-            for split, missing in bare.items()
-            if missing
-        ]
-        message = f"{' and '.join(counts)} have no reference; students are not measured on them"
-    if any(bare.values()):
-        await ctx.emit(message, level="warn")
-
-
-def measured_by(ctx: JobContext) -> dict[str, Any]:
-    """For the report: who decides, how many questions of each split have no reference, and, where the judge decides, how
-    its comparisons went."""
-    bare = {split.value: sum(not q.reference for q in questions) for split, questions in ctx.splits.items()}
-    if ctx.judge_measures:
-        return {"by": JUDGE, "without_reference": bare, **comparisons_with_base(ctx.figures)}
-    return {"by": "references", "without_reference": bare}
-
-
 # The table on test: base, baselines, every phase with its rounds or iterations
 
 
@@ -250,6 +219,46 @@ async def measure_phases(ctx: JobContext, state: State, decisions: Sequence[Phas
         for student in (*state.checkpoints.get(decision.phase, ()), (decision.phase.value, decision.model))
     ]
     return [await measure(ctx, state, name, Split.TEST, model) for name, model in students]
+
+
+def table_row(result: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
+    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
+
+    draws: over so many random draws of worked examples the scores are averaged.
+    too_long: so many questions do not fit into its context and count as wrong. missing_markers: so many answers came without
+    the rationale and the marker that it was trained to write before them; None where it was not.
+    scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
+    """
+    return {
+        "name": result.name,
+        "adapter": result.model.tuned,
+        "n": len(result.answers),
+        "draws": result.draws,
+        "metrics": {grader: result.value(grader).rounded() for grader in result.scores},
+        "gain_over_base": result.gain_over(base, primary).rounded(),
+        "too_long": result.too_long,
+        "missing_markers": result.missing_markers,
+        "against_base": result.record_against(base, primary),
+        "scores": result.scores[primary],
+    }
+
+
+def final_row(final: EvalResult, table: Sequence[EvalResult], primary: str) -> dict[str, Any]:
+    """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
+    others = [row for row in table if row.name != final.name]
+    return {
+        "name": final.name,
+        "adapter": final.model.tuned,
+        "over": {m.name: final.gain_over(m, primary).rounded() for m in others},
+        "by_metric": {m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
+        "record": {m.name: final.record_against(m, primary) for m in others},
+    }
+
+
+def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[str]:
+    """Per question which answer a metric finds better."""
+    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
+    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
 def random_shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:

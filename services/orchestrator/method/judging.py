@@ -12,7 +12,7 @@ from typing import Any
 
 from services.orchestrator.durable import batches
 from services.orchestrator.method.context import JobContext
-from shared.contracts.data import Question
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, Grader, Guidance, Phase
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse
 from shared.contracts.step_key import StepKey
@@ -101,7 +101,26 @@ async def compare(
     return [POINTS[row.winners[OVERALL]] for row in compared.read(Preference)]
 
 
-# The judge against human preferences
+# What the judge decides, and what human preferences say of it
+
+
+async def announce_measure(ctx: JobContext) -> None:
+    """An event where questions without a reference change how students are measured."""
+    bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
+    if ctx.judge_measures:
+        message = (
+            "dev or test has hardly any references, so the judge decides: it compares each student's answers with the "
+            "base's, in both orders. Give references, or at least labels for the judge"
+        )
+    else:
+        counts = [
+            f"{missing} of {len(ctx.splits[split])} questions of {split.value}"
+            for split, missing in bare.items()
+            if missing
+        ]
+        message = f"{' and '.join(counts)} have no reference; students are not measured on them"
+    if any(bare.values()):
+        await ctx.emit(message, level="warn")
 
 
 def uses_of_the_judge(spec: Distillation, shards: Mapping[Phase, Sequence[Question]], measures: bool) -> list[str]:
@@ -192,19 +211,20 @@ async def judge_final_model(
     base: Sequence[str],
     final: Sequence[str],
     by_references: Sequence[str] | None,
+    calls_before: int,
 ) -> dict[str, Any] | None:
     """Shares that the final model's answers win, by criterion, and mean scores; None where the job asks for no judged
     questions, or its budget pays for none.
 
     Batch after batch, until the interval of the overall share is as narrow as asked, the questions are used up, or the
-    next question might cost more calls than are left. by_references: per question the better answer by the primary metric.
+    next question might cost more calls than are left. by_references: per question the better answer by the primary metric. calls_before: those that measuring took from the same
+    budget.
     """
     settings = ctx.spec.evaluation
     rows = [
         ComparisonInput(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
         for q, before, after in zip(questions, base, final, strict=True)
     ][: settings.judged_questions]
-    calls_before = comparisons_with_base(ctx.figures)["calls"] if ctx.judge_measures else 0
 
     def affordable() -> int:
         """Questions that the rest of the budget pays for even if every reply is asked for again."""

@@ -7,10 +7,9 @@ from statistics import stdev
 from typing import Any
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.evaluate import EvalResult, PhaseDecision, measured_by
+from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseDecision, final_row, table_row
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import BASELINE_NAMES, SHARES
-from shared.contracts.jobs import Usage
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE, SHARES
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
@@ -31,17 +30,19 @@ class Outcome:
     on_dev: EvalResult
     decisions: Sequence[PhaseDecision]
     records: Mapping[str, dict[str, Any]]
+    comparisons: Mapping[str, int]
     judge: dict[str, Any]
     judged: dict[str, Any] | None
     promotion: dict[str, Any]
 
 
-def build_report(
-    ctx: JobContext, outcome: Outcome, job_id: str, usage: Mapping[str, Usage], steps: Sequence[StepRecord]
-) -> dict[str, Any]:
-    """usage: by phase what strong models were asked. steps: all of the job."""
+def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> dict[str, Any]:
+    """steps: all of the job."""
     table, final, on_dev, primary = outcome.table, outcome.final, outcome.on_dev, ctx.metric
     base, questions = table[0], ctx.measured[Split.TEST]
+    rows = [table_row(row, base, primary) for row in table]
+    last = final_row(final, table, primary)
+    dev_value, gains = on_dev.value(primary), {row.name: final.gain_over(row, primary) for row in table}
     data = data_of(ctx)
     return {
         "object": "distillation.report",
@@ -52,18 +53,22 @@ def build_report(
         "seed": ctx.seed,
         "prompts": {kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
         "primary_metric": primary,
-        "measured": measured_by(ctx),
+        "measured": {
+            "by": JUDGE if ctx.judge_measures else "references",
+            "without_reference": data["without_reference"],
+            **outcome.comparisons,
+        },
         "rows": {split.value: len(rows) for split, rows in ctx.splits.items()},
         "data": data,
         "warnings": warnings(ctx, data, outcome.records),
-        "table": [table_row(row, base, primary) for row in table],
-        "final": final_row(final, table, primary),
+        "table": rows,
+        "final": last,
         "dev": {
             "n": len(on_dev.answers),
-            "value": on_dev.value(primary).rounded(),
+            "value": dev_value.rounded(),
             "scores": on_dev.scores[primary],  # experiments compare variants by these
         },
-        "verdict": verdict(final, table, primary),
+        "verdict": verdict(final.model == base.model, gains),
         "decisions": [
             {"phase": d.phase.value, "decision": d.decision, "gain_on_dev": d.gain.rounded()} for d in outcome.decisions
         ],
@@ -72,34 +77,12 @@ def build_report(
         "promotion": outcome.promotion,
         "power": power_of(final, base, primary),
         "phases": outcome.records,
-        "teacher": {phase: spent.model_dump() for phase, spent in usage.items()},
+        "teacher": {phase: spent.model_dump() for phase, spent in ctx.usage_by_phase().items()},
         "timings": timings(steps),
         "samples": [
             {"question": q.text, "reference": q.reference, "base": before, "final": after}
             for q, before, after in list(zip(questions, base.answers, final.answers, strict=True))[:SAMPLES]
         ],
-    }
-
-
-def table_row(measured: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
-    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
-
-    draws: over so many random draws of worked examples the scores are averaged.
-    too_long: so many questions do not fit into its context and count as wrong. missing_markers: so many answers came without
-    the rationale and the marker that it was trained to write before them; None where it was not.
-    scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
-    """
-    return {
-        "name": measured.name,
-        "adapter": measured.model.tuned,
-        "n": len(measured.answers),
-        "draws": measured.draws,
-        "metrics": {grader: measured.value(grader).rounded() for grader in measured.scores},
-        "gain_over_base": measured.gain_over(base, primary).rounded(),
-        "too_long": measured.too_long,
-        "missing_markers": measured.missing_markers,
-        "against_base": measured.record_against(base, primary),
-        "scores": measured.scores[primary],
     }
 
 
@@ -140,30 +123,18 @@ def _union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def final_row(final: EvalResult, table: Sequence[EvalResult], primary: str) -> dict[str, Any]:
-    """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
-    others = [row for row in table if row.name != final.name]
-    return {
-        "name": final.name,
-        "adapter": final.model.tuned,
-        "over": {m.name: final.gain_over(m, primary).rounded() for m in others},
-        "by_metric": {m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
-        "record": {m.name: final.record_against(m, primary) for m in others},
-    }
+def verdict(is_base: bool, gains: Mapping[str, Interval]) -> dict[str, Any]:
+    """What the table comes to. is_base: the final model is the base. gains: of the final model over the base and the baselines.
 
-
-def verdict(final: EvalResult, table: Sequence[EvalResult], metric: str) -> dict[str, Any]:
-    """table: the base first. beaten, not_beaten: baselines over which the whole interval of the paired gain lies above
-    zero, and the others."""
-    base = table[0]
-    gains = {row.name: final.gain_over(row, metric) for row in table if row.name in BASELINE_NAMES}
-    beaten = [name for name, gain in gains.items() if gain.low > 0]
-    over_base = final.gain_over(base, metric)
+    beaten, not_beaten: baselines over which the whole interval of the paired gain lies above zero, and the others.
+    """
+    over_base = gains[BASE]
+    over_baselines = {name: gain for name, gain in gains.items() if name in BASELINE_NAMES}
     return {
         "beats_base": over_base.low > 0,
-        "beaten": beaten,
-        "not_beaten": [name for name in gains if name not in beaten],
-        "words": _words(final.model == base.model, over_base, gains),
+        "beaten": [name for name, gain in over_baselines.items() if gain.low > 0],
+        "not_beaten": [name for name, gain in over_baselines.items() if gain.low <= 0],
+        "words": _words(is_base, over_base, over_baselines),
     }
 
 
@@ -273,9 +244,3 @@ def _of_lengths(name: str, record: dict[str, Any]) -> list[str]:
     if too_long := record.get("too_long"):
         lines.append(f"{name}: {too_long} questions do not fit into the student's context and were not answered")
     return lines
-
-
-def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[str]:
-    """Per question which answer a metric finds better."""
-    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
-    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
