@@ -1,6 +1,7 @@
 """What the report of a whole job says, in JSON, on the screen and in markdown. Real orchestration, pretended workers."""
 
 import io
+import json
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -12,6 +13,7 @@ from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
 from services.orchestrator.method.evaluate import EvalResult
 from services.orchestrator.method.report import power_of
+from shared.contracts.report import REPORT_VERSION, Report, read_report
 from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import ModelRef, StepKind, StepRequest
@@ -34,6 +36,17 @@ def shown(report: dict[str, Any]) -> str:
 
 def only(*baselines: str) -> dict[str, Any]:
     return {"baselines": list(baselines), "forgetting": 0}
+
+
+async def test_a_report_is_what_its_contract_says(simulation: Simulation):
+    world = World(0.2, train=lambda request, before: min(1.0, before + 0.2))
+    report = await simulation.job(
+        world, questions(), guidance="auto", iterate={"rounds": 2}, evaluation={"judged_questions": 12}
+    )
+    written = json.loads(json.dumps(report))
+    read = read_report(written)
+    assert json.loads(read.model_dump_json()) == written | {"version": REPORT_VERSION}
+    assert Report.model_validate(written) == read, "no field that the contract does not name"
 
 
 # the verdict

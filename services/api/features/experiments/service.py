@@ -1,7 +1,7 @@
 """Experiments: jobs that share an id in their metadata. What they have in common is worked out once, by step hashes."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uuid_utils
@@ -180,7 +180,9 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
     return rows
 
 
-def _over(report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]) -> list[float] | None:
+def _over(
+    report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]
+) -> Sequence[float] | None:
     """The paired gain over another variant's report; None where the two measured different things. Over itself it is
     exactly nothing."""
     if report is other:
