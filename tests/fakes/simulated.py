@@ -187,7 +187,8 @@ class Simulation:
         row = self.stores.jobs.claim("simulation", 3600)
         assert row is not None
         run = self.new_run(row, world.run, rows)
-        return await meteor(run.context, run)
+        report = await meteor(run.context, run)
+        return report.model_dump(mode="json")
 
     def request(self, suffix: str = "expert", seed: int = 0, **spec: Any) -> JobRequest:
         return JobRequest.model_validate(

@@ -17,6 +17,7 @@ from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, Usage
+from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
@@ -85,7 +86,7 @@ class PhaseResult:
     """A phase's student, what it was trained on in this phase, the students on the way and the phase's part of the report."""
 
     student: ModelRef
-    record: dict[str, Any]
+    record: DistillRecord | IterateRecord | EvolveRecord
     examples: Sequence[Example] = ()
     checkpoints: Sequence[tuple[str, ModelRef]] = ()
     writes_rationale: frozenset[str | None] = frozenset()
@@ -156,7 +157,7 @@ class JobContext:
         epochs: float,
         learning_rate: float,
         **loss: float,
-    ) -> tuple[ModelRef, dict[str, Any]]:
+    ) -> tuple[ModelRef, TrainingFigures]:
         """Train a model on rows; returns the new student and the training's figures.
 
         OpenAI's hyperparameters override the phase's epochs and scale its learning rate. loss: beta and sft_weight of DPO.
@@ -179,7 +180,7 @@ class JobContext:
             **loss,
         )
         result = await self.step(key, kind, params, rows)
-        return model.trained(params.method, result.trained), result.metrics
+        return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
 
 
 class DistillationRun(DurableRun):

@@ -7,7 +7,6 @@ itself. It is answered here for each job, by the student's mean token NLL on bot
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.distill import ask_teacher
@@ -18,6 +17,7 @@ from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
 from shared.contracts.estimate import Estimate, Range, Spend
 from shared.contracts.jobs import Usage
+from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Example, Likelihood, TeacherResponse
 from shared.contracts.steps import ModelRef, ScoreParams, StepKind
 from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
@@ -35,7 +35,7 @@ class PilotResult:
 
     guidance: Guidance
     estimate: Estimate
-    record: dict[str, Any]
+    record: PilotRecord
 
 
 async def pilot(ctx: JobContext, state: State) -> PilotResult:
@@ -44,25 +44,31 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     questions = stratified(ctx.shards[Phase.DISTILL], ctx.spec.pilot.questions)
     ways = [wanted] if wanted in KEYS else list(KEYS)
     responses = {way: await respond(ctx, state.student, way, questions) for way in ways}
-    record: dict[str, Any] = {
-        "questions": len(questions),
-        "usable": {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways},
-    }
+    usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
+    record = PilotRecord(questions=len(questions), usable=usable, guidance=wanted.value)
     guidance = wanted
     if wanted not in KEYS:
-        record |= await compare_ways(ctx, state, questions, responses)
+        compared, gain, decision, student_nll = await compare_ways(ctx, state, questions, responses)
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
-        if wanted is Guidance.AUTO and record["decision"] == "promoted":
+        if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK
-        value, low, high = record["gain"]
+        record = PilotRecord(
+            questions=len(questions),
+            usable=usable,
+            compared=compared,
+            gain=gain,
+            decision=decision,
+            student_nll=student_nll,
+            guidance=guidance.value,
+        )
         await ctx.emit(
-            f"pilot: guided answers against unguided ones on {record['compared']} questions: {record['decision']}, "
-            f"gain {value:+.3f} [{low:+.3f}, {high:+.3f}]; guidance: {guidance.value}",
+            f"pilot: guided answers against unguided ones on {compared} questions: {decision}, "
+            f"gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]; guidance: {guidance.value}",
             type="metrics",
-            **record | {"guidance": guidance.value},
+            **record.model_dump(mode="json"),
         )
     estimate = estimate_job(ctx, judge_decides, guidance, questions, responses)
-    return PilotResult(guidance, estimate, record | {"guidance": guidance.value, "estimate": estimate.model_dump()})
+    return PilotResult(guidance, estimate, record.model_copy(update={"estimate": estimate}))
 
 
 async def respond(
@@ -101,15 +107,16 @@ def unfit_teacher(
 
 async def compare_ways(
     ctx: JobContext, state: State, questions: Sequence[Question], responses: Responses
-) -> dict[str, Any]:
-    """What guidance is worth: quality, and how close the responses are to the student's own distribution."""
+) -> tuple[int, Triple, Decision, StudentNll | None]:
+    """What guidance is worth, on the questions that both ways answered: how many they are, the gain in quality, the decision, and
+    how close the responses are to the student's own distribution."""
     both = [
         (question, plain, guided)
         for question, plain, guided in zip(questions, responses[Guidance.NONE], responses[Guidance.WEAK], strict=True)
         if plain.outcome == guided.outcome == "ok"
     ]
     if not both:
-        return {"compared": 0, "gain": [0.0, -1.0, 1.0], "decision": "undecided", "student_nll": None}
+        return 0, Triple(0.0, -1.0, 1.0), "undecided", None
     compared = [question for question, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
     scores = await better(ctx, state.judge_decides, "pilot/compared", compared, *sides)
@@ -128,17 +135,13 @@ async def compare_ways(
         if {f"0:{q.id}", f"1:{q.id}"} <= nll_by_id.keys()
     ]
     plain_nll, guided_nll = [a for a, _ in nll], [b for _, b in nll]
-    return {
-        "compared": len(both),
-        "gain": interval.rounded(),
-        "decision": decide(interval),
-        "student_nll": {
-            "n": len(nll),
-            "unguided": round(fmean(plain_nll), 4) if nll else None,
-            "guided": round(fmean(guided_nll), 4) if nll else None,
-            "change": mean_difference(plain_nll, guided_nll).rounded() if len(nll) > 1 else None,
-        },
-    }
+    student_nll = StudentNll(
+        n=len(nll),
+        unguided=round(fmean(plain_nll), 4) if nll else None,
+        guided=round(fmean(guided_nll), 4) if nll else None,
+        change=mean_difference(plain_nll, guided_nll).rounded() if len(nll) > 1 else None,
+    )
+    return len(both), interval.rounded(), decide(interval), student_nll
 
 
 def estimate_job(
