@@ -126,7 +126,7 @@ async def one_job(simulation: Simulation, world: World, base: ModelRef) -> tuple
     assert row is not None
     run = simulation.new_run(row, world.run, questions(train=4, dev=2, test=2), base)
     reasons: set[str] = set()
-    working = asyncio.create_task(meteor(run))
+    working = asyncio.create_task(meteor(run.context, run))
     while not working.done():
         await run.note_progress()
         noted = simulation.stores.jobs.get(row.id)
