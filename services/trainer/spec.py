@@ -7,9 +7,14 @@ from pydantic import Field, TypeAdapter
 
 from shared.contracts.steps import StepKind, Wire
 
+Metrics = dict[str, float | int | str | None]
+
 
 class Spec(Wire):
-    """What one training process does. output receives `adapter/` and `curve.json`, or `rows.json`; checkpoints survives a crash."""
+    """What one training process does. params and rows: of the kind, see the registry of step kinds.
+
+    output receives `adapter/` or `weights/` and `curve.json`, or `rows.json`; checkpoints survives a crash.
+    """
 
     kind: StepKind
     params: dict[str, Any]
@@ -25,7 +30,7 @@ class Spec(Wire):
 
 
 class Tick(Wire):
-    """Progress. done and total count optimiser steps (training) or questions (search)."""
+    """Progress. done and total count optimiser steps (training) or rows (search, score, merge)."""
 
     type: Literal["tick"] = "tick"
     done: int
@@ -38,11 +43,11 @@ class Done(Wire):
     """The last line of a process that succeeded."""
 
     type: Literal["done"] = "done"
-    metrics: dict[str, Any]
+    metrics: Metrics
 
 
 class Failed(Wire):
-    """The last line of a process that knows why it failed. family: as in shared.contracts.errors."""
+    """The last line of a process that failed with a known error. family: as in shared.contracts.errors."""
 
     type: Literal["failed"] = "failed"
     family: Literal["user", "transient", "fatal"]
@@ -51,5 +56,5 @@ class Failed(Wire):
     param: str | None = None
 
 
-Line = Annotated[Tick | Done | Failed, Field(discriminator="type")]
-LINE: TypeAdapter[Tick | Done | Failed] = TypeAdapter(Line)
+Message = Annotated[Tick | Done | Failed, Field(discriminator="type")]
+MESSAGE: TypeAdapter[Tick | Done | Failed] = TypeAdapter(Message)

@@ -1,13 +1,14 @@
-"""The `train` queue: rows in; an adapter or a whole model (SFT, preference) or rows (search, score) out; and what exports
-need of a device or of model libraries."""
+"""The `train` queue: rows in; an adapter or a whole model (SFT, DPO) or rows (search, score, merge) out; and what exports need
+of a device or of model libraries."""
 
 import asyncio
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from services.trainer import supervisor
+from services.trainer import publishing, supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from shared.artifacts.archives import files_of
@@ -16,67 +17,65 @@ from shared.contracts.errors import FatalError
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
 from shared.contracts.rows import Example, PreferencePair, StudentPrompt
-from shared.contracts.steps import (
-    Method,
-    ScoreParams,
-    SearchParams,
-    StepKind,
-    StepRequest,
-    StepResult,
-    TrainParams,
-    Wire,
-)
+from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, StepResult, TrainParams, Wire
+from shared.queue.step_handler import by_kind, step_handler
 from shared.queue.step_task import StepContext
 
 
-async def sft(request: StepRequest, context: StepContext) -> StepResult:
-    return await _train(request, context, Example)
+@step_handler(StepKind.SFT)
+async def sft(params: TrainParams, rows: list[Example], context: StepContext) -> StepResult:
+    return await _train(StepKind.SFT, params, rows, context)
 
 
-async def prefer(request: StepRequest, context: StepContext) -> StepResult:
-    return await _train(request, context, PreferencePair)
+@step_handler(StepKind.DPO)
+async def dpo(params: TrainParams, rows: list[PreferencePair], context: StepContext) -> StepResult:
+    return await _train(StepKind.DPO, params, rows, context)
 
 
-async def search(request: StepRequest, context: StepContext) -> StepResult:
-    return await _rows(request, context, SearchParams.model_validate(request.params), StudentPrompt)
+@step_handler(StepKind.SEARCH)
+async def search(params: SearchParams, rows: list[StudentPrompt], context: StepContext) -> StepResult:
+    return await _write_rows(StepKind.SEARCH, params, rows, context)
 
 
-async def score(request: StepRequest, context: StepContext) -> StepResult:
-    return await _rows(request, context, ScoreParams.model_validate(request.params), Example)
+@step_handler(StepKind.SCORE)
+async def score(params: ScoreParams, rows: list[Example], context: StepContext) -> StepResult:
+    return await _write_rows(StepKind.SCORE, params, rows, context)
 
 
-async def merge(request: StepRequest, context: StepContext) -> StepResult:
-    """The merged model's folder goes to the artifacts alone: no engine serves it, it serves base and adapter."""
-    params = MergeParams.model_validate(request.params)
-    found = await _rows(request, context, params, StudentPrompt)
-    folder = params.model.weights  # what was trained whole needs no merging
+@step_handler(StepKind.MERGE)
+async def merge(params: MergeParams, rows: list[StudentPrompt], context: StepContext) -> StepResult:
+    """The merged model goes to the artifacts only: the engine serves base and adapter."""
+    result = await _write_rows(StepKind.MERGE, params, rows, context)
+    folder = params.model.weights  # a model trained whole needs no merging
     if folder is None and params.keep:
         folder = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / supervisor.FULL)
-    return found.model_copy(update={"folder": folder if params.keep else None})
+    return result.model_copy(update={"folder": folder if params.keep else None})
 
 
-async def gguf(request: StepRequest, context: StepContext) -> StepResult:
-    params, settings = GgufParams.model_validate(request.params), trainer_settings()
+@step_handler(StepKind.GGUF)
+async def gguf(params: GgufParams, rows: list[Wire], context: StepContext) -> StepResult:
+    settings = trainer_settings()
     if settings.gguf_converter is None or not settings.gguf_converter.is_file():
         raise FatalError("METEOR_GGUF_CONVERTER of the trainer names no file", code="gguf_unavailable")
     folder = await asyncio.to_thread(context.artifacts.folder, params.folder)
-    what = {"converter": str(settings.gguf_converter.resolve())}
-    done = await _run_spec(supervisor.on_folder(request.kind, what, folder, context.scratch, settings), context)
+    converter = {"converter": str(settings.gguf_converter.resolve())}
+    spec = supervisor.plan_on_folder(StepKind.GGUF, converter, folder, context.scratch, settings)
+    done = await _run(spec, context)
     digest = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / "folder")
     return StepResult(folder=digest, metrics=done.metrics)
 
 
-async def push(request: StepRequest, context: StepContext) -> StepResult:
-    params = PushParams.model_validate(request.params)
+@step_handler(StepKind.PUSH)
+async def push(params: PushParams, rows: list[Wire], context: StepContext) -> StepResult:
     if not os.environ.get(supervisor.HUB_TOKEN):
         raise FatalError("the trainer has no HF_TOKEN, so nothing can be pushed", code="no_hub_token")
-    folder = await asyncio.to_thread(_laid_out, params.export, context)
-    spec = supervisor.on_folder(request.kind, request.params, folder, context.scratch, trainer_settings())
-    return StepResult(metrics=(await _run_spec(spec, context)).metrics)
+    folder = await asyncio.to_thread(_repository, params.export, context)
+    spec = supervisor.plan_on_folder(StepKind.PUSH, params, folder, context.scratch, trainer_settings())
+    return StepResult(metrics=(await _run(spec, context)).metrics)
 
 
-def _laid_out(export: str, context: StepContext) -> Path:
-    """An export's files as they are to lie in a repository."""
+def _repository(export: str, context: StepContext) -> Path:
+    """A folder with an export's files, laid out as in the repository."""
     folder = context.scratch / "push"
     shutil.rmtree(folder, ignore_errors=True)
     context.artifacts.check_room(context.scratch)
@@ -86,63 +85,51 @@ def _laid_out(export: str, context: StepContext) -> Path:
         if isinstance(member.content, bytes):
             target.write_bytes(member.content)
         else:
-            supervisor.laid(member.content, target)
+            publishing.link_or_copy(member.content, target)
     return folder
 
 
-async def _rows(request: StepRequest, context: StepContext, params: supervisor.Params, row: type[Wire]) -> StepResult:
-    done = await _run(request, context, params, row)
-    rows = json.loads((context.scratch / "output" / supervisor.ROWS).read_bytes())
-    return StepResult(rows=rows, metrics=done.metrics)
+async def _write_rows(
+    kind: StepKind, params: supervisor.Params, rows: Sequence[Wire], context: StepContext
+) -> StepResult:
+    done = await _run_on_model(kind, params, rows, context)
+    result = json.loads((context.scratch / "output" / supervisor.ROWS).read_bytes())
+    return StepResult(rows=result, metrics=done.metrics)
 
 
-async def _train(request: StepRequest, context: StepContext, row: type[Wire]) -> StepResult:
-    params = TrainParams.model_validate(request.params)
-    done = await _run(request, context, params, row)
+async def _train(kind: StepKind, params: TrainParams, rows: Sequence[Wire], context: StepContext) -> StepResult:
+    done = await _run_on_model(kind, params, rows, context)
     output, artifacts, serving = context.scratch / "output", context.artifacts, context.settings.serving
     curve = json.loads((output / supervisor.CURVE).read_bytes())
     if params.method is Method.FULL:
-        digest = await asyncio.to_thread(supervisor.publish_weights, output / supervisor.FULL, artifacts, serving)
-        result = StepResult(weights=digest, metrics=done.metrics, curve=curve)
-    else:
-        base = supervisor.serving_base(trainer_settings(), Bases(), params.model.base)
-        digest = await asyncio.to_thread(supervisor.publish, output / supervisor.ADAPTER, artifacts, serving, base)
-        result = StepResult(adapter=digest, metrics=done.metrics, curve=curve)
-    return result
+        weights = output / supervisor.FULL
+        digest = await asyncio.to_thread(publishing.publish_weights, weights, artifacts, serving)
+        return StepResult(weights=digest, metrics=done.metrics, curve=curve)
+    base = publishing.serving_base(trainer_settings(), Bases(), params.model.base)
+    digest = await asyncio.to_thread(publishing.publish, output / supervisor.ADAPTER, artifacts, serving, base)
+    return StepResult(adapter=digest, metrics=done.metrics, curve=curve)
 
 
-async def _run(request: StepRequest, context: StepContext, params: supervisor.Params, row: type[Wire]) -> Done:
-    rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
-    settings = trainer_settings()
+async def _run_on_model(kind: StepKind, params: supervisor.Params, rows: Sequence[Wire], context: StepContext) -> Done:
     ref, artifacts = params.model, context.artifacts
     adapter = await asyncio.to_thread(artifacts.folder, ref.adapter) if ref.adapter else None
-    model = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
-    model = model or await asyncio.to_thread(Bases().folder, ref)
-    room = supervisor.bytes_to_write(params, model)
-    spec = supervisor.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
-    return await _run_spec(spec, context, room)
+    weights = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
+    model = weights or await asyncio.to_thread(Bases().folder, ref)
+    spec = supervisor.plan(kind, params, rows, model, adapter, context.scratch, trainer_settings())
+    return await _run(spec, context, supervisor.bytes_to_write(params, model))
 
 
-async def _run_spec(spec: Spec, context: StepContext, room: int = 0) -> Done:
-    """room: bytes that its files may take, beside those that always stay free."""
-    artifacts, settings = context.artifacts, trainer_settings()
-    artifacts.check_room(context.scratch, room)
+async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Done:
+    """Checkpoints need bytes_to_write on the disk, above its floor; a training that lacks them resumes from its last one."""
+    artifacts = context.artifacts
+    artifacts.check_room(context.scratch, bytes_to_write)
     log = context.settings.data / "logs" / f"trainer-{context.claim.step_id}.log"
 
-    def progress(done: int, total: int, **metrics: float) -> None:
-        """Checkpoints take room; a training that waits for more goes on from its last one."""
-        artifacts.check_room(context.scratch, room)
+    def on_progress(done: int, total: int, **metrics: float) -> None:
+        artifacts.check_room(context.scratch, bytes_to_write)
         context.progress(done, total, **metrics)
 
-    return await supervisor.run(spec, log, progress, settings.stop_within.total_seconds())
+    return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
 
 
-HANDLERS = {
-    StepKind.SFT: sft,
-    StepKind.SEARCH: search,
-    StepKind.DPO: prefer,
-    StepKind.SCORE: score,
-    StepKind.MERGE: merge,
-    StepKind.GGUF: gguf,
-    StepKind.PUSH: push,
-}
+HANDLERS = by_kind(sft, dpo, search, score, merge, gguf, push)

@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 async def run_rows(
     work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: Callable[[int, int], None]
 ) -> list[Result]:
-    """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is.
+    """Work on every row at once; results in the rows' order. The first error cancels the rest and is raised.
 
-    BatchPending alone comes out at the end, when every row has put its request where it waits for.
+    BatchPending is raised only at the end, when every row has sent its request to the batch.
     """
     done = 0
     pending: list[BatchPending] = []
 
-    async def one(row: Row) -> Result | None:
+    async def work_on(row: Row) -> Result | None:
         nonlocal done
         try:
             result = await work(row)
@@ -31,7 +31,7 @@ async def run_rows(
         progress(done, len(rows))
         return result
 
-    tasks = [asyncio.ensure_future(one(row)) for row in rows]
+    tasks = [asyncio.ensure_future(work_on(row)) for row in rows]
     try:
         results = await asyncio.gather(*tasks)
     finally:

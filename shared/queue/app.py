@@ -1,6 +1,6 @@
-"""The one Celery application. The settings follow from what was measured of Celery and Redis (docs/adr/0002-queue.md).
+"""The Celery application. Its settings follow from measurements of Celery and Redis (docs/adr/0002-queue.md).
 
-A message is a hint ("look at step X"); the database is the truth. Early acknowledgement plus a lease in the row.
+The database holds the state; a message only says "look at step X". Messages are acknowledged early; the row has a lease.
 """
 
 from functools import lru_cache
@@ -38,7 +38,7 @@ def celery_app() -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "global_keyprefix": settings.key_prefix,
-            "ack_emulation": False,  # two round trips a message, to bring back after an hour what is sent anew after 30 s
+            "ack_emulation": False,  # two round trips per message, for a redelivery after an hour; rows are resent after 30 s
             "health_check_interval": 25,
         },
     )
@@ -46,9 +46,9 @@ def celery_app() -> Celery:
 
 
 def send(step_id: str, queue: Queue) -> None:
-    """Put one hint on a queue. Call it after the row was committed, never inside a transaction.
+    """Send one message. Call it after the row was committed, never inside a transaction.
 
-    Raises TransientError when the broker is away; the row stays unsent and the reaper sends it later.
+    Raises TransientError when the broker is unavailable; the row stays unsent and the reaper sends it later.
     """
     try:
         _send(step_id, queue)

@@ -1,4 +1,4 @@
-"""Hints that a step has ended, over Redis pub/sub. A lost hint costs at most one poll of the database."""
+"""Notifications of ended steps over Redis pub/sub. A lost one costs at most one poll of the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,15 +17,15 @@ def _channel() -> str:
 
 
 def announce(client: redis.Redis, step_id: str) -> None:
-    """Tell the orchestrators. Without a broker they find the row by polling, so a failure is only logged."""
+    """Notify the orchestrators. They also poll the database, so a failure is only logged."""
     try:
         client.publish(_channel(), step_id)
     except redis.RedisError as error:
-        log.warning("hint not sent", step_id=step_id, error=str(error))
+        log.warning("notification not sent", step_id=step_id, error=str(error))
 
 
 async def ended_steps() -> AsyncIterator[str]:
-    """Step ids as they are announced; reconnects for ever."""
+    """Step ids as they are announced; reconnects without a limit."""
     while True:
         client = redis.asyncio.from_url(platform_settings().redis_url, health_check_interval=25)
         try:
@@ -35,7 +35,7 @@ async def ended_steps() -> AsyncIterator[str]:
                     if message["type"] == "message":
                         yield message["data"].decode()
         except (redis.RedisError, OSError) as error:
-            log.warning("broker away, polling the database meanwhile", error=str(error))
+            log.warning("broker unavailable, polling the database", error=str(error))
             await asyncio.sleep(1)
         finally:
             await client.aclose()

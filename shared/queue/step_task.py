@@ -1,9 +1,9 @@
-"""From a message to a finished row: claim, run the handler under a renewed lease, store the result, tell the orchestrator.
+"""From a message to a finished row: claim, run the handler under a renewed lease, store the result, notify the orchestrator.
 
-A service gives a table of handlers, one per step kind: `async def handler(request, context) -> StepResult`. Handlers know
-no queue and no database; they report progress through the context and are cancelled (asyncio) when the job is cancelled
-or paused, or when the worker shuts down. Every step has an event loop of its own, so clients are opened and closed inside the handler, and
-what blocks for seconds belongs into `asyncio.to_thread`: the lease is renewed from the same loop.
+A service passes one handler per step kind (shared.queue.step_handler). Handlers know no queue and no database; they report
+progress through the context and are cancelled (asyncio) when the job is cancelled or paused, or the worker shuts down.
+Each step has its own event loop: a handler opens and closes its clients itself, and calls that block for seconds go
+into `asyncio.to_thread`, because the same loop renews the lease.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from shared.contracts.errors import (
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.db.engine import UNAVAILABLE, engine_for
+from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.step_store import Claim
@@ -45,34 +46,34 @@ from shared.queue.done import announce
 from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory
 
 log = get_logger(__name__)
-ROOM_S = 15.0  # a step that found the disk too full is tried again after this
-LOOK_S = 1.0  # how often a running step asks whether its job was cancelled
+DISK_RETRY_S = 15.0  # a step that lacks disk space is tried again after this
+POLL_S = 1.0  # between two checks of the job's status
 T = TypeVar("T")
 
 
-class GivenBack(Exception):
-    """The step is put back as it is, to go on later: this worker ends, or the job pauses."""
+class Released(Exception):
+    """The step returns to the queue: this worker shuts down, or the job pauses."""
 
 
 class LeaseLost(Cancelled):
-    """Another attempt runs the step, or will. The job goes on, so what this one has begun elsewhere is still wanted."""
+    """Another attempt runs the step, or will; it can use the calls that this attempt has sent."""
 
 
 class StepContext:
-    """What a handler may know and do beside its request."""
+    """What a handler may use beside its request."""
 
     def __init__(self, claim: Claim, settings: PlatformSettings, artifacts: Artifacts):
         self.claim = claim
         self.settings = settings
         self.artifacts = artifacts
         self.latest: Progress | None = None
-        self.given_back = False
+        self.runs_again = False
         self._scratch = settings.data / "scratch" / claim.step_id
         self._started = time.monotonic()
 
     def goes_on(self) -> bool:
-        """For a handler that is being stopped: the step will be run again and want what this attempt has begun elsewhere."""
-        return self.given_back
+        """For a cancelled handler: the step will run again, and can use the calls that this attempt has sent."""
+        return self.runs_again
 
     @property
     def phase(self) -> str:
@@ -80,7 +81,7 @@ class StepContext:
 
     @property
     def scratch(self) -> Path:
-        """A folder for this step alone, kept between attempts (checkpoints) and removed when the step has ended."""
+        """A folder of this step, kept between attempts (checkpoints) and removed when the step has ended."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch
 
@@ -88,18 +89,18 @@ class StepContext:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
-        """Note progress; it reaches the row with the next renewal of the lease."""
+        """Record progress; it is written to the row with the next renewal of the lease."""
         elapsed = time.monotonic() - self._started
         eta = elapsed / done * (total - done) if done else None
         self.latest = Progress(done=done, total=total, metrics=metrics, eta_seconds=eta)
 
     def waiting_for(self, what: str) -> Progress:
-        """What the row says of a step that rests until something outside has come; what it has done by now stays told."""
+        """Progress of a step that waits for something external, with the counts so far."""
         done, total = (self.latest.done, self.latest.total) if self.latest else (0, 0)
         return Progress(done=done, total=total, waits_for=what, unavailable=True)
 
     def waits_for(self, what: str) -> None:
-        """Say why nothing is done yet; the next progress ends it."""
+        """Record why the step has not begun; the next progress replaces it."""
         self.latest = Progress(waits_for=what)
 
 
@@ -122,7 +123,7 @@ class StepRunner:
         return stores_on(self.settings.database)
 
     def run(self, step_id: str) -> None:
-        """One delivery of one message. Returns quietly when the step is taken, done or cancelled."""
+        """Handle one delivery of a message. Does nothing when the step is taken, done or cancelled."""
         lease = self.settings.lease.total_seconds()
         claim = self.stores.steps.claim(step_id, self.worker, lease)
         if claim is None:
@@ -140,36 +141,32 @@ class StepRunner:
             if self._persist(lambda: steps.finish(claim, reference, result.metrics)):
                 context.clear_scratch()
             else:
-                log.warning("result came too late and is left aside", step_key=claim.key, attempt=claim.attempt)
+                log.warning("result discarded: another attempt has the step", step_key=claim.key, attempt=claim.attempt)
         except Cancelled:
             log.info("step stopped", step_key=claim.key)
             if self._persist(lambda: steps.ended(claim)):
                 context.clear_scratch()
-        except GivenBack as reason:
-            log.info(f"step given back: {reason}", step_key=claim.key)
+        except Released as reason:
+            log.info(f"step released: {reason}", step_key=claim.key)
             self._persist(lambda: steps.release(claim))
         except DiskLow as error:
-            log.warning("step waits for room on the disk", step_key=claim.key, reason=error.message)
+            log.warning("step waits for disk space", step_key=claim.key, reason=error.message)
             waiting = Progress(waits_for=f"room on the disk: {error.message}")
-            self._persist(lambda: steps.postpone(claim, ROOM_S, waiting))
+            self._persist(lambda: steps.postpone(claim, DISK_RETRY_S, waiting))
         except BatchPending as error:
-            self._rests(context, error)
+            log.info("step waits for its batch", step_key=claim.key, reason=error.message)
+            waiting, pause_s = context.waiting_for(error.message), error.again_in_s
+            self._persist(lambda: steps.postpone(claim, pause_s, waiting))
         except BudgetExceeded as error:
             self._over_budget(context, error)
         except Exception as error:
             self._failed(context, error)
 
-    def _rests(self, context: StepContext, error: BatchPending) -> None:
-        claim = context.claim
-        log.info("step rests until its batch has come", step_key=claim.key, reason=error.message)
-        waiting = context.waiting_for(error.message)
-        self._persist(lambda: self.stores.steps.postpone(claim, error.again_in_s, waiting))
-
     def _over_budget(self, context: StepContext, error: BudgetExceeded) -> None:
-        """The job pauses and this step waits for more, or the step fails and the job with it, as the budget says."""
+        """The job pauses and this step waits for a larger budget, or the step and its job fail, as the budget is set."""
         claim = context.claim
         if self._persist(lambda: self.stores.jobs.pause_over_budget(claim.job_id, error.message)):
-            log.info("step given back: the budget has no room for its next call", step_key=claim.key)
+            log.info("step released: the budget does not allow its next call", step_key=claim.key)
             self._persist(lambda: self.stores.steps.release(claim))
         else:
             self._failed(context, error)
@@ -196,47 +193,47 @@ class StepRunner:
             request = StepRequest.model_validate(self.artifacts.get_json(claim.input_hash))
         except ValidationError as error:
             raise FatalError(f"the step's stored request is unreadable: {error}", code="bad_request") from error
-        self.artifacts.check_room()  # before the work: there must be a place for its result
+        self.artifacts.check_room()  # the result needs disk space
         return await handler(request, context)
 
     async def _under_lease(self, work: Awaitable[StepResult], context: StepContext) -> StepResult:
-        """Run the handler. Raises Cancelled when its job is cancelled or its lease lost, GivenBack when the job pauses
-        or the worker ends."""
+        """Run the handler. Raises Cancelled when its job is cancelled or its lease is lost, Released when the job pauses
+        or the worker shuts down."""
         task = asyncio.ensure_future(work)
-        keeper = asyncio.ensure_future(self._keep(context))
+        renewal = asyncio.ensure_future(self._renew(context))
         try:
             with self.shutdown.noticed() as shutdown:
-                await asyncio.wait({task, keeper, shutdown}, return_when=asyncio.FIRST_COMPLETED)
-                if task.cancelled():  # by itself: nobody has asked it to stop yet
+                await asyncio.wait({task, renewal, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+                if task.cancelled():  # by itself: no stop was requested yet
                     raise TransientError("the handler cancelled itself", code="handler_cancelled")
                 if task.done():
                     return task.result()
                 if shutdown.done():
-                    raise GivenBack("the worker shuts down")
-            raise keeper.result()
-        except (GivenBack, LeaseLost):
-            context.given_back = True  # before the handler is cancelled, which asks
+                    raise Released("the worker shuts down")
+            raise renewal.result()
+        except (Released, LeaseLost):
+            context.runs_again = True  # before the handler is cancelled, which reads it
             raise
         finally:
-            for pending in (task, keeper):
+            for pending in (task, renewal):
                 pending.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await pending
 
-    async def _keep(self, context: StepContext) -> Cancelled | GivenBack:
-        """Renew the lease; returns why the step must stop. A database that is away may return before the lease ends."""
+    async def _renew(self, context: StepContext) -> Cancelled | Released:
+        """Renew the lease; returns why the step must stop. The database may be unavailable until the lease expires."""
         steps, claim = self.stores.steps, context.claim
         lease, renew = self.settings.lease.total_seconds(), self.settings.renew.total_seconds()
         renewed = time.monotonic()
         while time.monotonic() < renewed + lease:
-            await asyncio.sleep(min(LOOK_S, renew))
+            await asyncio.sleep(min(POLL_S, renew))
             began = time.monotonic()
             try:
                 status = await asyncio.to_thread(steps.job_status, claim)
                 if status in STOPPING_JOBS:
                     return Cancelled("the job was cancelled")
                 if status in RESTING_JOBS:
-                    return GivenBack("the job pauses")
+                    return Released("the job pauses")
                 if began >= renewed + renew:
                     if not await asyncio.to_thread(steps.renew, claim, lease, context.latest):
                         break
@@ -246,9 +243,9 @@ class StepRunner:
         return LeaseLost("the lease was lost")
 
     def _persist(self, write: Callable[[], T]) -> T:
-        """Write how an attempt ended; a database that is away is waited for as long as a lease lasts."""
-        patience = self.settings.lease.total_seconds()
-        for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=patience):
+        """Write how an attempt ended; retries for as long as a lease when the database is unavailable."""
+        timeout_s = self.settings.lease.total_seconds()
+        for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=timeout_s):
             with attempt:
                 return write()
         raise AssertionError("stamina raises the last error itself")
@@ -262,7 +259,7 @@ class StepRunner:
 def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler], slots: int) -> None:
     """Run a Celery worker on one queue until SIGTERM. slots: steps at once, each in a process of its own.
 
-    SIGTERM: running handlers are cancelled and their steps given back, so that another worker takes them at once.
+    SIGTERM: running handlers are cancelled and their steps released, so that another worker takes them at once.
     """
     set_up_logging(f"{service}:{queue}")
     app = celery_app()
@@ -277,8 +274,9 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
 
     load_http_client()
     share_memory()
-    beat_while_alive(runner.settings, runner.worker, service, queue, slots)
-    # not through Celery's command line, which would load prompt_toolkit and all its subcommands into every worker
+    heartbeat = Heartbeat(lambda: stores_on(database), runner.worker, service, queue, slots)
+    beat_while_alive(runner.settings, heartbeat)
+    # Celery's command line would load prompt_toolkit and all its subcommands into every worker
     worker = app.Worker(
         hostname=f"{service}-{queue}-{os.getpid()}@{socket.gethostname()}",
         queues=[queue.value],

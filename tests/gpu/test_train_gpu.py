@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from services.trainer.spec import Spec
 from services.trainer.train import sft
 from services.trainer.train.decoding import Decoder
+from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base, load_tokenizer
-from services.trainer.train.preference import prefer
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 from tests.fakes.tiny_model import make_tiny_llama
 
@@ -63,7 +63,7 @@ def test_the_loss_falls_and_the_preference_follows(base: Path, tmp_path: Path):
     assert {tensor.dtype for tensor in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float32}
 
     preferring = spec_of(StepKind.DPO, PAIRS, base, tmp_path / "prefer", adapter)
-    preferred = prefer(preferring, Silent())  # type: ignore[arg-type]
+    preferred = dpo(preferring, Silent())  # type: ignore[arg-type]
     assert preferred["margin"] > 0.5
 
 

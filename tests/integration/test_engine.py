@@ -20,7 +20,7 @@ from services.api.engine_client import EngineClient
 from services.api.features.chat import service as chat
 from services.api.features.chat import streams
 from services.api.settings import ApiSettings
-from services.trainer.supervisor import publish, publish_weights
+from services.trainer.publishing import publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import completions
 from services.weak_model.worker.student_client import StudentClient
@@ -264,7 +264,7 @@ async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
         await asked.wait()
         engine.server().send_signal(signal.SIGKILL)
         await back
-    assert engine.said("the engine was lost; starting it again") == 1
+    assert engine.said("the engine was lost; restarting it") == 1
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert "the engine loads tiny, about " in said[-1]
     assert await answers(engine, ROWS, params()) == bare

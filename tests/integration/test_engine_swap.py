@@ -15,8 +15,8 @@ import pytest
 from services.orchestrator.method.pipeline import meteor
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import is_healthy
-from services.weak_model.engine.model_scheduler import Choice, Rules
-from services.weak_model.engine.supervisor import Engine, Patience
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from services.weak_model.engine.supervisor import EngineSupervisor, Timing
 from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
 from services.weak_model.worker.student_client import StudentClient
@@ -36,7 +36,7 @@ WORK = {
 }
 # Longer than a caller takes until it asks again, so that it hears of the start.
 SLOW_START = "import runpy, time; time.sleep(1.5); runpy.run_module('tests.fakes.engine', run_name='__main__')"
-PATIENCE = Patience(start=120, attempts=3, pause=0.05, max_pause=0.2, silence=60, look=0.1, say=5)
+TIMING = Timing(start=120, attempts=3, pause=0.05, max_pause=0.2, silence=60, poll=0.1, report=5)
 RULES = Rules(linger=0.5, turn=5, drain=10)
 
 
@@ -48,7 +48,7 @@ class Device:
         self.launches: list[str] = []
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        choice = Choice(BASES[0].base, RULES)
+        scheduler = ModelScheduler(BASES[0].base, RULES)
 
         def launch(model: str) -> Launch:
             self.launches.append(model)
@@ -56,8 +56,8 @@ class Device:
             argv = ["--port", str(port), "--model", model, "--log", str(log)]
             return Launch([sys.executable, "-c", SLOW_START, *argv], dict(os.environ))
 
-        self.engine = Engine(launch, lambda: is_healthy(self.url), lambda: False, explain, PATIENCE, choice)
-        self.control = Control("127.0.0.1", free_port(), TOKEN, choice, lambda model: True)
+        self.engine = EngineSupervisor(launch, lambda: is_healthy(self.url), lambda: False, explain, TIMING, scheduler)
+        self.control = Control("127.0.0.1", free_port(), TOKEN, scheduler, lambda model: True)
         self.thread = threading.Thread(target=self.engine.run)
 
     def client(self) -> StudentClient:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.api.features.exports import service as exports
 from services.orchestrator.jobs import parity
-from services.trainer import supervisor
+from services.trainer import publishing, supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from services.trainer.train import merge
@@ -66,8 +66,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the trainer publishes one: two files, the canonical base."""
     folder = make_tiny_adapter(base, tmp_path_factory.mktemp("adapter"))
-    config = json.loads((folder / supervisor.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
-    (folder / supervisor.CONFIG).write_text(json.dumps(config))
+    config = json.loads((folder / publishing.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
+    (folder / publishing.CONFIG).write_text(json.dumps(config))
     return folder
 
 
@@ -261,7 +261,7 @@ async def test_gguf_by_the_named_converter_and_a_push_with_a_token_that_nothing_
         assert token in hub.tokens
         pushed = hub.files["me/mine"]
         assert pushed["gguf/model.gguf"] == b"GGUF" + (base / "config.json").read_bytes()
-        assert pushed["adapter/adapter_model.safetensors"] == (adapter / supervisor.WEIGHTS).read_bytes()
+        assert pushed["adapter/adapter_model.safetensors"] == (adapter / publishing.WEIGHTS).read_bytes()
         assert set(pushed) == {
             "README.md",
             "manifest.json",

@@ -38,7 +38,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
         "METEOR_TRAINER_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(step_task, "LOOK_S", 0.05)
+    monkeypatch.setattr(step_task, "POLL_S", 0.05)
     for settings in (platform_settings, trainer_settings):
         settings.cache_clear()
     yield open_stores(platform_settings().database)

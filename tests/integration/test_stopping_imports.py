@@ -21,7 +21,7 @@ from services.api.features.imports import service as imports
 from services.orchestrator import scheduler
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker import tasks as strong
-from services.trainer import supervisor
+from services.trainer import publishing
 from services.trainer import tasks as trainer
 from services.trainer.settings import trainer_settings
 from shared.contracts.exports import ExportWish
@@ -110,7 +110,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> 
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
-    monkeypatch.setattr(step_task, "LOOK_S", 0.05)
+    monkeypatch.setattr(step_task, "POLL_S", 0.05)
     cached = (platform_settings, strong_settings, trainer_settings)
     for settings in cached:
         settings.cache_clear()
@@ -211,8 +211,8 @@ async def test_an_export_is_paused_goes_on_and_is_cancelled(
     base = make_tiny_llama(tmp_path / "base", seed=1)
     monkeypatch.setenv("METEOR_STUDENT_PATH", str(base))
     adapter = make_tiny_adapter(base, tmp_path / "adapter")
-    config = json.loads((adapter / supervisor.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
-    (adapter / supervisor.CONFIG).write_text(json.dumps(config))
+    config = json.loads((adapter / publishing.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
+    (adapter / publishing.CONFIG).write_text(json.dumps(config))
     digest = plant.artifacts.put_folder(adapter)
     origin = plant.post(plant.file())
     plant.stores.jobs.cancel(plant.row(origin))

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.trainer import supervisor, tasks
+from services.trainer import publishing, tasks
 from services.trainer.settings import trainer_settings
 from services.trainer.train import sft
-from services.trainer.train.preference import prefer
+from services.trainer.train.dpo import dpo
 from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.step_kinds import step_request
@@ -60,7 +60,7 @@ def test_full_fine_tuning_changes_all_weights_and_leaves_a_whole_model(base: Pat
 def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(fully_tuned, tmp_path: Path):
     incoming = fully_tuned[1]
     spec = spec_of(StepKind.DPO, full_params(learning_rate=1e-3), PAIRS, incoming, tmp_path)
-    figures = prefer(spec, Ticks())  # type: ignore[arg-type]
+    figures = dpo(spec, Ticks())  # type: ignore[arg-type]
     assert abs(figures["margin_first"]) < 1e-4  # scored before the first step, in other batches than the training's
     assert figures["margin"] > 0.5
     assert figures["reward_accuracy"] > 0.9
@@ -126,7 +126,7 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     sft.fine_tune(uninterrupted, Ticks())  # type: ignore[arg-type]
     assert result.adapter == hash_folder(uninterrupted.output / "adapter")
     assert result.adapter is not None
-    served = context.settings.serving / result.adapter / supervisor.CONFIG
+    served = context.settings.serving / result.adapter / publishing.CONFIG
     assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
 
 
@@ -151,7 +151,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(kind: 
             {"id": f"{n}", "question": f"What is {n}?", "completion": " ".join(WORDS[: n % 7 + 1])} for n in range(20)
         ]
     else:
-        work, field = prefer, "chosen"
+        work, field = dpo, "chosen"
         rows = [{"id": f"{n}", "question": f"What is {n}?", "chosen": " ".join(WORDS[: n % 7 + 1]), "rejected": "no"}
                 for n in range(20)]  # fmt: skip
     assert len({row[field] for row in rows}) == 7
@@ -172,19 +172,19 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
     digest = context.artifacts.put_folder(fully_tuned[1])
     params = full_params(weights=digest, learning_rate=1e-3, epochs=6)
     request = step_request(StepKind.DPO, params, PAIRS)
-    task = asyncio.create_task(tasks.prefer(request, context))
+    task = asyncio.create_task(tasks.dpo(request, context))
     await until_checkpoint(context, task)
     (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
     os.kill(child.pid, signal.SIGKILL)
     with pytest.raises(TransientError):
         await task
 
-    result = await tasks.prefer(request, context)
+    result = await tasks.dpo(request, context)
     assert result.metrics["resumed_from_step"] > 0
     assert result.adapter is None
     assert result.weights is not None
     uninterrupted = spec_of(StepKind.DPO, params, PAIRS, fully_tuned[1], tmp_path / "whole")
-    prefer(uninterrupted, Ticks())  # type: ignore[arg-type]
+    dpo(uninterrupted, Ticks())  # type: ignore[arg-type]
     assert result.weights == hash_folder(uninterrupted.output / "weights")
     assert hash_folder(context.settings.serving / result.weights) == result.weights
 

@@ -11,10 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from trl.trainer import utils as trl_utils
 
-from services.trainer import supervisor
+from services.trainer import publishing, supervisor
 from services.trainer.train import sft
+from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base
-from services.trainer.train.preference import prefer
 from shared.artifacts.store import hash_folder
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import Example
@@ -48,11 +48,11 @@ def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned,
 
 def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path, tuned):
     adapter = tuned[1]
-    assert sorted(p.name for p in adapter.iterdir()) == [supervisor.CONFIG, supervisor.WEIGHTS]
-    text = (adapter / supervisor.CONFIG).read_text()
+    assert sorted(p.name for p in adapter.iterdir()) == [publishing.CONFIG, publishing.WEIGHTS]
+    text = (adapter / publishing.CONFIG).read_text()
     assert json.loads(text)["base_model_name_or_path"] == "tiny"
     assert str(base) not in text
-    names = load_file(adapter / supervisor.WEIGHTS).keys()
+    names = load_file(adapter / publishing.WEIGHTS).keys()
     assert all("lora_" in name and "ref" not in name for name in names)
     reloaded = PeftModel.from_pretrained(load_base(base), str(adapter))
     assert reloaded.peft_config["default"].to_dict()["r"] == 4
@@ -80,14 +80,14 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
 ):
     incoming = tuned[1]
     spec = spec_of(StepKind.DPO, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
-    figures = prefer(spec, Ticks())  # type: ignore[arg-type]
+    figures = dpo(spec, Ticks())  # type: ignore[arg-type]
     assert figures["margin_first"] == 0  # the reference is the incoming adapter, not the base
     assert figures["margin"] > 0.5
     assert figures["reward_accuracy"] > 0.9
     assert figures["mean_tokens_chosen"] > figures["mean_tokens_rejected"] > 1
     adapter = spec.output / "adapter"
-    assert sorted(p.name for p in adapter.iterdir()) == [supervisor.CONFIG, supervisor.WEIGHTS]
-    before, after = load_file(incoming / supervisor.WEIGHTS), load_file(adapter / supervisor.WEIGHTS)
+    assert sorted(p.name for p in adapter.iterdir()) == [publishing.CONFIG, publishing.WEIGHTS]
+    before, after = load_file(incoming / publishing.WEIGHTS), load_file(adapter / publishing.WEIGHTS)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import supervisor
+from services.trainer import publishing, supervisor
 from services.trainer.settings import TrainerSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import DiskLow, FatalError, UserError
 from shared.contracts.export_steps import MergeParams
+from shared.contracts.rows import Example
 from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
 
-ROWS = [{"id": "a", "question": "q", "completion": "c"}]
+ROWS = [Example(id="a", question="q", completion="c")]
 
 
 def params(base: str = "tiny") -> TrainParams:
@@ -27,31 +28,31 @@ def params(base: str = "tiny") -> TrainParams:
 
 def adapter(folder: Path, base: str = "tiny") -> Path:
     folder.mkdir(parents=True)
-    (folder / supervisor.WEIGHTS).write_bytes(b"weights")
-    (folder / supervisor.CONFIG).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+    (folder / publishing.WEIGHTS).write_bytes(b"weights")
+    (folder / publishing.CONFIG).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
     return folder
 
 
 def test_artifact_is_canonical_and_the_serving_copy_names_what_the_engine_compares(tmp_path: Path):
     artifacts = Artifacts(tmp_path / "artifacts")
     digests = {
-        supervisor.publish(adapter(tmp_path / str(n)), artifacts, tmp_path / "serving", "/models/tiny")
+        publishing.publish(adapter(tmp_path / str(n)), artifacts, tmp_path / "serving", "/models/tiny")
         for n in range(2)
     }
     (digest,) = digests
-    stored = json.loads((artifacts.folder(digest) / supervisor.CONFIG).read_text())
-    served = json.loads((tmp_path / "serving" / digest / supervisor.CONFIG).read_text())
+    stored = json.loads((artifacts.folder(digest) / publishing.CONFIG).read_text())
+    served = json.loads((tmp_path / "serving" / digest / publishing.CONFIG).read_text())
     assert stored["base_model_name_or_path"] == "tiny"
     assert served["base_model_name_or_path"] == "/models/tiny"
     assert [p.name for p in (tmp_path / "serving").iterdir()] == [digest]
-    assert (tmp_path / "serving" / digest / supervisor.WEIGHTS).read_bytes() == b"weights"
+    assert (tmp_path / "serving" / digest / publishing.WEIGHTS).read_bytes() == b"weights"
 
 
 def test_a_folder_with_a_reference_adapter_is_not_published(tmp_path: Path):
     source = adapter(tmp_path / "new")
     (source / "ref").mkdir()
     with pytest.raises(FatalError, match="not an adapter alone"):
-        supervisor.publish(source, Artifacts(tmp_path / "artifacts"), tmp_path / "serving", "/models/tiny")
+        publishing.publish(source, Artifacts(tmp_path / "artifacts"), tmp_path / "serving", "/models/tiny")
     assert not (tmp_path / "serving").exists()
 
 
@@ -95,20 +96,20 @@ def weights(folder: Path) -> Path:
 
 def test_a_whole_model_is_served_as_it_is_stored(tmp_path: Path):
     artifacts, serving = Artifacts(tmp_path / "artifacts"), tmp_path / "serving"
-    digests = {supervisor.publish_weights(weights(tmp_path / str(n)), artifacts, serving) for n in range(2)}
+    digests = {publishing.publish_weights(weights(tmp_path / str(n)), artifacts, serving) for n in range(2)}
     (digest,) = digests
     assert hash_folder(serving / digest) == hash_folder(artifacts.folder(digest)) == digest
     assert [p.name for p in serving.iterdir()] == [digest]
     with pytest.raises(FatalError, match="not a model folder"):
-        supervisor.publish_weights(adapter(tmp_path / "adapter"), artifacts, serving)
+        publishing.publish_weights(adapter(tmp_path / "adapter"), artifacts, serving)
 
 
 def test_the_serving_base_is_what_the_engine_was_given(tmp_path: Path):
     bases = Bases(student_model="tiny", student_path=tmp_path, students={"large": Path("/models/large")})
-    assert supervisor.serving_base(TrainerSettings(), bases, "tiny") == str(tmp_path)
+    assert publishing.serving_base(TrainerSettings(), bases, "tiny") == str(tmp_path)
     elsewhere = TrainerSettings(serving_base="org/tiny")
-    assert supervisor.serving_base(elsewhere, bases, "tiny") == "org/tiny"
-    assert supervisor.serving_base(elsewhere, bases, "large") == "/models/large"
+    assert publishing.serving_base(elsewhere, bases, "tiny") == "org/tiny"
+    assert publishing.serving_base(elsewhere, bases, "large") == "/models/large"
 
 
 def test_only_abandoned_scratch_is_swept(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from services.local.screen import engine_state
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import REQUESTS
-from services.weak_model.engine.model_scheduler import FORGIVEN_S, Choice, Rules
+from services.weak_model.engine.model_scheduler import FAILURE_S, ModelScheduler, Rules
 from services.weak_model.engine.vllm import for_model
 from services.weak_model.settings import EngineSettings
 from services.weak_model.worker.student_client import StudentClient
@@ -36,21 +36,21 @@ class Device:
 
     def __init__(self):
         self.clock = Clock()
-        self.choice = Choice("first", RULES, self.clock)
+        self.scheduler = ModelScheduler("first", RULES, self.clock)
         self.busy = False
         self.start(45)
 
     def start(self, seconds: float) -> None:
-        self.choice.begins()
+        self.scheduler.start_begins()
         self.clock.now += seconds
-        self.choice.is_ready()
+        self.scheduler.start_succeeded()
 
     def swaps(self, after: float) -> bool:
         self.clock.now += after
-        return self.choice.should_swap(lambda: self.busy)
+        return self.scheduler.should_swap(lambda: self.busy)
 
     def ask(self, model: str) -> ModelState:
-        return self.choice.ask(model, 20).state
+        return self.scheduler.request(model, 20).state
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_model_that_is_not_in_use_makes_room(device: Device):
     assert device.ask("second") is ModelState.WAITING
     assert not device.swaps(after=RULES.linger - 1)
     assert device.swaps(after=1)
-    assert device.choice.begins() == "second"
+    assert device.scheduler.start_begins() == "second"
     assert device.ask("second") is ModelState.STARTING
     assert device.ask("first") is ModelState.WAITING
 
@@ -92,8 +92,8 @@ def test_when_its_turn_is_over_nobody_is_admitted_and_what_runs_is_finished(devi
     assert device.ask("first") is ModelState.WAITING
     device.busy = False
     assert device.swaps(after=2)
-    assert device.choice.begins() == "second"
-    assert device.choice.status().waiting == ["first"]  # refused while its turn ended, and so the next
+    assert device.scheduler.start_begins() == "second"
+    assert device.scheduler.status().waiting == ["first"]  # refused while its turn ended, and so the next
 
 
 def test_what_runs_for_ever_is_ended_after_the_drain(device: Device):
@@ -127,39 +127,39 @@ def test_whoever_waited_longest_is_next_and_who_gave_up_is_forgotten(device: Dev
     device.ask("third")
     device.ask("second")
     assert device.swaps(after=6)
-    assert device.choice.begins() == "second"
-    assert device.choice.status().waiting == ["third"]
+    assert device.scheduler.start_begins() == "second"
+    assert device.scheduler.status().waiting == ["third"]
 
 
 def test_the_time_of_a_start_is_told_by_the_last_ones(device: Device):
     device.ask("second")
     assert device.swaps(after=15)
-    device.choice.begins()
+    device.scheduler.start_begins()
     device.clock.now += 5
-    status = device.choice.ask("second", 20)
+    status = device.scheduler.request("second", 20)
     assert (status.state, status.eta_seconds) == (ModelState.STARTING, 40)
     assert status.sentence(FULL) == "the engine loads ffffffffffff..., about 40 s"
 
 
 def test_a_server_that_died_makes_room_for_who_waits(device: Device):
-    device.choice.lost()
-    assert device.choice.begins() == "first"
-    device.choice.is_ready()
+    device.scheduler.server_died()
+    assert device.scheduler.start_begins() == "first"
+    device.scheduler.start_succeeded()
     device.ask("second")
-    device.choice.lost()
-    assert device.choice.begins() == "second"
+    device.scheduler.server_died()
+    assert device.scheduler.start_begins() == "second"
 
 
 def test_a_failed_model_is_refused_for_a_while(device: Device):
     device.ask("second")
     assert device.swaps(after=15)
-    device.choice.begins()
-    assert device.choice.could_not_start("no memory")
-    assert device.choice.begins() == "first"
-    assert device.choice.ask("second", 20).reason == "no memory"
-    device.clock.now += FORGIVEN_S
+    device.scheduler.start_begins()
+    assert device.scheduler.start_failed("no memory")
+    assert device.scheduler.start_begins() == "first"
+    assert device.scheduler.request("second", 20).reason == "no memory"
+    device.clock.now += FAILURE_S
     assert device.ask("second") is ModelState.WAITING
-    assert not device.choice.could_not_start("the first one itself")
+    assert not device.scheduler.start_failed("the first one itself")
 
 
 def test_only_models_of_the_deployment_become_folders(tmp_path: Path):
@@ -192,7 +192,7 @@ vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 7.0
 @pytest.fixture
 def control(device: Device) -> Iterator[str]:
     port = free_port()
-    server = Control("127.0.0.1", port, "token", device.choice, lambda model: model in ("first", "second"))
+    server = Control("127.0.0.1", port, "token", device.scheduler, lambda model: model in ("first", "second"))
     server.start()
     yield f"http://127.0.0.1:{port}"
     server.shutdown()
@@ -229,9 +229,9 @@ async def test_a_worker_waits_for_its_model_and_says_so(control: str, device: De
         said.append(what)
         if len(said) == 1:
             assert device.swaps(after=0)
-            device.choice.begins()
+            device.scheduler.start_begins()
         else:
-            device.choice.is_ready()
+            device.scheduler.start_succeeded()
 
     async with StudentClient("http://127.0.0.1:1", "token", 5, 0.1, control) as client:
         await client.until_served("first", said.append)

@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from services.weak_model.engine.health import is_healthy, serves
-from services.weak_model.engine.heartbeat import Pulse
-from services.weak_model.engine.model_scheduler import Choice, Rules
-from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.engine.heartbeat import EngineHeartbeat
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from services.weak_model.engine.supervisor import EngineSupervisor, ExternalEngine, State, Timing, check_port
 from services.weak_model.engine.vllm import Launch, explain
 from shared.contracts.engine import ModelState
 from shared.contracts.errors import FatalError
@@ -24,7 +25,7 @@ from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
 from tests.fakes.ports import free_port, wait_until
 
-PATIENCE = Patience(start=20, attempts=3, pause=0.05, max_pause=0.2, silence=1, look=0.05, say=0.1)
+TIMING = Timing(start=20, attempts=3, pause=0.05, max_pause=0.2, silence=1, poll=0.05, report=0.1)
 RULES = Rules(linger=2.5, turn=60, drain=60)
 # Answers /health once it sees its file; starts a grandchild in a session of its own, as vLLM does.
 SERVER = """
@@ -45,9 +46,9 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 class Running:
     """An engine in a thread; its server is the script above on a free port."""
 
-    def __init__(self, folder: Path, script: str = SERVER, patience: Patience = PATIENCE, rules: Rules = RULES):
+    def __init__(self, folder: Path, script: str = SERVER, timing: Timing = TIMING, rules: Rules = RULES):
         self.folder = folder
-        self.choice = Choice("first", rules)
+        self.scheduler = ModelScheduler("first", rules)
         port = free_port()
         url = f"http://127.0.0.1:{port}"
 
@@ -56,7 +57,7 @@ class Running:
             return Launch([sys.executable, "-c", script, str(folder), str(port), model], {"PATH": "/usr/bin:/bin"})
 
         busy = (folder / "busy").exists
-        self.engine = Engine(launch, lambda: is_healthy(url), busy, explain, patience, self.choice)
+        self.engine = EngineSupervisor(launch, lambda: is_healthy(url), busy, explain, timing, self.scheduler)
         self.code: int | None = None
         self.thread = threading.Thread(target=self._run)
 
@@ -110,7 +111,7 @@ def test_a_server_that_dies_is_started_again(tmp_path: Path, capsys: pytest.Capt
         run.server().send_signal(signal.SIGKILL)
         run.ready(starts=2)
         wait_until(lambda: not alive(first), 10, "the end of the first server's child")
-    assert "the engine was lost; starting it again" in capsys.readouterr().out
+    assert "the engine was lost; restarting it" in capsys.readouterr().out
 
 
 def test_a_server_that_lives_but_falls_silent_is_replaced(tmp_path: Path):
@@ -134,8 +135,8 @@ def test_it_gives_up_after_three_failed_starts_and_says_why(tmp_path: Path, caps
 
 
 def test_a_start_that_takes_too_long_is_a_failed_one(tmp_path: Path):
-    patience = PATIENCE._replace(start=0.5, attempts=1)
-    with running(tmp_path, script="import time; time.sleep(600)", patience=patience) as run:
+    timing = replace(TIMING, start=0.5, attempts=1)
+    with running(tmp_path, script="import time; time.sleep(600)", timing=timing) as run:
         run.thread.join(20)
         assert run.code == 1
 
@@ -150,34 +151,37 @@ def test_it_swaps_to_the_model_that_is_wanted_and_back(tmp_path: Path):
     with running(tmp_path) as run:
         run.ready()
         first = run.grandchild
-        assert run.choice.ask("first", 60).state is ModelState.READY
-        assert run.choice.ask("second", 60).state is ModelState.WAITING
+        assert run.scheduler.request("first", 60).state is ModelState.READY
+        assert run.scheduler.request("second", 60).state is ModelState.WAITING
         (tmp_path / "busy").touch()
         time.sleep(RULES.linger + 0.5)
-        assert run.choice.status().serving == "first"  # what runs is finished first
+        assert run.scheduler.status().serving == "first"  # what runs is finished first
         (tmp_path / "busy").unlink()
         run.ready(starts=2)
-        assert (run.choice.ask("second", 60).state, (tmp_path / "model").read_text()) == (ModelState.READY, "second")
+        assert (run.scheduler.request("second", 60).state, (tmp_path / "model").read_text()) == (
+            ModelState.READY,
+            "second",
+        )
         assert not alive(first)
-        run.choice.ask("first", 60)
+        run.scheduler.request("first", 60)
         run.ready(starts=3)
-        assert run.choice.status().serving == "first"
+        assert run.scheduler.status().serving == "first"
 
 
 def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_path: Path):
     script = f"import sys\nif sys.argv[3] == 'second': sys.exit('ValueError: no such layer')\n{SERVER}"
-    with running(tmp_path, script=script, rules=RULES._replace(linger=0)) as run:
+    with running(tmp_path, script=script, rules=replace(RULES, linger=0)) as run:
         run.ready()
-        run.choice.ask("second", 60)
-        run.ready(starts=1 + PATIENCE.attempts + 1)
-        status = run.choice.ask("second", 60)
+        run.scheduler.request("second", 60)
+        run.ready(starts=1 + TIMING.attempts + 1)
+        status = run.scheduler.request("second", 60)
         assert (status.state, status.serving) == (ModelState.FAILED, "first")
         assert "no such layer" in (status.reason or "")
 
 
 def test_a_server_of_others_is_watched_only(tmp_path: Path):
     answers = threading.Event()
-    engine = WatchedEngine(answers.is_set, PATIENCE)
+    engine = ExternalEngine(answers.is_set, TIMING)
     thread = threading.Thread(target=engine.run)
     thread.start()
     answers.set()
@@ -213,8 +217,8 @@ def test_the_pulse_tells_of_a_ready_engine_and_takes_its_row_back(tmp_path: Path
     settings = PlatformSettings(data=tmp_path, renew=0.1)  # pyright: ignore[reportArgumentType]
     jobs = open_stores(settings.database).jobs
     ready = threading.Event()
-    pulse = Pulse(settings, "student", 64, ready.is_set)
-    pulse.start()
+    heartbeat = EngineHeartbeat(settings, "student", 64, ready.is_set)
+    heartbeat.start()
     time.sleep(0.3)
     assert jobs.live_workers(5) == []
     ready.set()
@@ -222,17 +226,17 @@ def test_the_pulse_tells_of_a_ready_engine_and_takes_its_row_back(tmp_path: Path
     (row,) = jobs.live_workers(5)
     assert (row.service, row.queue, row.slots) == ("engine", None, 64)
     assert row.id.startswith("engine:student@")
-    pulse.stop()
+    heartbeat.stop()
     assert jobs.live_workers(5) == []
 
 
 def test_an_engine_without_a_database_goes_on(tmp_path: Path):
     (tmp_path / "file").touch()
-    pulse = Pulse(PlatformSettings(data=tmp_path / "file", renew=0.05), "student", 1, lambda: True)  # pyright: ignore[reportArgumentType]
-    pulse.start()
+    heartbeat = EngineHeartbeat(PlatformSettings(data=tmp_path / "file", renew=0.05), "student", 1, lambda: True)  # pyright: ignore[reportArgumentType]
+    heartbeat.start()
     time.sleep(0.3)
-    assert pulse._thread.is_alive()
-    pulse.stop()
+    assert heartbeat.thread.is_alive()
+    heartbeat.stop()
 
 
 def test_the_process_ends_with_an_error_when_it_cannot_work(tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.weak_model.engine import vllm
-from services.weak_model.engine.main import _emptied
+from services.weak_model.engine.main import _empty
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
 
@@ -153,11 +153,11 @@ def test_a_running_engine_needs_no_model():
     [
         (1, ["(W) ValueError: Available memory on node 0 (1/8 GiB) on kv cache allocation is less"], "not enough memory"),
         (1, ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], "not enough memory"),
-        (137, ["loading"], "killed, most likely for want of memory"),
+        (137, ["loading"], "killed, most likely because memory ran out"),
         (1, ["OSError: [Errno 98] Address already in use"], "port is taken"),
         (1, ["python: Error while finding module specification: No module named 'vllm'"], "not installed"),
         (1, ["something odd"], "no known cause"),
-        (0, ["leaving"], "told to end"),
+        (0, ["leaving"], "another process ended it"),
     ],
 )  # fmt: skip
 def test_the_end_is_explained(code: int, lines: list[str], words: str):
@@ -205,6 +205,6 @@ def test_what_a_killed_engine_left_is_gone_at_the_next_start(tmp_path: Path):
     (tmp_path / "sockets").mkdir()
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "sockets" / "a"))
-    _emptied(tmp_path / "sockets")
+    _empty(tmp_path / "sockets")
     assert list((tmp_path / "sockets").iterdir()) == []
     assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700

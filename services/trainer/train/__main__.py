@@ -1,33 +1,34 @@
-"""`python -m services.trainer.train spec.json`: one training, search or other work for the device, then the end. Started by services.trainer."""
+"""`python -m services.trainer.train spec.json`: runs one step on the device and ends. Started by services.trainer."""
 
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train import progress
 from services.trainer.train.failures import as_error
 from shared.contracts.steps import StepKind
 
-LIGHT = (StepKind.GGUF, StepKind.PUSH)  # they load no model
+WITHOUT_MODEL = (StepKind.GGUF, StepKind.PUSH)
+Work = Callable[[Spec, progress.Reporter], Metrics]
 
 
 def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
-        reporter.done(work(spec.kind)(spec, reporter) if spec.kind in LIGHT else with_model(spec, reporter))
-    except Exception as error:  # the supervisor decides; the traceback stays in the log
+        function = work(spec.kind) if spec.kind in WITHOUT_MODEL else with_model
+        reporter.done(function(spec, reporter))
+    except Exception as error:  # the supervisor handles it; the traceback stays in the log
         traceback.print_exc()
         reporter.failed(as_error(error))
         return 1
     return 0
 
 
-def with_model(spec: Spec, reporter: progress.Reporter) -> dict[str, Any]:
-    """Under the limits that a model in this process has. Imported here: where memory is short, loading the libraries fails
-    already."""
+def with_model(spec: Spec, reporter: progress.Reporter) -> Metrics:
+    """Within the memory limit. Imported here, so that a lack of memory while loading the libraries is reported too."""
     from services.trainer.train import memory
     from services.trainer.train.model import use_cores
 
@@ -40,12 +41,12 @@ def with_model(spec: Spec, reporter: progress.Reporter) -> dict[str, Any]:
         memory.lift()
 
 
-def work(kind: StepKind):
-    """The function for a kind. Imported when needed: TRL takes seconds that a search does not need."""
+def work(kind: StepKind) -> Work:
+    """The function for a kind. Imported when needed: TRL takes seconds to load."""
     if kind is StepKind.SFT:
         from services.trainer.train.sft import fine_tune as work
     elif kind is StepKind.DPO:
-        from services.trainer.train.preference import prefer as work
+        from services.trainer.train.dpo import dpo as work
     elif kind is StepKind.SCORE:
         from services.trainer.train.score import score as work
     elif kind is StepKind.MERGE:

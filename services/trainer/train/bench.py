@@ -37,8 +37,8 @@ class Rate(NamedTuple):
     cpu: float
 
 
-class Seen(TrainerCallback):
-    """Times and tokens after each optimiser step; the first one only warms up."""
+class Timer(TrainerCallback):
+    """Time and tokens after each optimiser step; the first step is a warm-up."""
 
     def __init__(self):
         self.points: list[tuple[float, float, int]] = []
@@ -57,11 +57,11 @@ class Seen(TrainerCallback):
 def ours(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
     """The trainer as a job runs it, progress lines included."""
     trainer, _ = build(spec, params, examples)
-    seen = Seen()
+    timer = Timer()
     trainer.add_callback(Watch(spec, Reporter(sys.stderr)))
-    trainer.add_callback(seen)
+    trainer.add_callback(timer)
     trainer.train()
-    return seen.rate()
+    return timer.rate()
 
 
 def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
@@ -70,7 +70,7 @@ def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
     model = trainable(spec, params).train()
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=params.learning_rate, weight_decay=0.0, fused=True)
-    seen, tokens = Seen(), 0
+    timer, tokens = Timer(), 0
     for batch in batches:
         batch = {name: tensor.to(device()) for name, tensor in batch.items()}
         with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):
@@ -81,8 +81,8 @@ def bare(spec: Spec, params: TrainParams, examples: list[Example]) -> Rate:
         optimiser.zero_grad()
         loss.item()
         tokens += int(batch["attention_mask"].sum())
-        seen.note(tokens)
-    return seen.rate()
+        timer.note(tokens)
+    return timer.rate()
 
 
 def _batches(spec: Spec, params: TrainParams, examples: list[Example]) -> Iterator[dict[str, torch.Tensor]]:
@@ -99,11 +99,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     out = take_stdout()
-    use_cores(chosen.threads)
-    lines = [json.loads(line) for line in chosen.data.read_text().splitlines()]
-    lines = [line for line in lines if line.get("reference")][: chosen.rows]
+    use_cores(options.threads)
+    lines = [json.loads(line) for line in options.data.read_text().splitlines()]
+    lines = [line for line in lines if line.get("reference")][: options.rows]
     examples = [
         Example(id=str(n), question=line["question"], completion=line["reference"]) for n, line in enumerate(lines)
     ]
@@ -112,7 +112,7 @@ def main() -> None:
         adapter=AdapterConfig(),
         epochs=1,
         learning_rate=2e-4,
-        batch_size=chosen.batch_size,
+        batch_size=options.batch_size,
         seed=0,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -120,12 +120,12 @@ def main() -> None:
             kind=StepKind.SFT,
             params=params.model_dump(mode="json"),
             rows=[],
-            base=chosen.model,
+            base=options.model,
             adapter=None,
             output=Path(folder) / "output",
             checkpoints=Path(folder) / "checkpoints",
         )
-        rates = [(ours(spec, params, examples), bare(spec, params, examples)) for _ in range(chosen.turns)]
+        rates = [(ours(spec, params, examples), bare(spec, params, examples)) for _ in range(options.turns)]
     best_ours, best_bare = (Rate(*map(max, zip(*side, strict=True))) for side in zip(*rates, strict=True))
     result = {
         "benchmark": "sft_tokens_per_second",
@@ -135,7 +135,7 @@ def main() -> None:
         "cpu_ratio": round(best_ours.cpu / best_bare.cpu, 3),
         "turns": [[round(figure, 1) for rate in turn for figure in rate] for turn in rates],
         "rows": len(examples),
-        "batch_size": chosen.batch_size,
+        "batch_size": options.batch_size,
         "tokens_at_once": TOKENS_AT_ONCE[device().type],
         "device": device().type,
         "threads": torch.get_num_threads(),

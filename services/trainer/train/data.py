@@ -1,6 +1,6 @@
-"""From rows to token ids. The prompt's ids are those that the engine makes of the same messages."""
+"""Rows as token ids. A prompt's ids equal the engine's for the same messages."""
 
-from typing import Any, cast
+from typing import TypedDict, TypeVar, cast
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -11,52 +11,68 @@ from shared.contracts.rows import Example, PreferencePair
 IGNORED = -100  # a label without loss
 
 
+class ExampleIds(TypedDict):
+    """labels: the loss is on the completion's tokens only."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class PairIds(TypedDict):
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+Ids = TypeVar("Ids", ExampleIds, PairIds)
+
+
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """The bare question under the pinned system text, up to where the student's turn begins."""
+    """The pinned system text and the bare question, up to the start of the student's turn."""
     ids = tokenizer.apply_chat_template(student_messages(question), add_generation_prompt=True, return_dict=False)
     return cast(list[int], ids)
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The answer and the token that ends it."""
+    """The answer and the end token."""
     ids = cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
     return [*ids, cast(int, tokenizer.eos_token_id)]
 
 
 def longest_text(config: PreTrainedConfig, max_length: int) -> int:
-    """Tokens that a row may have: the job's maximum or the model's context, whichever is less."""
+    """Tokens a row may have: the job's maximum or the model's context, whichever is less."""
     return min(max_length, getattr(config, "max_position_embeddings", max_length))
 
 
-def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: int) -> list[dict[str, Any]]:
-    """input_ids and labels (loss on the answer's tokens only) of the rows that fit into limit tokens.
+def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: int) -> list[ExampleIds]:
+    """Of the rows that fit into limit tokens. A longer row is dropped: a truncated answer would teach the student to stop anywhere.
 
-    Raises UserError when none does. A row is dropped whole: a cut answer would teach the student to stop anywhere.
+    Raises UserError when no row fits.
     """
-    found = []
+    fitting = []
     for row in rows:
         prompt, answer = prompt_ids(tokenizer, row.question), completion_ids(tokenizer, row.completion)
         if len(prompt) + len(answer) <= limit:
-            found.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
-    return _some(found, rows, limit)
+            fitting.append(ExampleIds(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
+    return _not_empty(fitting, len(rows), limit)
 
 
-def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[PreferencePair], limit: int) -> list[dict[str, Any]]:
-    """prompt_ids, chosen_ids and rejected_ids of the pairs whose two sides fit. Raises UserError when none does."""
-    found = []
+def pair_ids(tokenizer: PreTrainedTokenizerBase, rows: list[PreferencePair], limit: int) -> list[PairIds]:
+    """Of the pairs whose two sides fit into limit tokens. Raises UserError when no pair fits."""
+    fitting = []
     for row in rows:
         prompt = prompt_ids(tokenizer, row.question)
         chosen, rejected = completion_ids(tokenizer, row.chosen), completion_ids(tokenizer, row.rejected)
         if len(prompt) + max(len(chosen), len(rejected)) <= limit:
-            found.append({"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected})
-    return _some(found, rows, limit)
+            fitting.append(PairIds(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected))
+    return _not_empty(fitting, len(rows), limit)
 
 
-def _some(found: list[dict[str, Any]], rows: list, limit: int) -> list[dict[str, Any]]:
-    if not found:
+def _not_empty(fitting: list[Ids], rows: int, limit: int) -> list[Ids]:
+    if not fitting:
         raise UserError(
-            f"all {len(rows)} rows are longer than {limit} tokens; raise adapter.max_length or shorten the texts",
+            f"all {rows} rows are longer than {limit} tokens; raise adapter.max_length or shorten the texts",
             param="distillation.adapter.max_length",
             code="rows_too_long",
         )
-    return found
+    return fitting

@@ -66,8 +66,8 @@ class Decoder:
             top_k=top_k,
             top_p=1.0,
         )
-        found = [Sample(self._until_end(row), mean) for row, mean in zip(rows, likelihood.means(rows), strict=True)]
-        return [found[start : start + count] for start in range(0, len(found), count)]
+        drawn = [Sample(self._until_end(row), mean) for row, mean in zip(rows, likelihood.means(rows), strict=True)]
+        return [drawn[start : start + count] for start in range(0, len(drawn), count)]
 
     def _generate(self, copies: int, processors: Sequence[LogitsProcessor] = (), **settings: Any) -> torch.Tensor:
         """Prompt and completion ids, shape (prompts x returned, longest + new)."""
@@ -90,7 +90,7 @@ class Decoder:
 
 
 class Likelihood(LogitsProcessor):
-    """Adds up the log-probabilities of what is generated, as it is generated; changes nothing.
+    """Sums the log-probabilities of the generated tokens during generation; leaves the scores unchanged.
 
     transformers calls such processors before temperature and top-k, so these are the model's own probabilities.
     """
@@ -98,10 +98,10 @@ class Likelihood(LogitsProcessor):
     def __init__(self, ends: list[int]):
         self.ends = ends
         self.total = self.tokens = torch.zeros(0)
-        self.open: torch.Tensor | None = None  # rows that have not ended
+        self.open: torch.Tensor | None = None  # mask of the rows that have not ended
         self.last = torch.zeros(0)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.open is None:
             self.open = torch.ones(len(input_ids), dtype=torch.bool, device=scores.device)
             self.total = self.tokens = torch.zeros(len(input_ids), device=scores.device)
@@ -110,20 +110,20 @@ class Likelihood(LogitsProcessor):
         self.last = scores.log_softmax(-1)
         return scores
 
-    def _add(self, drawn: torch.Tensor) -> None:
+    def _add(self, tokens: torch.Tensor) -> None:
         assert self.open is not None
-        self.total = self.total + self.open * self.last.gather(1, drawn[:, None])[:, 0]
+        self.total = self.total + self.open * self.last.gather(1, tokens[:, None])[:, 0]
         self.tokens = self.tokens + self.open
-        self.open = self.open & ~torch.isin(drawn, torch.tensor(self.ends, device=drawn.device))
+        self.open = self.open & ~torch.isin(tokens, torch.tensor(self.ends, device=tokens.device))
 
     def means(self, rows: torch.Tensor) -> list[float]:
-        """Per row; call it once, with what was generated: the last token has not been seen yet."""
+        """Mean log-probability per row. Call it once with the generated rows: it adds their last token."""
         self._add(rows[:, -1])
         return (self.total / self.tokens).tolist()
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """All tokens that end a turn, as the engine takes them: the tokenizer's and the model's own."""
+    """All tokens that end a turn, as in the engine: the tokenizer's and the model's."""
     own: Any = model.generation_config.eos_token_id if model.generation_config else None
     ends: list[Any] = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
     return sorted({token for token in ends if token is not None})

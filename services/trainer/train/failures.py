@@ -1,10 +1,10 @@
-"""What went wrong in the training process, in the project's three families of errors."""
+"""Errors of the training process as one of the project's three families."""
 
 import errno
 
 from shared.contracts.errors import FatalError, MeteorError, TransientError, is_disk_full
 
-# The last three, for want of memory: a library that could not be loaded, a thread that has no place for its stack.
+# The last three: a library that could not be loaded, a thread without memory for its stack.
 NO_MEMORY = (
     "can't allocate memory",
     "CUDA out of memory",
@@ -16,12 +16,12 @@ NO_MEMORY = (
 
 
 def as_error(error: BaseException) -> MeteorError:
-    """The same error for the supervisor. Unexpected ones may be tried again, as everywhere in the system."""
+    """The error for the supervisor. Unexpected errors are transient, as everywhere in the system."""
     if isinstance(error, MeteorError):
         return error
     text = str(error)
-    short = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if short or any(sign in text for sign in NO_MEMORY):
+    out_of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if out_of_memory or any(sign in text for sign in NO_MEMORY):
         return FatalError(
             "not enough memory for this training; lower hyperparameters.batch_size or distillation.adapter.max_length "
             "(in phase 3 also distillation.evolve.search_batch or beam_width), give the trainer a larger device, "

@@ -1,4 +1,4 @@
-"""What SFT and preference training share: TRL's arguments, the run with its checkpoints, the figures."""
+"""Shared by SFT and DPO: TRL's arguments, the training with its checkpoints, the metrics."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, Trainer
 from trl.trainer import utils as trl_utils
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train.model import device, save_adapter, save_weights
 from services.trainer.train.progress import Reporter
 from services.trainer.train.watch import Watch
@@ -56,8 +56,8 @@ def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
 def score_answers_only() -> None:
     """Compare only the answers' tokens with the whole vocabulary, on every device; the loss is the same.
 
-    TRL does so where Triton runs. Elsewhere it scores prompts and padding too and throws the result away: on a CPU that
-    is a third of the time of a DPO step. Its choice hangs on this one function, and there is no setting for it.
+    TRL does so only with Triton. Without it, it scores prompts and padding too and discards the result, a third of the
+    time of a DPO step on a CPU. There is no setting: this function decides.
     """
     setattr(trl_utils, "_use_triton", lambda device: True)  # noqa: B010 - a name that TRL does not export
 
@@ -70,12 +70,12 @@ def micro_batch(batch_size: int, longest: int, tokens: int) -> int:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint. trainer_state.json is written last: without it a save was interrupted."""
-    found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()]
-    return max(found, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
+    complete = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()]
+    return max(complete, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
 
 
-def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -> dict[str, Any]:
-    """Train to the end (from the last checkpoint if there is one), save what was trained, return the figures."""
+def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -> Metrics:
+    """Train to the end, from the last checkpoint if there is one; save the adapter or weights and return the metrics."""
     watch = Watch(spec, reporter)
     trainer.add_callback(watch)
     checkpoint = last_checkpoint(spec.checkpoints)
@@ -101,7 +101,7 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
 
 
 def series(trainer: Trainer, name: str) -> list[float]:
-    """One figure's value at every optimiser step, those before a resume included."""
+    """One metric at every optimiser step, those before a resume included."""
     return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 

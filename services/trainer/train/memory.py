@@ -1,4 +1,4 @@
-"""The limit on what one training may take, so that it fails with a clear error where the kernel would kill a neighbour."""
+"""The memory limit of one training: it fails with a clear error before the kernel kills another process."""
 
 import re
 import resource
@@ -12,10 +12,10 @@ GB = 1_000_000_000
 
 
 def limit(gb: float | None) -> None:
-    """Let this process take so much more than it has now; beyond it PyTorch raises. Call it after the imports.
+    """Allow this process gb more than it uses now; beyond that PyTorch raises. Call it after the imports.
 
-    A CPU: private memory (RLIMIT_DATA); files that are mapped, as weights are, do not count. A GPU: memory of the device.
-    Tensors that do not fit are an exception. Where a few MB are missing native code may end the process instead.
+    CPU: private memory (RLIMIT_DATA), without mapped files such as weights. GPU: memory of the device. A tensor that does
+    not fit raises; where only a few MB are missing, native code may end the process instead.
     """
     if gb is None:
         return
@@ -23,14 +23,13 @@ def limit(gb: float | None) -> None:
         whole = torch.cuda.get_device_properties(device()).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, gb * GB / whole))
         return
-    torch.zeros(1 << 20).add_(
-        1
-    )  # starts the threads that compute: without memory for their stacks OpenMP ends the process
+    # Start the compute threads first: without memory for their stacks OpenMP ends the process.
+    torch.zeros(1 << 20).add_(1)
     _limit_data(_data_bytes() + int(gb * GB))
 
 
 def lift() -> None:
-    """No limit any more: to say what went wrong takes memory too."""
+    """Remove the limit: reporting an error takes memory too."""
     _limit_data(resource.getrlimit(resource.RLIMIT_DATA)[1])
 
 
@@ -40,5 +39,5 @@ def _limit_data(soft: int) -> None:
 
 
 def _data_bytes() -> int:
-    found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) * 1024 if match else 0

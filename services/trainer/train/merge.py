@@ -1,14 +1,14 @@
-"""Laying an adapter into the base's weights, and asking both the same: greedily, in float32, whatever the device."""
+"""Merges an adapter into the base's weights and compares greedy answers of both, in float32 on every device."""
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import device, load_base, load_tokenizer, save_weights
@@ -18,39 +18,39 @@ from shared.contracts.export_steps import MergeParams
 from shared.contracts.rows import ParitySample, StudentPrompt
 
 
-class Answered(NamedTuple):
-    """Greedy token ids, and the logits that each was chosen by, the end included: (tokens + 1, vocabulary), on the CPU."""
+class GreedyAnswer(NamedTuple):
+    """logits: (tokens + 1, vocabulary) on the CPU, those of the end token included."""
 
     ids: list[int]
     logits: torch.Tensor
 
 
-def merge(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are StudentPrompt. Leaves rows.json with a ParitySample for each that fits, and with params.keep the merged model's folder.
+def merge(spec: Spec, reporter: Reporter) -> Metrics:
+    """Rows are StudentPrompt. Writes rows.json with a ParitySample per row that fits, and the merged model with params.keep.
 
-    Without an adapter (a whole model was trained) there is nothing to merge: the model is asked, and is what it is.
+    Without an adapter (a whole model was trained) the model is compared with itself.
     """
     params = MergeParams.model_validate(spec.params)
     tokenizer, model = load_tokenizer(spec.base), load_base(spec.base, exact=True).eval()
-    room = model.config.max_position_embeddings - params.max_new_tokens
+    longest = model.config.max_position_embeddings - params.max_new_tokens
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
-    prompts = {q.id: ids for q in questions if len(ids := data.prompt_ids(tokenizer, q.question)) <= room}
+    prompts = {q.id: ids for q in questions if len(ids := data.prompt_ids(tokenizer, q.question)) <= longest}
     if not prompts:
         raise UserError("no question of the comparison fits into the model's context", code="rows_too_long")
     total = 2 * len(prompts)
     if spec.adapter is None:
-        said = _answers(model, tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
-        return _write(spec.output, tokenizer, said, {name: (one.ids, one.logits) for name, one in said.items()})
+        answers = _answers(model, tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
+        return _write(spec.output, tokenizer, answers, answers)
     adapted = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device())).eval()
-    said = _answers(cast(PreTrainedModel, adapted), tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
+    answers = _answers(cast(PreTrainedModel, adapted), tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
     merged = cast(PreTrainedModel, adapted.merge_and_unload())
     if params.keep:
         save_weights(merged, spec.base, spec.output / "weights")
         del model, adapted, merged
-        merged = load_base(spec.output / "weights", exact=True).eval()  # what is given away, not what was saved
+        merged = load_base(spec.output / "weights", exact=True).eval()  # the exported files, read back
     again = _answers(merged, tokenizer, prompts, params.max_new_tokens, reporter, len(prompts), total)
-    forced = {name: (again[name].ids, logits(merged, prompts[name], said[name].ids)) for name in prompts}
-    return _write(spec.output, tokenizer, said, forced)
+    forced = {name: GreedyAnswer(again[name].ids, logits(merged, prompts[name], answers[name].ids)) for name in prompts}
+    return _write(spec.output, tokenizer, answers, forced)
 
 
 def _answers(
@@ -61,19 +61,19 @@ def _answers(
     reporter: Reporter,
     done: int,
     total: int,
-) -> dict[str, Answered]:
-    found = {}
+) -> dict[str, GreedyAnswer]:
+    answers = {}
     for number, (name, prompt) in enumerate(prompts.items(), start=done + 1):
         with torch.inference_mode():
             (ids,) = Decoder(model, tokenizer, [prompt], new_tokens).beams(1)
-        found[name] = Answered(ids, logits(model, prompt, ids))
+        answers[name] = GreedyAnswer(ids, logits(model, prompt, ids))
         reporter.tick(number, total)
-    return found
+    return answers
 
 
 @torch.inference_mode()
 def logits(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> torch.Tensor:
-    """What the model makes of an answer token by token, its end included."""
+    """The model's logits at each token of the answer and at its end."""
     ids = torch.tensor([prompt + answer], device=model.device)
     return model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0].float().cpu()
 
@@ -81,23 +81,23 @@ def logits(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> torc
 def _write(
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
-    said: dict[str, Answered],
-    again: dict[str, tuple[list[int], torch.Tensor]],
-) -> dict[str, Any]:
+    adapted: dict[str, GreedyAnswer],
+    merged: dict[str, GreedyAnswer],
+) -> Metrics:
     rows = []
-    for name, one in said.items():
-        ids, other = again[name]
-        apart = (one.logits - other).abs()
-        texts = [cast(str, tokenizer.decode(each, skip_special_tokens=True)) for each in (one.ids, ids)]
+    for name, answer in adapted.items():
+        other = merged[name]
+        difference = (answer.logits - other.logits).abs()
+        texts = [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in (answer.ids, other.ids)]
         rows.append(
             ParitySample(
                 id=name,
                 adapter=texts[0],
                 merged=texts[1],
-                same=one.ids == ids,
-                tokens=len(one.ids),
-                logit_max=float(apart.max()),
-                logit_mean=float(apart.mean()),
+                same=answer.ids == other.ids,
+                tokens=len(answer.ids),
+                logit_max=float(difference.max()),
+                logit_mean=float(difference.mean()),
             )
         )
     output.mkdir(parents=True, exist_ok=True)

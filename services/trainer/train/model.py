@@ -1,4 +1,4 @@
-"""The student in this process: tokenizer, weights, LoRA adapter; and the one reproducible form on disk of what was trained."""
+"""Loads the student (tokenizer, weights, LoRA adapter) and saves a trained one in a reproducible form."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from services.trainer.spec import Spec
 from shared.contracts.steps import Method, TrainParams
 
-# What a model folder needs beside its weights; taken from the folder it was trained from, byte by byte.
+# Files beside the weights, copied unchanged from the base's folder.
 BESIDE_WEIGHTS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.json")
 BESIDE_WEIGHTS += ("merges.txt", "added_tokens.json", "chat_template*")
 
@@ -40,12 +40,12 @@ def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
 
     Only safetensors, no code from the folder.
     """
-    where = device()
-    dtype = torch.bfloat16 if where.type == "cuda" and not exact else torch.float32
+    target = device()
+    dtype = torch.bfloat16 if target.type == "cuda" and not exact else torch.float32
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
-    return cast(PreTrainedModel, cast(torch.nn.Module, model).to(where))
+    return cast(PreTrainedModel, cast(torch.nn.Module, model).to(target))
 
 
 def load_student(spec: Spec) -> PreTrainedModel:
@@ -109,7 +109,7 @@ def save_weights(model: PreTrainedModel, base: Path, folder: Path) -> None:
     in which the engine computes. Equal weights give equal bytes.
     """
     model.save_pretrained(folder)
-    for path in [p for p in folder.iterdir() if ".safetensors" not in p.name]:
-        path.unlink()  # written by this version of a library, and naming it
+    for path in [path for path in folder.iterdir() if ".safetensors" not in path.name]:
+        path.unlink()  # names the version of the library that wrote it
     for path in {path for pattern in BESIDE_WEIGHTS for path in base.glob(pattern)}:
         shutil.copyfile(path, folder / path.name)

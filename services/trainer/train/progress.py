@@ -1,6 +1,6 @@
-"""What the training process tells its supervisor: JSON lines on a stream that no library can write to.
+"""Messages of the training process to its supervisor: JSON lines on a stream that no library can write to.
 
-Imports no model library: it has to be there when loading one fails.
+Imports no model library: it must report the failure to load one.
 """
 
 import os
@@ -8,14 +8,14 @@ import sys
 import time
 from typing import TextIO
 
-from services.trainer.spec import Done, Failed, Line, Tick
+from services.trainer.spec import Done, Failed, Message, Metrics, Tick
 from shared.contracts.errors import MeteorError, TransientError, UserError
 
 TICK_S = 0.5  # between two lines of progress
 
 
 class Reporter:
-    """Writes one JSON line per word; ticks at most every TICK_S."""
+    """Writes one JSON line per message; ticks at most every TICK_S."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -27,22 +27,21 @@ class Reporter:
             self._last_tick = now
             self._write(Tick(done=done, total=total, eta_s=eta_s, metrics=metrics))
 
-    def done(self, metrics: dict) -> None:
+    def done(self, metrics: Metrics) -> None:
         self._write(Done(metrics=metrics))
 
     def failed(self, error: MeteorError) -> None:
-        family = (
-            "user" if isinstance(error, UserError) else "transient" if isinstance(error, TransientError) else "fatal"
-        )
+        family = "user" if isinstance(error, UserError) else "fatal"
+        family = "transient" if isinstance(error, TransientError) else family
         self._write(Failed(family=family, code=error.code, message=error.message, param=error.param))
 
-    def _write(self, word: Line) -> None:
-        self._stream.write(word.model_dump_json() + "\n")
+    def _write(self, message: Message) -> None:
+        self._stream.write(message.model_dump_json() + "\n")
         self._stream.flush()
 
 
 def take_stdout() -> TextIO:
-    """The process's standard output as a private stream; whatever else prints goes to standard error from now on."""
+    """The process's standard output as a private stream; other prints go to standard error from now on."""
     sys.stdout.flush()
     private = os.dup(1)
     os.dup2(2, 1)

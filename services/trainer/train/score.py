@@ -1,16 +1,15 @@
-"""How likely the student finds given answers: the figure behind the paper's first open question.
+"""The student's NLL of given answers, for the paper's first open question.
 
 The same prompt ids and answer tokens as in training, so a row's NLL is the loss that SFT on it would begin with.
 """
 
 import json
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
@@ -18,22 +17,22 @@ from shared.contracts.rows import Example, Likelihood
 from shared.contracts.steps import ScoreParams
 
 
-def score(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Example. Leaves rows.json with a Likelihood for each one that fits; returns the figures."""
+def score(spec: Spec, reporter: Reporter) -> Metrics:
+    """Rows are Example. Writes rows.json with a Likelihood per row that fits."""
     params = ScoreParams.model_validate(spec.params)
     examples = [Example.model_validate(row) for row in spec.rows]
     tokenizer, model = load_tokenizer(spec.base), load_student(spec)
     limit = data.longest_text(model.config, params.max_length)
-    found = []
+    likelihoods = []
     for number, example in enumerate(examples, start=1):
         prompt = data.prompt_ids(tokenizer, example.question)
         answer = data.completion_ids(tokenizer, example.completion)
         if len(prompt) + len(answer) <= limit:
-            found.append(Likelihood(id=example.id, nll=mean_nll(model, prompt, answer), tokens=len(answer)))
+            likelihoods.append(Likelihood(id=example.id, nll=mean_nll(model, prompt, answer), tokens=len(answer)))
         reporter.tick(number, len(examples))
     spec.output.mkdir(parents=True, exist_ok=True)
-    (spec.output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in found]))
-    return {"rows": len(found), "dropped_too_long": len(examples) - len(found)}
+    (spec.output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in likelihoods]))
+    return {"rows": len(likelihoods), "dropped_too_long": len(examples) - len(likelihoods)}
 
 
 @torch.inference_mode()

@@ -1,18 +1,18 @@
-"""Self-evolution's first half: the same question answered with more compute and greedily (paper section 3.3).
+"""Self-evolution, first half: each question is answered with more compute and greedily (paper section 3.3).
 
-Both sides come from the same model object, dtype, prompt ids and even the same prefilled cache: engines that differ in
-any of these would invent pairs.
+Both sides come from one model object, dtype, prompt ids and prefilled cache: a difference in any of these would create
+spurious pairs.
 """
 
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import load_student, load_tokenizer
@@ -22,36 +22,38 @@ from shared.contracts.errors import UserError
 from shared.contracts.rows import PreferencePair, StudentPrompt
 from shared.contracts.steps import SearchParams
 
-FOUND = "found.jsonl"  # in the checkpoint folder: one finished question per line
+FINISHED = "found.jsonl"  # in the checkpoint folder: one finished question per line
+Sides = dict[int, tuple[list[int], list[int]]]  # index of a question -> token ids of chosen and rejected
 
 
-def search(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are StudentPrompt. Leaves rows.json with a PreferencePair per question, equal sides included, in the request's order."""
+def search(spec: Spec, reporter: Reporter) -> Metrics:
+    """Rows are StudentPrompt. Writes rows.json with a PreferencePair per question, equal sides included, in the
+    request's order."""
     params = SearchParams.model_validate(spec.params)
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
     tokenizer, model = load_tokenizer(spec.base), load_student(spec)
     prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
-    room = model.config.max_position_embeddings - params.max_new_tokens
-    fitting = sorted((i for i, ids in enumerate(prompts) if len(ids) <= room), key=lambda i: len(prompts[i]))
+    longest = model.config.max_position_embeddings - params.max_new_tokens
+    fitting = sorted((i for i, ids in enumerate(prompts) if len(ids) <= longest), key=lambda i: len(prompts[i]))
     if not fitting:
         raise UserError(
-            f"no question leaves room for {params.max_new_tokens} tokens of answer in the model's context",
+            f"no question leaves {params.max_new_tokens} tokens for the answer in the model's context",
             param="distillation.answer_tokens",
             code="rows_too_long",
         )
-    found = _resume(spec.checkpoints / FOUND)
-    with (spec.checkpoints / FOUND).open("a") as file:
+    finished = _resume(spec.checkpoints / FINISHED)
+    with (spec.checkpoints / FINISHED).open("a") as file:
         for start in range(0, len(fitting), params.batch_size):
             batch = fitting[start : start + params.batch_size]
-            if any(i not in found for i in batch):
-                set_seed(params.seed + start)  # so that a search which was interrupted goes on with the same samples
+            if any(i not in finished for i in batch):
+                set_seed(params.seed + start)  # so that an interrupted search resumes with the same samples
                 sides = both_sides(model, tokenizer, [prompts[i] for i in batch], params)
                 for i, chosen, rejected in zip(batch, *sides, strict=True):
-                    found[i] = (chosen, rejected)
+                    finished[i] = (chosen, rejected)
                     file.write(json.dumps([i, chosen, rejected]) + "\n")
                 file.flush()
             reporter.tick(min(start + params.batch_size, len(fitting)), len(fitting))
-    return _write(spec.output, tokenizer, questions, found) | {"dropped_too_long": len(questions) - len(fitting)}
+    return _write(spec.output, tokenizer, questions, finished) | {"dropped_too_long": len(questions) - len(fitting)}
 
 
 @torch.inference_mode()
@@ -63,8 +65,8 @@ def both_sides(
     return STRATEGIES[params.strategy](decoder, params), decoder.beams(1)
 
 
-def _resume(path: Path) -> dict[int, tuple[list[int], list[int]]]:
-    """What an earlier attempt of this step found; a torn last line is ignored."""
+def _resume(path: Path) -> Sides:
+    """The questions that an earlier attempt of this step finished; an incomplete last line is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return {}
@@ -77,18 +79,18 @@ def _write(
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
     questions: list[StudentPrompt],
-    found: dict[int, tuple[list[int], list[int]]],
-) -> dict[str, Any]:
+    finished: Sides,
+) -> Metrics:
     rows = []
     for i, question in enumerate(questions):
-        if i in found:
-            chosen, rejected = (cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in found[i])
+        if i in finished:
+            chosen, rejected = (cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in finished[i])
             rows.append(PreferencePair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))
     return {
         "rows": len(rows),
         "same": sum(row.chosen == row.rejected for row in rows),
-        "mean_tokens_chosen": round(fmean(len(chosen) for chosen, _ in found.values()), 2),
-        "mean_tokens_rejected": round(fmean(len(rejected) for _, rejected in found.values()), 2),
+        "mean_tokens_chosen": round(fmean(len(chosen) for chosen, _ in finished.values()), 2),
+        "mean_tokens_rejected": round(fmean(len(rejected) for _, rejected in finished.values()), 2),
     }

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: question -> answer, loss on the answer's tokens only (paper sections 3.1 and 3.2)."""
+"""Supervised fine-tuning on (question, answer), with the loss on the answer's tokens (paper sections 3.1 and 3.2)."""
 
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from services.trainer.spec import Spec
+from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data, fit
 from services.trainer.train.model import load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
@@ -17,10 +17,10 @@ from shared.contracts.steps import TrainParams
 
 
 class ByLength(LengthGroupedSampler):
-    """Rows of like length side by side, in an order that seed and epoch alone decide.
+    """Rows of similar length side by side, in an order that only seed and epoch decide.
 
-    The library's own draws on whatever random numbers come next. A training that goes on within an epoch would then see
-    another order than the one it was in: some rows twice, others not at all.
+    The library's own order depends on the global random state: a training resumed within an epoch would see some rows
+    twice and others never.
     """
 
     def __init__(self, rows_per_step: int, lengths: list[int], seed: int):
@@ -42,12 +42,12 @@ class AnswerTrainer(SFTTrainer):
         )
 
 
-def fine_tune(spec: Spec, reporter: Reporter) -> dict[str, Any]:
-    """Rows are Example. Leaves adapter or weights in spec.output; returns the figures."""
+def fine_tune(spec: Spec, reporter: Reporter) -> Metrics:
+    """Rows are Example. Writes adapter or weights to spec.output."""
     params = TrainParams.model_validate(spec.params)
     examples = [Example.model_validate(row) for row in spec.rows]
-    trainer, kept = build(spec, params, examples)
-    return fit.fit(trainer, spec, params, reporter) | {"rows": kept, "dropped_too_long": len(examples) - kept}
+    trainer, used = build(spec, params, examples)
+    return fit.fit(trainer, spec, params, reporter) | {"rows": used, "dropped_too_long": len(examples) - used}
 
 
 def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[AnswerTrainer, int]:
@@ -60,4 +60,6 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[Ans
         **fit.arguments(spec, params, max(len(row["input_ids"]) for row in rows)),
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are token ids already
     )
-    return AnswerTrainer(model, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer), len(rows)
+    return AnswerTrainer(
+        model, config, train_dataset=Dataset.from_list([dict(row) for row in rows]), processing_class=tokenizer
+    ), len(rows)

@@ -1,4 +1,4 @@
-"""Ways to spend more compute on an answer (phase 3's chosen side), behind one interface. Greedy is the other side."""
+"""Decoding strategies with more compute, for the chosen side of phase 3. The rejected side is greedy."""
 
 from collections.abc import Callable
 from difflib import SequenceMatcher
@@ -10,29 +10,29 @@ TOP_K = 50
 
 
 def beam(decoder: Decoder, params: SearchParams) -> list[list[int]]:
-    """The most likely answer that a search of beam_width beams finds (the paper's way)."""
+    """The most likely answer of a search with beam_width beams (the paper's strategy)."""
     return decoder.beams(params.beam_width)
 
 
 def best_of_n(decoder: Decoder, params: SearchParams) -> list[list[int]]:
-    """Of `samples` samples the one with the highest mean log-probability per token."""
-    drawn = decoder.samples(params.samples, params.temperature)
-    return [max(samples, key=lambda sample: sample.mean_logprob).ids for samples in drawn]
+    """The sample with the highest mean log-probability per token, of `samples`."""
+    batches = decoder.samples(params.samples, params.temperature)
+    return [max(samples, key=lambda sample: sample.mean_logprob).ids for samples in batches]
 
 
 def self_consistency(decoder: Decoder, params: SearchParams) -> list[list[int]]:
-    """Of `samples` samples the one that is closest to all the others; of equals the likelier one."""
+    """The sample closest to all others, of `samples`; of equally close ones the most likely."""
     return [closest(samples) for samples in decoder.samples(params.samples, params.temperature)]
 
 
 def top_k(decoder: Decoder, params: SearchParams) -> list[list[int]]:
-    """One sample of the TOP_K likeliest tokens at each place."""
+    """One sample from the TOP_K most likely tokens at each position."""
     return [samples[0].ids for samples in decoder.samples(1, params.temperature, TOP_K)]
 
 
 def closest(samples: list[Sample]) -> list[int]:
-    def agreement(one: Sample) -> float:
-        return sum(SequenceMatcher(None, one.ids, other.ids, autojunk=False).ratio() for other in samples)
+    def agreement(sample: Sample) -> float:
+        return sum(SequenceMatcher(None, sample.ids, other.ids, autojunk=False).ratio() for other in samples)
 
     return max(samples, key=lambda sample: (agreement(sample), sample.mean_logprob)).ids
 

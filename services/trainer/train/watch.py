@@ -1,4 +1,4 @@
-"""Looks at a training as it runs: progress, checkpoints by the clock, an end to a loss that is no number."""
+"""Observes a running training."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from shared.contracts.errors import FatalError
 
 
 class Watch(TrainerCallback):
-    """Progress, checkpoints by the clock, and an end to a training whose loss is not a number."""
+    """Reports progress, saves checkpoints by time and by steps, and ends a training whose loss is not finite."""
 
     def __init__(self, spec: Spec, reporter: Reporter):
         self.spec = spec

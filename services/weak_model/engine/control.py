@@ -1,7 +1,6 @@
-"""The engine's control port: POST /serve asks for a model, GET /status tells. Two routes, no framework: the keeper is small."""
+"""The engine's control port: POST /serve requests a model, GET /status returns the state. Without a framework, to stay small."""
 
 import hmac
-import json
 import socket
 import threading
 from collections.abc import Callable
@@ -9,27 +8,28 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from services.weak_model.engine.model_scheduler import Choice
+from services.weak_model.engine.model_scheduler import ModelScheduler
 from shared.contracts.engine import ModelRequest
-from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody
+from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, ErrorResponse
 
-LONGEST = 4096  # bytes of a body
-PATIENCE_S = 5.0  # with a caller that does not finish its request
+MAX_BYTES = 4096  # of a body
+READ_TIMEOUT_S = 5.0  # for a caller that does not finish its request
+ROUTES = "the routes are GET /status and POST /serve"
 
 
 class Control(ThreadingHTTPServer):
-    """known: whether a name is a model of this deployment; only such names reach the engine's command line."""
+    """is_known: whether a name is a model of this deployment; only such names reach the engine's command line."""
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, token: str, choice: Choice, known: Callable[[str], bool]):
+    def __init__(self, host: str, port: int, token: str, scheduler: ModelScheduler, is_known: Callable[[str], bool]):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.token = token
-        self.choice = choice
-        self.known = known
+        self.scheduler = scheduler
+        self.is_known = is_known
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, name="control", daemon=True).start()
@@ -38,39 +38,39 @@ class Control(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Control  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
-    timeout = PATIENCE_S
+    timeout = READ_TIMEOUT_S
 
     def do_GET(self) -> None:
         if self.path != "/status":
-            return self._refuse(HTTPStatus.NOT_FOUND, "GET /status and POST /serve are all there is")
-        self._send(HTTPStatus.OK, self.server.choice.status().model_dump(mode="json"))
+            return self._refuse(HTTPStatus.NOT_FOUND, ROUTES)
+        self._send(HTTPStatus.OK, self.server.scheduler.status())
 
     def do_POST(self) -> None:
         length = self.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > LONGEST:
+        if not length.isdecimal() or int(length) > MAX_BYTES:
             self.close_connection = True
-            return self._refuse(HTTPStatus.BAD_REQUEST, f"a body of at most {LONGEST} bytes is needed")
+            return self._refuse(HTTPStatus.BAD_REQUEST, f"a body of at most {MAX_BYTES} bytes is needed")
         body = self.rfile.read(int(length))
-        given = self.headers.get("authorization", "").removeprefix("Bearer ")
-        if self.server.token and not hmac.compare_digest(given.encode(), self.server.token.encode()):
+        token = self.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.server.token and not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return self._refuse(HTTPStatus.UNAUTHORIZED, "the internal token is needed")
         if self.path != "/serve":
-            return self._refuse(HTTPStatus.NOT_FOUND, "GET /status and POST /serve are all there is")
+            return self._refuse(HTTPStatus.NOT_FOUND, ROUTES)
         try:
-            wish = ModelRequest.model_validate_json(body)
+            request = ModelRequest.model_validate_json(body)
         except ValidationError as error:
             return self._refuse(HTTPStatus.BAD_REQUEST, str(error.errors()[0]["msg"]))
-        if not self.server.known(wish.model):
-            return self._refuse(HTTPStatus.NOT_FOUND, f"this engine knows no model {wish.model!r}", "model")
-        self._send(HTTPStatus.OK, self.server.choice.ask(wish.model, wish.seconds).model_dump(mode="json"))
+        if not self.server.is_known(request.model):
+            return self._refuse(HTTPStatus.NOT_FOUND, f"this engine knows no model {request.model!r}", "model")
+        self._send(HTTPStatus.OK, self.server.scheduler.request(request.model, request.seconds))
 
     def _refuse(self, status: HTTPStatus, message: str, param: str | None = None) -> None:
         kind = TYPE_OF_STATUS.get(status, "server_error")
         error = ErrorBody(message=message, type=kind, param=param, code=status.name.lower())
-        self._send(status, {"error": error.model_dump()})
+        self._send(status, ErrorResponse(error=error))
 
-    def _send(self, status: HTTPStatus, value: dict[str, Any]) -> None:
-        content = json.dumps(value).encode()
+    def _send(self, status: HTTPStatus, body: BaseModel) -> None:
+        content = body.model_dump_json().encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
@@ -78,4 +78,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Callers ask every second; nothing is written down for it."""
+        """No access log: callers ask every second."""

@@ -1,17 +1,20 @@
-"""Whether an engine answers and whether it works, for its keeper. Apart from `clients`, so that the engine process starts without the SDK."""
+"""Health checks of an engine, for its supervisor."""
 
 import re
 from functools import cache
 
 import httpx
 
-HEALTH_S = 2.0  # a stop waits for a question under way
+from shared.platform.http_client import internal_sync_client
+
+TIMEOUT_S = 2.0  # a stop waits for a check in progress
+REQUESTS = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
 
 
 @cache
 def _client() -> httpx.Client:
-    """One for all questions: making a client costs more than asking."""
-    return httpx.Client(timeout=HEALTH_S)
+    """One for all checks: creating a client costs more than a check."""
+    return internal_sync_client(timeout_s=TIMEOUT_S)
 
 
 def is_healthy(url: str) -> bool:
@@ -22,11 +25,8 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-REQUESTS = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? ([0-9.eE+]+)$", re.MULTILINE)
-
-
 def is_busy(url: str) -> bool:
-    """True when a vLLM server has requests that run or wait; one that does not tell has none."""
+    """True when a vLLM server reports running or waiting requests."""
     try:
         return any(float(count) for count in REQUESTS.findall(_client().get(f"{url}/metrics").text))
     except httpx.HTTPError:
@@ -34,7 +34,7 @@ def is_busy(url: str) -> bool:
 
 
 def serves(url: str, token: str, name: str) -> bool:
-    """True when a server of any make answers GET /v1/models and lists this name. For one that we did not start."""
+    """True when GET /v1/models of any OpenAI-compatible server lists this name."""
     try:
         answer = _client().get(f"{url.rstrip('/')}/v1/models", headers={"authorization": f"Bearer {token}"})
         answer.raise_for_status()

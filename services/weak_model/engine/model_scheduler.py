@@ -1,25 +1,26 @@
-"""Which of several models the one server of a device serves. Told by callers, followed by the engine; knows neither.
+"""Decides which of several models the one server of a device serves. Callers request models; the supervisor follows.
 
-- A model that is served stays while it is in use, and `linger` seconds longer: the steps of one job follow each other.
-- When another one waits, the present one ends after its `turn` at the latest: nobody is admitted to it any more, what
-  runs may finish within `drain` seconds. Then whoever has waited longest is next.
-- A server that died makes room at once when another model waits.
-- A model that cannot be started is refused for a while, and the first one is served again.
+- A served model stays while it is in use, and for `linger` longer: the steps of one job follow each other.
+- When another model waits, the served one ends at the latest after its `turn`: new callers are refused, running requests
+  may finish within `drain`. The model that has waited longest is next.
+- When the server dies, a waiting model replaces it at once.
+- A model that cannot be started is refused for FAILURE_S, and the first model is served again.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from services.weak_model.settings import EngineSettings
 from shared.contracts.engine import EngineStatus, ModelState
 
-SETTLE_S = 2.0  # the requests of a caller who was just admitted may not have reached the server yet
-FORGIVEN_S = 600.0  # a model that could not be started is tried again after this, if it is asked for
+SETTLE_S = 2.0  # until the requests of a caller who was just admitted have reached the server
+FAILURE_S = 600.0  # a model that could not be started is tried again after this, on request
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True)
+class Rules:
     """All in seconds."""
 
     linger: float
@@ -31,8 +32,24 @@ class Rules(NamedTuple):
         return cls(settings.linger.total_seconds(), settings.turn.total_seconds(), settings.drain.total_seconds())
 
 
-class Choice:
-    """Safe to use from several threads. first: the model that is served at the start."""
+@dataclass(frozen=True)
+class Waiting:
+    """A model that callers wait for. since, expires: seconds of the clock."""
+
+    since: float
+    expires: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model could not be started, and until when it is refused."""
+
+    reason: str
+    until: float
+
+
+class ModelScheduler:
+    """Thread-safe. first: the model that is served at the start."""
 
     def __init__(self, first: str, rules: Rules, clock: Callable[[], float] = time.monotonic):
         self.first = self.serving = first
@@ -41,27 +58,25 @@ class Choice:
         self.ready = False
         self._lock = threading.Lock()
         self._closing_since: float | None = None  # nobody is admitted any more
-        self._began = self._since = self._used = clock()
-        self._wishes: dict[
-            str, tuple[float, float]
-        ] = {}  # model -> (asked first, forgotten at), in the order of asking
-        self._took: dict[str, float] = {}  # seconds that a start took
-        self._failed: dict[str, tuple[str, float]] = {}  # model -> (why, forgiven at)
+        self._start_began = self._ready_since = self._last_used = clock()
+        self._requests: dict[str, Waiting] = {}
+        self._start_seconds: dict[str, float] = {}  # the newest start last
+        self._failures: dict[str, Failure] = {}
 
     # for callers
 
-    def ask(self, model: str, seconds: float) -> EngineStatus:
-        """Whether the model can be asked now; if not, it is wanted for so many seconds from now on."""
+    def request(self, model: str, seconds: float) -> EngineStatus:
+        """Whether the engine serves the model now; if not, the request stands for so many seconds."""
         with self._lock:
             now = self.clock()
-            why, forgiven = self._failed.get(model, ("", now))
-            if forgiven > now:
-                return EngineStatus(state=ModelState.FAILED, serving=self.serving, reason=why)
+            failure = self._failures.get(model)
+            if failure is not None and failure.until > now:
+                return EngineStatus(state=ModelState.FAILED, serving=self.serving, reason=failure.reason)
             if model == self.serving and self._closing_since is None:
-                self._used = now
+                self._last_used = now
                 return self._status(ModelState.READY if self.ready else ModelState.STARTING)
-            first_asked = self._wishes.get(model, (now, now))[0]
-            self._wishes[model] = (first_asked, now + seconds)
+            earlier = self._requests.get(model)
+            self._requests[model] = Waiting(earlier.since if earlier else now, now + seconds)
             return self._status(ModelState.WAITING)
 
     def status(self) -> EngineStatus:
@@ -69,75 +84,76 @@ class Choice:
             return self._status(ModelState.READY if self.ready else ModelState.STARTING)
 
     def _status(self, state: ModelState) -> EngineStatus:
-        left = None
-        expected = self._took.get(self.serving, next(reversed(self._took.values()), None))
+        eta = None
+        expected = self._start_seconds.get(self.serving, next(reversed(self._start_seconds.values()), None))
         if state is ModelState.STARTING and expected is not None:
-            left = round(max(0.0, self._began + expected - self.clock()), 1)
-        return EngineStatus(state=state, serving=self.serving, eta_seconds=left, waiting=self._waiting())
+            eta = round(max(0.0, self._start_began + expected - self.clock()), 1)
+        return EngineStatus(state=state, serving=self.serving, eta_seconds=eta, waiting=self._waiting())
 
     def _waiting(self) -> list[str]:
-        """Who waits, longest first."""
+        """The longest waiting first. Expired requests are dropped."""
         now = self.clock()
-        self._wishes = {model: times for model, times in self._wishes.items() if times[1] > now}
-        return sorted((m for m in self._wishes if m != self.serving), key=lambda model: self._wishes[model][0])
+        self._requests = {model: waiting for model, waiting in self._requests.items() if waiting.expires > now}
+        others = (model for model in self._requests if model != self.serving)
+        return sorted(others, key=lambda model: self._requests[model].since)
 
-    # for the engine
+    # for the supervisor
 
-    def begins(self) -> str:
-        """A start of the chosen model begins; returns its name."""
+    def start_begins(self) -> str:
+        """Returns the model to start."""
         with self._lock:
-            self.ready, self._closing_since, self._began = False, None, self.clock()
+            self.ready, self._closing_since, self._start_began = False, None, self.clock()
             return self.serving
 
-    def is_ready(self) -> None:
-        """The start has ended well; the model's turn begins."""
+    def start_succeeded(self) -> None:
+        """The model's turn begins."""
         with self._lock:
             now = self.clock()
-            self._took.pop(self.serving, None)  # so that the newest figure stands last
-            self._took[self.serving] = now - self._began
-            self._wishes.pop(self.serving, None)
-            self.ready, self._since, self._used = True, now, now
+            self._start_seconds.pop(self.serving, None)
+            self._start_seconds[self.serving] = now - self._start_began
+            self._requests.pop(self.serving, None)
+            self.ready, self._ready_since, self._last_used = True, now, now
 
-    def should_swap(self, busy: Callable[[], bool]) -> bool:
-        """Whether the server is to be ended now for another model. busy: whether it computes anything; may block."""
+    def start_failed(self, reason: str) -> bool:
+        """Return to the first model; False when it is the first one that cannot be started."""
+        with self._lock:
+            if self.serving == self.first:
+                return False
+            self._failures[self.serving] = Failure(reason, self.clock() + FAILURE_S)
+            self._requests.pop(self.serving, None)
+            self._serve(self.first)
+            return True
+
+    def should_swap(self, is_busy: Callable[[], bool]) -> bool:
+        """Whether the server is to end now for another model. is_busy: whether it computes anything; may block."""
         with self._lock:
             now = self.clock()
             if not self._waiting():
                 self._closing_since = None
                 return False
-            turn_over = now - self._since >= self.rules.turn
-            if not turn_over and now - self._used < self.rules.linger:
+            turn_over = now - self._ready_since >= self.rules.turn
+            if not turn_over and now - self._last_used < self.rules.linger:
                 return False
             self._closing_since = now if self._closing_since is None else self._closing_since
-            closing_for, settled = now - self._closing_since, now - self._used >= SETTLE_S
-        works = busy()  # not under the lock: callers go on
+            closing_for, settled = now - self._closing_since, now - self._last_used >= SETTLE_S
+        busy = is_busy()  # outside the lock: callers continue
         with self._lock:
-            if works and not turn_over:  # in use after all, by callers who do not ask first
-                self._closing_since, self._used = None, self.clock()
+            if busy and not turn_over:  # in use by callers who do not request the model first
+                self._closing_since, self._last_used = None, self.clock()
                 return False
-            if (works and closing_for < self.rules.drain) or not settled:
+            if (busy and closing_for < self.rules.drain) or not settled:
                 return False
             waiting = self._waiting()
             if waiting:
-                self._take(waiting[0])
+                self._serve(waiting[0])
             return bool(waiting)
 
-    def lost(self) -> None:
-        """The server died. Its model is loaded again, or, as that takes a start anyway, the one that waits longest."""
+    def server_died(self) -> None:
+        """Load the longest waiting model, which costs no more than loading the same one again; else the same one."""
         with self._lock:
             waiting = self._waiting()
-            self._take(waiting[0] if waiting else self.serving)
+            self._serve(waiting[0] if waiting else self.serving)
 
-    def could_not_start(self, why: str) -> bool:
-        """Go back to the first model; False when it is the first one that cannot be started."""
-        with self._lock:
-            if self.serving == self.first:
-                return False
-            self._failed[self.serving] = (why, self.clock() + FORGIVEN_S)
-            self._wishes.pop(self.serving, None)
-            self._take(self.first)
-            return True
-
-    def _take(self, model: str) -> None:
-        self.serving, self.ready, self._began = model, False, self.clock()
+    def _serve(self, model: str) -> None:
+        self.serving, self.ready, self._start_began = model, False, self.clock()
         self._closing_since = None

@@ -1,8 +1,8 @@
-"""Keeps one server alive: start, wait, watch, start again. Knows no vLLM; any command with any readiness check will do.
+"""Keeps one server alive: start, wait, watch, start again. Independent of vLLM: any command with a readiness check will do.
 
-STARTING -> READY -> (the server dies) -> PAUSING -> STARTING ...
-READY -> (another model is chosen) -> STARTING
-STARTING -> (fails `attempts` times in a row) -> FAILED, or with a model that was swapped in: back to the first one
+STARTING -> READY -> (the server dies) -> RESTARTING -> STARTING ...
+READY -> (another model is scheduled) -> STARTING
+STARTING -> (fails `attempts` times in a row) -> FAILED, or back to the first model
 every state -> (stop) -> STOPPED
 """
 
@@ -13,43 +13,45 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
-from services.weak_model.engine.model_scheduler import Choice
+from services.weak_model.engine.model_scheduler import ModelScheduler
 from services.weak_model.engine.vllm import Launch
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
-from shared.platform import process_guard
+from shared.platform.guarded_process import GuardedProcess
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
-KEPT_LINES = 400
-LEAVE_S = 8.5  # the guard gives the server 7 s and then kills it with all of its family
-STEADY_S = 60.0  # a server that lived this long starts the pauses from the shortest again
+LOG_LINES = 400
+END_S = 8.5  # the guard gives the server 7 s and then kills it with its family
+STEADY_S = 60.0  # a server that lived this long resets the pause before a restart
 
 
 class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
-    PAUSING = "pausing"
+    RESTARTING = "restarting"
     STOPPED = "stopped"
     FAILED = "failed"
 
 
-class Patience(NamedTuple):
-    """All in seconds. look: between two looks at the server; say: between two lines of log while it starts."""
+@dataclass(frozen=True)
+class Timing:
+    """All in seconds. start: for one start. silence: without an answer, until the server is replaced. pause: before a
+    restart, doubling up to max_pause. poll: between two checks. report: between two log lines while it starts."""
 
     start: float
     attempts: int
     pause: float
     max_pause: float
     silence: float
-    look: float = 0.25
-    say: float = 5.0
+    poll: float = 0.25
+    report: float = 5.0
 
     @classmethod
-    def of(cls, settings: EngineSettings) -> "Patience":
+    def of(cls, settings: EngineSettings) -> "Timing":
         return cls(
             start=settings.start_timeout.total_seconds(),
             attempts=settings.attempts,
@@ -59,29 +61,20 @@ class Patience(NamedTuple):
         )
 
 
-class Child:
-    """One server under the guard."""
+class Server:
+    """One server under the guard. Its output goes to our stderr; the last lines are kept to explain its end."""
 
     def __init__(self, launch: Launch):
         self.started = time.monotonic()
-        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self.process = subprocess.Popen(
-            process_guard.command(launch.argv),
-            env=launch.environment,
-            stdin=subprocess.PIPE,  # held open: its end tells the guard that we are gone
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-        self._reader = threading.Thread(target=self._pass_on, name="server-log", daemon=True)
+        self.lines: deque[str] = deque(maxlen=LOG_LINES)
+        self.process = GuardedProcess(launch.argv, launch.environment, stdout=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._copy_output, name="server-log", daemon=True)
         self._reader.start()
 
-    def _pass_on(self) -> None:
-        """The server's output goes to our stderr; the last lines are kept to explain its end."""
-        assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            self.lines.append(raw.decode("utf-8", "replace").rstrip())
-            sys.stderr.buffer.write(raw)
+    def _copy_output(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line.decode("utf-8", "replace").rstrip())
+            sys.stderr.buffer.write(line)
             sys.stderr.flush()
 
     @property
@@ -90,165 +83,164 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        return self.process.poll()
+        return self.process.exit_code
 
-    def settle(self) -> None:
-        """Let the last lines of a server that ended arrive."""
-        if self.process.poll() is not None:
+    def read_rest(self) -> None:
+        """Wait for the last lines of a server that ended."""
+        if self.exit_code is not None:
             self._reader.join(1.0)
 
-    def end(self, at_work: bool) -> None:
-        """The server and all that it started are gone: within 9 s when it is at work, else (it still starts) within 3 s."""
-        assert self.process.stdin is not None
-        if at_work:
+    def end(self, ready: bool) -> None:
+        """End the server and its family: within 9 s when it is ready, within 3 s while it starts."""
+        if ready:
             self.process.terminate()
         else:
-            self.process.stdin.close()
-        try:
-            self.process.wait(LEAVE_S)
-        except subprocess.TimeoutExpired:
+            self.process.hang_up()
+        if not self.process.wait(END_S):
             log.warning("the server's guard does not end", pid=self.process.pid)
-        self.process.stdin.close()
-        self.settle()
+        self.process.hang_up()
+        self.read_rest()
 
 
-class WatchedEngine:
-    """A server that others run: nothing is started or ended here, its state is told.
+class ExternalEngine:
+    """A server that others run: it is neither started nor ended here, only observed.
 
-    ready: asked again and again whether the server answers; may block a few seconds.
+    is_ready: whether the server answers; may block for a few seconds.
     """
 
-    def __init__(self, ready: Callable[[], bool], patience: Patience):
-        self.ready = ready
-        self.patience = patience
+    def __init__(self, is_ready: Callable[[], bool], timing: Timing):
+        self.is_ready = is_ready
+        self.timing = timing
         self.state = State.STARTING
         self._stopping = False
 
     def stop(self) -> None:
-        """Safe in a signal handler: run() sees it within a fraction of a second."""
+        """Safe in a signal handler: run() returns within a fraction of a second."""
         self._stopping = True
 
     def run(self) -> int:
         """Until stop(). Returns the process's exit code."""
         while not self._stopping:
-            state = State.READY if self.ready() else State.STARTING
+            state = State.READY if self.is_ready() else State.STARTING
             if state != self.state:
                 self.state = state
                 log.info("engine answers" if state == State.READY else "engine does not answer", state=state)
-            self._sleep(self.patience.say)
+            self._sleep(self.timing.report)
         self.state = State.STOPPED
         return 0
 
     def _sleep(self, seconds: float) -> None:
-        """time.sleep in small parts. (Event.wait would be shorter, but setting an event in a signal handler can deadlock.)"""
+        """time.sleep in small parts: an Event that is set in a signal handler can deadlock."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))
 
 
-class Engine(WatchedEngine):
-    """A server of our own. launch: how it is started with a model; busy: whether it computes anything just now;
-    explain: makes a person's sentence of its exit code and its last lines.
+class EngineSupervisor(ExternalEngine):
+    """Runs a server of our own.
+
+    launch: the command for a model. is_busy: whether the server computes anything. explain: a readable reason from its
+    exit code and last lines.
     """
 
     def __init__(
         self,
         launch: Callable[[str], Launch],
-        ready: Callable[[], bool],
-        busy: Callable[[], bool],
+        is_ready: Callable[[], bool],
+        is_busy: Callable[[], bool],
         explain: Callable[[int | None, list[str]], str],
-        patience: Patience,
-        choice: Choice,
+        timing: Timing,
+        scheduler: ModelScheduler,
     ):
-        super().__init__(ready, patience)
+        super().__init__(is_ready, timing)
         self.launch = launch
-        self.busy = busy
+        self.is_busy = is_busy
         self.explain = explain
-        self.choice = choice
+        self.scheduler = scheduler
         self.starts = 0
 
     def run(self) -> int:
-        """Until stop() or until the server cannot be started. Returns the process's exit code."""
-        failures, pause = 0, self.patience.pause
+        """Until stop(), or until the server cannot be started. Returns the process's exit code."""
+        failures, pause = 0, self.timing.pause
         while not self._stopping:
             self.state, self.starts = State.STARTING, self.starts + 1
-            model = self.choice.begins()
+            model = self.scheduler.start_begins()
             try:
-                child = Child(self.launch(model))
-            except FatalError as error:  # its files were removed since it was asked for
-                if not self.choice.could_not_start(error.message):
+                server = Server(self.launch(model))
+            except FatalError as error:  # its files were removed after the request
+                if not self.scheduler.start_failed(error.message):
                     raise
                 continue
             try:
-                failure = self._start(child) or self._watch(child)
+                failure = self._start(server) or self._watch(server)
             finally:
                 was_ready = self.state == State.READY
-                self.state = State.PAUSING
-                child.end(at_work=was_ready)
+                self.state = State.RESTARTING
+                server.end(ready=was_ready)
             if self._stopping:
                 break
             failures = 0 if was_ready else failures + 1
             if failure is None:
-                log.info("engine swaps", served=model, next=self.choice.serving)
+                log.info("engine swaps", served=model, next=self.scheduler.serving)
                 continue
-            if failures >= self.patience.attempts:
+            if failures >= self.timing.attempts:
                 log.error("the engine cannot be started", model=model, attempts=failures, reason=failure)
-                if not self.choice.could_not_start(failure):
+                if not self.scheduler.start_failed(failure):
                     self.state = State.FAILED
                     return 1
                 failures = 0
                 continue
             if was_ready:
-                self.choice.lost()
-            if was_ready and child.age > STEADY_S:
-                pause = self.patience.pause
-            log.error("the engine was lost; starting it again", reason=failure, failed_starts=failures, pause_s=pause)
+                self.scheduler.server_died()
+            if was_ready and server.age > STEADY_S:
+                pause = self.timing.pause
+            log.error("the engine was lost; restarting it", reason=failure, failed_starts=failures, pause_s=pause)
             self._sleep(pause)
-            pause = min(2 * pause, self.patience.max_pause)
+            pause = min(2 * pause, self.timing.max_pause)
         self.state = State.STOPPED
         return 0
 
-    def _start(self, child: Child) -> str | None:
-        """Wait until it answers. Returns what went wrong, or None when it is ready (or we are to stop)."""
-        said = 0.0
-        log.info("engine starting", model=self.choice.serving, start=self.starts, pid=child.process.pid)
+    def _start(self, server: Server) -> str | None:
+        """Wait until it answers. Returns the failure, or None when it is ready or stop() was called."""
+        reported = 0.0
+        log.info("engine starting", model=self.scheduler.serving, start=self.starts, pid=server.process.pid)
         while not self._stopping:
-            if child.exit_code is not None:
-                return self._why(child, "ended while it started")
-            if self.ready():
+            if server.exit_code is not None:
+                return self._failure(server, "ended while it started")
+            if self.is_ready():
                 self.state = State.READY
-                self.choice.is_ready()
-                log.info("engine ready", model=self.choice.serving, seconds=round(child.age, 1))
+                self.scheduler.start_succeeded()
+                log.info("engine ready", model=self.scheduler.serving, seconds=round(server.age, 1))
                 return None
-            if child.age > self.patience.start:
-                return self._why(child, f"not ready after {self.patience.start:.0f} s")
-            if child.age - said >= self.patience.say:
-                said = child.age
-                log.info("engine starting", elapsed_s=round(said))
-            self._sleep(self.patience.look)
+            if server.age > self.timing.start:
+                return self._failure(server, f"not ready after {self.timing.start:.0f} s")
+            if server.age - reported >= self.timing.report:
+                reported = server.age
+                log.info("engine starting", elapsed_s=round(reported))
+            self._sleep(self.timing.poll)
         return None
 
-    def _watch(self, child: Child) -> str | None:
-        """Until it dies or falls silent; None when another model is chosen or we are to stop."""
+    def _watch(self, server: Server) -> str | None:
+        """Returns the failure when the server dies or stops answering; None for a swap or after stop()."""
         answered = asked = time.monotonic()
         while not self._stopping:
-            if child.exit_code is not None:
-                return self._why(child, f"died after {child.age:.0f} s")
+            if server.exit_code is not None:
+                return self._failure(server, f"died after {server.age:.0f} s")
             now = time.monotonic()
-            if now - asked >= self.patience.say:
+            if now - asked >= self.timing.report:
                 asked = now
-                if self.ready():
+                if self.is_ready():
                     answered = time.monotonic()
-                elif now - answered > self.patience.silence:
-                    return self._why(child, f"answered nothing for {now - answered:.0f} s")
-            if self.choice.should_swap(self.busy):
+                elif now - answered > self.timing.silence:
+                    return self._failure(server, f"answered nothing for {now - answered:.0f} s")
+            if self.scheduler.should_swap(self.is_busy):
                 return None
-            self._sleep(self.patience.look)
+            self._sleep(self.timing.poll)
         return None
 
-    def _why(self, child: Child, event: str) -> str:
-        child.settle()
-        return f"{event} (exit code {child.exit_code}): {self.explain(child.exit_code, list(child.lines))}"
+    def _failure(self, server: Server, event: str) -> str:
+        server.read_rest()
+        return f"{event} (exit code {server.exit_code}): {self.explain(server.exit_code, list(server.lines))}"
 
 
 def check_port(host: str, port: int) -> None:

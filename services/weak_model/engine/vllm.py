@@ -1,13 +1,13 @@
-"""How vLLM's server is started, and what its last words mean. Pure functions; nothing here imports vLLM."""
+"""The command that starts vLLM's server, and the reason why one ended. Pure functions; vLLM is not imported."""
 
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
@@ -16,9 +16,9 @@ from shared.contracts.steps import content_hash
 
 GIB = 2**30
 KILLED = (-9, 137)
-LONGEST_SOCKET, SOCKET_NAME = 107, 36  # bytes of a socket's path on Linux, and of a UUID, as vLLM names them
+MAX_SOCKET_PATH, SOCKET_NAME = 107, 36  # bytes: the limit of Linux, and a UUID, as vLLM names its sockets
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, ARM
-OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # vLLM needs none of our settings and none of our secrets
+OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # settings and secrets that vLLM does not get
 CAUSES = (
     (r"address already in use", "its port is taken by another process"),
     (
@@ -32,10 +32,11 @@ CAUSES = (
      "the model is not there: METEOR_ENGINE_MODEL must be a folder with safetensors or a hub id that can be reached"),
 )  # fmt: skip
 
-NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # follows even a clean end
+NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # logged after a clean end too
 
 
-class Launch(NamedTuple):
+@dataclass(frozen=True)
+class Launch:
     argv: list[str]
     environment: dict[str, str]
 
@@ -49,9 +50,9 @@ def on_cpu() -> bool:
 
 
 def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path) -> EngineSettings | None:
-    """The settings to serve another model with: a base of the registry, or a whole model among the serving copies.
+    """The settings to serve another model: a base of the registry, or a whole model among the serving copies.
 
-    None when there is no such model; so names that callers give never become paths.
+    None when there is no such model: a caller's name never becomes a path.
     """
     if model == settings.served_name:
         return settings
@@ -67,16 +68,16 @@ def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path
 def launch(
     settings: EngineSettings, adapters: Path, token: str, cpu: bool, cores: Iterable[int], sockets: Path
 ) -> Launch:
-    """Command line and environment of one server. The token is in the environment: command lines can be read by all."""
-    surroundings = environment(os.environ, settings, adapters, token, cpu, cores)
-    return Launch(command_line(settings, cpu), surroundings | {"VLLM_RPC_BASE_PATH": str(sockets)})
+    """Command line and environment of one server. The token is in the environment: every user can read command lines."""
+    variables = environment(os.environ, settings, adapters, token, cpu, cores)
+    return Launch(command_line(settings, cpu), variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
 
 
 def socket_folder(data: Path, port: int) -> Path:
-    """Where one engine's processes talk to each other. vLLM makes sockets with new names at each start and removes none that
-    a killed one left, so they get a folder that can be emptied. Below the data folder, unless its path is too long."""
+    """The folder of one engine's sockets, emptied before each start: vLLM leaves those of a killed server. Below the data
+    folder, unless its path is too long."""
     folder = data.resolve() / "sockets" / f"engine-{port}"
-    if len(os.fsencode(folder)) + 1 + SOCKET_NAME <= LONGEST_SOCKET:
+    if len(os.fsencode(folder)) + 1 + SOCKET_NAME <= MAX_SOCKET_PATH:
         return folder
     return Path(tempfile.gettempdir()) / f"meteor-{os.getuid()}-{content_hash(str(folder))[:16]}"
 
@@ -92,17 +93,15 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "dtype": dtype(settings.dtype, cpu, cpu_flags()),
         "max-model-len": settings.max_model_len,
         "max-num-seqs": settings.max_num_seqs,
-        "generation-config": "vllm",  # a model's own file would add a repetition penalty that training does not have
+        "generation-config": "vllm",  # the model's own file would add a repetition penalty that training lacks
         "uvicorn-log-level": "warning",
-        "scheduling-policy": "priority",  # a chat goes ahead of the rows of a step that wait
-        # Where a schema allows any white space, small models write nothing else until they are cut off.
+        "scheduling-policy": "priority",  # chats go before the waiting rows of steps
+        # With free white space in a schema, small models write white space until they are cut off.
         "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
     }
     if cpu:
         options["kv-cache-memory-bytes"] = int(settings.kv_cache_gb * GIB)
-        options["block-size"] = (
-            32  # only whole blocks are kept for the next prompt; the default of 128 keeps hardly any
-        )
+        options["block-size"] = 32  # only whole blocks are cached for the next prompt, few with the default of 128
     else:
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization
     if settings.tool_call_parser:
@@ -115,24 +114,24 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "enable-lora": settings.lora,
         "enforce-eager": eager,
         "enable-auto-tool-choice": bool(settings.tool_call_parser),
-        # On a CPU vLLM dies of the first sampled request with a seed whose prompt it reads in parts (0.32: it sets the
-        # random generator back by an offset, which those of CPUs do not have). Whole prompts only, then.
+        # On a CPU, vLLM 0.32 dies at the first sampled request with a seed and a chunked prompt: it rewinds the random
+        # generator by an offset, which generators of CPUs do not support.
         "no-enable-chunked-prefill": cpu,
     }
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
 
 
-def dtype(wanted: str, cpu: bool, flags: frozenset[str]) -> str:
-    """auto on a CPU without bfloat16 instructions is float32: emulated, bfloat16 made a token seven times as dear."""
-    return "float32" if wanted == "auto" and cpu and not flags & BF16_FLAGS else wanted
+def dtype(setting: str, cpu: bool, flags: frozenset[str]) -> str:
+    """auto is float32 on a CPU without bfloat16 instructions: emulated bfloat16 took seven times as long per token."""
+    return "float32" if setting == "auto" and cpu and not flags & BF16_FLAGS else setting
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets of this machine's first core, as Linux names them; empty where it does not tell."""
+    """Instruction sets of this machine's first core, as Linux names them; empty if unknown."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
-    return frozenset(next(found, []))
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(flags, []))
 
 
 def environment(
@@ -148,13 +147,12 @@ def environment(
         result |= {
             "VLLM_PLUGINS": "lora_filesystem_resolver,meteor_cpu_lora",
             "VLLM_LORA_RESOLVER_CACHE_DIR": str(adapters),
-            # the resolver is asked only with this set; it also opens /v1/load_lora_adapter, which wants the token
+            # enables the resolver, and also /v1/load_lora_adapter, which needs the token
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         }
     if cpu:
         result |= _cpu_environment(settings, sorted(cores))
-        # Threads that wait must sleep, not spin: beside training on the same cores spinning made a token nine times as dear.
-        # (One thread per engine waits for no other at all; see METEOR_ENGINE_THREADS.)
+        # Waiting threads must sleep: with training on the same cores, spinning took nine times as long per token.
         result.setdefault("OMP_WAIT_POLICY", "passive")
     return result
 
@@ -162,8 +160,8 @@ def environment(
 def _cpu_environment(settings: EngineSettings, cores: list[int]) -> dict[str, str]:
     bind = settings.omp_threads_bind
     result = {"VLLM_CPU_OMP_THREADS_BIND": core_list(cores) if bind == "all" else bind}
-    if settings.one_process and bind == "all":  # only the process apart binds its threads to chosen cores
-        # Without a process apart for the model vLLM sets no thread count, and start-up imports everything twice, not thrice
+    if settings.one_process and bind == "all":  # binding to chosen cores needs a separate process for the model
+        # Without that process vLLM sets no thread count, and start-up imports everything twice instead of three times.
         result |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(settings.threads or len(cores))}
     return result
 
@@ -180,7 +178,7 @@ def core_list(cores: list[int]) -> str:
 
 
 def check(settings: EngineSettings) -> None:
-    """Raises FatalError for settings that cannot work, before a minute is spent on finding out."""
+    """Raises FatalError for settings that cannot work, before the start takes a minute."""
     if not settings.served_name:
         raise FatalError("METEOR_ENGINE_SERVED_NAME (or METEOR_STUDENT_MODEL) is not set", code="engine_settings")
     if settings.url:
@@ -193,14 +191,14 @@ def check(settings: EngineSettings) -> None:
 
 
 def explain(exit_code: int | None, lines: list[str]) -> str:
-    """Why a server ended, from its exit code (None: it never became ready) and its log: a cause and the telling lines."""
+    """Why a server ended, from its exit code (None: it never became ready) and its log: a cause and the relevant lines."""
     text = "\n".join(lines).lower()
     causes = [cause for pattern, cause in CAUSES if re.search(pattern, text)]
     if not causes and exit_code in KILLED:
-        causes = ["it was killed, most likely for want of memory"]
+        causes = ["it was killed, most likely because memory ran out"]
     if not causes and exit_code == 0:
-        causes = ["it was told to end, though not by us"]
-    said = [line for line in lines if not NOISE.search(line)]
-    errors = [line for line in said if re.search(r"\b\w*(Error|Exception)\b: ", line)]
-    telling = list(dict.fromkeys([*errors[:3], *errors[-3:], *said[-8:]]))
-    return "\n  ".join([causes[0] if causes else "no known cause; its last lines:", *telling])
+        causes = ["another process ended it"]
+    relevant = [line for line in lines if not NOISE.search(line)]
+    errors = [line for line in relevant if re.search(r"\b\w*(Error|Exception)\b: ", line)]
+    shown = list(dict.fromkeys([*errors[:3], *errors[-3:], *relevant[-8:]]))
+    return "\n  ".join([causes[0] if causes else "no known cause; its last lines:", *shown])
