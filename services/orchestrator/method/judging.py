@@ -45,20 +45,30 @@ SAME_SCORE = 0.9  # share of answers with the same score above which the report 
 REPEATED = 2  # a reply that cannot be read is asked for once more
 
 
+def judge_input(
+    question: Question, answer: str, rationale: str | None = None, want_critique: bool = True
+) -> JudgeInput:
+    return JudgeInput(
+        id=question.id,
+        question=question.text,
+        answer=answer,
+        rationale=rationale,
+        reference=question.reference,
+        want_critique=want_critique,
+    )
+
+
 async def grade(
-    ctx: JobContext, key: str, questions: Sequence[Question], answers: Sequence[str], grader: Grader
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], answers: Sequence[str], grader: Grader
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference."""
-    rows = [
-        JudgeInput(id=q.id, question=q.text, answer=answer, reference=q.reference)
-        for q, answer in zip(questions, answers, strict=True)
-    ]
+    rows = [judge_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
     graded = await ctx.step(key, StepKind.GRADE, ctx.judge, rows)
     return [row.scores[grader] for row in graded.read(Grades)]
 
 
 async def below_pass_threshold(
-    ctx: JobContext, key: str, questions: Sequence[Question], responses: Sequence[TeacherResponse]
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], responses: Sequence[TeacherResponse]
 ) -> dict[str, float]:
     """Scores, by id, of usable responses that the job's grader would not let a student pass with. Empty without a grader;
     questions without a reference are left out."""
@@ -73,7 +83,7 @@ async def below_pass_threshold(
 async def better(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -83,17 +93,17 @@ async def better(
     if all(q.reference for q in questions):
         metric = ctx.spec.primary_metric
         scores = [
-            await grade(ctx, f"{key}/{name}", questions, side, metric) for name, side in (("a", first), ("b", second))
+            await grade(ctx, key.child(name), questions, side, metric) for name, side in (("a", first), ("b", second))
         ]
         return list(zip(*scores, strict=True))
-    points = await compare(ctx, judge_decides, f"{key}/preferences", questions, first, second)
+    points = await compare(ctx, judge_decides, key.child("preferences"), questions, first, second)
     return [(1 - point, point) for point in points]
 
 
 async def compare(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -161,7 +171,7 @@ async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[
     ]
 
     async def compare_batch(index: int, batch: Sequence[ComparisonInput]) -> StepResult:
-        return await ctx.step(f"evaluate/labels/{index}", StepKind.COMPARE, ctx.judge, batch)
+        return await ctx.step(StepKey("evaluate", role="labels", batch=index), StepKind.COMPARE, ctx.judge, batch)
 
     compared = await ctx.gather(compare_batch, rows)
     judged = [preference for result in compared for preference in result.read(Preference)]
@@ -280,8 +290,8 @@ async def judge_final_model(
 async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput], verdicts: Verdicts) -> None:
     """Have one batch compared, and both of its answers scored where the job asks for it; adds to verdicts."""
     sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
-    steps: list[tuple[str, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
-        (f"evaluate/judged/{index}", StepKind.COMPARE, rows)
+    steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
+        (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
     ]
     if ctx.spec.evaluation.absolute_scores:
         for name, answers in sides.items():
@@ -289,7 +299,7 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
                 JudgeInput(id=row.id, question=row.question, answer=answer, reference=row.reference)
                 for row, answer in zip(rows, answers, strict=True)
             ]
-            steps.append((f"evaluate/rated/{name}/{index}", StepKind.RATE, to_score))
+            steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.step(key, kind, ctx.judge, items)) for key, kind, items in steps]
     compared, *scored = (task.result() for task in tasks)
