@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
+from services.cli.report_markdown import as_markdown
+from services.cli.report_screen import show_report
 from services.orchestrator.method.report import power_of
 from shared.contracts.report import REPORT_VERSION, Power, Report, read_report
 from shared.contracts.rows import StudentCompletion
