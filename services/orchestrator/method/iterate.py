@@ -56,7 +56,8 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
             if gain.value <= 0:
                 await ctx.emit(f"iterate: round {number} shows no gain on dev ({gain.value:+.3f}); the rounds end here")
         rounds.append(record)
-        outcome = {"dev": None} | record.model_dump(mode="json", include={"passed", "questions", "dev"})
+        outcome = record.model_dump(mode="json", include={"passed", "questions", "dev"})
+        outcome.setdefault("dev", None)
         await ctx.emit(f"iterate: round {number} is over", type="metrics", round=number, completed=True, **outcome)
         if best is not None and best.model != student:
             student = before
