@@ -125,7 +125,7 @@ async def test_without_baselines_and_without_a_model_the_verdict_says_so(simulat
     harmed = World(0.9, train=lambda request, before: 0.1)
     none = await simulation.job(harmed, questions(), suffix="none", **DISTILL, evaluation=only("few_shot"))
     assert none["final"]["name"] == "base", "not the base with examples in its prompt"
-    assert none["verdict"]["words"] == "The job has made nothing better than the base, which stays the final model."
+    assert none["verdict"]["words"] == "No phase improved on the base, which stays the final model."
     assert none["verdict"]["not_beaten"] == ["few_shot"]
 
 

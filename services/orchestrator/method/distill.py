@@ -112,7 +112,7 @@ def usable_examples(
 def with_checked_outcome(
     response: TeacherResponse, question: Question, guideline: str | None, known: frozenset[str]
 ) -> TeacherResponse:
-    """The response, its outcome replaced where it was ok and the answer is an echo or in a language nobody asked in.
+    """The response, its outcome replaced where it was ok and the answer repeats its input or is in another language.
 
     known: the scripts of the job's references, which stand in where the question has no reference.
     """

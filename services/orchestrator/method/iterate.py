@@ -68,7 +68,7 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
 async def one_round(
     ctx: JobContext, judge_decides: bool, student: ModelRef, number: int, questions: Sequence[Question]
 ) -> tuple[RoundRecord, list[Example]]:
-    """All tries of a round: its figures, and the rows to train on. Questions whose answers nobody can judge are not tried."""
+    """All tries of a round: its figures, and the rows to train on. Questions without anything to judge the answer are not tried."""
     text = {q.id: q.text for q in questions}
     decidable = [q for q in questions if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
     flow = partial(answer_until_passed, ctx, student, number)
