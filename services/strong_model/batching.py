@@ -213,7 +213,7 @@ class Batches:
 
     async def _collect(self, client: BatchClient, batch: BatchRecord, remote: dict[str, Any]) -> None:
         """Every row is settled by itself, so that a kill in the middle loses none of those before."""
-        left = {call.id for call in await asyncio.to_thread(self.store.open_calls, batch.id)}
+        left = set(await asyncio.to_thread(self.store.open_calls, batch.id))
         for name in ("output_file_id", "error_file_id"):
             if remote.get(name):
                 async for row in client.lines(remote[name]):
