@@ -99,7 +99,7 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(METEOR) models pull smollm2-135m-instruct
 	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
 
-openapi: install ## write openapi.json and docs/api.md anew from the routes
+openapi: install ## write openapi.json and docs/reference/api.md anew from the routes
 	$(BIN)/python -m services.api.openapi
 
 lock: install-dev ## make the locks anew (needs uv)

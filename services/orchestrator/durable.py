@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter
-from services.orchestrator.selection import batches
 from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult, Wire
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
@@ -15,6 +14,10 @@ from shared.ledger.store import Ledger
 NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 class PauseHere(Exception):

@@ -4,7 +4,7 @@ import asyncio
 
 from services.orchestrator.clients import StepFailed
 from services.orchestrator.durable import DurableRun
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
 from shared.contracts.errors import ErrorBody, MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.records import JobRecord

@@ -11,9 +11,9 @@ from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
-from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.method.context import Run
+from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.result_file import trains
-from services.orchestrator.run import Run
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest

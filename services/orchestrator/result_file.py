@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
 from shared.contracts.steps import StepKind, StepResult
 from shared.datasets.files import RESULTS, add_bytes
 from shared.jobs.states import StepState

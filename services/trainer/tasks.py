@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from services.trainer import service
+from services.trainer import supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from shared.artifacts.archives import files_of
@@ -51,7 +51,7 @@ async def merge(request: StepRequest, context: StepContext) -> StepResult:
     found = await _rows(request, context, params, StudentPrompt)
     folder = params.model.weights  # what was trained whole needs no merging
     if folder is None and params.keep:
-        folder = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / service.FULL)
+        folder = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / supervisor.FULL)
     return found.model_copy(update={"folder": folder if params.keep else None})
 
 
@@ -61,17 +61,17 @@ async def gguf(request: StepRequest, context: StepContext) -> StepResult:
         raise FatalError("METEOR_GGUF_CONVERTER of the trainer names no file", code="gguf_unavailable")
     folder = await asyncio.to_thread(context.artifacts.folder, params.folder)
     what = {"converter": str(settings.gguf_converter.resolve())}
-    done = await _run_spec(service.on_folder(request.kind, what, folder, context.scratch, settings), context)
+    done = await _run_spec(supervisor.on_folder(request.kind, what, folder, context.scratch, settings), context)
     digest = await asyncio.to_thread(context.artifacts.put_folder, context.scratch / "output" / "folder")
     return StepResult(folder=digest, metrics=done.metrics)
 
 
 async def push(request: StepRequest, context: StepContext) -> StepResult:
     params = PushParams.model_validate(request.params)
-    if not os.environ.get(service.HUB_TOKEN):
+    if not os.environ.get(supervisor.HUB_TOKEN):
         raise FatalError("the trainer has no HF_TOKEN, so nothing can be pushed", code="no_hub_token")
     folder = await asyncio.to_thread(_laid_out, params.export, context)
-    spec = service.on_folder(request.kind, request.params, folder, context.scratch, trainer_settings())
+    spec = supervisor.on_folder(request.kind, request.params, folder, context.scratch, trainer_settings())
     return StepResult(metrics=(await _run_spec(spec, context)).metrics)
 
 
@@ -86,13 +86,13 @@ def _laid_out(export: str, context: StepContext) -> Path:
         if isinstance(member.content, bytes):
             target.write_bytes(member.content)
         else:
-            service.laid(member.content, target)
+            supervisor.laid(member.content, target)
     return folder
 
 
-async def _rows(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> StepResult:
+async def _rows(request: StepRequest, context: StepContext, params: supervisor.Params, row: type[Wire]) -> StepResult:
     done = await _run(request, context, params, row)
-    rows = json.loads((context.scratch / "output" / service.ROWS).read_bytes())
+    rows = json.loads((context.scratch / "output" / supervisor.ROWS).read_bytes())
     return StepResult(rows=rows, metrics=done.metrics)
 
 
@@ -100,26 +100,26 @@ async def _train(request: StepRequest, context: StepContext, row: type[Wire]) ->
     params = TrainParams.model_validate(request.params)
     done = await _run(request, context, params, row)
     output, artifacts, serving = context.scratch / "output", context.artifacts, context.settings.serving
-    curve = json.loads((output / service.CURVE).read_bytes())
+    curve = json.loads((output / supervisor.CURVE).read_bytes())
     if params.method is Method.FULL:
-        digest = await asyncio.to_thread(service.publish_weights, output / service.FULL, artifacts, serving)
+        digest = await asyncio.to_thread(supervisor.publish_weights, output / supervisor.FULL, artifacts, serving)
         result = StepResult(weights=digest, metrics=done.metrics, curve=curve)
     else:
-        base = service.serving_base(trainer_settings(), Bases(), params.model.base)
-        digest = await asyncio.to_thread(service.publish, output / service.ADAPTER, artifacts, serving, base)
+        base = supervisor.serving_base(trainer_settings(), Bases(), params.model.base)
+        digest = await asyncio.to_thread(supervisor.publish, output / supervisor.ADAPTER, artifacts, serving, base)
         result = StepResult(adapter=digest, metrics=done.metrics, curve=curve)
     return result
 
 
-async def _run(request: StepRequest, context: StepContext, params: service.Params, row: type[Wire]) -> Done:
+async def _run(request: StepRequest, context: StepContext, params: supervisor.Params, row: type[Wire]) -> Done:
     rows = [row.model_validate(item).model_dump(mode="json") for item in request.rows]
     settings = trainer_settings()
     ref, artifacts = params.model, context.artifacts
     adapter = await asyncio.to_thread(artifacts.folder, ref.adapter) if ref.adapter else None
     model = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
     model = model or await asyncio.to_thread(Bases().folder, ref)
-    room = service.bytes_to_write(params, model)
-    spec = service.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
+    room = supervisor.bytes_to_write(params, model)
+    spec = supervisor.plan(request.kind, params, rows, model, adapter, context.scratch, settings)
     return await _run_spec(spec, context, room)
 
 
@@ -134,7 +134,7 @@ async def _run_spec(spec: Spec, context: StepContext, room: int = 0) -> Done:
         artifacts.check_room(context.scratch, room)
         context.progress(done, total, **metrics)
 
-    return await service.run(spec, log, progress, settings.stop_within.total_seconds())
+    return await supervisor.run(spec, log, progress, settings.stop_within.total_seconds())
 
 
 HANDLERS = {

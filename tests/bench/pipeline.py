@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from services.orchestrator.clients import StepClient
-from services.orchestrator.phases.distill import distill
-from services.orchestrator.run import Run
+from services.orchestrator.method.context import Run
+from services.orchestrator.method.distill import distill
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, DistillSettings, Guidance, Phase

@@ -7,8 +7,8 @@ import httpx
 import openai
 import pytest
 
-from services.weak_model.control import Control
-from services.weak_model.service.choice import Choice, Rules
+from services.weak_model.engine.control import Control
+from services.weak_model.engine.model_scheduler import Choice, Rules
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, KEY, LARGER, TOKEN, RunningApi, rows, running_api

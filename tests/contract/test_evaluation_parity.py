@@ -5,9 +5,9 @@ from typing import Any
 
 import openai
 
-from services.orchestrator.phases.forgetting import TOKENS
-from services.weak_model.clients import StudentClient
-from services.weak_model.service import answering
+from services.orchestrator.method.evaluate import TOKENS
+from services.weak_model.worker import completions
+from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.engine import Priority
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult, StudentParams
@@ -43,7 +43,7 @@ def as_a_user(client: openai.OpenAI, model: str, row: StudentPrompt, params: Stu
         max_tokens=params.sampling.max_tokens,
         temperature=params.sampling.temperature,
         top_p=params.sampling.top_p,
-        seed=answering.row_seed(params.sampling.seed, row.id),
+        seed=completions.row_seed(params.sampling.seed, row.id),
     )
 
 
@@ -81,7 +81,7 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         params, row = StudentParams(**request.params), StudentPrompt(**request.rows[0])
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": BASE})})
         async with StudentClient(engine.url, "", 20, 5) as student:
-            await answering.answer(student, params, [row], lambda *_, **__: None)
+            await completions.answer(student, params, [row], lambda *_, **__: None)
         measured, place = dict(engine.last), len(engine.asked)
         assert measured.pop("priority") == Priority.STEP, "which is all that tells them apart"
         as_a_user(client, name, row, params)
@@ -90,4 +90,4 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         assert len(measured["messages"]) == (6 if key == "test/few_shot_nearest" else 2)
         assert measured["temperature"] == 0
         assert measured["max_tokens"] == (TOKENS if key == "general/final" else 77)
-        assert measured["seed"] == answering.row_seed(SEED, row.id)
+        assert measured["seed"] == completions.row_seed(SEED, row.id)

@@ -90,15 +90,15 @@ def test_the_readmes_blocks(api: RunningApi):
 
 
 def test_the_guides_blocks_with_curl(api: RunningApi):
-    (_, start), (_, posting), (_, asking) = blocks("docs/guides/own-domain.md", "# Your own domain in five minutes")
+    (_, start), (_, posting), (_, asking) = blocks("docs/tutorial/first-job.md", "# Your first job")
     assert HERE in posting
     told = run(api, "bash", "-c", STARTED + (start + posting + asking).replace(HERE, api.url))
     for words in ('"valid":true', "event: done", "primary_metric", f'"content":"{ECHO}"'):
         assert words in told.replace('": ', '":')
 
 
-def test_the_readmes_label(api: RunningApi, tmp_path: Path):
-    ((_, shell),) = blocks("README.md", "## Can the judge be trusted?")
+def test_the_labels_of_the_judge_guide(api: RunningApi, tmp_path: Path):
+    ((_, shell),) = blocks("docs/how-to/check-the-judge.md", "# Check the judge")
     assert run(api, "bash", "-c", STARTED + shell, folder=tmp_path) == "1 labels added, 0 were known; 1 in all\n"
 
 
@@ -107,7 +107,7 @@ def test_the_canary_of_the_chat_page(api: RunningApi):
     for digest in (ADAPTER, "c" * 64):
         publish_version(api, "shell", digest)
     api.stores.catalog.serve(DEFAULT_PROJECT, api.stores.catalog.resolve(DEFAULT_PROJECT, "shell@1"))
-    trying, ending, *_ = (code for _, code in blocks("docs/chat.md", "## Trying a version before it is served"))
+    trying, ending, *_ = (code for _, code in blocks("docs/how-to/chat.md", "## Trying a version before it is served"))
     for code in (trying, ending):
         told = run(api, "bash", "-c", "set -e\n" + code.replace(HERE, api.url))
         promised = [line.removeprefix("# ") for line in code.splitlines() if line.startswith("# ")]

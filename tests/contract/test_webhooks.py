@@ -266,7 +266,7 @@ def test_the_command(telling: RunningApi, receiver: Receiver, http: httpx.Client
 
 
 def test_the_guides_receiver(telling: RunningApi, http: httpx.Client, tmp_path: Path):
-    guide = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "receive-webhooks.md").read_text()
     code = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
     port = free_port()
     hook = made(http, f"http://127.0.0.1:{port}/")

@@ -19,10 +19,10 @@ import pytest
 from services.api.clients import EngineClient
 from services.api.service import chat, streams
 from services.api.settings import ApiSettings
-from services.trainer.service import publish, publish_weights
-from services.weak_model.clients import StudentClient
-from services.weak_model.health import is_healthy, serves
-from services.weak_model.service import answering
+from services.trainer.supervisor import publish, publish_weights
+from services.weak_model.engine.health import is_healthy, serves
+from services.weak_model.worker import completions
+from services.weak_model.worker.engine_client import StudentClient
 from shared.artifacts.store import Artifacts
 from shared.contracts.chat import ChatRequest, CompletionRequest, Message, ResponsesRequest
 from shared.contracts.engine import Priority
@@ -130,7 +130,7 @@ def params(adapter: str | None = None, weights: str | None = None, **sampling) -
 async def answers(engine: EngineProcess, rows: list[StudentPrompt], given: StudentParams) -> list[str]:
     async with engine.client() as client:
         await client.until_served(given.model.served_by, lambda _: None)
-        found, _ = await answering.answer(client, given, rows, lambda *_, **__: None)
+        found, _ = await completions.answer(client, given, rows, lambda *_, **__: None)
     assert [row.id for row in found] == [row.id for row in rows]
     return [row.answer for row in found]
 
@@ -150,7 +150,7 @@ async def test_a_chat_goes_ahead_of_the_rows_that_wait(engine: EngineProcess):
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with engine.client() as client, httpx.AsyncClient(base_url=engine.url, headers=headers, timeout=120) as http:
         given = params(max_tokens=24)
-        work = asyncio.create_task(answering.answer(client, given, rows, lambda count, *_, **__: done.append(count)))
+        work = asyncio.create_task(completions.answer(client, given, rows, lambda count, *_, **__: done.append(count)))
         while not done:  # noqa: ASYNC110 - the first have ended, the others were all sent
             await asyncio.sleep(0.01)
         answer = await http.post("/v1/chat/completions", json=asked)
@@ -200,7 +200,7 @@ async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):
 async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess):
     rows = [ROWS[0], StudentPrompt(id="long", question="many words " * 400)]
     async with engine.client() as client:
-        found, metrics = await answering.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
+        found, metrics = await completions.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
     assert [row.finish_reason for row in found] == ["length", "too_long"]
     assert found[1].answer == ""
     assert (metrics["cut_off"], metrics["too_long"], metrics["n"]) == (1, 1, 2)
@@ -257,7 +257,7 @@ async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
 
     async with engine.client() as client:
         with pytest.raises(FatalError) as refused:  # asked past its keeper it says no, never another model's answer
-            await answering.answer(client, params(), ROWS, lambda *_, **__: None)
+            await completions.answer(client, params(), ROWS, lambda *_, **__: None)
         assert refused.value.code == "adapter_missing"
         back = asyncio.ensure_future(client.until_served("tiny", say))
         await asked.wait()

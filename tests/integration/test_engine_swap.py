@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.phases.meteor import meteor
-from services.weak_model.clients import StudentClient
-from services.weak_model.control import Control
-from services.weak_model.health import is_healthy
-from services.weak_model.service import answering
-from services.weak_model.service.choice import Choice, Rules
-from services.weak_model.service.engine import Engine, Patience
-from services.weak_model.service.vllm import Launch, explain
+from services.orchestrator.method.pipeline import meteor
+from services.weak_model.engine.control import Control
+from services.weak_model.engine.health import is_healthy
+from services.weak_model.engine.model_scheduler import Choice, Rules
+from services.weak_model.engine.supervisor import Engine, Patience
+from services.weak_model.engine.vllm import Launch, explain
+from services.weak_model.worker import completions
+from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -29,9 +29,9 @@ from tests.fakes.simulated import Simulation, World, questions
 TOKEN = "of-the-engine"
 BASES = [ModelRef(base=name, base_hash=letter * 64) for name, letter in (("small", "a"), ("large", "b"))]
 WORK = {
-    StepKind.GUIDE: answering.write_guidelines,
-    StepKind.ANSWER: answering.answer,
-    StepKind.REASON: answering.reason,
+    StepKind.GUIDE: completions.write_guidelines,
+    StepKind.ANSWER: completions.answer,
+    StepKind.REASON: completions.reason,
 }
 # Longer than a caller takes until it asks again, so that it hears of the start.
 SLOW_START = "import runpy, time; time.sleep(1.5); runpy.run_module('tests.fakes.engine', run_name='__main__')"

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.api.service import exports
 from services.orchestrator import parity
-from services.trainer import service
+from services.trainer import supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from services.trainer.train import merge
@@ -45,14 +45,14 @@ WISH = ExportWish.model_validate({"formats": ["adapter", "merged"]})
 @pytest.fixture
 def merging_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merge in this process: starting one with the model libraries takes longer than all the rest, and is tested once."""
-    in_a_child = service.run
+    in_a_child = supervisor.run
 
     async def run(spec: Spec, *rest: Any) -> Done:
         if spec.kind is not StepKind.MERGE:
             return await in_a_child(spec, *rest)
         return Done(metrics=await asyncio.to_thread(merge.merge, spec, Reporter(io.StringIO())))
 
-    monkeypatch.setattr(service, "run", run)
+    monkeypatch.setattr(supervisor, "run", run)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the trainer publishes one: two files, the canonical base."""
     folder = make_tiny_adapter(base, tmp_path_factory.mktemp("adapter"))
-    config = json.loads((folder / service.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
-    (folder / service.CONFIG).write_text(json.dumps(config))
+    config = json.loads((folder / supervisor.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
+    (folder / supervisor.CONFIG).write_text(json.dumps(config))
     return folder
 
 
@@ -261,7 +261,7 @@ async def test_gguf_by_the_named_converter_and_a_push_with_a_token_that_nothing_
         assert token in hub.tokens
         pushed = hub.files["me/mine"]
         assert pushed["gguf/model.gguf"] == b"GGUF" + (base / "config.json").read_bytes()
-        assert pushed["adapter/adapter_model.safetensors"] == (adapter / service.WEIGHTS).read_bytes()
+        assert pushed["adapter/adapter_model.safetensors"] == (adapter / supervisor.WEIGHTS).read_bytes()
         assert set(pushed) == {
             "README.md",
             "manifest.json",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.phases.meteor import meteor
+from services.orchestrator.method.pipeline import meteor
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Distillation
 from shared.contracts.steps import StepRequest, StepResult, content_hash

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
-from services.orchestrator.report import power_of
-from services.orchestrator.results import Measured
+from services.orchestrator.method.evaluate import Measured
+from services.orchestrator.method.report import power_of
 from shared.contracts.rows import StudentCompletion
 from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed

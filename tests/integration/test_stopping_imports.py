@@ -19,7 +19,7 @@ from services.api.service.files import Received
 from services.orchestrator import loop
 from services.strong_model import tasks as strong
 from services.strong_model.settings import strong_settings
-from services.trainer import service
+from services.trainer import supervisor
 from services.trainer import tasks as trainer
 from services.trainer.settings import trainer_settings
 from shared.contracts.exports import ExportWish
@@ -209,8 +209,8 @@ async def test_an_export_is_paused_goes_on_and_is_cancelled(
     base = make_tiny_llama(tmp_path / "base", seed=1)
     monkeypatch.setenv("METEOR_STUDENT_PATH", str(base))
     adapter = make_tiny_adapter(base, tmp_path / "adapter")
-    config = json.loads((adapter / service.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
-    (adapter / service.CONFIG).write_text(json.dumps(config))
+    config = json.loads((adapter / supervisor.CONFIG).read_text()) | {"base_model_name_or_path": BASE.base}
+    (adapter / supervisor.CONFIG).write_text(json.dumps(config))
     digest = plant.artifacts.put_folder(adapter)
     origin = plant.post(plant.file())
     plant.stores.jobs.cancel(plant.row(origin))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.trainer import service, tasks
+from services.trainer import supervisor, tasks
 from services.trainer.settings import trainer_settings
 from services.trainer.train import sft
 from services.trainer.train.preference import prefer
@@ -126,7 +126,7 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     sft.fine_tune(uninterrupted, Ticks())  # type: ignore[arg-type]
     assert result.adapter == hash_folder(uninterrupted.output / "adapter")
     assert result.adapter is not None
-    served = context.settings.serving / result.adapter / service.CONFIG
+    served = context.settings.serving / result.adapter / supervisor.CONFIG
     assert json.loads(served.read_text())["base_model_name_or_path"] == str(base)
 
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from trl.trainer import utils as trl_utils
 
-from services.trainer import service
+from services.trainer import supervisor
 from services.trainer.train import sft
 from services.trainer.train.model import load_base
 from services.trainer.train.preference import prefer
@@ -38,7 +38,7 @@ def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned,
     figures, adapter = tuned
     assert figures["steps"] == 8
     assert figures["loss"] < figures["loss_first"] - 0.5
-    curve = [Point(**point) for point in json.loads((adapter.parent / service.CURVE).read_text())]
+    curve = [Point(**point) for point in json.loads((adapter.parent / supervisor.CURVE).read_text())]
     assert [point.step for point in curve] == list(range(1, 9))
     assert fmean(point.loss for point in curve[-2:]) == pytest.approx(figures["loss"], abs=1e-3)
     assert all(point.accuracy is not None and 0 <= point.accuracy <= 1 for point in curve)
@@ -48,11 +48,11 @@ def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned,
 
 def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path, tuned):
     adapter = tuned[1]
-    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
-    text = (adapter / service.CONFIG).read_text()
+    assert sorted(p.name for p in adapter.iterdir()) == [supervisor.CONFIG, supervisor.WEIGHTS]
+    text = (adapter / supervisor.CONFIG).read_text()
     assert json.loads(text)["base_model_name_or_path"] == "tiny"
     assert str(base) not in text
-    names = load_file(adapter / service.WEIGHTS).keys()
+    names = load_file(adapter / supervisor.WEIGHTS).keys()
     assert all("lora_" in name and "ref" not in name for name in names)
     reloaded = PeftModel.from_pretrained(load_base(base), str(adapter))
     assert reloaded.peft_config["default"].to_dict()["r"] == 4
@@ -86,8 +86,8 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
     assert figures["reward_accuracy"] > 0.9
     assert figures["mean_tokens_chosen"] > figures["mean_tokens_rejected"] > 1
     adapter = spec.output / "adapter"
-    assert sorted(p.name for p in adapter.iterdir()) == [service.CONFIG, service.WEIGHTS]
-    before, after = load_file(incoming / service.WEIGHTS), load_file(adapter / service.WEIGHTS)
+    assert sorted(p.name for p in adapter.iterdir()) == [supervisor.CONFIG, supervisor.WEIGHTS]
+    before, after = load_file(incoming / supervisor.WEIGHTS), load_file(adapter / supervisor.WEIGHTS)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.selection import pairs_of
+from services.orchestrator.method.evolve import pairs_of
 from shared.contracts.data import (
     MAX_LINE_BYTES,
     LineError,

@@ -50,7 +50,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_the_index_names_every_page():
     index = (ROOT / "docs/README.md").read_text()
-    pages = [page for folder in ("docs", "docs/guides") for page in (ROOT / folder).glob("*.md")]
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "adr"]
     missing = [page.name for page in pages if page.name != "README.md" and page.name not in index]
     assert not missing, f"docs/README.md does not name {missing}"
 
@@ -95,7 +95,7 @@ def complaint(line: str) -> str | None:
 
 
 def calls(page: Path) -> list[str]:
-    """Command lines: in code, and in the first columns of the tables of docs/cli.md, which leave `meteor` out."""
+    """Command lines: in code, and in the first columns of the tables of docs/reference/cli.md, which leave `meteor` out."""
     text = page.read_text()
     code = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
     lines = [line.replace("\\\n", " ") for block in code for line in block.replace("\\\n", " ").splitlines()]
@@ -104,7 +104,7 @@ def calls(page: Path) -> list[str]:
 
 
 def rows_of_cli_page() -> list[str]:
-    rows = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs/reference/cli.md").read_text(), re.MULTILINE)
     return [call for row in rows for call in re.findall(r"`([a-z][^`]*)`", row)]
 
 
@@ -153,10 +153,10 @@ def test_a_wrong_route_is_found():
 
 
 def test_every_route_has_a_command():
-    documented = set(re.findall(r"`([A-Z]+ /v1/[^`]+)`", (ROOT / "docs/cli.md").read_text()))
+    documented = set(re.findall(r"`([A-Z]+ /v1/[^`]+)`", (ROOT / "docs/reference/cli.md").read_text()))
     operations = {f"{method.upper()} {path}" for path, methods in ROUTES.items() for method in methods}
     missing = sorted(one for one in operations - documented if not FOR_CLIENTS.search(one))
-    assert not missing, f"docs/cli.md names no command for {missing}"
+    assert not missing, f"docs/reference/cli.md names no command for {missing}"
 
 
 @BY_PAGE

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.orchestrator.lessons import foreign, scripts, settled
+from services.orchestrator.method.distill import foreign, settled
+from services.orchestrator.method.selection import scripts
 from shared.contracts.data import Question
 from shared.contracts.rows import TeacherResponse
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from services.orchestrator.method.report import _union
 from services.orchestrator.progress import COST, ProgressMeter, planned_work
-from services.orchestrator.report import _union
 from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.steps import StepKind
 from shared.plan.measurements import students_measured

@@ -6,16 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.selection import (
-    _runs,
-    batches,
-    distinct_pairs,
-    keep_lessons,
-    near_duplicates,
-    shards,
-    shots,
-    stratified,
-)
+from services.orchestrator.durable import batches
+from services.orchestrator.method.distill import keep_lessons
+from services.orchestrator.method.evaluate import shots
+from services.orchestrator.method.evolve import distinct_pairs
+from services.orchestrator.method.selection import _runs, near_duplicates, shards, stratified
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import PreferencePair, TeacherResponse

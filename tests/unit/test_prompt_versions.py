@@ -5,7 +5,7 @@ To change a prompt on purpose: raise VERSION[kind] in shared/contracts/steps.py 
 
 import pytest
 
-from services.weak_model import prompts
+from services.weak_model.worker import prompts
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import VERSION, StepKind, content_hash
 

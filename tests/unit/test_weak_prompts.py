@@ -1,6 +1,6 @@
 """What the student's prompts must hold."""
 
-from services.weak_model.prompts import answer_messages, guide_messages, reason_messages
+from services.weak_model.worker.prompts import answer_messages, guide_messages, reason_messages
 from shared.contracts.answer_format import MARKER, student_messages
 from shared.contracts.rows import StudentPrompt
 

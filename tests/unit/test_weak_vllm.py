@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.weak_model.main import _emptied
-from services.weak_model.service import vllm
+from services.weak_model.engine import vllm
+from services.weak_model.engine.main import _emptied
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document as text for people: Markdown (docs/api.md), and the same as a page without scripts (GET /docs)."""
+"""The OpenAPI document as text for people: Markdown (docs/reference/api.md), and the same as a page without scripts (GET /docs)."""
 
 import itertools
 import json

@@ -1,0 +1,246 @@
+"""The engine's state machine with small commands in place of vLLM: real processes, real guard."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.weak_model.engine.health import is_healthy, serves
+from services.weak_model.engine.heartbeat import Pulse
+from services.weak_model.engine.model_scheduler import Choice, Rules
+from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.engine.vllm import Launch, explain
+from shared.contracts.engine import Answer
+from shared.contracts.errors import FatalError
+from shared.jobs.schema import open_stores
+from shared.platform.settings import PlatformSettings
+from tests.fakes.ports import free_port, wait_until
+
+PATIENCE = Patience(start=20, attempts=3, pause=0.05, max_pause=0.2, silence=1, look=0.05, say=0.1)
+RULES = Rules(linger=2.5, turn=60, drain=60)
+# Answers /health once it sees its file; starts a grandchild in a session of its own, as vLLM does.
+SERVER = """
+import http.server, pathlib, subprocess, sys
+folder, port = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+(folder / "grandchild").write_text(str(child.pid))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if (folder / "mute").exists() else 200)
+        self.end_headers()
+    def log_message(self, *_): pass
+print("serving", flush=True)
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+class Running:
+    """An engine in a thread; its server is the script above on a free port."""
+
+    def __init__(self, folder: Path, script: str = SERVER, patience: Patience = PATIENCE, rules: Rules = RULES):
+        self.folder = folder
+        self.choice = Choice("first", rules)
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+
+        def launch(model: str) -> Launch:
+            (folder / "model").write_text(model)
+            return Launch([sys.executable, "-c", script, str(folder), str(port), model], {"PATH": "/usr/bin:/bin"})
+
+        busy = (folder / "busy").exists
+        self.engine = Engine(launch, lambda: is_healthy(url), busy, explain, patience, self.choice)
+        self.code: int | None = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self.code = self.engine.run()
+
+    def ready(self, starts: int = 1) -> None:
+        wait_until(lambda: self.engine.state == State.READY and self.engine.starts == starts, 20, f"start {starts}")
+
+    @property
+    def grandchild(self) -> int:
+        return int((self.folder / "grandchild").read_text())
+
+    def server(self) -> psutil.Process:
+        """The parent of the grandchild."""
+        parent = psutil.Process(self.grandchild).parent()
+        assert parent is not None
+        return parent
+
+
+@contextmanager
+def running(folder: Path, **options) -> Iterator[Running]:
+    run = Running(folder, **options)
+    run.thread.start()
+    try:
+        yield run
+    finally:
+        run.engine.stop()
+        run.thread.join(20)
+        assert not run.thread.is_alive()
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_it_stops_clean_with_all_of_its_family(tmp_path: Path):
+    with running(tmp_path) as run:
+        run.ready()
+        grandchild = run.grandchild
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert (run.code, run.engine.state, run.engine.starts) == (0, State.STOPPED, 1)
+    assert not alive(grandchild)
+
+
+def test_a_server_that_dies_is_started_again(tmp_path: Path, capsys: pytest.CaptureFixture):
+    with running(tmp_path) as run:
+        run.ready()
+        first = run.grandchild
+        run.server().send_signal(signal.SIGKILL)
+        run.ready(starts=2)
+        wait_until(lambda: not alive(first), 10, "the end of the first server's child")
+    assert "the engine was lost; starting it again" in capsys.readouterr().out
+
+
+def test_a_server_that_lives_but_falls_silent_is_replaced(tmp_path: Path):
+    with running(tmp_path) as run:
+        run.ready()
+        (tmp_path / "mute").touch()
+        wait_until(lambda: run.engine.state != State.READY, 20, "the replacement")
+        (tmp_path / "mute").unlink()
+        run.ready(starts=2)
+
+
+def test_it_gives_up_after_three_failed_starts_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture):
+    script = "print('torch.OutOfMemoryError: CUDA out of memory'); raise SystemExit(3)"
+    with running(tmp_path, script=script) as run:
+        run.thread.join(20)
+        assert (run.code, run.engine.state, run.engine.starts) == (1, State.FAILED, 3)
+    said = capsys.readouterr().out
+    assert "cannot be started" in said
+    assert "not enough memory" in said
+    assert "exit code 3" in said
+
+
+def test_a_start_that_takes_too_long_is_a_failed_one(tmp_path: Path):
+    patience = PATIENCE._replace(start=0.5, attempts=1)
+    with running(tmp_path, script="import time; time.sleep(600)", patience=patience) as run:
+        run.thread.join(20)
+        assert run.code == 1
+
+
+def test_it_stops_while_the_server_starts(tmp_path: Path):
+    with running(tmp_path, script="import time; time.sleep(600)") as run:
+        wait_until(lambda: run.engine.starts == 1)
+    assert run.code == 0
+
+
+def test_it_swaps_to_the_model_that_is_wanted_and_back(tmp_path: Path):
+    with running(tmp_path) as run:
+        run.ready()
+        first = run.grandchild
+        assert run.choice.ask("first", 60).state is Answer.READY
+        assert run.choice.ask("second", 60).state is Answer.WAITING
+        (tmp_path / "busy").touch()
+        time.sleep(RULES.linger + 0.5)
+        assert run.choice.status().serving == "first"  # what runs is finished first
+        (tmp_path / "busy").unlink()
+        run.ready(starts=2)
+        assert (run.choice.ask("second", 60).state, (tmp_path / "model").read_text()) == (Answer.READY, "second")
+        assert not alive(first)
+        run.choice.ask("first", 60)
+        run.ready(starts=3)
+        assert run.choice.status().serving == "first"
+
+
+def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_path: Path):
+    script = f"import sys\nif sys.argv[3] == 'second': sys.exit('ValueError: no such layer')\n{SERVER}"
+    with running(tmp_path, script=script, rules=RULES._replace(linger=0)) as run:
+        run.ready()
+        run.choice.ask("second", 60)
+        run.ready(starts=1 + PATIENCE.attempts + 1)
+        status = run.choice.ask("second", 60)
+        assert (status.state, status.serving) == (Answer.FAILED, "first")
+        assert "no such layer" in (status.reason or "")
+
+
+def test_a_server_of_others_is_watched_only(tmp_path: Path):
+    answers = threading.Event()
+    engine = WatchedEngine(answers.is_set, PATIENCE)
+    thread = threading.Thread(target=engine.run)
+    thread.start()
+    answers.set()
+    wait_until(lambda: engine.state == State.READY)
+    answers.clear()
+    wait_until(lambda: engine.state == State.STARTING)
+    engine.stop()
+    thread.join(5)
+    assert engine.state == State.STOPPED
+
+
+def test_nobody_there_is_neither_healthy_nor_serving():
+    url = f"http://127.0.0.1:{free_port()}"
+    assert not is_healthy(url)
+    assert not serves(url, "token", "student")
+
+
+def test_a_taken_port_is_refused_before_the_start():
+    with running_listener() as port, pytest.raises(FatalError, match=str(port)):
+        check_port("127.0.0.1", port)
+    check_port("127.0.0.1", free_port())
+
+
+@contextmanager
+def running_listener() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_the_pulse_tells_of_a_ready_engine_and_takes_its_row_back(tmp_path: Path):
+    settings = PlatformSettings(data=tmp_path, renew=0.1)  # pyright: ignore[reportArgumentType]
+    jobs = open_stores(settings.database).jobs
+    ready = threading.Event()
+    pulse = Pulse(settings, "student", 64, ready.is_set)
+    pulse.start()
+    time.sleep(0.3)
+    assert jobs.live_workers(5) == []
+    ready.set()
+    wait_until(lambda: jobs.live_workers(5))
+    (row,) = jobs.live_workers(5)
+    assert (row.service, row.queue, row.slots) == ("engine", None, 64)
+    assert row.id.startswith("engine:student@")
+    pulse.stop()
+    assert jobs.live_workers(5) == []
+
+
+def test_an_engine_without_a_database_goes_on(tmp_path: Path):
+    (tmp_path / "file").touch()
+    pulse = Pulse(PlatformSettings(data=tmp_path / "file", renew=0.05), "student", 1, lambda: True)  # pyright: ignore[reportArgumentType]
+    pulse.start()
+    time.sleep(0.3)
+    assert pulse._thread.is_alive()
+    pulse.stop()
+
+
+def test_the_process_ends_with_an_error_when_it_cannot_work(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "services.weak_model", "engine"],
+        env={"PATH": "/usr/bin:/bin", "METEOR_DATA": str(tmp_path), "METEOR_ENGINE_SERVED_NAME": "s",
+             "METEOR_ENGINE_MODEL": str(tmp_path / "none")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no config.json" in done.stderr
