@@ -5,7 +5,7 @@ import asyncio
 from services.orchestrator.clients import StepFailed
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.method.context import Run
-from shared.contracts.errors import ErrorBody, MeteorError, as_body
+from shared.contracts.errors import MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.records import JobRecord
 from shared.jobs.schema import Stores
@@ -54,7 +54,7 @@ def _failure(stores: Stores, row: JobRecord, error: BaseException, run: Run | No
         phase=job.phase if job is not None else None,
         step=key,
         attempts=len(failed.attempts) if failed is not None else 0,
-        cause=ErrorBody(**failed.error) if failed is not None and failed.error else as_body(error),
+        cause=failed.error if failed is not None and failed.error else as_body(error),
         usable=Usable(
             models=models,
             phases=list(run.finished) if run is not None else [],

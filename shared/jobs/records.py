@@ -158,7 +158,7 @@ class EventRecord:
     sequence: int
     project_id: str
     job_id: str
-    level: str
+    level: Literal["info", "warn", "error"]
     type: str
     message: str
     data: JsonObject | None
@@ -179,14 +179,6 @@ class ModelRecord:
     job_id: str | None
     created_at: float
     deleted_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AliasRecord:
-    project_id: str
-    alias: str
-    model_id: str
-    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)

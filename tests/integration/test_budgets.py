@@ -15,7 +15,7 @@ from services.orchestrator.clients import StepFailed
 from services.strong_model.settings import strong_settings
 from services.strong_model.tasks import HANDLERS
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import BudgetExceeded, ErrorBody
+from shared.contracts.errors import BudgetExceeded
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount, Limits, RoomHeld
@@ -155,8 +155,8 @@ class Taught(Pretended):
             await asyncio.sleep(0.02)
             row = self.stores.steps.get(row.id)
             assert row is not None
-        if row.state == "failed":
-            raise StepFailed(key, ErrorBody(**row.error))
+        if row.error is not None:
+            raise StepFailed(key, row.error)
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 
@@ -239,8 +239,9 @@ async def test_a_job_that_is_not_to_wait_fails_of_its_budget(system: System):
         await asyncio.to_thread(wait_until, lambda: status(system, job) == "failed", 60)
     row = system.jobs.get(job.id)
     assert row is not None
-    assert row.error["code"] == "budget_exceeded"
-    assert "5 calls of 5 calls are spent" in row.error["message"]
+    assert row.error is not None
+    assert row.error.code == "budget_exceeded"
+    assert "5 calls of 5 calls are spent" in row.error.message
     assert system.simulation.ledger.usage(job.id).teacher_calls == 5
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 from services.api.settings import ApiSettings
-from shared.jobs.records import WebhookRecord
+from shared.jobs.records import ClaimedDelivery, WebhookRecord
 from shared.platform.settings import PlatformSettings
 from shared.security.secret_file import kept_secret
 
@@ -35,11 +35,11 @@ def hint_of(secret: str) -> str:
     return f"{PREFIX}...{secret[-SHOWN:]}"
 
 
-def headers(key: bytes, endpoint: WebhookRecord, message_id: str, body: str) -> list[tuple[str, str]]:
-    """endpoint: a row with seed, old_seed and old_until. While an old secret is still good there are two signatures."""
+def headers(key: bytes, endpoint: WebhookRecord | ClaimedDelivery, message_id: str, body: str) -> list[tuple[str, str]]:
+    """Headers of a signed message. While an old secret is valid there are two signatures."""
     now = time.time()
     seeds = [endpoint.seed]
-    if endpoint.old_seed and endpoint.old_until > now:
+    if endpoint.old_seed and (endpoint.old_until or 0) > now:
         seeds.append(endpoint.old_seed)
     at = datetime.fromtimestamp(int(now), UTC)
     signatures = [Webhook(secret_of(key, seed)).sign(message_id, at, body) for seed in seeds]
