@@ -2,6 +2,6 @@
 
 import sys
 
-from services.api.main import main
+from services.api.app import main
 
 sys.exit(main())

@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from services.api.main import create_app
-from services.api.service.reference import markdown
+from services.api.app import create_app
+from services.api.features.docs.reference import markdown
 from services.api.settings import ApiSettings
 from shared.platform.settings import PlatformSettings
 

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.db.engine import insert_once, reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
@@ -49,7 +50,7 @@ class StepStore:
     def create(
         self,
         job: JobRecord,
-        key: str,
+        key: StepKey,
         kind: StepKind,
         input_hash: str,
         still_there: Callable[[StepRecord], bool] = lambda _: True,
@@ -64,7 +65,11 @@ class StepStore:
                 "id": f"step-{uuid_utils.uuid7().hex}",
                 "project_id": job.project_id,
                 "job_id": job.id,
-                "key": key,
+                "key": str(key),
+                "phase": key.phase,
+                "round": key.round,
+                "role": key.role,
+                "batch": key.batch,
                 "kind": kind,
                 "queue": kind.queue,
                 "input_hash": input_hash,
@@ -90,9 +95,9 @@ class StepStore:
             inserted = insert_once(connection, steps, values)
             if inserted is not None:
                 return StepRecord(*inserted)
-            step = fetch_one(connection, StepRecord, BY_KEY, {"of_job": job.id, "of_key": key})  # of a replay
+            step = fetch_one(connection, StepRecord, BY_KEY, {"of_job": job.id, "of_key": str(key)})  # of a replay
         if step.input_hash != input_hash:
-            raise StepMismatch(f"step {key!r} of job {job.id} ran with other inputs; fork the job instead")
+            raise StepMismatch(f"step '{key}' of job {job.id} ran with other inputs; fork the job instead")
         return step
 
     def get(self, step_id: str) -> StepRecord | None:

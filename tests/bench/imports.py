@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 
-MODULES = ("services.api.main", "services.orchestrator.main", "services.strong_model.main", "services.weak_model.main")
+MODULES = ("services.api.app", "services.orchestrator.main", "services.strong_model.main", "services.weak_model.main")
 HEAVY = ("torch", "transformers", "vllm", "trl")
 CODE = """
 import json, sys, time

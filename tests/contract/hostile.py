@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from services.api.document import operations
+from services.api.openapi_document import operations
 from tests.contract.conftest import RunningApi
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi.json").read_text())

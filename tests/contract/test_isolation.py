@@ -17,7 +17,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.api.main import create_app
+from services.api.app import create_app
 from services.api.settings import ApiSettings
 from shared.contracts.keys import Scope
 from shared.platform.settings import PlatformSettings

@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from services.api.handlers.once import once
-from services.api.main import create_app
+from services.api.app import create_app
+from services.api.middleware.idempotency import once
 from services.api.settings import ApiSettings
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT

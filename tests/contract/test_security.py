@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.api.document import operations
+from services.api.openapi_document import operations
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.contract.hostile import BODIES, DOCUMENT, JSON, address, refused
 from tests.fakes.vllm import FakeVllm

@@ -16,7 +16,7 @@ import pytest
 from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 from typer.testing import CliRunner
 
-from services.api.service.signing import headers as signed_headers
+from services.api.features.webhooks.signing import headers as signed_headers
 from services.local.main import cli
 from shared.contracts.jobs import JobStatus
 from shared.security.secret_file import kept_secret

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LONGEST_INPUT = 20_000
-WATCHED = ["shared.contracts", "shared.importing", "services.api.handlers.upload", "python_multipart"]
+WATCHED = ["shared.contracts", "shared.importing", "services.api.features.files.upload", "python_multipart"]
 FIGURES = {"executions": r"stat::number_of_executed_units: (\d+)", "peak_mb": r"stat::peak_rss_mb: +(\d+)"}
 
 

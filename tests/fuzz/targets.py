@@ -12,8 +12,8 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from services.api.handlers.upload import received_upload
-from services.api.service.files import clean_filename
+from services.api.features.files.service import clean_filename
+from services.api.features.files.upload import received_upload
 from shared.contracts.data import LineError, Question, bounded_lines, parse_line, parse_lines, split_of
 from shared.contracts.errors import UserError
 from shared.contracts.imports import StackExchangeOptions

@@ -13,9 +13,10 @@ import pytest
 from services.orchestrator import loop
 from services.orchestrator.clients import StepFailed
 from services.strong_model.settings import strong_settings
-from services.strong_model.tasks import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount, Limits, RoomHeld
@@ -144,7 +145,7 @@ class Taught(Pretended):
         self.runner = StepRunner("strong_model", HANDLERS)
         self.threads = ThreadPoolExecutor(4)
 
-    async def run(self, job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, *rest: Any) -> StepResult:
         if request.kind is not StepKind.TEACH:
             return await super().run(job, key, request, *rest)
         body = canonical(request.model_dump(mode="json"))
@@ -155,8 +156,9 @@ class Taught(Pretended):
             await asyncio.sleep(0.02)
             row = self.stores.steps.get(row.id)
             assert row is not None
-        if row.error is not None:
-            raise StepFailed(key, row.error)
+        if row.state == "failed":
+            assert row.error is not None
+            raise StepFailed(str(key), row.error)
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 

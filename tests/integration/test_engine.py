@@ -16,8 +16,9 @@ import httpx
 import psutil
 import pytest
 
-from services.api.clients import EngineClient
-from services.api.service import chat, streams
+from services.api.engine_client import EngineClient
+from services.api.features.chat import service as chat
+from services.api.features.chat import streams
 from services.api.settings import ApiSettings
 from services.trainer.supervisor import publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import pytest
 
-from services.api.service.event_hub import KEPT, PING, RETRY, EventHub, TooManyStreams
+from services.api.features.events.hub import KEPT, PING, RETRY, EventHub, TooManyStreams
 from services.api.settings import ApiSettings
 from shared.contracts.jobs import JobStatus
 from shared.jobs.event_store import EventStore, News

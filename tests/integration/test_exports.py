@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.api.service import exports
+from services.api.features.exports import service as exports
 from services.orchestrator import parity
 from services.trainer import supervisor
 from services.trainer.settings import trainer_settings

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.api.service import fine_tuning, insight, jobs
+from services.api.features.jobs import fine_tuning
+from services.api.features.jobs import service as jobs
+from services.api.features.results import service as insight
 from services.orchestrator import loop
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest

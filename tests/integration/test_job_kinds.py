@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.api.service import jobs as api_jobs
+from services.api.features.jobs import service as api_jobs
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.kinds import KINDS, Kind, Means
 from shared.contracts.distillation import Budget

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from services.api.service import files
-from services.api.service import jobs as api_jobs
+from services.api.features.files import service as files
+from services.api.features.jobs import service as api_jobs
 from services.orchestrator import loop
 from shared.contracts.errors import UserError
 from shared.db.engine import reading, writing

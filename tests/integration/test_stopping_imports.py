@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from services.api.service import exports, files, imports
-from services.api.service.files import Received
+from services.api.features.exports import service as exports
+from services.api.features.files import service as files
+from services.api.features.files.service import Received
+from services.api.features.imports import service as imports
 from services.orchestrator import loop
-from services.strong_model import tasks as strong
 from services.strong_model.settings import strong_settings
+from services.strong_model.worker import tasks as strong
 from services.trainer import supervisor
 from services.trainer import tasks as trainer
 from services.trainer.settings import trainer_settings

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.api.clients import error_code, nameless
-from services.api.service import chat, streams
+from services.api.engine_client import error_code, nameless
+from services.api.features.chat import service as chat
+from services.api.features.chat import streams
 from shared.contracts.answer_format import SYSTEM
 from shared.contracts.chat import ChatRequest, CompletionRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.api.service.experiments import comparison
+from services.api.features.experiments.service import comparison
 
 SCORES = {"first": [0.5, 0.0, 1.0, 0.5, 1.0, 0.5], "second": [1.0, 0.5, 1.0, 0.5, 1.0, 1.0]}
 

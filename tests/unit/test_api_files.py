@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.service import files
-from services.api.service.context import ApiContext, open_context
+from services.api.context import ApiContext, open_context
+from services.api.features.files import service as files
 from services.api.settings import ApiSettings
 from shared.contracts.data import MAX_LINE_BYTES, SKIP_BYTES, bounded_lines
 from shared.contracts.errors import UserError

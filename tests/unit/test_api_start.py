@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.api.main import create_app, refusal
+from services.api.app import create_app, refusal
 from services.api.settings import ApiSettings, key_hash
 from shared.contracts.keys import Scope
 from shared.jobs.schema import open_stores
@@ -52,13 +52,13 @@ def test_a_key_in_the_database_opens_the_door_to_others(tmp_path):
 
 
 def test_import_loads_nothing_heavy():
-    code = f"import sys, services.api.main; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys, services.api.app; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_every_v1_route_asks_for_a_scope(tmp_path):
-    from services.api.handlers.access import Needs
+    from services.api.deps import Needs
 
     app = create_app(ApiSettings(), PlatformSettings(data=tmp_path))
     routes = [route for route in app.routes if getattr(route, "path", "").startswith("/v1/")]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.handlers.downloads import RangeNotSatisfiable, span
+from services.api.responses.downloads import RangeNotSatisfiable, span
 from shared.artifacts.archives import Member, archive, archive_of
 from shared.artifacts.store import Artifacts
 from shared.contracts.exports import ExportFormat, ExportIndex

@@ -13,9 +13,9 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
-from services.api.document import TAGS, operations
-from services.api.main import create_app
+from services.api.app import create_app
 from services.api.openapi import generated
+from services.api.openapi_document import TAGS, operations
 from services.api.settings import ApiSettings
 from shared.platform.settings import PlatformSettings
 

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from services.api.service import plots
-from services.api.service.report_page import page
+from services.api.features.results import plots
+from services.api.features.results.report_page import page
 from tests.fakes.reports import EVIL, REPORT, WHOLE
 
 ADDRESSES = (

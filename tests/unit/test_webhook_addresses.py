@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from services.api.addresses import literal, may_connect, networks_of
-from services.api.posting import CheckedNetwork, Poster, look_up
-from services.api.service.deliveries import LONGEST_PAUSE_S, pause_after
+from services.api.features.webhooks.deliveries import LONGEST_PAUSE_S, pause_after
+from services.api.features.webhooks.safe_post import CheckedNetwork, Poster, look_up
+from services.api.public_addresses import literal, may_connect, networks_of
 from services.api.settings import ApiSettings
 from shared.contracts.webhooks import WebhookRequest, events_of
 

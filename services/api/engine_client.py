@@ -1,0 +1,172 @@
+"""HTTP client of the engine (vLLM). Its errors become errors of our own families."""
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from services.api.settings import ApiSettings
+from shared.contracts.engine import Answer, EngineStatus, Wish
+from shared.contracts.errors import FatalError, NotFound, TransientError, UserError
+
+HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
+JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
+MOST_AT_ONCE = 1024  # requests to the engine; more wait for engine_connect_s and are told to come again
+KEPT_S = 3.0  # idle connections; vLLM closes them after five seconds, and a request must not meet that moment
+HASH = re.compile(r"\b[0-9a-f]{64}\b")
+AGAIN_S = 10  # when a caller may ask again where nothing better is known
+LONGEST_WAIT_S = 60  # the longest that OpenAI's clients heed
+
+
+class EngineUnavailable(TransientError):
+    """The engine does not answer. Sent as 503 with retry-after."""
+
+    code = "engine_unavailable"
+
+
+class EngineElsewhere(EngineUnavailable):
+    """The engine serves another model, or loads the one that was asked for. Sent as 503 with a fitting retry-after."""
+
+    code = "engine_swapping"
+
+    def __init__(self, status: EngineStatus, model: str):
+        super().__init__(status.sentence(model), param="model")
+        self.retry_after_s = max(2, min(LONGEST_WAIT_S, math.ceil(status.eta_seconds or AGAIN_S)))
+
+
+class EngineTimeout(TransientError):
+    """The engine took the request and fell silent; asking again would cost the same work."""
+
+    status = 504
+    code = "engine_timeout"
+
+
+class EngineClient:
+    """Speaks to vLLM's OpenAI routes with the internal token. Made inside a running loop; close it with `aclose`.
+
+    Over aiohttp: httpx took many times the processor time to start a request, and three times that for each chunk of a stream.
+    """
+
+    def __init__(self, settings: ApiSettings, token: str):
+        self._engine_url, self._control_url = settings.engine_url, settings.engine_control_url
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MOST_AT_ONCE, keepalive_timeout=KEPT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"authorization": f"Bearer {token}"} if token else {},
+            timeout=aiohttp.ClientTimeout(
+                connect=settings.engine_connect_s,  # waiting for one of the connections included
+                sock_connect=settings.engine_connect_s,
+                sock_read=settings.engine_read_s,
+            ),
+            trust_env=False,  # the engine is a neighbour; a proxy of the environment would see every prompt
+        )
+
+    async def aclose(self) -> None:
+        await self._http.close()
+
+    async def healthy(self) -> bool:
+        try:
+            async with self._http.get(f"{self._engine_url}/health", timeout=HEALTH) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def whole(self, route: str, body: dict[str, Any], served_by: str) -> bytes:
+        """One whole answer. Raises EngineUnavailable, EngineTimeout or the engine's own refusal as a UserError."""
+        async with self._asked(route, body, served_by) as answer:
+            return await answer.read()
+
+    async def parts(self, route: str, body: dict[str, Any], served_by: str) -> AsyncGenerator[bytes, None]:
+        """A streamed answer as it comes. What fails before the first part raises; so does a break in mid-stream."""
+        async with self._asked(route, body, served_by) as answer:
+            async for part in answer.content.iter_any():
+                yield part
+
+    async def status(self) -> EngineStatus | None:
+        """What the engine serves or loads; None where its keeper cannot be asked."""
+        return await self._keeper("GET", "/status") if self._control_url else None
+
+    async def _elsewhere(self, model: str) -> EngineElsewhere | None:
+        """Ask for a model that the engine does not seem to serve. None: it does, or nobody can be asked."""
+        if not self._control_url or not model:
+            return None
+        wish = Wish(model=model, seconds=LONGEST_WAIT_S + AGAIN_S).model_dump(mode="json")
+        status = await self._keeper("POST", "/serve", json=wish)
+        return EngineElsewhere(status, model) if status is not None and status.state is not Answer.READY else None
+
+    async def _keeper(self, method: str, path: str, **body: Any) -> EngineStatus | None:
+        try:
+            url = f"{self._control_url}{path}"
+            async with self._http.request(method, url, timeout=CONTROL, raise_for_status=True, **body) as answer:
+                return EngineStatus.model_validate_json(await answer.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+
+    @asynccontextmanager
+    async def _asked(self, route: str, body: dict[str, Any], served_by: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The engine's answer, its body still to be read. Left early (the caller went away) it closes the connection, and the
+        engine stops the request. served_by: what the engine must have been started with; it is asked for only when the
+        engine does not answer; empty: never."""
+        content = _json(body)
+        try:
+            async with self._http.post(
+                f"{self._engine_url}{route}", data=content, headers=JSON_HEADERS, allow_redirects=False
+            ) as answer:
+                if answer.status != 200:
+                    error = _refusal(answer.status, await answer.read(), route)
+                    away = isinstance(error, EngineUnavailable)
+                    raise (await self._elsewhere(served_by) if away else None) or error
+                yield answer
+        except aiohttp.SocketTimeoutError as error:
+            raise EngineTimeout("the engine fell silent; ask for fewer tokens or try again later") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = f"the engine cannot be reached: {type(error).__name__}"
+            raise await self._elsewhere(served_by) or EngineUnavailable(reason) from error
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    """ASCII, so that a lone surrogate cannot stop the request half way. Raises UserError for what is no JSON after all."""
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        message = "the body holds a number that is not finite, or is nested too deeply"
+        raise UserError(message, code="invalid_value") from error
+
+
+def _refusal(status: int, content: bytes, route: str) -> Exception:
+    """vLLM's error as one of ours, with a string for its integer code."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = None
+    inner = value.get("error", value) if isinstance(value, dict) else None
+    inner = inner if isinstance(inner, dict) else {}
+    message = nameless(inner.get("message") or f"the engine answered with status {status}")
+    if status in (401, 403):
+        return FatalError("the engine refuses the internal token; give both the same METEOR_INTERNAL_TOKEN")
+    if status in (404, 405, 501) and "message" not in inner:  # not vLLM's words on a model, but a server's on a path
+        return NotFound(f"this engine has no {route}", code="unsupported_route")
+    if status == 404:  # the name came from our own database: its adapter is not within the engine's reach
+        return EngineUnavailable("the engine cannot load this model now", code="model_not_loaded", param="model")
+    if status == 429 or status >= 500:
+        return EngineUnavailable(message)
+    param = inner.get("param")
+    where = param.removeprefix("body.") if isinstance(param, str) else None
+    return UserError(message, param=where, code=error_code(inner.get("code")), status=status)
+
+
+def nameless(message: object) -> str:
+    """The engine's words without the content hash that it knows a model by, which is nobody else's business."""
+    return HASH.sub("the model", str(message))
+
+
+def error_code(code: Any) -> str:
+    """vLLM puts the HTTP status where OpenAI has a word."""
+    text = str(code or "")
+    if not text.isdecimal():
+        return text or "engine_error"
+    return "engine_error" if int(text) >= 500 else "invalid_request"

@@ -1,0 +1,56 @@
+"""What is counted of every chat: requests, failures and seconds, by alias, version and the role that the version had."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram
+
+from services.api.features.chat.routing import Target
+from shared.contracts.errors import MeteorError
+
+LABELS = ["project", "alias", "version", "role"]
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+REQUESTS = Counter("meteor_chat_requests_total", "Chats by model, its role and how they ended", [*LABELS, "outcome"])
+SECONDS = Histogram("meteor_chat_seconds", "From question to the end of the answer", LABELS, buckets=BUCKETS)
+FIRST = Histogram(
+    "meteor_chat_first_seconds", "From question to the first part of a streamed answer", LABELS, buckets=BUCKETS
+)
+
+
+class Watch:
+    """One request to one model. Told how it ended, once; what comes later is not heard."""
+
+    def __init__(self, project: str, target: Target):
+        self.labels = (project, target.alias, target.version, target.role)
+        self.began = time.monotonic()
+        self.ended = False
+
+    def first(self) -> None:
+        """A stream's first part is there."""
+        FIRST.labels(*self.labels).observe(time.monotonic() - self.began)
+
+    def end(self, outcome: str) -> None:
+        """ok, refused (the request was at fault), error, or left (the caller went away)."""
+        if self.ended:
+            return
+        self.ended = True
+        REQUESTS.labels(*self.labels, outcome).inc()
+        if outcome == "ok":
+            SECONDS.labels(*self.labels).observe(time.monotonic() - self.began)
+
+    def failed(self, error: BaseException) -> None:
+        status = error.status if isinstance(error, MeteorError) else 500
+        self.end("refused" if status < 500 else "error")
+
+    @contextmanager
+    def until_answered(self) -> Iterator[None]:
+        """Counts what is raised inside: an error of ours as such, anything else as the caller's going away."""
+        try:
+            yield
+        except Exception as error:
+            self.failed(error)
+            raise
+        except BaseException:
+            self.end("left")
+            raise

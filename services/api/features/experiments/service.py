@@ -1,0 +1,201 @@
+"""Experiments: jobs that share an id in their metadata. What they have in common is worked out once, by step hashes."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import uuid_utils
+
+from services.api.context import ApiContext
+from services.api.features.jobs import checks as job_checks
+from services.api.features.jobs import service as jobs
+from services.api.features.jobs.bodies import job_of
+from shared.contracts.distillation import JUDGE, SHARES
+from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
+from shared.contracts.jobs import JobRequest
+from shared.contracts.step_key import StepKey
+from shared.contracts.steps import Queue
+from shared.jobs.records import JobRecord
+
+MOST = 100
+
+
+def create(context: ApiContext, project: str, request: ExperimentRequest, key_id: str | None = None) -> dict[str, Any]:
+    """Queue all variants, or none. Raises UserError that names the variant at fault."""
+    experiment_id = f"exp-{uuid_utils.uuid7().hex}"
+    prices = jobs.known_prices(context)
+    variants = _variants(context, request)
+    requests = [_job(request.job, variant, experiment_id) for variant in variants]
+    for variant, job in zip(variants, requests, strict=True):
+        try:
+            job_checks.check(context, project, job, prices)
+        except UserError as error:
+            raise _named(variant, error.message, error.param, error.code) from error
+    context.stores.jobs.create_all(project, requests, prices, key_id)
+    return get(context, project, experiment_id)
+
+
+def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Variant]:
+    """One variant per configured strong model; the one that the job names, which the others are compared with, first.
+    The judge stays the job's own, so that all are measured alike. Raises UserError where there is nothing to compare."""
+    distillation = job.get("distillation")
+    teacher = distillation.get("teacher") if isinstance(distillation, dict) else None
+    own = teacher.get("provider", "default") if isinstance(teacher, dict) else "default"
+    names = sorted(providers, key=lambda name: name != own)  # a stable sort: the others keep the gateway's order
+    if len(names) < 2:
+        raise UserError(
+            f"preset teachers compares the configured strong models, and there is {' '.join(names) or 'none'} alone; "
+            "METEOR_PROVIDERS_FILE names more",
+            param="preset",
+            code="nothing_to_compare",
+        )
+    first, *others = ({"teacher": {"provider": name}} for name in names)
+    changes = [first, *(ALONE | other for other in others)]
+    return [Variant(name=name, changes={"distillation": change}) for name, change in zip(names, changes, strict=True)]
+
+
+def _variants(context: ApiContext, request: ExperimentRequest) -> list[Variant]:
+    """What the request names, or makes of the deployment's teachers or students. Raises UserError."""
+    if request.preset == "teachers":
+        return teachers(request.job, context.providers.prices())
+    students = [base.name for base in context.students]
+    if request.preset == "students" and len(students) == 1:
+        raise UserError(
+            f"there is one student only, {students[0]!r}; METEOR_STUDENTS names more",
+            param="preset",
+            code="one_student",
+        )
+    return request.all_variants(students)
+
+
+def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobRequest:
+    body = merged(base, variant.changes)
+    body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
+    body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
+    try:
+        return job_of(body)
+    except UserError as error:
+        raise _named(variant, error.message, error.param, error.code) from error
+
+
+def _named(variant: Variant, message: str, param: str | None, code: str) -> UserError:
+    return UserError(f"variant {variant.name!r}: {message}", param=param, code=code)
+
+
+def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Newest first. Raises UserError for an `after` that does not exist."""
+    ids, more = context.stores.overview.experiments(project, after, limit)
+    return [get(context, project, experiment_id) for experiment_id in ids], more
+
+
+def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """The variants in their order, and the comparison of those that have a report. Raises NotFound."""
+    rows, _ = context.stores.jobs.page(project, None, MOST, metadata={EXPERIMENT: experiment_id})
+    if not rows:
+        raise NotFound(f"no experiment {experiment_id!r}", param="experiment_id", code="experiment_not_found")
+    rows.reverse()  # a page is newest first
+    reports = {row.id: context.artifacts.get_json(row.report_ref) for row in rows if row.report_ref}
+    return {
+        "id": experiment_id,
+        "object": "distillation.experiment",
+        "variants": [_variant(row) for row in rows],
+        "comparison": [
+            line | {"lesson_tokens": _lesson_tokens(context, line["job_id"])}
+            for line in comparison([(_variant(row), reports[row.id]) for row in rows if row.id in reports])
+        ],
+    }
+
+
+def report(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """Raises NotFound."""
+    found = get(context, project, experiment_id)
+    return {
+        "id": experiment_id,
+        "object": "distillation.experiment.report",
+        "variants": len(found["variants"]),
+        "compared": len(found["comparison"]),
+        "comparison": found["comparison"],
+    }
+
+
+def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+    """Cancel every variant that has not ended, whatever it does."""
+    for variant in get(context, project, experiment_id)["variants"]:
+        with contextlib.suppress(Conflict):  # it has ended, perhaps just now
+            jobs.cancel(context, project, variant["job_id"])
+    return get(context, project, experiment_id)
+
+
+def _variant(row: JobRecord) -> dict[str, Any]:
+    return {
+        "name": row.request["metadata"][VARIANT],
+        "job_id": row.id,
+        "status": row.status,
+        "fine_tuned_model": row.fine_tuned_model,
+    }
+
+
+def _lesson_tokens(context: ApiContext, job_id: str) -> int:
+    """Tokens of the strong model that a variant's lessons, verdicts and hints took, whoever paid: what an earlier variant
+    asked for is in the ledger of that one alone."""
+    return sum(
+        step.metrics.get("input_tokens", 0) + step.metrics.get("output_tokens", 0)
+        for step in context.stores.steps.of_job(job_id)
+        if step.queue in (Queue.STRONG, Queue.JUDGE) and StepKey.parse(step.key).phase != "evaluate"
+    )
+
+
+def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Per variant: the final model's primary metric on dev and on test, its gain over the base and, paired question by
+    question, over the first variant's final model; [value, low, high] each. And what the teacher was asked for it.
+
+    Choose by dev; test tells what the chosen one is worth.
+    """
+    rows = []
+    for variant, report in finished:
+        final, first = _final(report), _final(finished[0][1])
+        primary = report["primary_metric"]
+        dev, first_dev = (x.get("dev") for x in (report, finished[0][1]))  # reports of earlier versions have none
+        used = report["teacher"].values()
+        rows.append(
+            {
+                "variant": variant["name"],
+                "job_id": variant["job_id"],
+                "final": report["final"]["name"],
+                "metric": primary,
+                "n": final["n"],
+                "value": final["metrics"][primary],
+                "gain_over_base": final["gain_over_base"],
+                "gain_over_first": _over(report, finished[0][1], first["scores"], final["scores"]),
+                "dev": dev["value"] if dev else None,
+                "dev_gain_over_first": _over(report, finished[0][1], first_dev["scores"], dev["scores"])
+                if dev and first_dev
+                else None,
+                "decisions": {d["phase"]: d["decision"] for d in report["decisions"]},
+                "teacher_calls": sum(phase["teacher_calls"] for phase in used),
+                "teacher_tokens": sum(phase["input_tokens"] + phase["output_tokens"] for phase in used),
+            }
+        )
+    return rows
+
+
+def _over(
+    report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]
+) -> Sequence[float] | None:
+    """The paired gain over another variant's report; None where the two measured different things. Over itself it is
+    exactly nothing."""
+    if report is other:
+        return [0.0, 0.0, 0.0]
+    from shared.evaluation.statistics import gain  # here: scipy takes a second, and only this call needs it
+
+    primary = report["primary_metric"]
+    comparable = len(before) == len(after) and primary == other["primary_metric"]
+    if primary == JUDGE:  # each student was held against its own base
+        comparable = comparable and report["student"] == other["student"]
+    return gain(primary in SHARES, before, after).rounded() if comparable else None
+
+
+def _final(report: dict[str, Any]) -> dict[str, Any]:
+    """The final model's row of the test table."""
+    return next(row for row in report["table"] if row["name"] == report["final"]["name"])

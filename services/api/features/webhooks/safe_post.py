@@ -1,0 +1,117 @@
+"""Sending to addresses that callers chose, without being led where they may not go.
+
+The name is looked up once, every address it has is checked, and the connection goes to a checked address: what the name leads to
+a moment later does not matter. There are no redirects, no proxies, no cookies, and of an answer only its head is read.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple, cast
+
+import anyio
+import httpcore
+
+from services.api.public_addresses import Network, literal, may_connect
+from shared.platform.log import get_logger
+from shared.platform.tls import tls
+
+log = get_logger(__name__)
+CONNECT_S = 5.0
+TOTAL_S = 15.0  # for one message: name, connection, handshake, answer
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class AddressRefused(httpcore.ConnectError):
+    """A name that leads, among others, to an address that is not allowed."""
+
+
+class Reply(NamedTuple):
+    """status: of the answer; None: there was none, for this reason. retry_after_s: where the answer asks for patience."""
+
+    status: int | None
+    error: str | None = None
+    retry_after_s: float = 0.0
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class CheckedNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to checked addresses alone. Host and SNI stay the name's: they come from the URL."""
+
+    def __init__(self, allowed: Iterable[Network], resolve: Resolve = look_up):
+        self._allowed = tuple(allowed)
+        self._resolve = resolve
+        self._network = cast(httpcore.AsyncNetworkBackend, httpcore.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = await self._checked(host, port)
+        for address in addresses[:-1]:
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(self, path: str, timeout=None, socket_options=None) -> httpcore.AsyncNetworkStream:
+        raise AddressRefused("no sockets of this machine")
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def _checked(self, host: str, port: int) -> list[str]:
+        """Raises AddressRefused when any address is not allowed: a name that leads both ways means no good."""
+        addresses = [host] if literal(host) else list(await self._resolve(host, port))
+        if not addresses:
+            raise httpcore.ConnectError("the name leads nowhere")
+        for address in addresses:
+            parsed = literal(address.partition("%")[0])
+            if parsed is None or not may_connect(parsed, self._allowed):
+                log.warning("a webhook is not sent, its address is not allowed", host=host, address=address)
+                raise AddressRefused("it leads to an address that is not allowed")
+        return addresses
+
+
+class Poster:
+    def __init__(
+        self, network: httpcore.AsyncNetworkBackend, total_s: float = TOTAL_S, context: ssl.SSLContext | None = None
+    ):
+        self._network = network
+        self._total_s = total_s
+        self._tls = context or tls()
+
+    async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> Reply:
+        """One attempt, on a connection of its own. Nothing of what the other side says is repeated but its status."""
+        timeouts = {"connect": CONNECT_S, "read": self._total_s, "write": self._total_s, "pool": CONNECT_S}
+        try:
+            async with (
+                asyncio.timeout(self._total_s),
+                httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=self._network) as pool,
+                pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
+            ):
+                patience = dict(answer.headers).get(b"retry-after", b"")
+                return Reply(answer.status, retry_after_s=float(patience) if patience.isdigit() else 0.0)
+        except (TimeoutError, httpcore.TimeoutException):
+            return Reply(None, f"no answer within {self._total_s:.0f} s")
+        except AddressRefused as error:
+            return Reply(None, str(error))
+        except (httpcore.NetworkError, httpcore.ProtocolError, socket.gaierror, OSError, UnicodeError) as error:
+            return Reply(None, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the name was not found"
+    if "certificate" in str(error).lower():
+        return "the certificate is not trusted"
+    return f"no connection ({type(error).__name__})"

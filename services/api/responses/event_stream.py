@@ -1,0 +1,44 @@
+"""Server-sent events: the response, its headers, and how the OpenAPI document describes it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Send
+
+from shared.platform.log import get_logger
+
+log = get_logger(__name__)
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+EVENT_STREAM = "text/event-stream"
+EVENT = {  # of a stream; `schema` speaks of each event
+    "type": "object",
+    "required": ["data"],
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": EVENT}}}}
+
+
+class EventResponse(StreamingResponse):
+    """Ends when its reader has taken nothing for `patience_s`: what it has not read it finds again with `Last-Event-ID`."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None], patience_s: float):
+        super().__init__(chunks, headers=STREAM_HEADERS)
+        self.chunks = chunks
+        self.patience_s = patience_s
+
+    async def stream_response(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with contextlib.aclosing(self.chunks):
+            try:
+                async for chunk in self.chunks:
+                    async with asyncio.timeout(self.patience_s):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                log.warning("an event stream is ended, its reader takes nothing")
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
