@@ -127,12 +127,16 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """progress: None until the step has reported some."""
+    """phase, round, role, batch: the parts of the key, None in rows of older versions. progress: None before the first report."""
 
     id: str
     project_id: str
     job_id: str
     key: str
+    phase: str | None
+    round: int | None
+    role: str | None
+    batch: int | None
     kind: StepKind
     queue: Queue
     input_hash: str
