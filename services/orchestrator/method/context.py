@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.durable import DurableRun, PauseHere
 from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
-from services.orchestrator.progress import planned_work
+from services.orchestrator.runtime.progress import planned_work
+from services.orchestrator.runtime.run import DurableRun, PauseHere
+from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Estimate, Price

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.orchestrator.durable import batches
 from services.orchestrator.method.context import JobContext
+from services.orchestrator.runtime.run import batches
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Grader, Guidance, Phase
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from services.orchestrator import result_file
-from services.orchestrator.clients import StepClient, when_there_is_room
-from services.orchestrator.durable import DurableRun
-from services.orchestrator.exports import ExportRun, export, open_export
-from services.orchestrator.imports import ImportRun, import_rows
+from services.orchestrator.jobs import result_file
+from services.orchestrator.jobs.exports import ExportRun, export, open_export
+from services.orchestrator.jobs.imports import ImportRun, import_rows
 from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest

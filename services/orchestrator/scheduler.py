@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.durable import NOTE_S, DurableRun, PauseHere
-from services.orchestrator.failing import fail
-from services.orchestrator.kinds import KINDS, Means
+from services.orchestrator.jobs.failing import fail
+from services.orchestrator.jobs.kinds import KINDS, Means
+from services.orchestrator.runtime.run import NOTE_S, DurableRun, PauseHere
+from services.orchestrator.runtime.steps import StepClient
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from services.orchestrator.clients import StepFailed
-from services.orchestrator.durable import DurableRun
 from services.orchestrator.method.context import DistillationRun
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepFailed
 from shared.contracts.errors import MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.records import JobRecord

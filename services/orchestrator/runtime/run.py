@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from services.orchestrator.clients import FairLimit, StepClient
-from services.orchestrator.progress import ProgressMeter
+from services.orchestrator.runtime.fair_limit import FairLimit
+from services.orchestrator.runtime.progress import ProgressMeter
+from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import Progress, StepKind, StepResult, Wire
@@ -48,7 +49,7 @@ class DurableRun:
         self._steps = steps
         self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
         self._reason: str | None = job.status_reason  # what the job's row says of that
-        self._limit = FairLimit(steps)
+        self._limit = FairLimit(steps.consumers)
         self._meter = ProgressMeter(work)
 
     # durable steps

@@ -11,9 +11,9 @@ from typing import Any
 from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process as alike_form
 
-from services.orchestrator.clients import StepClient, when_there_is_room
-from services.orchestrator.durable import DurableRun
-from services.orchestrator.progress import COST
+from services.orchestrator.runtime.progress import COST
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.contracts.errors import FatalError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
 from shared.contracts.steps import StepKind

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from services.orchestrator import card, parity
-from services.orchestrator.clients import StepClient, when_there_is_room
-from services.orchestrator.durable import DurableRun
+from services.orchestrator.jobs import card, parity
 from services.orchestrator.method.evaluate import general_questions
 from services.orchestrator.method.selection import seeded_order
-from services.orchestrator.progress import COST
+from services.orchestrator.runtime.progress import COST
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import ArtifactMissing

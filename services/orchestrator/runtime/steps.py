@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from services.orchestrator.runtime.fair_limit import WORKERS_AGE_S, FairLimit
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow, ErrorBody, MeteorError, TransientError
 from shared.contracts.step_key import StepKey
@@ -25,7 +26,6 @@ from shared.queue.done import ended_steps
 log = get_logger(__name__)
 POLL_S = 1.0
 ROOM_S = 5.0  # between two looks whether the disk has room again
-WORKERS_AGE_S = 5.0  # how long the count of consumers is believed
 
 OnProgress = Callable[[Progress], None]
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class StepClient:
         self._slots_at = 0.0
 
     async def run(
-        self, job: JobRecord, key: StepKey, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
+        self, job: JobRecord, key: StepKey, request: StepRequest, limit: FairLimit, on_progress: OnProgress
     ) -> StepResult:
         """The result of this step: kept from before, taken over from another job, or worked out now.
 
@@ -184,50 +184,3 @@ async def when_there_is_room(action: Callable[[], T], on_progress: OnProgress) -
             log.warning("waiting for room on the disk", reason=error.message)
             on_progress(Progress(waits_for=f"room on the disk: {error.message}"))
             await asyncio.sleep(ROOM_S)
-
-
-class Place:
-    """One step's place in a queue, which it may leave before it has ended."""
-
-    def __init__(self, free: Callable[[], None]):
-        self._free: Callable[[], None] | None = free
-
-    def leave(self) -> None:
-        if self._free is not None:
-            self._free()
-            self._free = None
-
-
-class FairLimit:
-    """At most twice as many steps of one job in a queue as the queue has consumers.
-
-    So a job of 10,000 questions cannot fill a queue before one of 50, and a waiting step can be told from a lost one. A step
-    that rests until a batch has come gives up its place, so that one batch can hold more than a few steps' requests.
-    """
-
-    def __init__(self, steps: StepClient):
-        self._steps = steps
-        self._held: Counter[Queue] = Counter()
-        self._freed: defaultdict[Queue, asyncio.Event] = defaultdict(asyncio.Event)
-
-    @contextlib.asynccontextmanager
-    async def place(self, queue: Queue) -> AsyncIterator[Place]:
-        freed = self._freed[queue]
-        while True:
-            limit = 2 * await self._steps.consumers(queue)
-            if self._held[queue] < limit:
-                break
-            freed.clear()
-            with contextlib.suppress(TimeoutError):  # there may be more consumers by then
-                async with asyncio.timeout(WORKERS_AGE_S):
-                    await freed.wait()
-        self._held[queue] += 1
-        place = Place(lambda: self._leave(queue))
-        try:
-            yield place
-        finally:
-            place.leave()
-
-    def _leave(self, queue: Queue) -> None:
-        self._held[queue] -= 1
-        self._freed[queue].set()
