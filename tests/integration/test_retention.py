@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from services.orchestrator import scheduler
 from services.orchestrator.runtime import steps as step_runner
 from services.orchestrator.runtime.steps import when_there_is_room
