@@ -12,6 +12,7 @@ from rich.table import Table
 
 from services.local.report_screen import show_report
 from services.local.watch import Follower, how_to_go_on
+from shared.contracts.report import Report, read_report
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUESTIONS = 3
@@ -37,7 +38,7 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Pa
             error = job["error"] or {}
             console.print(f"job {job['status']}: {error.get('message', '')} ({error.get('code', '')})", style="red")
             return 1
-        report = client.get(f"/v1/distillation/jobs/{job_id}/report").raise_for_status().json()
+        report = read_report(client.get(f"/v1/distillation/jobs/{job_id}/report").raise_for_status().json())
     show_report(console, report)
     _show_side_by_side(console, OpenAI(base_url=f"{api_url}/v1", api_key=api_key or "none"), job, report)
     _show_next_steps(console, api_url, job, report, data, time.monotonic() - started)
@@ -62,7 +63,7 @@ def _post_job(console: Console, client: httpx.Client, rows: Path, body: dict[str
     return answer.raise_for_status().json()["id"]
 
 
-def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], report: dict[str, Any]) -> None:
+def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], report: Report) -> None:
     """Three questions of the test split, asked through the public chat route just now."""
     tuned = job["fine_tuned_model"]
     if tuned is None:
@@ -72,10 +73,10 @@ def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], re
     for column in ("question", "reference", job["model"], tuned):
         table.add_column(column, overflow="fold")
     limit = job["distillation"]["answer_tokens"]
-    for sample in report["samples"][:QUESTIONS]:
-        console.print(f"asking both models: {sample['question']}", markup=False, highlight=False, soft_wrap=True)
-        answers = [_ask(client, model, sample["question"], limit) for model in (job["model"], tuned)]
-        table.add_row(sample["question"], sample["reference"], *answers)
+    for sample in report.samples[:QUESTIONS]:
+        console.print(f"asking both models: {sample.question}", markup=False, highlight=False, soft_wrap=True)
+        answers = [_ask(client, model, sample.question, limit) for model in (job["model"], tuned)]
+        table.add_row(sample.question, sample.reference, *answers)
     console.print(table, markup=False)
 
 
@@ -86,9 +87,9 @@ def _ask(client: OpenAI, model: str, question: str, max_tokens: int) -> str:
 
 
 def _show_next_steps(
-    console: Console, api_url: str, job: dict[str, Any], report: dict[str, Any], data: Path, seconds: float
+    console: Console, api_url: str, job: dict[str, Any], report: Report, data: Path, seconds: float
 ) -> None:
-    model, adapter = job["fine_tuned_model"] or job["model"], report["final"]["adapter"]
+    model, adapter = job["fine_tuned_model"] or job["model"], report.final.adapter
     lines = [
         "",
         f"Job {job['id']} took {seconds / 60:.1f} minutes in this run.",
