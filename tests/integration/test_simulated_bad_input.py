@@ -168,7 +168,7 @@ async def test_a_student_against_itself_has_no_interval(simulation: Simulation):
     report = await simulation.job(World(0.0), questions(), **ITERATE)  # nothing passes, nothing is trained on
     base, iterate = report["table"]
     assert base["adapter"] == iterate["adapter"] is None
-    assert base["gain_over_base"] == iterate["gain_over_base"] == (0, 0, 0)
+    assert base["gain_over_base"] == iterate["gain_over_base"] == [0, 0, 0]
     assert report["decisions"][0]["decision"] == "undecided"
     assert "is base model itself" in shown(report)
     assert sum("| - |" in line for line in as_markdown(read_report(report)).splitlines()) == 4
