@@ -67,7 +67,7 @@ def test_a_step_whose_batch_is_computed_rests_without_a_worker_and_goes_on(sqlit
     farm = sqlite_farm
     farm.worker()
     resting = farm.step("rest")
-    wait_until(lambda: (p := farm.row(resting).progress) is not None and p.away, 20, "the step to rest")
+    wait_until(lambda: (p := farm.row(resting).progress) is not None and p.unavailable, 20, "the step to rest")
     row = farm.row(resting)
     assert row.progress.waits_for == "a batch is computed"
     assert (row.progress.done, row.progress.total) == (1, 2)
