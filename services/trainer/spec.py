@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from shared.contracts.steps import StepKind, Wire
 
-Metrics = dict[str, float | int | str | None]
+Metrics = dict[str, Any]  # numbers and names, by kind
 
 
 class Spec(Wire):

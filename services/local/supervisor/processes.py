@@ -1,6 +1,5 @@
 """One supervised process: how it is started under a guard, when it counts as ready, what it and its children use."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import IO, Literal
 
 import psutil
 
-from shared.platform import process_guard
+from shared.platform.guarded_process import GuardedProcess
 from shared.platform.run_state import identity
 
 State = Literal["starting", "ready", "restarting", "stopped"]
@@ -59,7 +58,7 @@ class Child:
     since: float = field(default_factory=time.time)
     last_exit: int | None = None
     created: float = 0.0
-    _process: subprocess.Popen[bytes] | None = None
+    _process: GuardedProcess | None = None
     _due: float = 0.0
     _crashes: int = 0
 
@@ -74,14 +73,7 @@ class Child:
     def start(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log() as log:
-            self._process = subprocess.Popen(
-                process_guard.command(self.spec.argv),
-                stdin=subprocess.PIPE,  # held open by us; its end tells the guard that we are gone
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.spec.env,
-                start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which then ends them in order
-            )
+            self._process = GuardedProcess(self.spec.argv, self.spec.env, stdout=log)
         found = identity(self._process.pid)
         self.created = found[1] if found else time.time()
         self.state, self.since = "starting", time.time()
@@ -95,7 +87,7 @@ class Child:
                 self.restarts += 1
                 self.start()
             return None
-        code = self._process.poll()
+        code = self._process.exit_code
         if code is not None:
             return self._ended(code)
         if self.state == "starting" and self.spec.ready(self.pids):
@@ -113,19 +105,16 @@ class Child:
 
     def ask_to_stop(self) -> None:
         self.state = "stopped"
-        if self._process and self._process.poll() is None:
+        if self._process:
             self._process.terminate()
 
     def wait(self, deadline: float) -> bool:
         """Whether it is gone by the deadline (monotonic). Closes the pipe."""
         if self._process is None:
             return True
-        try:
-            self._process.wait(max(0.05, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if not self._process.wait(max(0.05, deadline - time.monotonic())):
             return False
-        if self._process.stdin:
-            self._process.stdin.close()
+        self._process.hang_up()
         return True
 
     def kill(self) -> None:

@@ -41,10 +41,9 @@ class Watch(TrainerCallback):
         metrics = {"loss": round(self.loss, 4), "tokens_per_second": round(self.tokens_per_second, 1)}
         self.reporter.tick(state.global_step, state.max_steps, eta, **metrics)
 
-    def on_step_end(self, args, state: TrainerState, control: TrainerControl, **_) -> TrainerControl:
+    def on_step_end(self, args, state: TrainerState, control: TrainerControl, **_) -> None:
         every = self.spec.checkpoint_steps
         due = time.monotonic() - self.saved >= self.spec.checkpoint_every_s
         if due or (every and state.global_step % every == 0):
             control.should_save = True
             self.saved = time.monotonic()
-        return control
