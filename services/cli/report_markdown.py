@@ -16,18 +16,18 @@ def as_markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             *filter(None, [report.get("verdict", {}).get("words"), what_measured(report)]),
-            _table(*scores(report)),
+            markdown_table(*scores(report)),
             *unmarked(report),
             *filter(None, ["\n".join(f"- {warning}" for warning in warnings_of(report))]),
-            _table(*final_against_others(report)),
-            _table(*decisions(report)),
+            markdown_table(*final_against_others(report)),
+            markdown_table(*decisions(report)),
             "\n".join(f"- {line}" for line in phase_lines(report["phases"])),
-            _table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
+            markdown_table(["", "calls", "tokens in", "tokens out", "busy seconds"], costs),
             *filter(None, [prompts_of(report)]),
         ]
     )
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
