@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 import typer
@@ -14,6 +14,7 @@ from services.cli.report_screen import show_report
 from services.cli.watch import Follower, how_to_continue
 from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
 from shared.contracts.jobs import JobObject
+from shared.contracts.report import Report, read_report
 from shared.platform import run_state
 from shared.platform.terminal import console, say
 
@@ -52,7 +53,7 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
             error = f"{job.error.message} ({job.error.code})" if job.error else ""
             say(f"job {job.status}: {error}", style="red")
             return 1
-        report = api.answer("GET", JOBS.path(job_id, "report")).json()
+        report = read_report(api.answer("GET", JOBS.path(job_id, "report")).json())
     show_report(console, report)
     from openai import OpenAI  # here: it takes a second to load
 
@@ -73,7 +74,7 @@ def _post_job(api: ApiClient, rows: Path, body: JsonObject) -> str:
     return api.ask(JobObject, "POST", JOBS.route, body | {"training_file": stored.id}).id
 
 
-def _show_side_by_side(client: "OpenAI", job: JobObject, report: dict[str, Any]) -> None:
+def _show_side_by_side(client: "OpenAI", job: JobObject, report: Report) -> None:
     """Three questions of the test split, asked through the public chat route just now."""
     if job.fine_tuned_model is None:
         say("No phase helped on dev, so there is no new model to ask.")
@@ -82,10 +83,10 @@ def _show_side_by_side(client: "OpenAI", job: JobObject, report: dict[str, Any])
     for column in ("question", "reference", job.model, job.fine_tuned_model):
         table.add_column(column, overflow="fold")
     limit = job.distillation.answer_tokens
-    for sample in report["samples"][:QUESTIONS]:
-        say(f"asking both models: {sample['question']}")
-        answers = [_ask(client, model, sample["question"], limit) for model in (job.model, job.fine_tuned_model)]
-        table.add_row(sample["question"], sample["reference"], *answers)
+    for sample in report.samples[:QUESTIONS]:
+        say(f"asking both models: {sample.question}")
+        answers = [_ask(client, model, sample.question, limit) for model in (job.model, job.fine_tuned_model)]
+        table.add_row(sample.question, sample.reference, *answers)
     console.print(table, markup=False)
 
 
@@ -96,8 +97,8 @@ def _ask(client: "OpenAI", model: str, question: str, max_tokens: int) -> str:
     return (reply.choices[0].message.content or "").strip()
 
 
-def _show_next_steps(api_url: str, job: JobObject, report: dict[str, Any], data: Path, seconds: float) -> None:
-    model, adapter = job.fine_tuned_model or job.model, report["final"]["adapter"]
+def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, seconds: float) -> None:
+    model, adapter = job.fine_tuned_model or job.model, report.final.adapter
     lines = [
         "",
         f"Job {job.id} took {seconds / 60:.1f} minutes in this run.",

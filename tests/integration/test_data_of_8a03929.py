@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from services.api.app import create_app
 
+from services.api.app import create_app
 from services.api.features.jobs import service as api_jobs
 from services.api.settings import ApiSettings
 from services.orchestrator import scheduler

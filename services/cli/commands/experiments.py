@@ -13,9 +13,11 @@ from services.cli.report_markdown import markdown_table
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, how_to_continue
 from shared.contracts.experiments import ExperimentObject
+from shared.contracts.report import Triple
 from shared.contracts.views import Listed
 from shared.platform.terminal import console, emit, say, write
-from shared.reporting.words import label, plain_gain, plain_triple
+from shared.reporting.tables import TextTable
+from shared.reporting.words import label, plain_gain
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 EXPERIMENTS = Resource("/v1/experiments", ExperimentObject, Listed[ExperimentObject])
@@ -76,7 +78,7 @@ def show(
     with client(data) as api:
         compared = api.get(EXPERIMENTS, experiment)
     if markdown and not as_json:
-        write(markdown_table(HEAD, _rows(compared)) + "\n")
+        write(markdown_table(TextTable(HEAD, _rows(compared))) + "\n")
     else:
         emit(compared, as_json, comparison_table(compared))
 
@@ -95,11 +97,11 @@ def _rows(experiment: ExperimentObject) -> list[list[str]]:
         [
             row.variant,
             label(row.final),
-            plain_triple(row.dev) if row.dev else "",
-            plain_gain(row.dev_gain_over_first) if row.dev_gain_over_first else "",
-            plain_triple(row.value),
-            plain_gain(row.gain_over_base) if row.gain_over_base else "",
-            plain_gain(row.gain_over_first) if row.gain_over_first else "",
+            f"{Triple(*row.dev):.3f}" if row.dev else "",
+            plain_gain(Triple(*row.dev_gain_over_first)) if row.dev_gain_over_first else "",
+            f"{Triple(*row.value):.3f}",
+            plain_gain(Triple(*row.gain_over_base)) if row.gain_over_base else "",
+            plain_gain(Triple(*row.gain_over_first)) if row.gain_over_first else "",
             str(row.teacher_calls),
             str(row.lesson_tokens),
         ]

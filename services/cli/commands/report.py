@@ -11,6 +11,7 @@ from services.cli.options import DEFAULT_DATA, Data, Job, Json
 from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from shared.artifacts.store import write_atomically
+from shared.contracts.report import read_report
 from shared.contracts.views import JobUsage
 from shared.platform.terminal import console, emit, say, write
 from shared.reporting.words import label
@@ -31,13 +32,13 @@ def report(
             html.chmod(0o644)
             say(str(html))
             return
-        found = api.answer("GET", path).json()
+        stored = api.answer("GET", path).json()
     if as_json:
-        emit(found, True)
+        emit(stored, True)
     elif markdown:
-        write(as_markdown(found) + "\n")
+        write(as_markdown(read_report(stored)) + "\n")
     else:
-        show_report(console, found)
+        show_report(console, read_report(stored))
 
 
 def usage(job: Job = "last", data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
