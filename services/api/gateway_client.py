@@ -5,6 +5,7 @@ import httpx
 from services.api.settings import ApiSettings
 from shared.contracts.errors import TransientError
 from shared.contracts.estimate import Price
+from shared.platform.http_client import internal_sync_client
 
 GATEWAY_S = 3.0
 
@@ -19,12 +20,7 @@ class ProviderList:
     """The strong models that jobs may name, as the gateway has them. It is asked anew each time."""
 
     def __init__(self, settings: ApiSettings, token: str):
-        self._client = httpx.Client(
-            base_url=settings.gateway_url,
-            headers={"authorization": f"Bearer {token}"} if token else {},
-            timeout=GATEWAY_S,
-            trust_env=False,
-        )
+        self._client = internal_sync_client(settings.gateway_url, token, timeout_s=GATEWAY_S)
 
     def close(self) -> None:
         self._client.close()

@@ -20,10 +20,10 @@ from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobKind, JobStatus, budget_of
+from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.records import JobRecord
 from shared.jobs.retention import collect, prune_audit
 from shared.jobs.schema import Stores
-from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
@@ -43,6 +43,7 @@ class Orchestrator:
         self.owner = f"orchestrator@{socket.gethostname()}:{os.getpid()}"
         self.artifacts = Artifacts(platform.artifacts, platform.disk_floor)
         self.steps = StepClient(stores, self.artifacts, platform)
+        self.heartbeat = Heartbeat(lambda: stores, self.owner, "orchestrator", None, settings.max_jobs)
         self._jobs: set[asyncio.Task[None]] = set()
         self.bases = Bases()
 
@@ -63,8 +64,7 @@ class Orchestrator:
         for task in list(self._jobs):
             task.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-        with contextlib.suppress(DBAPIError):  # then it is taken for lost, which does no harm
-            await self._beat(stopping=True)
+        await self._beat(stopping=True)
 
     async def _every(self, seconds: float, action) -> None:
         while True:
@@ -109,8 +109,7 @@ class Orchestrator:
             log.info("removed what nobody needs", audit_entries=pruned, **(asdict(found) if found is not None else {}))
 
     async def _beat(self, stopping: bool = False) -> None:
-        slots, beat = self.settings.max_jobs, self.stores.jobs.heartbeat
-        await asyncio.to_thread(beat, self.owner, DEFAULT_PROJECT, "orchestrator", None, slots, stopping)
+        await asyncio.to_thread(self.heartbeat.beat, stopping)
 
     @property
     def _lease_s(self) -> float:

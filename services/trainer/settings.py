@@ -1,4 +1,4 @@
-"""Settings of the trainer. What changes a result is in the step's parameters, never here."""
+"""Settings of the trainer. None of them changes a result: such values are in the step's parameters."""
 
 from datetime import timedelta
 from functools import lru_cache
@@ -9,8 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class TrainerSettings(BaseSettings):
-    """METEOR_TRAINER_SERVING_BASE: what the default student's engine was started with, when that is spelled differently
-    from the folder; an adapter is found by the engine only when its configuration names exactly this.
+    """METEOR_TRAINER_SERVING_BASE: the model that the default student's engine was started with, where it is not the
+    folder's path; the engine finds an adapter only if its configuration names exactly this.
     """
 
     model_config = SettingsConfigDict(
@@ -19,9 +19,9 @@ class TrainerSettings(BaseSettings):
 
     serving_base: str | None = None
     checkpoint_every: timedelta = timedelta(seconds=60)
-    checkpoint_steps: int = Field(default=0, ge=0, description="also after so many optimiser steps; 0: by time alone")
+    checkpoint_steps: int = Field(default=0, ge=0, description="also after so many optimiser steps; 0: by time only")
     memory_gb: float | None = Field(
-        default=None, ge=0.1, description="a training that needs more beside its libraries fails; default: no limit"
+        default=None, ge=0.1, description="a training that needs more, without its libraries, fails; default: no limit"
     )
     threads: int = Field(default=0, ge=0, description="of the training process on a CPU; 0: one per core")
     gguf_converter: Path | None = Field(
@@ -30,7 +30,7 @@ class TrainerSettings(BaseSettings):
         description="llama.cpp's convert_hf_to_gguf.py, for exports as GGUF",
     )
     stop_within: timedelta = Field(
-        default=timedelta(seconds=3), description="a cancelled training process that lives longer is killed"
+        default=timedelta(seconds=3), description="a cancelled training process is killed after this"
     )
     keep_scratch: timedelta = Field(
         default=timedelta(days=1), description="checkpoints of abandoned steps are removed after this"

@@ -15,14 +15,16 @@ class WeakSettings(BaseSettings):
 
     engine_url: str = "http://127.0.0.1:8101"
     engine_control_url: str = Field(
-        default="", description="the engine's control port; empty: a server of the user's own, which serves one model"
+        default="", description="the engine's control port; empty: an external server, which serves one model"
     )
     slots: int = Field(
         default=3,
         ge=1,
-        description="steps at once, a process each; together their rows should exceed the engine's max_num_seqs",
+        description="steps at once, one process each; together their rows should exceed the engine's max_num_seqs",
     )
-    timeout: timedelta = Field(default=timedelta(minutes=30), description="one row, waiting in the engine included")
+    timeout: timedelta = Field(
+        default=timedelta(minutes=30), description="for one row, with its waiting time in the engine"
+    )
     unavailable_timeout: timedelta = Field(
         default=timedelta(seconds=60),
         validation_alias="METEOR_WEAK_PATIENCE",
@@ -31,7 +33,7 @@ class WeakSettings(BaseSettings):
 
 
 class EngineSettings(BaseSettings):
-    """METEOR_ENGINE_*: one vLLM server kept alive, or (with url) a server that runs already and is only watched.
+    """METEOR_ENGINE_*: one vLLM server kept alive, or (with url) a running server that is only observed.
 
     model: a folder with safetensors or a hub id; adapters name the same text as their base. Without METEOR_ENGINE_MODEL
     and METEOR_ENGINE_SERVED_NAME the student of the deployment is served (METEOR_STUDENT_PATH, METEOR_STUDENT_MODEL).
@@ -46,25 +48,26 @@ class EngineSettings(BaseSettings):
         default="", validation_alias=AliasChoices("METEOR_ENGINE_SERVED_NAME", "METEOR_STUDENT_MODEL")
     )
     control_port: int | None = Field(
-        default=None, ge=1, le=65_535, description="where callers say which model they need; none: one model for ever"
+        default=None, ge=1, le=65_535, description="where callers request models; none: one model only"
     )
     linger: timedelta = Field(
-        default=timedelta(seconds=10), description="a model unused for so long makes room for one that waits"
+        default=timedelta(seconds=10), description="an unused model is replaced by a waiting one after this"
     )
     turn: timedelta = Field(
-        default=timedelta(minutes=5), description="a model in use makes room after this, when another one waits"
+        default=timedelta(minutes=5), description="a model in use is replaced by a waiting one after this"
     )
     drain: timedelta = Field(
-        default=timedelta(minutes=2), description="what runs may finish for so long before another model is loaded"
+        default=timedelta(minutes=2),
+        description="running requests may finish for so long before another model is loaded",
     )
-    url: str | None = Field(default=None, description="a running server, without /v1; nothing is started then")
+    url: str | None = Field(default=None, description="a running server, without /v1; no server is started then")
     host: str = "127.0.0.1"
     port: int = Field(default=8101, ge=1, le=65_535)
     dtype: str = Field(
-        default="auto", description="auto: the model's own; on a processor without bfloat16 instructions float32"
+        default="auto", description="auto: the model's own; float32 on a processor without bfloat16 instructions"
     )
-    max_model_len: int = Field(default=2048, ge=16, description="prompt and answer together, in tokens")
-    max_num_seqs: int = Field(default=64, ge=1, description="requests computed at once; more of them wait")
+    max_model_len: int = Field(default=2048, ge=16, description="prompt and completion together, in tokens")
+    max_num_seqs: int = Field(default=64, ge=1, description="requests computed at once; others wait")
     enforce_eager: bool | None = Field(
         default=None, description="no compilation. Default: on for CPU (127 s of start become 45), off for a GPU"
     )
@@ -74,7 +77,7 @@ class EngineSettings(BaseSettings):
     threads: int = Field(
         default=0,
         ge=0,
-        description="CPU only: threads that compute; 0: one per core. Two engines on one machine share them",
+        description="CPU only: compute threads; 0: one per core. Two engines on one machine share them",
     )
     one_process: bool = Field(
         default=True, description="CPU only, with all cores: vLLM's scheduler and model in one process"
@@ -85,7 +88,7 @@ class EngineSettings(BaseSettings):
 
     tool_call_parser: str = Field(
         default="",
-        description="how the model writes tool calls, by vLLM's names, such as hermes; empty: tools are refused",
+        description="vLLM's name for the model's format of tool calls, such as hermes; empty: tools are refused",
     )
     lora: bool = True
     max_lora_rank: int = Field(default=16, ge=1)
@@ -99,7 +102,8 @@ class EngineSettings(BaseSettings):
     pause: timedelta = Field(default=timedelta(seconds=1), description="before another start; doubles up to max_pause")
     max_pause: timedelta = timedelta(seconds=30)
     silence: timedelta = Field(
-        default=timedelta(minutes=2), description="a server that lives but answers no health check is replaced"
+        default=timedelta(minutes=2),
+        description="a running server that answers no health check for so long is replaced",
     )
 
 

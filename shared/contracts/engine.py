@@ -1,4 +1,4 @@
-"""The wire to the student engine's keeper: which model its one server is to serve, and how things stand."""
+"""The wire to the student engine's control port: model requests and the engine's state."""
 
 from enum import IntEnum, StrEnum
 
@@ -8,9 +8,9 @@ from shared.contracts.steps import Wire
 
 
 class Priority(IntEnum):
-    """Who is next in one engine, lower first. What is not said is vLLM's own 0: a chat, for which somebody waits.
+    """Priority of a request in the engine, lower first; vLLM's default is 0, that of a chat.
 
-    An engine without `--scheduling-policy priority` takes all of them in the order of their coming.
+    An engine without `--scheduling-policy priority` serves requests in the order of their arrival.
     """
 
     CHAT = 0
@@ -19,8 +19,8 @@ class Priority(IntEnum):
 
 
 class ModelState(StrEnum):
-    """ready: ask the engine now.  starting: the model is being loaded.  waiting: another one is at work before it.
-    failed: the engine could not be started with it."""
+    """ready: the engine serves the model.  starting: it loads the model.  waiting: another model is served first.
+    failed: the engine could not be started with the model."""
 
     READY = "ready"
     STARTING = "starting"
@@ -31,7 +31,7 @@ class ModelState(StrEnum):
 class ModelRequest(Wire):
     """Body of POST /serve. model: a base's name or the content hash of a whole model.
 
-    A wish is forgotten after so many seconds: whoever still wants the model asks again.
+    A request expires after so many seconds; a caller that still needs the model repeats it.
     """
 
     model: str = Field(min_length=1, max_length=200)
@@ -41,7 +41,7 @@ class ModelRequest(Wire):
 class EngineStatus(Wire):
     """Answer to POST /serve and GET /status. serving: the model that is served or being loaded.
 
-    eta_seconds: until the model that was asked for (GET: the served one) is ready, by the last starts; None: not known.
+    eta_seconds: until the requested model (GET: the served one) is ready, by the last starts; None: unknown.
     """
 
     state: ModelState
@@ -51,7 +51,7 @@ class EngineStatus(Wire):
     reason: str | None = None
 
     def sentence(self, model: str) -> str:
-        """For people who wait for `model`."""
+        """For users who wait for `model`."""
         about = "" if self.eta_seconds is None else f", about {self.eta_seconds:.0f} s"
         match self.state:
             case ModelState.READY:
@@ -65,5 +65,5 @@ class EngineStatus(Wire):
 
 
 def short(model: str) -> str:
-    """A content hash is cut; a base's name stays whole."""
+    """A content hash shortened; a base's name unchanged."""
     return f"{model[:12]}..." if len(model) == 64 else model

@@ -1,11 +1,11 @@
-"""A small parent for engines, training processes and services: when the guard's own parent dies, all of them die.
+"""A small parent process for engines, trainings and services: they end when the guard's own parent dies.
 
     python -m shared.platform.process_guard -- command args...
 
-The guard reads its standard input, a pipe that the parent holds open and never writes to. End of file means that the
-parent is gone (also by SIGKILL). It adopts orphans (PR_SET_CHILD_SUBREAPER), so that grandchildren in sessions of their
-own, such as vLLM's EngineCore, are found and killed too. PR_SET_PDEATHSIG alone is not enough: it follows the parent's
-*thread*, and it does not reach grandchildren.
+The guard reads its standard input, a pipe that the parent holds open and never writes to; end of file means that the
+parent has died (by SIGKILL too). It adopts orphans (PR_SET_CHILD_SUBREAPER), so that it also kills grandchildren in
+other sessions, such as vLLM's EngineCore. PR_SET_PDEATHSIG alone is not enough: it follows the parent's *thread* and does
+not reach grandchildren.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ GRACE_S = 7.0  # so that every service is gone within 10 s of a SIGTERM
 
 
 def command(argv: list[str]) -> list[str]:
-    """The command line that runs argv under a guard. Start it with stdin=PIPE and keep the pipe open."""
+    """The command line that runs argv under a guard. Start it with stdin=PIPE and keep the pipe open (GuardedProcess)."""
     return [sys.executable, "-m", "shared.platform.process_guard", "--", *argv]
 
 
@@ -37,15 +37,15 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _is_zombie(process: psutil.Process) -> bool:
-    """Also true of one that ended while it was looked at."""
+    """Also for a process that ended during the check."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
-def _bury_orphans(child: subprocess.Popen) -> None:
-    """Collect what the guard adopted and what has ended since; the child itself is Popen's to collect."""
+def _reap_orphans(child: subprocess.Popen) -> None:
+    """Reap adopted processes that have ended; Popen reaps the child itself."""
     for process in psutil.Process().children():
         if process.pid != child.pid and _is_zombie(process):
             with contextlib.suppress(ChildProcessError):
@@ -53,7 +53,7 @@ def _bury_orphans(child: subprocess.Popen) -> None:
 
 
 def _end(child: subprocess.Popen, grace_s: float) -> None:
-    """SIGTERM to the child, then SIGKILL to whatever is left of its family."""
+    """SIGTERM to the child, then SIGKILL to the rest of its family."""
     if child.poll() is None:
         child.terminate()
         try:
@@ -67,7 +67,7 @@ def _end(child: subprocess.Popen, grace_s: float) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         time.sleep(0.05)
-    _bury_orphans(child)
+    _reap_orphans(child)
 
 
 def main() -> int:
@@ -87,13 +87,13 @@ def main() -> int:
     while child.poll() is None:
         ready, _, _ = select.select([0, stop_r, child_r], [], [], 5.0)
         if 0 in ready and not os.read(0, 1):
-            grace = 2.0  # nobody waits for a clean end any more
+            grace = 2.0  # the parent has died or closed the pipe
             break
         if stop_r in ready:
             break
         if child_r in ready:
             os.read(child_r, 4096)
-            _bury_orphans(child)
+            _reap_orphans(child)
     _end(child, grace)
     code = child.returncode or 0
     return 128 - code if code < 0 else code

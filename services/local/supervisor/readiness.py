@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 
 from services.local.supervisor import broker, ports
+from shared.platform.http_client import internal_sync_client
 from shared.platform.settings import PlatformSettings
 
 Ready = Callable[[set[int]], bool]  # given the pids of the process and its children
@@ -32,7 +33,7 @@ def platform_of(data: Path, environment: Mapping[str, str]) -> PlatformSettings:
 
 def http_readiness(port: int, path: str) -> Ready:
     """Answers with 200, and it is our process that does."""
-    client = httpx.Client(timeout=2, trust_env=False)  # one for all looks: making one costs more than asking
+    client = internal_sync_client(timeout_s=2)  # one for all checks: creating a client costs more than a check
 
     def ready(pids: set[int]) -> bool:
         try:

@@ -13,6 +13,7 @@ import httpx
 from services.strong_model.gateway import errors
 from services.strong_model.gateway.completions import Assembly, parse
 from services.strong_model.settings import Provider, StrongSettings
+from shared.platform.http_client import external_client
 
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 PING_S = 5.0
@@ -26,10 +27,10 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
-        self._http = httpx.AsyncClient(
+        self._http = external_client(
             headers=provider.request_headers(),
-            timeout=httpx.Timeout(None, connect=settings.connect_timeout.total_seconds()),
-            limits=httpx.Limits(max_connections=(provider.concurrent or settings.concurrency) + 4, keepalive_expiry=20),
+            connect_s=settings.connect_timeout.total_seconds(),
+            connections=(provider.concurrent or settings.concurrency) + 4,
         )
 
     async def close(self) -> None:
