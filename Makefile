@@ -97,7 +97,7 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(call stage,chat proxy,$(BIN)/python -m tests.bench.chat)
 	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
 	$(METEOR) models pull smollm2-135m-instruct
-	$(call stage,trainer against a bare loop,$(BIN)/python -m services.trainer.train.bench --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
+	$(call stage,trainer against a bare loop,$(BIN)/python -m tests.bench.training --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
 
 openapi: install ## write openapi.json and docs/reference/api.md anew from the routes
 	$(BIN)/python -m services.api.openapi

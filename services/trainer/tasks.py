@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from services.trainer import publishing, supervisor
@@ -16,30 +17,10 @@ from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
-from shared.contracts.rows import Example, PreferencePair, StudentPrompt
-from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, StepResult, TrainParams, Wire
+from shared.contracts.rows import StudentPrompt
+from shared.contracts.steps import Method, StepKind, StepResult, TrainParams, Wire
 from shared.queue.step_handler import by_kind, step_handler
 from shared.queue.step_task import StepContext
-
-
-@step_handler(StepKind.SFT)
-async def sft(params: TrainParams, rows: list[Example], context: StepContext) -> StepResult:
-    return await _train(StepKind.SFT, params, rows, context)
-
-
-@step_handler(StepKind.DPO)
-async def dpo(params: TrainParams, rows: list[PreferencePair], context: StepContext) -> StepResult:
-    return await _train(StepKind.DPO, params, rows, context)
-
-
-@step_handler(StepKind.SEARCH)
-async def search(params: SearchParams, rows: list[StudentPrompt], context: StepContext) -> StepResult:
-    return await _write_rows(StepKind.SEARCH, params, rows, context)
-
-
-@step_handler(StepKind.SCORE)
-async def score(params: ScoreParams, rows: list[Example], context: StepContext) -> StepResult:
-    return await _write_rows(StepKind.SCORE, params, rows, context)
 
 
 @step_handler(StepKind.MERGE)
@@ -132,4 +113,6 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
     return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
 
 
+sft, dpo = (step_handler(kind)(partial(_train, kind)) for kind in (StepKind.SFT, StepKind.DPO))
+search, score = (step_handler(kind)(partial(_write_rows, kind)) for kind in (StepKind.SEARCH, StepKind.SCORE))
 HANDLERS = by_kind(sft, dpo, search, score, merge, gguf, push)

@@ -1,16 +1,18 @@
 """The `weak` queue: steps in, calls to the engine out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from services.weak_model.settings import weak_settings
 from services.weak_model.worker import completions
 from services.weak_model.worker.cached_client import CachedClient
 from services.weak_model.worker.student_client import StudentClient
-from shared.contracts.rows import Guideline, StudentCompletion, StudentPrompt
+from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import StepKind, StudentParams
-from shared.queue.step_handler import by_kind, step_handler
+from shared.queue.step_handler import RowsAndMetrics, StepHandler, by_kind, step_handler
 from shared.queue.step_task import StepContext
+
+Write = Callable[[CachedClient, StudentParams, list[StudentPrompt], Callable[..., None]], Awaitable[RowsAndMetrics]]
 
 
 @asynccontextmanager
@@ -25,28 +27,17 @@ async def _engine(params: StudentParams, context: StepContext) -> AsyncIterator[
         yield CachedClient(client, context.scratch / "answers.jsonl")
 
 
-@step_handler(StepKind.GUIDE)
-async def guide(
-    params: StudentParams, rows: list[StudentPrompt], context: StepContext
-) -> tuple[list[Guideline], completions.Metrics]:
-    async with _engine(params, context) as client:
-        return await completions.write_guidelines(client, params, rows, context.progress)
+def _handler(kind: StepKind, write: Write) -> StepHandler[StudentParams, StudentPrompt]:
+    @step_handler(kind)
+    async def handle(params: StudentParams, rows: list[StudentPrompt], context: StepContext) -> RowsAndMetrics:
+        async with _engine(params, context) as client:
+            return await write(client, params, rows, context.progress)
+
+    return handle
 
 
-@step_handler(StepKind.ANSWER)
-async def answer(
-    params: StudentParams, rows: list[StudentPrompt], context: StepContext
-) -> tuple[list[StudentCompletion], completions.Metrics]:
-    async with _engine(params, context) as client:
-        return await completions.answer(client, params, rows, context.progress)
-
-
-@step_handler(StepKind.REASON)
-async def reason(
-    params: StudentParams, rows: list[StudentPrompt], context: StepContext
-) -> tuple[list[StudentCompletion], completions.Metrics]:
-    async with _engine(params, context) as client:
-        return await completions.reason(client, params, rows, context.progress)
-
-
-HANDLERS = by_kind(guide, answer, reason)
+HANDLERS = by_kind(
+    _handler(StepKind.GUIDE, completions.write_guidelines),
+    _handler(StepKind.ANSWER, completions.answer),
+    _handler(StepKind.REASON, completions.reason),
+)

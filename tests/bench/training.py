@@ -1,6 +1,6 @@
 """Tokens per second of our SFT against a bare PyTorch loop: same model, rows, batches, optimiser, one process.
 
-    python -m services.trainer.train.bench --model FOLDER --data ROWS.jsonl
+    python -m tests.bench.training --model FOLDER --data ROWS.jsonl
 
 The two take turns and each one's best turn counts. `ratio` (ours over bare) goes by the clock; `cpu_ratio` goes by the
 seconds of processor time, which other work on the machine disturbs less. Prints one line of JSON.
