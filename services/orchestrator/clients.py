@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow, ErrorBody, MeteorError, TransientError
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepRequest, StepResult, canonical
 from shared.jobs.records import JobRecord, StepRecord
 from shared.jobs.schema import Stores
@@ -52,7 +53,7 @@ class StepClient:
         self._slots_at = 0.0
 
     async def run(
-        self, job: JobRecord, key: str, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
+        self, job: JobRecord, key: StepKey, request: StepRequest, limit: "FairLimit", on_progress: OnProgress
     ) -> StepResult:
         """The result of this step: kept from before, taken over from another job, or worked out now.
 
@@ -61,7 +62,7 @@ class StepClient:
         async with limit.place(request.kind.queue) as place:
 
             def on_news(progress: Progress) -> None:
-                if progress.away:
+                if progress.unavailable:
                     place.leave()
                 on_progress(progress)
 
@@ -70,14 +71,14 @@ class StepClient:
                 row = await self._wait(row, on_news)
         if row.state != StepState.SUCCEEDED:
             raise StepFailed(
-                key,
+                str(key),
                 ErrorBody(**row.error)
                 if row.error
                 else ErrorBody(message=row.state, type="server_error", code=row.state),
             )
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
-    def _begin(self, job: JobRecord, key: str, request: StepRequest) -> StepRecord:
+    def _begin(self, job: JobRecord, key: StepKey, request: StepRequest) -> StepRecord:
         """Row, request, message, in one go: each hop between threads costs more than any of them."""
         body = canonical(request.model_dump(mode="json"))
         found = self.stores.steps.create(job, key, request.kind, hashlib.sha256(body).hexdigest(), self._still_there)

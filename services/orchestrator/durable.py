@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from services.orchestrator.clients import FairLimit, StepClient
 from services.orchestrator.progress import ProgressMeter
-from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult, Wire
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import Progress, StepKind, StepResult, Wire
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -41,10 +43,10 @@ class DurableRun:
         self.stores = steps.stores
         self.artifacts = steps.artifacts
         self.files = steps.settings.data / "files"
-        self.figures: dict[str, dict[str, Any]] = {}  # per step: what its worker counted
+        self.figures: dict[StepKey, dict[str, Any]] = {}  # per step: what its worker counted
         self.batch_size = batch_size
         self._steps = steps
-        self._waits: dict[str, str | None] = {}  # running step -> what it waits for
+        self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
         self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps)
         self._meter = ProgressMeter(work)
@@ -55,21 +57,22 @@ class DurableRun:
         """So many rows come on top of what was planned, or (below zero) fall away."""
         self._meter.more(kind, rows)
 
-    async def step(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
+    async def step(self, key: StepKey | str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
         """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
-        request = StepRequest.of(kind, params, [row.model_dump(mode="json") for row in rows])
+        key = StepKey.parse(key) if isinstance(key, str) else key
+        request = step_request(kind, params, [row.model_dump(mode="json") for row in rows])
         size = max(len(rows), 1) * getattr(params, "epochs", 1)
 
         def on_progress(progress: Progress) -> None:
             self._waits[key] = progress.waits_for
-            self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
+            self._meter.running(str(key), kind, size, progress.done / progress.total if progress.total else 0)
 
         started = time.monotonic()
         try:
             result = await self._steps.run(self.job, key, request, self._limit, on_progress)
         finally:
             self._waits.pop(key, None)
-        self._meter.ended(key, kind, size, time.monotonic() - started)
+        self._meter.ended(str(key), kind, size, time.monotonic() - started)
         self.figures[key] = result.metrics
         return result
 

@@ -4,7 +4,7 @@ import asyncio
 
 from services.orchestrator.clients import StepFailed
 from services.orchestrator.durable import DurableRun
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from shared.contracts.errors import ErrorBody, MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.records import JobRecord
@@ -23,7 +23,7 @@ async def fail(stores: Stores, row: JobRecord, error: BaseException, run: Durabl
     """
     body = as_body(error)
     log.error("job failed", job=row.id, error=body.message, exc_info=None if isinstance(error, MeteorError) else error)
-    distillation = run if isinstance(run, Run) else None
+    distillation = run if isinstance(run, DistillationRun) else None
     models = await _kept(distillation) if distillation is not None else []
     failure = await asyncio.to_thread(_failure, stores, row, error, distillation, models)
     if await asyncio.to_thread(
@@ -37,15 +37,16 @@ async def fail(stores: Stores, row: JobRecord, error: BaseException, run: Durabl
         await asyncio.to_thread(stores.steps.cancel_of_job, row.id)
 
 
-async def _kept(run: Run) -> list[str]:
+async def _kept(run: DistillationRun) -> list[str]:
     """A version of the last student that a phase was finished with."""
     if not run.finished:
         return []
-    run.student = list(run.finished.values())[-1]
-    return [await run.publish(PARTIAL)]
+    return [await run.publish(list(run.finished.values())[-1], PARTIAL)]
 
 
-def _failure(stores: Stores, row: JobRecord, error: BaseException, run: Run | None, models: list[str]) -> Failure:
+def _failure(
+    stores: Stores, row: JobRecord, error: BaseException, run: DistillationRun | None, models: list[str]
+) -> Failure:
     steps = stores.steps.of_job(row.id)
     job = stores.jobs.get(row.id)
     key = error.key if isinstance(error, StepFailed) else None

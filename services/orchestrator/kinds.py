@@ -11,9 +11,8 @@ from services.orchestrator.clients import StepClient, when_there_is_room
 from services.orchestrator.durable import DurableRun
 from services.orchestrator.exports import ExportRun, export, open_export
 from services.orchestrator.imports import ImportRun, import_rows
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
-from services.orchestrator.result_file import trains
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
@@ -40,15 +39,15 @@ class Kind:
     work: Callable[[Any], Awaitable[dict[str, Any]]]
 
 
-async def _open_distillation(means: Means, row: JobRecord) -> Run:
+async def _open_distillation(means: Means, row: JobRecord) -> DistillationRun:
     stores, artifacts = means.steps.stores, means.steps.artifacts
     base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts)
-    return Run(row, base, rows, means.steps, means.ledger)
+    return DistillationRun(row, base, rows, means.steps, means.ledger)
 
 
-async def _distil(run: Run) -> dict[str, Any]:
+async def _distil(run: DistillationRun) -> dict[str, Any]:
     report = await meteor(run)
     first, last = report["table"][0], report["final"]
     over_base = last["over"].get("base", [0.0, 0.0, 0.0])
@@ -66,12 +65,14 @@ async def _distil(run: Run) -> dict[str, Any]:
             "n": first["n"],
         },
         "fine_tuned_model": report["promotion"]["model"],
-        "trained_tokens": sum(figures.get("trained_tokens", 0) for key, figures in run.figures.items() if trains(key)),
+        "trained_tokens": sum(
+            figures.get("trained_tokens", 0) for key, figures in run.figures.items() if not key.is_baseline
+        ),
         "status_reason": f"final model: {report['promotion']['state']}",
     }
 
 
-async def _result_files(run: Run) -> list[str]:
+async def _result_files(run: DistillationRun) -> list[str]:
     """A project that has no room for them gets its model all the same."""
     try:
         return await when_there_is_room(lambda: result_file.keep(run), lambda _: None)

@@ -5,8 +5,10 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.method.context import Run
-from shared.contracts.steps import StepKind, StepResult
+from services.orchestrator.method.context import DistillationRun
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import StepResult
 from shared.datasets.files import RESULTS, add_bytes
 from shared.jobs.states import StepState
 
@@ -15,10 +17,9 @@ NAME = "step_metrics.csv"
 COLUMNS = (
     "step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy", "training", "step_of_training",
 )  # fmt: skip
-LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
-def keep(run: Run) -> list[str]:
+def keep(run: DistillationRun) -> list[str]:
     """The ids for the job's `result_files`. Its own id follows from the job's, so a replay makes no second file. Raises
     StorageFull, DiskLow."""
     content = as_csv(_trainings(run))
@@ -30,20 +31,15 @@ def keep(run: Run) -> list[str]:
     return [file_id]
 
 
-def _trainings(run: Run) -> Iterator[tuple[str, StepResult]]:
+def _trainings(run: DistillationRun) -> Iterator[tuple[str, StepResult]]:
     """Those on the way to the job's model, in time."""
     done = [
         step
         for step in run.stores.steps.of_job(run.job.id)
-        if StepKind(step.kind) in LEARNS and step.state == StepState.SUCCEEDED and trains(step.key)
+        if learns(step.kind) and step.state == StepState.SUCCEEDED and not StepKey.parse(step.key).is_baseline
     ]
     for step in sorted(done, key=lambda step: (step.finished_at, step.id)):
         yield step.key, StepResult.model_validate(run.artifacts.get_json(step.result_ref))
-
-
-def trains(key: str) -> bool:
-    """Whether a step may be on the way to the job's model; what is trained to compare it with is not."""
-    return not key.startswith("evaluate/")
 
 
 def as_csv(trainings: Iterable[tuple[str, StepResult]]) -> bytes | None:

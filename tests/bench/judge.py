@@ -23,7 +23,8 @@ from shared.contracts.data import LineError, checked, json_line
 from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.labels import Label
 from shared.contracts.rows import ComparisonInput, Preference
-from shared.contracts.steps import JudgeParams, Sampling, StepKind, StepRequest, content_hash
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import JudgeParams, Sampling, StepKind, content_hash
 from shared.evaluation.judge_quality import agreement, quality
 from shared.platform.gateway_client import GatewayClient, origin_headers
 
@@ -75,7 +76,7 @@ async def measure(labels: Sequence[Label], params: JudgeParams, judge: Judge, ke
     counts: Counter[str] = Counter()
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        request = StepRequest.of(StepKind.COMPARE, params, [row.model_dump(mode="json") for row in batch])
+        request = step_request(StepKind.COMPARE, params, [row.model_dump(mode="json") for row in batch])
         key = content_hash(request.model_dump(mode="json"))
         if key not in known:
             preferences, figures = await judge(batch)

@@ -20,6 +20,7 @@ from services.orchestrator.loop import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.errors import MeteorError
 from shared.contracts.jobs import JobRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -91,7 +92,7 @@ class System:
             try:
                 if (error := self.fails(claim.key)) is not None:
                     raise error
-                result = await self.world.run(None, claim.key, request, None, lambda progress: None)
+                result = await self.world.run(None, StepKey.parse(claim.key), request, None, lambda progress: None)
             except MeteorError as error:
                 self.stores.steps.fail(claim, error.body(), False, 4)
             else:
@@ -117,7 +118,9 @@ class System:
     def _paid(self, claim: Claim, request: StepRequest) -> None:
         """As the gateway does: kept answers cost nothing."""
         for row in request.rows if request.kind in ASKING else []:
-            origin = CallOrigin(claim.project_id, claim.job_id, claim.step_id, claim.key.partition("/")[0], row["id"])
+            origin = CallOrigin(
+                claim.project_id, claim.job_id, claim.step_id, StepKey.parse(claim.key).phase, row["id"]
+            )
             asked = content_hash([request.kind, request.params, row])
             if self.ledger.kept(claim.project_id, asked) is not None:
                 self.ledger.note_cached(origin, "default", "m", asked)

@@ -16,6 +16,7 @@ from services.strong_model.settings import strong_settings
 from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, ErrorBody
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount, Limits, RoomHeld
@@ -144,7 +145,7 @@ class Taught(Pretended):
         self.runner = StepRunner("strong_model", HANDLERS)
         self.threads = ThreadPoolExecutor(4)
 
-    async def run(self, job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, *rest: Any) -> StepResult:
         if request.kind is not StepKind.TEACH:
             return await super().run(job, key, request, *rest)
         body = canonical(request.model_dump(mode="json"))
@@ -156,7 +157,7 @@ class Taught(Pretended):
             row = self.stores.steps.get(row.id)
             assert row is not None
         if row.state == "failed":
-            raise StepFailed(key, ErrorBody(**row.error))
+            raise StepFailed(str(key), ErrorBody(**row.error))
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 

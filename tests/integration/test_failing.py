@@ -16,6 +16,7 @@ from services.api.features.jobs.waiting import starts_in
 from services.orchestrator import clients, loop
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.jobs import ForkRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind
 from shared.jobs.overview import Waiting
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -179,7 +180,7 @@ async def test_a_job_that_is_taken_up_again_beside_its_former_run_still_hears_of
     """The same orchestrator may lose a job and claim it once more before the lost run has ended."""
     steps = clients.StepClient(system.stores, system.artifacts, system.settings)
     job = system.row(system.post(system.file()))
-    row = system.stores.steps.create(job, "distill/answers/0", StepKind.TEACH, "a" * 64)
+    row = system.stores.steps.create(job, StepKey.parse("distill/answers/0"), StepKind.TEACH, "a" * 64)
     former, latter = (asyncio.create_task(steps._wait(row, lambda _: None)) for _ in range(2))
     await asyncio.sleep(0)
     former.cancel()

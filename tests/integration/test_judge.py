@@ -18,7 +18,8 @@ from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
-from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind
 from shared.db.engine import engine_for
 from shared.jobs.step_store import Claim
 from shared.ledger.store import open_ledger
@@ -271,7 +272,7 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
         context = StepContext(claim, settings, artifacts)
         bodies = [item.model_dump(mode="json") for item in (pairs if kind is StepKind.COMPARE else rows)]
-        request = StepRequest.of(kind, params(grader="string_check"), bodies)
+        request = step_request(kind, params(grader="string_check"), bodies)
         results[kind] = await handler(request, context)
         assert context.latest is not None
         assert (context.latest.done, context.latest.total) == (2, 2)

@@ -18,6 +18,7 @@ from services.orchestrator import clients, loop
 from services.orchestrator.clients import when_there_is_room
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs import retention
 from shared.jobs.retention import UnknownData, collect
@@ -227,7 +228,7 @@ def test_a_result_that_is_just_taken_over_is_needed(stores: Stores, new_job):
         time.sleep(0.4)
         return True
 
-    row = stores.steps.create(second, "k", StepKind.TEACH, HASH_A, still_there)
+    row = stores.steps.create(second, StepKey.parse("k"), StepKind.TEACH, HASH_A, still_there)
     thread.join()
     assert row.result_ref == HASH_B
     assert HASH_B in seen[0]
@@ -294,7 +295,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
     stores.jobs.claim("o", 600)
     request = StepRequest(kind=StepKind.TEACH, version=1, params={}, rows=[{"id": "a"}])
     digest = Artifacts(tmp_path / "artifacts").put_json(request.model_dump(mode="json"))
-    step: Any = stores.steps.create(job, "k", StepKind.TEACH, digest)
+    step: Any = stores.steps.create(job, StepKey.parse("k"), StepKind.TEACH, digest)
     for _ in range(6):  # more often than there are attempts
         runner(10**9).run(step.id)
         row: Any = stores.steps.get(step.id)

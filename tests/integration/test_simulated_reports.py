@@ -1,6 +1,7 @@
 """What the report of a whole job says, in JSON, on the screen and in markdown. Real orchestration, pretended workers."""
 
 import io
+import json
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -10,10 +11,12 @@ from rich.console import Console
 
 from services.local.report_markdown import as_markdown
 from services.local.report_screen import show_report
-from services.orchestrator.method.evaluate import Measured
+from services.orchestrator.method.evaluate import EvalResult
 from services.orchestrator.method.report import power_of
+from shared.contracts.report import REPORT_VERSION, Report, read_report
 from shared.contracts.rows import StudentCompletion
-from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import ModelRef, StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed
 from tests.fakes.simulated import BASE, Simulation, World, questions
 
@@ -33,6 +36,17 @@ def shown(report: dict[str, Any]) -> str:
 
 def only(*baselines: str) -> dict[str, Any]:
     return {"baselines": list(baselines), "forgetting": 0}
+
+
+async def test_a_report_is_what_its_contract_says(simulation: Simulation):
+    world = World(0.2, train=lambda request, before: min(1.0, before + 0.2))
+    report = await simulation.job(
+        world, questions(), guidance="auto", iterate={"rounds": 2}, evaluation={"judged_questions": 12}
+    )
+    written = json.loads(json.dumps(report))
+    read = read_report(written)
+    assert json.loads(read.model_dump_json()) == written | {"version": REPORT_VERSION}
+    assert Report.model_validate(written) == read, "no field that the contract does not name"
 
 
 # the verdict
@@ -204,8 +218,8 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
     report = await simulation.job(World(), questions(), **DISTILL, evaluation=only())
     silent = (StepKind.GRADE, StepKind.READ, StepKind.ASK)  # the last two are of imports
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
-    assert report["prompts"] == {kind.value: VERSION[kind] for kind in asked}
-    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {VERSION[kind]}" for kind in asked)
+    assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
+    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)
     assert line in as_markdown(report)
     assert line in shown(report)
 
@@ -213,8 +227,8 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
 def test_power_goes_by_the_spread_that_was_measured():
     before, after = [0.0, 0.25, 0.5, 0.5] * 15, [0.5, 0.25, 1.0, 0.25] * 15
     spread = stdev([0.5, 0.0, 0.5, -0.25] * 15)
-    base = Measured("base", BASE, {"chrf": before}, [""] * 60)
-    final = Measured("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
+    base = EvalResult("base", BASE, {"chrf": before}, [""] * 60)
+    final = EvalResult("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
     found = power_of(final, base, "chrf")
     assert found == {
         "n": 60,

@@ -3,7 +3,8 @@
 import pytest
 
 from services.strong_model.worker.prompts import teach_messages, wants_bare_answer
-from shared.contracts.steps import VERSION, StepKind, content_hash
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, content_hash
 
 # version -> fingerprint of the prompts below. A changed prompt needs a new version, or finished steps would be reused.
 FINGERPRINTS = {
@@ -25,7 +26,9 @@ def text(*case) -> str:
 
 def test_changed_prompts_need_a_new_version():
     found = content_hash([teach_messages(*case) for case in CASES])
-    assert FINGERPRINTS.get(VERSION[StepKind.TEACH]) == found, "raise VERSION[StepKind.TEACH] and note the fingerprint"
+    assert FINGERPRINTS.get(STEP_KINDS[StepKind.TEACH].version) == found, (
+        "raise the version of StepKind.TEACH and note the fingerprint"
+    )
 
 
 def test_the_prompt_is_pure():

@@ -1,24 +1,87 @@
-"""The report of a job: one JSON object, kept as an artifact. What happened at which time stands apart in `timings`."""
+"""The report of a job: one JSON object, kept as an artifact. The clock stands apart in `timings`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
-from services.orchestrator.method.context import Run
-from services.orchestrator.method.evaluate import Candidate, Measured
-from services.orchestrator.method.judging import judged, what_measures
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.evaluate import EvalResult, PhaseDecision, measured_by
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import BASELINE_NAMES, SHARES
-from shared.contracts.steps import PROMPTED, VERSION
+from shared.contracts.jobs import Usage
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
+from shared.jobs.records import StepRecord
 
 SAMPLES = 3
 SHOWN = 3
 MEASURED = (Split.DEV, Split.TEST)
 
 
-def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Outcome:
+    """What a job has come to. table: the base first. final, on_dev: the job's last student on test and on dev. records: per
+    phase its part of the report. judge, judged: the judge against human preferences, and the final model by the judge."""
+
+    table: Sequence[EvalResult]
+    final: EvalResult
+    on_dev: EvalResult
+    decisions: Sequence[PhaseDecision]
+    records: Mapping[str, dict[str, Any]]
+    judge: dict[str, Any]
+    judged: dict[str, Any] | None
+    promotion: dict[str, Any]
+
+
+def build_report(
+    ctx: JobContext, outcome: Outcome, job_id: str, usage: Mapping[str, Usage], steps: Sequence[StepRecord]
+) -> dict[str, Any]:
+    """usage: by phase what strong models were asked. steps: all of the job."""
+    table, final, on_dev, primary = outcome.table, outcome.final, outcome.on_dev, ctx.metric
+    base, questions = table[0], ctx.measured[Split.TEST]
+    data = data_of(ctx)
+    return {
+        "object": "distillation.report",
+        "job": job_id,
+        "domain": ctx.spec.domain,
+        "student": ctx.base.base,
+        "method": ctx.spec.adapter.method.value,
+        "seed": ctx.seed,
+        "prompts": {kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
+        "primary_metric": primary,
+        "measured": measured_by(ctx),
+        "rows": {split.value: len(rows) for split, rows in ctx.splits.items()},
+        "data": data,
+        "warnings": warnings(ctx, data, outcome.records),
+        "table": [table_row(row, base, primary) for row in table],
+        "final": final_row(final, table, primary),
+        "dev": {
+            "n": len(on_dev.answers),
+            "value": on_dev.value(primary).rounded(),
+            "scores": on_dev.scores[primary],  # experiments compare variants by these
+        },
+        "verdict": verdict(final, table, primary),
+        "decisions": [
+            {"phase": d.phase.value, "decision": d.decision, "gain_on_dev": d.gain.rounded()} for d in outcome.decisions
+        ],
+        "judged": outcome.judged,
+        "judge": outcome.judge,
+        "promotion": outcome.promotion,
+        "power": power_of(final, base, primary),
+        "phases": outcome.records,
+        "teacher": {phase: spent.model_dump() for phase, spent in usage.items()},
+        "timings": timings(steps),
+        "samples": [
+            {"question": q.text, "reference": q.reference, "base": before, "final": after}
+            for q, before, after in list(zip(questions, base.answers, final.answers, strict=True))[:SAMPLES]
+        ],
+    }
+
+
+def table_row(measured: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
     """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
 
     draws: over so many random draws of worked examples the scores are averaged.
@@ -40,7 +103,7 @@ def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any
     }
 
 
-def power_of(final: Measured, base: Measured, primary: str) -> dict[str, Any]:
+def power_of(final: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
     """What so many test questions can tell, by the default spread of a gain and by the one that was measured here.
 
     questions_for_80_percent: so many would show a true gain of 5 points in four of five runs.
@@ -57,15 +120,14 @@ def power_of(final: Measured, base: Measured, primary: str) -> dict[str, Any]:
     }
 
 
-def timings(rows: list) -> dict[str, dict[str, float]]:
+def timings(steps: Sequence[StepRecord]) -> dict[str, dict[str, float]]:
     """Per phase: seconds from its first step's start to its last step's end, and its number of steps."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in rows:
+    for row in steps:
         if row.started_at and row.finished_at:
-            name = row.key.partition("/")[0]
-            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
-                (row.started_at, row.finished_at)
-            )
+            key = StepKey.parse(row.key)
+            name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
+            spans[name].append((row.started_at, row.finished_at))
     return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
 
 
@@ -78,7 +140,7 @@ def _union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def final_row(final: Measured, table: list[Measured], primary: str) -> dict[str, Any]:
+def final_row(final: EvalResult, table: Sequence[EvalResult], primary: str) -> dict[str, Any]:
     """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
     others = [row for row in table if row.name != final.name]
     return {
@@ -90,60 +152,7 @@ def final_row(final: Measured, table: list[Measured], primary: str) -> dict[str,
     }
 
 
-async def build_report(
-    run: Run,
-    table: list[Measured],
-    candidates: list[Candidate],
-    final: Measured,
-    on_dev: Measured,
-    promotion: dict[str, Any],
-) -> dict[str, Any]:
-    """final, on_dev: the job's last student on test and on dev."""
-    base, primary = table[0], run.metric
-    questions = run.measured(Split.TEST)
-    in_the_judges_eyes = (
-        None
-        if final.model == base.model
-        else await judged(run, questions, base.answers, final.answers, better_by_references(run, base, final))
-    )
-    data = data_of(run)
-    return {
-        "object": "distillation.report",
-        "job": run.job.id,
-        "domain": run.spec.domain,
-        "student": run.base.base,
-        "method": run.spec.adapter.method.value,
-        "seed": run.seed,
-        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
-        "primary_metric": primary,
-        "measured": what_measures(run),
-        "rows": {split.value: len(run.split(split)) for split in Split},
-        "data": data,
-        "warnings": warnings(run, data),
-        "table": [table_row(row, base, primary) for row in table],
-        "final": final_row(final, table, primary),
-        "dev": {
-            "n": len(on_dev.answers),
-            "value": on_dev.value(primary).rounded(),
-            "scores": on_dev.scores[primary],  # experiments compare variants by these
-        },
-        "verdict": verdict(final, table, primary),
-        "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": c.gain.rounded()} for c in candidates],
-        "judged": in_the_judges_eyes,
-        "judge": run.judge,
-        "promotion": promotion,
-        "power": power_of(final, base, primary),
-        "phases": run.records,
-        "teacher": {phase: usage.model_dump() for phase, usage in run.ledger.usage_by_phase(run.job.id).items()},
-        "timings": timings(run.stores.steps.of_job(run.job.id)),
-        "samples": [
-            {"question": q.text, "reference": q.reference, "base": base.answers[i], "final": final.answers[i]}
-            for i, q in enumerate(questions[:SAMPLES])
-        ],
-    }
-
-
-def verdict(final: Measured, table: Sequence[Measured], metric: str) -> dict[str, Any]:
+def verdict(final: EvalResult, table: Sequence[EvalResult], metric: str) -> dict[str, Any]:
     """table: the base first. beaten, not_beaten: baselines over which the whole interval of the paired gain lies above
     zero, and the others."""
     base = table[0]
@@ -194,78 +203,79 @@ def conflicting(questions: Iterable[Question]) -> list[list[str]]:
     ]
 
 
-def data_of(run: Run) -> dict[str, Any]:
+def data_of(ctx: JobContext) -> dict[str, Any]:
     """What the job's rows are worth: how many have no reference, and which contradict one another."""
-    found = conflicting(row for split in Split for row in run.split(split))
+    conflicts = conflicting(row for rows in ctx.splits.values() for row in rows)
     return {
-        "without_reference": {split.value: sum(not row.reference for row in run.split(split)) for split in Split},
-        "conflicting_references": len(found),
-        "conflicting_ids": found[:SHOWN],
+        "without_reference": {
+            split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()
+        },
+        "conflicting_references": len(conflicts),
+        "conflicting_ids": conflicts[:SHOWN],
     }
 
 
-def warnings(run: Run, data: dict[str, Any]) -> list[str]:
-    return [*_of_data(run, data), *_of_intervals(run), *_of_verdicts(run.records), *_of_lengths(run.records)]
+def warnings(ctx: JobContext, data: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What a reader must know before trusting the report: its data, its intervals, what training could not use."""
+    rounds = [(f"round {i}", r) for i, r in enumerate(records.get("iterate", {}).get("rounds", []), start=1)]
+    iterations = [(f"turn {i}", r) for i, r in enumerate(records.get("evolve", {}).get("turns", []), start=1)]
+    trainings = [("phase 1", records.get("distill", {})), *rounds, *iterations]
+    compared = records.get("pilot", {}).get("compared")
+    return [
+        *_of_data(ctx, data),
+        *_of_intervals(ctx, compared),
+        *_of_verdicts(rounds),
+        *(warning for name, record in trainings for warning in _of_lengths(name, record)),
+    ]
 
 
-def _of_data(run: Run, data: dict[str, Any]) -> list[str]:
-    found = []
+def _of_data(ctx: JobContext, data: Mapping[str, Any]) -> list[str]:
+    lines = []
     for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
-        missing, n = data["without_reference"][split.value], len(run.split(split))
-        if missing and not run.judge_measures:
-            found.append(
+        missing, n = data["without_reference"][split.value], len(ctx.splits[split])
+        if missing and not ctx.judge_measures:
+            lines.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )
     if data["conflicting_references"]:
         first = ", ".join(data["conflicting_ids"][0])
-        found.append(
+        lines.append(
             f"questions asked more than once with different references: {data['conflicting_references']} ({first}); "
             "at most one of the answers can be counted as right each time"
         )
-    return found
+    return lines
 
 
-def _of_intervals(run: Run) -> list[str]:
-    """One line for each set of rows that is too small for its intervals. The pilot's gain is a mean whatever the metric,
-    and so is what the judge measures, which needs no references."""
-    is_share = run.spec.primary_metric in SHARES and not run.judge_measures
-    sets = [(f"{split.value} split", is_share, len(run.measured(split))) for split in MEASURED]
-    if (compared := run.records.get("pilot", {}).get("compared")) is not None:
+def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
+    """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
+    mean whatever the metric, as is what the judge measures."""
+    is_share = ctx.spec.primary_metric in SHARES and not ctx.judge_measures
+    sets = [(f"{split.value} split", is_share, len(ctx.measured[split])) for split in MEASURED]
+    if compared is not None:
         sets.append(("pilot", False, compared))
-    return [f"{name}: {said}" for name, share, n in sets if (said := caution(share, n))]
+    return [f"{name}: {warning}" for name, share, n in sets if (warning := caution(share, n))]
 
 
-def _of_verdicts(records: dict[str, Any]) -> list[str]:
-    found = []
-    for number, record in enumerate(records.get("iterate", {}).get("rounds", []), start=1):
-        asked, unparsed = sum(record["asked_by_try"]), record["unparsed_verdicts"]
-        if 2 * unparsed > asked:
-            found.append(
-                f"round {number}: {unparsed} of {asked} verdicts could not be read; what the judge did not pass in words "
-                "that can be read was not trained on"
-            )
-    return found
-
-
-def _of_lengths(records: dict[str, Any]) -> list[str]:
-    """Rows that were kept, paid for, and then too long to train on."""
-    parts: Sequence[tuple[str, dict[str, Any]]] = [
-        ("phase 1", records.get("distill", {})),
-        *((f"round {i}", record) for i, record in enumerate(records.get("iterate", {}).get("rounds", []), start=1)),
-        *((f"turn {i}", record) for i, record in enumerate(records.get("evolve", {}).get("turns", []), start=1)),
+def _of_verdicts(rounds: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    return [
+        f"{name}: {record['unparsed_verdicts']} of {sum(record['asked_by_try'])} verdicts could not be read; what the judge "
+        "did not pass in words that can be read was not trained on"
+        for name, record in rounds
+        if 2 * record["unparsed_verdicts"] > sum(record["asked_by_try"])
     ]
-    found = []
-    for name, record in parts:
-        if dropped := record.get("training", {}).get("dropped_too_long"):
-            found.append(f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on")
-        if unread := record.get("too_long"):
-            found.append(f"{name}: {unread} questions do not fit into the student's context and were not answered")
-    return found
 
 
-def better_by_references(run: Run, base: Measured, final: Measured) -> list[str] | None:
-    """Per question which answer the primary metric finds better; None where that is the judge's own word."""
-    if run.judge_measures:
-        return None
-    pairs = zip(base.scores[run.metric], final.scores[run.metric], strict=True)
+def _of_lengths(name: str, record: dict[str, Any]) -> list[str]:
+    """Rows that were kept, paid for, and then too long to train on."""
+    lines = []
+    if dropped := record.get("training", {}).get("dropped_too_long"):
+        lines.append(f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on")
+    if too_long := record.get("too_long"):
+        lines.append(f"{name}: {too_long} questions do not fit into the student's context and were not answered")
+    return lines
+
+
+def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[str]:
+    """Per question which answer a metric finds better."""
+    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
     return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]

@@ -1,4 +1,4 @@
-"""What the teacher is asked (paper section 3.1). Pure functions; a change here raises VERSION[StepKind.TEACH]."""
+"""What the teacher is asked (paper section 3.1). Pure functions; a change here raises the version of StepKind.TEACH."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
 """Questions written from passages: what the strong model is asked, how its reply is read, and which questions stay.
 
-A change of the prompts raises VERSION[StepKind.ASK].
+A change of the prompts raises the version of StepKind.ASK.
 """
 
 import asyncio

@@ -10,12 +10,11 @@ from typing import Any
 from services.api.context import ApiContext
 from services.api.features.jobs import service as jobs
 from shared.contracts.errors import NotFound
-from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import ModelRef, Queue, StepRequest, StepResult
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
 from shared.jobs.states import StepState
-
-LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> 
     links = [
         link for step in sorted(done, key=lambda s: (s.finished_at, s.id)) if (link := _link(context, step, example_id))
     ]
-    trained = {link["adapter"] for link in links if link.get("adapter") and link["kind"] in LEARNS}
+    trained = {link["adapter"] for link in links if link.get("adapter") and learns(link["kind"])}
     versions = [
         {
             "model": f"{row.alias}@{row.version}",
@@ -67,6 +66,6 @@ def _link(context: ApiContext, step: StepRecord, example_id: str) -> dict[str, A
     link: dict[str, Any] = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
     if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
         link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
-    if StepKind(step.kind) in LEARNS:
+    if learns(step.kind):
         return link | {"adapter": result.trained}
     return link | {"made": next((row for row in result.rows if row["id"] == example_id), None)}

@@ -9,13 +9,13 @@ from services.api.context import ApiContext
 from services.api.features.jobs import service as jobs
 from shared.contracts.data import Split
 from shared.contracts.errors import UserError
-from shared.contracts.steps import StepKind, StepResult
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import StepResult
 from shared.contracts.views import CheckpointMetrics, CheckpointObject
 from shared.datasets.files import data_of
 from shared.jobs.records import ModelRecord, StepRecord
 from shared.jobs.states import StepState
-
-LEARNS = (StepKind.SFT, StepKind.DPO)
 
 
 def metrics(
@@ -33,7 +33,7 @@ def _figures(step: StepRecord) -> dict[str, Any]:
         "object": "distillation.metrics",
         "id": step.id,
         "step": step.key,
-        "phase": step.key.partition("/")[0],
+        "phase": StepKey.parse(step.key).phase,
         "kind": step.kind,
         "state": step.state,
         "done": progress.get("done"),
@@ -64,7 +64,7 @@ def _trainings(context: ApiContext, job_id: str) -> Iterator[tuple[str, StepReco
     done = [
         step
         for step in context.stores.steps.of_job(job_id)
-        if StepKind(step.kind) in LEARNS and step.state == StepState.SUCCEEDED and not step.key.startswith("evaluate/")
+        if learns(step.kind) and step.state == StepState.SUCCEEDED and not StepKey.parse(step.key).is_baseline
     ]
     done.sort(key=lambda step: (step.finished_at, step.id))
     counts = accumulate(int(step.metrics.get("steps", 0)) for step in done)

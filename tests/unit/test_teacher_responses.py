@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.orchestrator.method.distill import foreign, settled
+from services.orchestrator.method.distill import is_foreign, with_checked_outcome
 from services.orchestrator.method.selection import scripts
 from shared.contracts.data import Question
 from shared.contracts.rows import TeacherResponse
@@ -15,7 +15,9 @@ def outcome(
     answer: str, reference: str | None = None, guideline: str | None = None, question: str = "Question 0?"
 ) -> str:
     lesson = TeacherResponse(id="q", answer=answer, finish_reason="stop", outcome="ok")
-    return settled(lesson, Question(id="q", question=question, reference=reference), guideline, LATIN).outcome
+    return with_checked_outcome(
+        lesson, Question(id="q", question=question, reference=reference), guideline, LATIN
+    ).outcome
 
 
 def test_an_answer_that_repeats_its_question_teaches_nothing():
@@ -54,10 +56,10 @@ def test_an_answer_in_a_script_of_neither_question_nor_reference(answer, questio
 
 def test_what_was_wrong_already_stays_so():
     lesson = TeacherResponse(id="q", answer="Команда показывает файлы", finish_reason="length", outcome="cut_off")
-    assert settled(lesson, Question(id="q", question="Which?"), None, LATIN) is lesson
+    assert with_checked_outcome(lesson, Question(id="q", question="Which?"), None, LATIN) is lesson
 
 
 def test_scripts_by_their_letters():
     assert scripts(["ls -a", None, "42"]) == {"LATIN"}
     assert scripts(["ひらがなカタカナ漢字"]) == {"CJK"}
-    assert not foreign("", LATIN)
+    assert not is_foreign("", LATIN)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orchestrator.durable import batches
-from services.orchestrator.method.distill import keep_lessons
-from services.orchestrator.method.evaluate import shots
+from services.orchestrator.method.distill import usable_examples
+from services.orchestrator.method.evaluate import random_shots
 from services.orchestrator.method.evolve import distinct_pairs
 from services.orchestrator.method.selection import _runs, near_duplicates, shards, stratified
 from shared.contracts.data import Question
@@ -88,7 +88,7 @@ def test_batches_keep_the_order():
 
 def test_shots_come_only_from_rows_with_a_reference():
     rows = [*questions(5), Question(id="bare", question="no reference")]
-    assert len(shots(rows, 8, 0)) == 5
+    assert len(random_shots(rows, 8, 0)) == 5
 
 
 def test_only_usable_lessons_are_kept_and_the_others_are_counted():
@@ -98,7 +98,7 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
         TeacherResponse(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
         for q, outcome in zip(rows, outcomes, strict=True)
     ]
-    kept, dropped = keep_lessons(rows, lessons)
+    kept, dropped = usable_examples(rows, lessons)
     assert [e.id for e in kept] == ["q0"]
     assert kept[0].question == "question 0"
     assert dropped == {"refused": 2, "empty": 1}
@@ -113,7 +113,7 @@ def test_of_near_duplicates_the_first_is_kept():
     rows = [
         Question(id=str(n), question=q) for n, q in enumerate([text + "?", text.upper() + " ?", "How do I list files?"])
     ]
-    kept, dropped = keep_lessons(rows, [ok(q, "ls -lat") for q in rows])
+    kept, dropped = usable_examples(rows, [ok(q, "ls -lat") for q in rows])
     assert [e.id for e in kept] == ["0", "2"]
     assert dropped == {"near_duplicate": 1}
 
