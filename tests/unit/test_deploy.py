@@ -258,7 +258,7 @@ def settings_variables() -> set[str]:
         "from pydantic_settings import BaseSettings\n"
         "for name in ('api', 'orchestrator', 'weak_model', 'strong_model', 'judge', 'trainer', 'local'):\n"
         "    importlib.import_module(f'services.{name}.settings')\n"
-        "import shared.platform.settings, shared.artifacts.bases\n"
+        "import shared.platform.settings, shared.artifacts.bases, services.strong_model.gateway.providers\n"
         "names, todo = set(), [BaseSettings]\n"
         "while todo:\n"
         "    cls = todo.pop(); todo += cls.__subclasses__()\n"
