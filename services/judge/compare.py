@@ -28,10 +28,9 @@ async def compare(
 
     async def compare_row(row: ComparisonInput) -> tuple[Preference, list[Choice | None]]:
         swapped = row.model_copy(update={"first": row.second, "second": row.first})
-        replies = await run_rows(choose, (row, swapped), lambda _done, _total: None)
-        choices = [choice for choice, _ in replies]
-        calls = [call.call_id for _, call in replies if call.call_id]
-        return agreed(row.id, *choices, calls), choices
+        (choice, call), (other, other_call) = await run_rows(choose, (row, swapped), lambda _done, _total: None)
+        calls = [reply.call_id for reply in (call, other_call) if reply.call_id]
+        return agreed(row.id, choice, other, calls), [choice, other]
 
     pairs = await run_rows(compare_row, rows, progress)
     preferences = [preference for preference, _ in pairs]
