@@ -14,9 +14,9 @@ import pytest
 from services.api.context import ApiContext, open_context
 from services.api.features.jobs import service as api_jobs
 from services.api.settings import ApiSettings
-from services.orchestrator import clients
-from services.orchestrator.clients import StepClient
-from services.orchestrator.loop import Orchestrator
+from services.orchestrator.runtime import steps as step_runner
+from services.orchestrator.runtime.steps import StepClient
+from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.errors import MeteorError
 from shared.contracts.jobs import JobRequest
@@ -51,7 +51,7 @@ class System:
         self.ran: defaultdict[str, list[str]] = defaultdict(list)  # job -> keys of the steps that a worker ran
         self.queues: dict[Queue, asyncio.Queue[str]] = {}
         self._ended: set[Callable[[str], None]] = set()
-        monkeypatch.setattr(clients, "send", self.send)
+        monkeypatch.setattr(step_runner, "send", self.send)
 
     def send(self, step_id: str, queue: Queue) -> None:
         self.loop.call_soon_threadsafe(self.queues[queue].put_nowait, step_id)

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.orchestrator import loop
-from services.orchestrator.clients import StepFailed
+from services.orchestrator import scheduler
+from services.orchestrator.runtime.steps import StepFailed
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
@@ -174,7 +174,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.fixture
 def system(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     for name, value in (
         ("METEOR_STUDENT_MODEL", BASE.base),
         ("METEOR_DATA", str(tmp_path)),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.features.jobs import forks
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.jobs import ForkRequest
 from shared.contracts.step_key import StepKey
@@ -19,7 +19,7 @@ ASKED_ALWAYS: dict[str, Any] = {"judge": {"labels": 0}, "iterate": {"rounds": 1,
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 

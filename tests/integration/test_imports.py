@@ -12,7 +12,7 @@ import pytest
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
-from services.orchestrator.imports import balanced
+from services.orchestrator.jobs.imports import balanced
 from services.strong_model.worker.imports import read_source
 from services.strong_model.worker.questions import read_questions, usable, write_questions
 from shared.contracts.errors import Conflict, MeteorError, UserError

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator import loop
-from services.orchestrator.loop import Orchestrator
+from services.orchestrator import scheduler
+from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, JobStatus
@@ -95,7 +95,7 @@ class System:
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     monkeypatch.setenv("METEOR_STUDENT_MODEL", BASE.base)
     return System(tmp_path)
 
@@ -152,7 +152,7 @@ async def test_a_running_job_pauses_within_a_look_and_goes_on_where_it_was(syste
 
 
 async def test_a_cancel_while_the_job_pauses_ends_it(system: System, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "GIVE_BACK_S", 1.0)
+    monkeypatch.setattr(scheduler, "GIVE_BACK_S", 1.0)
     job = system.post()
     system.steps.holds = lambda key: key == "distill/train"
     async with system.orchestrator():
@@ -169,7 +169,7 @@ async def test_a_cancel_while_the_job_pauses_ends_it(system: System, monkeypatch
 
 
 async def test_a_worker_that_does_not_give_its_step_back_is_not_waited_for(system: System, monkeypatch):
-    monkeypatch.setattr(loop, "GIVE_BACK_S", 0.2)
+    monkeypatch.setattr(scheduler, "GIVE_BACK_S", 0.2)
     job = system.post()
     system.steps.holds = lambda key: key == "distill/train"
     stores = system.simulation.stores

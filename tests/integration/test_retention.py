@@ -13,9 +13,10 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from services.local.main import cli
-from services.orchestrator import clients, loop
-from services.orchestrator.clients import when_there_is_room
+from services.meteor.main import cli
+from services.orchestrator import scheduler
+from services.orchestrator.runtime import steps as step_runner
+from services.orchestrator.runtime.steps import when_there_is_room
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
 from shared.contracts.step_key import StepKey
@@ -37,7 +38,7 @@ SPEC: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 
@@ -311,7 +312,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
 
 
 async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clients, "ROOM_S", 0.01)
+    monkeypatch.setattr(step_runner, "ROOM_S", 0.01)
     said: list[Progress] = []
     tries = iter([DiskLow("0.1 GB are free"), DiskLow("0.2 GB are free"), None])
 

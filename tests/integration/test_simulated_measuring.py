@@ -218,7 +218,7 @@ async def test_what_the_judge_is_not_asked_falls_out_of_the_plan(simulation: Sim
     run = simulation.new_run(row, world.run, bare())
     await run.note_progress()
     planned = progress(simulation, row.id)
-    await meteor(run)
+    await meteor(run.context, run)
     await run.note_progress()
     ended = progress(simulation, row.id)
     assert ended["percent"] > 97

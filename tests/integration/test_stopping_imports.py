@@ -18,7 +18,7 @@ from services.api.features.exports import service as exports
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker import tasks as strong
 from services.trainer import supervisor
@@ -109,7 +109,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> 
         "METEOR_TRAINER_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     monkeypatch.setattr(step_task, "LOOK_S", 0.05)
     cached = (platform_settings, strong_settings, trainer_settings)
     for settings in cached:

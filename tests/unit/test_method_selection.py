@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.durable import batches
 from services.orchestrator.method.distill import usable_examples
 from services.orchestrator.method.evaluate import random_shots
 from services.orchestrator.method.evolve import distinct_pairs
 from services.orchestrator.method.selection import _runs, near_duplicates, shards, stratified
+from services.orchestrator.runtime.run import batches
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import PreferencePair, TeacherResponse

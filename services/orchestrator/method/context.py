@@ -6,16 +6,18 @@ All three are frozen. A phase reads context and state and returns a `PhaseResult
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.durable import DurableRun, PauseHere
 from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
-from services.orchestrator.progress import planned_work
+from services.orchestrator.runtime.progress import planned_work
+from services.orchestrator.runtime.run import DurableRun, PauseHere
+from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, Usage
+from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
@@ -84,7 +86,7 @@ class PhaseResult:
     """A phase's student, what it was trained on in this phase, the students on the way and the phase's part of the report."""
 
     student: ModelRef
-    record: dict[str, Any]
+    record: DistillRecord | IterateRecord | EvolveRecord
     examples: Sequence[Example] = ()
     checkpoints: Sequence[tuple[str, ModelRef]] = ()
     writes_rationale: frozenset[str | None] = frozenset()
@@ -97,7 +99,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
-    rows): rows come on top of the plan, or fall away where negative.
+    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
     spec: Distillation
@@ -114,6 +116,8 @@ class JobContext:
     emit: Emit
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
+    prices: Mapping[str, Price]
+    usage_by_phase: Callable[[], Mapping[str, Usage]]
 
     @property
     def metric(self) -> str:
@@ -153,7 +157,7 @@ class JobContext:
         epochs: float,
         learning_rate: float,
         **loss: float,
-    ) -> tuple[ModelRef, dict[str, Any]]:
+    ) -> tuple[ModelRef, TrainingFigures]:
         """Train a model on rows; returns the new student and the training's figures.
 
         OpenAI's hyperparameters override the phase's epochs and scale its learning rate. loss: beta and sft_weight of DPO.
@@ -176,7 +180,7 @@ class JobContext:
             **loss,
         )
         result = await self.step(key, kind, params, rows)
-        return model.trained(params.method, result.trained), result.metrics
+        return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
 
 
 class DistillationRun(DurableRun):
@@ -191,7 +195,6 @@ class DistillationRun(DurableRun):
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
         self.finished: dict[str, ModelRef] = {}
-        self.prices = {name: Price(*price) for name, price in (job.prices or {}).items()}
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         splits = {
@@ -216,15 +219,14 @@ class DistillationRun(DurableRun):
             emit=self.say,
             expect=self.expect,
             figures=self.figures,
+            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:
         """A phase is over and was not rejected: its student is worth publishing where a later phase fails."""
         if student != self.context.base:
             self.finished[phase.value] = student
-
-    def usage_by_phase(self) -> dict[str, Usage]:
-        return self.ledger.usage_by_phase(self.job.id)
 
     def human_preferences(self) -> list[LabelRecord]:
         """Those that were there when the job was posted, so that a replay reads the same ones."""

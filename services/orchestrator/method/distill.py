@@ -13,6 +13,7 @@ from services.orchestrator.method.selection import letters_by_script, near_dupli
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
+from shared.contracts.report import DistillRecord
 from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 
@@ -40,15 +41,15 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
     student, training = await ctx.train(
         "distill/train", StepKind.SFT, examples, state.student, settings.epochs, settings.learning_rate
     )
-    too_long = training.get("dropped_too_long", 0)
-    record = {
-        "questions": len(questions),
-        "kept": len(examples) - too_long,
-        "dropped": dropped | ({"too_long": too_long} if too_long else {}),
-        "answers": settings.answers,
-        "guidance": state.guidance.value if settings.answers == "teacher" else None,
-        "training": training,
-    }
+    too_long = training.dropped_too_long or 0
+    record = DistillRecord(
+        questions=len(questions),
+        kept=len(examples) - too_long,
+        dropped=dropped | ({"too_long": too_long} if too_long else {}),
+        answers=settings.answers,
+        guidance=state.guidance.value if settings.answers == "teacher" else None,
+        training=training,
+    )
     return PhaseResult(student, record, examples)
 
 

@@ -7,7 +7,7 @@ and the next round begins with the better student on fresh questions, as long as
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.distill import ask_teacher, usable_examples
@@ -16,6 +16,7 @@ from services.orchestrator.method.judging import below_pass_threshold
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
+from shared.contracts.report import DevGain, IterateRecord, RoundRecord
 from shared.contracts.rows import (
     TOO_LONG,
     Example,
@@ -42,26 +43,21 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
     settings, several = ctx.spec.iterate, ctx.spec.iterate.rounds > 1
     student, writes_rationale = state.student, set(state.writes_rationale)
     examples: list[Example] = []
-    rounds: list[dict[str, Any]] = []
+    rounds: list[RoundRecord] = []
     checkpoints: list[tuple[str, ModelRef]] = []
     best = await measure(ctx, state, "iterate-0", Split.DEV, student) if several else None
-    for number, questions in enumerate(
-        rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions), start=1
-    ):
-        record, passed = await one_round(ctx, state.judge_decides, student, number, questions)
-        rounds.append(record)
+    shards = rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
+    for number, questions in enumerate(shards, start=1):
         before = student
+        record, passed = await one_round(ctx, state.judge_decides, student, number, questions)
         if passed:
             examples += passed
             anew = settings.train_from == "base"  # else go on with the student
-            student, record["training"] = await ctx.train(
-                f"iterate/{number}/train",
-                StepKind.SFT,
-                [*state.examples, *examples] if anew else passed,
-                ctx.base if anew else student,
-                settings.epochs,
-                settings.learning_rate,
+            rows, start = ([*state.examples, *examples], ctx.base) if anew else (passed, student)
+            student, training = await ctx.train(
+                f"iterate/{number}/train", StepKind.SFT, rows, start, settings.epochs, settings.learning_rate
             )
+            record = record.model_copy(update={"training": training})
             if before.tuned in writes_rationale or any(MARKER in example.completion for example in passed):
                 writes_rationale.add(student.tuned)
             if several:
@@ -69,21 +65,22 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
         if best is not None:
             after = await measure(ctx, state, f"iterate-{number}", Split.DEV, student)
             gain = after.gain_over(best, ctx.metric)
-            record["dev"] = {"gain": gain.rounded(), "kept": gain.value > 0}
+            record = record.model_copy(update={"dev": DevGain(gain=gain.rounded(), kept=gain.value > 0)})
             best = after if gain.value > 0 else best
             if gain.value <= 0:
                 await ctx.emit(f"iterate: round {number} shows no gain on dev ({gain.value:+.3f}); the rounds end here")
-        outcome = {name: record.get(name) for name in ("passed", "questions", "dev")}
+        rounds.append(record)
+        outcome = {"dev": None} | record.model_dump(mode="json", include={"passed", "questions", "dev"})
         await ctx.emit(f"iterate: round {number} is over", type="metrics", round=number, completed=True, **outcome)
         if best is not None and best.model != student:
             student = before
             break
-    return PhaseResult(student, {"rounds": rounds}, examples, checkpoints, frozenset(writes_rationale))
+    return PhaseResult(student, IterateRecord(rounds=rounds), examples, checkpoints, frozenset(writes_rationale))
 
 
 async def one_round(
     ctx: JobContext, judge_decides: bool, student: ModelRef, number: int, questions: Sequence[Question]
-) -> tuple[dict[str, Any], list[Example]]:
+) -> tuple[RoundRecord, list[Example]]:
     """All tries of a round: its figures, and the rows to train on. Questions whose answers nobody can judge are not tried."""
     text = {q.id: q.text for q in questions}
     decidable = [q for q in questions if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
@@ -98,32 +95,32 @@ async def one_round(
     ]
     corrected, dropped = await corrections(ctx, number, [q for q in questions if q.id not in passed])
     by_try = [[row.verdict.passed for row in tries if row.number <= t] for t in range(ctx.spec.iterate.tries + 1)]
-    record = {
-        "questions": len(questions),
-        "undecidable": len(questions) - len(decidable),
-        "passed": len(passed),
-        "corrected": len(corrected),
-        "dropped_corrections": dropped,
-        "asked_by_try": [len(after) - len(before) for before, after in pairwise(by_try)],
-        "pass_rate": [sum(verdicts) / max(len(decidable), 1) for verdicts in by_try[1:]],
-        "unparsed_verdicts": sum(row.verdict.by == "unparsed" for row in tries),
-        "leaked_hints": sum(row.verdict.leaked for row in tries),
-        "too_long": sum(row.verdict.by == UNANSWERED for row in tries),
-        "missing_markers": sum(row.completion.marker_missing for row in tries),
-        "with_rationale": sum(MARKER in example.completion for example in examples),
-    }
-    if record["undecidable"]:
+    record = RoundRecord(
+        questions=len(questions),
+        undecidable=len(questions) - len(decidable),
+        passed=len(passed),
+        corrected=len(corrected),
+        dropped_corrections=dropped,
+        asked_by_try=[len(after) - len(before) for before, after in pairwise(by_try)],
+        pass_rate=[sum(verdicts) / max(len(decidable), 1) for verdicts in by_try[1:]],
+        unparsed_verdicts=sum(row.verdict.by == "unparsed" for row in tries),
+        leaked_hints=sum(row.verdict.leaked for row in tries),
+        too_long=sum(row.verdict.by == UNANSWERED for row in tries),
+        missing_markers=sum(row.completion.marker_missing for row in tries),
+        with_rationale=sum(MARKER in example.completion for example in examples),
+    )
+    if record.undecidable:
         instead = "answered by the teacher" if ctx.spec.iterate.on_failure == "teacher" else "dropped"
         await ctx.emit(
-            f"iterate: round {number}: {record['undecidable']} of {len(questions)} questions are not tried but {instead}: "
+            f"iterate: round {number}: {record.undecidable} of {len(questions)} questions are not tried but {instead}: "
             "the judge is no better than chance on the labels, and no grader can say what passes",
             level="warn",
         )
     await ctx.emit(
-        f"iterate: round {number}: pass rate by try {', '.join(f'{rate:.0%}' for rate in record['pass_rate'])}",
+        f"iterate: round {number}: pass rate by try {', '.join(f'{rate:.0%}' for rate in record.pass_rate)}",
         type="metrics",
         round=number,
-        pass_rate=record["pass_rate"],
+        pass_rate=record.pass_rate,
     )
     return record, sorted(examples + corrected, key=lambda example: example.id)
 
