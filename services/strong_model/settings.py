@@ -10,7 +10,7 @@ from shared.ledger.accounts import Limits
 
 
 class StrongSettings(BaseSettings):
-    """METEOR_STRONG_*. gateway_url: where the worker finds the gateway; slots: steps the worker runs at once."""
+    """METEOR_STRONG_*. gateway_url: used by the worker; slots: steps that the worker runs at once."""
 
     model_config = SettingsConfigDict(env_prefix="METEOR_STRONG_", extra="ignore")
 
@@ -18,10 +18,12 @@ class StrongSettings(BaseSettings):
     port: int = 8200
     gateway_url: str = "http://127.0.0.1:8200"
     slots: int = Field(default=2, ge=1)
-    concurrency: int = Field(default=32, ge=1, description="calls at once, per provider")
-    attempts: int = Field(default=5, ge=1, description="times one request is sent at most")
-    patience: timedelta = Field(
-        default=timedelta(minutes=3), description="how long a request waits for a provider that takes no connection"
+    concurrency: int = Field(default=32, ge=1, description="most calls at once, per provider")
+    attempts: int = Field(default=5, ge=1, description="most times that one request is sent")
+    unavailable_timeout: timedelta = Field(
+        default=timedelta(minutes=3),
+        validation_alias="METEOR_STRONG_PATIENCE",
+        description="how long a request waits for a provider that accepts no connection",
     )
     connect_timeout: timedelta = timedelta(seconds=5)
     attempt_timeout: timedelta = Field(default=timedelta(minutes=5), description="one attempt, answer included")
@@ -32,17 +34,17 @@ class StrongSettings(BaseSettings):
     max_backoff: timedelta = timedelta(seconds=20)
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
     breaker_failures: int = Field(
-        default=10, ge=1, description="so many in a row, and a provider gets nothing but probes"
+        default=10, ge=1, description="failures in a row after which a provider gets only probes"
     )
     breaker_pause: timedelta = Field(default=timedelta(seconds=5), description="between two probes")
     batch_window: timedelta = Field(
-        default=timedelta(seconds=30), description="a batch is sent when nothing was added to it for so long"
+        default=timedelta(seconds=30), description="a batch is sent when nothing was added for this long"
     )
     batch_poll: timedelta = Field(
-        default=timedelta(seconds=30), description="between two looks at a batch that the provider computes"
+        default=timedelta(seconds=30), description="between two requests for the state of a submitted batch"
     )
-    batch_requests: int = Field(default=50_000, ge=1, description="of one batch at most")
-    batch_bytes: int = Field(default=190_000_000, ge=1000, description="of one batch's file at most")
+    batch_requests: int = Field(default=50_000, ge=1, description="most requests of one batch")
+    batch_bytes: int = Field(default=190_000_000, ge=1000, description="most bytes of one batch's file")
     project_usd: float | None = Field(default=None, ge=0, description="what one project may spend per month (UTC)")
     project_tokens: int | None = Field(default=None, ge=0)
     project_calls: int | None = Field(default=None, ge=0)

@@ -265,7 +265,8 @@ def settings_variables() -> set[str]:
         "    if cls.__name__.startswith('_'): continue\n"
         "    for field, info in cls.model_fields.items():\n"
         "        alias = info.validation_alias\n"
-        "        names |= set(getattr(alias, 'choices', [])) or {cls.model_config.get('env_prefix', '') + field}\n"
+        "        single = alias or cls.model_config.get('env_prefix', '') + field\n"
+        "        names |= set(getattr(alias, 'choices', [])) or {single}\n"
         "print(json.dumps(sorted(n.upper() for n in names)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from typing import IO, Any
 
-import httpx
-
 from services.strong_model.gateway import errors
 from services.strong_model.gateway.provider import ERROR_BYTES
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
+from shared.platform.http_client import external_client
 
 TIMEOUT_S = 60.0
 FILE_TIMEOUT_S = 1800.0  # a file of 200 MB over a slow line
@@ -31,10 +30,8 @@ class BatchClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
-        self._http = httpx.AsyncClient(
-            base_url=provider.base_url,
-            headers=provider.request_headers(),
-            timeout=httpx.Timeout(None, connect=settings.connect_timeout.total_seconds()),
+        self._http = external_client(
+            provider.base_url, provider.request_headers(), connect_s=settings.connect_timeout.total_seconds()
         )
 
     async def close(self) -> None:

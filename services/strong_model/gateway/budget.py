@@ -36,7 +36,7 @@ class BudgetHeld(Exception):
 class Budget:
     def __init__(self, ledger: Ledger, settings: StrongSettings):
         self.ledger = ledger
-        self._database_timeout_s = settings.patience.total_seconds()
+        self._database_timeout_s = settings.unavailable_timeout.total_seconds()
         self._settled = asyncio.Event()  # replaced by a new one each time a call is settled
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:

@@ -149,7 +149,7 @@ class Attempts:
     @property
     def unavailable_deadline(self) -> float:
         """Until then a provider that takes no connection is asked again."""
-        return min(self.deadline, self.started_at + self.settings.patience.total_seconds())
+        return min(self.deadline, self.started_at + self.settings.unavailable_timeout.total_seconds())
 
     @property
     def timeout_s(self) -> float:

@@ -16,6 +16,7 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.streams import Assembly
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
+from shared.platform.http_client import external_client
 
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 PING_S = 5.0
@@ -29,10 +30,11 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
-        self._http = httpx.AsyncClient(
-            headers=provider.request_headers(),
-            timeout=httpx.Timeout(None, connect=settings.connect_timeout.total_seconds()),
-            limits=httpx.Limits(max_connections=(provider.concurrent or settings.concurrency) + 4, keepalive_expiry=20),
+        self._http = external_client(
+            provider.base_url,
+            provider.request_headers(),
+            connect_s=settings.connect_timeout.total_seconds(),
+            connections=(provider.concurrent or settings.concurrency) + 4,
         )
 
     async def close(self) -> None:
@@ -68,10 +70,7 @@ class ProviderClient:
             async with (
                 asyncio.timeout(timeout_s),
                 self._http.stream(
-                    "POST",
-                    f"{self.provider.base_url}/chat/completions",
-                    json=body,
-                    headers={"x-request-id": call_id},
+                    "POST", "/chat/completions", json=body, headers={"x-request-id": call_id}
                 ) as response,
             ):
                 answering = True
@@ -119,9 +118,9 @@ class ProviderClient:
                     yield line[5:].decode(errors="replace").strip()
 
     async def ping(self) -> None:
-        """Ask for the list of models. A provider without such a list answers too; only a refused key is a failure."""
+        """Ask for the list of models. Only a refused key or a server error is a failure: a provider may have no such list."""
         try:
-            response = await self._http.get(f"{self.provider.base_url}/models", timeout=PING_S)
+            response = await self._http.get("/models", timeout=PING_S)
         except httpx.TimeoutException as error:
             raise errors.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
