@@ -178,8 +178,8 @@ class JudgeFigures(ReportPart):
     warnings: list[str]
 
 
-class LabelAgreement(JudgeFigures):
-    """The judge against human preferences; see shared.evaluation.judge_quality.agreement."""
+class Agreement(ReportPart):
+    """How often the judge agrees with human preferences; see shared.evaluation.judge_quality.agreement."""
 
     agreement: Triple
     chance: float
@@ -187,6 +187,10 @@ class LabelAgreement(JudgeFigures):
     decided: Triple
     n_decided: int
     better_than_chance: bool | None
+
+
+class LabelAgreement(JudgeFigures, Agreement):
+    """The judge against human preferences: its error rates, and its agreement."""
 
 
 class JudgeReport(ReportPart):

@@ -161,7 +161,7 @@ class Batches:
         if remote is None:
             await self._note(batch, asked=batch.asked + 1)
             try:
-                remote = await client.create(batch.id, batch.remote_file)
+                remote = await client.create(batch.id, str(batch.remote_file))
             except ProviderError as failure:
                 await self._refused(batch, failure)
                 return
@@ -179,7 +179,7 @@ class Batches:
         await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
 
     async def _fetch(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
-        remote = await client.get(batch.remote_id)
+        remote = await client.get(str(batch.remote_id))
         status, counts = remote.get("status"), remote.get("request_counts") or {}
         answered = counts.get("completed") or 0
         await self._note(
@@ -191,7 +191,7 @@ class Batches:
             await self._collect(client, batch, remote)
         elif over and status in ("validating", "in_progress"):
             log.info("batch cancelled with its job", batch=batch.id)
-            await client.cancel(batch.remote_id)
+            await client.cancel(str(batch.remote_id))
 
     async def _failed(self, batch: BatchRecord, remote: Json) -> None:
         error = ((remote.get("errors") or {}).get("data") or [{}])[0]
@@ -205,7 +205,7 @@ class Batches:
 
     async def _collect(self, client: BatchClient, batch: BatchRecord, remote: Json) -> None:
         """Each row is settled by itself, so that a kill in the middle loses none before it."""
-        unanswered = {call.id for call in await asyncio.to_thread(self.store.open_calls, batch.id)}
+        unanswered = set(await asyncio.to_thread(self.store.open_calls, batch.id))
         files = [remote[name] for name in FILES if remote.get(name)]
         for file_id in files:
             async for row in client.lines(file_id):
