@@ -17,11 +17,17 @@ Decision = Literal["promoted", "undecided", "rejected"]
 
 
 class Triple(NamedTuple):
-    """An estimate with its interval; a JSON array [value, low, high]. Of no width: the model is compared with itself."""
+    """An estimate with its interval; a JSON array [value, low, high]. Of no width: the model is compared with itself.
+
+    f"{triple:+.3f}" is "+0.100 [+0.050, +0.150]".
+    """
 
     value: float
     low: float
     high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 NOTHING = Triple(0.0, 0.0, 0.0)
