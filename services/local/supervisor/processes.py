@@ -74,8 +74,8 @@ class Child:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log() as log:
             self._process = GuardedProcess(self.spec.argv, self.spec.env, stdout=log)
-        found = identity(self._process.pid)
-        self.created = found[1] if found else time.time()
+        started = identity(self._process.pid)
+        self.created = started[1] if started else time.time()
         self.state, self.since = "starting", time.time()
 
     def poll(self) -> str | None:
