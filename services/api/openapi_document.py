@@ -56,10 +56,12 @@ WHEN = {
     504: ("TooSlow", "The engine took the request and fell silent."),
 }  # fmt: skip
 RETRY_AFTER = {429, 503}
+Responses = dict[int | str, dict[str, Any]]  # `responses=` of a route: status -> response object
+Json = dict[str, Any]  # a part of the document
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
-def may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def may_answer(*statuses: int) -> Responses:
     """`responses=` of a route: errors of its own, beside those that every route of its kind has."""
     return {status: {"description": WHEN[status][1]} for status in statuses}
 
