@@ -5,9 +5,9 @@ A criterion is won only where both orders agree; where they do not it is a tie, 
 
 from collections import Counter
 
-from services.judge.asking import Asking, Progress
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice
+from services.judge.structured_reply import Asking, Progress
 from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway_client import ChatReply, GatewayClient

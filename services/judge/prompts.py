@@ -1,4 +1,4 @@
-"""What the judge is asked (paper sections 3.2 and 4). Pure functions; a change here raises VERSION of the step's kind."""
+"""What the judge is asked (paper sections 3.2 and 4). Pure functions; a change here raises the version of the step's kind."""
 
 import re
 from typing import Any

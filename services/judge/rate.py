@@ -1,8 +1,8 @@
 """How good an answer is, on a scale from 1 to 10 (paper section 4): all criteria in one reply."""
 
-from services.judge.asking import Asking, Progress
 from services.judge.prompts import rate_messages
 from services.judge.replies import Rating
+from services.judge.structured_reply import Asking, Progress
 from shared.contracts.rows import AnswerScores, JudgeInput
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway_client import GatewayClient

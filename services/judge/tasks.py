@@ -1,6 +1,6 @@
 """The `judge` queue: attempts in; verdicts (through the gateway) or grades (on this machine) out."""
 
-from services.judge import service
+from services.judge import review as reviewing
 from services.judge.compare import compare as compare_answers
 from services.judge.rate import rate as rate_answers
 from services.judge.settings import judge_settings
@@ -14,7 +14,7 @@ async def review(request: StepRequest, context: StepContext) -> StepResult:
     params = JudgeParams.model_validate(request.params)
     rows = [JudgeInput.model_validate(row) for row in request.rows]
     async with _gateway(context, params.batch) as gateway:
-        verdicts, metrics = await service.review(gateway, params, rows, context.progress)
+        verdicts, metrics = await reviewing.review(gateway, params, rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
 
 
@@ -36,7 +36,7 @@ async def rate(request: StepRequest, context: StepContext) -> StepResult:
 
 async def grade(request: StepRequest, context: StepContext) -> StepResult:
     rows = [JudgeInput.model_validate(row) for row in request.rows]
-    grades, metrics = await service.grade(rows, context.progress)
+    grades, metrics = await reviewing.grade(rows, context.progress)
     return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 
-from services.orchestrator.loop import Orchestrator
+from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger

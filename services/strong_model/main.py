@@ -11,10 +11,10 @@ from functools import cache
 import uvicorn
 from fastapi import FastAPI
 
-from services.strong_model import handlers
-from services.strong_model.batching import Batches
-from services.strong_model.calls import Calls
-from services.strong_model.clients import ProviderClient
+from services.strong_model.gateway import app as routes
+from services.strong_model.gateway.batch import Batches
+from services.strong_model.gateway.coalesce import Calls
+from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.settings import Provider, all_providers, strong_settings
 from shared.jobs.job_store import JobStore
 from shared.jobs.schema import open_stores
@@ -36,8 +36,8 @@ def gateway_app(table: dict[str, Provider]) -> FastAPI:
             yield
 
     app = new_app("strong_model", "METEOR strong-model gateway", lifespan=lifespan)
-    app.include_router(handlers.health)
-    app.include_router(handlers.router)
+    app.include_router(routes.health)
+    app.include_router(routes.router)
     return app
 
 
@@ -106,7 +106,7 @@ def run_gateway() -> None:
 
 def run_worker() -> None:
     # imported here: the gateway needs neither Celery nor the SDK, and they take longer to load than all the rest
-    from services.strong_model.tasks import HANDLERS
+    from services.strong_model.worker.tasks import HANDLERS
     from shared.contracts.steps import Queue
     from shared.queue.step_task import serve_queue
 

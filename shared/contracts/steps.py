@@ -6,9 +6,9 @@ Payloads are artifacts (files by content hash); the queue's messages carry a ste
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from shared.contracts.numbers import Whole
 
@@ -23,56 +23,36 @@ class Queue(StrEnum):
 
 
 class StepKind(StrEnum):
-    """What a step does; the part before the dot is its queue."""
+    """What a step does; the part before the dot is its queue. shared/contracts/step_kinds.py has the properties of each."""
 
-    GUIDE = "weak.guide"  # Question -> Guideline
-    ANSWER = "weak.answer"  # Question (+ shots) -> StudentCompletion
-    REASON = "weak.reason"  # Question (+ previous attempt and critique) -> StudentCompletion with rationale
-    TEACH = "strong.teach"  # Question + guideline -> TeacherResponse
-    READ = "strong.read"  # (a source, no rows) -> rows of a dataset, or Passages of documents
-    ASK = "strong.ask"  # Passage -> Written, questions that it answers
-    COMPARE = "judge.compare"  # Two answers to one question -> Preference, asked in both orders
-    RATE = "judge.rate"  # StudentCompletion -> AnswerScores, 1 to 10 by criterion
-    REVIEW = "judge.review"  # StudentCompletion + reference -> Verdict
-    GRADE = "judge.grade"  # StudentCompletion + reference -> Grades
-    SFT = "train.sft"  # Example rows -> adapter
-    SCORE = "train.score"  # Example rows -> the student's mean token NLL on each completion
-    SEARCH = "train.search"  # Question rows -> PreferencePair rows (high-compute against low-compute decoding)
-    DPO = "train.prefer"  # PreferencePair rows -> adapter
-    MERGE = "train.merge"  # StudentPrompt rows -> ParitySample by adapter and merged model; the merged model's folder
-    GGUF = "train.gguf"  # a merged model's folder -> a folder with a GGUF file
-    PUSH = "train.push"  # an export's files -> a repository on a model hub
+    GUIDE = "weak.guide"
+    ANSWER = "weak.answer"
+    REASON = "weak.reason"
+    TEACH = "strong.teach"
+    READ = "strong.read"
+    ASK = "strong.ask"
+    COMPARE = "judge.compare"
+    RATE = "judge.rate"
+    REVIEW = "judge.review"
+    GRADE = "judge.grade"
+    SFT = "train.sft"
+    SCORE = "train.score"
+    SEARCH = "train.search"
+    DPO = "train.prefer"
+    MERGE = "train.merge"
+    GGUF = "train.gguf"
+    PUSH = "train.push"
 
     @property
     def queue(self) -> Queue:
         return Queue(self.value.partition(".")[0])
 
 
-# Part of every step's hash: raise a number when that kind's prompt or algorithm changes its results.
-# tests/unit/test_prompt_versions.py holds the prompts' fingerprints against these numbers.
-VERSION: dict[StepKind, int] = dict.fromkeys(StepKind, 1) | {
-    StepKind.GUIDE: 2,
-    StepKind.REASON: 2,
-    StepKind.TEACH: 2,
-    StepKind.GRADE: 2,  # flags, contains
-    StepKind.SFT: 3,  # the order of the rows
-    StepKind.DPO: 2,
-}
-
-# The kinds that ask a model in words of our own: their numbers stand in every report.
-PROMPTED = (
-    StepKind.GUIDE,
-    StepKind.ANSWER,
-    StepKind.REASON,
-    StepKind.TEACH,
-    StepKind.COMPARE,
-    StepKind.RATE,
-    StepKind.REVIEW,
-)
-
-
 class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+WireT = TypeVar("WireT", bound=Wire)
 
 
 def _unset(value: Any) -> bool:
@@ -235,10 +215,6 @@ class StepRequest(Wire):
     params: dict[str, Any]
     rows: list[dict[str, Any]]
 
-    @classmethod
-    def of(cls, kind: StepKind, params: Wire, rows: list[dict[str, Any]]) -> "StepRequest":
-        return cls(kind=kind, version=VERSION[kind], params=params.model_dump(mode="json"), rows=rows)
-
 
 class Point(Wire):
     """What a training logged at one optimiser step. accuracy: share of the answers' tokens that were the likeliest."""
@@ -264,19 +240,27 @@ class StepResult(Wire):
         """The content hash of what this step trained, if it trained."""
         return self.adapter or self.weights
 
+    def read(self, row_type: type[WireT]) -> list[WireT]:
+        """The rows as what this kind of step returns."""
+        return [row_type.model_validate(row) for row in self.rows]
+
 
 class Progress(Wire):
     """Inside one running step. `done` and `total` count rows, or optimiser steps in training.
 
-    waits_for: why it does nothing yet, for people. away: until it goes on it takes no worker's place.
+    waits_for: why it does nothing yet, for people. unavailable: until it goes on it takes no worker's place.
     """
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     done: int = 0
     total: int = 0
     metrics: dict[str, Any] = {}
     eta_seconds: float | None = None
     waits_for: str | None = None
-    away: bool = False
+    unavailable: bool = Field(
+        default=False, validation_alias=AliasChoices("unavailable", "away"), serialization_alias="away"
+    )  # its name in the JSON is older
 
 
 def canonical(value: Any) -> bytes:

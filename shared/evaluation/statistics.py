@@ -8,11 +8,12 @@ the edges it covers far less than it says, with intervals of zero width. `python
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit  # what scipy.stats calls, without a second to load it
 
+from shared.contracts.report import Decision, Triple
 from shared.evaluation.bootstrap import bca
 
 LEVEL = 0.95
@@ -23,7 +24,6 @@ HELD_SHARES, HELD_MEANS = (
 UNSEEN = 0.5  # rows that are supposed at each end of the scale beside those that were drawn
 CHANGED_ROWS = 0.18  # share of rows a trained student answers differently right or wrong; the default of `power`
 
-Decision = Literal["promoted", "undecided", "rejected"]
 Scores = Sequence[bool] | Sequence[int] | Sequence[float]
 
 
@@ -36,9 +36,8 @@ class Interval:
     high: float
     n: int
 
-    def rounded(self) -> list[float]:
-        """[value, low, high], for JSON."""
-        return [round(self.value, 6), round(self.low, 6), round(self.high, 6)]
+    def rounded(self) -> Triple:
+        return Triple(round(self.value, 6), round(self.low, 6), round(self.high, 6))
 
 
 def decide(interval: Interval) -> Decision:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Row, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.db.engine import insert_once, reading, writing
 from shared.jobs.states import FINAL_STEPS, STOPPING_JOBS, StepState
@@ -46,7 +47,7 @@ class StepStore:
     def create(
         self,
         job: Row | Any,
-        key: str,
+        key: StepKey,
         kind: StepKind,
         input_hash: str,
         still_there: Callable[[Row], bool] = lambda _: True,
@@ -61,7 +62,11 @@ class StepStore:
                 "id": f"step-{uuid_utils.uuid7().hex}",
                 "project_id": job.project_id,
                 "job_id": job.id,
-                "key": key,
+                "key": str(key),
+                "phase": key.phase,
+                "round": key.round,
+                "role": key.role,
+                "batch": key.batch,
                 "kind": kind,
                 "queue": kind.queue,
                 "input_hash": input_hash,
@@ -85,7 +90,7 @@ class StepStore:
                 }
             row = insert_once(connection, steps, values)
             if row is None:  # the job was here before
-                row = connection.execute(BY_KEY, {"of_job": job.id, "of_key": key}).one()
+                row = connection.execute(BY_KEY, {"of_job": job.id, "of_key": str(key)}).one()
             return _same_inputs(row, input_hash)
 
     def get(self, step_id: str) -> Row | None:

@@ -134,6 +134,10 @@ steps = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
     Column("key", String(200), nullable=False),
+    Column("phase", String(64)),  # this and the next three: the key's parts (StepKey); NULL in rows of older processes
+    Column("round", Integer),
+    Column("role", String(200)),
+    Column("batch", Integer),
     Column("kind", String(32), nullable=False),
     Column("queue", String(16), nullable=False),
     Column("input_hash", String(64), nullable=False),  # also the name of the input's artifact

@@ -31,6 +31,7 @@ from shared.contracts.errors import (
     UserError,
     as_body,
 )
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.db.engine import UNAVAILABLE, engine_for
 from shared.jobs.schema import Stores, open_stores, stores_on
@@ -75,8 +76,7 @@ class StepContext:
 
     @property
     def phase(self) -> str:
-        """The part of the step's key before its first slash."""
-        return self.claim.key.partition("/")[0]
+        return StepKey.parse(self.claim.key).phase
 
     @property
     def scratch(self) -> Path:
@@ -96,7 +96,7 @@ class StepContext:
     def waiting_for(self, what: str) -> Progress:
         """What the row says of a step that rests until something outside has come; what it has done by now stays told."""
         done, total = (self.latest.done, self.latest.total) if self.latest else (0, 0)
-        return Progress(done=done, total=total, waits_for=what, away=True)
+        return Progress(done=done, total=total, waits_for=what, unavailable=True)
 
     def waits_for(self, what: str) -> None:
         """Say why nothing is done yet; the next progress ends it."""

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from sqlalchemy import event
 
 from shared.contracts.rows import Guideline, StudentPrompt
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
@@ -59,12 +61,12 @@ def one_step() -> dict[str, float]:
 
     async def steps() -> dict[str, float]:
         async with a_run(stores, 1, "steps") as (run, _):
-            requests = [StepRequest.of(StepKind.GUIDE, params, [StudentPrompt(id=str(i), question="q").model_dump()])
+            requests = [step_request(StepKind.GUIDE, params, [StudentPrompt(id=str(i), question="q").model_dump()])
                         for i in range(STEPS)]  # fmt: skip
             begun, began = [], time.perf_counter()
             with counting(stores) as orchestrator:
                 for number, request in enumerate(requests):
-                    begun.append(run._steps._begin(run.job, f"bench/{number}", request))
+                    begun.append(run._steps._begin(run.job, StepKey("bench", batch=number), request))
             sent = time.perf_counter()
             with counting(stores) as worker:
                 for row in begun:

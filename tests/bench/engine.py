@@ -16,12 +16,12 @@ from pathlib import Path
 
 import httpx
 
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation
 from shared.contracts.rows import asked
-from shared.contracts.steps import Sampling, StepKind
+from shared.contracts.steps import Sampling, StepKind, StudentParams
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
 from tests.bench.pipeline import a_run
@@ -34,8 +34,9 @@ QUESTIONS, TOKENS, LOOK_S = 1920, 48, 0.25
 BATCH = Distillation(domain="bench").batch_size
 
 
-async def write_guidelines(run: Run, questions: list[Question]) -> None:
-    params = run.asking(Sampling(max_tokens=TOKENS, temperature=1.0))
+async def write_guidelines(run: DistillationRun, questions: list[Question]) -> None:
+    ctx, sampling = run.context, Sampling(max_tokens=TOKENS, temperature=1.0)
+    params = StudentParams(model=ctx.base, domain=ctx.spec.domain, sampling=sampling)
 
     async def guidelines(index: int, batch: Sequence[Question]) -> None:
         await run.step(f"distill/guidelines/{index}", StepKind.GUIDE, params, [asked(q) for q in batch])

@@ -16,9 +16,9 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun, State
 from services.orchestrator.method.distill import distill
+from services.orchestrator.runtime.steps import StepClient
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, DistillSettings, Guidance, Phase
@@ -59,7 +59,7 @@ def workers(weak_s: float, strong_s: float):
 @contextlib.asynccontextmanager
 async def a_run(
     stores: Stores, questions: int, name: str, model: str = "bench", batch_size: int = BATCH
-) -> AsyncIterator[tuple[Run, list[Question]]]:
+) -> AsyncIterator[tuple[DistillationRun, list[Question]]]:
     """A job of so many training questions as the orchestrator would hold it, its step client at work."""
     settings = platform_settings()
     rows = [Question(id=f"{name}-{i}", question=f"question {i} of {name}", split=Split.TRAIN) for i in range(questions)]
@@ -83,7 +83,7 @@ async def a_run(
     job = stores.jobs.claim("bench", 3600)
     assert job is not None
     steps = StepClient(stores, Artifacts(settings.artifacts), settings)
-    run = Run(job, ModelRef(base=model, base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
+    run = DistillationRun(job, ModelRef(base=model, base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
     background = [asyncio.create_task(steps.listen()), asyncio.create_task(steps.poll())]
     await asyncio.sleep(0.5)
     try:
@@ -98,7 +98,8 @@ async def phase_one(stores: Stores, questions: int, name: str) -> float:
     """Seconds that phase 1 of one job takes."""
     async with a_run(stores, questions, name) as (run, _):
         started = time.perf_counter()
-        await distill(run)
+        ctx = run.context
+        await distill(ctx, State(ctx.base, ctx.spec.guidance))
         return time.perf_counter() - started
 
 

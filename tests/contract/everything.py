@@ -11,6 +11,7 @@ from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.store import Artifacts
 from shared.contracts.exports import Download, ExportFormat, ExportIndex
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method, ModelRef, StepKind
 from shared.db.engine import writing
 from shared.jobs.tables import deliveries
@@ -81,7 +82,7 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
     ids["checkpoint_id"] = first(f"/v1/fine_tuning/jobs/{ids['job_id']}/checkpoints")
     job_row = api.stores.jobs.get(ids["job_id"])
     assert job_row is not None
-    ids["step_id"] = api.stores.steps.create(job_row, "distill/answers/0", StepKind.TEACH, "c" * 64).id
+    ids["step_id"] = api.stores.steps.create(job_row, StepKey.parse("distill/answers/0"), StepKind.TEACH, "c" * 64).id
     ids["export_id"] = post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]})
     ids["name"] = "manifest.json"
     ids["webhook_id"] = post("/v1/webhooks", json={"name": "secret", "url": "https://hooks.invalid/hook"})

@@ -10,9 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from services.local.main import cli
-from services.local.remote import PAUSED_EXIT, Refused, Waits
+from services.cli.client import PAUSED_EXIT, Refused, Waits
+from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, KEY, RunningApi, publish_version, rows
@@ -80,7 +81,7 @@ def _finished(api: RunningApi, job: str, key: str, kind: StepKind, given: Any, m
     row = api.stores.jobs.get(job)
     assert row is not None
     request = StepRequest(kind=kind, version=1, rows=[given], params={})
-    step = api.stores.steps.create(row, key, kind, artifacts.put_json(request.model_dump(mode="json")))
+    step = api.stores.steps.create(row, StepKey.parse(key), kind, artifacts.put_json(request.model_dump(mode="json")))
     claim = api.stores.steps.claim(step.id, "worker", 60)
     assert claim is not None
     result = StepResult(rows=made, metrics={}, adapter=adapter)

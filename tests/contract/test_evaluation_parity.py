@@ -5,11 +5,12 @@ from typing import Any
 
 import openai
 
-from services.orchestrator.method.evaluate import TOKENS
+from services.orchestrator.method.evaluate import GENERAL_TOKENS
 from services.weak_model.worker import completions
 from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.engine import Priority
 from shared.contracts.rows import StudentPrompt
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, RunningApi
@@ -26,9 +27,9 @@ class Recording(World):
         super().__init__(0.3, train=lambda request, before: 0.95)
         self.asked: dict[str, StepRequest] = {}
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind is StepKind.ANSWER:
-            self.asked[key] = request
+            self.asked[str(key)] = request
         return await super().run(job, key, request, limit, on_progress)
 
 
@@ -89,5 +90,5 @@ async def test_the_evaluation_asks_the_engine_what_public_chat_asks(
         assert engine.last == measured, key
         assert len(measured["messages"]) == (6 if key == "test/few_shot_nearest" else 2)
         assert measured["temperature"] == 0
-        assert measured["max_tokens"] == (TOKENS if key == "general/final" else 77)
+        assert measured["max_tokens"] == (GENERAL_TOKENS if key == "general/final" else 77)
         assert measured["seed"] == completions.row_seed(SEED, row.id)

@@ -10,6 +10,7 @@ import pytest
 
 from services.api.responses.page_policy import hashed
 from shared.artifacts.store import Artifacts
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
 from shared.db.engine import writing
 from shared.jobs.tables import jobs
@@ -70,7 +71,7 @@ def job_id(api: RunningApi, http: httpx.Client) -> str:
     row = api.stores.jobs.get(made)
     assert row is not None
     for n, key in enumerate(("distill/answers/0", "iterate/1/train", "iterate/2/try-1/answers/0")):
-        api.stores.steps.create(row, key, StepKind.TEACH, str(n) * 64)
+        api.stores.steps.create(row, StepKey.parse(key), StepKind.TEACH, str(n) * 64)
     return made
 
 

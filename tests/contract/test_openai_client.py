@@ -14,6 +14,7 @@ from services.api.features.jobs.service import UNCHECKED
 from shared.artifacts.store import Artifacts
 from shared.contracts.answer_format import SYSTEM
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind
 from shared.db.engine import writing
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
@@ -147,7 +148,7 @@ def test_job_in_progress_shows_eta_report_usage_and_steps(api: RunningApi, http:
     ledger.settle(call, "ok", Cost(7, 5, 0.25))
     row = api.stores.jobs.get(job)
     assert row is not None
-    api.stores.steps.create(row, "distill/answers/0", StepKind.ANSWER, "c" * 64)
+    api.stores.steps.create(row, StepKey.parse("distill/answers/0"), StepKind.ANSWER, "c" * 64)
 
     got = http.get(f"/v1/distillation/jobs/{job}").json()
     assert abs(got["estimated_finish"] - time.time() - 100) < 20

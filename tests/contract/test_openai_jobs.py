@@ -14,6 +14,7 @@ from shared.artifacts.store import Artifacts
 from shared.contracts.distillation import Distillation
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import SAID, SAID_OF_DISTILLATION, JobDistillation, JobObject, JobRequest, JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, rows
@@ -198,7 +199,7 @@ def test_pages_of_250_jobs(api: RunningApi, client: openai.OpenAI, dataset: str)
 def finished_training(api: RunningApi, job_id: str, key: str, kind: StepKind, adapter: str, steps: int) -> None:
     row = api.stores.jobs.get(job_id)
     assert row is not None
-    step = api.stores.steps.create(row, key, kind, f"{len(key):064d}")
+    step = api.stores.steps.create(row, StepKey.parse(key), kind, f"{len(key):064d}")
     claim = api.stores.steps.claim(step.id, "worker", 60)
     assert claim is not None
     result = StepResult(rows=[], metrics={}, adapter=adapter)

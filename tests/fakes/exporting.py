@@ -8,6 +8,7 @@ from shared.artifacts.bases import hash_once
 from shared.contracts.answer_format import split_answer
 from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import ParitySample, StudentCompletion
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method, ModelRef, StepKind, StepRequest, StepResult
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -25,14 +26,14 @@ class Exporting(World):
         self.said: dict[str, ParitySample] = {}
         self.lies = False
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind in (StepKind.MERGE, StepKind.GGUF, StepKind.PUSH):
-            claim = Claim(f"step-{key.replace('/', '-')}", "j", "p", key, request.kind, "h", 1)
+            claim = Claim(f"step-{str(key).replace('/', '-')}", "j", "p", str(key), request.kind, "h", 1)
             context = StepContext(claim, self.system.settings, self.system.artifacts)
             result = await tasks.HANDLERS[request.kind](request, context)
             self.said |= {row["id"]: ParitySample(**row) for row in result.rows}
             return result
-        if key == "compare/served":
+        if str(key) == "compare/served":
             rows = [self._attempt(row["id"]).model_dump(mode="json") for row in request.rows]
             return StepResult(rows=rows)
         return await super().run(job, key, request, limit, on_progress)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from shared.artifacts.store import Artifacts
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
@@ -55,7 +56,7 @@ class Farm:
             kind=StepKind.TEACH, version=1, params={"do": do, "n": number, **params}, rows=[{"id": "a"}]
         )
         digest = self.artifacts.put_json(request.model_dump(mode="json"))
-        row = self.stores.steps.create(self.job, f"distill/{do}/{number}", StepKind.TEACH, digest)
+        row = self.stores.steps.create(self.job, StepKey.parse(f"distill/{do}/{number}"), StepKind.TEACH, digest)
         self.send(row.id)
         return row.id
 

@@ -1,7 +1,8 @@
-"""Reports of jobs that never ran. REPORT: a small one; WHOLE: one with everything, and markup in its texts."""
+"""Reports of jobs that never ran. REPORT: as the first release wrote it; WHOLE: with more parts, and markup in its texts."""
 
 ROW = {"metrics": {"chrf": [0.5, 0.4, 0.6], "string_check": [0.1, 0.05, 0.2]}, "adapter": None, "n": 60}
 REPORT = {
+    "object": "distillation.report", "job": "ftjob-1", "domain": "shell", "student": "tiny", "seed": 0, "rows": {"test": 60},
     "primary_metric": "chrf",
     "table": [
         ROW | {"name": "base", "gain_over_base": [0.0, -0.06, 0.06]},
@@ -16,19 +17,17 @@ REPORT = {
         "evolve": {"turns": [{"pairs": 14, "questions": 24, "dropped": {"identical": 10}}]},
     },
     "teacher": {"iterate": {"teacher_calls": 30, "input_tokens": 700, "output_tokens": 80}},
-    "timings": {"evolve": {"busy_seconds": 12.4}, "iterate": {"busy_seconds": 91.0}, "later": {"busy_seconds": 1.0}},
+    "timings": {"evolve": {"busy_seconds": 12.4, "steps": 2}, "iterate": {"busy_seconds": 91.0, "steps": 3}, "later": {"busy_seconds": 1.0, "steps": 1}},
     "promotion": {"model": None, "state": "rejected", "against": "base"},
     "power": {"n": 60, "chance_to_see_5_points": 0.15},
 }  # fmt: skip
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>\'"&</pre></svg>'
 WHOLE = REPORT | {
-    "job": "ftjob-1",
     "domain": EVIL,
-    "student": "tiny",
     "method": "lora",
     "seed": 7,
-    "verdict": {"words": "Nothing is told apart from the base."},
+    "verdict": {"beats_base": False, "beaten": [], "not_beaten": [], "words": "Nothing is told apart from the base."},
     "warnings": ["few questions"],
     "samples": [{"question": EVIL, "reference": EVIL, "base": EVIL, "final": EVIL}],
     "phases": REPORT["phases"]

@@ -15,7 +15,7 @@ from typing import Any
 from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA
 from services.judge.replies import Choice
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
@@ -32,6 +32,7 @@ from shared.contracts.rows import (
     TeacherResponse,
     Verdict,
 )
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
     Method,
     ModelRef,
@@ -93,9 +94,9 @@ class World:
             not self.forgets(adapter, question_id) and draw(self.salt, adapter, question_id, t) < self.skills[adapter]
         )
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         """In place of StepClient.run."""
-        self.keys.append(key)
+        self.keys.append(str(key))
         on_progress(Progress(done=1, total=1))
         model = request.params.get("model")
         adapter = ModelRef.model_validate(model).tuned if model else None
@@ -108,7 +109,7 @@ class World:
             result = StepResult(metrics={"rows": len(request.rows)} | self.training(request), curve=curve)
             return result.model_copy(update={"weights" if full else "adapter": made})
         row_of = getattr(self, "_" + request.kind.name.lower())
-        rows = [row_of(key, request, adapter, row).model_dump(mode="json") for row in request.rows]
+        rows = [row_of(str(key), request, adapter, row).model_dump(mode="json") for row in request.rows]
         return StepResult(rows=rows, metrics=self._figures(request, rows))
 
     def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, Any]:
@@ -185,7 +186,9 @@ class Simulation:
         self.stores.jobs.create(DEFAULT_PROJECT, self.request(suffix, seed, **spec))
         row = self.stores.jobs.claim("simulation", 3600)
         assert row is not None
-        return await meteor(self.new_run(row, world.run, rows))
+        run = self.new_run(row, world.run, rows)
+        report = await meteor(run.context, run)
+        return report.model_dump(mode="json")
 
     def request(self, suffix: str = "expert", seed: int = 0, **spec: Any) -> JobRequest:
         return JobRequest.model_validate(
@@ -198,9 +201,11 @@ class Simulation:
             }
         )
 
-    def new_run(self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE) -> Run:
+    def new_run(
+        self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE
+    ) -> DistillationRun:
         """steps: in place of StepClient.run."""
-        return Run(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
+        return DistillationRun(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(
@@ -209,7 +214,7 @@ class Simulation:
 
 
 class _Steps:
-    """What Run needs of a StepClient."""
+    """What DistillationRun needs of a StepClient."""
 
     def __init__(self, simulation: Simulation, run: Callable[..., Any]):
         self.stores = simulation.stores

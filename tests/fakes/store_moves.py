@@ -7,6 +7,7 @@ from typing import Any
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question
 from shared.contracts.errors import ErrorBody
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
 from shared.jobs.schema import Stores
 from shared.jobs.step_store import Claim
@@ -26,7 +27,7 @@ def step_row(stores: Stores, step_id: str) -> Any:
 
 
 def step_of(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A):
-    return stores.steps.create(job, key, StepKind.TEACH, input_hash)
+    return stores.steps.create(job, StepKey.parse(key), StepKind.TEACH, input_hash)
 
 
 def claimed(stores: Stores, job, key: str = "distill/teach/0", input_hash: str = HASH_A) -> Claim:

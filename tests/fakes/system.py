@@ -15,12 +15,13 @@ from services.api.context import open_context
 from services.api.features.jobs import service as api_jobs
 from services.api.features.results import service as results
 from services.api.settings import ApiSettings
-from services.orchestrator import clients
-from services.orchestrator.clients import StepClient
-from services.orchestrator.loop import Orchestrator
+from services.orchestrator.runtime import steps as step_runner
+from services.orchestrator.runtime.steps import StepClient
+from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.errors import MeteorError
 from shared.contracts.jobs import JobRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -51,7 +52,7 @@ class System:
         self.ran: defaultdict[str, list[str]] = defaultdict(list)  # job -> keys of the steps that a worker ran
         self.queues: dict[Queue, asyncio.Queue[str]] = {}
         self._ended: set[Callable[[str], None]] = set()
-        monkeypatch.setattr(clients, "send", self.send)
+        monkeypatch.setattr(step_runner, "send", self.send)
 
     def send(self, step_id: str, queue: Queue) -> None:
         self.loop.call_soon_threadsafe(self.queues[queue].put_nowait, step_id)
@@ -92,7 +93,7 @@ class System:
             try:
                 if (error := self.fails(claim.key)) is not None:
                     raise error
-                result = await self.world.run(None, claim.key, request, None, lambda progress: None)
+                result = await self.world.run(None, StepKey.parse(claim.key), request, None, lambda progress: None)
             except MeteorError as error:
                 self.stores.steps.fail(claim, error.body(), False, 4)
             else:
@@ -118,7 +119,9 @@ class System:
     def _paid(self, claim: Claim, request: StepRequest) -> None:
         """As the gateway does: kept answers cost nothing."""
         for row in request.rows if request.kind in ASKING else []:
-            origin = CallOrigin(claim.project_id, claim.job_id, claim.step_id, claim.key.partition("/")[0], row["id"])
+            origin = CallOrigin(
+                claim.project_id, claim.job_id, claim.step_id, StepKey.parse(claim.key).phase, row["id"]
+            )
             asked = content_hash([request.kind, request.params, row])
             if self.ledger.kept(claim.project_id, asked) is not None:
                 self.ledger.note_cached(origin, "default", "m", asked)

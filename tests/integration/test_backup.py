@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from services.local.backup import back_up
-from services.local.main import cli
-from services.orchestrator import loop
+from services.meteor.main import cli
+from services.orchestrator import scheduler
 from shared.contracts.errors import UserError
 from shared.jobs.states import StepState
 from tests.fakes.system import System
@@ -16,7 +16,7 @@ from tests.fakes.system import System
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     monkeypatch.setenv("METEOR_LEASE", "PT1S")  # so long the copy waits for those who worked on the original
     monkeypatch.setenv("METEOR_RENEW", "PT0.3S")
     return tmp_path

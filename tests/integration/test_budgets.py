@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from services.orchestrator import loop
-from services.orchestrator.clients import StepFailed
+from services.orchestrator import scheduler
+from services.orchestrator.runtime.steps import StepFailed
 from services.strong_model.settings import strong_settings
-from services.strong_model.tasks import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, ErrorBody
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.accounts import Amount, Limits, RoomHeld
@@ -144,7 +145,7 @@ class Taught(Pretended):
         self.runner = StepRunner("strong_model", HANDLERS)
         self.threads = ThreadPoolExecutor(4)
 
-    async def run(self, job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, *rest: Any) -> StepResult:
         if request.kind is not StepKind.TEACH:
             return await super().run(job, key, request, *rest)
         body = canonical(request.model_dump(mode="json"))
@@ -156,7 +157,7 @@ class Taught(Pretended):
             row = self.stores.steps.get(row.id)
             assert row is not None
         if row.state == "failed":
-            raise StepFailed(key, ErrorBody(**row.error))
+            raise StepFailed(str(key), ErrorBody(**row.error))
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 
@@ -173,7 +174,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 @pytest.fixture
 def system(gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     for name, value in (
         ("METEOR_STUDENT_MODEL", BASE.base),
         ("METEOR_DATA", str(tmp_path)),

@@ -21,6 +21,7 @@ from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
 from services.weak_model.worker.engine_client import StudentClient
 from shared.contracts.rows import StudentPrompt
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.ports import free_port, wait_until
@@ -96,7 +97,7 @@ class OnDevice(World):
         self.device = device
         self.adapters: dict[str, str] = {}  # what was trained -> its base
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind not in WORK:
             done = await super().run(job, key, request, limit, on_progress)
             if done.trained:
@@ -125,7 +126,7 @@ async def one_job(simulation: Simulation, world: World, base: ModelRef) -> tuple
     assert row is not None
     run = simulation.new_run(row, world.run, questions(train=4, dev=2, test=2), base)
     reasons: set[str] = set()
-    working = asyncio.create_task(meteor(run))
+    working = asyncio.create_task(meteor(run.context, run))
     while not working.done():
         await run.note_progress()
         noted = simulation.stores.jobs.get(row.id)

@@ -7,6 +7,7 @@ import pytest
 
 from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.plan.allocation import allocate
 from shared.plan.estimate import Work, estimate, sizes
@@ -21,9 +22,9 @@ class Counting(World):
         self.asked: dict[str, int] = {}
         self.seen: set[str] = set()
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         result = await super().run(job, key, request, limit, on_progress)
-        phase = key.partition("/")[0]
+        phase = key.phase
         if request.kind is StepKind.TEACH:
             new = {repr(row) for row in request.rows} - self.seen
             self.seen |= new

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.api.features.exports import service as exports
-from services.orchestrator import parity
+from services.orchestrator.jobs import parity
 from services.trainer import supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec

@@ -13,9 +13,11 @@ from services.api.features.jobs import forks
 from services.api.features.jobs import service as api_jobs
 from services.api.features.jobs.queue_place import starts_in
 from services.api.features.results import service as results
-from services.orchestrator import clients, loop
+from services.orchestrator import scheduler
+from services.orchestrator.runtime import steps as step_runner
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.jobs import ForkRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind
 from shared.jobs.overview import Waiting
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -26,7 +28,7 @@ REAL = time.time
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 
@@ -106,7 +108,7 @@ async def test_several_orchestrators_and_doubled_messages_do_each_step_once(syst
         send(step_id, queue)
         send(step_id, queue)
 
-    monkeypatch.setattr(clients, "send", twice)
+    monkeypatch.setattr(step_runner, "send", twice)
     file = system.file()
     async with system.running(orchestrators=3, max_jobs=1):
         posted = [system.post(file, seed=seed, phases=["distill"]) for seed in range(4)]
@@ -163,7 +165,7 @@ async def test_a_lost_process_is_named_and_one_that_said_goodbye_is_not(system: 
 
 async def test_a_cancel_that_comes_with_a_hint_ends_the_poller(system: System):
     """Else an orchestrator that is told to end in that moment never does."""
-    steps = clients.StepClient(system.stores, system.artifacts, system.settings)
+    steps = step_runner.StepClient(system.stores, system.artifacts, system.settings)
     polling = asyncio.create_task(steps.poll())
     for _ in range(3):
         await asyncio.sleep(0)
@@ -177,9 +179,9 @@ async def test_a_cancel_that_comes_with_a_hint_ends_the_poller(system: System):
 
 async def test_a_job_that_is_taken_up_again_beside_its_former_run_still_hears_of_its_step(system: System):
     """The same orchestrator may lose a job and claim it once more before the lost run has ended."""
-    steps = clients.StepClient(system.stores, system.artifacts, system.settings)
+    steps = step_runner.StepClient(system.stores, system.artifacts, system.settings)
     job = system.row(system.post(system.file()))
-    row = system.stores.steps.create(job, "distill/answers/0", StepKind.TEACH, "a" * 64)
+    row = system.stores.steps.create(job, StepKey.parse("distill/answers/0"), StepKind.TEACH, "a" * 64)
     former, latter = (asyncio.create_task(steps._wait(row, lambda _: None)) for _ in range(2))
     await asyncio.sleep(0)
     former.cancel()

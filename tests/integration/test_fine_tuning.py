@@ -9,7 +9,7 @@ from services.api.features.jobs import fine_tuning
 from services.api.features.jobs import service as jobs
 from services.api.features.results import service as results
 from services.api.paging import Paging
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import StepKind, StepRequest
@@ -20,7 +20,7 @@ from tests.fakes.system import System
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 

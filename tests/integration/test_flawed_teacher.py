@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from services.judge import service as judging
+from services.judge import review as judging
 from services.judge.compare import compare
-from services.strong_model.service import teach
+from services.strong_model.worker.teach import teach
 from shared.contracts.rows import ComparisonInput, JudgeInput, TeacherInput
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult, TeachParams
 from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.flawed import REFUSAL
@@ -35,13 +36,13 @@ class Served(World):
         super().__init__(**options)
         self.gateway = gateway
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind not in ASKS:
             return await super().run(job, key, request, limit, on_progress)
-        self.keys.append(key)
+        self.keys.append(str(key))
         params = (TeachParams if request.kind is StepKind.TEACH else JudgeParams).model_validate(request.params)
         rows = [ROWS[request.kind].model_validate(row) for row in request.rows]
-        origin = origin_headers(job.project_id, job.id, key, key.partition("/")[0])
+        origin = origin_headers(job.project_id, job.id, str(key), key.phase)
         async with GatewayClient(self.gateway.url, TOKEN, origin) as client:
             found, metrics = await ASKS[request.kind](client, params, rows, lambda *_: None)  # pyright: ignore[reportArgumentType]
         return StepResult(rows=[row.model_dump(mode="json") for row in found], metrics=metrics)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from services.api.features.jobs import forks
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.jobs import ForkRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.system import System
@@ -18,7 +19,7 @@ ASKED_ALWAYS: dict[str, Any] = {"judge": {"labels": 0}, "iterate": {"rounds": 1,
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 
@@ -141,7 +142,7 @@ async def test_a_fork_that_cannot_be_says_why(system: System, point: Any, change
 
 
 def _done(system: System, job: Any, key: str) -> None:
-    step = system.stores.steps.create(job, key, StepKind.ANSWER, key.encode().hex().ljust(64, "0")[:64])
+    step = system.stores.steps.create(job, StepKey.parse(key), StepKind.ANSWER, key.encode().hex().ljust(64, "0")[:64])
     claim = system.stores.steps.claim(step.id, "w", 60)
     assert claim is not None
     system.stores.steps.finish(claim, "f" * 64, {})

@@ -9,13 +9,14 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from services.strong_model.service import teach
 from services.strong_model.settings import strong_settings
-from services.strong_model.tasks import HANDLERS
+from services.strong_model.worker.tasks import HANDLERS
+from services.strong_model.worker.teach import teach
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import UserError
 from shared.contracts.rows import TeacherInput
-from shared.contracts.steps import Sampling, StepKind, StepRequest, TeachParams
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import Sampling, StepKind, TeachParams
 from shared.jobs.step_store import Claim
 from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings
@@ -197,7 +198,7 @@ async def test_the_handler_answers_a_step_and_names_it_in_the_ledger(gateway: Ga
     claim = Claim("step-9", "job-9", "p9", "distill/teach/3", StepKind.TEACH, "hash", 1)
     settings = PlatformSettings(data=tmp_path, internal_token=SecretStr(TOKEN))
     context = StepContext(claim, settings, Artifacts(settings.artifacts))
-    result = await HANDLERS[StepKind.TEACH](StepRequest.of(StepKind.TEACH, params, rows), context)
+    result = await HANDLERS[StepKind.TEACH](step_request(StepKind.TEACH, params, rows), context)
     strong_settings.cache_clear()
     assert {"ok": 1, "refused": 0, "empty": 0, "cut_off": 0}.items() <= result.metrics.items()
     assert result.rows[0]["answer"] == "pwd"

@@ -12,11 +12,12 @@ import pytest
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
-from services.orchestrator.imports import balanced
-from services.strong_model.questions import read_questions, usable, write_questions
-from services.strong_model.reading import read_source
+from services.orchestrator.jobs.imports import balanced
+from services.strong_model.worker.imports import read_source
+from services.strong_model.worker.questions import read_questions, usable, write_questions
 from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.importing.documents import LONGEST, choose, passages_of
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -37,13 +38,15 @@ class Importing(World):
         super().__init__()
         self.folder, self.gateway = folder, gateway
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind is StepKind.READ:
             params = ReadParams.model_validate(request.params)
             rows, left_out = read_source(params, self.folder / "files", lambda done, total: None)
             return StepResult(rows=rows, metrics={"left_out": left_out})
         assert self.gateway is not None
-        async with GatewayClient(self.gateway.url, TOKEN, origin_headers(DEFAULT_PROJECT, "j", key, "ask")) as client:
+        async with GatewayClient(
+            self.gateway.url, TOKEN, origin_headers(DEFAULT_PROJECT, "j", str(key), "ask")
+        ) as client:
             rows = [Passage.model_validate(row) for row in request.rows]
             params = AskParams.model_validate(request.params)
             written, metrics = await write_questions(client, params, rows, lambda done, total: None)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from services.api.features.jobs import service as api_jobs
-from services.orchestrator.durable import DurableRun
-from services.orchestrator.kinds import KINDS, Kind, Means
+from services.orchestrator.jobs.kinds import KINDS, Kind, Means
+from services.orchestrator.runtime.run import DurableRun
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import FatalError, NotFound
 from shared.contracts.jobs import AnyRequest, JobKind

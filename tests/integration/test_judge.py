@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.judge import service
+from services.judge import review as reviewing
 from services.judge.prompts import CRITERIA
 from services.judge.rate import rate
 from services.judge.settings import judge_settings
@@ -18,7 +18,8 @@ from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
-from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind, StepRequest
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind
 from shared.db.engine import engine_for
 from shared.jobs.step_store import Claim
 from shared.ledger.store import open_ledger
@@ -91,7 +92,7 @@ class Steps:
 async def reviewed(url: str, rows: list[JudgeInput], job: str, **changes):
     steps = Steps()
     async with client(url, job) as gateway:
-        verdicts, metrics = await service.review(gateway, params(**changes), rows, steps)
+        verdicts, metrics = await reviewing.review(gateway, params(**changes), rows, steps)
     return verdicts, metrics, steps.seen
 
 
@@ -212,7 +213,7 @@ async def test_the_ledger_knows_the_examples(gateway_url, data):
 async def test_grading_needs_no_call(teacher):
     before, steps = len(teacher.log()), Steps()
     rows = [row("a", "ls -a"), row("b", "find ."), row("c", "ls", None)]
-    grades, metrics = await service.grade(rows, steps)
+    grades, metrics = await reviewing.grade(rows, steps)
     assert [item.id for item in grades] == ["a", "b", "c"]
     assert grades[0].scores == dict.fromkeys((grader.value for grader in Grader), 1.0)
     assert grades[1].scores["first_token"] == 0
@@ -271,7 +272,7 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
         context = StepContext(claim, settings, artifacts)
         bodies = [item.model_dump(mode="json") for item in (pairs if kind is StepKind.COMPARE else rows)]
-        request = StepRequest.of(kind, params(grader="string_check"), bodies)
+        request = step_request(kind, params(grader="string_check"), bodies)
         results[kind] = await handler(request, context)
         assert context.latest is not None
         assert (context.latest.done, context.latest.total) == (2, 2)

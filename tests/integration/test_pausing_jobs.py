@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator import loop
-from services.orchestrator.loop import Orchestrator
+from services.orchestrator import scheduler
+from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin, Cost
@@ -32,8 +33,8 @@ class Pretended:
         self.holds: Callable[[str], bool] = lambda key: False
         self.held = asyncio.Event()
 
-    async def run(self, job: Any, key: str, request: StepRequest, *rest: Any) -> StepResult:
-        if self.holds(key):
+    async def run(self, job: Any, key: StepKey, request: StepRequest, *rest: Any) -> StepResult:
+        if self.holds(str(key)):
             self.held.set()
             await asyncio.Event().wait()
         return await self.world.run(job, key, request, *rest)
@@ -94,7 +95,7 @@ class System:
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     monkeypatch.setenv("METEOR_STUDENT_MODEL", BASE.base)
     return System(tmp_path)
 
@@ -151,12 +152,12 @@ async def test_a_running_job_pauses_within_a_look_and_goes_on_where_it_was(syste
 
 
 async def test_a_cancel_while_the_job_pauses_ends_it(system: System, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "GIVE_BACK_S", 1.0)
+    monkeypatch.setattr(scheduler, "GIVE_BACK_S", 1.0)
     job = system.post()
     system.steps.holds = lambda key: key == "distill/train"
     async with system.orchestrator():
         await asyncio.wait_for(system.steps.held.wait(), 20)
-        slow = system.simulation.stores.steps.create(job, "slow", StepKind.TEACH, "a" * 64)
+        slow = system.simulation.stores.steps.create(job, StepKey.parse("slow"), StepKind.TEACH, "a" * 64)
         assert system.simulation.stores.steps.claim(slow.id, "w", 60) is not None
         system.jobs.pause(job)
         await asyncio.sleep(0.2)
@@ -168,13 +169,15 @@ async def test_a_cancel_while_the_job_pauses_ends_it(system: System, monkeypatch
 
 
 async def test_a_worker_that_does_not_give_its_step_back_is_not_waited_for(system: System, monkeypatch):
-    monkeypatch.setattr(loop, "GIVE_BACK_S", 0.2)
+    monkeypatch.setattr(scheduler, "GIVE_BACK_S", 0.2)
     job = system.post()
     system.steps.holds = lambda key: key == "distill/train"
     stores = system.simulation.stores
     async with system.orchestrator():
         await asyncio.wait_for(system.steps.held.wait(), 20)
-        claim = stores.steps.claim(stores.steps.create(job, "slow", StepKind.TEACH, "a" * 64).id, "w", 60)
+        claim = stores.steps.claim(
+            stores.steps.create(job, StepKey.parse("slow"), StepKind.TEACH, "a" * 64).id, "w", 60
+        )
         assert claim is not None
         system.jobs.pause(job)
         await system.until(job, "paused")
@@ -185,12 +188,12 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
     ledger, figures = system.simulation.ledger, {"input_tokens": 0, "output_tokens": 0}
     job = system.post(pause_after="pilot", teacher={"max_tokens": 40})
 
-    async def run(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def run(job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         result = await World.run(system.world, job, key, request, limit, on_progress)
         if request.kind == "strong.teach":
             figures["input_tokens"], figures["output_tokens"] = 100 * len(request.rows), 10 * len(request.rows)
             for _ in request.rows:
-                call = ledger.begin(CallOrigin(DEFAULT_PROJECT, job.id, phase="pilot"), "default", "m", key)
+                call = ledger.begin(CallOrigin(DEFAULT_PROJECT, job.id, phase="pilot"), "default", "m", str(key))
                 ledger.settle(call, "ok", Cost(100, 10, 120 / 1e6))
             result.metrics |= figures
         return result

@@ -10,7 +10,9 @@ import pytest
 from services.trainer.settings import trainer_settings
 from services.trainer.tasks import HANDLERS
 from shared.artifacts.store import Artifacts
-from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, StepRequest, TrainParams, canonical, content_hash
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams, canonical, content_hash
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.states import StepState
 from shared.platform.settings import platform_settings
@@ -60,9 +62,9 @@ async def test_a_pause_within_a_training_keeps_its_checkpoints_and_costs_no_atte
     params = TrainParams(
         model=model, adapter=AdapterConfig(rank=4, alpha=8), epochs=100, learning_rate=1e-2, batch_size=4, seed=0
     )
-    request = StepRequest.of(StepKind.SFT, params, EXAMPLES)
+    request = step_request(StepKind.SFT, params, EXAMPLES)
     digest = Artifacts(platform_settings().artifacts).put(canonical(request.model_dump(mode="json")))
-    step = stores.steps.create(row, "distill/train", StepKind.SFT, digest)
+    step = stores.steps.create(row, StepKey.parse("distill/train"), StepKind.SFT, digest)
     checkpoints = platform_settings().data / "scratch" / step.id / "checkpoints"
     runner = StepRunner("trainer", HANDLERS)
 

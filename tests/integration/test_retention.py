@@ -13,11 +13,13 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from services.local.main import cli
-from services.orchestrator import clients, loop
-from services.orchestrator.clients import when_there_is_room
+from services.meteor.main import cli
+from services.orchestrator import scheduler
+from services.orchestrator.runtime import steps as step_runner
+from services.orchestrator.runtime.steps import when_there_is_room
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs import retention
 from shared.jobs.retention import UnknownData, collect
@@ -36,7 +38,7 @@ SPEC: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 
@@ -227,7 +229,7 @@ def test_a_result_that_is_just_taken_over_is_needed(stores: Stores, new_job):
         time.sleep(0.4)
         return True
 
-    row = stores.steps.create(second, "k", StepKind.TEACH, HASH_A, still_there)
+    row = stores.steps.create(second, StepKey.parse("k"), StepKind.TEACH, HASH_A, still_there)
     thread.join()
     assert row.result_ref == HASH_B
     assert HASH_B in seen[0]
@@ -294,7 +296,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
     stores.jobs.claim("o", 600)
     request = StepRequest(kind=StepKind.TEACH, version=1, params={}, rows=[{"id": "a"}])
     digest = Artifacts(tmp_path / "artifacts").put_json(request.model_dump(mode="json"))
-    step: Any = stores.steps.create(job, "k", StepKind.TEACH, digest)
+    step: Any = stores.steps.create(job, StepKey.parse("k"), StepKind.TEACH, digest)
     for _ in range(6):  # more often than there are attempts
         runner(10**9).run(step.id)
         row: Any = stores.steps.get(step.id)
@@ -310,7 +312,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
 
 
 async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clients, "ROOM_S", 0.01)
+    monkeypatch.setattr(step_runner, "ROOM_S", 0.01)
     said: list[Progress] = []
     tries = iter([DiskLow("0.1 GB are free"), DiskLow("0.2 GB are free"), None])
 

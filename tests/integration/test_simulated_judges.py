@@ -255,8 +255,8 @@ async def test_a_judge_no_better_than_chance_decides_nothing(simulation: Simulat
     assert "no better than chance" in against
     assert "decides nothing" in against
     assert "undecided" in guidance
-    assert "nothing passed in phase 2 by this judge's word" in iterate
-    assert "for nothing" in evaluation
+    assert "the judge passes nothing in phase 2" in iterate
+    assert "ignore the judge's comparison" in evaluation
     pilot = report["phases"]["pilot"]
     assert (pilot["decision"], pilot["guidance"], pilot["gain"][0]) == ("undecided", "none", 0)
     assert not any(key.startswith("pilot/compared") for key in world.keys), "it is not paid for what counts for nothing"
@@ -344,7 +344,7 @@ async def test_few_labels_and_none(simulation: Simulation):
     world.judge = always_a
     none = (await simulation.job(world, questions(), suffix="none", **JUDGED))["judge"]
     assert (none["labels"], none["decides"]) == (None, True)
-    assert none["warnings"] == ["nobody has held this judge against human labels; POST /v1/labels takes some"]
+    assert none["warnings"] == ["no human preferences measure this judge; POST /v1/labels takes them"]
     label(simulation, 12)
     few = (await simulation.job(world, questions(), suffix="few", **JUDGED))["judge"]
     assert few["labels"]["better_than_chance"] is None
@@ -396,5 +396,5 @@ async def test_a_judge_no_better_than_chance_measures_nothing(simulation: Simula
     report = await simulation.job(world, rows, phases=["distill"], guidance="none", evaluation={"forgetting": 0})
     assert report["promotion"]["state"] == "undecided"
     assert report["measured"]["compared"] == 0
-    assert any("no model is promoted" in warning for warning in report["judge"]["warnings"])
+    assert any("promotes no model" in warning for warning in report["judge"]["warnings"])
     assert not any("/preferences/" in key for key in world.keys)

@@ -10,6 +10,7 @@ import pytest
 from services.orchestrator.method.pipeline import meteor
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Distillation
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.plan.measurements import measuring_calls
@@ -38,10 +39,10 @@ class Recording(World):
         self.asked: dict[str, str] = {}
         self.seeds: dict[str, int] = {}
 
-    async def run(self, job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
-        self.asked[key] = content_hash(request.model_dump(mode="json"))
+    async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+        self.asked[str(key)] = content_hash(request.model_dump(mode="json"))
         seed = request.params.get("seed", request.params.get("sampling", {}).get("seed"))
-        self.seeds |= {} if seed is None else {key: seed}
+        self.seeds |= {} if seed is None else {str(key): seed}
         return await super().run(job, key, request, limit, on_progress)
 
 
@@ -217,7 +218,7 @@ async def test_what_the_judge_is_not_asked_falls_out_of_the_plan(simulation: Sim
     run = simulation.new_run(row, world.run, bare())
     await run.note_progress()
     planned = progress(simulation, row.id)
-    await meteor(run)
+    await meteor(run.context, run)
     await run.note_progress()
     ended = progress(simulation, row.id)
     assert ended["percent"] > 97

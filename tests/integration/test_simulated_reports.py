@@ -1,6 +1,7 @@
 """What the report of a whole job says, in JSON, on the screen and in markdown. Real orchestration, pretended workers."""
 
 import io
+import json
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
-from services.orchestrator.method.evaluate import Measured
+from services.cli.report_markdown import as_markdown
+from services.cli.report_screen import show_report
 from services.orchestrator.method.report import power_of
+from shared.contracts.report import REPORT_VERSION, Power, Report, read_report
 from shared.contracts.rows import StudentCompletion
-from shared.contracts.steps import VERSION, ModelRef, StepKind, StepRequest
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed
-from tests.fakes.simulated import BASE, Simulation, World, questions
+from tests.fakes.simulated import Simulation, World, questions
 
 DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
 
@@ -33,6 +35,17 @@ def shown(report: dict[str, Any]) -> str:
 
 def only(*baselines: str) -> dict[str, Any]:
     return {"baselines": list(baselines), "forgetting": 0}
+
+
+async def test_a_report_is_what_its_contract_says(simulation: Simulation):
+    world = World(0.2, train=lambda request, before: min(1.0, before + 0.2))
+    report = await simulation.job(
+        world, questions(), guidance="auto", iterate={"rounds": 2}, evaluation={"judged_questions": 12}
+    )
+    written = json.loads(json.dumps(report))
+    read = read_report(written)
+    assert json.loads(read.model_dump_json()) == written | {"version": REPORT_VERSION}
+    assert Report.model_validate(written) == read, "no field that the contract does not name"
 
 
 # the verdict
@@ -204,25 +217,23 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
     report = await simulation.job(World(), questions(), **DISTILL, evaluation=only())
     silent = (StepKind.GRADE, StepKind.READ, StepKind.ASK)  # the last two are of imports
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
-    assert report["prompts"] == {kind.value: VERSION[kind] for kind in asked}
-    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {VERSION[kind]}" for kind in asked)
+    assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
+    line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)
     assert line in as_markdown(report)
     assert line in shown(report)
 
 
 def test_power_goes_by_the_spread_that_was_measured():
-    before, after = [0.0, 0.25, 0.5, 0.5] * 15, [0.5, 0.25, 1.0, 0.25] * 15
-    spread = stdev([0.5, 0.0, 0.5, -0.25] * 15)
-    base = Measured("base", BASE, {"chrf": before}, [""] * 60)
-    final = Measured("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
-    found = power_of(final, base, "chrf")
-    assert found == {
-        "n": 60,
-        "chance_to_see_5_points": round(power(60), 2),
-        "measured_spread": round(spread, 4),
-        "chance_by_measured_spread": round(power(60, spread=spread), 2),
-        "questions_for_80_percent": questions_needed(spread),
-    }
-    assert found["chance_by_measured_spread"] != found["chance_to_see_5_points"]
-    itself = power_of(base, base, "chrf")
-    assert itself["measured_spread"] is itself["questions_for_80_percent"] is None
+    gains = [0.5, 0.0, 0.5, -0.25] * 15
+    spread = stdev(gains)
+    measured = power_of(gains, is_base=False)
+    assert measured == Power(
+        n=60,
+        chance_to_see_5_points=round(power(60), 2),
+        measured_spread=round(spread, 4),
+        chance_by_measured_spread=round(power(60, spread=spread), 2),
+        questions_for_80_percent=questions_needed(spread),
+    )
+    assert measured.chance_by_measured_spread != measured.chance_to_see_5_points
+    itself = power_of([0.0] * 60, is_base=True)
+    assert itself.measured_spread is itself.questions_for_80_percent is None

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 
 from services.api.features.files import service as files
 from services.api.features.jobs import service as api_jobs
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from shared.contracts.errors import UserError
 from shared.db.engine import reading, writing
 from shared.jobs.tables import files as files_table
@@ -20,7 +20,7 @@ SPEC: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     return System(tmp_path, monkeypatch)
 
 

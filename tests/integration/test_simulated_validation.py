@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator import loop
+from services.orchestrator import scheduler
 from shared.contracts.data import Split
 from shared.contracts.steps import StepKind
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -21,7 +21,7 @@ def ids(system: System, job: str, prefix: str) -> set[str]:
 
 
 async def test_decisions_are_made_on_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     system = System(tmp_path, monkeypatch)
     training = system.file()
     validation = processed_file(

@@ -8,9 +8,12 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from shared.contracts.rows import asked
-from shared.contracts.steps import Progress, Sampling, StepKind, StepRequest, StepResult
+from shared.contracts.step_key import StepKey
+from shared.contracts.steps import Progress, Sampling, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
-from tests.fakes.simulated import Simulation, World, questions
+from tests.fakes.simulated import BASE, Simulation, World, questions
+
+ASKING = StudentParams(model=BASE, domain="d", sampling=Sampling())
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulati
         assert found is not None
         return found.status_reason
 
-    async def slow(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def slow(job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         on_progress(Progress(waits_for="the engine loads tiny, about 40 s"))
         await run.note_progress()
         said.append(reason())
@@ -38,7 +41,7 @@ async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulati
 
     run = simulation.new_run(row, slow, questions())
     rows = [asked(question) for question in questions()[:2]]
-    await run.step("distill/guidelines/0", StepKind.GUIDE, run.asking(Sampling()), rows)
+    await run.step("distill/guidelines/0", StepKind.GUIDE, ASKING, rows)
     await run.note_progress()
     assert said == ["the engine loads tiny, about 40 s"]
     assert reason() is None
@@ -65,13 +68,13 @@ async def test_a_reason_that_could_not_be_written_is_written_again(simulation: S
     assert row is not None
     waiting = asyncio.Event()
 
-    async def waits(job: Any, key: str, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
+    async def waits(job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         on_progress(Progress(waits_for="the engine loads tiny"))
         await waiting.wait()
         return StepResult()
 
     run = simulation.new_run(row, waits, questions())
-    step = asyncio.create_task(run.step("a/0", StepKind.GUIDE, run.asking(Sampling()), []))
+    step = asyncio.create_task(run.step("a/0", StepKind.GUIDE, ASKING, []))
     await asyncio.sleep(0)
     note = simulation.stores.jobs.note
 

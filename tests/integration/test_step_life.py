@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 
 from shared.contracts.errors import Conflict
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, StepKind
 from shared.db.engine import engine_for
 from shared.jobs.schema import Stores, open_stores
@@ -38,7 +39,9 @@ class StepLife(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.job: Any = self.new_job(self.stores)
-        self.step_id = self.stores.steps.create(self.job, "k", StepKind.TEACH, self.job.id.ljust(64, "0")).id
+        self.step_id = self.stores.steps.create(
+            self.job, StepKey.parse("k"), StepKind.TEACH, self.job.id.ljust(64, "0")
+        ).id
         self.claims: list[Claim] = []
         self.seen_attempt = 0
         self.final: tuple | None = None
@@ -98,7 +101,7 @@ class StepLife(RuleBasedStateMachine):
     def twin(self) -> None:
         """Another job comes to a step with the same inputs: it takes a result over or does the work, never half of both."""
         other = self.new_job(self.stores)
-        row = self.stores.steps.create(other, "k", StepKind.TEACH, self.row().input_hash)
+        row = self.stores.steps.create(other, StepKey.parse("k"), StepKind.TEACH, self.row().input_hash)
         assert (row.state == StepState.SUCCEEDED) == (row.result_ref is not None)
         assert row.result_ref is None or not self.forgotten
         self.stores.jobs.cancel(other)

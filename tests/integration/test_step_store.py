@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.jobs.schema import Stores
 from shared.jobs.states import StepState
@@ -37,7 +38,9 @@ def test_a_finished_result_is_reused_inside_the_project(stores: Stores, job, new
 def test_a_finished_result_that_is_gone_is_worked_out_again(stores: Stores, job, new_job):
     claim = claimed(stores, job)
     assert stores.steps.finish(claim, "a" * 64, {})
-    again = stores.steps.create(new_job(stores), "distill/teach/0", StepKind.TEACH, HASH_A, lambda row: False)
+    again = stores.steps.create(
+        new_job(stores), StepKey.parse("distill/teach/0"), StepKind.TEACH, HASH_A, lambda row: False
+    )
     assert (again.state, again.reused_from) == (StepState.QUEUED, None)
 
 

@@ -16,13 +16,14 @@ import pytest
 from shared.artifacts.store import Artifacts
 from shared.contracts.jobs import JobStatus
 from shared.contracts.rows import JudgeInput, StudentPrompt, TeacherInput
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import (
     JudgeParams,
     ModelRef,
     Queue,
     Sampling,
     StepKind,
-    StepRequest,
     StudentParams,
     TeachParams,
 )
@@ -91,9 +92,9 @@ class Plant:
                 [StudentPrompt(id=str(n), question=f"{salt} {n}") for n in numbers],
             ),
         }[kind]()
-        request = StepRequest.of(kind, params, [item.model_dump(mode="json") for item in items])
+        request = step_request(kind, params, [item.model_dump(mode="json") for item in items])
         digest = self.artifacts.put_json(request.model_dump(mode="json"))
-        row = self.stores.steps.create(job, f"distill/{kind}/{salt}", kind, digest)
+        row = self.stores.steps.create(job, StepKey.parse(f"distill/{kind}/{salt}"), kind, digest)
         send(row.id, kind.queue)
         return row.id
 

@@ -19,9 +19,9 @@ from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
 from services.api.paging import Paging
-from services.orchestrator import loop
-from services.strong_model import tasks as strong
+from services.orchestrator import scheduler
 from services.strong_model.settings import strong_settings
+from services.strong_model.worker import tasks as strong
 from services.trainer import supervisor
 from services.trainer import tasks as trainer
 from services.trainer.settings import trainer_settings
@@ -110,7 +110,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> 
         "METEOR_TRAINER_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(loop, "LOOK_S", 0.02)
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     monkeypatch.setattr(step_task, "LOOK_S", 0.05)
     cached = (platform_settings, strong_settings, trainer_settings)
     for settings in cached:

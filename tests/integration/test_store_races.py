@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.contracts.errors import Conflict
 from shared.contracts.jobs import JobStatus
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind
 from shared.jobs.schema import Stores
 from shared.jobs.states import StepState
@@ -33,7 +34,7 @@ def at_once(*deeds: Callable[[], Any]) -> list[Any]:
 
 
 def step_of(stores: Stores, job: Any, number: int = 0) -> str:
-    return stores.steps.create(job, f"k/{number}", StepKind.TEACH, f"{number:064x}").id
+    return stores.steps.create(job, StepKey.parse(f"k/{number}"), StepKind.TEACH, f"{number:064x}").id
 
 
 def claimed(stores: Stores, job: Any, number: int = 0) -> Claim:

@@ -19,12 +19,12 @@ from services.trainer.train import sft
 from services.trainer.train.preference import prefer
 from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
+from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import (
     Method,
     ModelRef,
     SearchParams,
     StepKind,
-    StepRequest,
     TrainParams,
     content_hash,
 )
@@ -102,7 +102,7 @@ async def until_checkpoint(context: StepContext, task: asyncio.Task) -> None:
 
 async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: StepContext, base: Path, tmp_path: Path):
     params = train_params(epochs=15)
-    request = StepRequest.of(StepKind.SFT, params, EXAMPLES)
+    request = step_request(StepKind.SFT, params, EXAMPLES)
     task = asyncio.create_task(tasks.sft(request, context))
     await until_checkpoint(context, task)
     (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
@@ -171,7 +171,7 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
     """It goes on from its checkpoint and ends in the same weights; were the checkpoint the reference, it could not."""
     digest = context.artifacts.put_folder(fully_tuned[1])
     params = full_params(weights=digest, learning_rate=1e-3, epochs=6)
-    request = StepRequest.of(StepKind.DPO, params, PAIRS)
+    request = step_request(StepKind.DPO, params, PAIRS)
     task = asyncio.create_task(tasks.prefer(request, context))
     await until_checkpoint(context, task)
     (child,) = [p for p in family() if p.cmdline()[1:3] == ["-m", "services.trainer.train"]]
@@ -190,7 +190,7 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
 
 
 async def test_a_cancelled_training_is_gone_within_five_seconds(context: StepContext):
-    task = asyncio.create_task(tasks.sft(StepRequest.of(StepKind.SFT, train_params(epochs=100), EXAMPLES), context))
+    task = asyncio.create_task(tasks.sft(step_request(StepKind.SFT, train_params(epochs=100), EXAMPLES), context))
     await until_checkpoint(context, task)
     began = time.monotonic()
     task.cancel()
@@ -207,19 +207,17 @@ def search_params(max_new_tokens: int, beam_width: int = 2, batch_size: int = 4)
 
 async def test_a_search_returns_rows_in_order_and_the_same_again(context: StepContext):
     questions = [{"id": str(n), "question": f"What is {word}?"} for n, word in enumerate(WORDS)]
-    result = await tasks.search(StepRequest.of(StepKind.SEARCH, search_params(4), questions), context)
+    result = await tasks.search(step_request(StepKind.SEARCH, search_params(4), questions), context)
     assert [row["id"] for row in result.rows] == [row["id"] for row in questions]
     assert all({"question", "chosen", "rejected"} <= row.keys() for row in result.rows)
     assert result.adapter is None
     assert context.latest is not None
     assert context.latest.done == len(WORDS)
-    assert (
-        await tasks.search(StepRequest.of(StepKind.SEARCH, search_params(4), questions), context)
-    ).rows == result.rows
+    assert (await tasks.search(step_request(StepKind.SEARCH, search_params(4), questions), context)).rows == result.rows
 
 
 async def test_the_users_error_comes_back_as_such(context: StepContext):
-    request = StepRequest.of(StepKind.SEARCH, search_params(508), [{"id": "a", "question": "q"}])
+    request = step_request(StepKind.SEARCH, search_params(508), [{"id": "a", "question": "q"}])
     with pytest.raises(UserError) as error:
         await tasks.search(request, context)
     assert error.value.code == "rows_too_long"
@@ -232,7 +230,7 @@ async def test_what_needs_more_memory_than_it_may_take_says_so(context: StepCont
     questions = [{"id": str(n), "question": f"What is {n}?"} for n in range(40)]
     params = search_params(256, beam_width=64, batch_size=40)
     with pytest.raises(FatalError) as error:
-        await tasks.search(StepRequest.of(StepKind.SEARCH, params, questions), context)
+        await tasks.search(step_request(StepKind.SEARCH, params, questions), context)
     assert error.value.code == "out_of_memory"
     assert "METEOR_TRAINER_MEMORY_GB" in error.value.message
     assert not family()

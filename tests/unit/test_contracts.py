@@ -12,8 +12,8 @@ from shared.contracts.answer_format import MARKER, join_answer, split_answer, st
 from shared.contracts.distillation import Hyperparameters, checked_name
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
 from shared.contracts.jobs import JobRequest
+from shared.contracts.step_kinds import STEP_KINDS, step_request
 from shared.contracts.steps import (
-    VERSION,
     Queue,
     Sampling,
     StepKind,
@@ -117,8 +117,8 @@ def test_requests_carry_their_kinds_version_and_nothing_unknown():
     params = StudentParams.model_validate(
         {"model": {"base": "b", "base_hash": "0"}, "domain": "d", "sampling": Sampling().model_dump()}
     )
-    sent = StepRequest.of(StepKind.ANSWER, params, [{"id": "a"}])
-    assert sent.version == VERSION[StepKind.ANSWER]
+    sent = step_request(StepKind.ANSWER, params, [{"id": "a"}])
+    assert sent.version == STEP_KINDS[StepKind.ANSWER].version
     with pytest.raises(ValidationError):
         StepRequest.model_validate(sent.model_dump() | {"extra": 1})
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from services.local import plan
 from services.local.settings import LocalSettings
+from services.local.supervisor import plan
 from shared.contracts.steps import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,7 +280,7 @@ def test_every_variable_given_to_a_service_is_one_it_reads():
 
 
 def test_the_manual_names_every_setting():
-    manual = (ROOT / "docs" / "how-to" / "operate.md").read_text()
+    manual = (ROOT / "docs" / "reference" / "settings.md").read_text()
     aliases = {"METEOR_DATABASE_URL", "METEOR_REDIS_URL"}
     missing = {name for name in settings_variables() - aliases if f"`{name}`" not in manual}
     assert not missing

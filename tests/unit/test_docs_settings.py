@@ -26,7 +26,7 @@ CLASSES: tuple[type[BaseSettings], ...] = (
 )  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / ".env.example", *(ROOT / "docs").rglob("*.md")]
 TEXT = "\n".join(page.read_text() for page in PAGES)
-OPERATIONS = (ROOT / "docs/how-to/operate.md").read_text()
+REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
 NAME = re.compile(r"\b(?:METEOR_[A-Z0-9_]*[A-Z0-9]|DATABASE_URL|REDIS_URL|HF_TOKEN)\b")
 UNITS = {"MiB": 2**20, "GiB": 2**30}
 
@@ -60,8 +60,8 @@ def test_every_variable_that_is_documented_is_read():
 
 
 def rows() -> list[tuple[list[str], list[str]]]:
-    """(variables, what stands in the column `default`) of the tables in docs/how-to/operate.md that name as many of both."""
-    found = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", OPERATIONS, re.MULTILINE)
+    """(variables, what stands in the column `default`) of the tables in docs/reference/settings.md that name as many of both."""
+    found = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", REFERENCE, re.MULTILINE)
     pairs = [(NAME.findall(names), re.split(r", (?=`|\d|on\b|none|empty)", told.strip())) for names, told in found]
     return [(names, told * len(names) if len(told) == 1 else told) for names, told in pairs]
 

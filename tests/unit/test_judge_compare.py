@@ -4,7 +4,8 @@ from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice, parse
 from shared.contracts.rows import ComparisonInput
-from shared.contracts.steps import VERSION, StepKind, content_hash
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, content_hash
 
 ROW = ComparisonInput(id="q", question="List all files.", first="ls", second="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "bdb831470d70fec8"}
@@ -15,9 +16,9 @@ def choice(everywhere: str, **named: str) -> Choice:
 
 
 def test_a_changed_prompt_raises_the_version():
-    """When this fails: raise VERSION[StepKind.COMPARE] and enter the new fingerprint under the new number."""
+    """When this fails: raise the version of StepKind.COMPARE and enter the new fingerprint under the new number."""
     asked = [compare_messages("shell", ROW), compare_messages("shell", ROW.model_copy(update={"reference": None}))]
-    assert PROMPTS_BY_VERSION[VERSION[StepKind.COMPARE]] == content_hash(asked)[:16]
+    assert PROMPTS_BY_VERSION[STEP_KINDS[StepKind.COMPARE].version] == content_hash(asked)[:16]
 
 
 def test_the_reply_has_the_criteria_of_the_prompt():

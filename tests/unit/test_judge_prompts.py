@@ -6,7 +6,8 @@ import pytest
 
 from services.judge.prompts import critique_messages, repair_messages, review_messages
 from shared.contracts.rows import JudgeInput
-from shared.contracts.steps import VERSION, StepKind, content_hash
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, content_hash
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
@@ -19,8 +20,8 @@ def fingerprint() -> str:
 
 
 def test_a_changed_prompt_raises_the_version():
-    """When this fails: raise VERSION[StepKind.REVIEW] and enter the new fingerprint under the new number."""
-    assert PROMPTS_BY_VERSION[VERSION[StepKind.REVIEW]] == fingerprint()
+    """When this fails: raise the version of StepKind.REVIEW and enter the new fingerprint under the new number."""
+    assert PROMPTS_BY_VERSION[STEP_KINDS[StepKind.REVIEW].version] == fingerprint()
 
 
 @pytest.mark.parametrize("messages", [review_messages("shell", ROW), critique_messages("shell", ROW)])

@@ -106,8 +106,8 @@ def test_longer_answers_that_are_better_are_no_bias():
 
 def test_answers_of_one_length_tell_nothing_of_length():
     found = quality([pair("abc", "xyz")] * 9, [preference("first")] * 9, COUNTS, ["second"] * 9)
-    assert found["preferred_the_longer"] == [0, 0, 1]
-    assert found["length_bias"] == [0, -1, 1]
+    assert found["preferred_the_longer"] == (0, 0, 1)
+    assert found["length_bias"] == (0, -1, 1)
 
 
 def test_missing_verdicts_are_counted_and_warned_of():

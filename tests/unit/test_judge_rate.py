@@ -7,7 +7,8 @@ import pytest
 from services.judge.prompts import CRITERIA, rate_messages
 from services.judge.replies import Rating, parse
 from shared.contracts.rows import JudgeInput
-from shared.contracts.steps import VERSION, StepKind, content_hash
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, content_hash
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "26732b261bf633ba"}
@@ -15,9 +16,9 @@ SCORES = dict(zip(CRITERIA, (1, 2, 3, 4, 5, 10), strict=True))
 
 
 def test_a_changed_prompt_raises_the_version():
-    """When this fails: raise VERSION[StepKind.RATE] and enter the new fingerprint under the new number."""
+    """When this fails: raise the version of StepKind.RATE and enter the new fingerprint under the new number."""
     asked = [rate_messages("shell", ROW), rate_messages("shell", ROW.model_copy(update={"reference": None}))]
-    assert PROMPTS_BY_VERSION[VERSION[StepKind.RATE]] == content_hash(asked)[:16]
+    assert PROMPTS_BY_VERSION[STEP_KINDS[StepKind.RATE].version] == content_hash(asked)[:16]
 
 
 def test_one_reply_holds_all_criteria():

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator import parity
-from services.orchestrator.card import card
-from services.orchestrator.exports import licence_of
+from services.orchestrator.jobs import parity
+from services.orchestrator.jobs.card import card
+from services.orchestrator.jobs.exports import licence_of
 from shared.contracts.rows import ParitySample, StudentCompletion
 
 PARITY = {

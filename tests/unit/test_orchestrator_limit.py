@@ -1,10 +1,8 @@
 """How many steps of one job stand in a queue at once."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
-from services.orchestrator.clients import FairLimit
+from services.orchestrator.runtime.fair_limit import FairLimit
 from shared.contracts.steps import Queue
 
 
@@ -21,8 +19,7 @@ async def held(limit: FairLimit, entered: list[int], number: int, leave: asyncio
 
 
 async def test_twice_as_many_steps_as_consumers_and_the_next_when_one_has_ended():
-    steps: Any = SimpleNamespace(consumers=_two)
-    limit, entered, leave, first = FairLimit(steps), [], asyncio.Event(), asyncio.Event()
+    limit, entered, leave, first = FairLimit(_two), [], asyncio.Event(), asyncio.Event()
     tasks = [asyncio.create_task(held(limit, entered, n, first if n == 0 else leave)) for n in range(9)]
     await asyncio.sleep(0.01)
     assert entered == [0, 1, 2, 3]
@@ -35,8 +32,7 @@ async def test_twice_as_many_steps_as_consumers_and_the_next_when_one_has_ended(
 
 
 async def test_a_step_that_rests_gives_its_place_to_another_and_gives_it_once():
-    steps: Any = SimpleNamespace(consumers=_two)
-    limit, entered, leave = FairLimit(steps), [], asyncio.Event()
+    limit, entered, leave = FairLimit(_two), [], asyncio.Event()
     resting = [asyncio.create_task(held(limit, entered, n, leave, early=True)) for n in range(20)]
     await asyncio.sleep(0.01)
     assert len(entered) == 20

@@ -3,7 +3,7 @@
 import pytest
 
 from services.orchestrator.method.report import _union
-from services.orchestrator.progress import COST, ProgressMeter, planned_work
+from services.orchestrator.runtime.progress import COST, ProgressMeter, planned_work
 from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.steps import StepKind
 from shared.plan.measurements import students_measured

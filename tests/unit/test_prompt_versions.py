@@ -1,13 +1,14 @@
 """A step is reused by the hash of its inputs and VERSION: a prompt that changed without a new number reuses wrong results.
 
-To change a prompt on purpose: raise VERSION[kind] in shared/contracts/steps.py and note the new fingerprint here.
+To change a prompt on purpose: raise the kind's version in shared/contracts/step_kinds.py and note the new fingerprint here.
 """
 
 import pytest
 
 from services.weak_model.worker import prompts
 from shared.contracts.rows import StudentPrompt
-from shared.contracts.steps import VERSION, StepKind, content_hash
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import StepKind, content_hash
 
 FIRST = StudentPrompt(id="q1", question="How do I list all files?")
 AGAIN = FIRST.model_copy(update={"previous": "ls", "critique": "Hidden files are missing."})
@@ -33,7 +34,9 @@ FINGERPRINTS = {
 
 @pytest.mark.parametrize("kind", RENDERED)
 def test_changed_prompts_need_a_new_version(kind: StepKind):
-    assert FINGERPRINTS.get((kind, VERSION[kind])) == content_hash(RENDERED[kind]), f"raise VERSION of {kind}"
+    assert FINGERPRINTS.get((kind, STEP_KINDS[kind].version)) == content_hash(RENDERED[kind]), (
+        f"raise the version of {kind}"
+    )
 
 
 def test_no_two_versions_share_a_fingerprint():

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from services.orchestrator.result_file import as_csv
+from services.orchestrator.jobs.result_file import as_csv
 from shared.contracts.steps import Point, StepResult
 
 

@@ -41,4 +41,4 @@ def _settings(error: Exception) -> Finding:
         says = f"METEOR_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
     else:
         says = str(error)
-    return fail("settings", says, "mend that variable; docs/how-to/operate.md lists all of them")
+    return fail("settings", says, "mend that variable; docs/reference/settings.md lists all of them")

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from services.local.doctor.finding import Finding, Patient, bearer, fail, ok, warn
-from services.local.plan import make_plan
-from services.local.processes import Child, last_words
+from services.local.supervisor.plan import make_plan
+from services.local.supervisor.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
 from shared.platform.providers import FILE, given_providers
 
@@ -35,7 +35,9 @@ def strong_models(patient: Patient, calls: bool, sound: bool) -> Iterator[Findin
     try:
         named = given_providers(patient.local.providers_file, patient.environment)
     except MeteorError as error:
-        yield fail("providers file", str(error), f"mend the file that {FILE} names; docs/how-to/operate.md shows one")
+        yield fail(
+            "providers file", str(error), f"mend the file that {FILE} names; docs/how-to/several-models.md shows one"
+        )
         return
     url = patient.url("gateway", "METEOR_STRONG_GATEWAY_URL")
     if url:
@@ -59,7 +61,9 @@ def _borrowed(patient: Patient, calls: bool) -> Iterator[Finding]:
             yield from _through(url, token, calls, "started for this check")
     except MeteorError as error:
         yield fail(
-            "gateway", f"it does not start: {error}", "fix the named setting; docs/how-to/operate.md lists all of them"
+            "gateway",
+            f"it does not start: {error}",
+            "fix the named setting; docs/reference/settings.md lists all of them",
         )
 
 
@@ -140,7 +144,7 @@ def _provider(
 
 
 def _refused(label: str, state: dict[str, Any]) -> Finding:
-    mend = MENDS.get(str(state.get("code")), "mend what it names; docs/how-to/operate.md, Several strong models")
+    mend = MENDS.get(str(state.get("code")), "mend what it names; docs/how-to/several-models.md")
     return fail(label, f"{state['code']}: {state['message']}", mend)
 
 

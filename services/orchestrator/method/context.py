@@ -1,19 +1,25 @@
-"""`Run`: what the phases see of a job. They call `step` and `gather` (durable.py); keys make every call a restart point."""
+"""What a phase may use of its job (`JobContext`), and what one phase hands to the next (`State`, `PhaseResult`).
+
+All three are frozen. A phase reads context and state and returns a `PhaseResult`; only pipeline.py folds it into the next `State`.
+"""
 
 import asyncio
-from collections import defaultdict
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.clients import StepClient
-from services.orchestrator.durable import DurableRun, PauseHere
-from services.orchestrator.method import selection
-from services.orchestrator.method.selection import scripts
-from services.orchestrator.progress import planned_work
+from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
+from services.orchestrator.runtime.progress import planned_work
+from services.orchestrator.runtime.run import DurableRun, PauseHere
+from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
-from shared.contracts.distillation import JUDGE, Phase
-from shared.contracts.estimate import Estimate
-from shared.contracts.jobs import JobRequest
+from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
+from shared.contracts.estimate import Estimate, Price
+from shared.contracts.jobs import JobRequest, Usage
+from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
     AdapterConfig,
     JudgeParams,
@@ -21,79 +27,105 @@ from shared.contracts.steps import (
     ModelRef,
     Sampling,
     StepKind,
-    StudentParams,
+    StepResult,
     TeachParams,
     TrainParams,
+    Wire,
 )
 from shared.jobs.catalog import ref_of
 from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
 
+T = TypeVar("T")
+R = TypeVar("R")
 
-class Run(DurableRun):
-    """A distillation while an orchestrator holds it. `student` is the model that the next phase starts from."""
 
-    def __init__(self, job: JobRecord, base: ModelRef, rows: list[Question], steps: StepClient, ledger: Ledger):
-        self.request = JobRequest.model_validate(job.request)
-        self.spec = self.request.distillation
-        self.seed = self.request.seed
-        self.base = base
-        self.student = base
-        self.guidance = self.request.distillation.guidance  # the pilot settles it where the job leaves it open
-        self.judge_decides = True  # until labels show that the judge is no better than chance
-        self.judge: dict[str, Any] = {}  # what the report tells of the judge
-        self.gathered: list[Example] = []  # what the student was trained on so far, in order
-        self.parts: defaultdict[Phase, list[tuple[str, ModelRef]]] = defaultdict(
-            list
-        )  # the students after each round of phase 2 and each turn of phase 3, where there are several
-        self.reasoning: set[str | None] = set()  # what was trained to write a rationale first, by content hash
-        self.finished: dict[str, ModelRef] = {}  # the students of the phases that are over and were not rejected
-        self.records: dict[str, Any] = {}  # per phase: what the report tells of it
-        self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
-        self._rows = rows
-        self.judge_measures = judge_must_decide(rows)  # there are too few references for graders
-        self.answers_of_base: dict[Split, list[str]] = {}  # what the judge holds other students' answers against
-        self._shards = selection.shards(self.split(Split.TRAIN), self.spec, self.seed)
-        self.scripts = scripts(row.reference for row in rows if row.split is not Split.TEST)  # answers are written in
-        sizes = {split.value: len(self.split(split)) for split in Split}
-        references = any(question.reference for question in self.split(Split.TRAIN))
-        work = planned_work(self.spec, sizes, references, self.judge_measures)
-        super().__init__(job, steps, ledger, work, self.spec.batch_size)
+class Step(Protocol):
+    """Run one durable step or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
 
-    # data
+    async def __call__(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult: ...
 
-    def split(self, split: Split) -> list[Question]:
-        """The questions of a split, in a seeded order, cut to the size that the job names for it; what has no
-        reference is left out first."""
-        rows = selection.seeded_order([q for q in self._rows if q.split == split], self.seed)
-        caps = {Split.DEV: self.spec.evaluation.dev_questions, Split.TEST: self.spec.evaluation.test_questions}
-        cap = caps.get(split)
-        return rows if cap is None else sorted(rows, key=lambda q: not q.reference)[:cap]
 
-    def measured(self, split: Split) -> list[Question]:
-        """Those of a split that students are measured on: all with a reference, or simply all where the judge measures."""
-        return [q for q in self.split(split) if q.reference or self.judge_measures]
+class Gather(Protocol):
+    """flow(index, batch) over all batches of items at once; results in batch order."""
+
+    async def __call__(
+        self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]
+    ) -> list[R]: ...
+
+
+class Emit(Protocol):
+    """Add an event to the job; an event that a replay emits again is added once."""
+
+    async def __call__(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class State:
+    """What the phases so far have come to.
+
+    student: the model that the next phase starts from. guidance: how phase 1 asks the teacher, settled by the pilot.
+    judge_decides: False once human preferences show that the judge is no better than chance. examples: what students were
+    trained on so far, in order. checkpoints: per phase the named students after each round or iteration, where it has several.
+    writes_rationale: content hashes of the students that were trained to write a rationale. base_answers: the base's answers
+    per split, which the judge compares with where it measures.
+    """
+
+    student: ModelRef
+    guidance: Guidance
+    judge_decides: bool = True
+    examples: Sequence[Example] = ()
+    checkpoints: Mapping[Phase, Sequence[tuple[str, ModelRef]]] = field(default_factory=dict)
+    writes_rationale: frozenset[str | None] = frozenset()
+    base_answers: Mapping[Split, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """A phase's student, what it was trained on in this phase, the students on the way and the phase's part of the report."""
+
+    student: ModelRef
+    record: DistillRecord | IterateRecord | EvolveRecord
+    examples: Sequence[Example] = ()
+    checkpoints: Sequence[tuple[str, ModelRef]] = ()
+    writes_rationale: frozenset[str | None] = frozenset()
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """One distillation job as its phases see it.
+
+    splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
+    which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
+    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
+    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
+    """
+
+    spec: Distillation
+    hyperparameters: Hyperparameters
+    seed: int
+    base: ModelRef
+    splits: Mapping[Split, Sequence[Question]]
+    shards: Mapping[Phase, Sequence[Question]]
+    measured: Mapping[Split, Sequence[Question]]
+    judge_measures: bool
+    reference_scripts: frozenset[str]
+    step: Step
+    gather: Gather
+    emit: Emit
+    expect: Callable[[StepKind, int], None]
+    figures: Mapping[StepKey, Mapping[str, Any]]
+    prices: Mapping[str, Price]
+    usage_by_phase: Callable[[], Mapping[str, Usage]]
 
     @property
     def metric(self) -> str:
-        """What decides: the job's primary metric, or how the judge compares a student's answers with the base's."""
+        """What decides: the job's primary metric, or the judge's preference over the base's answers."""
         return JUDGE if self.judge_measures else self.spec.primary_metric.value
 
-    def shard(self, phase: Phase) -> list[Question]:
-        """The part of the train split that belongs to a phase alone."""
-        return self._shards[phase]
-
-    def labels(self) -> list[LabelRecord]:
-        """Human labels that were there when the job was posted, so that a replay finds the same ones."""
-        return self.stores.labels.sample(self.job.project_id, self.spec.judge.labels, self.job.created_at)
-
-    # how models are asked and trained
-
-    def asking(self, sampling: Sampling, model: ModelRef | None = None) -> StudentParams:
-        return StudentParams(model=model or self.student, domain=self.spec.domain, sampling=sampling)
-
-    def teaching(self) -> TeachParams:
+    @property
+    def teacher(self) -> TeachParams:
         """How the teacher is asked, in every phase that asks it."""
         teacher = self.spec.teacher
         return TeachParams(
@@ -104,7 +136,8 @@ class Run(DurableRun):
             batch=teacher.batch,
         )
 
-    def judging(self) -> JudgeParams:
+    @property
+    def judge(self) -> JudgeParams:
         judge = self.spec.judge
         return JudgeParams(
             judge=judge.provider,
@@ -115,16 +148,26 @@ class Run(DurableRun):
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )
 
-    def training(
-        self, epochs: float, learning_rate: float, model: ModelRef | None = None, **extra: float
-    ) -> TrainParams:
-        """A job's training settings; OpenAI's hyperparameters override the phase's own."""
-        hyper, adapter = self.request.hyperparameters, self.spec.adapter
+    async def train(
+        self,
+        key: str,
+        kind: StepKind,
+        rows: Sequence[Wire],
+        model: ModelRef,
+        epochs: float,
+        learning_rate: float,
+        **loss: float,
+    ) -> tuple[ModelRef, TrainingFigures]:
+        """Train a model on rows; returns the new student and the training's figures.
+
+        OpenAI's hyperparameters override the phase's epochs and scale its learning rate. loss: beta and sft_weight of DPO.
+        """
+        hyper, adapter = self.hyperparameters, self.spec.adapter
         scale = 1.0 if hyper.learning_rate_multiplier == "auto" else hyper.learning_rate_multiplier
-        return TrainParams(
-            model=model or self.student,
+        params = TrainParams(
+            model=model,
             method=adapter.method,
-            # what a full training does not read must not tell its step from another
+            # full training reads max_length only: the other settings must not change the step's hash
             adapter=AdapterConfig.model_validate(
                 adapter.model_dump(include={"max_length"})
                 if adapter.method is Method.FULL
@@ -134,46 +177,86 @@ class Run(DurableRun):
             batch_size=8 if hyper.batch_size == "auto" else hyper.batch_size,
             learning_rate=learning_rate * scale,
             seed=self.seed,
-            **extra,
+            **loss,
+        )
+        result = await self.step(key, kind, params, rows)
+        return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
+
+
+class DistillationRun(DurableRun):
+    """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
+
+    finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
+    what the whole job is expected to cost.
+    """
+
+    def __init__(self, job: JobRecord, base: ModelRef, rows: Sequence[Question], steps: StepClient, ledger: Ledger):
+        request = JobRequest.model_validate(job.request)
+        spec, seed = request.distillation, request.seed
+        self.alias = request.suffix
+        self.finished: dict[str, ModelRef] = {}
+        self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
+        caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
+        splits = {
+            split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
+        }
+        judge_measures = judge_must_decide(rows)
+        references = any(question.reference for question in splits[Split.TRAIN])
+        sizes = {split.value: len(questions) for split, questions in splits.items()}
+        super().__init__(job, steps, ledger, planned_work(spec, sizes, references, judge_measures), spec.batch_size)
+        self.context = JobContext(
+            spec=spec,
+            hyperparameters=request.hyperparameters,
+            seed=seed,
+            base=base,
+            splits=splits,
+            shards=shards(splits[Split.TRAIN], spec, seed),
+            measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
+            judge_measures=judge_measures,
+            reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
+            step=self.step,
+            gather=self.gather,
+            emit=self.say,
+            expect=self.expect,
+            figures=self.figures,
+            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 
-    async def fine_tune(
-        self, key: str, examples: list[Example], params: TrainParams
-    ) -> tuple[ModelRef, dict[str, Any]]:
-        """Supervised fine-tuning on question -> completion. Returns the new student and the training's figures."""
-        result = await self.step(key, StepKind.SFT, params, examples)
-        return params.model.trained(params.method, result.trained), result.metrics
+    def note_finished(self, phase: Phase, student: ModelRef) -> None:
+        """A phase is over and was not rejected: its student is worth publishing where a later phase fails."""
+        if student != self.context.base:
+            self.finished[phase.value] = student
 
-    # models
+    def human_preferences(self) -> list[LabelRecord]:
+        """Those that were there when the job was posted, so that a replay reads the same ones."""
+        return self.stores.labels.sample(self.job.project_id, self.context.spec.judge.labels, self.job.created_at)
 
     def served_version(self) -> ModelRef | None:
         """What the job's alias serves now, if it stands on the same base."""
-        row = self.stores.catalog.served(self.job.project_id, self.request.suffix)
-        if row is None or row.base_hash != self.base.base_hash:
-            return None
-        return ref_of(row)
+        row = self.stores.catalog.served(self.job.project_id, self.alias)
+        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
 
-    async def publish(self, state: str) -> str:
-        """Give the student a version under the job's alias; the alias moves to it only when it is promoted."""
-        catalog, alias = self.stores.catalog, self.request.suffix
-        row = await asyncio.to_thread(catalog.publish, self.job.project_id, alias, self.student, self.job.id, state)
+    async def publish(self, student: ModelRef, state: str) -> str:
+        """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
+        catalog = self.stores.catalog
+        row = await asyncio.to_thread(catalog.publish, self.job.project_id, self.alias, student, self.job.id, state)
         if state == "promoted":
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
-        name = f"{alias}@{row.version}"
-        await self.say(
-            f"{name} is {state}" + (f" and served as {alias}" if state == "promoted" else ""), model=name, state=state
-        )
+        name = f"{self.alias}@{row.version}"
+        served = f" and served as {self.alias}" if state == "promoted" else ""
+        await self.say(f"{name} is {state}{served}", model=name, state=state)
         return name
 
-    # telling people
-
     async def pause_after(self, stage: str) -> None:
-        """Raises PauseHere where the job's pause_after names this stage, unless it has been paused there already."""
-        if self.spec.pause_after == stage and self.job.paused_after != stage:
+        """Raises PauseHere where the job's pause_after names this stage, unless the job was paused there already."""
+        if self.context.spec.pause_after == stage and self.job.paused_after != stage:
             cost = f"; {summary(self.estimate)}" if self.estimate else ""
             raise PauseHere(stage, f"waits after {stage}, as pause_after asks: resume it to go on{cost}")
 
-    async def note_estimate(self, found: Estimate) -> None:
-        self.estimate = found
-        await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=found.model_dump())
-        await self.say(f"estimated by the pilot's calls, {summary(found)}", type="metrics", estimate=found.model_dump())
+    async def note_estimate(self, estimate: Estimate) -> None:
+        self.estimate = estimate
+        await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=estimate.model_dump())
+        await self.say(
+            f"estimated by the pilot's calls, {summary(estimate)}", type="metrics", estimate=estimate.model_dump()
+        )

@@ -1,77 +1,94 @@
 """Phase 3, self-evolution (paper section 3.3): no call to the strong model.
 
-High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a preference
-loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
-prompt ids, else the pairs would show numerical noise instead of a better search. Where the job's own file brings the pairs
+High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a
+preference loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
+prompt ids: otherwise the pairs would show numerical noise instead of a better search. Where the job's own file brings the pairs
 (`evolve.pairs`), they take the place of the search.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import JobContext, PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.rows import PreferencePair, asked
+from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
+from shared.contracts.rows import PreferencePair, StudentPrompt
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
-MOST = 64  # beams or samples, however often a turn multiplies them
+MAX_SAMPLES = 64  # beams or samples, however often an iteration multiplies them
 
 
-async def evolve(run: Run) -> ModelRef:
-    """Returns the student after the last turn; the incoming one when both decodings always agree."""
-    settings = run.spec.evolve
-    questions = run.shard(Phase.EVOLVE)
+async def evolve(ctx: JobContext, state: State) -> PhaseResult:
+    """The student after the last iteration; the incoming one when both decodings always agree."""
+    settings, questions, student = ctx.spec.evolve, ctx.shards[Phase.EVOLVE], state.student
     from_file = settings.pairs == "file"
-    turns = []
-    for turn in range(1, settings.turns + 1):
-        found, figures = (pairs_of(questions), {}) if from_file else await search(run, turn, questions)
-        pairs, dropped = distinct_pairs(found)
-        record = {
-            "strategy": "file" if from_file else settings.strategy.value,
-            "questions": len(questions),
-            "pairs": len(pairs),
-            "dropped": dropped,
-            "search": figures,
-        }
-        turns.append(record)
-        await run.say(f"evolve: turn {turn}: {len(pairs)} pairs differ", type="metrics", turn=turn, **record)
-        if not pairs:
-            break
-        params = run.training(
-            settings.epochs, settings.learning_rate, beta=settings.beta, sft_weight=settings.sft_weight
+    iterations: list[EvolveIteration] = []
+    students: list[ModelRef] = []
+    for number in range(1, settings.turns + 1):
+        pairs, figures = (
+            (pairs_of(questions), Figures()) if from_file else await search(ctx, student, number, questions)
         )
-        trained = await run.step(f"evolve/{turn}/train", StepKind.DPO, params, pairs)
-        record["training"] = trained.metrics
-        before, run.student = run.student, run.student.trained(params.method, trained.trained)
-        if before.tuned in run.reasoning:
-            run.reasoning.add(run.student.tuned)
-        if settings.turns > 1:
-            run.parts[Phase.EVOLVE].append((f"evolve-{turn}", run.student))
-    run.records["evolve"] = {"turns": turns}
-    return run.student
-
-
-async def search(run: Run, turn: int, questions: Sequence[Question]) -> tuple[list[PreferencePair], dict[str, Any]]:
-    """Both decodings' answers of the student as it is now, and the search's figures. Each turn may spend more than the one before."""
-    settings = run.spec.evolve
-    params = SearchParams(
-        model=run.student,
-        strategy=settings.strategy,
-        beam_width=min(MOST, settings.beam_width * settings.growth ** (turn - 1)),
-        samples=min(MOST, settings.samples * settings.growth ** (turn - 1)),
-        temperature=settings.temperature,
-        max_new_tokens=run.spec.answer_tokens,
-        batch_size=settings.search_batch,
-        seed=run.seed,
+        pairs, dropped = distinct_pairs(pairs)
+        iteration = EvolveIteration(
+            strategy="file" if from_file else settings.strategy.value,
+            questions=len(questions),
+            pairs=len(pairs),
+            dropped=dropped,
+            search=figures,
+        )
+        await ctx.emit(
+            f"evolve: turn {number}: {len(pairs)} pairs differ",
+            type="metrics",
+            turn=number,
+            **iteration.model_dump(mode="json"),
+        )
+        if not pairs:
+            iterations.append(iteration)
+            break
+        student, training = await ctx.train(
+            f"evolve/{number}/train",
+            StepKind.DPO,
+            pairs,
+            student,
+            settings.epochs,
+            settings.learning_rate,
+            beta=settings.beta,
+            sft_weight=settings.sft_weight,
+        )
+        students.append(student)
+        iterations.append(iteration.model_copy(update={"training": training}))
+    with_rationale = state.student.tuned in state.writes_rationale
+    return PhaseResult(
+        student,
+        EvolveRecord(turns=iterations),
+        checkpoints=[(f"evolve-{n}", s) for n, s in enumerate(students, start=1)] if settings.turns > 1 else [],
+        writes_rationale=frozenset(s.tuned for s in students) if with_rationale else frozenset(),
     )
-    found = await run.step(f"evolve/{turn}/search", StepKind.SEARCH, params, [asked(q) for q in questions])
-    return [PreferencePair(**row) for row in found.rows], found.metrics
+
+
+async def search(
+    ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
+) -> tuple[list[PreferencePair], Figures]:
+    """Both decodings' answers of the student, and the search's figures. Each iteration may spend more than the one before."""
+    settings = ctx.spec.evolve
+    params = SearchParams(
+        model=student,
+        strategy=settings.strategy,
+        beam_width=min(MAX_SAMPLES, settings.beam_width * settings.growth ** (number - 1)),
+        samples=min(MAX_SAMPLES, settings.samples * settings.growth ** (number - 1)),
+        temperature=settings.temperature,
+        max_new_tokens=ctx.spec.answer_tokens,
+        batch_size=settings.search_batch,
+        seed=ctx.seed,
+    )
+    prompts = [StudentPrompt(id=q.id, question=q.text) for q in questions]
+    searched = await ctx.step(f"evolve/{number}/search", StepKind.SEARCH, params, prompts)
+    return searched.read(PreferencePair), Figures(**searched.metrics)
 
 
 def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
-    """What the records themselves say is better and worse."""
+    """What the records themselves call better and worse."""
     return [
         PreferencePair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
         for q in questions
@@ -80,8 +97,9 @@ def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
 
 
 def distinct_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
-    """Pairs that can teach something: both sides there and different."""
-    kept, dropped = [], Counter()
+    """The pairs whose two sides are not empty and differ, and how many were dropped for which reason."""
+    kept: list[PreferencePair] = []
+    dropped: Counter[str] = Counter()
     for pair in pairs:
         if not pair.chosen.strip() or not pair.rejected.strip():
             dropped["empty"] += 1

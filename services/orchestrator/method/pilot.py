@@ -1,192 +1,188 @@
-"""Before money is spent: can the teacher's answers be used at all, and does the student's guidance make them better?
+"""Before money is spent: can the teacher's responses be used at all, and does the student's guidance make them better?
 
-The paper's first open question: whether guidance brings the teacher's answers closer to what the student would say
-itself. It is answered here for each job, by the student's mean token NLL on both kinds of answers.
+The paper's first open question: whether guidance brings the teacher's responses closer to what the student would write
+itself. It is answered here for each job, by the student's mean token NLL on both kinds of responses.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
-from services.orchestrator.method.context import Run
+from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.distill import ask_teacher
-from services.orchestrator.method.judging import below_pass_mark, better
+from services.orchestrator.method.judging import below_pass_threshold, better
 from services.orchestrator.method.selection import stratified
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.estimate import Estimate, Price, Range, Spend
+from shared.contracts.estimate import Estimate, Range, Spend
 from shared.contracts.jobs import Usage
-from shared.contracts.rows import (
-    Example,
-    Likelihood,
-    TeacherResponse,
-)
-from shared.contracts.steps import ScoreParams, StepKind
+from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
+from shared.contracts.rows import Example, Likelihood, TeacherResponse
+from shared.contracts.steps import ModelRef, ScoreParams, StepKind
 from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
 from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 
-FIRST = 4  # the gate looks at so many answers before the others are asked for
-WAYS = {Guidance.WEAK: [Guidance.WEAK], Guidance.NONE: [Guidance.NONE]}  # else both
-KINDS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}  # as the pilot's steps are named too
-KEYS = {way: f"pilot/{kind}" for way, kind in KINDS.items()}
+GATE = 4  # so many responses are checked before the others are asked for
+SHOWN = 2  # unusable responses in the error message
+KEYS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}
+Responses = Mapping[Guidance, Sequence[TeacherResponse]]
 
 
-async def pilot(run: Run) -> Guidance:
-    """How phase 1 is to ask the teacher. Raises FatalError `teacher_unfit` when its first answers are of no use."""
-    wanted = run.spec.guidance
-    questions = stratified(run.shard(Phase.DISTILL), run.spec.pilot.questions)
-    ways = WAYS.get(wanted, [Guidance.NONE, Guidance.WEAK])
-    lessons = {way: await answers(run, way, questions) for way in ways}
-    record: dict[str, Any] = {
-        "questions": len(questions),
-        "usable": {way.value: sum(lesson.outcome == "ok" for lesson in lessons[way]) for way in ways},
-    }
-    run.records["pilot"] = record
-    chosen = wanted if len(ways) == 1 else await choose(run, record, questions, lessons)
-    record["guidance"] = chosen.value
-    found = by_the_pilot(run, questions, lessons, chosen)
-    record["estimate"] = found.model_dump()
-    await run.note_estimate(found)
-    return chosen
+@dataclass(frozen=True)
+class PilotResult:
+    """guidance: how phase 1 asks the teacher. estimate: what the whole job will cost. record: the pilot's part of the report."""
+
+    guidance: Guidance
+    estimate: Estimate
+    record: PilotRecord
 
 
-async def choose(
-    run: Run, record: dict[str, Any], questions: Sequence[Question], lessons: dict[Guidance, list[TeacherResponse]]
-) -> Guidance:
-    """Guided or not, by the answers to the same questions; what they show is added to the record."""
-    wanted = run.spec.guidance
+async def pilot(ctx: JobContext, state: State) -> PilotResult:
+    """How phase 1 is to ask the teacher. Raises FatalError `teacher_unfit` when its first responses cannot be used."""
+    wanted, judge_decides = state.guidance, state.judge_decides
+    questions = stratified(ctx.shards[Phase.DISTILL], ctx.spec.pilot.questions)
+    ways = [wanted] if wanted in KEYS else list(KEYS)
+    responses = {way: await respond(ctx, state.student, way, questions) for way in ways}
+    usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
+    record = PilotRecord(questions=len(questions), usable=usable, guidance=wanted.value)
+    guidance = wanted
+    if wanted not in KEYS:
+        compared, gain, decision, student_nll = await compare_ways(ctx, state, questions, responses)
+        guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
+        if wanted is Guidance.AUTO and decision == "promoted":
+            guidance = Guidance.WEAK
+        record = PilotRecord(
+            questions=len(questions),
+            usable=usable,
+            compared=compared,
+            gain=gain,
+            decision=decision,
+            student_nll=student_nll,
+            guidance=guidance.value,
+        )
+        await ctx.emit(
+            f"pilot: guided answers against unguided ones on {compared} questions: {decision}, "
+            f"gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]; guidance: {guidance.value}",
+            type="metrics",
+            **record.model_dump(mode="json"),
+        )
+    estimate = estimate_job(ctx, judge_decides, guidance, questions, responses)
+    return PilotResult(guidance, estimate, record.model_copy(update={"estimate": estimate}))
+
+
+async def respond(
+    ctx: JobContext, student: ModelRef, way: Guidance, questions: Sequence[Question]
+) -> list[TeacherResponse]:
+    """The teacher's responses one way. Raises FatalError with what it answered when none of the first few can be used, or
+    none passes the job's grader; the others are not asked for then."""
+    key, guided_by = f"pilot/{KEYS[way]}", student if way is Guidance.WEAK else None
+    responses: list[TeacherResponse] = []
+    for index, part in enumerate((questions[:GATE], questions[GATE:])):
+        if part:
+            responses += await ask_teacher(ctx, key, index, part, guided_by)
+        if index == 0:
+            reasons = {response.id: response.outcome for response in responses if response.outcome != "ok"}
+            low = await below_pass_threshold(ctx, f"{key}/gate", part, responses)
+            reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
+            if len(reasons) == len(responses):
+                raise unfit_teacher(part, responses, reasons)
+    return responses
+
+
+def unfit_teacher(
+    questions: Sequence[Question], responses: Sequence[TeacherResponse], reasons: Mapping[str, str]
+) -> FatalError:
+    shown = "; ".join(
+        f"{q.text[:80]!r} -> {response.answer[:120]!r} ({reasons[q.id]})"
+        for q, response in list(zip(questions, responses, strict=True))[:SHOWN]
+    )
+    return FatalError(
+        f"the teacher is not fit for this job, none of its first {len(responses)} answers can be used: {shown}. Name "
+        "another teacher, ground it (teacher.ground), raise teacher.max_tokens, or lower judge.pass_mark",
+        param="distillation.teacher",
+        code="teacher_unfit",
+    )
+
+
+async def compare_ways(
+    ctx: JobContext, state: State, questions: Sequence[Question], responses: Responses
+) -> tuple[int, Triple, Decision, StudentNll | None]:
+    """What guidance is worth, on the questions that both ways answered: how many they are, the gain in quality, the decision, and
+    how close the responses are to the student's own distribution."""
     both = [
         (question, plain, guided)
-        for question, plain, guided in zip(questions, lessons[Guidance.NONE], lessons[Guidance.WEAK], strict=True)
+        for question, plain, guided in zip(questions, responses[Guidance.NONE], responses[Guidance.WEAK], strict=True)
         if plain.outcome == guided.outcome == "ok"
     ]
-    record |= await compare_ways(run, both)
-    chosen = wanted if wanted is Guidance.BEST else Guidance.NONE
-    if wanted is Guidance.AUTO and record["decision"] == "promoted":
-        chosen = Guidance.WEAK
-    await run.say(
-        f"pilot: guided answers against unguided ones on {len(both)} questions: {record['decision']}, gain "
-        f"{record['gain'][0]:+.3f} [{record['gain'][1]:+.3f}, {record['gain'][2]:+.3f}]; guidance: {chosen.value}",
-        type="metrics",
-        **record | {"guidance": chosen.value},
-    )
-    return chosen
-
-
-async def answers(run: Run, way: Guidance, questions: Sequence[Question]) -> list[TeacherResponse]:
-    """The teacher's answers one way; the gate stands after the first few."""
-    first = await ask_teacher(run, KEYS[way], 0, questions[:FIRST], way)
-    await gate(run, way, questions[:FIRST], first)
-    if len(questions) <= FIRST:
-        return first
-    return first + await ask_teacher(run, KEYS[way], 1, questions[FIRST:], way)
-
-
-async def gate(run: Run, way: Guidance, questions: Sequence[Question], lessons: Sequence[TeacherResponse]) -> None:
-    """Raises FatalError with what the teacher said when none of it can be used, or none passes the job's grader."""
-    reasons = {lesson.id: lesson.outcome for lesson in lessons if lesson.outcome != "ok"}
-    low = await below_pass_mark(run, f"{KEYS[way]}/gate", questions, lessons)
-    reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
-    if len(reasons) == len(lessons):
-        raise FatalError(
-            f"the teacher is not fit for this job, none of its first {len(lessons)} answers can be used: "
-            f"{unfit(questions, lessons, reasons)}. Name another teacher, ground it (teacher.ground), give it more room "
-            "(teacher.max_tokens), or lower judge.pass_mark",
-            param="distillation.teacher",
-            code="teacher_unfit",
-        )
-
-
-async def compare_ways(run: Run, both: Sequence[tuple[Question, TeacherResponse, TeacherResponse]]) -> dict[str, Any]:
-    """What guidance is worth: quality, and how close the answers are to the student's own distribution."""
-    questions = [q for q, _, _ in both]
-    sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
     if not both:
-        return {"compared": 0, "gain": [0.0, -1.0, 1.0], "decision": "undecided", "student_nll": None}
-    scores = await better(run, "pilot/compared", questions, *sides)
+        return 0, Triple(0.0, -1.0, 1.0), "undecided", None
+    compared = [question for question, _, _ in both]
+    sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
+    scores = await better(ctx, state.judge_decides, "pilot/compared", compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
-    nll = await likelihoods(run, questions, sides)
-    plain, guided = [a for a, _ in nll], [b for _, b in nll]
-    return {
-        "compared": len(both),
-        "gain": interval.rounded(),
-        "decision": decide(interval),
-        "student_nll": {
-            "n": len(nll),
-            "unguided": round(fmean(plain), 4) if nll else None,
-            "guided": round(fmean(guided), 4) if nll else None,
-            "change": mean_difference(plain, guided).rounded() if len(nll) > 1 else None,
-        },
-    }
-
-
-async def likelihoods(
-    run: Run, questions: Sequence[Question], sides: Sequence[Sequence[str]]
-) -> list[tuple[float, float]]:
-    """The student's mean token NLL on both answers to each question; what does not fit its context is left out."""
     rows = [
         Example(id=f"{side}:{q.id}", question=q.text, completion=text)
         for side, texts in enumerate(sides)
-        for q, text in zip(questions, texts, strict=True)
+        for q, text in zip(compared, texts, strict=True)
     ]
-    params = ScoreParams(model=run.student, max_length=run.spec.adapter.max_length)
-    scored = await run.step("pilot/nll", StepKind.SCORE, params, rows)
-    found = {row.id: row.nll for row in (Likelihood(**value) for value in scored.rows)}
-    both = [(found.get(f"0:{q.id}"), found.get(f"1:{q.id}")) for q in questions]
-    return [(plain, guided) for plain, guided in both if plain is not None and guided is not None]
-
-
-def unfit(
-    questions: Sequence[Question], lessons: Sequence[TeacherResponse], reasons: Mapping[str, str], shown: int = 2
-) -> str:
-    """What a teacher said that cannot be used, for an error message: question, answer, reason."""
-    failed = [(q.text, a.answer, reasons[q.id]) for q, a in zip(questions, lessons, strict=True) if q.id in reasons]
-    return "; ".join(f"{text[:80]!r} -> {answer[:120]!r} ({reason})" for text, answer, reason in failed[:shown])
-
-
-def by_the_pilot(
-    run: Run, questions: Sequence[Question], lessons: Mapping[Guidance, Sequence[TeacherResponse]], chosen: Guidance
-) -> Estimate:
-    """questions: those of the pilot; lessons: the answers to them, each way that was tried."""
-    prices = {name: Price(*price) for name, price in (run.job.prices or {}).items()}
-    rows = {phase: sizes(run.shard(phase)) for phase in run.spec.phases}
-    counts = {phase: len(shard) for phase, shard in rows.items()}
-    dev, test = (sizes(run.measured(split)) for split in (Split.DEV, Split.TEST))
-    known = {KINDS[way]: measured for way, said in lessons.items() if (measured := measure(run, questions, way, said))}
-    paid = run.ledger.usage_by_phase(run.job.id).get("pilot", Usage())
-    pilot = Pilot(
-        spend=Spend(
-            calls=_just(paid.teacher_calls),
-            input_tokens=_just(paid.input_tokens),
-            output_tokens=_just(paid.output_tokens),
-            usd=_just(paid.usd_spent),
-        ),
-        guidance=chosen,
-        known=known,
-        usable=sum(lesson.outcome == "ok" for lesson in lessons.get(Guidance.NONE, ())),
+    params = ScoreParams(model=state.student, max_length=ctx.spec.adapter.max_length)
+    scored = await ctx.step("pilot/nll", StepKind.SCORE, params, rows)
+    nll_by_id = {row.id: row.nll for row in scored.read(Likelihood)}  # without what does not fit the student's context
+    nll = [
+        (nll_by_id[f"0:{q.id}"], nll_by_id[f"1:{q.id}"])
+        for q in compared
+        if {f"0:{q.id}", f"1:{q.id}"} <= nll_by_id.keys()
+    ]
+    plain_nll, guided_nll = [a for a, _ in nll], [b for _, b in nll]
+    student_nll = StudentNll(
+        n=len(nll),
+        unguided=round(fmean(plain_nll), 4) if nll else None,
+        guided=round(fmean(guided_nll), 4) if nll else None,
+        change=mean_difference(plain_nll, guided_nll).rounded() if len(nll) > 1 else None,
     )
-    return estimate(run.spec, Work(rows, counts, dev, test, run.judge_measures, run.judge_decides), prices, pilot)
+    return len(both), interval.rounded(), decide(interval), student_nll
 
 
-def measure(run: Run, questions: Sequence[Question], way: Guidance, lessons: Sequence[TeacherResponse]) -> Known | None:
+def estimate_job(
+    ctx: JobContext, judge_decides: bool, guidance: Guidance, questions: Sequence[Question], responses: Responses
+) -> Estimate:
+    """What the whole job will cost, by the calls that the pilot has made: their price, and the mean call of each way."""
+    known = {KEYS[way]: mean_call(ctx, way, questions, given) for way, given in responses.items()}
+    rows = {phase: sizes(ctx.shards[phase]) for phase in ctx.spec.phases}
+    dev, test = (sizes(ctx.measured[split]) for split in (Split.DEV, Split.TEST))
+    paid = ctx.usage_by_phase().get("pilot", Usage())
+    spent = Spend(
+        calls=_exactly(paid.teacher_calls),
+        input_tokens=_exactly(paid.input_tokens),
+        output_tokens=_exactly(paid.output_tokens),
+        usd=_exactly(paid.usd_spent),
+    )
+    usable = sum(response.outcome == "ok" for response in responses.get(Guidance.NONE, ()))
+    counts = {phase: len(shard) for phase, shard in rows.items()}
+    work = Work(rows, counts, dev, test, ctx.judge_measures, judge_decides)
+    measured = {name: call for name, call in known.items() if call is not None}
+    return estimate(ctx.spec, work, ctx.prices, Pilot(spent, guidance, measured, usable))
+
+
+def mean_call(
+    ctx: JobContext, way: Guidance, questions: Sequence[Question], responses: Sequence[TeacherResponse]
+) -> Known | None:
     """The mean call of one way; None where the provider counts no tokens."""
-    figures = [found for key, found in run.figures.items() if key.startswith(f"pilot/{KINDS[way]}/answers/")]
-    read = sum(found.get("input_tokens", 0) for found in figures)
-    said = sum(found.get("output_tokens", 0) for found in figures)
-    if not read or not said:
+    figures = [step for key, step in ctx.figures.items() if (key.phase, key.role) == ("pilot", f"{KEYS[way]}/answers")]
+    input_tokens = sum(step.get("input_tokens", 0) for step in figures)
+    output_tokens = sum(step.get("output_tokens", 0) for step in figures)
+    if not input_tokens or not output_tokens:
         return None
-    asked = sizes(questions)
-    ground = run.spec.teacher.ground
-    lengths = [len(lesson.answer.encode()) for lesson in lessons]
+    lengths = [len(response.answer.encode()) for response in responses]
     scatter = stdev(lengths) / fmean(lengths) if len(lengths) > 1 and any(lengths) else 1.0
     return Known(
-        input_tokens=read / len(lessons),
-        output_tokens=said / len(lessons),
-        bytes=fmean(size.question + (size.reference if ground else 0) for size in asked),
+        input_tokens=input_tokens / len(responses),
+        output_tokens=output_tokens / len(responses),
+        bytes=fmean(s.question + (s.reference if ctx.spec.teacher.ground else 0) for s in sizes(questions)),
         spread=min(1.0, 1.96 * scatter / len(lengths) ** 0.5),
     )
 
 
-def _just(value: float) -> Range:
+def _exactly(value: float) -> Range:
     return Range(low=value, high=value)

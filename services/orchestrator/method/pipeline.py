@@ -1,78 +1,133 @@
 """The whole method on one page: pilot; three phases, each judged on dev; the table on test; promotion."""
 
-from services.orchestrator.method.context import Run
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from services.orchestrator.method.context import DistillationRun, JobContext, PhaseResult, State
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
+    BASE,
     SERVED,
-    Candidate,
-    Measured,
+    EvalResult,
+    PhaseOutcome,
+    better_by_metric,
+    compare_on_test,
     forgetting,
     judge_phase,
     measure,
-    measure_on_test,
+    measure_baselines,
+    measure_phases,
 )
 from services.orchestrator.method.evolve import evolve
 from services.orchestrator.method.iterate import iterate
-from services.orchestrator.method.judging import hear_labels, say_what_measures
+from services.orchestrator.method.judging import (
+    announce_measure,
+    calibrate,
+    comparisons_with_base,
+    judge_final_model,
+    uses_of_the_judge,
+)
 from services.orchestrator.method.pilot import pilot
-from services.orchestrator.method.report import build_report
+from services.orchestrator.method.report import Outcome, build_report, verdict_of
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
+from shared.contracts.report import ForgettingRecord, PhaseRecords, Promotion, Report
 from shared.contracts.steps import StepKind
 from shared.evaluation.statistics import decide
 
-PHASES = {Phase.DISTILL: distill, Phase.ITERATE: iterate, Phase.EVOLVE: evolve}
+PHASES: dict[Phase, Callable[[JobContext, State], Awaitable[PhaseResult]]] = {
+    Phase.DISTILL: distill,
+    Phase.ITERATE: iterate,
+    Phase.EVOLVE: evolve,
+}
 
 
-async def meteor(run: Run) -> dict:
-    """Run the job's phases on `run.student`; returns the report. A phase that made dev worse is not built upon."""
-    await say_what_measures(run)
-    await hear_labels(run)
-    if "pilot" in run.spec.stages:
+async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
+    """Run a job's phases; returns the report. A phase that made dev worse is not built upon.
+
+    run: the job itself, which only this page enters, pauses and publishes.
+    """
+    await announce_measure(ctx)
+    uses = uses_of_the_judge(ctx.spec, ctx.shards, ctx.judge_measures)
+    judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
+    state = State(student=ctx.base, guidance=ctx.spec.guidance, judge_decides=judge.decides)
+    records = PhaseRecords()
+    if "pilot" in ctx.spec.stages:
         await run.enter("pilot")
-        run.guidance = await pilot(run)
+        result = await pilot(ctx, state)
+        await run.note_estimate(result.estimate)
+        records = PhaseRecords(pilot=result.record)
+        state = replace(state, guidance=result.guidance)
         await run.pause_after("pilot")
-    current = await measure(run, "base", Split.DEV, run.base)
-    base_on_dev = current
-    candidates: list[Candidate] = []
-    for phase in run.spec.phases:
+
+    base_on_dev = on_dev = await measure(ctx, state, BASE, Split.DEV, ctx.base)
+    state = replace(state, base_answers={Split.DEV: base_on_dev.answers})
+    outcomes: list[PhaseOutcome] = []
+    for phase in ctx.spec.phases:
         await run.enter(phase.value)
-        before = run.student
-        after = await PHASES[phase](run)
-        if after == before:
-            await run.say(f"{phase.value}: nothing to train on, the student stays as it was", level="warn")
-        candidate, measured = await judge_phase(run, phase.value, current, after)
-        candidates.append(candidate)
-        rejected = candidate.decision == "rejected"
-        run.student, current = (before, current) if rejected else (after, measured)
-        run.finished |= {} if rejected or after == run.base else {phase.value: after}
+        before, result = state.student, await PHASES[phase](ctx, state)
+        records = records.model_copy(update={phase.value: result.record})
+        if result.student == before:
+            await ctx.emit(f"{phase.value}: nothing to train on, the student stays as it was", level="warn")
+        state = replace(
+            state,
+            student=result.student,
+            examples=[*state.examples, *result.examples],
+            checkpoints={**state.checkpoints, phase: result.checkpoints},
+            writes_rationale=state.writes_rationale | result.writes_rationale,
+        )
+        outcome, measured = await judge_phase(ctx, state, phase, on_dev, result.student)
+        outcomes.append(outcome)
+        if outcome.decision == "rejected":
+            state = replace(state, student=before)
+        else:
+            on_dev = measured
+            run.note_finished(phase, result.student)
         await run.pause_after(phase.value)
 
     await run.enter("evaluate")
-    forgot = await forgetting(run)
-    promotion = await decide_promotion(run, base_on_dev, current, guarded=bool(forgot and forgot["guarded"]))
-    table = await measure_on_test(run, candidates)
-    final = next((m for m in table[::-1] if m.model == run.student and m.bare), table[0])  # not the base shown examples
-    report = await build_report(run, table, candidates, final, current, promotion | {"forgetting": forgot})
-    await run.say(report["verdict"]["words"], type="metrics", **report["verdict"])
+    forgotten = await forgetting(ctx, state)
+    promotion = await promote(ctx, run, state, base_on_dev, on_dev, forgotten)
+    base = await measure(ctx, state, BASE, Split.TEST, ctx.base)
+    state = replace(state, base_answers={**state.base_answers, Split.TEST: base.answers})
+    results = [base, *await measure_baselines(ctx, state), *await measure_phases(ctx, state, outcomes)]
+    final = next((row for row in results[::-1] if row.model == state.student and row.bare), base)
+    table = compare_on_test(results, final, ctx.metric)
+    better = None if ctx.judge_measures else better_by_metric(base, final, ctx.metric)
+    comparisons = comparisons_with_base(ctx.figures) if ctx.judge_measures else {}
+    judged = None
+    if final.model != ctx.base:
+        answers, calls = (base.answers, final.answers), comparisons.get("calls", 0)
+        judged = await judge_final_model(ctx, ctx.measured[Split.TEST], *answers, better, calls)
+    verdict = verdict_of(table.gains, final.model == ctx.base)
+    outcome = Outcome(table, verdict, base, final, on_dev, outcomes, records, comparisons, judge, judged, promotion)
+    report = build_report(ctx, outcome, run.job.id, run.stores.steps.of_job(run.job.id))
+    await ctx.emit(verdict.words, type="metrics", **verdict.model_dump(mode="json"))
     return report
 
 
-async def decide_promotion(run: Run, base_on_dev: Measured, current: Measured, guarded: bool) -> dict:
+async def promote(
+    ctx: JobContext,
+    run: DistillationRun,
+    state: State,
+    base_on_dev: EvalResult,
+    on_dev: EvalResult,
+    forgotten: ForgettingRecord | None,
+) -> Promotion:
     """Compare the job's student with the version that is served (the base at first) and publish it accordingly.
 
-    guarded: it forgot more than the job allows, and is undecided at best.
+    A student that forgot more than the job allows is undecided at best.
     """
-    if run.student == run.base:
-        return {"state": "rejected", "against": "base", "model": None, "gain": None}
+    if state.student == ctx.base:
+        return Promotion(state="rejected", against="base", model=None, gain=None, forgetting=forgotten)
     served = run.served_version()
     against, incumbent = "base", base_on_dev
-    if served is not None and served != run.student:
-        run.expect(StepKind.ANSWER, len(run.measured(Split.DEV)))
-        against, incumbent = "served", await measure(run, SERVED, Split.DEV, served)
-    interval = current.gain_over(incumbent, run.metric)
-    state = decide(interval)
-    if guarded and state == "promoted":
-        state = "undecided"
-    model = await run.publish(state)
-    return {"state": state, "against": against, "model": model, "gain": interval.rounded()}
+    if served is not None and served != state.student:
+        ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
+        against, incumbent = "served", await measure(ctx, state, SERVED, Split.DEV, served)
+    gain = on_dev.gain_over(incumbent, ctx.metric)
+    decision = decide(gain)
+    if decision == "promoted" and forgotten is not None and forgotten.guarded:
+        decision = "undecided"
+    model = await run.publish(state.student, decision)
+    return Promotion(state=decision, against=against, model=model, gain=gain.rounded(), forgetting=forgotten)

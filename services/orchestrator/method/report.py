@@ -1,72 +1,127 @@
-"""The report of a job: one JSON object, kept as an artifact. What happened at which time stands apart in `timings`."""
+"""The report of a job: one JSON object, kept as an artifact. The clock stands apart in `timings`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from statistics import stdev
-from typing import Any
 
-from services.orchestrator.method.context import Run
-from services.orchestrator.method.evaluate import Candidate, Measured
-from services.orchestrator.method.judging import judged, what_measures
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import BASELINE_NAMES, SHARES
-from shared.contracts.steps import PROMPTED, VERSION
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE, SHARES
+from shared.contracts.report import (
+    DataQuality,
+    DevResult,
+    JudgedComparison,
+    JudgeReport,
+    Measuring,
+    PhaseDecision,
+    PhaseRecords,
+    Power,
+    Promotion,
+    Report,
+    ReportVerdict,
+    RoundRecord,
+    Sample,
+    Timing,
+    TrainingFigures,
+)
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
+from shared.jobs.records import StepRecord
 
 SAMPLES = 3
 SHOWN = 3
 MEASURED = (Split.DEV, Split.TEST)
 
 
-def table_row(measured: Measured, base: Measured, primary: str) -> dict[str, Any]:
-    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
+@dataclass(frozen=True)
+class Outcome:
+    """What a job has come to. table: on test. base, final: base and final model on test; on_dev: the final model on dev.
+    comparisons: how the comparisons went, where the judge measured. judge, judged: the judge against human preferences, and the
+    final model against the base by the judge."""
 
-    draws: over so many random draws of worked examples the scores are averaged.
-    too_long: so many questions do not fit into its context and count as wrong. missing_markers: so many answers came without
-    the rationale and the marker that it was trained to write before them; None where it was not.
-    scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
-    """
-    return {
-        "name": measured.name,
-        "adapter": measured.model.tuned,
-        "n": len(measured.answers),
-        "draws": measured.draws,
-        "metrics": {grader: measured.value(grader).rounded() for grader in measured.scores},
-        "gain_over_base": measured.gain_over(base, primary).rounded(),
-        "too_long": measured.too_long,
-        "missing_markers": measured.missing_markers,
-        "against_base": measured.record_against(base, primary),
-        "scores": measured.scores[primary],
-    }
+    table: TestTable
+    verdict: ReportVerdict
+    base: EvalResult
+    final: EvalResult
+    on_dev: EvalResult
+    phases: Sequence[PhaseOutcome]
+    records: PhaseRecords
+    comparisons: Mapping[str, int]
+    judge: JudgeReport
+    judged: JudgedComparison | None
+    promotion: Promotion
 
 
-def power_of(final: Measured, base: Measured, primary: str) -> dict[str, Any]:
+def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> Report:
+    """steps: all of the job."""
+    base, final, on_dev, primary = outcome.base, outcome.final, outcome.on_dev, ctx.metric
+    data = data_quality(ctx)
+    measured_by = JUDGE if ctx.judge_measures else "references"
+    answered = zip(ctx.measured[Split.TEST], base.answers, final.answers, strict=True)
+    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
+    return Report(
+        job=job_id,
+        domain=ctx.spec.domain,
+        student=ctx.base.base,
+        method=ctx.spec.adapter.method.value,
+        seed=ctx.seed,
+        prompts={kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
+        primary_metric=primary,
+        measured=Measuring(by=measured_by, without_reference=data.without_reference, **outcome.comparisons),
+        rows={split.value: len(rows) for split, rows in ctx.splits.items()},
+        data=data,
+        warnings=warnings(ctx, data, outcome.records),
+        table=list(outcome.table.rows),
+        final=outcome.table.final,
+        dev=DevResult(n=len(on_dev.answers), value=on_dev.value(primary).rounded(), scores=on_dev.scores[primary]),
+        verdict=outcome.verdict,
+        decisions=[
+            PhaseDecision(phase=phase.phase.value, decision=phase.decision, gain_on_dev=phase.gain.rounded())
+            for phase in outcome.phases
+        ],
+        judged=outcome.judged,
+        judge=outcome.judge,
+        promotion=outcome.promotion,
+        power=power_of(gains, is_base=final.model == base.model),
+        phases=outcome.records,
+        teacher=dict(ctx.usage_by_phase()),
+        timings=timings(steps),
+        samples=[
+            Sample(question=q.text, reference=q.reference, base=before, final=after)
+            for q, before, after in islice(answered, SAMPLES)
+        ],
+    )
+
+
+def power_of(gains: Sequence[float], is_base: bool) -> Power:
     """What so many test questions can tell, by the default spread of a gain and by the one that was measured here.
 
-    questions_for_80_percent: so many would show a true gain of 5 points in four of five runs.
+    gains: of the final model over the base, question by question; they have no spread where it is the base.
     """
-    n = len(final.answers)
-    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
-    spread = stdev(gains) if len(gains) > 1 and final.model != base.model else None
-    return {
-        "n": n,
-        "chance_to_see_5_points": round(power(n), 2),
-        "measured_spread": None if spread is None else round(spread, 4),
-        "chance_by_measured_spread": None if spread is None else round(power(n, spread=spread), 2),
-        "questions_for_80_percent": None if spread is None else questions_needed(spread),
-    }
+    n = len(gains)
+    spread = stdev(gains) if n > 1 and not is_base else None
+    return Power(
+        n=n,
+        chance_to_see_5_points=round(power(n), 2),
+        measured_spread=None if spread is None else round(spread, 4),
+        chance_by_measured_spread=None if spread is None else round(power(n, spread=spread), 2),
+        questions_for_80_percent=None if spread is None else questions_needed(spread),
+    )
 
 
-def timings(rows: list) -> dict[str, dict[str, float]]:
+def timings(steps: Sequence[StepRecord]) -> dict[str, Timing]:
     """Per phase: seconds from its first step's start to its last step's end, and its number of steps."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for row in rows:
+    for row in steps:
         if row.started_at and row.finished_at:
-            name = row.key.partition("/")[0]
-            spans[name if not row.key.startswith("evaluate/sft") else "sft_references"].append(
-                (row.started_at, row.finished_at)
-            )
-    return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
+            key = StepKey.parse(row.key)
+            name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
+            spans[name].append((row.started_at, row.finished_at))
+    return {name: Timing(busy_seconds=round(_union(times), 1), steps=len(times)) for name, times in spans.items()}
 
 
 def _union(spans: list[tuple[float, float]]) -> float:
@@ -78,84 +133,16 @@ def _union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def final_row(final: Measured, table: list[Measured], primary: str) -> dict[str, Any]:
-    """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
-    others = [row for row in table if row.name != final.name]
-    return {
-        "name": final.name,
-        "adapter": final.model.tuned,
-        "over": {m.name: final.gain_over(m, primary).rounded() for m in others},
-        "by_metric": {m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
-        "record": {m.name: final.record_against(m, primary) for m in others},
-    }
-
-
-async def build_report(
-    run: Run,
-    table: list[Measured],
-    candidates: list[Candidate],
-    final: Measured,
-    on_dev: Measured,
-    promotion: dict[str, Any],
-) -> dict[str, Any]:
-    """final, on_dev: the job's last student on test and on dev."""
-    base, primary = table[0], run.metric
-    questions = run.measured(Split.TEST)
-    in_the_judges_eyes = (
-        None
-        if final.model == base.model
-        else await judged(run, questions, base.answers, final.answers, better_by_references(run, base, final))
+def verdict_of(gains: Mapping[str, Interval], is_base: bool) -> ReportVerdict:
+    """What the table comes to. gains: of the final model over the base and the baselines. is_base: it is the base."""
+    over_base = gains[BASE]
+    over_baselines = {name: gain for name, gain in gains.items() if name in BASELINE_NAMES}
+    return ReportVerdict(
+        beats_base=over_base.low > 0,
+        beaten=[name for name, gain in over_baselines.items() if gain.low > 0],
+        not_beaten=[name for name, gain in over_baselines.items() if gain.low <= 0],
+        words=_words(is_base, over_base, over_baselines),
     )
-    data = data_of(run)
-    return {
-        "object": "distillation.report",
-        "job": run.job.id,
-        "domain": run.spec.domain,
-        "student": run.base.base,
-        "method": run.spec.adapter.method.value,
-        "seed": run.seed,
-        "prompts": {kind.value: VERSION[kind] for kind in PROMPTED},
-        "primary_metric": primary,
-        "measured": what_measures(run),
-        "rows": {split.value: len(run.split(split)) for split in Split},
-        "data": data,
-        "warnings": warnings(run, data),
-        "table": [table_row(row, base, primary) for row in table],
-        "final": final_row(final, table, primary),
-        "dev": {
-            "n": len(on_dev.answers),
-            "value": on_dev.value(primary).rounded(),
-            "scores": on_dev.scores[primary],  # experiments compare variants by these
-        },
-        "verdict": verdict(final, table, primary),
-        "decisions": [{"phase": c.phase, "decision": c.decision, "gain_on_dev": c.gain.rounded()} for c in candidates],
-        "judged": in_the_judges_eyes,
-        "judge": run.judge,
-        "promotion": promotion,
-        "power": power_of(final, base, primary),
-        "phases": run.records,
-        "teacher": {phase: usage.model_dump() for phase, usage in run.ledger.usage_by_phase(run.job.id).items()},
-        "timings": timings(run.stores.steps.of_job(run.job.id)),
-        "samples": [
-            {"question": q.text, "reference": q.reference, "base": base.answers[i], "final": final.answers[i]}
-            for i, q in enumerate(questions[:SAMPLES])
-        ],
-    }
-
-
-def verdict(final: Measured, table: Sequence[Measured], metric: str) -> dict[str, Any]:
-    """table: the base first. beaten, not_beaten: baselines over which the whole interval of the paired gain lies above
-    zero, and the others."""
-    base = table[0]
-    gains = {row.name: final.gain_over(row, metric) for row in table if row.name in BASELINE_NAMES}
-    beaten = [name for name, gain in gains.items() if gain.low > 0]
-    over_base = final.gain_over(base, metric)
-    return {
-        "beats_base": over_base.low > 0,
-        "beaten": beaten,
-        "not_beaten": [name for name in gains if name not in beaten],
-        "words": _words(final.model == base.model, over_base, gains),
-    }
 
 
 def _words(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
@@ -194,78 +181,69 @@ def conflicting(questions: Iterable[Question]) -> list[list[str]]:
     ]
 
 
-def data_of(run: Run) -> dict[str, Any]:
+def data_quality(ctx: JobContext) -> DataQuality:
     """What the job's rows are worth: how many have no reference, and which contradict one another."""
-    found = conflicting(row for split in Split for row in run.split(split))
-    return {
-        "without_reference": {split.value: sum(not row.reference for row in run.split(split)) for split in Split},
-        "conflicting_references": len(found),
-        "conflicting_ids": found[:SHOWN],
-    }
+    conflicts = conflicting(row for rows in ctx.splits.values() for row in rows)
+    bare = {split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()}
+    return DataQuality(without_reference=bare, conflicting_references=len(conflicts), conflicting_ids=conflicts[:SHOWN])
 
 
-def warnings(run: Run, data: dict[str, Any]) -> list[str]:
-    return [*_of_data(run, data), *_of_intervals(run), *_of_verdicts(run.records), *_of_lengths(run.records)]
+def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[str]:
+    """What a reader must know before trusting the report: its data, its intervals, what training could not use."""
+    rounds = [(f"round {number}", record) for number, record in enumerate(records.rounds, start=1)]
+    turns = [(f"turn {number}", record.training) for number, record in enumerate(records.turns, start=1)]
+    return [
+        *_of_data(ctx, data),
+        *_of_intervals(ctx, records.pilot.compared if records.pilot else None),
+        *_of_verdicts(rounds),
+        *(_of_training("phase 1", records.distill.training) if records.distill else []),
+        *(warning for name, record in rounds for warning in _of_round(name, record)),
+        *(warning for name, training in turns for warning in _of_training(name, training)),
+    ]
 
 
-def _of_data(run: Run, data: dict[str, Any]) -> list[str]:
-    found = []
+def _of_data(ctx: JobContext, data: DataQuality) -> list[str]:
+    lines = []
     for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
-        missing, n = data["without_reference"][split.value], len(run.split(split))
-        if missing and not run.judge_measures:
-            found.append(
+        missing, n = data.without_reference[split.value], len(ctx.splits[split])
+        if missing and not ctx.judge_measures:
+            lines.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )
-    if data["conflicting_references"]:
-        first = ", ".join(data["conflicting_ids"][0])
-        found.append(
-            f"questions asked more than once with different references: {data['conflicting_references']} ({first}); "
+    if data.conflicting_references:
+        first = ", ".join(data.conflicting_ids[0])
+        lines.append(
+            f"questions asked more than once with different references: {data.conflicting_references} ({first}); "
             "at most one of the answers can be counted as right each time"
         )
-    return found
+    return lines
 
 
-def _of_intervals(run: Run) -> list[str]:
-    """One line for each set of rows that is too small for its intervals. The pilot's gain is a mean whatever the metric,
-    and so is what the judge measures, which needs no references."""
-    is_share = run.spec.primary_metric in SHARES and not run.judge_measures
-    sets = [(f"{split.value} split", is_share, len(run.measured(split))) for split in MEASURED]
-    if (compared := run.records.get("pilot", {}).get("compared")) is not None:
+def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
+    """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
+    mean whatever the metric, as is what the judge measures."""
+    is_share = ctx.spec.primary_metric in SHARES and not ctx.judge_measures
+    sets = [(f"{split.value} split", is_share, len(ctx.measured[split])) for split in MEASURED]
+    if compared is not None:
         sets.append(("pilot", False, compared))
-    return [f"{name}: {said}" for name, share, n in sets if (said := caution(share, n))]
+    return [f"{name}: {warning}" for name, share, n in sets if (warning := caution(share, n))]
 
 
-def _of_verdicts(records: dict[str, Any]) -> list[str]:
-    found = []
-    for number, record in enumerate(records.get("iterate", {}).get("rounds", []), start=1):
-        asked, unparsed = sum(record["asked_by_try"]), record["unparsed_verdicts"]
-        if 2 * unparsed > asked:
-            found.append(
-                f"round {number}: {unparsed} of {asked} verdicts could not be read; what the judge did not pass in words "
-                "that can be read was not trained on"
-            )
-    return found
-
-
-def _of_lengths(records: dict[str, Any]) -> list[str]:
-    """Rows that were kept, paid for, and then too long to train on."""
-    parts: Sequence[tuple[str, dict[str, Any]]] = [
-        ("phase 1", records.get("distill", {})),
-        *((f"round {i}", record) for i, record in enumerate(records.get("iterate", {}).get("rounds", []), start=1)),
-        *((f"turn {i}", record) for i, record in enumerate(records.get("evolve", {}).get("turns", []), start=1)),
+def _of_verdicts(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:
+    return [
+        f"{name}: {record.unparsed_verdicts} of {sum(record.asked_by_try)} verdicts could not be read; what the judge "
+        "did not pass in words that can be read was not trained on"
+        for name, record in rounds
+        if 2 * record.unparsed_verdicts > sum(record.asked_by_try)
     ]
-    found = []
-    for name, record in parts:
-        if dropped := record.get("training", {}).get("dropped_too_long"):
-            found.append(f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on")
-        if unread := record.get("too_long"):
-            found.append(f"{name}: {unread} questions do not fit into the student's context and were not answered")
-    return found
 
 
-def better_by_references(run: Run, base: Measured, final: Measured) -> list[str] | None:
-    """Per question which answer the primary metric finds better; None where that is the judge's own word."""
-    if run.judge_measures:
-        return None
-    pairs = zip(base.scores[run.metric], final.scores[run.metric], strict=True)
-    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
+def _of_training(name: str, training: TrainingFigures | None) -> list[str]:
+    """Rows that were kept, paid for, and then too long to train on."""
+    dropped = training.dropped_too_long if training else None
+    return [f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on"] if dropped else []
+
+
+def _of_round(name: str, record: RoundRecord) -> list[str]:
+    too_long = f"{name}: {record.too_long} questions do not fit into the student's context and were not answered"
+    return [*_of_training(name, record.training), *([too_long] if record.too_long else [])]

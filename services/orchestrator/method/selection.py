@@ -1,4 +1,4 @@
-"""Which questions go where, and which answers are kept. Pure functions; every order comes from hashes, never from time."""
+"""Which questions go where, and which texts repeat others. Pure functions; every order comes from hashes, never from time."""
 
 import hashlib
 import itertools
@@ -7,19 +7,22 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import ceil
-from typing import TypeVar
 
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Phase
 from shared.plan.allocation import allocate
 
-T = TypeVar("T")
 ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # written in one text with CJK characters
 
 
 def seeded_order(questions: Iterable[Question], seed: int, salt: str = "") -> list[Question]:
     """A shuffle that depends on the ids and the seed alone."""
     return sorted(questions, key=lambda q: hashlib.sha256(f"{seed}:{salt}:{q.id}".encode()).digest())
+
+
+def capped(questions: Sequence[Question], cap: int | None) -> list[Question]:
+    """At most `cap` questions; those without a reference are left out first."""
+    return list(questions) if cap is None else sorted(questions, key=lambda q: not q.reference)[:cap]
 
 
 def shards(train: Sequence[Question], spec: Distillation, seed: int) -> dict[Phase, list[Question]]:
@@ -34,12 +37,12 @@ def shards(train: Sequence[Question], spec: Distillation, seed: int) -> dict[Pha
 
 
 def stratified(questions: Sequence[Question], count: int) -> list[Question]:
-    """The first `count` questions, taken from the categories in turn; within each their order is kept."""
+    """The first `count` questions, taken from the categories by turns; within each their order is kept."""
     by_category: dict[str | None, list[Question]] = {}
     for question in questions:
         by_category.setdefault(question.category, []).append(question)
-    in_turn = itertools.zip_longest(*by_category.values())
-    return [question for turn in in_turn for question in turn if question is not None][:count]
+    by_turns = itertools.zip_longest(*by_category.values())
+    return [question for turn in by_turns for question in turn if question is not None][:count]
 
 
 def near_duplicates(texts: Sequence[str], alike: float = 0.9) -> set[int]:
@@ -48,18 +51,18 @@ def near_duplicates(texts: Sequence[str], alike: float = 0.9) -> set[int]:
     Two such texts must share one of the rarest runs of each, so only those are looked up (prefix filtering, Chaudhuri
     et al. 2006): the time grows with the texts, not with their pairs.
     """
-    runs = [_runs(text) for text in texts]
-    often = Counter(run for found in runs for run in found)
-    by_run: dict[tuple[str, ...], list[int]] = {}
+    runs_of_texts = [_runs(text) for text in texts]
+    frequency = Counter(run for runs in runs_of_texts for run in runs)
+    kept_by_run: dict[tuple[str, ...], list[int]] = {}
     repeated: set[int] = set()
-    for place, found in enumerate(runs):
-        rarest = sorted(found, key=lambda run: (often[run], run))[: len(found) - ceil(alike * len(found)) + 1]
-        candidates = {other for run in rarest for other in by_run.get(run, ())}
-        if any(len(found & runs[other]) >= alike * len(found | runs[other]) for other in candidates):
+    for place, runs in enumerate(runs_of_texts):
+        rarest = sorted(runs, key=lambda run: (frequency[run], run))[: len(runs) - ceil(alike * len(runs)) + 1]
+        candidates = {other for run in rarest for other in kept_by_run.get(run, ())}
+        if any(len(runs & runs_of_texts[other]) >= alike * len(runs | runs_of_texts[other]) for other in candidates):
             repeated.add(place)
             continue
         for run in rarest:
-            by_run.setdefault(run, []).append(place)
+            kept_by_run.setdefault(run, []).append(place)
     return repeated
 
 
@@ -79,7 +82,7 @@ def scripts(texts: Iterable[str | None]) -> frozenset[str]:
 
 
 def letters_by_script(text: str) -> Counter[str]:
-    found = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha())
+    counts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha())
     for script, written_with in ONE_SCRIPT.items():
-        found[written_with] += found.pop(script, 0)
-    return +found
+        counts[written_with] += counts.pop(script, 0)
+    return +counts

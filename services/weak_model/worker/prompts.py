@@ -2,7 +2,7 @@
 
 What all questions of a job share stands first, so that the engine computes it once and keeps it (prefix caching).
 
-A change here raises the number of its kind in `shared.contracts.steps.VERSION`.
+A change here raises the kind's version in shared/contracts/step_kinds.py.
 """
 
 from shared.contracts.answer_format import student_messages

@@ -1,7 +1,7 @@
 """Experiments: jobs that share an id in their metadata. Steps that they have in common run once, by their hashes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import uuid_utils
@@ -25,6 +25,7 @@ from shared.contracts.experiments import (
     merged,
 )
 from shared.contracts.jobs import JobRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
 from shared.contracts.views import Listed
 from shared.jobs.records import JobRecord
@@ -147,7 +148,7 @@ def _teaching_tokens(context: ProjectContext, job_id: str) -> int:
     return sum(
         step.metrics.get("input_tokens", 0) + step.metrics.get("output_tokens", 0)
         for step in context.stores.steps.of_job(job_id)
-        if step.queue in (Queue.STRONG, Queue.JUDGE) and not step.key.startswith("evaluate/")
+        if step.queue in (Queue.STRONG, Queue.JUDGE) and StepKey.parse(step.key).phase != "evaluate"
     )
 
 
@@ -185,7 +186,9 @@ def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[di
     return rows
 
 
-def _over(report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]) -> list[float] | None:
+def _over(
+    report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]
+) -> Sequence[float] | None:
     """The paired gain over another variant's report; None where the two measured different things. Over itself it is
     exactly nothing."""
     if report is other:

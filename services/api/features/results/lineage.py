@@ -9,9 +9,9 @@ from typing import Any
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
-from services.api.features.results.service import TRAINING
 from shared.contracts.errors import NotFound
-from shared.contracts.steps import ModelRef, Queue, StepKind, StepRequest, StepResult
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import ModelRef, Queue, StepRequest, StepResult
 from shared.contracts.views import LineageModel, LineageObject
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
@@ -29,7 +29,7 @@ def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObj
     finished = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
     finished.sort(key=lambda step: (step.finished_at, step.id))
     chain = [link for step in finished if (link := _link(context, step, example_id))]
-    checkpoints = {link["adapter"] for link in chain if link.get("adapter") and link["kind"] in TRAINING}
+    checkpoints = {link["adapter"] for link in chain if link.get("adapter") and learns(link["kind"])}
     return LineageObject(
         job_id=job_id,
         example=example,
@@ -65,6 +65,6 @@ def _link(context: ProjectContext, step: StepRecord, example_id: str) -> Link | 
     link: Link = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
     if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
         link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
-    if StepKind(step.kind) in TRAINING:
+    if learns(step.kind):
         return link | {"adapter": result.trained}
     return link | {"made": next((row for row in result.rows if row["id"] == example_id), None)}

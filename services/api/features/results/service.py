@@ -10,7 +10,9 @@ from services.api.paging import Paging, listed, page_of
 from shared.contracts.data import Split
 from shared.contracts.errors import NotFound
 from shared.contracts.jobs import JobRequest
-from shared.contracts.steps import StepKind, StepResult
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import learns
+from shared.contracts.steps import StepResult
 from shared.contracts.views import (
     CheckpointMetrics,
     CheckpointObject,
@@ -24,8 +26,6 @@ from shared.datasets.files import data_of
 from shared.jobs.records import ModelRecord, StepRecord
 from shared.jobs.states import StepState
 from shared.ledger.accounts import FIELDS
-
-TRAINING = (StepKind.SFT, StepKind.DPO)
 
 
 def report(context: ProjectContext, job_id: str) -> Any:
@@ -78,7 +78,7 @@ def _figures(step: StepRecord) -> MetricsObject:
     return MetricsObject(
         id=step.id,
         step=step.key,
-        phase=step.key.partition("/")[0],
+        phase=StepKey.parse(step.key).phase,
         kind=step.kind,
         state=step.state,
         done=progress.get("done"),
@@ -106,9 +106,7 @@ def _trainings(context: ProjectContext, job_id: str) -> Iterator[tuple[str, Step
     trainings = [
         step
         for step in context.stores.steps.of_job(job_id)
-        if StepKind(step.kind) in TRAINING
-        and step.state == StepState.SUCCEEDED
-        and not step.key.startswith("evaluate/")
+        if learns(step.kind) and step.state == StepState.SUCCEEDED and not StepKey.parse(step.key).is_baseline
     ]
     trainings.sort(key=lambda step: (step.finished_at, step.id))
     counts = accumulate(int(step.metrics.get("steps", 0)) for step in trainings)

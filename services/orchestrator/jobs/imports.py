@@ -1,0 +1,118 @@
+"""An import: what a source holds is read, questions are written where it holds none, and the rows become an uploaded file."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
+from math import ceil
+from typing import Any
+
+from rapidfuzz import fuzz, process
+from rapidfuzz.utils import default_process as alike_form
+
+from services.orchestrator.runtime.progress import COST
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepClient, when_there_is_room
+from shared.contracts.errors import FatalError
+from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
+from shared.contracts.steps import StepKind
+from shared.datasets.files import add_made_file
+from shared.jobs.records import JobRecord
+from shared.ledger.store import Ledger
+
+NUMBERS = re.compile(r"\d+")
+BATCH = 8  # passages of one step
+ALIKE = 90.0  # percent of the words of two questions, in any order, above which they are the same one
+
+
+class NothingToImport(FatalError):
+    code = "nothing_to_import"
+
+
+class ImportRun(DurableRun):
+    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger):
+        self.request = ImportJob.model_validate(job.request)
+        work = COST[StepKind.READ]
+        if isinstance(self.request.source, DocumentsOptions):
+            work += COST[StepKind.ASK] * ceil(1.5 * self.request.source.questions / self.request.source.per_passage)
+        super().__init__(job, steps, ledger, work, BATCH)
+
+
+async def import_rows(run: ImportRun) -> dict[str, Any]:
+    """What is written into the job's row. Raises NothingToImport."""
+    source = run.request.source
+    await run.enter("read")
+    read = await run.step("read", StepKind.READ, ReadParams(source=source, sha256=run.request.sha256), [])
+    rows, left_out = read.rows, Counter(read.metrics["left_out"])
+    if isinstance(source, DocumentsOptions):
+        rows = await _asked(run, source, [Passage.model_validate(row) for row in rows], left_out)
+    if not rows:
+        raise NothingToImport("nothing was found that could become a row; left out: " + _words(left_out))
+    file_id = f"file-{run.job.id.partition('-')[2]}"
+    about = {"filename": run.request.filename, "dev": run.request.dev_share, "test": run.request.test_share}
+    await when_there_is_room(
+        lambda: add_made_file(
+            run.stores.catalog, run.artifacts, run.files, run.job.project_id, rows, id=file_id, **about
+        ),
+        lambda _: None,
+    )
+    await run.say(f"{len(rows)} rows are in {file_id}; left out: {_words(left_out)}")
+    return {"result": {"file": file_id, "rows": len(rows), "left_out": dict(+left_out)}}
+
+
+def _words(left_out: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted((+left_out).items())) or "nothing"
+
+
+async def _asked(
+    run: ImportRun, source: DocumentsOptions, passages: list[Passage], left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """Rows whose reference is the passage; rows of one passage are one group, so that it stands on one side of the split."""
+    await run.enter("ask")
+    params = AskParams(
+        teacher=source.provider,
+        domain=source.domain,
+        per_passage=source.per_passage,
+        max_tokens=source.max_tokens,
+        seed=source.seed,
+    )
+
+    async def one(index: int, batch: Sequence[Passage]) -> list[Written]:
+        found = await run.step(f"ask/{index}", StepKind.ASK, params, batch)
+        return [Written.model_validate(row) for row in found.rows]
+
+    written = [item for batch in await run.gather(one, passages) for item in batch]
+    left_out["replies that could not be read"] += sum(item.unparsed for item in written)
+    left_out["questions that the passage does not answer, or that point at it"] += sum(item.dropped for item in written)
+    return await asyncio.to_thread(balanced, source.questions, passages, written, left_out)
+
+
+def balanced(
+    most: int, passages: Sequence[Passage], written: Sequence[Written], left_out: Counter[str]
+) -> list[dict[str, Any]]:
+    """Of every document one question in turn, no two alike, `most` in all."""
+    by_document: dict[str, list[tuple[Passage, str]]] = {}
+    for passage, item in zip(passages, written, strict=True):
+        by_document.setdefault(passage.document, []).extend((passage, question) for question in item.questions)
+    kept: dict[tuple[str, ...], list[str]] = {}  # by the numbers in them: another number asks for something else
+    rows = []
+    for passage, question in (pair for turn in zip_longest(*by_document.values()) for pair in turn if pair is not None):
+        if len(rows) == most:
+            left_out["over the limit"] += 1
+            continue
+        like = kept.setdefault(tuple(NUMBERS.findall(question)), [])
+        if process.extractOne(question, like, scorer=fuzz.token_sort_ratio, processor=alike_form, score_cutoff=ALIKE):
+            left_out["question like another one"] += 1
+        else:
+            like.append(question)
+            rows.append(
+                {
+                    "question": question,
+                    "reference": passage.text,
+                    "category": passage.document,
+                    "group": passage.id,
+                    "source": passage.id,
+                }
+            )
+    return rows

@@ -1,0 +1,98 @@
+"""The kinds of jobs. Whatever a job does, the loop holds, pauses, cancels and ends it in the same way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from services.orchestrator.jobs import result_file
+from services.orchestrator.jobs.exports import ExportRun, export, open_export
+from services.orchestrator.jobs.imports import ImportRun, import_rows
+from services.orchestrator.method.context import DistillationRun
+from services.orchestrator.method.pipeline import meteor
+from services.orchestrator.runtime.run import DurableRun
+from services.orchestrator.runtime.steps import StepClient, when_there_is_room
+from shared.artifacts.bases import Bases
+from shared.contracts.errors import StorageFull
+from shared.contracts.jobs import JobKind, JobRequest
+from shared.contracts.report import NOTHING
+from shared.datasets.files import data_of
+from shared.jobs.records import JobRecord
+from shared.ledger.store import Ledger
+
+
+class Means(NamedTuple):
+    """What a job is run with, beside its row."""
+
+    steps: StepClient
+    ledger: Ledger
+    bases: Bases
+
+
+@dataclass(frozen=True)
+class Kind:
+    """open: reads what the job works on. work: an async function over durable steps; returns what is written into the
+    row as the job succeeds. What either raises decides as everywhere: transient errors are tried again, others end the
+    job as failed."""
+
+    open: Callable[[Means, JobRecord], Awaitable[DurableRun]]
+    work: Callable[[Any], Awaitable[dict[str, Any]]]
+
+
+async def _open_distillation(means: Means, row: JobRecord) -> DistillationRun:
+    stores, artifacts = means.steps.stores, means.steps.artifacts
+    base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
+    data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
+    rows = await asyncio.to_thread(data.rows, artifacts)
+    return DistillationRun(row, base, rows, means.steps, means.ledger)
+
+
+async def _distil(run: DistillationRun) -> dict[str, Any]:
+    report = await meteor(run.context, run)
+    base, gain = report.table[0], report.final.over.get("base", NOTHING)
+    before = base.metrics[report.primary_metric].value
+    files = await _result_files(run)
+    return {
+        "result": {"result_files": files} if files else None,
+        "report_ref": await when_there_is_room(
+            lambda: run.artifacts.put_json(report.model_dump(mode="json")), lambda _: None
+        ),
+        "evaluation": {
+            "metric": report.primary_metric,
+            "before": before,
+            "after": before + gain.value,
+            "delta": gain.value,
+            "ci95": [gain.low, gain.high],
+            "n": base.n,
+        },
+        "fine_tuned_model": report.promotion.model,
+        "trained_tokens": sum(
+            figures.get("trained_tokens", 0) for key, figures in run.figures.items() if not key.is_baseline
+        ),
+        "status_reason": f"final model: {report.promotion.state}",
+    }
+
+
+async def _result_files(run: DistillationRun) -> list[str]:
+    """A project that has no room for them gets its model all the same."""
+    try:
+        return await when_there_is_room(lambda: result_file.keep(run), lambda _: None)
+    except StorageFull as error:
+        await run.say(f"{result_file.NAME} is not kept: {error.message}", level="warn")
+        return []
+
+
+async def _open_export(means: Means, row: JobRecord) -> ExportRun:
+    return await open_export(means.steps, means.ledger, means.bases, row)
+
+
+async def _open_import(means: Means, row: JobRecord) -> ImportRun:
+    return ImportRun(row, means.steps, means.ledger)
+
+
+KINDS: dict[JobKind, Kind] = {
+    JobKind.DISTILLATION: Kind(_open_distillation, _distil),
+    JobKind.EXPORT: Kind(_open_export, export),
+    JobKind.IMPORT: Kind(_open_import, import_rows),
+}

@@ -1,0 +1,109 @@
+"""`DurableRun`: what the code of every kind of job sees of the job that it runs: durable steps, and ways to tell people."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from services.orchestrator.runtime.fair_limit import FairLimit
+from services.orchestrator.runtime.progress import ProgressMeter
+from services.orchestrator.runtime.steps import StepClient
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import step_request
+from shared.contracts.steps import Progress, StepKind, StepResult, Wire
+from shared.jobs.records import JobRecord
+from shared.ledger.store import Ledger
+
+NOTE_S = 2.0  # how often progress reaches the job's row
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+class PauseHere(Exception):
+    """The job comes to the stage after which it is to pause."""
+
+    def __init__(self, stage: str, reason: str):
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+class DurableRun:
+    """One job while an orchestrator holds it. Keys make every call of `step` a restart point.
+
+    work: what is planned, in rows weighted by progress.COST. batch_size: rows of one step in `gather`.
+    """
+
+    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, work: float, batch_size: int):
+        self.job = job
+        self.ledger = ledger
+        self.stores = steps.stores
+        self.artifacts = steps.artifacts
+        self.files = steps.settings.data / "files"
+        self.figures: dict[StepKey, dict[str, Any]] = {}  # per step: what its worker counted
+        self.batch_size = batch_size
+        self._steps = steps
+        self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
+        self._reason: str | None = job.status_reason  # what the job's row says of that
+        self._limit = FairLimit(steps.consumers)
+        self._meter = ProgressMeter(work)
+
+    # durable steps
+
+    def expect(self, kind: StepKind, rows: int) -> None:
+        """So many rows come on top of what was planned, or (below zero) fall away."""
+        self._meter.more(kind, rows)
+
+    async def step(self, key: StepKey | str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult:
+        """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
+        key = StepKey.parse(key) if isinstance(key, str) else key
+        request = step_request(kind, params, [row.model_dump(mode="json") for row in rows])
+        size = max(len(rows), 1) * getattr(params, "epochs", 1)
+
+        def on_progress(progress: Progress) -> None:
+            self._waits[key] = progress.waits_for
+            self._meter.running(str(key), kind, size, progress.done / progress.total if progress.total else 0)
+
+        started = time.monotonic()
+        try:
+            result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        finally:
+            self._waits.pop(key, None)
+        self._meter.ended(str(key), kind, size, time.monotonic() - started)
+        self.figures[key] = result.metrics
+        return result
+
+    async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
+        """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.
+
+        The first failure cancels the others' waiting; finished steps stay finished.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(flow(index, batch)) for index, batch in enumerate(batches(items, self.batch_size))
+            ]
+        return [task.result() for task in tasks]
+
+    # telling people
+
+    async def say(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
+        await asyncio.to_thread(
+            self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
+        )
+
+    async def enter(self, phase: str) -> None:
+        await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
+        await self.say(f"phase {phase} begins", type="phase", phase=phase)
+
+    async def note_progress(self) -> None:
+        """Called every NOTE_S seconds by whoever runs the job."""
+        values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
+        reason = next(filter(None, self._waits.values()), None)
+        if reason != self._reason:
+            values["status_reason"] = reason
+        await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
+        self._reason = reason  # not before it stands in the row: a database that is away is told again

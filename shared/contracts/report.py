@@ -1,0 +1,468 @@
+"""The report of a distillation job. The orchestrator builds a `Report` and stores its JSON as an artifact; API, CLI, page
+and model card read it with `read_report`, which upgrades reports of earlier versions.
+
+Intervals are 95 % intervals. Scores, shares and rates are in [0, 1].
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from shared.contracts.estimate import Estimate
+from shared.contracts.jobs import Usage
+
+REPORT_VERSION = 2  # version 1 has no field `version`
+Decision = Literal["promoted", "undecided", "rejected"]
+
+
+class Triple(NamedTuple):
+    """An estimate with its interval; a JSON array [value, low, high]. Of no width: the model is compared with itself."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOTHING = Triple(0.0, 0.0, 0.0)
+
+
+class ReportPart(BaseModel):
+    """An optional field that was not set is left out of the JSON; one that was set to None is null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, serialize: SerializerFunctionWrapHandler):
+        fields = serialize(self)
+        return {name: value for name, value in fields.items() if value is not None or name in self.model_fields_set}
+
+
+# --- measuring ---
+
+
+class WinRecord(ReportPart):
+    """Questions on which a model scored higher, the same and lower than another."""
+
+    win: int
+    tie: int
+    loss: int
+
+
+class TableRow(ReportPart):
+    """One model on the test split. metrics: by grader; gain_over_base: paired, in the primary metric.
+
+    adapter: content hash of what was trained. draws: the scores are means over so many draws of worked examples.
+    too_long: questions that exceed the model's context; they count as wrong. missing_markers: answers without the rationale
+    and marker that the model was trained to write, None if it was not. scores: the primary metric, question by question.
+    """
+
+    name: str
+    adapter: str | None
+    n: int
+    draws: int
+    metrics: dict[str, Triple]
+    gain_over_base: Triple
+    too_long: int
+    missing_markers: int | None
+    against_base: WinRecord | None
+    scores: list[float]
+
+
+class FinalModel(ReportPart):
+    """The final model against every other row of the table: paired gains in the primary metric (over) and by grader."""
+
+    name: str
+    adapter: str | None
+    over: dict[str, Triple]
+    by_metric: dict[str, dict[str, Triple]]
+    record: dict[str, WinRecord]
+
+
+class DevResult(ReportPart):
+    """The final model on the dev split; experiments compare variants by `scores`."""
+
+    n: int
+    value: Triple
+    scores: list[float]
+
+
+class Measuring(ReportPart):
+    """What measures students: "references" or "judge". The counts are of the judge's comparisons, if it measures.
+
+    without_reference: questions by split.
+    """
+
+    by: str
+    without_reference: dict[str, int]
+    compared: int | None = None
+    calls: int | None = None
+    unparsed: int | None = None
+    flipped: int | None = None
+
+
+class DataQuality(ReportPart):
+    """conflicting_ids: the first groups of rows that ask the same question and have different references."""
+
+    without_reference: dict[str, int]
+    conflicting_references: int
+    conflicting_ids: list[list[str]]
+
+
+class Power(ReportPart):
+    """The chance that a true gain of 5 points is seen on n questions, by the default spread of a gain and the measured one."""
+
+    n: int
+    chance_to_see_5_points: float
+    measured_spread: float | None
+    chance_by_measured_spread: float | None
+    questions_for_80_percent: int | None
+
+
+# --- decisions ---
+
+
+class PhaseDecision(ReportPart):
+    """A phase's student against the one before it, on dev."""
+
+    phase: str
+    decision: Decision
+    gain_on_dev: Triple
+
+
+class ReportVerdict(ReportPart):
+    """What the test table shows. beaten: baselines that the final model's whole interval lies above."""
+
+    beats_base: bool
+    beaten: list[str]
+    not_beaten: list[str]
+    words: str
+
+
+class ForgettingRecord(ReportPart):
+    """General questions answered right by base and final model. guarded: forgot more than the job allows."""
+
+    n: int
+    base: Triple
+    final: Triple
+    change: Triple
+    missing_markers: int | None
+    guarded: bool
+
+
+class Promotion(ReportPart):
+    """against: "base" or "served". model: alias@version, if one was published."""
+
+    state: Decision
+    against: str
+    model: str | None
+    gain: Triple | None
+    forgetting: ForgettingRecord | None
+
+
+# --- the judge ---
+
+
+class JudgeFigures(ReportPart):
+    """The judge's own error rates over n pairs, each shown in both orders.
+
+    length_bias: how much more often the longer answer won than it was better; None if nothing says which is better.
+    """
+
+    n: int
+    unparsed: int
+    flip_rate: Triple
+    preferred_the_first_shown: Triple
+    preferred_the_longer: Triple
+    length_bias: Triple | None
+    warnings: list[str]
+
+
+class LabelAgreement(JudgeFigures):
+    """The judge against human preferences; see shared.evaluation.judge_quality.agreement."""
+
+    agreement: Triple
+    chance: float
+    kappa: float | None
+    decided: Triple
+    n_decided: int
+    better_than_chance: bool | None
+
+
+class JudgeReport(ReportPart):
+    """rests_on_it: parts of the job that take the judge's word. decides: False if it is no better than chance on the labels."""
+
+    rests_on_it: list[str]
+    labels: LabelAgreement | None
+    decides: bool
+    warnings: list[str]
+
+
+class Criterion(WinRecord):
+    """The final model against the base by one criterion. share: ties split."""
+
+    share: Triple
+
+
+class AbsoluteScore(ReportPart):
+    """Mean scores from 1 to 10 and the paired gain."""
+
+    base: Triple
+    final: Triple
+    gain: Triple
+
+
+class AbsoluteScores(ReportPart):
+    """n: questions where both answers were scored. unparsed: answers without a score, of "base" and "final"."""
+
+    n: int
+    unparsed: dict[str, int]
+    criteria: dict[str, AbsoluteScore]
+
+
+class JudgedComparison(ReportPart):
+    """The final model against the base by the judge (paper section 4). ended: why no more questions were compared."""
+
+    n: int
+    wanted: int
+    ended: Literal["margin_reached", "questions_used_up", "budget_used_up"]
+    calls: int
+    max_calls: int | None
+    criteria: dict[str, Criterion]
+    absolute: AbsoluteScores | None
+    judge: JudgeFigures
+
+
+# --- the phases ---
+
+
+class Figures(ReportPart):
+    """Figures of a worker's step; those without a field of their own are kept too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    mean_tokens_chosen: float | None = None
+    mean_tokens_rejected: float | None = None
+
+
+class TrainingFigures(Figures):
+    """Means over the first and the last quarter of a training's steps; margins and reward_accuracy are of DPO."""
+
+    loss_first: float | None = None
+    loss: float | None = None
+    dropped_too_long: int | None = None
+    margin_first: float | None = None
+    margin: float | None = None
+    reward_accuracy: float | None = None
+
+
+class StudentNll(ReportPart):
+    """The student's mean token NLL in nats on the teacher's unguided and guided responses to n questions."""
+
+    n: int
+    unguided: float | None
+    guided: float | None
+    change: Triple | None
+
+
+class PilotRecord(ReportPart):
+    """usable: responses by guidance. compared to student_nll: only if both ways of asking were tried."""
+
+    questions: int
+    usable: dict[str, int]
+    compared: int | None = None
+    gain: Triple | None = None
+    decision: Decision | None = None
+    student_nll: StudentNll | None = None
+    guidance: str
+    estimate: Estimate | None = None
+
+
+class DistillRecord(ReportPart):
+    """dropped: responses by reason. answers: "teacher" or "references"; guidance: None without a teacher."""
+
+    questions: int
+    kept: int
+    dropped: dict[str, int]
+    answers: str
+    guidance: str | None
+    training: TrainingFigures = TrainingFigures()
+
+
+class DevGain(ReportPart):
+    """A round's student against the best one before it. kept: it is the best one now."""
+
+    gain: Triple
+    kept: bool
+
+
+class RoundRecord(ReportPart):
+    """One round of phase 2. undecidable: questions that were not tried, because nothing can tell what passes.
+
+    asked_by_try: answers of each try; pass_rate: share of questions that passed within the first t tries.
+    training is missing if nothing passed, dev if there is one round only.
+    """
+
+    questions: int
+    undecidable: int
+    passed: int
+    corrected: int
+    dropped_corrections: dict[str, int]
+    asked_by_try: list[int]
+    pass_rate: list[float]
+    unparsed_verdicts: int
+    leaked_hints: int
+    too_long: int
+    missing_markers: int
+    with_rationale: int
+    training: TrainingFigures | None = None
+    dev: DevGain | None = None
+
+
+class IterateRecord(ReportPart):
+    rounds: list[RoundRecord]
+
+
+class EvolveIteration(ReportPart):
+    """One turn of phase 3. strategy: of the search, or "file". dropped: pairs by reason."""
+
+    strategy: str
+    questions: int
+    pairs: int
+    dropped: dict[str, int]
+    search: Figures
+    training: TrainingFigures | None = None
+
+
+class EvolveRecord(ReportPart):
+    turns: list[EvolveIteration]
+
+
+class PhaseRecords(ReportPart):
+    """A stage that the job does not have is missing."""
+
+    pilot: PilotRecord | None = None
+    distill: DistillRecord | None = None
+    iterate: IterateRecord | None = None
+    evolve: EvolveRecord | None = None
+
+    @property
+    def rounds(self) -> list[RoundRecord]:
+        return self.iterate.rounds if self.iterate else []
+
+    @property
+    def turns(self) -> list[EvolveIteration]:
+        return self.evolve.turns if self.evolve else []
+
+    def trainings(self) -> list[tuple[str, TrainingFigures]]:
+        """(name, figures) of every training, in the order of the method."""
+        phases = [("phase 1", self.distill)] if self.distill else []
+        rounds = [(f"phase 2, round {number}", record) for number, record in enumerate(self.rounds, start=1)]
+        turns = [(f"phase 3, turn {number}", record) for number, record in enumerate(self.turns, start=1)]
+        return [(name, record.training) for name, record in (*phases, *rounds, *turns) if record.training is not None]
+
+
+# --- the whole ---
+
+
+class Timing(ReportPart):
+    """busy_seconds: the union of its steps' running times."""
+
+    busy_seconds: float
+    steps: int
+
+
+class Sample(ReportPart):
+    """A test question with the answers of base and final model."""
+
+    question: str
+    reference: str | None
+    base: str
+    final: str
+
+
+class Report(ReportPart):
+    """table: the base first. prompts: the version of each prompt by step kind. rows: by split; teacher and timings: by phase."""
+
+    object: Literal["distillation.report"] = "distillation.report"
+    version: int = REPORT_VERSION
+    job: str
+    domain: str
+    student: str
+    method: str
+    seed: int
+    prompts: dict[str, int]
+    primary_metric: str
+    measured: Measuring
+    rows: dict[str, int]
+    data: DataQuality | None
+    warnings: list[str]
+    table: list[TableRow] = Field(min_length=1)
+    final: FinalModel
+    dev: DevResult | None
+    verdict: ReportVerdict | None
+    decisions: list[PhaseDecision]
+    judged: JudgedComparison | None
+    judge: JudgeReport | None
+    promotion: Promotion
+    power: Power
+    phases: PhaseRecords
+    teacher: dict[str, Usage]
+    timings: dict[str, Timing]
+    samples: list[Sample]
+
+    @property
+    def graders(self) -> list[str]:
+        return list(self.table[0].metrics)
+
+    @property
+    def final_row(self) -> TableRow:
+        return next(row for row in self.table if row.name == self.final.name)
+
+
+def read_report(stored: Mapping[str, Any]) -> Report:
+    """A stored report of this or an earlier version. Fields that this version does not know are ignored."""
+    report = _from_version_1(stored) if "version" not in stored else stored
+    return Report.model_validate(report, extra="allow")
+
+
+def _from_version_1(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Fills in what the first releases did not write."""
+    final, primary, phases = report["final"], report["primary_metric"], report["phases"]
+    absent = dict.fromkeys(("data", "dev", "verdict", "judged", "judge"))
+    whole = absent | {
+        "method": "lora",
+        "prompts": {},
+        "measured": {"by": "references", "without_reference": {}},
+        "warnings": [],
+        "samples": [],
+    }
+    row = {"draws": 1, "too_long": 0, "missing_markers": None, "against_base": None, "scores": []}
+    by_metric = {name: {primary: gain} for name, gain in final["over"].items()}
+    spread = dict.fromkeys(("measured_spread", "chance_by_measured_spread", "questions_for_80_percent"))
+    parts = {
+        "table": [row | given for given in report["table"]],
+        "final": {"by_metric": by_metric, "record": {}} | final,
+        "promotion": {"gain": None, "forgetting": None} | report["promotion"],
+        "power": spread | report["power"],
+        "phases": phases | {name: upgrade(phases[name]) for name, upgrade in _PHASES.items() if name in phases},
+    }
+    return whole | dict(report) | parts
+
+
+def _distill_1(record: dict[str, Any]) -> dict[str, Any]:
+    return {"answers": "teacher", "guidance": None} | record
+
+
+def _iterate_1(record: dict[str, Any]) -> dict[str, Any]:
+    counts = ("undecidable", "passed", "corrected", "unparsed_verdicts", "leaked_hints", "too_long", "missing_markers",
+              "with_rationale")  # fmt: skip
+    first = dict.fromkeys(counts, 0) | {"dropped_corrections": {}, "asked_by_try": []}
+    return record | {"rounds": [first | given for given in record["rounds"]]}
+
+
+def _evolve_1(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"turns": [{"strategy": "beam", "search": {}} | given for given in record["turns"]]}
+
+
+_PHASES = {"distill": _distill_1, "iterate": _iterate_1, "evolve": _evolve_1}

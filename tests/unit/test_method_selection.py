@@ -1,0 +1,148 @@
+"""Which question goes where: disjoint, seeded, independent of file order."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orchestrator.method.distill import usable_examples
+from services.orchestrator.method.evaluate import random_shots
+from services.orchestrator.method.evolve import distinct_pairs
+from services.orchestrator.method.selection import _runs, near_duplicates, shards, stratified
+from services.orchestrator.runtime.run import batches
+from shared.contracts.data import Question
+from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
+from shared.contracts.rows import PreferencePair, TeacherResponse
+from shared.plan.allocation import allocate, rounds_of
+
+
+def questions(n: int) -> list[Question]:
+    return [Question(id=f"q{i}", question=f"question {i}", reference=f"answer {i}") for i in range(n)]
+
+
+def spec(distill: int | None, iterate: int | None, evolve: int | None) -> Distillation:
+    return Distillation(
+        domain="d",
+        distill=DistillSettings(questions=distill),
+        iterate=IterateSettings(questions=iterate),
+        evolve=EvolveSettings(questions=evolve),
+    )
+
+
+def test_named_counts_are_kept_and_the_rest_is_shared():
+    assert allocate(100, spec(50, None, 10)) == {Phase.DISTILL: 50, Phase.ITERATE: 40, Phase.EVOLVE: 10}
+    assert allocate(100, spec(None, None, None)) == {Phase.DISTILL: 50, Phase.ITERATE: 30, Phase.EVOLVE: 20}
+
+
+def test_every_phase_gets_a_question_where_there_are_enough():
+    assert allocate(4, spec(None, None, None)) == {Phase.DISTILL: 2, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(3, spec(None, None, None)) == {Phase.DISTILL: 1, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(2, spec(None, None, None)) == {Phase.DISTILL: 1, Phase.ITERATE: 1, Phase.EVOLVE: 0}
+    assert allocate(5, spec(3, None, None)) == {Phase.DISTILL: 3, Phase.ITERATE: 1, Phase.EVOLVE: 1}
+    assert allocate(5, spec(5, None, None)) == {Phase.DISTILL: 5, Phase.ITERATE: 0, Phase.EVOLVE: 0}
+
+
+def test_a_phase_that_is_left_out_gets_no_questions():
+    only = Distillation(domain="d", phases=[Phase.DISTILL])
+    assert allocate(100, only) == {Phase.DISTILL: 100}
+
+
+@given(st.integers(0, 60), st.integers(0, 5), st.integers(0, 1000))
+def test_shards_are_disjoint_and_do_not_depend_on_the_order_of_the_file(n, shuffle, seed):
+    rows = questions(n)
+    mixed = random.Random(shuffle).sample(rows, n)
+    one, other = shards(rows, spec(None, None, None), seed), shards(mixed, spec(None, None, None), seed)
+    assert one == other
+    ids = [q.id for part in one.values() for q in part]
+    assert len(ids) == len(set(ids)) <= n
+
+
+def test_another_seed_gives_another_choice():
+    rows = questions(60)
+    assert shards(rows, spec(20, 20, 20), 1) != shards(rows, spec(20, 20, 20), 2)
+
+
+@given(st.integers(0, 50), st.integers(1, 7))
+def test_rounds_cover_all_questions_with_fresh_ones_each(n, rounds):
+    parts = rounds_of(list(range(n)), rounds)
+    assert [q for part in parts for q in part] == list(range(n))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(st.integers(0, 50), st.integers(1, 7), st.data())
+def test_the_first_rounds_of_a_fork_stay_as_they_were(n, rounds, data):
+    before = rounds_of(list(range(n)), rounds)
+    kept = data.draw(st.integers(1, rounds))
+    more, sizes = data.draw(st.integers(0, 30)), [len(part) for part in before[:kept]]
+    after = rounds_of(list(range(n + more)), kept + data.draw(st.integers(0, 3)), sizes)
+    assert after[:kept] == before[:kept]
+    rest = [len(part) for part in after[kept:]]
+    assert not rest or sum(rest) == n + more - sum(sizes)
+    assert not rest or max(rest) - min(rest) <= 1
+
+
+def test_batches_keep_the_order():
+    assert batches([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
+
+
+def test_shots_come_only_from_rows_with_a_reference():
+    rows = [*questions(5), Question(id="bare", question="no reference")]
+    assert len(random_shots(rows, 8, 0)) == 5
+
+
+def test_only_usable_lessons_are_kept_and_the_others_are_counted():
+    rows = questions(4)
+    outcomes = ["ok", "refused", "empty", "refused"]
+    lessons = [
+        TeacherResponse(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
+        for q, outcome in zip(rows, outcomes, strict=True)
+    ]
+    kept, dropped = usable_examples(rows, lessons)
+    assert [e.id for e in kept] == ["q0"]
+    assert kept[0].question == "question 0"
+    assert dropped == {"refused": 2, "empty": 1}
+
+
+def ok(question: Question, answer: str) -> TeacherResponse:
+    return TeacherResponse(id=question.id, answer=answer, finish_reason="stop", outcome="ok")
+
+
+def test_of_near_duplicates_the_first_is_kept():
+    text = "How do I list every file in this folder, the hidden ones too, one on each line, newest first, with sizes"
+    rows = [
+        Question(id=str(n), question=q) for n, q in enumerate([text + "?", text.upper() + " ?", "How do I list files?"])
+    ]
+    kept, dropped = usable_examples(rows, [ok(q, "ls -lat") for q in rows])
+    assert [e.id for e in kept] == ["0", "2"]
+    assert dropped == {"near_duplicate": 1}
+
+
+@given(st.lists(st.text("abcd ", max_size=24), max_size=30), st.sampled_from([0.5, 0.75, 0.9, 1.0]))
+def test_looking_up_the_rarest_runs_finds_what_comparing_all_pairs_finds(texts: list[str], alike: float):
+    repeated: set[int] = set()
+    runs = [_runs(text) for text in texts]
+    for i, found in enumerate(runs):
+        kept = [runs[j] for j in range(i) if j not in repeated]
+        if any(len(found & other) >= alike * len(found | other) for other in kept):
+            repeated.add(i)
+    assert near_duplicates(texts, alike) == repeated
+
+
+def test_the_pilot_takes_the_categories_in_turn():
+    rows = [
+        Question(id=f"{category}{n}", question="q", category=category)
+        for category, count in {"a": 5, "b": 1, "c": 2}.items()
+        for n in range(count)
+    ]
+    assert [q.id for q in stratified(rows, 6)] == ["a0", "b0", "c0", "a1", "c1", "a2"]
+    assert len(stratified(rows, 100)) == 8
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [("a", " a ", "identical"), ("", "b", "empty"), ("a", "", "empty"), ("a", "b", None)],
+)
+def test_pairs_that_cannot_teach_are_dropped_and_counted(chosen, rejected, reason):
+    kept, dropped = distinct_pairs([PreferencePair(id="1", question="q", chosen=chosen, rejected=rejected)])
+    assert (len(kept), dropped) == ((1, {}) if reason is None else (0, {reason: 1}))
