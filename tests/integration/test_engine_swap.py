@@ -19,7 +19,7 @@ from services.weak_model.engine.model_scheduler import Choice, Rules
 from services.weak_model.engine.supervisor import Engine, Patience
 from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams

@@ -109,13 +109,13 @@ async def test_a_gain_that_does_not_beat_the_baselines_is_said_to_prove_nothing(
     rows += [rows[0].model_copy(update={"id": "train-bare", "reference": None})]  # so that the two trainings differ
     world.teacher = lambda row: (row["reference"] or "something", "ok")
     report = await simulation.job(world, rows, **DISTILL, evaluation=only("few_shot", "sft_references"))
-    found = report["verdict"]
-    assert found["not_beaten"] == not_beaten
-    assert found["beats_base"] == (final > 0.2)
-    for text in (found["words"], shown(report), as_markdown(report)):
+    verdict = report["verdict"]
+    assert verdict["not_beaten"] == not_beaten
+    assert verdict["beats_base"] == (final > 0.2)
+    for text in (verdict["words"], shown(report), as_markdown(report)):
         assert words in text
     events = simulation.stores.jobs.events(report["job"], limit=500)
-    assert found["words"] in [event.message for event in events]
+    assert verdict["words"] in [event.message for event in events]
 
 
 async def test_without_baselines_and_without_a_model_the_verdict_says_so(simulation: Simulation):
@@ -125,7 +125,7 @@ async def test_without_baselines_and_without_a_model_the_verdict_says_so(simulat
     harmed = World(0.9, train=lambda request, before: 0.1)
     none = await simulation.job(harmed, questions(), suffix="none", **DISTILL, evaluation=only("few_shot"))
     assert none["final"]["name"] == "base", "not the base with examples in its prompt"
-    assert none["verdict"]["words"] == "The job has made nothing better than the base, which stays the final model."
+    assert none["verdict"]["words"] == "No phase improved on the base, which stays the final model."
     assert none["verdict"]["not_beaten"] == ["few_shot"]
 
 
@@ -136,9 +136,9 @@ async def test_the_record_against_each_baseline_stands_in_the_markdown(simulatio
     line = f"| {record['win']} / {record['tie']} / {record['loss']} |"
     table = as_markdown(report).partition("| gain of phase 1, distill over |")[2].partition("\n\n")[0].splitlines()
     assert table[0].split(" | ")[-1] == "won / tied / lost |"
-    (found,) = [row for row in table if row.startswith("| base with random examples")]
-    assert found.endswith(line)
-    assert len(found.split(" | ")) == 2 + len(report["table"][0]["metrics"])
+    (line_of_row,) = [row for row in table if row.startswith("| base with random examples")]
+    assert line_of_row.endswith(line)
+    assert len(line_of_row.split(" | ")) == 2 + len(report["table"][0]["metrics"])
 
 
 # markers

@@ -60,7 +60,7 @@ async def _once(request: Request, context: Context, key: Key = None) -> None:
     elif answer.status is None:
         raise InFlight("the request with this Idempotency-Key is still being done", param="Idempotency-Key")
     else:
-        raise Replayed(answer.status, answer.headers, answer.body)
+        raise Replayed(answer.status, answer.headers or {}, answer.body or b"")
 
 
 once = Depends(_once)

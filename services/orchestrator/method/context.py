@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
+from services.orchestrator.method.selection import capped, general_questions, scripts, seeded_order, shards, stratified
 from services.orchestrator.runtime.progress import planned_work
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
@@ -42,9 +42,9 @@ R = TypeVar("R")
 
 
 class Step(Protocol):
-    """Run one durable step or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
+    """Run one durable step or take its finished result. The key must not depend on time or on random order."""
 
-    async def __call__(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult: ...
+    async def __call__(self, key: StepKey, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult: ...
 
 
 class Gather(Protocol):
@@ -98,6 +98,7 @@ class JobContext:
 
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
+    general_questions: those of the forgetting check.
     reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
@@ -109,6 +110,7 @@ class JobContext:
     splits: Mapping[Split, Sequence[Question]]
     shards: Mapping[Phase, Sequence[Question]]
     measured: Mapping[Split, Sequence[Question]]
+    general_questions: Sequence[Question]
     judge_measures: bool
     reference_scripts: frozenset[str]
     step: Step
@@ -150,7 +152,7 @@ class JobContext:
 
     async def train(
         self,
-        key: str,
+        key: StepKey,
         kind: StepKind,
         rows: Sequence[Wire],
         model: ModelRef,
@@ -195,7 +197,7 @@ class DistillationRun(DurableRun):
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
         self.finished: dict[str, ModelRef] = {}
-        self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
+        self.estimate = job.estimate
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         splits = {
             split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
@@ -212,6 +214,7 @@ class DistillationRun(DurableRun):
             splits=splits,
             shards=shards(splits[Split.TRAIN], spec, seed),
             measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
+            general_questions=stratified(seeded_order(general_questions(), seed), spec.evaluation.forgetting),
             judge_measures=judge_measures,
             reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
             step=self.step,
@@ -219,7 +222,7 @@ class DistillationRun(DurableRun):
             emit=self.say,
             expect=self.expect,
             figures=self.figures,
-            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 

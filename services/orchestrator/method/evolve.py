@@ -14,6 +14,7 @@ from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
 from shared.contracts.rows import PreferencePair, StudentPrompt
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
 MAX_SAMPLES = 64  # beams or samples, however often an iteration multiplies them
@@ -47,7 +48,7 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
             iterations.append(iteration)
             break
         student, training = await ctx.train(
-            f"evolve/{number}/train",
+            StepKey("evolve", number, "train"),
             StepKind.DPO,
             pairs,
             student,
@@ -83,7 +84,7 @@ async def search(
         seed=ctx.seed,
     )
     prompts = [StudentPrompt(id=q.id, question=q.text) for q in questions]
-    searched = await ctx.step(f"evolve/{number}/search", StepKind.SEARCH, params, prompts)
+    searched = await ctx.step(StepKey("evolve", number, "search"), StepKind.SEARCH, params, prompts)
     return searched.read(PreferencePair), Figures(**searched.metrics)
 
 

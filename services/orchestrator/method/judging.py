@@ -7,7 +7,6 @@ The judge is a measuring device of unknown quality: its own figures stand beside
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from services.orchestrator.method.context import JobContext
@@ -45,20 +44,30 @@ SAME_SCORE = 0.9  # share of answers with the same score above which the report 
 REPEATED = 2  # a reply that cannot be read is asked for once more
 
 
+def judge_input(
+    question: Question, answer: str, rationale: str | None = None, want_critique: bool = True
+) -> JudgeInput:
+    return JudgeInput(
+        id=question.id,
+        question=question.text,
+        answer=answer,
+        rationale=rationale,
+        reference=question.reference,
+        want_critique=want_critique,
+    )
+
+
 async def grade(
-    ctx: JobContext, key: str, questions: Sequence[Question], answers: Sequence[str], grader: Grader
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], answers: Sequence[str], grader: Grader
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference."""
-    rows = [
-        JudgeInput(id=q.id, question=q.text, answer=answer, reference=q.reference)
-        for q, answer in zip(questions, answers, strict=True)
-    ]
+    rows = [judge_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
     graded = await ctx.step(key, StepKind.GRADE, ctx.judge, rows)
     return [row.scores[grader] for row in graded.read(Grades)]
 
 
 async def below_pass_threshold(
-    ctx: JobContext, key: str, questions: Sequence[Question], responses: Sequence[TeacherResponse]
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], responses: Sequence[TeacherResponse]
 ) -> dict[str, float]:
     """Scores, by id, of usable responses that the job's grader would not let a student pass with. Empty without a grader;
     questions without a reference are left out."""
@@ -73,7 +82,7 @@ async def below_pass_threshold(
 async def better(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -83,17 +92,17 @@ async def better(
     if all(q.reference for q in questions):
         metric = ctx.spec.primary_metric
         scores = [
-            await grade(ctx, f"{key}/{name}", questions, side, metric) for name, side in (("a", first), ("b", second))
+            await grade(ctx, key.child(name), questions, side, metric) for name, side in (("a", first), ("b", second))
         ]
         return list(zip(*scores, strict=True))
-    points = await compare(ctx, judge_decides, f"{key}/preferences", questions, first, second)
+    points = await compare(ctx, judge_decides, key.child("preferences"), questions, first, second)
     return [(1 - point, point) for point in points]
 
 
 async def compare(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -161,7 +170,7 @@ async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[
     ]
 
     async def compare_batch(index: int, batch: Sequence[ComparisonInput]) -> StepResult:
-        return await ctx.step(f"evaluate/labels/{index}", StepKind.COMPARE, ctx.judge, batch)
+        return await ctx.step(StepKey("evaluate", role="labels", batch=index), StepKind.COMPARE, ctx.judge, batch)
 
     compared = await ctx.gather(compare_batch, rows)
     judged = [preference for result in compared for preference in result.read(Preference)]
@@ -206,16 +215,6 @@ def comparisons_with_base(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[
 # The final model against the base
 
 
-@dataclass
-class Verdicts:
-    """The judge's verdicts so far, question by question, and the calls they took. counts: the comparisons' figures."""
-
-    preferences: list[Preference] = field(default_factory=list)
-    scores: dict[str, list[AnswerScores]] = field(default_factory=lambda: {"base": [], "final": []})
-    counts: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-
-
 async def judge_final_model(
     ctx: JobContext,
     questions: Sequence[Question],
@@ -237,51 +236,61 @@ async def judge_final_model(
         for q, before, after in zip(questions, base, final, strict=True)
     ][: settings.judged_questions]
 
+    preferences: list[Preference] = []
+    scores: dict[str, list[AnswerScores]] = {"base": [], "final": []}
+    counts: Counter[str] = Counter()
+    calls = 0
+
     def affordable() -> int:
         """Questions that the rest of the budget pays for even if every reply is asked for again."""
         if settings.max_judge_calls is None:
             return ctx.spec.batch_size
         per_question = (4 if settings.absolute_scores else 2) * REPEATED
-        return (settings.max_judge_calls - verdicts.calls - calls_before) // per_question
+        return (settings.max_judge_calls - calls - calls_before) // per_question
 
-    verdicts = Verdicts()
     if not rows or affordable() < 1:
         return None
     index, ended = 0, None
     while ended is None:
-        done = len(verdicts.preferences)
+        done = len(preferences)
         size = min(ctx.spec.batch_size, affordable())
-        await judge_batch(ctx, index, rows[done : done + size], verdicts)
+        judged, *scored = await judge_batch(ctx, index, rows[done : done + size])
+        preferences += judged.read(Preference)
+        counts.update(judged.metrics)
+        for side, result in zip(scores.values(), scored, strict=False):
+            side += result.read(AnswerScores)
+        calls += sum(result.metrics["calls"] for result in (judged, *scored))
         index += 1
-        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in verdicts.preferences])
+        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in preferences])
         if overall.high - overall.low <= 2 * settings.judged_margin:
             ended = "margin_reached"
-        elif len(verdicts.preferences) == len(rows):
+        elif len(preferences) == len(rows):
             ended = "questions_used_up"
         elif not affordable():
             ended = "budget_used_up"
-    compared = rows[: len(verdicts.preferences)]
-    figures = quality(compared, verdicts.preferences, verdicts.counts, by_references and by_references[: len(compared)])
+    compared = rows[: len(preferences)]
+    figures = quality(compared, preferences, counts, by_references and by_references[: len(compared)])
     if ctx.spec.judge.provider == ctx.spec.teacher.provider:
         figures["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
-    figures["warnings"] += score_warnings([row for side in verdicts.scores.values() for row in side])
+    figures["warnings"] += score_warnings([row for side in scores.values() for row in side])
     return JudgedComparison(
         n=len(compared),
         wanted=len(rows),
         ended=ended,
-        calls=verdicts.calls,
+        calls=calls,
         max_calls=settings.max_judge_calls,
-        criteria={name: criterion(verdicts.preferences, name) for name in verdicts.preferences[0].winners},
-        absolute=absolute(verdicts.scores) if settings.absolute_scores else None,
+        criteria={name: criterion(preferences, name) for name in preferences[0].winners},
+        absolute=absolute(scores) if settings.absolute_scores else None,
         judge=JudgeFigures(**figures),
     )
 
 
-async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput], verdicts: Verdicts) -> None:
-    """Have one batch compared, and both of its answers scored where the job asks for it; adds to verdicts."""
+async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput]) -> list[StepResult]:
+    """One batch compared and, where the job asks for scores, both of its answers scored: those of the base, then the final
+    model's."""
     sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
-    steps: list[tuple[str, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
-        (f"evaluate/judged/{index}", StepKind.COMPARE, rows)
+    steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
+        (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
     ]
     if ctx.spec.evaluation.absolute_scores:
         for name, answers in sides.items():
@@ -289,15 +298,10 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
                 JudgeInput(id=row.id, question=row.question, answer=answer, reference=row.reference)
                 for row, answer in zip(rows, answers, strict=True)
             ]
-            steps.append((f"evaluate/rated/{name}/{index}", StepKind.RATE, to_score))
+            steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.step(key, kind, ctx.judge, items)) for key, kind, items in steps]
-    compared, *scored = (task.result() for task in tasks)
-    verdicts.preferences += compared.read(Preference)
-    verdicts.counts.update(compared.metrics)
-    for name, result in zip(sides, scored, strict=False):
-        verdicts.scores[name] += result.read(AnswerScores)
-    verdicts.calls += sum(result.metrics["calls"] for result in (compared, *scored))
+    return [task.result() for task in tasks]
 
 
 def criterion(preferences: Sequence[Preference], name: str) -> Criterion:

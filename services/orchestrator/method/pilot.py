@@ -19,6 +19,7 @@ from shared.contracts.estimate import Estimate, Range, Spend
 from shared.contracts.jobs import Usage
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Example, Likelihood, TeacherResponse
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, ScoreParams, StepKind
 from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
 from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
@@ -52,15 +53,8 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
         if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK
-        record = PilotRecord(
-            questions=len(questions),
-            usable=usable,
-            compared=compared,
-            gain=gain,
-            decision=decision,
-            student_nll=student_nll,
-            guidance=guidance.value,
-        )
+        comparison = {"compared": compared, "gain": gain, "decision": decision, "student_nll": student_nll}
+        record = record.model_copy(update=comparison | {"guidance": guidance.value})
         await ctx.emit(
             f"pilot: guided answers against unguided ones on {compared} questions: {decision}, "
             f"gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]; guidance: {guidance.value}",
@@ -76,14 +70,14 @@ async def respond(
 ) -> list[TeacherResponse]:
     """The teacher's responses one way. Raises FatalError with what it answered when none of the first few can be used, or
     none passes the job's grader; the others are not asked for then."""
-    key, guided_by = f"pilot/{KEYS[way]}", student if way is Guidance.WEAK else None
+    role, guided_by = KEYS[way], student if way is Guidance.WEAK else None
     responses: list[TeacherResponse] = []
     for index, part in enumerate((questions[:GATE], questions[GATE:])):
         if part:
-            responses += await ask_teacher(ctx, key, index, part, guided_by)
+            responses += await ask_teacher(ctx, StepKey("pilot", role=role, batch=index), part, guided_by)
         if index == 0:
             reasons = {response.id: response.outcome for response in responses if response.outcome != "ok"}
-            low = await below_pass_threshold(ctx, f"{key}/gate", part, responses)
+            low = await below_pass_threshold(ctx, StepKey("pilot", role=f"{role}/gate"), part, responses)
             reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
             if len(reasons) == len(responses):
                 raise unfit_teacher(part, responses, reasons)
@@ -119,7 +113,7 @@ async def compare_ways(
         return 0, Triple(0.0, -1.0, 1.0), "undecided", None
     compared = [question for question, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
-    scores = await better(ctx, state.judge_decides, "pilot/compared", compared, *sides)
+    scores = await better(ctx, state.judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
         Example(id=f"{side}:{q.id}", question=q.text, completion=text)
@@ -127,7 +121,7 @@ async def compare_ways(
         for q, text in zip(compared, texts, strict=True)
     ]
     params = ScoreParams(model=state.student, max_length=ctx.spec.adapter.max_length)
-    scored = await ctx.step("pilot/nll", StepKind.SCORE, params, rows)
+    scored = await ctx.step(StepKey("pilot", role="nll"), StepKind.SCORE, params, rows)
     nll_by_id = {row.id: row.nll for row in scored.read(Likelihood)}  # without what does not fit the student's context
     nll = [
         (nll_by_id[f"0:{q.id}"], nll_by_id[f"1:{q.id}"])

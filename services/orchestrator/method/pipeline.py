@@ -7,11 +7,10 @@ from services.orchestrator.method.context import DistillationRun, JobContext, Ph
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
     BASE,
-    SERVED,
-    EvalResult,
     PhaseOutcome,
     better_by_metric,
     compare_on_test,
+    compare_with_served,
     forgetting,
     judge_phase,
     measure,
@@ -31,9 +30,7 @@ from services.orchestrator.method.pilot import pilot
 from services.orchestrator.method.report import Outcome, build_report, verdict_of
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
-from shared.contracts.report import ForgettingRecord, PhaseRecords, Promotion, Report
-from shared.contracts.steps import StepKind
-from shared.evaluation.statistics import decide
+from shared.contracts.report import PhaseRecords, Report
 
 PHASES: dict[Phase, Callable[[JobContext, State], Awaitable[PhaseResult]]] = {
     Phase.DISTILL: distill,
@@ -87,7 +84,9 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
 
     await run.enter("evaluate")
     forgotten = await forgetting(ctx, state)
-    promotion = await promote(ctx, run, state, base_on_dev, on_dev, forgotten)
+    promotion = await compare_with_served(ctx, state, run.served_version(), base_on_dev, on_dev, forgotten)
+    if state.student != ctx.base:
+        promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
     base = await measure(ctx, state, BASE, Split.TEST, ctx.base)
     state = replace(state, base_answers={**state.base_answers, Split.TEST: base.answers})
     results = [base, *await measure_baselines(ctx, state), *await measure_phases(ctx, state, outcomes)]
@@ -104,30 +103,3 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     report = build_report(ctx, outcome, run.job.id, run.stores.steps.of_job(run.job.id))
     await ctx.emit(verdict.words, type="metrics", **verdict.model_dump(mode="json"))
     return report
-
-
-async def promote(
-    ctx: JobContext,
-    run: DistillationRun,
-    state: State,
-    base_on_dev: EvalResult,
-    on_dev: EvalResult,
-    forgotten: ForgettingRecord | None,
-) -> Promotion:
-    """Compare the job's student with the version that is served (the base at first) and publish it accordingly.
-
-    A student that forgot more than the job allows is undecided at best.
-    """
-    if state.student == ctx.base:
-        return Promotion(state="rejected", against="base", model=None, gain=None, forgetting=forgotten)
-    served = run.served_version()
-    against, incumbent = "base", base_on_dev
-    if served is not None and served != state.student:
-        ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
-        against, incumbent = "served", await measure(ctx, state, SERVED, Split.DEV, served)
-    gain = on_dev.gain_over(incumbent, ctx.metric)
-    decision = decide(gain)
-    if decision == "promoted" and forgotten is not None and forgotten.guarded:
-        decision = "undecided"
-    model = await run.publish(state.student, decision)
-    return Promotion(state=decision, against=against, model=model, gain=gain.rounded(), forgetting=forgotten)

@@ -141,24 +141,24 @@ def verdict_of(gains: Mapping[str, Interval], is_base: bool) -> ReportVerdict:
         beats_base=over_base.low > 0,
         beaten=[name for name, gain in over_baselines.items() if gain.low > 0],
         not_beaten=[name for name, gain in over_baselines.items() if gain.low <= 0],
-        words=_words(is_base, over_base, over_baselines),
+        words=_sentence(is_base, over_base, over_baselines),
     )
 
 
-def _words(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
+def _sentence(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
     if is_base:
-        return "The job has made nothing better than the base, which stays the final model."
+        return "No phase improved on the base, which stays the final model."
     if over_base.low <= 0:
         return f"The final model is {_standing(over_base)} the base on the test split: no gain is shown."
     if not gains:
         return (
-            "The final model beats the base on the test split. No baseline was measured beside it, so nobody knows whether "
-            "the gain is worth more than examples in the base's prompt."
+            "The final model beats the base on the test split. No baseline was measured beside it, so it is "
+            "unknown whether examples in the base's prompt would gain as much."
         )
-    open_ones = [f"{BASELINE_NAMES[name]} ({_standing(gain)} it)" for name, gain in gains.items() if gain.low <= 0]
-    if open_ones:
+    unbeaten = [f"{BASELINE_NAMES[name]} ({_standing(gain)} it)" for name, gain in gains.items() if gain.low <= 0]
+    if unbeaten:
         return (
-            f"The final model beats the base on the test split, but not: {'; '.join(open_ones)}. A gain that does not beat "
+            f"The final model beats the base on the test split, but not: {'; '.join(unbeaten)}. A gain that does not beat "
             "these proves nothing."
         )
     return f"The final model beats the base on the test split, and also: {'; '.join(BASELINE_NAMES[n] for n in gains)}."
@@ -193,16 +193,16 @@ def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[
     rounds = [(f"round {number}", record) for number, record in enumerate(records.rounds, start=1)]
     turns = [(f"turn {number}", record.training) for number, record in enumerate(records.turns, start=1)]
     return [
-        *_of_data(ctx, data),
-        *_of_intervals(ctx, records.pilot.compared if records.pilot else None),
-        *_of_verdicts(rounds),
-        *(_of_training("phase 1", records.distill.training) if records.distill else []),
-        *(warning for name, record in rounds for warning in _of_round(name, record)),
-        *(warning for name, training in turns for warning in _of_training(name, training)),
+        *_data_warnings(ctx, data),
+        *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
+        *_verdict_warnings(rounds),
+        *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
+        *(warning for name, record in rounds for warning in _round_warnings(name, record)),
+        *(warning for name, training in turns for warning in _training_warnings(name, training)),
     ]
 
 
-def _of_data(ctx: JobContext, data: DataQuality) -> list[str]:
+def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
     lines = []
     for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
         missing, n = data.without_reference[split.value], len(ctx.splits[split])
@@ -219,7 +219,7 @@ def _of_data(ctx: JobContext, data: DataQuality) -> list[str]:
     return lines
 
 
-def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
+def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
     """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
     mean whatever the metric, as is what the judge measures."""
     is_share = ctx.spec.primary_metric in SHARES and not ctx.judge_measures
@@ -229,21 +229,21 @@ def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
     return [f"{name}: {warning}" for name, share, n in sets if (warning := caution(share, n))]
 
 
-def _of_verdicts(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:
+def _verdict_warnings(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:
     return [
-        f"{name}: {record.unparsed_verdicts} of {sum(record.asked_by_try)} verdicts could not be read; what the judge "
-        "did not pass in words that can be read was not trained on"
+        f"{name}: {record.unparsed_verdicts} of {sum(record.asked_by_try)} verdicts could not be read; these "
+        "answers were not trained on"
         for name, record in rounds
         if 2 * record.unparsed_verdicts > sum(record.asked_by_try)
     ]
 
 
-def _of_training(name: str, training: TrainingFigures | None) -> list[str]:
+def _training_warnings(name: str, training: TrainingFigures | None) -> list[str]:
     """Rows that were kept, paid for, and then too long to train on."""
     dropped = training.dropped_too_long if training else None
     return [f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on"] if dropped else []
 
 
-def _of_round(name: str, record: RoundRecord) -> list[str]:
+def _round_warnings(name: str, record: RoundRecord) -> list[str]:
     too_long = f"{name}: {record.too_long} questions do not fit into the student's context and were not answered"
-    return [*_of_training(name, record.training), *([too_long] if record.too_long else [])]
+    return [*_training_warnings(name, record.training), *([too_long] if record.too_long else [])]

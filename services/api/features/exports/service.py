@@ -1,7 +1,7 @@
 """Exports of versions: jobs of their own kind, and the files that they produce."""
 
 from services.api.context import ProjectContext
-from services.api.features.jobs.lifecycle import JobLifecycle, common_fields, progress_of
+from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from shared.artifacts.archives import Parts, archive_of, manifest_of, readme_of, text
 from shared.artifacts.store import ArtifactMissing
 from shared.contracts.errors import NotFound, UserError
@@ -95,7 +95,7 @@ def as_object(_: ProjectContext, export: JobRecord) -> ExportObject:
     return ExportObject(
         **common_fields(export),
         status_reason=export.status_reason,
-        progress=progress_of(export),
+        progress=export.progress,
         model=request.model,
         formats=request.formats,
         push=request.push,

@@ -186,6 +186,6 @@ def error_summary(file: FileRecord) -> str | None:
     """The first few bad lines in words; None for a good file."""
     if not file.errors:
         return None
-    lines = "; ".join(f"line {e['line']}: {e['message'][:200]}" for e in islice(file.errors, 5))
+    lines = "; ".join(f"line {e.line}: {e.message[:200]}" for e in islice(file.errors, 5))
     count = f"{len(file.errors)}" if len(file.errors) < STORED_ERRORS else f"at least {STORED_ERRORS}"
     return f"{count} bad line{'s' if file.errors[1:] else ''} ({lines}); POST /v1/files/{file.id}/validate shows all"

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from services.api.context import ProjectContext
 from services.api.features.files.service import clean_filename
 from services.api.features.jobs.checks import check_provider
-from services.api.features.jobs.lifecycle import JobLifecycle, common_fields, progress_of
+from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.service import known_prices
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import NotFound, UserError
@@ -75,7 +75,7 @@ def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
     return ImportObject(
         **common_fields(record),
         status_reason=record.status_reason,
-        progress=progress_of(record),
+        progress=record.progress,
         source=job.source,
         file=job.file,
         usage=context.ledger.usage(record.id),

@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 
 from services.api.context import ProjectContext
 from services.api.paging import Paging, WithId, listed
-from shared.contracts.errors import ErrorBody, NotFound
-from shared.contracts.jobs import JobKind, JobProgress, JobStatus
+from shared.contracts.errors import NotFound
+from shared.contracts.jobs import JobKind, JobStatus
 from shared.contracts.views import Listed
 from shared.jobs.records import JobRecord
 
@@ -62,10 +62,6 @@ def common_fields(job: JobRecord) -> dict[str, Any]:
         "id": job.id,
         "created_at": int(job.created_at),
         "finished_at": int(job.finished_at) if job.finished_at else None,
-        "status": JobStatus(job.status),
-        "error": ErrorBody.model_validate(job.error) if job.error else None,
+        "status": job.status,
+        "error": job.error,
     }
-
-
-def progress_of(job: JobRecord) -> JobProgress:
-    return JobProgress.model_validate(job.progress or {})

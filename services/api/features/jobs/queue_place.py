@@ -20,9 +20,9 @@ def place_in_queue(context: ApiContext, job: JobRecord) -> QueuePlace | None:
 def starts_in(waiting: Waiting) -> float | None:
     """Seconds until enough running jobs have ended; 0 with a free slot. None when unknown: no orchestrator runs, one of these
     jobs has no estimate, queued jobs come first, or the project is at its limit."""
-    if waiting.room == 0 or waiting.project_full:
+    if waiting.capacity == 0 or waiting.project_full:
         return None
-    must_end = waiting.ahead + 1 + len(waiting.running) - waiting.room
+    must_end = waiting.ahead + 1 + len(waiting.running) - waiting.capacity
     if must_end <= 0:
         return 0.0
     if must_end > len(waiting.running) or None in waiting.running:

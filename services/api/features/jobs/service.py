@@ -7,18 +7,17 @@ from pydantic import ValidationError
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.features.jobs import checks
-from services.api.features.jobs.lifecycle import JobLifecycle, common_fields, progress_of
+from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
 from shared.contracts.error_location import place_of
 from shared.contracts.errors import UserError
-from shared.contracts.estimate import Estimate, Price
+from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
-    Failure,
     ForkedFrom,
     JobChange,
     JobDistillation,
@@ -92,9 +91,9 @@ def _experiment(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
     request = JobRequest.model_validate(job.request)
-    progress = progress_of(job)
+    progress = job.progress
     if job.status == JobStatus.PAUSED:
-        progress.eta_seconds = None  # unknown until it resumes
+        progress = progress.model_copy(update={"eta_seconds": None})  # unknown until it resumes
     eta = progress.eta_seconds if job.status not in FINAL_JOBS else None
     return JobObject(
         **common_fields(job),
@@ -114,14 +113,14 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
         webhook=request.webhook,
         distillation=JobDistillation(
             **request.distillation.model_dump(),
-            forked_from=ForkedFrom.model_validate(job.forked_from) if job.forked_from else None,
+            forked_from=job.forked_from,
             phase=job.phase,
             status_reason=job.status_reason,
-            failure=Failure.model_validate(job.failure) if job.failure else None,
+            failure=job.failure,
             queue=place_in_queue(context, job),
             progress=progress,
             usage=context.ledger.usage(job.id),
-            estimate=Estimate.model_validate(job.estimate) if job.estimate else None,
+            estimate=job.estimate,
             evaluation_result=job.evaluation,
         ),
     )

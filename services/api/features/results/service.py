@@ -74,16 +74,16 @@ def metrics(context: ProjectContext, job_id: str, paging: Paging) -> Listed[Metr
 
 
 def _figures(step: StepRecord) -> MetricsObject:
-    progress = step.progress or {}
+    progress = step.progress
     return MetricsObject(
         id=step.id,
         step=step.key,
         phase=StepKey.parse(step.key).phase,
         kind=step.kind,
         state=step.state,
-        done=progress.get("done"),
-        total=progress.get("total"),
-        values=step.metrics or progress.get("metrics") or {},
+        done=progress.done if progress else None,
+        total=progress.total if progress else None,
+        values=step.metrics or (progress.metrics if progress else {}),
         finished_at=step.finished_at,
     )
 
@@ -123,7 +123,7 @@ def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> Ch
         id=version.id.replace("model-", "ftckpt-", 1),
         created_at=int(version.created_at),
         fine_tuned_model_checkpoint=f"{version.alias}@{version.version}",
-        fine_tuning_job_id=version.job_id,
+        fine_tuning_job_id=str(version.job_id),
         step_number=count,
         metrics=CheckpointMetrics(step=int(figures.get("steps", 0)), train_loss=figures.get("loss")),
         step=step.key if step is not None else None,

@@ -82,7 +82,7 @@ def _as_object(context: ApiContext, webhook: WebhookRecord) -> WebhookObject:
         id=webhook.id,
         name=webhook.name,
         url=webhook.url,
-        event_types=webhook.event_types,
+        event_types=list(webhook.event_types),
         created_at=int(webhook.created_at),
         updated_at=int(webhook.updated_at),
         signing_secret_hint=hint_of(secret_of(context.webhook_key, webhook.seed)),

@@ -1,6 +1,6 @@
 """The worker's rows stand behind chats in the engine's queue, where the engine has such a queue."""
 
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.engine import Priority
 from shared.contracts.steps import Sampling
 from tests.fakes.vllm import FakeVllm, running_vllm
