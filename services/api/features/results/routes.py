@@ -13,6 +13,7 @@ from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.responses.page_policy import page_headers
 from shared.contracts.data import Split
 from shared.contracts.keys import Scope
+from shared.contracts.report import read_report
 from shared.contracts.views import (
     CheckpointObject,
     ExampleObject,
@@ -44,7 +45,7 @@ def get_report(
     if HTML not in accept.lower():
         return tagged(json.dumps(report).encode(), if_none_match, BY_ACCEPT)
     headers = BY_ACCEPT | page_headers("style-src 'unsafe-inline'")
-    return tagged(report_page.page(report).encode(), if_none_match, headers, f"{HTML}; charset=utf-8")
+    return tagged(report_page.page(read_report(report)).encode(), if_none_match, headers, f"{HTML}; charset=utf-8")
 
 
 @router.get(OURS + "/usage")

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
 from services.api.paging import Paging, listed, page_of
@@ -54,11 +56,15 @@ def usage(context: ProjectContext, job_id: str) -> JobUsage:
 
 def steps(context: ProjectContext, job_id: str) -> Listed[StepObject]:
     """The job's steps, oldest first."""
-    steps = reversed(_newest_first(context, job_id))
-    return listed([StepObject(**{name: getattr(step, name) for name in STEP_FIELDS}) for step in steps])
+    return listed([_step(step) for step in reversed(_newest_first(context, job_id))])
 
 
-STEP_FIELDS = StepObject.model_fields.keys() - {"object"}
+STEP_FIELDS = StepObject.model_fields.keys() - {"object", "progress"}
+
+
+def _step(step: StepRecord) -> StepObject:
+    fields = {name: to_jsonable_python(getattr(step, name)) for name in STEP_FIELDS}
+    return StepObject(**fields, progress=step.progress.model_dump(mode="json") if step.progress else {})
 
 
 def _newest_first(context: ProjectContext, job_id: str) -> list[StepRecord]:
