@@ -10,7 +10,7 @@ from rich.console import Console
 QUIET_S = 4.0
 
 
-class Report(Protocol):
+class ProgressReport(Protocol):
     """say: a line that stays. note: where a stage stands, shown now and then."""
 
     def say(self, text: str) -> None: ...

@@ -13,7 +13,7 @@ from shared.ledger.store import CallOrigin
 STOPPED = "the calls of this step were cancelled"
 
 
-class Caller(NamedTuple):
+class WaitingCaller(NamedTuple):
     """One HTTP request that waits for a call. client_id tells attempts of a step apart."""
 
     number: int
@@ -40,7 +40,7 @@ class Call:
         self.body = body
         self.request_hash = request_hash
         self.origin = origin
-        self.callers: dict[int, Caller] = {}
+        self.callers: dict[int, WaitingCaller] = {}
         self.waiting: set[int] = set()
         self.sent = False
         self.call_id: str | None = None
@@ -49,11 +49,11 @@ class Call:
         self.delivered = False  # a chunk went out, so the request cannot be sent again unnoticed
         self.task: asyncio.Task[Answer]
 
-    def join(self, caller: Caller) -> None:
+    def join(self, caller: WaitingCaller) -> None:
         self.callers[caller.number] = caller
         self.waiting.add(caller.number)
 
-    def leave(self, caller: Caller) -> None:
+    def leave(self, caller: WaitingCaller) -> None:
         """The caller hung up. What was not sent yet is not sent for nobody."""
         self.waiting.discard(caller.number)
         if not self.waiting and not self.sent:
@@ -100,7 +100,7 @@ class Ticket(NamedTuple):
     """A caller's hold on a call. first: it opened the call, so the chunks of a stream are its own."""
 
     call: Call
-    caller: Caller
+    caller: WaitingCaller
     first: bool
 
     def leave(self) -> None:

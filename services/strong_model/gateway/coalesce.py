@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from services.strong_model.gateway import completions
-from services.strong_model.gateway.call import Answer, Call, Caller, Ticket
+from services.strong_model.gateway.call import Answer, Call, Ticket, WaitingCaller
 from services.strong_model.gateway.chain import CALLS, Sender
 from services.strong_model.gateway.errors import TeacherFailure
 from services.strong_model.gateway.provider import ProviderClient
@@ -49,7 +49,7 @@ class Calls:
         found = completions.identity(body, origin.example_id, sample)
         digest = found or completions.request_hash(body)
         key = (origin.project_id, found or f"{digest}/{number}")
-        caller = Caller(number, origin, client_id)
+        caller = WaitingCaller(number, origin, client_id)
         call = self._open.get(key)
         first = call is None or call.stopped.is_set()
         if call is None or first:
