@@ -50,7 +50,7 @@ def memory(pid: int) -> int:
 
 @dataclass
 class Child:
-    """A Spec that runs. start, poll and stop are called by one thread at a time."""
+    """A ProcessSpec that runs. start, poll and stop are called by one thread at a time."""
 
     spec: ProcessSpec
     log_file: Path

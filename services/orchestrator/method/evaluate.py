@@ -14,7 +14,7 @@ from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import POINTS, compare, judge_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import JUDGE, Baseline, Grader, Phase
+from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
 from shared.contracts.step_key import StepKey

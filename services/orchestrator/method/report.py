@@ -9,7 +9,7 @@ from statistics import stdev
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import BASELINE_NAMES, JUDGE
+from shared.contracts.distillation import BASELINE_NAMES, BINARY_GRADERS, JUDGE
 from shared.contracts.report import (
     DataQuality,
     DevResult,
