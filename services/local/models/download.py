@@ -29,11 +29,11 @@ def sha256_of(path: Path) -> str:
 
 def check_hash(path: Path, expected: str, what: str) -> None:
     """Raises HashMismatch and removes the file, so that the next try fetches it again."""
-    found = sha256_of(path)
-    if found != expected:
+    digest = sha256_of(path)
+    if digest != expected:
         path.unlink()
         raise HashMismatch(
-            f"{what} is not what was pinned: sha256 {found}, expected {expected}. It was removed, unused."
+            f"{what} is not what was pinned: sha256 {digest}, expected {expected}. It was removed, unused."
         )
 
 
@@ -60,10 +60,10 @@ def pip_download(wheel: Wheel, folder: Path, report: ProgressReport) -> Path:
                 child.wait()
         output.seek(0)
         words = output.read()[-600:]
-    found = next(iter(scratch.glob("*.whl")), None)
-    if child.returncode or found is None:
+    downloaded = next(iter(scratch.glob("*.whl")), None)
+    if child.returncode or downloaded is None:
         raise TransientError(f"pip could not download {wheel.requirement}: {words.strip()}")
-    return found
+    return downloaded
 
 
 def ensure_wheel(wheel: Wheel, folder: Path, report: ProgressReport, fetch: Fetch = pip_download) -> Path:

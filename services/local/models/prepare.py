@@ -55,14 +55,14 @@ def served_name(source: str) -> str:
 
 def students(text: str) -> dict[str, str]:
     """METEOR_STUDENTS: name -> catalogue name, folder or hub id; an item may be `name=source`. Raises UserError."""
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, source = (part.strip() for part in item.partition("="))
         name, source = (name, source) if equals else (served_name(item), item)
-        if not name or not source or name in found:
+        if not name or not source or name in sources:
             raise UserError(f"METEOR_STUDENTS: {item!r} names no student, or one that is named already")
-        found[name] = source
-    return found
+        sources[name] = source
+    return sources
 
 
 def check_folder(folder: Path) -> None:
@@ -125,15 +125,15 @@ def damage(model: PreparedModel) -> str:
 def pull(source: str, models: Path, report: ProgressReport | None = None) -> PreparedModel:
     """Prepare a model; at once when it is there already. Raises ModelRefused, HashMismatch, TransientError."""
     report = report or SilentReport()
-    found = find(source, models)
-    if found:
-        return found
+    prepared = find(source, models)
+    if prepared:
+        return prepared
     name = served_name(source)
     models.mkdir(parents=True, exist_ok=True)
     with _locked(models / f".{name}.lock", report):
-        found = find(source, models)  # another process may have been faster
-        if found:
-            return found
+        prepared = find(source, models)  # another process may have been faster
+        if prepared:
+            return prepared
         started = time.monotonic()
         downloads = models / ".downloads" / name
         scratch = Path(tempfile.mkdtemp(dir=models, prefix=f".tmp-{name}-"))

@@ -180,7 +180,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     if student:
         common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
     others = {name: _prepared(draft, source) for name, source in models.students(settings.students).items()}
-    common["METEOR_STUDENTS"] = ",".join(f"{name}={found.path}" for name, found in others.items() if found)
+    common["METEOR_STUDENTS"] = ",".join(f"{name}={model.path}" for name, model in others.items() if model)
     return common, command
 
 
@@ -188,19 +188,19 @@ def _student(draft: _Draft) -> tuple[str, PreparedModel] | None:
     """(served name, folder) of the student. Raises UserError when a process needs it and it was not prepared."""
     settings = draft.settings
     source = str(settings.student_path or settings.student_model)
-    found = _prepared(draft, source)
-    if found is None:
+    model = _prepared(draft, source)
+    if model is None:
         return None
     name = draft.environment.get("METEOR_STUDENT_MODEL") if settings.student_path else None
-    return name or found.name, found
+    return name or model.name, model
 
 
 def _prepared(draft: _Draft, source: str) -> PreparedModel | None:
     """A student's folder; None when it was not prepared. Raises UserError when a process needs it."""
-    found = models.find(source, draft.settings.models)
-    if found is None and NEED_STUDENT & set(draft.names):
+    model = models.find(source, draft.settings.models)
+    if model is None and NEED_STUDENT & set(draft.names):
         raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
-    return found
+    return model
 
 
 def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
@@ -226,16 +226,16 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
     """Which model an engine serves, and its share of the cores, or of the GPU, that two engines and the trainer use."""
     given, teacher = draft.environment, name == "teacher-engine"
     if teacher:
-        found = models.find(draft.settings.teacher_model, draft.settings.models)
-        served = found.name if found else ""
+        model = models.find(draft.settings.teacher_model, draft.settings.models)
+        served = model.name if model else ""
     else:
-        served, found = _student(draft) or ("", None)
-    if found is None:
+        served, model = _student(draft) or ("", None)
+    if model is None:
         source = draft.settings.teacher_model
         raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
     own = {
         "METEOR_ENGINE_PORT": port,
-        "METEOR_ENGINE_MODEL": str(found.path),
+        "METEOR_ENGINE_MODEL": str(model.path),
         "METEOR_ENGINE_SERVED_NAME": served,
     }
     if CONTROL in draft.addresses and not teacher:

@@ -82,8 +82,8 @@ class Child:
                 env=self.spec.env,
                 start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which then ends them in order
             )
-        found = identity(self._process.pid)
-        self.created = found[1] if found else time.time()
+        started = identity(self._process.pid)
+        self.created = started[1] if started else time.time()
         self.state, self.since = "starting", time.time()
 
     def poll(self) -> str | None:
