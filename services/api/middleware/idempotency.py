@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.deps import Context
 from shared.contracts.errors import UserError
-from shared.jobs.answer_store import Claim
+from shared.jobs.answer_store import AnswerClaim
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -53,7 +53,7 @@ async def _once(request: Request, context: Context, key: Key = None) -> None:
     content = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()
     digest = hashlib.sha256(content).hexdigest()
     answer = await run_in_threadpool(context.stores.answers.begin, context.project, key, digest)
-    if isinstance(answer, Claim):
+    if isinstance(answer, AnswerClaim):
         request.state.claim = answer
     elif answer.digest != digest:
         raise OtherRequest("this Idempotency-Key was used with another request", param="Idempotency-Key")
@@ -113,7 +113,7 @@ class StoredResponses:
             raise
 
 
-async def _settle(scope: Scope, claim: Claim, start: Message, body: bytes) -> None:
+async def _settle(scope: Scope, claim: AnswerClaim, start: Message, body: bytes) -> None:
     """If the database fails now, the stored response is lost, not the request: the claim expires after a while."""
     answers = scope["app"].state.context.stores.answers
     try:

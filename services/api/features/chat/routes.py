@@ -1,9 +1,7 @@
 """/v1/chat/completions, /v1/completions and /v1/responses: a proxy to the engine that knows our models' names."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -25,7 +23,6 @@ from shared.platform.disconnect import until_disconnected
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
-Result = TypeVar("Result")
 MODEL_HEADER = "x-meteor-model"  # the version that answered
 CLIENT_CLOSED_REQUEST = 499  # no client reads it; it shows in metrics
 ANSWERS: Responses = may_answer(404, 504) | {
@@ -70,7 +67,7 @@ async def _answer(
 
     if not body.stream:
         with metrics.until_answered():
-            answer = await _unless_client_leaves(request, engine.whole(route.path, sent, target.served_by))
+            answer = await until_disconnected(request, engine.whole(route.path, sent, target.served_by))
         if answer is None:
             metrics.end("left")
             return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -79,7 +76,7 @@ async def _answer(
         return Response(shown, media_type="application/json", headers={MODEL_HEADER: target.header})
     chunks = engine.parts(route.path, sent, target.served_by)
     with metrics.until_answered():  # errors before the first chunk still get a status of their own
-        first = await _unless_client_leaves(request, anext(chunks, b""))
+        first = await until_disconnected(request, anext(chunks, b""))
     if first is None:
         metrics.end("left")
         await chunks.aclose()
@@ -125,13 +122,3 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for chunk in rest:
         yield chunk
-
-
-async def _unless_client_leaves(request: Request, work: Awaitable[Result]) -> Result | None:
-    """The work's result; None, with the work cancelled, when the client disconnects first."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await until_disconnected(request, task)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

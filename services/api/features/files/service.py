@@ -32,7 +32,7 @@ class Received(NamedTuple):
     purpose: str
 
 
-class Checked(NamedTuple):
+class CheckedFile(NamedTuple):
     """n_rows: good rows. errors: up to the requested number; more: reading stopped there."""
 
     n_rows: int
@@ -87,7 +87,7 @@ def _dataset_columns(context: ApiContext, upload: Received) -> dict[str, Any]:
     }
 
 
-def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
+def check(context: ApiContext, path: Path, max_errors: int) -> CheckedFile:
     """Read the file to its end, or up to `max_errors` bad lines. Memory grows with the ids in the file only."""
     splits = dict.fromkeys((split.value for split in Split), 0)
     errors: list[LineError] = []
@@ -96,7 +96,7 @@ def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
         for item in parse_lines(bounded_lines(file), ignored):
             if isinstance(item, LineError):
                 if len(errors) == max_errors:
-                    return Checked(sum(splits.values()), splits, errors, True, ignored)
+                    return CheckedFile(sum(splits.values()), splits, errors, True, ignored)
                 errors.append(item)
                 continue
             splits[_split(context.settings, item)] += 1
@@ -104,7 +104,7 @@ def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
                 raise UserError(
                     f"more than {context.settings.max_rows} rows; divide the file", param="file", code="too_many_rows"
                 )
-    return Checked(sum(splits.values()), splits, errors, False, ignored)
+    return CheckedFile(sum(splits.values()), splits, errors, False, ignored)
 
 
 def _split(settings: ApiSettings, row: Question) -> Split:
