@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
-from services.orchestrator.runtime.progress import planned_work
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
@@ -34,6 +33,7 @@ from shared.jobs.catalog import ref_of
 from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
+from shared.plan.plan import Pool, Sizes, make_plan
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -198,16 +198,26 @@ class DistillationRun(DurableRun):
             split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
         }
         judge_measures = judge_must_decide(rows)
-        references = any(question.reference for question in splits[Split.TRAIN])
-        sizes = {split.value: len(questions) for split, questions in splits.items()}
-        super().__init__(job, steps, ledger, planned_work(spec, sizes, references, judge_measures), spec.batch_size)
+        parts = shards(splits[Split.TRAIN], spec, seed)
+        self.plan = make_plan(
+            spec,
+            Sizes(
+                questions={phase: len(part) for phase, part in parts.items()},
+                pools={phase: Pool(len(part), sum(not q.reference for q in part)) for phase, part in parts.items()},
+                dev=len(splits[Split.DEV]),
+                test=len(splits[Split.TEST]),
+                references=any(question.reference for question in splits[Split.TRAIN]),
+                judge_measures=judge_measures,
+            ),
+        )
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,
             seed=seed,
             base=base,
             splits=splits,
-            shards=shards(splits[Split.TRAIN], spec, seed),
+            shards=parts,
             measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
             judge_measures=judge_measures,
             reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),

@@ -73,7 +73,7 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
             best = after if gain.value > 0 else best
             if gain.value <= 0:
                 await ctx.emit(f"iterate: round {number} shows no gain on dev ({gain.value:+.3f}); the rounds end here")
-        outcome = {name: record.get(name) for name in ("passed", "questions", "dev")}
+        outcome: dict[str, Any] = {name: record.get(name) for name in ("passed", "questions", "dev")}
         await ctx.emit(f"iterate: round {number} is over", type="metrics", round=number, completed=True, **outcome)
         if best is not None and best.model != student:
             student = before

@@ -13,7 +13,7 @@ from typing import Any
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.runtime.run import batches
 from shared.contracts.data import Question
-from shared.contracts.distillation import Distillation, Grader, Guidance, Phase
+from shared.contracts.distillation import Grader
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
@@ -102,19 +102,6 @@ async def compare(
 
 
 # The judge against human preferences
-
-
-def uses_of_the_judge(spec: Distillation, shards: Mapping[Phase, Sequence[Question]], measures: bool) -> list[str]:
-    """Where a job relies on the judge: measuring (students, without references), guidance, iterate, evaluation."""
-    bare = {phase: any(not question.reference for question in shards[phase]) for phase in spec.phases}
-    both_ways = spec.distill.answers == "teacher" and spec.guidance in (Guidance.AUTO, Guidance.BEST)
-    relies = {
-        "measuring": measures,
-        "guidance": both_ways and bare.get(Phase.DISTILL, False),
-        "iterate": Phase.ITERATE in bare and (spec.judge.grader is None or bare[Phase.ITERATE]),
-        "evaluation": spec.evaluation.judged_questions > 0,
-    }
-    return [use for use, relied_on in relies.items() if relied_on]
 
 
 async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[LabelRecord]) -> dict[str, Any]:

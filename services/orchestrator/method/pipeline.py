@@ -19,7 +19,7 @@ from services.orchestrator.method.evaluate import (
 )
 from services.orchestrator.method.evolve import evolve
 from services.orchestrator.method.iterate import iterate
-from services.orchestrator.method.judging import calibrate, judge_final_model, uses_of_the_judge
+from services.orchestrator.method.judging import calibrate, judge_final_model
 from services.orchestrator.method.pilot import estimate_from_pilot, pilot
 from services.orchestrator.method.report import Outcome, better_by_metric, build_report
 from shared.contracts.data import Split
@@ -39,7 +39,7 @@ async def meteor(run: DistillationRun) -> dict[str, Any]:
     """Run a job's phases; returns the report. A phase that made dev worse is not built upon."""
     ctx = run.context
     await announce_measure(ctx)
-    uses = uses_of_the_judge(ctx.spec, ctx.shards, ctx.judge_measures)
+    uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
     state = State(student=ctx.base, guidance=ctx.spec.guidance, judge_decides=judge["decides"])
     records: dict[str, dict[str, Any]] = {}
