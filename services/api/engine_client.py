@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from services.api.settings import ApiSettings
-from shared.contracts.engine import Answer, EngineStatus, Wish
+from shared.contracts.engine import EngineStatus, ModelRequest, ModelState
 from shared.contracts.errors import FatalError, NotFound, TransientError, UserError
 
 HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
@@ -94,9 +94,9 @@ class EngineClient:
         """Ask for a model that the engine does not seem to serve. None: it does, or nobody can be asked."""
         if not self._control_url or not model:
             return None
-        wish = Wish(model=model, seconds=LONGEST_WAIT_S + AGAIN_S).model_dump(mode="json")
-        status = await self._keeper("POST", "/serve", json=wish)
-        return EngineElsewhere(status, model) if status is not None and status.state is not Answer.READY else None
+        request = ModelRequest(model=model, seconds=LONGEST_WAIT_S + AGAIN_S).model_dump(mode="json")
+        status = await self._keeper("POST", "/serve", json=request)
+        return EngineElsewhere(status, model) if status is not None and status.state is not ModelState.READY else None
 
     async def _keeper(self, method: str, path: str, **body: Any) -> EngineStatus | None:
         try:

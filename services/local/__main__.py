@@ -1,5 +1,6 @@
-"""`python -m services.local` is the `meteor` command."""
+"""`python -m services.local` is the `meteor` command, or this service's part of it where no other one is installed."""
 
-from services.local.main import app
+from importlib import import_module
+from importlib.util import find_spec
 
-app(prog_name="meteor")
+import_module("services.meteor.main" if find_spec("services.meteor") else "services.local.main").app()

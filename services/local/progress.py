@@ -1,6 +1,5 @@
 """No stage is silent for more than five seconds: one live line on a terminal, a plain line now and then in a log."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +8,6 @@ from typing import Protocol
 from rich.console import Console
 
 QUIET_S = 4.0
-LOG_WIDTH = 150  # columns of a table that goes to a file or a pipe
-
-
-def make_console() -> Console:
-    """As wide as the terminal; wide enough for the tables where there is none."""
-    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 class Report(Protocol):

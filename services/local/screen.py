@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from services.local import state
-from services.local.processes import memory
 from services.local.progress import QUIET_S
-from services.local.state import RunState
+from services.local.supervisor.processes import memory
 from shared.contracts.engine import EngineStatus, short
 from shared.contracts.errors import TransientError
+from shared.platform import run_state
+from shared.platform.run_state import RunState
 
 COLOURS = {"ready": "green", "starting": "yellow", "restarting": "red", "stopped": "dim"}
 GIVE_UP_AFTER = 3  # a process that ended so often before it was ever ready will not come
@@ -61,7 +61,7 @@ def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState
     started, told, last = time.monotonic(), 0, 0.0
     with _live(console) as live:
         while True:
-            run = state.read(data)
+            run = run_state.read(data)
             if run is None or not run.alive:
                 raise DidNotComeUp(f"the supervisor ended; see {data / 'logs' / 'supervisor.log'}")
             if live is not None:

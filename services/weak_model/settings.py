@@ -23,8 +23,10 @@ class WeakSettings(BaseSettings):
         description="steps at once, a process each; together their rows should exceed the engine's max_num_seqs",
     )
     timeout: timedelta = Field(default=timedelta(minutes=30), description="one row, waiting in the engine included")
-    patience: timedelta = Field(
-        default=timedelta(seconds=60), description="how long a row waits for an engine that is away or starting"
+    unavailable_timeout: timedelta = Field(
+        default=timedelta(seconds=60),
+        validation_alias="METEOR_WEAK_PATIENCE",
+        description="how long a row waits for an engine that is unavailable or starting",
     )
 
 

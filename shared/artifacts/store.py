@@ -97,8 +97,10 @@ class Artifacts:
             raise
         return digest.hexdigest()
 
-    def get_json(self, digest: str) -> Any:
-        """Raises ArtifactMissing when the file is gone or is not what was written."""
+    def get_json(self, digest: str | None) -> Any:
+        """Raises ArtifactMissing if the digest is None (a row without an artifact), or the file is gone or damaged."""
+        if digest is None:
+            raise ArtifactMissing("no artifact is stored for this row")
         try:
             content = self._path(digest).read_bytes()
         except FileNotFoundError as error:

@@ -18,7 +18,7 @@ class Priority(IntEnum):
     SHADOW = 20
 
 
-class Answer(StrEnum):
+class ModelState(StrEnum):
     """ready: ask the engine now.  starting: the model is being loaded.  waiting: another one is at work before it.
     failed: the engine could not be started with it."""
 
@@ -28,7 +28,7 @@ class Answer(StrEnum):
     FAILED = "failed"
 
 
-class Wish(Wire):
+class ModelRequest(Wire):
     """Body of POST /serve. model: a base's name or the content hash of a whole model.
 
     A wish is forgotten after so many seconds: whoever still wants the model asks again.
@@ -44,7 +44,7 @@ class EngineStatus(Wire):
     eta_seconds: until the model that was asked for (GET: the served one) is ready, by the last starts; None: not known.
     """
 
-    state: Answer
+    state: ModelState
     serving: str
     eta_seconds: float | None = None
     waiting: list[str] = Field(default=[])
@@ -54,13 +54,13 @@ class EngineStatus(Wire):
         """For people who wait for `model`."""
         about = "" if self.eta_seconds is None else f", about {self.eta_seconds:.0f} s"
         match self.state:
-            case Answer.READY:
+            case ModelState.READY:
                 return f"the engine serves {short(model)}"
-            case Answer.STARTING:
+            case ModelState.STARTING:
                 return f"the engine loads {short(model)}{about}"
-            case Answer.WAITING:
+            case ModelState.WAITING:
                 return f"the engine is at work with {short(self.serving)} and swaps to {short(model)} afterwards"
-            case Answer.FAILED:
+            case ModelState.FAILED:
                 return f"the engine cannot serve {short(model)}: {self.reason}"
 
 

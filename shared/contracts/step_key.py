@@ -1,6 +1,6 @@
 """`StepKey`: where a step stands in its job. Its text is the step's name for people and the restart point in the database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 
@@ -34,6 +34,10 @@ class StepKey:
         batch = int(rest.pop()) if rest and _is_number(rest[-1]) else None
         round_number = int(rest.pop(0)) if any(rest[1:]) and _is_number(rest[0]) else None
         return cls(phase, round_number, "/".join(rest), batch)
+
+    def child(self, role: str) -> Self:
+        """The step of a role below this key's own, of the same batch: "pilot/guided/0" -> "pilot/guided/answers/0"."""
+        return replace(self, role=f"{self.role}/{role}".lstrip("/"))
 
     @property
     def action(self) -> str:

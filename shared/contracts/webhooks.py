@@ -40,15 +40,13 @@ OF_STATUS = {
 }
 
 
-def events_of(type: str, data: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> list[WebhookEvent]:
-    """What webhooks are told when a job has an event of this type with this data. error: the job's own, once it failed."""
+def events_of(type: str, data: Mapping[str, Any] | None, error_code: str | None) -> list[WebhookEvent]:
+    """What webhooks are told when a job has an event of this type with this data. error_code: of a failed job."""
     data = data or {}
     found = []
     if type == "status" and data.get("status") in OF_STATUS:
         found.append(OF_STATUS[data["status"]])
-    of_budget = (
-        data.get("code") if type == "budget" else (error or {}).get("code") if WebhookEvent.FAILED in found else None
-    )
+    of_budget = data.get("code") if type == "budget" else error_code if WebhookEvent.FAILED in found else None
     if of_budget == BudgetExceeded.code:
         found.append(WebhookEvent.BUDGET)
     if type == "metrics" and data.get("completed") and "round" in data:

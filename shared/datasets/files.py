@@ -50,7 +50,7 @@ def rows_of(file: FileRecord, artifacts: Artifacts) -> list[Question]:
 def data_of(job: JobRecord, find: Callable[[str], FileRecord]) -> JobData:
     """find: a file by its id."""
     validation = job.request.get("validation_file")
-    return JobData(find(job.file_id), find(validation) if validation else None)
+    return JobData(find(str(job.file_id)), find(validation) if validation else None)
 
 
 @contextmanager

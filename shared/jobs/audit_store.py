@@ -1,12 +1,12 @@
-"""Who asked for which change, and what came of it. Rows are added and read, and go when they are old (see RetentionStore)."""
+"""The audit log: who asked for which change, and its outcome. Old entries are removed by RetentionStore."""
 
 import time
 
 import uuid_utils
 from sqlalchemy import Engine, insert, select
 
-from shared.contracts.errors import UserError
-from shared.db.engine import reading, writing
+from shared.db.engine import writing
+from shared.db.paging import keyset_page
 from shared.jobs.records import AuditRecord
 from shared.jobs.tables import audit
 
@@ -40,12 +40,6 @@ class AuditStore:
             connection.execute(insert(audit).values(**values))
 
     def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[AuditRecord], bool]:
-        """Newest first. view: a project, None for all of them. Raises UserError for an `after` that does not exist."""
+        """Newest first. view: a project, None for all projects. Raises UserError for an unknown `after`."""
         query = select(audit) if view is None else select(audit).where(audit.c.project_id == view)
-        with reading(self.engine) as connection:
-            if after:
-                if connection.execute(query.where(audit.c.id == after)).first() is None:
-                    raise UserError(f"no entry {after!r} to continue after", param="after", code="unknown_cursor")
-                query = query.where(audit.c.id < after)
-            rows = list(connection.execute(query.order_by(audit.c.id.desc()).limit(limit + 1)))
-        return rows[:limit], len(rows) > limit
+        return keyset_page(self.engine, AuditRecord, query, audit.c.id, after, limit, "entry")

@@ -1,16 +1,19 @@
-"""Files and models: what users upload and what jobs publish."""
+"""Files that users upload, and the model versions and aliases that jobs publish."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
-from shared.contracts.errors import Conflict, NotFound, StorageFull, UserError
+from shared.contracts.errors import Conflict, NotFound, StorageFull
 from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import insert_once, reading, upsert, writing
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
+from shared.db.paging import keyset_page
+from shared.jobs.records import FileRecord, ModelRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
 
@@ -18,12 +21,12 @@ DELETED = "deleted"
 LIVE = models.c.deleted_at.is_(None)
 
 
-def ref_of(model: Row) -> ModelRef:
-    """The student that a row of `models` stands for."""
+def ref_of(model: ModelRecord) -> ModelRef:
+    """The student model of a version."""
     return ModelRef(base=model.base, base_hash=model.base_hash).trained(Method(model.method), model.adapter)
 
 
-def _check_room(connection: Connection, project_id: str, size: int) -> None:
+def _check_quota(connection: Connection, project_id: str, size: int) -> None:
     most = connection.execute(select(projects.c.stored_bytes).where(projects.c.id == project_id)).scalar_one()
     if most is None:
         return
@@ -31,14 +34,14 @@ def _check_room(connection: Connection, project_id: str, size: int) -> None:
     used = connection.execute(mine.where(files.c.project_id == project_id, files.c.status != DELETED)).scalar_one()
     if used + size > most:
         raise StorageFull(
-            f"the project's files may take {most} bytes and take {used}: {size} more do not fit; delete some",
+            f"the project's files take {used} of {most} bytes, and {size} more do not fit; delete some",
             param="file",
         )
 
 
-def _point(connection: Connection, project_id: str, model: Row) -> None:
-    """The alias serves this version from now on. Where that is another one than before, a canary ends: it compared its
-    version with what is no longer served. Raises NotFound for a version that was deleted meanwhile."""
+def _point(connection: Connection, project_id: str, model: ModelRecord) -> None:
+    """Let the alias serve this version. If the version changes the alias's canary ends, for it compares with the version
+    before. Raises NotFound for a version that was deleted in between."""
     before = _locked_alias(connection, project_id, model.alias)
     still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
     if connection.execute(still).first() is None:
@@ -51,7 +54,7 @@ def _point(connection: Connection, project_id: str, model: Row) -> None:
 
 
 def _locked_alias(connection: Connection, project_id: str, alias: str) -> str | None:
-    """The id of the version that it serves. Whoever locks versions too locks their alias first."""
+    """The id of the version that it serves. Lock order: an alias before its versions."""
     mine = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
     return connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
 
@@ -60,9 +63,9 @@ def _no_model(name: str) -> NotFound:
     return NotFound(f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found")
 
 
-def _refuse_use(connection: Connection, versions: Sequence[Row], trains: str | None = None) -> None:
-    """Raises Conflict where somebody needs one of these versions of an alias. trains: that alias, where a job that is going
-    to give it another version is in the way too."""
+def _refuse_use(connection: Connection, versions: Sequence[ModelRecord], trains: str | None = None) -> None:
+    """Raises Conflict if a canary or an unfinished job uses one of these versions of an alias. trains: the alias, if a job that
+    trains another version of it counts too."""
     ids = [version.id for version in versions]
     tried = connection.execute(select(canaries).where(canaries.c.model_id.in_(ids))).first()
     if tried is not None:
@@ -82,6 +85,17 @@ def _refuse_use(connection: Connection, versions: Sequence[Row], trains: str | N
         raise Conflict(f"job {job} needs it; wait for its end, or cancel it", param="model", code="model_in_use")
 
 
+def _served(project_id: str, alias: str) -> Select:
+    """The version that the alias serves."""
+    of_alias = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
+    return select(models).join(aliases, aliases.c.model_id == models.c.id).where(of_alias)
+
+
+def _versions(project_id: str, alias: str) -> Select:
+    """The live versions of an alias."""
+    return select(models).where(models.c.project_id == project_id, models.c.alias == alias, LIVE)
+
+
 class Catalog:
     def __init__(self, engine: Engine):
         self.engine = engine
@@ -92,52 +106,45 @@ class Catalog:
 
     # files
 
-    def add_file(self, project_id: str, **values: Any) -> Row:
-        """Raises StorageFull. bytes counts in full, also where another file has the same content. A file whose given id is
-        there already stays as it is."""
-        made = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
-        values = made | values
+    def add_file(self, project_id: str, **values: Any) -> FileRecord:
+        """Add a file; one with the same id stays as it is. Files with equal content count separately. Raises StorageFull."""
+        defaults = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
+        values = defaults | values
         with writing(self.engine) as connection:
-            # one file of a project at a time, so that together they stay below its limit
+            # the lock admits one file of a project at a time, so that their sum stays below its limit
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
-            known = connection.execute(select(files).where(files.c.id == values["id"])).first()
-            if known is not None:
-                return known
-            _check_room(connection, project_id, values["bytes"])
-            return connection.execute(insert(files).values(**values).returning(files)).one()
+            existing = fetch_first(connection, FileRecord, select(files).where(files.c.id == values["id"]))
+            if existing is not None:
+                return existing
+            _check_quota(connection, project_id, values["bytes"])
+            return fetch_one(connection, FileRecord, insert(files).values(**values).returning(files))
 
     def check_room(self, project_id: str, size: int) -> None:
-        """Raises StorageFull where a project's limit leaves no room for so many bytes."""
+        """Raises StorageFull if so many bytes more exceed the project's limit."""
         with reading(self.engine) as connection:
-            _check_room(connection, project_id, size)
+            _check_quota(connection, project_id, size)
 
-    def file(self, project_id: str, file_id: str) -> Row:
+    def file(self, project_id: str, file_id: str) -> FileRecord:
         """Raises NotFound, also for another project's file."""
+        query = select(files).where(files.c.id == file_id, files.c.project_id == project_id, files.c.status != DELETED)
         with reading(self.engine) as connection:
-            row = connection.execute(
-                select(files).where(files.c.id == file_id, files.c.project_id == project_id, files.c.status != DELETED)
-            ).first()
-        if row is None:
+            file = fetch_first(connection, FileRecord, query)
+        if file is None:
             raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
-        return row
+        return file
 
-    def file_of_job(self, file_id: str) -> Row:
-        """A job's file, also one that was deleted since."""
+    def file_of_job(self, file_id: str) -> FileRecord:
+        """A job's file, even if it was deleted since."""
         with reading(self.engine) as connection:
-            return connection.execute(select(files).where(files.c.id == file_id)).one()
+            return fetch_one(connection, FileRecord, select(files).where(files.c.id == file_id))
 
-    def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[Row], bool]:
+    def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[FileRecord], bool]:
+        """Newest first. Raises UserError for an unknown `after`."""
         query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
-        with reading(self.engine) as connection:
-            if after:
-                if connection.execute(query.where(files.c.id == after)).first() is None:
-                    raise UserError(f"no file {after!r} to continue after", param="after", code="unknown_cursor")
-                query = query.where(files.c.id < after)
-            rows = list(connection.execute(query.order_by(files.c.id.desc()).limit(limit + 1)))
-        return rows[:limit], len(rows) > limit
+        return keyset_page(self.engine, FileRecord, query, files.c.id, after, limit, "file")
 
     def delete_file(self, project_id: str, file_id: str) -> None:
-        """Refused with 409 while a job that has not ended needs it; the row stays for the record of ended jobs."""
+        """Mark it deleted; the row stays for ended jobs. Raises NotFound, and Conflict while an unfinished job needs it."""
         self.file(project_id, file_id)
         with writing(self.engine) as connection:
             reads = or_(jobs.c.file_id == file_id, jobs.c.request["validation_file"].as_string() == file_id)
@@ -148,64 +155,53 @@ class Catalog:
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
 
     def keeps(self, sha256: str) -> bool:
-        """Whether any file that was not deleted has this content."""
+        """Whether a live file has this content."""
         query = select(files.c.id).where(files.c.sha256 == sha256, files.c.status != DELETED).limit(1)
         with reading(self.engine) as connection:
             return connection.execute(query).first() is not None
 
     # models
 
-    def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> Row:
-        """A new version under an alias; the same job publishes the same trained model only once."""
+    def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> ModelRecord:
+        """Add a version to an alias. A job's second call with the same model returns the version of the first."""
         with writing(self.engine) as connection:
-            # one publication of a project at a time, so that two jobs never choose the same version
+            # the lock admits one publication of a project at a time, so that two jobs never take the same number
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
             mine = (models.c.project_id == project_id) & (models.c.alias == alias)
-            found = connection.execute(
-                select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.tuned)
-            ).first()
-            if found is not None:
-                return found
+            same = select(models).where(mine, models.c.job_id == job_id, models.c.adapter == ref.tuned)
+            published = fetch_first(connection, ModelRecord, same)
+            if published is not None:
+                return published
             last = connection.execute(select(func.max(models.c.version)).where(mine)).scalar_one() or 0
-            return connection.execute(
-                insert(models)
-                .values(
-                    id=f"model-{uuid_utils.uuid7().hex}",
-                    project_id=project_id,
-                    alias=alias,
-                    version=last + 1,
-                    adapter=ref.tuned,
-                    method=ref.method.value,
-                    base=ref.base,
-                    base_hash=ref.base_hash,
-                    state=state,
-                    job_id=job_id,
-                    created_at=time.time(),
-                )
-                .returning(models)
-            ).one()
+            added = insert(models).values(
+                id=f"model-{uuid_utils.uuid7().hex}",
+                project_id=project_id,
+                alias=alias,
+                version=last + 1,
+                adapter=ref.tuned,
+                method=ref.method.value,
+                base=ref.base,
+                base_hash=ref.base_hash,
+                state=state,
+                job_id=job_id,
+                created_at=time.time(),
+            )
+            return fetch_one(connection, ModelRecord, added.returning(models))
 
-    def serve(self, project_id: str, model: Row) -> None:
+    def serve(self, project_id: str, model: ModelRecord) -> None:
         """Point the alias at this version."""
         with writing(self.engine) as connection:
             _point(connection, project_id, model)
 
-    def roll_back(self, project_id: str, alias: str) -> Row:
-        """Point the alias at the promoted version before the one it serves, and return that. Raises NotFound, Conflict."""
+    def roll_back(self, project_id: str, alias: str) -> ModelRecord:
+        """Point the alias at the promoted version before the served one, and return it. Raises NotFound, Conflict."""
         with writing(self.engine) as connection:
-            mine = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
-            current = connection.execute(
-                select(models).join(aliases, aliases.c.model_id == models.c.id).where(mine).with_for_update(of=aliases)
-            ).first()
+            current = fetch_first(connection, ModelRecord, _served(project_id, alias).with_for_update(of=aliases))
             if current is None:
                 raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")
-            former = connection.execute(
-                select(models)
-                .where(models.c.project_id == project_id, models.c.alias == alias, models.c.state == "promoted")
-                .where(models.c.version < current.version, LIVE)
-                .order_by(models.c.version.desc())
-                .limit(1)
-            ).first()
+            earlier = _versions(project_id, alias).where(models.c.version < current.version)
+            earlier = earlier.where(models.c.state == "promoted").order_by(models.c.version.desc()).limit(1)
+            former = fetch_first(connection, ModelRecord, earlier)
             if former is None:
                 raise Conflict(
                     f"{alias}@{current.version} is served, and no promoted version came before it",
@@ -215,9 +211,9 @@ class Catalog:
             _point(connection, project_id, former)
         return former
 
-    def delete_version(self, project_id: str, model: Row) -> None:
-        """Refused with 409 while its alias serves it, a canary tries it, or a job that has not ended made it or exports it. What
-        it was trained to goes when nothing needs it any more (`shared.jobs.retention`)."""
+    def delete_version(self, project_id: str, model: ModelRecord) -> None:
+        """Raises Conflict while its alias serves it, a canary tries it, or an unfinished job made it or exports it. Its weights are
+        removed once nothing needs them (`shared.jobs.retention`)."""
         with writing(self.engine) as connection:
             _locked_alias(connection, project_id, model.alias)
             mine = models.c.id == model.id
@@ -225,8 +221,8 @@ class Catalog:
                 raise _no_model(f"{model.alias}@{model.version}")
             if connection.execute(select(aliases).where(aliases.c.model_id == model.id)).first() is not None:
                 raise Conflict(
-                    f"{model.alias}@{model.version} is what {model.alias} serves; promote another version or roll back first, or "
-                    f"delete {model.alias} as a whole",
+                    f"{model.alias} serves {model.alias}@{model.version}; promote another version or roll back first, or delete "
+                    f"{model.alias} as a whole",
                     param="model",
                     code="version_is_served",
                 )
@@ -234,54 +230,46 @@ class Catalog:
             connection.execute(update(models).where(mine).values(deleted_at=time.time()))
 
     def delete_alias(self, project_id: str, alias: str) -> None:
-        """All its versions with it. Raises NotFound, and Conflict as `delete_version` does, or while a job trains another one."""
+        """Delete an alias with all its versions. Raises NotFound, and Conflict while one is in use or a job trains another."""
         with writing(self.engine) as connection:
             _locked_alias(connection, project_id, alias)
             mine = (models.c.project_id == project_id) & (models.c.alias == alias) & LIVE
-            versions = list(connection.execute(select(models).where(mine).with_for_update()))
+            versions = fetch_all(connection, ModelRecord, select(models).where(mine).with_for_update())
             if not versions:
                 raise _no_model(alias)
             _refuse_use(connection, versions, trains=alias)
             connection.execute(delete(aliases).where(aliases.c.project_id == project_id, aliases.c.alias == alias))
             connection.execute(update(models).where(mine).values(deleted_at=time.time()))
 
-    def served(self, project_id: str, alias: str) -> Row | None:
-        """The version that the alias points at, if any."""
+    def served(self, project_id: str, alias: str) -> ModelRecord | None:
+        """The version that the alias serves, if any."""
         with reading(self.engine) as connection:
-            query = select(models).join(aliases, aliases.c.model_id == models.c.id)
-            return connection.execute(query.where(aliases.c.project_id == project_id, aliases.c.alias == alias)).first()
+            return fetch_first(connection, ModelRecord, _served(project_id, alias))
 
-    def resolve(self, project_id: str, name: str) -> Row:
-        """alias, alias@version or a version's id -> its row. Raises NotFound; only names read from here ever reach the
-        engine."""
+    def resolve(self, project_id: str, name: str) -> ModelRecord:
+        """The version of an alias, alias@version or version id. Only names read from here reach the engine. Raises NotFound."""
         alias, at, version = name.partition("@")
-        row = None if at else self.served(project_id, alias) or self._model(project_id, name)
-        if version.isdecimal() and len(version) < 10:
-            with reading(self.engine) as connection:
-                query = select(models).where(models.c.project_id == project_id, models.c.alias == alias, LIVE)
-                row = connection.execute(query.where(models.c.version == int(version))).first()
-        if row is None:
-            raise _no_model(name)
-        return row
-
-    def _model(self, project_id: str, model_id: str) -> Row | None:
+        model = None if at else self.served(project_id, alias)
         with reading(self.engine) as connection:
-            query = select(models).where(models.c.project_id == project_id, models.c.id == model_id, LIVE)
-            return connection.execute(query).first()
+            if not at and model is None:
+                query = select(models).where(models.c.project_id == project_id, models.c.id == name, LIVE)
+                model = fetch_first(connection, ModelRecord, query)
+            elif version.isdecimal() and len(version) < 10:
+                query = _versions(project_id, alias).where(models.c.version == int(version))
+                model = fetch_first(connection, ModelRecord, query)
+        if model is None:
+            raise _no_model(name)
+        return model
 
     def has_versions(self, project_id: str, alias: str) -> bool:
-        """Also of an alias that serves none of them."""
+        """Whether the alias has versions, served or not."""
         with reading(self.engine) as connection:
-            query = select(models.c.id).where(models.c.project_id == project_id, models.c.alias == alias, LIVE)
-            return connection.execute(query.limit(1)).first() is not None
+            return connection.execute(_versions(project_id, alias).limit(1)).first() is not None
 
-    def models(self, project_id: str) -> list[tuple[Row, bool]]:
-        """All versions, newest first, each with whether its alias points at it."""
+    def models(self, project_id: str) -> list[tuple[ModelRecord, bool]]:
+        """All versions, newest first, each with whether its alias serves it."""
+        serving = select(aliases.c.model_id).where(aliases.c.project_id == project_id)
+        query = select(models).where(models.c.project_id == project_id, LIVE).order_by(models.c.id.desc())
         with reading(self.engine) as connection:
-            served = set(
-                connection.execute(select(aliases.c.model_id).where(aliases.c.project_id == project_id)).scalars()
-            )
-            rows = connection.execute(
-                select(models).where(models.c.project_id == project_id, LIVE).order_by(models.c.id.desc())
-            )
-            return [(row, row.id in served) for row in rows]
+            served = set(connection.execute(serving).scalars())
+            return [(model, model.id in served) for model in fetch_all(connection, ModelRecord, query)]

@@ -7,15 +7,16 @@ from typing import NamedTuple
 from sqlalchemy import Engine, func, or_, select
 
 from shared.db.engine import reading
+from shared.db.fetch import fetch_all
 from shared.jobs.records import EventRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import events, jobs
 
-GONE = "deleted"  # what a stream's end says of a job that is no more
+GONE = "deleted"  # the status that ends the stream of a removed job
 
 
 class News(NamedTuple):
-    """events: by job, by sequence. ended: the status of each job that has ended and of which nothing is left to tell.
+    """events: by job, in sequence. ended: the status of each ended job whose last event is among them or was sent before.
     more: there are events beyond the limit."""
 
     events: dict[str, list[EventRecord]]
@@ -28,26 +29,25 @@ class EventStore:
         self.engine = engine
 
     def last(self, job_id: str) -> int:
-        """The sequence of a job's newest event; 0 where there is none."""
+        """The sequence of a job's newest event, 0 if it has none."""
+        query = select(func.max(events.c.sequence)).where(events.c.job_id == job_id)
         with reading(self.engine) as connection:
-            return (
-                connection.execute(select(func.max(events.c.sequence)).where(events.c.job_id == job_id)).scalar() or 0
-            )
+            return connection.execute(query).scalar() or 0
 
     def news(self, cursors: Mapping[str, int], limit: int) -> News:
-        """cursors: each job's last sequence that was seen. Sequences of different jobs are not committed in their order, so
-        one cursor for all of them would miss some."""
+        """cursors: the last sequence sent of each job. Sequences of different jobs are not committed in order, so a single
+        cursor would miss events."""
         status = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(cursors))
-        unseen = or_(*((events.c.job_id == job_id) & (events.c.sequence > seen) for job_id, seen in cursors.items()))
-        query = select(events).where(unseen).order_by(events.c.sequence).limit(limit)
+        unsent = or_(*((events.c.job_id == job_id) & (events.c.sequence > last) for job_id, last in cursors.items()))
+        query = select(events).where(unsent).order_by(events.c.sequence).limit(limit)
         with reading(self.engine) as connection:
-            # the statuses before the events: the last event comes with the final status
+            # statuses first: the last event is committed together with the final status
             statuses = dict(connection.execute(status).tuples().all())
-            rows = connection.execute(query).all()
-        found: defaultdict[str, list[EventRecord]] = defaultdict(list)
-        for row in rows:
-            found[row.job_id].append(row)
-        more = len(rows) == limit
+            newest = fetch_all(connection, EventRecord, query)
+        by_job: defaultdict[str, list[EventRecord]] = defaultdict(list)
+        for event in newest:
+            by_job[event.job_id].append(event)
+        more = len(newest) == limit
         now = {job_id: statuses.get(job_id, GONE) for job_id in cursors}
         ended = {} if more else {job_id: s for job_id, s in now.items() if s in FINAL_JOBS or s == GONE}
-        return News(dict(found), ended, more)
+        return News(dict(by_job), ended, more)

@@ -1,16 +1,18 @@
-"""What the moves of a job are made of: statements inside the transaction of whoever makes the move."""
+"""The parts of a job's moves: statements inside the caller's transaction."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Connection, Exists, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Exists, and_, func, insert, or_, select, update
 
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
+from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
+from shared.jobs.records import JobRecord, JsonObject
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs, projects
 
@@ -19,8 +21,8 @@ PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPOR
 
 
 def sibling_runs() -> Exists:
-    """Whether another job of the same experiment is at work: they run one after the other, so that what they have in
-    common is done once."""
+    """Whether another job of the same experiment is active. An experiment's jobs run one after the other, so that common
+    steps run once."""
     other = jobs.alias()
     experiment = other.c.request["metadata"][EXPERIMENT].as_string()
     return (
@@ -30,26 +32,26 @@ def sibling_runs() -> Exists:
     )
 
 
-def project_has_room() -> ColumnElement[bool]:
-    """Whether the job's project may have one more at work."""
+def project_has_capacity() -> ColumnElement[bool]:
+    """Whether the job's project may have one more active job."""
     other = jobs.alias()
-    at_work = select(func.count()).where(other.c.project_id == jobs.c.project_id, other.c.status.in_(ACTIVE_JOBS))
+    active = select(func.count()).where(other.c.project_id == jobs.c.project_id, other.c.status.in_(ACTIVE_JOBS))
     limit = select(projects.c.concurrent_jobs).where(projects.c.id == jobs.c.project_id).scalar_subquery()
-    return or_(limit.is_(None), at_work.scalar_subquery() < limit)
+    return or_(limit.is_(None), active.scalar_subquery() < limit)
 
 
 def may_begin() -> ColumnElement[bool]:
-    """Queued, and neither its experiment nor its project has to wait for a job that is at work."""
-    return and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs(), project_has_room())
+    """Queued, and no active job of its experiment or its project holds it back."""
+    return and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs(), project_has_capacity())
 
 
-def still_has_room(connection: Connection, job: Row) -> bool:
-    """Two orchestrators that take jobs of one project at once: the second one waits here, and then sees the first one's."""
+def still_has_capacity(connection: Connection, job: JobRecord) -> bool:
+    """Checked under a lock on the project: of two orchestrators that claim at once the second sees the first one's job."""
     mine = select(projects.c.concurrent_jobs).where(projects.c.id == job.project_id)
     if connection.execute(mine).scalar_one() is None:
         return True
     connection.execute(mine.with_for_update(key_share=True))
-    return connection.execute(select(jobs.c.id).where(jobs.c.id == job.id, project_has_room())).first() is not None
+    return connection.execute(select(jobs.c.id).where(jobs.c.id == job.id, project_has_capacity())).first() is not None
 
 
 def insert_job(
@@ -59,7 +61,7 @@ def insert_job(
     prices: Prices,
     forked_from: ForkedFrom | None = None,
     key_id: str | None = None,
-) -> Row:
+) -> JobRecord:
     values = {
         "id": f"{PREFIX[request.kind]}-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
@@ -74,39 +76,35 @@ def insert_job(
         "attempt": 0,
         "created_at": time.time(),
     }
-    row = connection.execute(insert(jobs).values(**values).returning(jobs)).one()
+    job = fetch_one(connection, JobRecord, insert(jobs).values(**values).returning(jobs))
     if isinstance(request, JobRequest) and request.webhook is not None:
-        insert_job_webhook(connection, row, request.webhook)
+        insert_job_webhook(connection, job, request.webhook)
     how = f"forked from {forked_from.job_id}" if forked_from else "created"
-    say(connection, row, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
-    return row
+    add_event(connection, job, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
+    return job
 
 
-def move_to(connection: Connection, row: Row, status: JobStatus, message: str | None = None, **values: Any) -> Row:
-    """Change the status of a job whose row this transaction has locked, and say so."""
-    changed = connection.execute(
-        update(jobs).where(jobs.c.id == row.id).values(status=status, **values).returning(jobs)
-    ).one()
-    reason = f": {changed.status_reason}" if status == JobStatus.PAUSED else ""
-    say(connection, row, "info", "status", message or f"job {status.value}{reason}", {"status": status})
-    return changed
+def move_to(
+    connection: Connection, job: JobRecord, status: JobStatus, message: str | None = None, **values: Any
+) -> JobRecord:
+    """Change the status of a job whose row this transaction has locked, with an event."""
+    changed = update(jobs).where(jobs.c.id == job.id).values(status=status, **values).returning(jobs)
+    moved = fetch_one(connection, JobRecord, changed)
+    reason = f": {moved.status_reason}" if status == JobStatus.PAUSED else ""
+    add_event(connection, moved, "info", "status", message or f"job {status.value}{reason}", {"status": status})
+    return moved
 
 
 def why_not(status: str) -> str:
+    """The error code of a move that this status does not allow."""
     return "job_finished" if status in FINAL_JOBS else f"job_{status}"
 
 
-def say(connection, row: Row, level: str, type: str, message: str, data: dict | None) -> None:
-    """One event, and what webhooks are told of it. row: of the job, as it is now."""
-    connection.execute(
-        insert(events).values(
-            project_id=row.project_id,
-            job_id=row.id,
-            level=level,
-            type=type,
-            message=message,
-            data=data,
-            created_at=time.time(),
-        )
-    )
-    announce(connection, row, type, data)
+def add_event(
+    connection: Connection, job: JobRecord, level: str, type: str, message: str, data: JsonObject | None
+) -> None:
+    """One event with its webhook deliveries. job: after the event."""
+    values = {"project_id": job.project_id, "job_id": job.id, "created_at": time.time()}
+    values |= {"level": level, "type": type, "message": message, "data": data}
+    connection.execute(insert(events).values(**values))
+    announce(connection, job, type, data)

@@ -1,22 +1,26 @@
-"""Every move of a job and its events, one short transaction each. `states.JOB_MOVES` says which moves exist."""
+"""Every move of a job and its events, one short transaction each. `states.JOB_MOVES` lists the allowed moves."""
 
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, and_, or_, select, update
+from sqlalchemy import Connection, Engine, and_, or_, select, update
 
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody, UserError
+from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
 from shared.db.engine import reading, upsert, writing
-from shared.jobs.job_moves import Prices, insert_job, may_begin, move_to, say, still_has_room, why_not
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
+from shared.db.lease import FREE, claimed, held, unowned
+from shared.db.paging import keyset_page
+from shared.jobs.job_moves import Prices, add_event, insert_job, may_begin, move_to, still_has_capacity, why_not
+from shared.jobs.records import EventRecord, JobRecord, WorkerRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
-from shared.jobs.step_moves import cancel_steps, give_back_steps
+from shared.jobs.step_moves import cancel_steps, requeue_steps
 from shared.jobs.tables import events, jobs, workers
 
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
-# How a status reason begins: the job pauses, or has paused, of its budget; and it will go on, for that was raised meanwhile.
+# Prefixes of status reasons: the job pauses or paused because of its budget; the budget was raised while it was pausing.
 OVER_BUDGET, RAISED = f"{BudgetExceeded.code}: ", "budget raised: "
 
 
@@ -31,27 +35,27 @@ class JobStore:
         prices: Prices = None,
         forked_from: ForkedFrom | None = None,
         key_id: str | None = None,
-    ) -> Row:
-        """key_id: the API key that posts it."""
+    ) -> JobRecord:
+        """key_id: the API key that posted the job."""
         with writing(self.engine) as connection:
             return insert_job(connection, project_id, request, prices, forked_from, key_id)
 
     def create_all(
         self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None, key_id: str | None = None
-    ) -> list[Row]:
-        """All of them or none. prices: by provider, as they are today; None where they are not known."""
+    ) -> list[JobRecord]:
+        """All of them or none. prices: by provider at this time, None if unknown."""
         with writing(self.engine) as connection:
             return [insert_job(connection, project_id, request, prices, key_id=key_id) for request in requests]
 
-    def get(self, job_id: str, project_id: str | None = None, kind: JobKind | None = None) -> Row | None:
-        """None: from inside the system; else another project's or kind's job is as good as absent."""
+    def get(self, job_id: str, project_id: str | None = None, kind: JobKind | None = None) -> JobRecord | None:
+        """project_id, kind: None for any; a job of another project or kind counts as absent."""
         query = select(jobs).where(jobs.c.id == job_id)
         if project_id is not None:
             query = query.where(jobs.c.project_id == project_id)
         if kind is not None:
             query = query.where(jobs.c.kind == kind)
         with reading(self.engine) as connection:
-            return connection.execute(query).first()
+            return fetch_first(connection, JobRecord, query)
 
     def page(
         self,
@@ -61,153 +65,118 @@ class JobStore:
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
         kind: JobKind = JobKind.DISTILLATION,
-    ) -> tuple[list[Row], bool]:
-        """Newest first; metadata: pairs that a job must have. Raises UserError for an `after` that does not exist."""
+    ) -> tuple[list[JobRecord], bool]:
+        """Newest first. metadata: pairs that a job must have. Raises UserError for an unknown `after`, whatever its status."""
         mine = (jobs.c.project_id == project_id) & (jobs.c.kind == kind)
         query = select(jobs).where(mine)
         if status:
             query = query.where(jobs.c.status == status)
         for name, value in (metadata or {}).items():
             query = query.where(jobs.c.request["metadata"][name].as_string() == value)
-        with reading(self.engine) as connection:
-            if after:
-                last = connection.execute(
-                    select(jobs.c.id).where(mine, jobs.c.id == after)
-                ).first()  # whatever its status
-                if last is None:
-                    raise UserError(f"no job {after!r} to continue after", param="after", code="unknown_cursor")
-                query = query.where(jobs.c.id < after)  # ids are UUIDv7: ordered by time
-            rows = list(connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1)))
-        return rows[:limit], len(rows) > limit
+        return keyset_page(
+            self.engine, JobRecord, query, jobs.c.id, after, limit, "job", cursors=select(jobs).where(mine)
+        )
 
-    def claim(self, owner: str, lease_s: float) -> Row | None:
-        """Take the oldest job that nobody runs: a queued one, or an active one whose orchestrator was lost."""
+    def claim(self, owner: str, lease_s: float) -> JobRecord | None:
+        """Take the oldest job that has no owner: a queued one, or an active one whose orchestrator was lost."""
         now = time.time()
         with writing(self.engine) as connection:
-            free = or_(
-                may_begin(),
-                and_(jobs.c.status.in_(ACTIVE_JOBS), or_(jobs.c.lease_expires.is_(None), jobs.c.lease_expires < now)),
-            )
+            free = or_(may_begin(), and_(jobs.c.status.in_(ACTIVE_JOBS), unowned(jobs, now)))
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
-            row = connection.execute(query).first()
-            if row is None or (row.status == JobStatus.QUEUED and not still_has_room(connection, row)):
+            job = fetch_first(connection, JobRecord, query)
+            if job is None or (job.status == JobStatus.QUEUED and not still_has_capacity(connection, job)):
                 return None
-            status = JobStatus.RUNNING if row.status == JobStatus.QUEUED else row.status
-            row = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id)
-                .values(
-                    status=status,
-                    lease_owner=owner,
-                    lease_expires=now + lease_s,
-                    attempt=jobs.c.attempt + 1,
-                    started_at=row.started_at or now,
-                )
-                .returning(jobs)
-            ).one()
-            message = "job started" if row.attempt == 1 else "job taken up again; finished steps are kept"
-            say(connection, row, "info", "status", message, {"status": status, "attempt": row.attempt})
-        return row
+            status = JobStatus.RUNNING if job.status == JobStatus.QUEUED else job.status
+            values = claimed(jobs, owner, now + lease_s) | {"status": status, "started_at": job.started_at or now}
+            changed = update(jobs).where(jobs.c.id == job.id).values(**values).returning(jobs)
+            job = fetch_one(connection, JobRecord, changed)
+            message = "job started" if job.attempt == 1 else "job taken up again; finished steps are kept"
+            add_event(connection, job, "info", "status", message, {"status": status, "attempt": job.attempt})
+        return job
 
-    def renew(self, row: Row, lease_s: float) -> JobStatus | None:
-        """Keep the lease; returns the job's present status, or None when it is no longer this attempt's to run."""
+    def renew(self, job: JobRecord, lease_s: float) -> JobStatus | None:
+        """Extend the lease. Returns the job's present status, None if another attempt holds the job."""
+        active = (held(jobs, job.id, job.attempt), jobs.c.status.in_(ACTIVE_JOBS))
+        renewed = update(jobs).where(*active).values(lease_expires=time.time() + lease_s).returning(jobs.c.status)
         with writing(self.engine) as connection:
-            return connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(ACTIVE_JOBS))
-                .values(lease_expires=time.time() + lease_s)
-                .returning(jobs.c.status)
-            ).scalar_one_or_none()
+            status = connection.execute(renewed).scalar_one_or_none()
+        return status and JobStatus(status)
 
-    def release(self, row: Row) -> None:
-        """Give the job up so that another orchestrator may take it at once."""
+    def release(self, job: JobRecord) -> None:
+        """End the lease, so that another orchestrator may claim the job at once."""
         with writing(self.engine) as connection:
-            connection.execute(
-                update(jobs).where(jobs.c.id == row.id, jobs.c.attempt == row.attempt).values(lease_expires=None)
-            )
+            released = update(jobs).where(held(jobs, job.id, job.attempt))
+            connection.execute(released.values(lease_expires=None))
 
-    def note(self, row: Row, **values: Any) -> None:
-        """Write phase, progress, evaluation, ... of a job that this attempt still holds."""
+    def note(self, job: JobRecord, **values: Any) -> None:
+        """Write phase, progress, evaluation, ... while this attempt holds the job."""
+        # a pausing job keeps the reason of its pause
+        statuses = [JobStatus.RUNNING] if "status_reason" in values else ACTIVE_JOBS
+        changed = update(jobs).where(held(jobs, job.id, job.attempt), jobs.c.status.in_(statuses)).values(**values)
         with writing(self.engine) as connection:
-            # why a job pauses is not for its progress to say
-            statuses = [JobStatus.RUNNING] if "status_reason" in values else ACTIVE_JOBS
-            connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(statuses))
-                .values(**values)
-            )
+            connection.execute(changed)
 
-    def end(self, row: Row, status: JobStatus, error: ErrorBody | None = None, **values: Any) -> bool:
-        """Move to a final status. False: the move is not allowed (the job was cancelled meanwhile, say)."""
+    def end(self, job: JobRecord, status: JobStatus, error: ErrorBody | None = None, **values: Any) -> bool:
+        """Move to a final status. False: the present status does not allow it (a job cancelled in between, for example)."""
+        values |= FREE | {"status": status, "finished_at": time.time(), "error": error.model_dump() if error else None}
+        allowed = (held(jobs, job.id, job.attempt), jobs.c.status.in_(sources(status)))
         with writing(self.engine) as connection:
-            ended = connection.execute(
-                update(jobs)
-                .where(jobs.c.id == row.id, jobs.c.attempt == row.attempt, jobs.c.status.in_(sources(status)))
-                .values(
-                    status=status,
-                    finished_at=time.time(),
-                    lease_owner=None,
-                    lease_expires=None,
-                    error=error.model_dump() if error else None,
-                    **values,
-                )
-                .returning(jobs)
-            ).first()
+            ended = fetch_first(connection, JobRecord, update(jobs).where(*allowed).values(**values).returning(jobs))
             if ended is None:
                 return False
             message = f"job failed: {error.message}" if error else f"job {status.value}"
-            say(connection, ended, "error" if error else "info", "status", message, {"status": status})
+            add_event(connection, ended, "error" if error else "info", "status", message, {"status": status})
         return True
 
-    def cancel(self, row: Row) -> Row:
-        """Ask for the end: at once when nothing runs, else the orchestrator ends it. Raises Conflict on a finished job."""
+    def cancel(self, job: JobRecord) -> JobRecord:
+        """Cancel at once if nothing runs, else ask the orchestrator to. Raises Conflict on a finished job."""
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            now = _locked(connection, job.id)
             if now.status in FINAL_JOBS:
-                raise Conflict(f"job {row.id} is already {now.status}", code="job_finished")
+                raise Conflict(f"job {job.id} is already {now.status}", code="job_finished")
             idle = now.status in sources(JobStatus.CANCELLED) and now.status != JobStatus.CANCELLING
             status = JobStatus.CANCELLED if idle else JobStatus.CANCELLING
             if status == now.status:
                 return now
-            if idle:  # nobody runs the job who would cancel what it left waiting
-                connection.execute(cancel_steps(row.id))
+            if idle:  # no orchestrator holds the job and cancels its waiting steps
+                connection.execute(cancel_steps(job.id))
             return move_to(connection, now, status, finished_at=time.time() if idle else None)
 
-    def pause(self, row: Row) -> Row:
-        """Ask for a rest: at once when nothing runs, else the orchestrator brings it about. Raises Conflict on a job that
-        has ended or is being cancelled."""
+    def pause(self, job: JobRecord) -> JobRecord:
+        """Pause at once if nothing runs, else ask the orchestrator to. Raises Conflict on a job that has ended or is being
+        cancelled."""
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            now = _locked(connection, job.id)
             if now.status in RESTING_JOBS:
                 return now
             idle = now.status == JobStatus.QUEUED
             status = JobStatus.PAUSED if idle else JobStatus.PAUSING
             if now.status not in sources(status):
-                raise Conflict(f"job {row.id} is {now.status} and cannot be paused", code=why_not(now.status))
+                raise Conflict(f"job {job.id} is {now.status} and cannot be paused", code=why_not(now.status))
             reason = ASKED_TO_PAUSE if idle else now.status_reason
             return move_to(connection, now, status, status_reason=reason)
 
     def pause_over_budget(self, job_id: str, reason: str) -> bool:
-        """Let a job pause whose next call might cost more than is left. False: it is to fail of that."""
+        """Pause a job whose next call might exceed its budget. False: its budget says that it fails instead."""
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one()
+            now = _locked(connection, job_id)
             if budget_of(now.kind, now.request).on_exceed == "fail":
                 return False
             if now.status == JobStatus.RUNNING:
                 data = {"code": BudgetExceeded.code}
-                say(connection, now, "warn", "budget", reason, data)
+                add_event(connection, now, "warn", "budget", reason, data)
                 move_to(connection, now, JobStatus.PAUSING, status_reason=OVER_BUDGET + reason)
         return True
 
-    def change(self, row: Row, budget: Budget | None, metadata: Mapping[str, str] | None) -> Row:
-        """Another budget (None: the old one) and metadata. A job that waits for its budget goes on.
+    def change(self, job: JobRecord, budget: Budget | None, metadata: Mapping[str, str] | None) -> JobRecord:
+        """Set a budget and metadata (None: unchanged). A job that paused because of its budget resumes.
 
         Raises Conflict on a new budget for a job that has ended.
         """
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            now = _locked(connection, job.id)
             if budget is not None and now.status in FINAL_JOBS:
-                raise Conflict(f"job {row.id} is already {now.status}; it spends nothing more", code="job_finished")
+                raise Conflict(f"job {job.id} is already {now.status}; it spends no more", code="job_finished")
             request = dict(now.request) if budget is None else with_budget(now.kind, now.request, budget)
             if metadata is not None:
                 request["metadata"] = dict(metadata)
@@ -215,24 +184,26 @@ class JobStore:
             waits = budget is not None and (now.status_reason or "").startswith(OVER_BUDGET)
             if waits and now.status == JobStatus.PAUSING:
                 values["status_reason"] = RAISED + "goes on at once"
-            now = connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values).returning(jobs)).one()
+            now = fetch_one(
+                connection, JobRecord, update(jobs).where(jobs.c.id == job.id).values(**values).returning(jobs)
+            )
             if budget is not None:
-                say(connection, now, "info", "budget", "budget changed", {"budget": budget.model_dump()})
+                add_event(connection, now, "info", "budget", "budget changed", {"budget": budget.model_dump()})
             if waits and now.status == JobStatus.PAUSED:
                 return move_to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
             return now
 
-    def rest(self, row: Row, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
-        """Let a job that this attempt holds be paused, its steps waiting. after: the stage that its `pause_after` names.
+    def rest(self, job: JobRecord, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
+        """Pause a job that this attempt holds; its steps are queued again. after: the stage that its `pause_after` names.
 
         False: another attempt holds it, or it is being cancelled.
         """
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
-            if now.attempt != row.attempt or now.status not in (JobStatus.RUNNING, JobStatus.PAUSING):
+            now = _locked(connection, job.id)
+            if now.attempt != job.attempt or now.status not in (JobStatus.RUNNING, JobStatus.PAUSING):
                 return False
-            connection.execute(give_back_steps(row.id))
-            values = {"lease_owner": None, "lease_expires": None, "status_reason": reason}
+            connection.execute(requeue_steps(job.id))
+            values = FREE | {"status_reason": reason}
             values |= {"paused_after": after} if after else {}
             if (now.status_reason or "").startswith(OVER_BUDGET):
                 values["status_reason"] = now.status_reason
@@ -241,19 +212,19 @@ class JobStore:
                 move_to(connection, paused, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
         return True
 
-    def resume(self, row: Row) -> Row:
-        """Queue a paused job again. Raises Conflict on any other."""
+    def resume(self, job: JobRecord) -> JobRecord:
+        """Queue a paused job again. Raises Conflict on any other status."""
         with writing(self.engine) as connection:
-            now = connection.execute(select(jobs).where(jobs.c.id == row.id).with_for_update()).one()
+            now = _locked(connection, job.id)
             if now.status == JobStatus.PAUSING:
-                raise Conflict(f"job {row.id} is still pausing; resume it when it is paused", code="job_pausing")
+                raise Conflict(f"job {job.id} is still pausing; resume it when it is paused", code="job_pausing")
             if now.status != JobStatus.PAUSED:
-                raise Conflict(f"job {row.id} is {now.status}; only a paused job is resumed", code=why_not(now.status))
+                raise Conflict(f"job {job.id} is {now.status}; only a paused job is resumed", code=why_not(now.status))
             return move_to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
 
     def add_event(
         self,
-        row: Row,
+        job: JobRecord,
         message: str,
         *,
         level: str = "info",
@@ -261,20 +232,20 @@ class JobStore:
         data: dict | None = None,
         once: bool = False,
     ) -> None:
-        """once: a replay after a crash says the same things again; they are not written twice."""
+        """once: skip an event that the job already has; a replay after a crash repeats its events."""
         with writing(self.engine) as connection:
-            # events of a job are committed in the order of their numbers: a reader that goes by them misses none
-            connection.execute(select(jobs.c.id).where(jobs.c.id == row.id).with_for_update(key_share=True))
+            # the lock commits a job's events in the order of their sequence, so a reader with a cursor misses none
+            connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update(key_share=True))
             if once:
                 same = select(events.c.sequence).where(
-                    events.c.job_id == row.id, events.c.type == type, events.c.message == message
+                    events.c.job_id == job.id, events.c.type == type, events.c.message == message
                 )
                 if connection.execute(same.limit(1)).first() is not None:
                     return
-            say(connection, row, level, type, message, data)
+            add_event(connection, job, level, type, message, data)
 
-    def events(self, job_id: str, after: int = 0, limit: int = 100, newest_first: bool = False) -> list[Row]:
-        """By sequence. after: the last sequence already seen (newest_first: only older ones)."""
+    def events(self, job_id: str, after: int = 0, limit: int = 100, newest_first: bool = False) -> list[EventRecord]:
+        """By sequence, from `after` on (newest_first: before it, falling)."""
         query = select(events).where(events.c.job_id == job_id)
         if newest_first:
             query = query.where(events.c.sequence < after) if after else query
@@ -282,17 +253,21 @@ class JobStore:
         else:
             query = query.where(events.c.sequence > after).order_by(events.c.sequence)
         with reading(self.engine) as connection:
-            return list(connection.execute(query.limit(limit)))
+            return fetch_all(connection, EventRecord, query.limit(limit))
 
     def heartbeat(
         self, worker: str, project_id: str, service: str, queue: str | None, slots: int, stopping: bool = False
     ):
-        """Say that a process lives and how many steps of its queue it runs at once."""
+        """Record that a process is alive and how many steps of its queue it runs at once."""
         values = {"service": service, "queue": queue, "slots": slots, "stopping": stopping, "seen_at": time.time()}
         with writing(self.engine) as connection:
             upsert(connection, workers, values | {"id": worker, "project_id": project_id})
 
-    def live_workers(self, within_s: float) -> list[Row]:
+    def live_workers(self, within_s: float) -> list[WorkerRecord]:
         with reading(self.engine) as connection:
             query = select(workers).where(workers.c.seen_at > time.time() - within_s, workers.c.stopping.is_(False))
-            return list(connection.execute(query))
+            return fetch_all(connection, WorkerRecord, query)
+
+
+def _locked(connection: Connection, job_id: str) -> JobRecord:
+    return fetch_one(connection, JobRecord, select(jobs).where(jobs.c.id == job_id).with_for_update())

@@ -1,4 +1,4 @@
-"""What webhooks are to be told, written in the transaction of what has happened: one is never kept without the other."""
+"""Webhook deliveries, written in the transaction of the event that they report."""
 
 import hashlib
 import json
@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Row, and_, insert, or_, select
+from sqlalchemy import Connection, and_, insert, or_, select
 
 from shared.contracts.jobs import JobKind
 from shared.contracts.webhooks import JobWebhook, WebhookEvent, events_of
+from shared.db.fetch import fetch_one
+from shared.jobs.records import JobRecord, WebhookRecord
 from shared.jobs.tables import deliveries, webhooks
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 TRIED_FOR_S = 24 * 3600.0
 
 
-def announce(connection: Connection, job: Row, type: str, data: dict[str, Any] | None) -> None:
-    """A delivery of each event that this is, to each endpoint that wants to hear of it. job: its row as it is now."""
-    events = events_of(type, data, job.error)
+def announce(connection: Connection, job: JobRecord, type: str, data: dict[str, Any] | None) -> None:
+    """One delivery for each webhook event of this job event and each endpoint that subscribes to it. job: after the event."""
+    events = events_of(type, data, job.error.code if job.error else None)
     if not events or job.kind != JobKind.DISTILLATION:
         return
     mine = and_(
@@ -39,7 +41,7 @@ def announce(connection: Connection, job: Row, type: str, data: dict[str, Any] |
         connection.execute(insert(deliveries), rows)
 
 
-def _delivery(webhook_id: str, job: Row, event: WebhookEvent, body: str, now: float) -> dict[str, Any]:
+def _delivery(webhook_id: str, job: JobRecord, event: WebhookEvent, body: str, now: float) -> dict[str, Any]:
     return {
         "id": f"msg-{uuid_utils.uuid7().hex}",
         "project_id": job.project_id,
@@ -56,18 +58,19 @@ def _delivery(webhook_id: str, job: Row, event: WebhookEvent, body: str, now: fl
     }
 
 
-def payload(event: WebhookEvent, job: Row, data: dict[str, Any], at: int) -> str:
-    """OpenAI's event with more in its `data`. It is signed as it stands here."""
-    told = {"id": job.id, "status": job.status, "metadata": job.request.get("metadata", {})} | data
-    for name in ("status_reason", "fine_tuned_model", "error"):
-        if getattr(job, name) is not None and event is not WebhookEvent.ROUND:
-            told[name] = getattr(job, name)
+def payload(event: WebhookEvent, job: JobRecord, data: dict[str, Any], at: int) -> str:
+    """The body as it is signed: OpenAI's event with more fields in `data`."""
+    about = {"id": job.id, "status": job.status, "metadata": job.request.get("metadata", {})} | data
+    if event is not WebhookEvent.ROUND:
+        error = job.error.model_dump() if job.error else None
+        more = {"status_reason": job.status_reason, "fine_tuned_model": job.fine_tuned_model, "error": error}
+        about |= {name: value for name, value in more.items() if value is not None}
     body = {
         "id": f"evt-{uuid_utils.uuid7().hex}",
         "object": "event",
         "created_at": at,
         "type": event.value,
-        "data": told,
+        "data": about,
     }
     return json.dumps(body)
 
@@ -80,8 +83,8 @@ def insert_webhook(
     event_types: Sequence[WebhookEvent],
     seed: str,
     job_id: str | None = None,
-) -> Row:
-    """seed: what its secret is derived from; see services.api.features.webhooks.signing."""
+) -> WebhookRecord:
+    """seed: the signing secret is derived from it and a key outside the database."""
     values = {
         "id": f"we-{uuid_utils.uuid7().hex}",
         "project_id": project_id,
@@ -93,14 +96,14 @@ def insert_webhook(
         "created_at": time.time(),
         "updated_at": time.time(),
     }
-    return connection.execute(insert(webhooks).values(**values).returning(webhooks)).one()
+    return fetch_one(connection, WebhookRecord, insert(webhooks).values(**values).returning(webhooks))
 
 
-def insert_job_webhook(connection: Connection, job: Row, wanted: JobWebhook) -> None:
+def insert_job_webhook(connection: Connection, job: JobRecord, wanted: JobWebhook) -> None:
     seed = job_seed(job.project_id, wanted.url)
     insert_webhook(connection, job.project_id, f"of {job.id}", wanted.url, wanted.event_types, seed, job.id)
 
 
 def job_seed(project_id: str, url: str) -> str:
-    """All jobs of a project that tell the same address sign with the same secret: a fork's receiver knows it already."""
+    """Jobs of a project with the same address share a secret, so a fork's receiver knows it already."""
     return hashlib.sha256(f"{project_id}\n{url}".encode()).hexdigest()

@@ -1,26 +1,28 @@
-"""What people are told of the whole: lost processes, the place of a job that waits, experiments. Reads only."""
+"""Read-only views over many rows: lost processes, a job's place in the queue, counts, experiments."""
 
 import time
 from typing import NamedTuple
 
-from sqlalchemy import Engine, Row, func, or_, select
+from sqlalchemy import Engine, func, or_, select
 
-from shared.contracts.errors import UserError
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobStatus
 from shared.db.engine import reading
-from shared.jobs.job_moves import project_has_room
+from shared.db.fetch import fetch_all
+from shared.db.paging import keyset_page
+from shared.jobs.job_moves import project_has_capacity
+from shared.jobs.records import JobRecord, WorkerRecord
 from shared.jobs.states import ACTIVE_JOBS
 from shared.jobs.tables import jobs, steps, workers
 
 
 class Waiting(NamedTuple):
-    """ahead: queued jobs that are taken first. running: seconds that each active job still needs, None where nobody knows.
-    room: jobs that the orchestrators which live can hold. project_full: as many of its project are at work as may be."""
+    """ahead: queued jobs that start first. running: remaining seconds of each active job, None if unknown. capacity: jobs that
+    the live orchestrators run at once. project_full: the project runs as many jobs as it may."""
 
     ahead: int
     running: list[float | None]
-    room: int
+    capacity: int
     project_full: bool = False
 
 
@@ -28,8 +30,8 @@ class Overview:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def lost_workers(self, silent_s: float, within_s: float) -> list[Row]:
-        """Processes that were last heard of longer ago than silent_s and not as long as within_s, and said no goodbye."""
+    def lost_workers(self, silent_s: float, within_s: float) -> list[WorkerRecord]:
+        """Processes whose last heartbeat is between silent_s and within_s ago and that did not announce their stop."""
         now = time.time()
         query = (
             select(workers)
@@ -37,21 +39,21 @@ class Overview:
             .order_by(workers.c.seen_at)
         )
         with reading(self.engine) as connection:
-            return list(connection.execute(query))
+            return fetch_all(connection, WorkerRecord, query)
 
-    def waiting(self, job: Row, alive_s: float) -> Waiting:
-        """job: a queued one. alive_s: an orchestrator that was silent for longer is not counted on."""
+    def waiting(self, job: JobRecord, alive_s: float) -> Waiting:
+        """job: a queued one. alive_s: the age of a live orchestrator's last heartbeat at most."""
         before = or_(jobs.c.created_at < job.created_at, (jobs.c.created_at == job.created_at) & (jobs.c.id < job.id))
         ahead = select(func.count()).where(jobs.c.status == JobStatus.QUEUED, before)
         active = select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
         living = (workers.c.seen_at > time.time() - alive_s) & workers.c.stopping.is_(False)
-        room = select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)
-        full = select(jobs.c.id).where(jobs.c.id == job.id, ~project_has_room())
+        capacity = select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)
+        full = select(jobs.c.id).where(jobs.c.id == job.id, ~project_has_capacity())
         with reading(self.engine) as connection:
             return Waiting(
                 connection.execute(ahead).scalar_one(),
                 [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(active)],
-                connection.execute(room).scalar_one() or 0,
+                connection.execute(capacity).scalar_one() or 0,
                 connection.execute(full).first() is not None,
             )
 
@@ -66,17 +68,7 @@ class Overview:
             return {(queue, state): n for queue, state, n in connection.execute(query)}
 
     def experiments(self, project_id: str, after: str | None, limit: int) -> tuple[list[str], bool]:
-        """Ids of the experiments that jobs belong to, newest first, and whether there are more.
-
-        Raises UserError for an `after` that does not exist.
-        """
+        """Ids of the experiments that jobs belong to, newest first. Raises UserError for an unknown `after`."""
         name = jobs.c.request["metadata"][EXPERIMENT].as_string()
-        found = select(name.label("id")).where(jobs.c.project_id == project_id, name.is_not(None)).distinct().subquery()
-        query = select(found.c.id).order_by(found.c.id.desc()).limit(limit + 1)  # ids are UUIDv7: ordered by time
-        with reading(self.engine) as connection:
-            if after:
-                if connection.execute(select(found.c.id).where(found.c.id == after)).first() is None:
-                    raise UserError(f"no experiment {after!r} to continue after", param="after", code="unknown_cursor")
-                query = query.where(found.c.id < after)
-            ids = list(connection.execute(query).scalars())
-        return ids[:limit], len(ids) > limit
+        mine = select(name.label("id")).where(jobs.c.project_id == project_id, name.is_not(None)).distinct().subquery()
+        return keyset_page(self.engine, str, select(mine.c.id), mine.c.id, after, limit, "experiment")

@@ -1,19 +1,265 @@
-"""What the stores return: one type per table."""
+"""What the stores return: one frozen dataclass per table of tables.py, with a field per column, in the columns' order.
 
-from sqlalchemy import Row
+JSON columns are parsed where their content has a model. `JsonObject` stands where the shape depends on the row's kind.
+"""
 
-JobRecord = Row
-StepRecord = Row
-FileRecord = Row
-ModelRecord = Row
-EventRecord = Row
-WebhookRecord = Row
-DeliveryRecord = Row
-ApiKeyRecord = Row
-ProjectRecord = Row
-AuditRecord = Row
-CanaryRecord = Row
-LabelRecord = Row
-WorkerRecord = Row
-AnswerRecord = Row
-ClaimedDelivery = Row
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.dataclasses import dataclass
+
+from shared.contracts.data import LineError
+from shared.contracts.errors import ErrorBody
+from shared.contracts.estimate import Estimate, Price
+from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
+from shared.contracts.keys import Scope
+from shared.contracts.steps import Progress, Queue, StepKind
+from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
+from shared.jobs.states import StepState
+
+JsonObject: TypeAlias = dict[str, Any]
+
+
+class EndedAttempt(BaseModel):
+    """An attempt of a step that failed or whose worker was lost. Times are Unix seconds."""
+
+    attempt: int
+    worker: str | None
+    started_at: float | None
+    ended_at: float
+    error: ErrorBody
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    id: str
+    name: str
+    created_at: float
+    requests_per_minute: int | None
+    concurrent_jobs: int | None
+    stored_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyRecord:
+    id: str
+    project_id: str
+    name: str
+    scopes: list[Scope]
+    digest: str
+    hint: str
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    last_used_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    id: str
+    project_id: str
+    caller: str
+    method: str
+    route: str
+    object_id: str | None
+    status: int
+    request_id: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    project_id: str
+    key: str
+    digest: str
+    status: int | None
+    headers: dict[str, str] | None
+    body: bytes | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    id: str
+    project_id: str
+    sha256: str
+    bytes: int
+    filename: str
+    purpose: str
+    status: str
+    errors: list[LineError]
+    n_rows: int | None
+    splits: dict[str, int] | None
+    rows_ref: str | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    id: str
+    project_id: str
+    kind: JobKind
+    request: JsonObject
+    forked_from: ForkedFrom | None
+    file_id: str | None
+    result: JsonObject | None
+    status: JobStatus
+    status_reason: str | None
+    paused_after: str | None
+    phase: str | None
+    progress: JobProgress
+    key_id: str | None
+    prices: dict[str, Price] | None
+    estimate: Estimate | None
+    evaluation: JsonObject | None
+    report_ref: str | None
+    fine_tuned_model: str | None
+    trained_tokens: int | None
+    error: ErrorBody | None
+    failure: Failure | None
+    attempt: int
+    lease_owner: str | None
+    lease_expires: float | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """phase, round, role, batch: the parts of the key, None in rows of older versions. progress: None before the first report."""
+
+    id: str
+    project_id: str
+    job_id: str
+    key: str
+    phase: str | None
+    round: int | None
+    role: str | None
+    batch: int | None
+    kind: StepKind
+    queue: Queue
+    input_hash: str
+    state: StepState
+    attempt: int
+    lease_owner: str | None
+    lease_expires: float | None
+    not_before: float
+    progress: Annotated[Progress | None, BeforeValidator(lambda stored: stored or None)]
+    metrics: JsonObject
+    result_ref: str | None
+    reused_from: str | None
+    error: ErrorBody | None
+    attempts: list[EndedAttempt]
+    created_at: float
+    sent_at: float | None
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    sequence: int
+    project_id: str
+    job_id: str
+    level: Literal["info", "warn", "error"]
+    type: str
+    message: str
+    data: JsonObject | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    id: str
+    project_id: str
+    alias: str
+    version: int
+    adapter: str
+    method: str
+    base: str
+    base_hash: str
+    state: str
+    job_id: str | None
+    created_at: float
+    deleted_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRecord:
+    project_id: str
+    alias: str
+    model_id: str
+    percent: float
+    shadow: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    id: str
+    project_id: str
+    service: str
+    queue: str | None
+    slots: int
+    stopping: bool
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    id: str
+    project_id: str
+    digest: str
+    question: str
+    first: str
+    second: str
+    preferred: Literal["first", "second", "tie"]
+    reference: str | None
+    created_at: float
+    deleted_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRecord:
+    id: str
+    project_id: str
+    job_id: str | None
+    name: str
+    url: str
+    event_types: list[WebhookEvent]
+    seed: str
+    old_seed: str | None
+    old_until: float | None
+    disabled_at: float | None
+    disabled_reason: str | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    id: str
+    project_id: str
+    webhook_id: str
+    job_id: str
+    type: str
+    payload: str
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
+    next_at: float
+    expires_at: float
+    last_status: int | None
+    log: list[DeliveryAttempt]
+    created_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDelivery(DeliveryRecord):
+    """A delivery with its endpoint's address and signing seeds."""
+
+    url: str
+    seed: str
+    old_seed: str | None
+    old_until: float | None

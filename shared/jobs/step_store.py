@@ -1,7 +1,7 @@
 """Every move of a step, one short transaction each, tolerant of races.
 
-A write carries the attempt number it belongs to and is refused (returns False) when a newer attempt has begun:
-a finished step never goes back, a lost worker that wakes up changes nothing.
+Each write names its attempt and is refused (returns False) once a newer attempt has begun: a finished step never goes back,
+and a lost worker that wakes up changes nothing.
 """
 
 import time
@@ -9,19 +9,22 @@ from collections.abc import Callable
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Engine, Row, func, select, update
+from sqlalchemy import Engine, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.db.engine import insert_once, reading, writing
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
+from shared.db.lease import FREE, expired
+from shared.jobs.records import JobRecord, StepRecord
 from shared.jobs.states import FINAL_STEPS, STOPPING_JOBS, StepState
 from shared.jobs.step_moves import (
     BY_KEY,
     CLAIM,
     FINISHED_TWIN,
-    GIVEN_BACK,
+    REQUEUED,
     STATES,
     Claim,
     cancel_steps,
@@ -35,7 +38,7 @@ MAX_RETRY_PAUSE_S = 300.0
 
 
 class StepMismatch(FatalError):
-    """A replay came to a key whose stored inputs differ: the job's code or data changed under it."""
+    """A replay reached a key whose stored inputs differ: the job's code or data has changed."""
 
     code = "step_mismatch"
 
@@ -46,15 +49,15 @@ class StepStore:
 
     def create(
         self,
-        job: Row | Any,
+        job: JobRecord,
         key: StepKey,
         kind: StepKind,
         input_hash: str,
-        still_there: Callable[[Row], bool] = lambda _: True,
-    ) -> Row:
-        """The row of this key: the existing one, one that takes over a finished result of the project, or a queued one.
+        still_there: Callable[[StepRecord], bool] = lambda _: True,
+    ) -> StepRecord:
+        """The step of this key: the existing one, else one with the result of a finished twin of the project, else a queued one.
 
-        still_there: whether what a finished step left can still be had; else the work is done again.
+        still_there: whether a twin's artifacts still exist; without them the step runs again.
         """
         with writing(self.engine) as connection:
             now = time.time()
@@ -77,9 +80,10 @@ class StepStore:
                 "metrics": {},
                 "attempts": [],
                 "created_at": now,
-                "sent_at": now,  # by its creator, right after the commit: noting it apart would be one more transaction
+                "sent_at": now,  # the caller sends right after the commit; noting it separately costs a transaction
             }
-            done = connection.execute(FINISHED_TWIN, {"of_project": job.project_id, "of_input": input_hash}).first()
+            twin = {"of_project": job.project_id, "of_input": input_hash}
+            done = fetch_first(connection, StepRecord, FINISHED_TWIN, twin)
             if done is not None and still_there(done):
                 values |= {
                     "state": StepState.SUCCEEDED,
@@ -88,45 +92,49 @@ class StepStore:
                     "reused_from": done.id,
                     "finished_at": now,
                 }
-            row = insert_once(connection, steps, values)
-            if row is None:  # the job was here before
-                row = connection.execute(BY_KEY, {"of_job": job.id, "of_key": str(key)}).one()
-            return _same_inputs(row, input_hash)
+            inserted = insert_once(connection, steps, values)
+            if inserted is not None:
+                return StepRecord(*inserted)
+            step = fetch_one(connection, StepRecord, BY_KEY, {"of_job": job.id, "of_key": str(key)})  # of a replay
+        if step.input_hash != input_hash:
+            raise StepMismatch(f"step '{key}' of job {job.id} ran with other inputs; fork the job instead")
+        return step
 
-    def get(self, step_id: str) -> Row | None:
+    def get(self, step_id: str) -> StepRecord | None:
         with reading(self.engine) as connection:
-            return connection.execute(select(steps).where(steps.c.id == step_id)).first()
+            return fetch_first(connection, StepRecord, select(steps).where(steps.c.id == step_id))
 
-    def of_job(self, job_id: str) -> list[Row]:
+    def of_job(self, job_id: str) -> list[StepRecord]:
         with reading(self.engine) as connection:
-            return list(connection.execute(select(steps).where(steps.c.job_id == job_id).order_by(steps.c.created_at)))
+            query = select(steps).where(steps.c.job_id == job_id).order_by(steps.c.created_at)
+            return fetch_all(connection, StepRecord, query)
 
-    def states(self, step_ids: list[str]) -> dict[str, Row]:
-        """The rows of many steps at once, for the poller."""
-        found: dict[str, Row] = {}
+    def states(self, step_ids: list[str]) -> dict[str, StepRecord]:
+        """Many steps at once by id, for the poller."""
+        states: dict[str, StepRecord] = {}
         with reading(self.engine) as connection:
             for start in range(0, len(step_ids), 500):
                 chunk = step_ids[start : start + 500]
-                found |= {row.id: row for row in connection.execute(STATES, {"ids": chunk})}
-        return found
+                states |= {step.id: step for step in fetch_all(connection, StepRecord, STATES, {"ids": chunk})}
+        return states
 
     def note_sent(self, step_id: str, sent: bool = True) -> None:
-        """Whether the step has a message; what has none is found by `unsent`."""
+        """sent False: the step has no message, and `unsent` lists it."""
         with writing(self.engine) as connection:
             connection.execute(update(steps).where(steps.c.id == step_id).values(sent_at=time.time() if sent else None))
 
     def claim(self, step_id: str, worker: str, lease_s: float) -> Claim | None:
-        """Take the step if it waits and its job goes on; a second delivery of the same message gets None."""
+        """Take a waiting step of a running job. None: it is taken or ended (a second delivery of the same message)."""
         now = time.time()
         with writing(self.engine) as connection:
             values = {"of_id": step_id, "worker": worker, "now": now, "until": now + lease_s}
-            row = connection.execute(CLAIM, values).first()
-        if row is None:
+            step = fetch_first(connection, StepRecord, CLAIM, values)
+        if step is None:
             return None
-        return Claim(row.id, row.job_id, row.project_id, row.key, StepKind(row.kind), row.input_hash, row.attempt)
+        return Claim(step.id, step.job_id, step.project_id, step.key, step.kind, step.input_hash, step.attempt)
 
     def renew(self, claim: Claim, lease_s: float, progress: Progress | None) -> bool:
-        """Keep the lease and note the progress. False: the lease was lost to a newer attempt."""
+        """Extend the lease and note the progress. False: the lease was lost to a newer attempt."""
         values: dict[str, Any] = {"lease_expires": time.time() + lease_s}
         if progress is not None:
             values["progress"] = progress.model_dump(mode="json")
@@ -137,34 +145,28 @@ class StepStore:
             return JobStatus(connection.execute(select(jobs.c.status).where(jobs.c.id == claim.job_id)).scalar_one())
 
     def ended(self, claim: Claim) -> bool:
-        """Whether the step has a final state, or will get one with its job's end."""
+        """Whether the step has a final state or its job is stopping."""
         with reading(self.engine) as connection:
             state = connection.execute(select(steps.c.state).where(steps.c.id == claim.step_id)).scalar_one()
         return state in FINAL_STEPS or self.job_status(claim) in STOPPING_JOBS
 
     def finish(self, claim: Claim, result_ref: str, metrics: dict[str, Any]) -> bool:
-        now = time.time()
-        return self._write(
-            claim,
-            {
-                "state": StepState.SUCCEEDED,
-                "result_ref": result_ref,
-                "metrics": metrics,
-                "finished_at": now,
-                "lease_owner": None,
-                "lease_expires": None,
-            },
-        )
+        values = {"state": StepState.SUCCEEDED, "result_ref": result_ref, "metrics": metrics}
+        return self._write(claim, FREE | values | {"finished_at": time.time()})
 
     def fail(self, claim: Claim, error: ErrorBody, again: bool, max_attempts: int) -> StepState | None:
-        """Note a failed attempt: queued again after a pause if it may be, else failed. None: the lease was lost."""
+        """End an attempt with an error: the step is queued again after a pause, or failed. None: the lease was lost.
+
+        again: whether the error may be retried.
+        """
         now = time.time()
         with writing(self.engine) as connection:
-            row = connection.execute(select(steps).where(steps.c.id == claim.step_id).with_for_update()).one()
-            earlier = len(row.attempts)  # not claim.attempt: attempts that a shutdown gave back do not count
+            query = select(steps).where(steps.c.id == claim.step_id).with_for_update()
+            step = fetch_one(connection, StepRecord, query)
+            earlier = len(step.attempts)  # unlike claim.attempt without the released attempts
             again = again and earlier + 1 < max_attempts
             state = StepState.QUEUED if again else StepState.FAILED
-            values = ended_attempt(row, error, now) | {
+            values = ended_attempt(step, error, now) | {
                 "state": state,
                 "error": error.model_dump(),
                 "finished_at": None if again else now,
@@ -175,13 +177,13 @@ class StepStore:
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
-        """Put a step back: its worker shuts down, or its job pauses. Does not count towards the maximum of attempts."""
-        return self._write(claim, GIVEN_BACK)
+        """Queue a step again whose worker shuts down or whose job pauses. Does not count as an attempt."""
+        return self._write(claim, REQUEUED)
 
     def postpone(self, claim: Claim, seconds: float, progress: Progress) -> bool:
-        """Put a step back for a while: what it needs is not there now. Does not count as an attempt either."""
+        """Queue a step again, not to start before `seconds` have passed. Does not count as an attempt."""
         values = {"not_before": time.time() + seconds, "progress": progress.model_dump(mode="json")}
-        return self._write(claim, GIVEN_BACK | values)
+        return self._write(claim, REQUEUED | values)
 
     def count_running(self, job_id: str) -> int:
         query = select(func.count()).where(steps.c.job_id == job_id, steps.c.state == StepState.RUNNING)
@@ -189,39 +191,35 @@ class StepStore:
             return connection.execute(query).scalar_one()
 
     def cancel_of_job(self, job_id: str) -> int:
-        """Cancel what has not ended; running workers see it at their next look."""
+        """Cancel waiting and running steps; their workers stop at their next renewal. Returns how many."""
         with writing(self.engine) as connection:
             return connection.execute(cancel_steps(job_id)).rowcount
 
-    def reap(self, max_attempts: int) -> list[Row]:
-        """End the attempts whose lease ran out; returns those rows as they were."""
+    def reap(self, max_attempts: int) -> list[StepRecord]:
+        """End the attempts whose lease has expired. Returns the steps as they were before."""
         now = time.time()
-        lost: list[Row] = []
+        query = select(steps).where(steps.c.state == StepState.RUNNING, expired(steps, now))
         with writing(self.engine) as connection:
-            expired = connection.execute(
-                select(steps)
-                .where(steps.c.state == StepState.RUNNING, steps.c.lease_expires < now)
-                .with_for_update(skip_locked=True)  # one that is being finished or renewed just now is not lost
-            ).all()
-            for row in expired:
+            # a locked row is just being finished or renewed
+            lost = fetch_all(connection, StepRecord, query.with_for_update(skip_locked=True))
+            for step in lost:
                 error = ErrorBody(
-                    message=f"worker {row.lease_owner} was lost during attempt {row.attempt}",
+                    message=f"worker {step.lease_owner} was lost during attempt {step.attempt}",
                     type="server_error",
                     code="worker_lost",
                 )
-                failed = len(row.attempts) + 1 >= max_attempts
-                values = ended_attempt(row, error, now) | {
+                failed = len(step.attempts) + 1 >= max_attempts
+                values = ended_attempt(step, error, now) | {
                     "state": StepState.FAILED if failed else StepState.QUEUED,
                     "error": error.model_dump(),
                     "sent_at": None,
                     "finished_at": now if failed else None,
                 }
-                connection.execute(update(steps).where(steps.c.id == row.id).values(**values))
-                lost.append(row)
+                connection.execute(update(steps).where(steps.c.id == step.id).values(**values))
         return lost
 
     def unsent(self, resend_after_s: float) -> list[tuple[str, Queue]]:
-        """Waiting steps that have no message, or whose message may have been lost."""
+        """Waiting steps without a message, or whose message may be lost."""
         now = time.time()
         with reading(self.engine) as connection:
             rows = connection.execute(
@@ -242,9 +240,3 @@ class StepStore:
     def _write(self, claim: Claim, values: dict[str, Any]) -> bool:
         with writing(self.engine) as connection:
             return write(connection, claim, values)
-
-
-def _same_inputs(row: Row, input_hash: str) -> Row:
-    if row.input_hash != input_hash:
-        raise StepMismatch(f"step {row.key!r} of job {row.job_id} was run with other inputs; fork the job instead")
-    return row

@@ -1,9 +1,9 @@
-"""What may be spent: an account per job, per API key one for each month, and per project one for each month and each day.
-Statements inside the ledger's own transactions.
+"""Budgets: one account per job, per API key and month, per project and month, and per project and day. All functions run inside
+the ledger's transactions.
 
-An account holds what its calls on their way may cost at most beside what the ended ones did cost, so that calls at once
-never exceed a limit together. What a call held is given back when its price is known; where nobody knows (the
-process died, the answer was cut) it counts as spent.
+An account counts the cost of its ended calls and reserves the maximum cost of its open ones, so that concurrent calls never
+exceed a limit together. A reservation ends when the call's price is known. If the price stays unknown (the process died, the
+answer was cut) the reservation counts as spent.
 """
 
 import calendar
@@ -11,20 +11,22 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
 from shared.db.engine import insert_once, upsert
+from shared.db.fetch import fetch_first, fetch_one
+from shared.ledger.records import AccountRecord
 from shared.ledger.tables import accounts, calls
 
 FIELDS = ("usd", "tokens", "calls")
 DAY_S = 24 * 3600
-RESERVED = calls.c.reserved_tokens  # more than none while nobody knows what a call cost
+RESERVED = calls.c.reserved_tokens  # above 0 while the cost of a call is unknown
 
 
 class Amount(NamedTuple):
-    """USD, tokens (input and output), and calls: what one call may cost at most, or did cost, or a sum of such."""
+    """USD, tokens (input and output) and calls: a cost, a maximum cost, or a sum of them."""
 
     usd: float = 0.0
     tokens: int = 0
@@ -35,7 +37,7 @@ NOTHING, ONE_CALL = Amount(0.0, 0, 0), Amount()
 
 
 class Limits(NamedTuple):
-    """None: no limit."""
+    """None: unlimited."""
 
     usd: float | None = None
     tokens: int | None = None
@@ -43,7 +45,7 @@ class Limits(NamedTuple):
 
 
 class RoomHeld(Exception):
-    """What is left of a budget is held by calls on their way; when one of them ends there may be room."""
+    """Open calls reserve the rest of a budget; the call may fit once one of them has ended."""
 
 
 def limits_of(budget: Budget) -> Limits:
@@ -71,12 +73,11 @@ def key_account(key_id: str, at: float) -> str:
 
 def standing_limits(connection: Connection, owner_id: str) -> Limits:
     """Of each day of a project, or of each month of an API key."""
-    row = connection.execute(_STANDING, {"of_account": f"limit/{owner_id}"}).first()
-    return Limits(*row) if row is not None else Limits()
+    return fetch_first(connection, Limits, _STANDING, {"of_account": f"limit/{owner_id}"}) or Limits()
 
 
 def set_standing_limits(connection: Connection, owner_id: str, limits: Limits) -> None:
-    """From now on; what was spent in this day or month counts."""
+    """Applies from now on; what was spent in this day or month counts."""
     nothing = dict.fromkeys((f"{kind}{field}" for kind in ("", "held_") for field in FIELDS), 0)
     most = {f"max_{field}": value for field, value in limits._asdict().items()}
     upsert(connection, accounts, nothing | most | {"id": f"limit/{owner_id}"})
@@ -105,23 +106,24 @@ _MOVED = (
 
 
 def hold(connection: Connection, ids: Iterable[str], asked: Amount, limits: Mapping[str, Limits]) -> None:
-    """Reserve for one call in all its accounts. limits: of accounts that carry none themselves.
+    """Reserve for one call in all its accounts. limits: of accounts whose rows carry none.
 
     Raises RoomHeld or BudgetExceeded; the transaction must then be rolled back.
     """
     for account_id in ids:
-        row = connection.execute(_LOCKED, {"of_account": account_id}).first()
-        if row is None:
+        account = fetch_first(connection, AccountRecord, _LOCKED, {"of_account": account_id})
+        if account is None:
             if account_id not in limits:
-                continue  # a job that was never given to an orchestrator
+                continue  # no orchestrator has claimed the job yet
             _open(connection, account_id, Limits())
-            row = connection.execute(_LOCKED, {"of_account": account_id}).one()
-        _check(row, limits.get(account_id) or Limits(row.max_usd, row.max_tokens, row.max_calls), asked)
+            account = fetch_one(connection, AccountRecord, _LOCKED, {"of_account": account_id})
+        own = Limits(account.max_usd, account.max_tokens, account.max_calls)
+        _check(account, limits.get(account_id) or own, asked)
         _move(connection, account_id, held=asked)
 
 
 def end(connection: Connection, ids: Iterable[str], held: Amount, cost: Amount, unheld: bool) -> None:
-    """A call has ended. unheld: its reservation counted as spent already."""
+    """Count the cost of an ended call. unheld: its reservation was already counted as spent."""
     before, cost_more = (NOTHING, _minus(cost, held)) if unheld else (held, cost)
     for account_id in ids:
         _move(connection, account_id, held=_minus(NOTHING, before), spent=cost_more)
@@ -138,18 +140,18 @@ def _minus(a: Amount, b: Amount) -> Amount:
     return Amount(a.usd - b.usd, a.tokens - b.tokens, a.calls - b.calls)
 
 
-def _check(row: Row, limits: Limits, asked: Amount) -> None:
+def _check(account: AccountRecord, limits: Limits, asked: Amount) -> None:
     waits = False
     for field in FIELDS:
-        most, spent, held = getattr(limits, field), getattr(row, field), getattr(row, f"held_{field}")
+        most, spent, held = getattr(limits, field), getattr(account, field), getattr(account, f"held_{field}")
         wanted = getattr(asked, field)
         if most is None or spent + held + wanted <= most:
             continue
-        if spent + wanted > most or not row.held_calls:
-            raise _exceeded(row.id, field, most, spent, wanted)
+        if spent + wanted > most or not account.held_calls:
+            raise _exceeded(account.id, field, most, spent, wanted)
         waits = True
     if waits:
-        raise RoomHeld(row.id)
+        raise RoomHeld(account.id)
 
 
 def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: float) -> BudgetExceeded:
@@ -170,7 +172,7 @@ def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: fl
 
 
 def give_job(connection: Connection, job_id: str, limits: Limits, change: bool, key_id: str | None) -> None:
-    """Open a job's account. change: where there is one already it gets these limits. key_id: who posted it."""
+    """Open a job's account. change: set the limits of an existing one. key_id: the API key that posted the job."""
     account_id = job_account(job_id)
     if not _open(connection, account_id, limits, key_id) and change:
         values = {f"max_{field}": value for field, value in limits._asdict().items()}
@@ -178,7 +180,7 @@ def give_job(connection: Connection, job_id: str, limits: Limits, change: bool, 
 
 
 def _open(connection: Connection, account_id: str, limits: Limits, key_id: str | None = None) -> bool:
-    """Make the account with what its calls have cost so far. False: it is there already."""
+    """Create the account with the cost of its calls so far. False: it exists."""
     values = {f"max_{field}": value for field, value in limits._asdict().items()}
     if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id)).first() is not None:
         return False
@@ -187,22 +189,22 @@ def _open(connection: Connection, account_id: str, limits: Limits, key_id: str |
 
 
 def spent_so_far(connection: Connection, account_id: str) -> dict[str, float]:
-    """FIELDS, spent and held, by the calls themselves."""
+    """FIELDS, spent and held, summed over the calls."""
     kind, name, *period = account_id.split("/")
     owner = {"job": calls.c.job_id, "key": calls.c.key_id, "project": calls.c.project_id}[kind]
     mine = and_(owner == name, *map(_within, period))
-    on_its_way = calls.c.state == "intent"
+    is_open = calls.c.state == "intent"
     free = and_(
         calls.c.state == "settled", calls.c.usd == 0, calls.c.input_tokens + calls.c.output_tokens + RESERVED == 0
     )
     values = {
         "usd": calls.c.usd + calls.c.reserved_usd,
         "tokens": calls.c.input_tokens + calls.c.output_tokens + RESERVED,
-        "calls": case((and_(~on_its_way, free), 0), else_=1),
+        "calls": case((and_(~is_open, free), 0), else_=1),
     }
     columns = [
         func.coalesce(func.sum(case((condition, value), else_=0)), 0).label(prefix + field)
-        for prefix, condition in (("", ~on_its_way), ("held_", on_its_way))
+        for prefix, condition in (("", ~is_open), ("held_", is_open))
         for field, value in values.items()
     ]
     return dict(connection.execute(select(*columns).where(mine)).mappings().one())

@@ -1,7 +1,7 @@
-"""Batches of calls for a provider's batch API, as the ledger knows them: every call has its intent row before anything is sent.
+"""Batches of calls for a provider's batch API. Every call has its intent row before anything is sent.
 
-A batch is filled (collecting), closed (sealed), its file is with the provider (uploaded), it is computed there (submitted),
-and its answers are here (ended); failed: the provider would not have it, so none of it was computed. One gateway per database.
+States: collecting (requests are added), sealed (complete), uploaded (the provider has its file), submitted (the provider computes
+it), ended (its answers are stored), failed (the provider refused it; nothing was computed). One gateway per database.
 """
 
 import time
@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from shared.db.engine import reading, writing
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
+from shared.ledger.records import BatchRecord, CallRecord
 from shared.ledger.store import CallOrigin, Cost, Ledger
 from shared.ledger.tables import batch_requests, batches, calls
 
@@ -21,11 +23,11 @@ PAGE = 200  # rows read at once
 NOTHING = Cost()
 
 
-class Found(NamedTuple):
-    """What became of a request that was put into a batch. mine: by the step that asks now."""
+class BatchedRequest(NamedTuple):
+    """A request that was put into a batch. mine: by the step that asks now. answer: None until it was answered."""
 
-    call: Row
-    batch: Row
+    call: CallRecord
+    batch: BatchRecord
     mine: bool
     answer: dict[str, Any] | None
 
@@ -46,18 +48,15 @@ class BatchStore:
         size: int,
         room: tuple[int, int],
     ) -> str:
-        """Put a request into the batch that its job collects for the provider; returns the call's id.
+        """Add a request to the batch that its job collects for the provider; returns the call's id.
 
-        size: of its line, bytes; room: requests and bytes that one batch may have. Raises BudgetExceeded and RoomHeld.
+        size: bytes of its line. room: maximum (requests, bytes) of a batch. Raises BudgetExceeded and RoomHeld.
         """
         now = time.time()
         with writing(self.engine) as connection:
-            batch = connection.execute(
-                select(batches)
-                .where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
-                .where(batches.c.state == "collecting")
-                .with_for_update()
-            ).first()
+            mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
+            collecting = mine.where(batches.c.state == "collecting").with_for_update()
+            batch = fetch_first(connection, BatchRecord, collecting)
             if batch is not None and (batch.requests >= room[0] or batch.bytes + size > room[1]):
                 connection.execute(update(batches).where(batches.c.id == batch.id).values(state="sealed"))
                 batch = None
@@ -73,8 +72,8 @@ class BatchStore:
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
         return call_id
 
-    def find(self, project_id: str, step_id: str | None, request_hash: str) -> Found | None:
-        """The latest batch that has this request: one on its way for whomever, else one that this step had it put into."""
+    def find(self, project_id: str, step_id: str | None, request_hash: str) -> BatchedRequest | None:
+        """The latest batch with this request: any step's if it is unanswered, else one that this step added it to."""
         query = (
             select(calls, batch_requests.c.answer.label("answer"))
             .join(batch_requests, batch_requests.c.call_id == calls.c.id)
@@ -84,27 +83,29 @@ class BatchStore:
             .limit(1)
         )
         with reading(self.engine) as connection:
-            call = connection.execute(query).first()
-            if call is None:
+            row = connection.execute(query).first()
+            if row is None:
                 return None
-            batch = connection.execute(select(batches).where(batches.c.id == call.batch_id)).one()
-        return Found(call, batch, call.step_id == step_id, call.answer)
+            *columns, answer = row
+            call = CallRecord(*columns)
+            batch = fetch_one(connection, BatchRecord, select(batches).where(batches.c.id == call.batch_id))
+        return BatchedRequest(call, batch, call.step_id == step_id, answer)
 
     def seal(self, quiet_since: float) -> None:
-        """Close what nothing was added to since then (Unix seconds)."""
+        """Close batches that got no request since then (Unix seconds)."""
         full = (batches.c.state == "collecting") & (batches.c.added_at <= quiet_since)
         with writing(self.engine) as connection:
             connection.execute(update(batches).where(full).values(state="sealed"))
 
-    def due(self) -> list[Row]:
-        """Closed batches that have not ended and may be looked at now, oldest first."""
+    def due(self) -> list[BatchRecord]:
+        """Closed batches that have not ended and whose next check is due, oldest first."""
         waiting = batches.c.state.in_(OPEN[1:]) & (batches.c.not_before <= time.time())
         with reading(self.engine) as connection:
-            return list(connection.execute(select(batches).where(waiting).order_by(batches.c.created_at)))
+            return fetch_all(connection, BatchRecord, select(batches).where(waiting).order_by(batches.c.created_at))
 
-    def collecting(self) -> list[Row]:
+    def collecting(self) -> list[BatchRecord]:
         with reading(self.engine) as connection:
-            return list(connection.execute(select(batches).where(batches.c.state == "collecting")))
+            return fetch_all(connection, BatchRecord, select(batches).where(batches.c.state == "collecting"))
 
     def note(self, batch_id: str, **values: Any) -> None:
         with writing(self.engine) as connection:
@@ -128,13 +129,14 @@ class BatchStore:
                 return
             after = rows[-1].call_id
 
-    def open_calls(self, batch_id: str) -> list[Row]:
+    def open_calls(self, batch_id: str) -> list[str]:
+        """Ids of its unanswered calls."""
+        query = select(calls.c.id).where(calls.c.batch_id == batch_id, calls.c.state == "intent")
         with reading(self.engine) as connection:
-            found = (calls.c.batch_id == batch_id) & (calls.c.state == "intent")
-            return list(connection.execute(select(calls.c.id, calls.c.request_hash).where(found)))
+            return list(connection.execute(query).scalars())
 
     def answered(self, call_id: str, outcome: str, cost: Cost | None, body: dict[str, Any], keep: bool) -> None:
-        """keep: as the answer to every equal request; else it is for the step that asked alone."""
+        """keep: store it as the answer to every equal request, else for the asking step only."""
         if not keep:
             with writing(self.engine) as connection:
                 mine = batch_requests.c.call_id == call_id
@@ -144,9 +146,9 @@ class BatchStore:
     def end(
         self, batch_id: str, outcome: str, error: str | None, *, failed: bool = False, cost: Cost | None = NOTHING
     ) -> None:
-        """Nothing more comes of it: calls without an answer get this outcome and cost; the requests' texts go."""
-        for call in self.open_calls(batch_id):
-            self.ledger.settle(call.id, outcome, cost, error=error)
+        """End a batch: unanswered calls get this outcome and cost, and the requests' texts are removed."""
+        for call_id in self.open_calls(batch_id):
+            self.ledger.settle(call_id, outcome, cost, error=error)
         with writing(self.engine) as connection:
             connection.execute(update(batch_requests).where(batch_requests.c.batch_id == batch_id).values(body=None))
             answered = select(func.count()).where(calls.c.batch_id == batch_id, calls.c.input_tokens > 0)

@@ -1,6 +1,6 @@
-"""The ledger: an intent row is committed before a call is sent and settled after it; answers are kept by content.
+"""The ledger: an intent row is committed before a call is sent and settled after it; answers are cached by request hash.
 
-With the intent the call's reservation is taken from the budgets it is paid from (accounts.py), in the same transaction.
+The intent's transaction also reserves the call's maximum cost in its budgets (accounts.py).
 """
 
 import time
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Row, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, delete, func, insert, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
 from shared.db.engine import engine_for, insert_once, reading, upgrade, writing
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import (
     FIELDS,
     ONE_CALL,
@@ -31,13 +32,14 @@ from shared.ledger.accounts import (
     spent_so_far,
     standing_limits,
 )
+from shared.ledger.records import AccountRecord, CallRecord
 from shared.ledger.tables import accounts, answers, calls
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class CallOrigin(NamedTuple):
-    """For whom a call is made; all but the project may be None (a person using the gateway directly)."""
+    """Whom a call is made for. Only the project is known if a person uses the gateway directly."""
 
     project_id: str
     job_id: str | None = None
@@ -67,9 +69,9 @@ class Ledger:
         self.project_limits = project_limits or Limits()
 
     def begin(self, origin: CallOrigin, provider: str, model: str, request_hash: str, most: Amount = ONE_CALL) -> str:
-        """Commit the intent; returns the call's id. Only then may the request be sent. most: what it may cost.
+        """Commit the intent before the request is sent; returns the call's id. most: its maximum cost.
 
-        Raises BudgetExceeded where a budget has no room for it, RoomHeld where other calls on their way may leave some.
+        Raises BudgetExceeded if a budget does not allow it, RoomHeld if it may once other calls have ended.
         """
         with writing(self.engine) as connection:
             return self.intend(connection, origin, provider, model, request_hash, most)
@@ -84,7 +86,7 @@ class Ledger:
         most: Amount,
         batch_id: str | None = None,
     ) -> str:
-        """As `begin`, inside a transaction of the ledger. batch_id: the batch by which it will be sent."""
+        """As `begin`, inside a transaction of the ledger. batch_id: the batch that will send it."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
         now = time.time()
         key_id = key_of_job(connection, origin.job_id)
@@ -121,10 +123,10 @@ class Ledger:
         error: str | None = None,
         keep: dict[str, Any] | None = None,
     ) -> None:
-        """Note how the call ended; `keep` stores the answer in the same transaction, so what was paid is never lost.
+        """Record how the call ended. keep: the answer to cache in the same transaction, so that a paid answer is never lost.
 
-        cost None: nobody knows it, so what was reserved counts as spent. All zeros: nothing was, and it is no call that a
-        budget counts. Settling again changes nothing: the connection may have broken after the first time.
+        cost None: unknown, so the reservation counts as spent. All zeros: free, and no budget counts the call. Settling again
+        changes nothing, so that it may be repeated after a lost connection.
         """
         now, paid = time.time(), None
         values: dict[str, Any] = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
@@ -133,20 +135,20 @@ class Ledger:
             values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
             paid = Amount(cost.usd, cost.input_tokens + cost.output_tokens, int(any(cost)))
         with writing(self.engine) as connection:
-            row = connection.execute(_CALL, {"of_call": call_id}).one()
-            if row.state == "settled":
+            call = fetch_one(connection, CallRecord, _CALL, {"of_call": call_id})
+            if call.state == "settled":
                 return
             connection.execute(_SETTLED, {"of_call": call_id} | values)
-            held = _held(row)
-            mine = _accounts(row.project_id, row.job_id, row.key_id, row.created_at)
-            end(connection, mine, held, held if paid is None else paid, unheld=row.state != "intent")
+            held = _held(call)
+            mine = _accounts(call.project_id, call.job_id, call.key_id, call.created_at)
+            end(connection, mine, held, held if paid is None else paid, unheld=call.state != "intent")
             if keep is not None:
-                key = {"project_id": row.project_id, "request_hash": row.request_hash}
-                # twice the same request at once: the first answer stays, both calls were paid for
+                key = {"project_id": call.project_id, "request_hash": call.request_hash}
+                # of two equal requests at once the first answer stays; both were paid for
                 insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
 
     def kept(self, project_id: str, request_hash: str) -> dict[str, Any] | None:
-        """The answer to the same request of the same project, if one was paid for before."""
+        """The cached answer to an equal request of the project, if any."""
         where = (answers.c.project_id == project_id) & (answers.c.request_hash == request_hash)
         with reading(self.engine) as connection:
             return connection.execute(select(answers.c.response).where(where)).scalar_one_or_none()
@@ -154,7 +156,7 @@ class Ledger:
     def note_cached(
         self, origin: CallOrigin, provider: str, model: str, request_hash: str, saved_usd: float = 0.0
     ) -> None:
-        """A call that cost nothing because its answer was kept. saved_usd: what the call would have cost."""
+        """Record a call that was answered from the cache. saved_usd: what it would have cost."""
         now = time.time()
         row = origin._asdict() | {
             "id": f"call-{uuid_utils.uuid7().hex}",
@@ -172,30 +174,26 @@ class Ledger:
             connection.execute(insert(calls).values(**row))
 
     def mark_unknown(self) -> int:
-        """At the gateway's start: what an earlier process sent and never settled may have been paid for, and counts as
-        that, but for what went by a batch, whose answers can still be fetched. The accounts of months and days are made
-        anew, from the calls, when they are needed."""
+        """At the gateway's start: count the unsettled calls of an earlier process as paid; returns how many. Calls of a batch
+        stay open, for their answers can still be fetched. The accounts of months and days are rebuilt from the calls on use."""
         with writing(self.engine) as connection:
-            lost = connection.execute(
-                update(calls)
-                .where(calls.c.state == "intent", calls.c.batch_id.is_(None))
-                .values(state="unknown", settled_at=time.time())
-                .returning(calls)
-            ).all()
-            for row in lost:
-                if row.job_id is not None:
-                    end(connection, [job_account(row.job_id)], _held(row), _held(row), unheld=False)
+            unsettled = update(calls).where(calls.c.state == "intent", calls.c.batch_id.is_(None))
+            marked = unsettled.values(state="unknown", settled_at=time.time()).returning(calls)
+            lost = fetch_all(connection, CallRecord, marked)
+            for call in lost:
+                if call.job_id is not None:
+                    end(connection, [job_account(call.job_id)], _held(call), _held(call), unheld=False)
             connection.execute(delete(accounts).where(accounts.c.id.like("project/%") | accounts.c.id.like("key/%")))
         return len(lost)
 
     def set_budget(self, job_id: str, budget: Budget, change: bool = True, key_id: str | None = None) -> None:
-        """What a job may spend from now on. change False: only where its account is not open yet. key_id: the API key that
-        posted it."""
+        """Set what a job may spend from now on. change False: only if its account is new. key_id: the API key that posted
+        it."""
         with writing(self.engine) as connection:
             give_job(connection, job_id, limits_of(budget), change, key_id)
 
     def set_standing_limits(self, owner_id: str, limits: Limits) -> None:
-        """What a project may spend in each day, or an API key in each month (UTC), from now on."""
+        """Set what a project may spend per day, or an API key per month (UTC), from now on."""
         with writing(self.engine) as connection:
             set_standing_limits(connection, owner_id, limits)
 
@@ -204,22 +202,22 @@ class Ledger:
             return standing_limits(connection, owner_id)
 
     def spent_by_key(self, key_id: str, at: float) -> Amount:
-        """In the month of this time (Unix seconds), with what is reserved for calls on their way."""
+        """In the month of this time (Unix seconds), with the reservations of open calls."""
         with reading(self.engine) as connection:
             sums = spent_so_far(connection, key_account(key_id, at))
         usd, tokens, calls = (sums[field] + sums[f"held_{field}"] for field in FIELDS)
         return Amount(usd, int(tokens), int(calls))
 
-    def account(self, job_id: str) -> Row | None:
-        """A job's account as it stands."""
+    def account(self, job_id: str) -> AccountRecord | None:
+        """A job's account now."""
         with reading(self.engine) as connection:
-            return connection.execute(select(accounts).where(accounts.c.id == job_account(job_id))).first()
+            return fetch_first(connection, AccountRecord, select(accounts).where(accounts.c.id == job_account(job_id)))
 
     def usage(self, job_id: str) -> Usage:
         return Usage(**self._sums(job_id, None).get("", {}))
 
     def usage_by_phase(self, job_id: str) -> dict[str, Usage]:
-        """Phase -> what it cost. A phase without a call has no entry."""
+        """Usage by phase; a phase without a call has no entry."""
         return {phase: Usage(**sums) for phase, sums in self._sums(job_id, calls.c.phase).items()}
 
     def _sums(self, job_id: str, group) -> dict[str, dict[str, Any]]:
@@ -246,13 +244,13 @@ def any_limit(limits: Limits) -> bool:
 
 
 def _accounts(project_id: str, job_id: str | None, key_id: str | None, at: float) -> list[str]:
-    """What a call is paid from, always in this order, so that no two transactions wait for each other."""
+    """The accounts that pay a call, always in this order, so that transactions cannot deadlock."""
     of_job = ([job_account(job_id)] if job_id else []) + ([key_account(key_id, at)] if key_id else [])
     return [*of_job, day_account(project_id, at), month_account(project_id, at)]
 
 
-def _held(row: Row) -> Amount:
-    return Amount(row.reserved_usd, row.reserved_tokens)
+def _held(call: CallRecord) -> Amount:
+    return Amount(call.reserved_usd, call.reserved_tokens)
 
 
 def open_ledger(url: str, project_limits: Limits | None = None) -> Ledger:

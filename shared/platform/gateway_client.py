@@ -31,7 +31,7 @@ from shared.platform.call_headers import (
     STEP_HEADER,
     origin_headers,
 )
-from shared.platform.tls import tls
+from shared.platform.http_client import certificates
 
 __all__ = ["ChatReply", "GatewayClient", "as_meteor_error", "origin_headers"]
 
@@ -90,7 +90,7 @@ class GatewayClient:
             max_retries=0,
             timeout=openai.Timeout(timeout_s, connect=5.0),
             default_headers=self._headers,
-            http_client=openai.DefaultAsyncHttpxClient(verify=tls()),
+            http_client=openai.DefaultAsyncHttpxClient(verify=certificates()),
         )
 
     async def __aenter__(self) -> Self:
@@ -148,7 +148,7 @@ class GatewayClient:
 
     async def cancel_step(self) -> int:
         """Abort what this client still has open for its step; returns how many calls. Raises httpx.HTTPError."""
-        async with httpx.AsyncClient(timeout=CANCEL_S, verify=tls()) as http:
+        async with httpx.AsyncClient(timeout=CANCEL_S, verify=certificates()) as http:
             response = await http.post(
                 f"{self._url}/internal/cancel",
                 json={"step_id": self._headers.get(STEP_HEADER), "client_id": self._headers[CLIENT_HEADER]},

@@ -37,9 +37,9 @@ from shared.db.engine import UNAVAILABLE, engine_for
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.step_store import Claim
+from shared.platform.http_client import load_http_client
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
-from shared.platform.tls import load_http_client
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
 from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory

@@ -25,6 +25,8 @@ import httpx
 import psutil
 
 from shared.db.engine import reading, writing
+from shared.db.fetch import fetch_one
+from shared.jobs.records import ModelRecord
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
 from tests.fakes.ports import free_port
@@ -62,7 +64,7 @@ def publish(data: Path) -> None:
     with writing(stores.jobs.engine) as connection:
         connection.execute(models.insert().values(**values))
     with reading(stores.jobs.engine) as connection:
-        stores.catalog.serve(DEFAULT_PROJECT, connection.execute(models.select()).one())
+        stores.catalog.serve(DEFAULT_PROJECT, fetch_one(connection, ModelRecord, models.select()))
 
 
 @contextmanager

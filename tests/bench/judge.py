@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from services.judge.compare import compare
-from services.local import state
 from shared.artifacts.store import write_atomically
 from shared.contracts.data import LineError, checked, json_line
 from shared.contracts.errors import MeteorError, UserError
@@ -26,6 +25,7 @@ from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import JudgeParams, Sampling, StepKind, content_hash
 from shared.evaluation.judge_quality import agreement, quality
+from shared.platform import run_state
 from shared.platform.gateway_client import GatewayClient, origin_headers
 
 PANDALM = {0: "tie", 1: "first", 2: "second"}
@@ -119,7 +119,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _gateway_of(data: Path) -> str:
-    found = state.read(data)
+    found = run_state.read(data)
     if found is None or not found.alive or "gateway" not in found.urls:
         raise UserError(f"no gateway runs on {data}; start one with `meteor up`, or give --gateway")
     return found.urls["gateway"]

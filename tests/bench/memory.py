@@ -10,8 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from services.local import state
-from services.local.processes import memory
+from services.local.supervisor.processes import memory
+from shared.platform import run_state
 
 LOOK_S = 3.0
 MB = 1_000_000
@@ -20,9 +20,9 @@ MB = 1_000_000
 def watch(data: Path) -> dict[str, int]:
     highest: dict[str, int] = {}
     with contextlib.suppress(KeyboardInterrupt):
-        while (run := state.read(data)) is None or not run.alive:
+        while (run := run_state.read(data)) is None or not run.alive:
             time.sleep(LOOK_S)  # it may be started before the demo is
-        while (run := state.read(data)) is not None and run.alive:
+        while (run := run_state.read(data)) is not None and run.alive:
             used = {row.name: memory(row.pid) for row in run.processes if row.pid}
             used["all"] = sum(used.values())
             highest |= {name: max(count, highest.get(name, 0)) for name, count in used.items()}

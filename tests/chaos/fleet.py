@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from services.local.plan import HERE, make_plan, migrate
-from services.local.processes import Child, Spec, family
+from services.local.supervisor.plan import HERE, make_plan, migrate
+from services.local.supervisor.processes import Child, Spec, family
 from shared.artifacts.store import Artifacts
 from shared.db.engine import engine_for
 from shared.jobs.retention import GRACE_S, collect

@@ -1,7 +1,7 @@
 """What a job leaves behind, read from the stores and artifacts once it has ended: plain data for checks and figures."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,11 @@ def collect(fleet: Fleet, job_id: str, log: list[dict[str, Any]]) -> Outcome:
     stores, artifacts = fleet.stores, Artifacts(fleet.data / "artifacts")
     job = stores.jobs.get(job_id)
     assert job is not None
-    steps = {row.key: _step(artifacts, dict(row._mapping)) for row in stores.steps.of_job(job_id)}
+    steps = {row.key: _step(artifacts, asdict(row)) for row in stores.steps.of_job(job_id)}
     with reading(fleet.ledger.engine) as connection:
         rows = [dict(row._mapping) for row in connection.execute(select(calls).where(calls.c.job_id == job_id))]
     report = artifacts.get_json(job.report_ref) if job.report_ref else {}
-    return Outcome(dict(job._mapping), report, steps, rows, log)
+    return Outcome(asdict(job), report, steps, rows, log)
 
 
 def _step(artifacts: Artifacts, row: dict[str, Any]) -> Step:

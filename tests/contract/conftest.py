@@ -13,9 +13,11 @@ import httpx
 import openai
 import pytest
 import uuid_utils
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 
 from shared.db.engine import writing
+from shared.db.fetch import fetch_one
+from shared.jobs.records import ModelRecord
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
 from shared.platform.settings import PlatformSettings
@@ -115,7 +117,7 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
         yield made
 
 
-def publish_version(api: RunningApi, alias: str, adapter: str, **changes: str) -> Row:
+def publish_version(api: RunningApi, alias: str, adapter: str, **changes: str) -> ModelRecord:
     """A version of an alias, as if a job had made it. changes: to its row."""
     values = {
         "id": f"model-{uuid_utils.uuid7().hex}",
@@ -127,7 +129,7 @@ def publish_version(api: RunningApi, alias: str, adapter: str, **changes: str) -
     with writing(api.stores.jobs.engine) as connection:
         last = connection.execute(select(func.max(models.c.version)).where(models.c.alias == alias)).scalar_one() or 0
         query = models.insert().values(**values, **made, version=last + 1).returning(models)
-        return connection.execute(query).one()
+        return fetch_one(connection, ModelRecord, query)
 
 
 def rows(count: int, start: int = 0) -> bytes:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.jobs import JobStatus
 from shared.ledger.store import open_ledger
 from tests.contract.conftest import KEY, RunningApi

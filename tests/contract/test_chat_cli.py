@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.errors import UserError
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, publish_version

@@ -12,10 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from services.local import audit_cli, main
-from services.local.main import cli
-from services.local.remote import Refused, Waits
-from services.local.watch import Follower, pass_rate
+from services.cli.client import Refused, Waits
+from services.cli.commands import audit as audit_command
+from services.cli.watch import Follower, pass_rate
+from services.meteor import main
+from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError
 from shared.db.engine import writing
@@ -113,7 +114,7 @@ def test_the_process_ends_with_the_code_of_its_ending(
         return {"data": [], "has_more": False}
 
     monkeypatch.setenv("METEOR_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(audit_cli, "page_of", called)
+    monkeypatch.setattr(audit_command, "page_of", called)
     monkeypatch.setattr(sys, "argv", ["meteor", "audit", "--json"])
     with pytest.raises(SystemExit) as ended:
         main.app()

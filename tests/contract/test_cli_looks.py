@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from services.local.main import cli
-from services.local.remote import PAUSED_EXIT, Refused, Waits
+from services.cli.client import PAUSED_EXIT, Refused, Waits
+from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind, StepRequest, StepResult

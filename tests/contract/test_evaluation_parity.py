@@ -7,7 +7,7 @@ import openai
 
 from services.orchestrator.method.evaluate import GENERAL_TOKENS
 from services.weak_model.worker import completions
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.engine import Priority
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_key import StepKey

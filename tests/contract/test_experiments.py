@@ -6,7 +6,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.experiments import PRESETS, merged
 from shared.contracts.jobs import JobStatus

@@ -11,9 +11,9 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local import exports_cli
-from services.local.jobs_cli import Refused
-from services.local.main import cli
+from services.cli.client import Refused
+from services.cli.commands import exports as exports_cli
+from services.meteor.main import cli
 from shared.contracts.errors import FatalError
 from shared.contracts.jobs import JobKind
 from shared.jobs.tables import DEFAULT_PROJECT

@@ -11,7 +11,7 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from tests.bench.upload import measured
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.contract.test_bad_input import check, upload

@@ -8,9 +8,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from services.local import remote, state
-from services.local.main import cli
+from services.cli import client as remote
+from services.meteor.main import cli
 from shared.contracts.errors import UserError
+from shared.platform import run_state
 from tests.contract.conftest import KEY, TOKEN, RunningApi, running_api
 from tests.fakes.ports import free_port
 
@@ -59,7 +60,7 @@ def test_the_first_key_before_the_first_start_and_the_token_of_the_folder_after_
         meteor("create", " ", **nobody)
     with pytest.raises(UserError, match="nothing runs"):
         meteor("list", **nobody)
-    state.token_path(data).write_text(f"{TOKEN}\n")
+    run_state.token_path(data).write_text(f"{TOKEN}\n")
     with running_api(data, METEOR_API_KEYS="", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as api:
         assert opens(api.url, made["key"]) == 200
         assert opens(api.url, "") == 401
@@ -70,7 +71,7 @@ def test_the_first_key_before_the_first_start_and_the_token_of_the_folder_after_
 def test_an_api_elsewhere_is_never_shown_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("METEOR_API_KEY", "METEOR_API_KEYS", "METEOR_INTERNAL_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    state.token_path(tmp_path).write_text("the token")
+    run_state.token_path(tmp_path).write_text("the token")
     monkeypatch.setenv("METEOR_API_URL", "http://elsewhere.example")
     monkeypatch.setenv("METEOR_INTERNAL_TOKEN", "another token")
     with remote.client(tmp_path) as made:

@@ -8,7 +8,7 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from tests.contract.conftest import KEY, RunningApi
 from tests.contract.test_bad_input import check
 

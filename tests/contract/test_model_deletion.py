@@ -5,7 +5,7 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, rows

@@ -11,7 +11,7 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.jobs import JobStatus
 from tests.contract.conftest import BASE, KEY, TOKEN, RunningApi, rows, running_api
 from tests.fakes.gateway import running_gateway

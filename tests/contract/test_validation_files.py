@@ -10,7 +10,7 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 
 

@@ -17,7 +17,7 @@ from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
 from typer.testing import CliRunner
 
 from services.api.features.webhooks.signing import headers as signed_headers
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.jobs import JobStatus
 from shared.security.secret_file import kept_secret
 from tests.conftest import job_of_default_project

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from services.local.processes import family
-from services.local.runner import Runner
+from services.local.supervisor.processes import family
+from services.local.supervisor.runner import Runner
 from shared.artifacts.store import Artifacts
 from shared.jobs.schema import open_stores
 from tests.fakes.ports import free_port

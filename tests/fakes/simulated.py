@@ -186,7 +186,9 @@ class Simulation:
         self.stores.jobs.create(DEFAULT_PROJECT, self.request(suffix, seed, **spec))
         row = self.stores.jobs.claim("simulation", 3600)
         assert row is not None
-        return await meteor(self.new_run(row, world.run, rows))
+        run = self.new_run(row, world.run, rows)
+        report = await meteor(run.context, run)
+        return report.model_dump(mode="json")
 
     def request(self, suffix: str = "expert", seed: int = 0, **spec: Any) -> JobRequest:
         return JobRequest.model_validate(

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.local.backup import back_up
-from services.local.main import cli
+from services.meteor.main import cli
 from services.orchestrator import scheduler
 from shared.contracts.errors import UserError
 from shared.jobs.states import StepState

@@ -15,7 +15,7 @@ from services.orchestrator.runtime.steps import StepFailed
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker.tasks import HANDLERS
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import BudgetExceeded, ErrorBody
+from shared.contracts.errors import BudgetExceeded
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, canonical, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -157,7 +157,8 @@ class Taught(Pretended):
             row = self.stores.steps.get(row.id)
             assert row is not None
         if row.state == "failed":
-            raise StepFailed(str(key), ErrorBody(**row.error))
+            assert row.error is not None
+            raise StepFailed(str(key), row.error)
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 
@@ -240,8 +241,9 @@ async def test_a_job_that_is_not_to_wait_fails_of_its_budget(system: System):
         await asyncio.to_thread(wait_until, lambda: status(system, job) == "failed", 60)
     row = system.jobs.get(job.id)
     assert row is not None
-    assert row.error["code"] == "budget_exceeded"
-    assert "5 calls of 5 calls are spent" in row.error["message"]
+    assert row.error is not None
+    assert row.error.code == "budget_exceeded"
+    assert "5 calls of 5 calls are spent" in row.error.message
     assert system.simulation.ledger.usage(job.id).teacher_calls == 5
 
 

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from tests.fakes.dump import answer, posts_xml, question
 from tests.fakes.hub import running_hub
 from tests.fakes.ports import free_port

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from services.local.doctor import machine, serving
 from services.local.doctor.finding import Health, Patient
-from services.local.main import cli
-from services.local.models import CARD
-from services.local.runner import Runner
+from services.local.models.prepare import CARD
+from services.local.supervisor.runner import Runner
+from services.meteor.main import cli
 from shared.artifacts.store import hash_folder
 from shared.db.engine import reading
 from shared.ledger.store import open_ledger

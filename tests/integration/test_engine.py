@@ -23,7 +23,7 @@ from services.api.settings import ApiSettings
 from services.trainer.supervisor import publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import completions
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.artifacts.store import Artifacts
 from shared.contracts.chat import ChatRequest, CompletionRequest, Message, ResponsesRequest
 from shared.contracts.engine import Priority

@@ -19,7 +19,7 @@ from services.weak_model.engine.model_scheduler import Choice, Rules
 from services.weak_model.engine.supervisor import Engine, Patience
 from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams
@@ -126,7 +126,7 @@ async def one_job(simulation: Simulation, world: World, base: ModelRef) -> tuple
     assert row is not None
     run = simulation.new_run(row, world.run, questions(train=4, dev=2, test=2), base)
     reasons: set[str] = set()
-    working = asyncio.create_task(meteor(run))
+    working = asyncio.create_task(meteor(run.context, run))
     while not working.done():
         await run.note_progress()
         noted = simulation.stores.jobs.get(row.id)

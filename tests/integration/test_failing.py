@@ -77,8 +77,8 @@ async def test_a_job_that_fails_early_has_nothing_to_offer_but_its_steps(system:
     async with system.running():
         job = system.post(system.file())
         row = await system.until(job, "failed")
-    assert row.failure["usable"]["models"] == row.failure["usable"]["phases"] == []
-    assert row.failure["usable"]["steps_done"] > 0
+    assert row.failure.usable.models == row.failure.usable.phases == []
+    assert row.failure.usable.steps_done > 0
     assert system.stores.catalog.models(DEFAULT_PROJECT) == []
 
 

@@ -54,7 +54,7 @@ async def test_a_job_of_another_kind_runs_over_durable_steps_and_keeps_its_resul
     async with system.running():
         ended = await system.until(job.id, "succeeded")
     assert ended.result == {"answers": 5}
-    assert ended.progress["percent"] == 100
+    assert ended.progress.percent == 100
     assert sorted(system.ran[job.id]) == ["ask/0", "ask/1", "ask/2"]
     assert system.calls(job.id) == 5, "the ledger knows whose calls they were"
     messages = [event.message for event in system.stores.jobs.events(job.id)]
@@ -81,7 +81,7 @@ async def test_a_failure_says_what_a_job_of_this_kind_can_do_about_it(system: Sy
     job = system.stores.jobs.create(DEFAULT_PROJECT, Asking(asked=4))
     async with system.running():
         failed = await system.until(job.id, "failed")
-    assert failed.error["message"] == "step ask/1: no such passage"
+    assert failed.error.message == "step ask/1: no such passage"
     assert "taken over by the same job posted again" in failed.status_reason
     assert "fork" not in failed.status_reason
 

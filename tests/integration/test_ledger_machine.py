@@ -86,7 +86,7 @@ class Accounts(RuleBasedStateMachine):
             batch = connection.execute(select(calls.c.batch_id).where(calls.c.id == call)).scalar_one()
         self.batches.note(batch, state="sealed")
         for ended in self.batches.open_calls(batch):
-            del self.open_calls[ended.id]
+            del self.open_calls[ended]
         self.batches.end(batch, "expired", None)
 
     @rule(cents=st.integers(0, 60))

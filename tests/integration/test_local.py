@@ -12,14 +12,16 @@ import psutil
 import pytest
 import redis
 
-from services.local import ports, state
-from services.local.plan import CONSUMERS, CONTROL, MODULES, NAMES, make_plan, models_needed
-from services.local.ports import PortTaken
-from services.local.processes import family, identity, is_alive
-from services.local.runner import AlreadyRunning, NotReady, Runner
-from services.local.supervisor import CannotStart, launch, shut_down
+from services.local.supervisor import ports
+from services.local.supervisor.main import CannotStart, launch, shut_down
+from services.local.supervisor.plan import CONSUMERS, CONTROL, MODULES, NAMES, make_plan, models_needed
+from services.local.supervisor.ports import PortTaken
+from services.local.supervisor.processes import family
+from services.local.supervisor.runner import AlreadyRunning, NotReady, Runner
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
+from shared.platform import run_state
+from shared.platform.run_state import identity, is_alive
 from tests.fakes.ports import free_port, wait_until
 
 SMALL = ["broker", "gateway", "strong-worker", "api"]
@@ -42,23 +44,23 @@ def supervised(tmp_path: Path) -> Iterator[Path]:
     data = tmp_path / "data"
     launch(data, SMALL)
     try:
-        wait_until(lambda: (run := state.read(data)) and run.ready, WAIT_S, "the run")
+        wait_until(lambda: (run := run_state.read(data)) and run.ready, WAIT_S, "the run")
         yield data
     finally:
         shut_down(data)
 
 
 def everyone(data: Path) -> set[tuple[int, float]]:
-    run = state.read(data)
+    run = run_state.read(data)
     assert run is not None
     found = {identity(process.pid) for process in family(run.supervisor)}
     return {who for who in found if who is not None}
 
 
 def test_up_and_down_leave_nothing(supervised: Path):
-    run = state.read(supervised)
+    run = run_state.read(supervised)
     assert run is not None
-    assert httpx.get(f"{state.api_url(supervised)}/healthz").status_code == 200
+    assert httpx.get(f"{run_state.api_url(supervised)}/healthz").status_code == 200
     assert {row.name for row in run.processes} == set(SMALL)
     before = everyone(supervised)
     assert len(before) > 2 * len(SMALL)  # each under a guard
@@ -67,25 +69,25 @@ def test_up_and_down_leave_nothing(supervised: Path):
         "sk-secret-of-the-provider",
     ]  # fmt: skip
     lines = " ".join(" ".join(psutil.Process(pid).cmdline()) for pid, _ in before)
-    assert not [secret for secret in secrets if secret in lines + state.path(supervised).read_text()]
+    assert not [secret for secret in secrets if secret in lines + run_state.path(supervised).read_text()]
     started = time.monotonic()
     assert shut_down(supervised) == len(before)
     assert time.monotonic() - started < 16
     assert [who for who in before if is_alive(*who)] == []
-    assert state.read(supervised) is None
+    assert run_state.read(supervised) is None
     assert shut_down(supervised) == 0
 
 
 def test_nothing_outlives_a_killed_supervisor(supervised: Path):
-    run = state.read(supervised)
+    run = run_state.read(supervised)
     assert run is not None
     before = everyone(supervised)
     os.kill(run.supervisor, signal.SIGKILL)
     wait_until(lambda: not [who for who in before if is_alive(*who)], 10, "the end of all processes")
-    with pytest.raises(state.NotRunning):
-        state.api_url(supervised)
+    with pytest.raises(run_state.NotRunning):
+        run_state.api_url(supervised)
     launch(supervised, ["broker"])  # the folder is free again
-    assert state.read(supervised) is not None
+    assert run_state.read(supervised) is not None
 
 
 def test_two_runs_side_by_side_know_nothing_of_each_other(tmp_path: Path):
@@ -134,7 +136,7 @@ def test_a_wanted_port_that_is_taken_names_its_holder(tmp_path: Path):
         chosen, remark = ports.api_port(None, port, set())
         assert chosen != port
         assert f"(pid {os.getpid()})" in remark
-    assert state.read(tmp_path / "data") is None
+    assert run_state.read(tmp_path / "data") is None
 
 
 def test_a_process_that_cannot_start_is_said_with_its_last_words(tmp_path: Path):
@@ -142,7 +144,7 @@ def test_a_process_that_cannot_start_is_said_with_its_last_words(tmp_path: Path)
     with pytest.raises(NotReady, match=r"(?s)gateway.*concurrency"):
         runner.start(["broker", "gateway"], wait_s=6)
     assert runner.children == {}
-    assert state.read(tmp_path / "data") is None
+    assert run_state.read(tmp_path / "data") is None
 
 
 def test_every_queue_has_a_consumer():

@@ -215,7 +215,8 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
         assert 10 * 0.9 < distill.output_tokens.high / distill.calls.high < 10 * 1.1
         assert "USD" in paused.status_reason
         (event,) = (e for e in system.jobs.events(job.id, limit=100) if "estimated by the pilot" in e.message)
-        assert event.data["estimate"] == paused.estimate
+        assert event.data is not None
+        assert Estimate.model_validate(event.data["estimate"]) == paused.estimate
         system.jobs.resume(job)
         ended = await system.until(job, "succeeded")
     report = system.simulation.artifacts.get_json(ended.report_ref)

@@ -77,7 +77,7 @@ def test_files_at_once_stay_within_the_limit(stores: Stores):
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(add, range(8))) == 3
     stores.catalog.check_room(project, 10)
-    with pytest.raises(StorageFull, match="100 bytes and take 90"):
+    with pytest.raises(StorageFull, match="take 90 of 100 bytes"):
         stores.catalog.check_room(project, 11)
     rows, _ = stores.catalog.file_page(project, None, 10)
     stores.catalog.delete_file(project, rows[0].id)

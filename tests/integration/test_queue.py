@@ -49,17 +49,17 @@ def test_steps_run_fail_and_are_tried_again(farm: Farm):
     farm.send(echoed)  # a duplicate
     fates = {do: farm.step(do) for do in ("refuse", "stumble", "break", "cancel")}
     refused = farm.wait(fates["refuse"], "failed")
-    assert (refused.attempt, refused.error["code"], refused.error["param"]) == (1, "invalid_request", "rows")
+    assert (refused.attempt, refused.error.code, refused.error.param) == (1, "invalid_request", "rows")
     wait_until(lambda: len(farm.row(fates["stumble"]).attempts) == 1, 20, "the first stumble")
     # the three that are tried again become due one after the other
     wait_until(lambda: farm.resend() >= 0 and farm.row(fates["stumble"]).attempt > 1, 20, "a second message")
     stumbled = farm.wait(fates["stumble"], "succeeded")
     assert stumbled.metrics == {"attempt": 2}
-    assert stumbled.attempts[0]["error"]["code"] == "temporarily_unavailable"
+    assert stumbled.attempts[0].error.code == "temporarily_unavailable"
     assert not (farm.folder / "scratch" / fates["stumble"]).exists()
     wait_until(lambda: farm.row(fates["break"]).error and farm.row(fates["cancel"]).error, 20, "the other two")
-    assert farm.row(fates["break"]).error["message"] == "KeyError: 'surprise'"
-    assert farm.row(fates["cancel"]).error["code"] == "handler_cancelled"
+    assert farm.row(fates["break"]).error.message == "KeyError: 'surprise'"
+    assert farm.row(fates["cancel"]).error.code == "handler_cancelled"
     assert sum(line.startswith("echo begins") for line in farm.calls()) == 1
 
 
@@ -67,10 +67,10 @@ def test_a_step_whose_batch_is_computed_rests_without_a_worker_and_goes_on(sqlit
     farm = sqlite_farm
     farm.worker()
     resting = farm.step("rest")
-    wait_until(lambda: farm.row(resting).progress.get("away") is True, 20, "the step to rest")
+    wait_until(lambda: (p := farm.row(resting).progress) is not None and p.away, 20, "the step to rest")
     row = farm.row(resting)
-    assert row.progress["waits_for"] == "a batch is computed"
-    assert (row.progress["done"], row.progress["total"]) == (1, 2)
+    assert row.progress.waits_for == "a batch is computed"
+    assert (row.progress.done, row.progress.total) == (1, 2)
     wait_until(lambda: farm.resend() >= 0 and farm.row(resting).state == "succeeded", 20, "its end")
     row = farm.row(resting)
     assert (row.metrics, row.attempts, row.error) == ({"attempt": 3}, [], None)
@@ -114,7 +114,9 @@ def test_a_long_step_outlives_its_first_lease(sqlite_farm: Farm):
     farm = sqlite_farm
     farm.worker()
     step = farm.step("sleep", seconds=5)
-    wait_until(lambda: farm.row(step).progress.get("metrics") == {"loss": 0.5}, 5, "progress in the row")
+    wait_until(
+        lambda: (p := farm.row(step).progress) is not None and p.metrics == {"loss": 0.5}, 5, "progress in the row"
+    )
     while farm.row(step).state == "running":
         assert farm.stores.steps.reap(3) == []
     assert farm.row(step).metrics == {"attempt": 1}
@@ -142,7 +144,7 @@ def test_a_killed_worker_loses_its_step_to_another(farm: Farm):
     assert farm.resend() == 1
     row = farm.wait(step, "succeeded")
     assert row.metrics == {"attempt": 2}
-    assert row.attempts[0]["error"]["code"] == "worker_lost"
+    assert row.attempts[0].error.code == "worker_lost"
 
 
 def test_pool_processes_do_not_outlive_a_killed_main_process(sqlite_farm: Farm):

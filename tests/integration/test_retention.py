@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from services.local.main import cli
+from services.meteor.main import cli
 from services.orchestrator import scheduler
 from services.orchestrator.runtime import steps as step_runner
 from services.orchestrator.runtime.steps import when_there_is_room
@@ -302,7 +302,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
         row: Any = stores.steps.get(step.id)
         assert (row.state, row.attempts, row.lease_owner) == ("queued", [], None)
         assert row.not_before > time.time() + 10
-        assert "METEOR_DISK_FLOOR_GB" in row.progress["waits_for"]
+        assert "METEOR_DISK_FLOOR_GB" in row.progress.waits_for
         assert stores.steps.claim(step.id, "w", 60) is None
         with stores.steps.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE steps SET not_before = 0, created_at = 0")

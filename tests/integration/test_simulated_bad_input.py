@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
+from services.cli.report_markdown import as_markdown
+from services.cli.report_screen import show_report
 from shared.contracts.data import Question, Split
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict

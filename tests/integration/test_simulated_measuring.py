@@ -10,6 +10,7 @@ import pytest
 from services.orchestrator.method.pipeline import meteor
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Distillation
+from shared.contracts.jobs import JobProgress
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -218,15 +219,15 @@ async def test_what_the_judge_is_not_asked_falls_out_of_the_plan(simulation: Sim
     run = simulation.new_run(row, world.run, bare())
     await run.note_progress()
     planned = progress(simulation, row.id)
-    await meteor(run)
+    await meteor(run.context, run)
     await run.note_progress()
     ended = progress(simulation, row.id)
-    assert ended["percent"] > 97
+    assert ended.percent > 97
     if alike:
-        assert planned["total"] - ended["total"] == pytest.approx(2 * 60 * 5, abs=0.2)
+        assert planned.total - ended.total == pytest.approx(2 * 60 * 5, abs=0.2)
 
 
-def progress(simulation: Simulation, job: str) -> dict[str, Any]:
+def progress(simulation: Simulation, job: str) -> JobProgress:
     row = simulation.stores.jobs.get(job)
     assert row is not None
     return row.progress

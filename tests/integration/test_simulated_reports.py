@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
-from services.orchestrator.method.evaluate import EvalResult
+from services.cli.report_markdown import as_markdown
+from services.cli.report_screen import show_report
 from services.orchestrator.method.report import power_of
-from shared.contracts.report import REPORT_VERSION, Report, read_report
+from shared.contracts.report import REPORT_VERSION, Power, Report, read_report
 from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_kinds import STEP_KINDS
-from shared.contracts.steps import ModelRef, StepKind, StepRequest
+from shared.contracts.steps import StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed
-from tests.fakes.simulated import BASE, Simulation, World, questions
+from tests.fakes.simulated import Simulation, World, questions
 
 DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
 
@@ -126,7 +125,7 @@ async def test_without_baselines_and_without_a_model_the_verdict_says_so(simulat
     harmed = World(0.9, train=lambda request, before: 0.1)
     none = await simulation.job(harmed, questions(), suffix="none", **DISTILL, evaluation=only("few_shot"))
     assert none["final"]["name"] == "base", "not the base with examples in its prompt"
-    assert none["verdict"]["words"] == "The job has made nothing better than the base, which stays the final model."
+    assert none["verdict"]["words"] == "No phase improved on the base, which stays the final model."
     assert none["verdict"]["not_beaten"] == ["few_shot"]
 
 
@@ -225,18 +224,16 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
 
 
 def test_power_goes_by_the_spread_that_was_measured():
-    before, after = [0.0, 0.25, 0.5, 0.5] * 15, [0.5, 0.25, 1.0, 0.25] * 15
-    spread = stdev([0.5, 0.0, 0.5, -0.25] * 15)
-    base = EvalResult("base", BASE, {"chrf": before}, [""] * 60)
-    final = EvalResult("final", ModelRef(**BASE.model_dump() | {"adapter": "a" * 64}), {"chrf": after}, [""] * 60)
-    found = power_of(final, base, "chrf")
-    assert found == {
-        "n": 60,
-        "chance_to_see_5_points": round(power(60), 2),
-        "measured_spread": round(spread, 4),
-        "chance_by_measured_spread": round(power(60, spread=spread), 2),
-        "questions_for_80_percent": questions_needed(spread),
-    }
-    assert found["chance_by_measured_spread"] != found["chance_to_see_5_points"]
-    itself = power_of(base, base, "chrf")
-    assert itself["measured_spread"] is itself["questions_for_80_percent"] is None
+    gains = [0.5, 0.0, 0.5, -0.25] * 15
+    spread = stdev(gains)
+    measured = power_of(gains, is_base=False)
+    assert measured == Power(
+        n=60,
+        chance_to_see_5_points=round(power(60), 2),
+        measured_spread=round(spread, 4),
+        chance_by_measured_spread=round(power(60, spread=spread), 2),
+        questions_for_80_percent=questions_needed(spread),
+    )
+    assert measured.chance_by_measured_spread != measured.chance_to_see_5_points
+    itself = power_of([0.0] * 60, is_base=True)
+    assert itself.measured_spread is itself.questions_for_80_percent is None

@@ -59,14 +59,7 @@ def test_renewal_keeps_the_lease_and_notes_progress(stores: Stores, job):
     assert stores.steps.renew(claim, 99, progress)
     row = step_row(stores, claim.step_id)
     assert row.lease_expires > time.time() + 90
-    assert row.progress == {
-        "done": 1,
-        "total": 4,
-        "metrics": {"loss": None},
-        "eta_seconds": None,
-        "waits_for": None,
-        "away": False,
-    }
+    assert row.progress == Progress(done=1, total=4, metrics={"loss": None}, eta_seconds=None)
 
 
 def test_failures_are_tried_again_after_a_pause_then_final(stores: Stores, job):
@@ -84,8 +77,8 @@ def test_failures_are_tried_again_after_a_pause_then_final(stores: Stores, job):
     assert stores.steps.fail(first, OOPS, again=False, max_attempts=2) is None
     assert stores.steps.fail(second, OOPS, again=True, max_attempts=2) == StepState.FAILED
     row = step_row(stores, first.step_id)
-    assert [entry["worker"] for entry in row.attempts] == ["w1", "w2"]
-    assert row.error["code"] == "oops"
+    assert [entry.worker for entry in row.attempts] == ["w1", "w2"]
+    assert row.error.code == "oops"
 
 
 def test_a_final_failure_is_not_tried_again(stores: Stores, job):
@@ -111,7 +104,7 @@ def test_expired_leases_are_reaped_up_to_the_maximum(stores: Stores, job):
         (lost,) = stores.steps.reap(2)
         assert lost.attempt == claim.attempt
         row = step_row(stores, claim.step_id)
-        assert (row.state, row.error["code"], row.sent_at) == (state, "worker_lost", None)
+        assert (row.state, row.error.code, row.sent_at) == (state, "worker_lost", None)
         assert not stores.steps.finish(claim, HASH_B, {})
         claim = stores.steps.claim(claim.step_id, "w2", LEASE_S) or claim
     assert len(row.attempts) == 2

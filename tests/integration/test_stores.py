@@ -107,7 +107,7 @@ def test_notes_and_the_end_of_a_job(stores: Stores, job):
 def test_a_failed_job_says_why(stores: Stores, job):
     assert stores.jobs.end(running(stores, job), JobStatus.FAILED, OOPS)
     row = job_row(stores, job.id)
-    assert (row.status, row.error["code"]) == ("failed", "oops")
+    assert (row.status, row.error.code) == ("failed", "oops")
     assert stores.jobs.events(job.id)[-1].level == "error"
 
 

@@ -148,7 +148,7 @@ def test_attempts_are_logged_and_end_after_a_day(stores: Stores, new_job):
     (row,) = stores.webhooks.claim(10, LEASE_S)
     assert stores.webhooks.settle(row, AGAIN) == "pending"
     kept = one(stores, hook)
-    assert (kept.last_status, kept.log[0]["status"], kept.finished_at) == (500, 500, None)
+    assert (kept.last_status, kept.log[0].status, kept.finished_at) == (500, 500, None)
     assert kept.next_at == pytest.approx(time.time() + 30, abs=10)
     assert stores.webhooks.claim(10, LEASE_S) == [], "not before its time"
     with writing(stores.webhooks.engine) as connection:

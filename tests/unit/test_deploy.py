@@ -15,8 +15,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from services.local import plan
 from services.local.settings import LocalSettings
+from services.local.supervisor import plan
 from shared.contracts.steps import Queue
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from services.local.main import cli
+from services.meteor.main import cli
 from shared.contracts.jobs import JobRequest
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from services.judge.graders import contains
-from services.orchestrator.method.evaluate import general_questions
+from services.orchestrator.method.selection import general_questions
 from shared.contracts.data import group_key
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.local.labels_cli import BODY_BYTES, bodies, read_labels
+from services.cli.commands.labels import BODY_BYTES, bodies, read_labels
 from shared.contracts.data import LineError, checked
 from shared.contracts.distillation import Distillation
 from shared.contracts.errors import UserError

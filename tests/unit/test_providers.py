@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.local import plan
 from services.local.settings import LocalSettings
+from services.local.supervisor import plan
 from services.strong_model.settings import all_providers, of_file
 from shared.platform.providers import FILE, ProvidersFileError, given_providers
 

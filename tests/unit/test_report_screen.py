@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from services.local.report_markdown import as_markdown
-from services.local.report_screen import show_report
+from services.cli.report_markdown import as_markdown
+from services.cli.report_screen import show_report
 from tests.fakes.reports import REPORT
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.weak_model.worker.cached_client import Kept
+from services.weak_model.worker.cached_client import CachedClient
 from services.weak_model.worker.completions import answer
-from services.weak_model.worker.engine_client import Completion
+from services.weak_model.worker.student_client import Completion
 from shared.contracts.errors import TransientError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
@@ -36,15 +36,17 @@ def params(base: str = "tiny", seed: int = 1) -> StudentParams:
 async def test_the_next_attempt_asks_only_for_what_is_missing(tmp_path: Path):
     file = tmp_path / "answers.jsonl"
     with pytest.raises(TransientError):
-        await answer(Kept(Engine(4), file), params(), ROWS, lambda *_, **__: None)
+        await answer(CachedClient(Engine(4), file), params(), ROWS, lambda *_, **__: None)
     file.write_bytes(file.read_bytes()[:-20] + b"\xc3")  # killed while it wrote the fourth
     second, seen = Engine(9), []
-    attempts, metrics = await answer(Kept(second, file), params(), ROWS, lambda done, *_, **__: seen.append(done))
+    attempts, metrics = await answer(
+        CachedClient(second, file), params(), ROWS, lambda done, *_, **__: seen.append(done)
+    )
     assert len(second.asked) == 3
     assert [attempt.id for attempt in attempts] == [row.id for row in ROWS]
     assert (metrics["n"], metrics["tokens"], seen[-1]) == (6, 18, 6)
     third = Engine(0)
-    again, _ = await answer(Kept(third, file), params(), ROWS, lambda *_, **__: None)
+    again, _ = await answer(CachedClient(third, file), params(), ROWS, lambda *_, **__: None)
     assert again == attempts
     assert third.asked == []
 
@@ -53,5 +55,5 @@ async def test_another_student_or_seed_is_asked(tmp_path: Path):
     file = tmp_path / "answers.jsonl"
     for number, asked in enumerate((params(), params(base="other"), params(seed=2))):
         engine = Engine(9)
-        await answer(Kept(engine, file), asked, ROWS, lambda *_, **__: None)
+        await answer(CachedClient(engine, file), asked, ROWS, lambda *_, **__: None)
         assert len(engine.asked) == 6, number

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from services.weak_model.worker import completions
 from services.weak_model.worker.completions import row_seed
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams

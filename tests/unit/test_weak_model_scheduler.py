@@ -13,9 +13,9 @@ from services.weak_model.engine.health import REQUESTS
 from services.weak_model.engine.model_scheduler import FORGIVEN_S, Choice, Rules
 from services.weak_model.engine.vllm import for_model
 from services.weak_model.settings import EngineSettings
-from services.weak_model.worker.engine_client import StudentClient
+from services.weak_model.worker.student_client import StudentClient
 from shared.artifacts.bases import Bases
-from shared.contracts.engine import Answer
+from shared.contracts.engine import ModelState
 from shared.contracts.errors import FatalError, TransientError
 from tests.fakes.ports import free_port
 
@@ -49,7 +49,7 @@ class Device:
         self.clock.now += after
         return self.choice.should_swap(lambda: self.busy)
 
-    def ask(self, model: str) -> Answer:
+    def ask(self, model: str) -> ModelState:
         return self.choice.ask(model, 20).state
 
 
@@ -59,18 +59,18 @@ def device() -> Device:
 
 
 def test_nothing_moves_while_nobody_waits(device: Device):
-    assert device.ask("first") is Answer.READY
+    assert device.ask("first") is ModelState.READY
     assert not device.swaps(after=10_000)
 
 
 def test_a_model_that_is_not_in_use_makes_room(device: Device):
-    assert device.ask("first") is Answer.READY
-    assert device.ask("second") is Answer.WAITING
+    assert device.ask("first") is ModelState.READY
+    assert device.ask("second") is ModelState.WAITING
     assert not device.swaps(after=RULES.linger - 1)
     assert device.swaps(after=1)
     assert device.choice.begins() == "second"
-    assert device.ask("second") is Answer.STARTING
-    assert device.ask("first") is Answer.WAITING
+    assert device.ask("second") is ModelState.STARTING
+    assert device.ask("first") is ModelState.WAITING
 
 
 def test_steps_that_follow_each_other_keep_their_model_for_its_turn(device: Device):
@@ -85,11 +85,11 @@ def test_steps_that_follow_each_other_keep_their_model_for_its_turn(device: Devi
 
 def test_when_its_turn_is_over_nobody_is_admitted_and_what_runs_is_finished(device: Device):
     device.clock.now += RULES.turn - 1
-    assert device.ask("first") is Answer.READY
+    assert device.ask("first") is ModelState.READY
     device.ask("second")
     device.busy = True
     assert not device.swaps(after=2)
-    assert device.ask("first") is Answer.WAITING
+    assert device.ask("first") is ModelState.WAITING
     device.busy = False
     assert device.swaps(after=2)
     assert device.choice.begins() == "second"
@@ -112,7 +112,7 @@ def test_chats_that_ask_nobody_count_as_use(device: Device):
     device.ask("second")
     device.busy = True
     assert not device.swaps(after=RULES.linger)
-    assert device.ask("first") is Answer.READY
+    assert device.ask("first") is ModelState.READY
     device.busy = False
     device.ask("second")
     assert not device.swaps(after=RULES.linger - 1)
@@ -137,7 +137,7 @@ def test_the_time_of_a_start_is_told_by_the_last_ones(device: Device):
     device.choice.begins()
     device.clock.now += 5
     status = device.choice.ask("second", 20)
-    assert (status.state, status.eta_seconds) == (Answer.STARTING, 40)
+    assert (status.state, status.eta_seconds) == (ModelState.STARTING, 40)
     assert status.sentence(FULL) == "the engine loads ffffffffffff..., about 40 s"
 
 
@@ -158,7 +158,7 @@ def test_a_failed_model_is_refused_for_a_while(device: Device):
     assert device.choice.begins() == "first"
     assert device.choice.ask("second", 20).reason == "no memory"
     device.clock.now += FORGIVEN_S
-    assert device.ask("second") is Answer.WAITING
+    assert device.ask("second") is ModelState.WAITING
     assert not device.choice.could_not_start("the first one itself")
 
 
@@ -222,7 +222,7 @@ def test_the_port_answers_and_refuses(control: str):
 
 
 async def test_a_worker_waits_for_its_model_and_says_so(control: str, device: Device, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("services.weak_model.worker.engine_client.ASK_S", 0.01)
+    monkeypatch.setattr("services.weak_model.worker.student_client.POLL_S", 0.01)
     said: list[str] = []
 
     def say(what: str) -> None:

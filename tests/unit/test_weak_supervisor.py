@@ -18,7 +18,7 @@ from services.weak_model.engine.heartbeat import Pulse
 from services.weak_model.engine.model_scheduler import Choice, Rules
 from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
 from services.weak_model.engine.vllm import Launch, explain
-from shared.contracts.engine import Answer
+from shared.contracts.engine import ModelState
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
@@ -150,14 +150,14 @@ def test_it_swaps_to_the_model_that_is_wanted_and_back(tmp_path: Path):
     with running(tmp_path) as run:
         run.ready()
         first = run.grandchild
-        assert run.choice.ask("first", 60).state is Answer.READY
-        assert run.choice.ask("second", 60).state is Answer.WAITING
+        assert run.choice.ask("first", 60).state is ModelState.READY
+        assert run.choice.ask("second", 60).state is ModelState.WAITING
         (tmp_path / "busy").touch()
         time.sleep(RULES.linger + 0.5)
         assert run.choice.status().serving == "first"  # what runs is finished first
         (tmp_path / "busy").unlink()
         run.ready(starts=2)
-        assert (run.choice.ask("second", 60).state, (tmp_path / "model").read_text()) == (Answer.READY, "second")
+        assert (run.choice.ask("second", 60).state, (tmp_path / "model").read_text()) == (ModelState.READY, "second")
         assert not alive(first)
         run.choice.ask("first", 60)
         run.ready(starts=3)
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_
         run.choice.ask("second", 60)
         run.ready(starts=1 + PATIENCE.attempts + 1)
         status = run.choice.ask("second", 60)
-        assert (status.state, status.serving) == (Answer.FAILED, "first")
+        assert (status.state, status.serving) == (ModelState.FAILED, "first")
         assert "no such layer" in (status.reason or "")
 
 

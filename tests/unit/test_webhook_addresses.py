@@ -210,8 +210,11 @@ def test_what_webhooks_are_told_of():
     assert events_of("status", {"status": "running"}, None) == []
     assert events_of("status", {"status": "paused"}, None) == ["distillation.job.paused"]
     over = {"code": "budget_exceeded"}
-    assert events_of("status", {"status": "failed"}, over) == ["fine_tuning.job.failed", "distillation.budget.exceeded"]
-    assert events_of("status", {"status": "failed"}, {"code": "x"}) == ["fine_tuning.job.failed"]
+    assert events_of("status", {"status": "failed"}, over["code"]) == [
+        "fine_tuning.job.failed",
+        "distillation.budget.exceeded",
+    ]
+    assert events_of("status", {"status": "failed"}, "x") == ["fine_tuning.job.failed"]
     assert events_of("budget", over, None) == ["distillation.budget.exceeded"]
     assert events_of("budget", {"budget": {}}, None) == []
     assert events_of("metrics", {"round": 1, "pass_rate": [0.5]}, None) == []

@@ -59,7 +59,7 @@ async def _once(request: Request, context: Context, project: Project, key: Key =
     elif found.status is None:
         raise InFlight("the request with this Idempotency-Key is still being done", param="Idempotency-Key")
     else:
-        raise Replayed(found.status, found.headers, found.body)
+        raise Replayed(found.status, found.headers or {}, found.body or b"")
 
 
 once = Depends(_once)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from services.local import state
 from services.local.settings import LocalSettings
-from services.local.state import RunState
+from shared.platform import run_state
+from shared.platform.run_state import RunState
 from shared.platform.settings import PlatformSettings
 
 
@@ -58,7 +58,7 @@ class Patient:
     @classmethod
     def of(cls, data: Path, environment: Mapping[str, str]) -> "Patient":
         """Raises pydantic's ValidationError for settings that cannot be read."""
-        found = state.read(data)
+        found = run_state.read(data)
         alive = found is not None and found.alive
         return cls(
             data,
@@ -72,7 +72,7 @@ class Patient:
     @property
     def token(self) -> str:
         """The internal token; empty where there is none yet."""
-        path = state.token_path(self.data)
+        path = run_state.token_path(self.data)
         given = self.platform.internal_token.get_secret_value()
         return given or (path.read_text().strip() if path.exists() else "")
 

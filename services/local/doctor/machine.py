@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from services.local.doctor.finding import Finding, Patient, fail, ok, warn
-from services.local.plan import HERE
-from services.local.processes import family
-from services.local.state import RunState
+from services.local.supervisor.plan import HERE
+from services.local.supervisor.processes import family
+from shared.platform.run_state import RunState
 
 GB = 1e9
 EMBEDDED_GB = 14  # both embedded engines and training, as the README says

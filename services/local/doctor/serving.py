@@ -7,18 +7,18 @@ from pathlib import Path
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.local import ports
 from services.local.doctor.databases import has_database
 from services.local.doctor.finding import Finding, Health, Patient, bearer, fail, ok, warn
-from services.local.models import damage, find, served_name
-from services.local.plan import CONSUMERS, models_needed
-from services.local.processes import last_words
+from services.local.models.prepare import damage, find, served_name
 from services.local.settings import PREFERRED_API_PORT
-from services.local.state import ProcessState
+from services.local.supervisor import ports
+from services.local.supervisor.plan import CONSUMERS, models_needed
+from services.local.supervisor.processes import last_words
 from shared.contracts.errors import MeteorError
 from shared.db.engine import engine_for, newest, revision
 from shared.jobs.schema import MIGRATIONS, stores_on
 from shared.platform.http import is_loopback
+from shared.platform.run_state import ProcessState
 
 ANSWER_S = 5.0
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import redis
 
-from services.local import broker
 from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.supervisor import broker
 
 ANSWER_S = 5.0
 SKEW_S = 2.0  # leases are told by clocks that must agree to a few seconds

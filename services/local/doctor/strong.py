@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from services.local.doctor.finding import Finding, Patient, bearer, fail, ok, warn
-from services.local.plan import make_plan
-from services.local.processes import Child, last_words
+from services.local.supervisor.plan import make_plan
+from services.local.supervisor.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
 from shared.platform.providers import FILE, given_providers
 

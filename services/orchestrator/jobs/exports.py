@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.orchestrator.jobs import card, parity
-from services.orchestrator.method.evaluate import general_questions
-from services.orchestrator.method.selection import seeded_order
+from services.orchestrator.method.selection import general_questions, seeded_order
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.archives import archive_of, manifest_of, readme_of

@@ -5,7 +5,7 @@ import asyncio
 from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepFailed
-from shared.contracts.errors import ErrorBody, MeteorError, as_body
+from shared.contracts.errors import MeteorError, as_body
 from shared.contracts.jobs import Failure, JobKind, JobStatus, Usable
 from shared.jobs.records import JobRecord
 from shared.jobs.schema import Stores
@@ -55,7 +55,7 @@ def _failure(
         phase=job.phase if job is not None else None,
         step=key,
         attempts=len(failed.attempts) if failed is not None else 0,
-        cause=ErrorBody(**failed.error) if failed is not None and failed.error else as_body(error),
+        cause=failed.error if failed is not None and failed.error else as_body(error),
         usable=Usable(
             models=models,
             phases=list(run.finished) if run is not None else [],

@@ -16,6 +16,7 @@ from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
+from shared.contracts.report import NOTHING
 from shared.datasets.files import data_of
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
@@ -48,27 +49,28 @@ async def _open_distillation(means: Means, row: JobRecord) -> DistillationRun:
 
 
 async def _distil(run: DistillationRun) -> dict[str, Any]:
-    report = await meteor(run)
-    first, last = report["table"][0], report["final"]
-    over_base = last["over"].get("base", [0.0, 0.0, 0.0])
-    before = first["metrics"][report["primary_metric"]][0]
+    report = await meteor(run.context, run)
+    base, gain = report.table[0], report.final.over.get("base", NOTHING)
+    before = base.metrics[report.primary_metric].value
     files = await _result_files(run)
     return {
         "result": {"result_files": files} if files else None,
-        "report_ref": await when_there_is_room(lambda: run.artifacts.put_json(report), lambda _: None),
+        "report_ref": await when_there_is_room(
+            lambda: run.artifacts.put_json(report.model_dump(mode="json")), lambda _: None
+        ),
         "evaluation": {
-            "metric": report["primary_metric"],
+            "metric": report.primary_metric,
             "before": before,
-            "after": before + over_base[0],
-            "delta": over_base[0],
-            "ci95": over_base[1:3],
-            "n": first["n"],
+            "after": before + gain.value,
+            "delta": gain.value,
+            "ci95": [gain.low, gain.high],
+            "n": base.n,
         },
-        "fine_tuned_model": report["promotion"]["model"],
+        "fine_tuned_model": report.promotion.model,
         "trained_tokens": sum(
             figures.get("trained_tokens", 0) for key, figures in run.figures.items() if not key.is_baseline
         ),
-        "status_reason": f"final model: {report['promotion']['state']}",
+        "status_reason": f"final model: {report.promotion.state}",
     }
 
 

@@ -6,15 +6,17 @@ All three are frozen. A phase reads context and state and returns a `PhaseResult
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.method.selection import capped, scripts, seeded_order, shards
+from services.orchestrator.method.selection import capped, general_questions, scripts, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import JobRequest, Usage
+from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
@@ -40,9 +42,9 @@ R = TypeVar("R")
 
 
 class Step(Protocol):
-    """Run one durable step or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
+    """Run one durable step or take its finished result. The key must not depend on time or on random order."""
 
-    async def __call__(self, key: str, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult: ...
+    async def __call__(self, key: StepKey, kind: StepKind, params: Wire, rows: Sequence[Wire]) -> StepResult: ...
 
 
 class Gather(Protocol):
@@ -84,7 +86,7 @@ class PhaseResult:
     """A phase's student, what it was trained on in this phase, the students on the way and the phase's part of the report."""
 
     student: ModelRef
-    record: dict[str, Any]
+    record: DistillRecord | IterateRecord | EvolveRecord
     examples: Sequence[Example] = ()
     checkpoints: Sequence[tuple[str, ModelRef]] = ()
     writes_rationale: frozenset[str | None] = frozenset()
@@ -96,8 +98,9 @@ class JobContext:
 
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
+    general_questions: those of the forgetting check.
     reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
-    rows): rows come on top of the plan, or fall away where negative.
+    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
     spec: Distillation
@@ -107,6 +110,7 @@ class JobContext:
     splits: Mapping[Split, Sequence[Question]]
     shards: Mapping[Phase, Sequence[Question]]
     measured: Mapping[Split, Sequence[Question]]
+    general_questions: Sequence[Question]
     judge_measures: bool
     reference_scripts: frozenset[str]
     step: Step
@@ -114,6 +118,8 @@ class JobContext:
     emit: Emit
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
+    prices: Mapping[str, Price]
+    usage_by_phase: Callable[[], Mapping[str, Usage]]
 
     @property
     def metric(self) -> str:
@@ -146,14 +152,14 @@ class JobContext:
 
     async def train(
         self,
-        key: str,
+        key: StepKey,
         kind: StepKind,
         rows: Sequence[Wire],
         model: ModelRef,
         epochs: float,
         learning_rate: float,
         **loss: float,
-    ) -> tuple[ModelRef, dict[str, Any]]:
+    ) -> tuple[ModelRef, TrainingFigures]:
         """Train a model on rows; returns the new student and the training's figures.
 
         OpenAI's hyperparameters override the phase's epochs and scale its learning rate. loss: beta and sft_weight of DPO.
@@ -176,7 +182,7 @@ class JobContext:
             **loss,
         )
         result = await self.step(key, kind, params, rows)
-        return model.trained(params.method, result.trained), result.metrics
+        return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
 
 
 class DistillationRun(DurableRun):
@@ -191,7 +197,6 @@ class DistillationRun(DurableRun):
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
         self.finished: dict[str, ModelRef] = {}
-        self.prices = {name: Price(*price) for name, price in (job.prices or {}).items()}
         self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         splits = {
@@ -219,6 +224,7 @@ class DistillationRun(DurableRun):
             splits=splits,
             shards=parts,
             measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
+            general_questions=stratified(seeded_order(general_questions(), seed), spec.evaluation.forgetting),
             judge_measures=judge_measures,
             reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
             step=self.step,
@@ -226,15 +232,14 @@ class DistillationRun(DurableRun):
             emit=self.say,
             expect=self.expect,
             figures=self.figures,
+            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:
         """A phase is over and was not rejected: its student is worth publishing where a later phase fails."""
         if student != self.context.base:
             self.finished[phase.value] = student
-
-    def usage_by_phase(self) -> dict[str, Usage]:
-        return self.ledger.usage_by_phase(self.job.id)
 
     def human_preferences(self) -> list[LabelRecord]:
         """Those that were there when the job was posted, so that a replay reads the same ones."""

@@ -13,7 +13,9 @@ from services.orchestrator.method.selection import letters_by_script, near_dupli
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
+from shared.contracts.report import DistillRecord
 from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 
 COPIED_WORDS = 8  # a shorter guideline may contain the right answer itself
@@ -30,7 +32,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
             return own_references(batch)
         if state.guidance is Guidance.BEST:
             return await best_responses(ctx, state, index, batch)
-        return await ask_teacher(ctx, "distill", index, batch, state.student if guided else None)
+        return await ask_teacher(ctx, StepKey("distill", batch=index), batch, state.student if guided else None)
 
     responses = [response for batch in await ctx.gather(respond, questions) for response in batch]
     examples, dropped = usable_examples(questions, responses)
@@ -38,46 +40,46 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
     if not examples:
         raise FatalError(f"none of the {len(responses)} answers can be used: {dropped}", code="no_usable_answers")
     student, training = await ctx.train(
-        "distill/train", StepKind.SFT, examples, state.student, settings.epochs, settings.learning_rate
+        StepKey("distill", role="train"), StepKind.SFT, examples, state.student, settings.epochs, settings.learning_rate
     )
-    too_long = training.get("dropped_too_long", 0)
-    record = {
-        "questions": len(questions),
-        "kept": len(examples) - too_long,
-        "dropped": dropped | ({"too_long": too_long} if too_long else {}),
-        "answers": settings.answers,
-        "guidance": state.guidance.value if settings.answers == "teacher" else None,
-        "training": training,
-    }
+    too_long = training.dropped_too_long or 0
+    record = DistillRecord(
+        questions=len(questions),
+        kept=len(examples) - too_long,
+        dropped=dropped | ({"too_long": too_long} if too_long else {}),
+        answers=settings.answers,
+        guidance=state.guidance.value if settings.answers == "teacher" else None,
+        training=training,
+    )
     return PhaseResult(student, record, examples)
 
 
 async def best_responses(ctx: JobContext, state: State, index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
     """Both ways for each question, and of two usable responses the better one; the unguided one where they are equal."""
-    plain = await ask_teacher(ctx, "distill/unguided", index, batch, None)
-    guided = await ask_teacher(ctx, "distill/guided", index, batch, state.student)
+    plain = await ask_teacher(ctx, StepKey("distill", role="unguided", batch=index), batch, None)
+    guided = await ask_teacher(ctx, StepKey("distill", role="guided", batch=index), batch, state.student)
     both = [i for i in range(len(batch)) if plain[i].outcome == guided[i].outcome == "ok"]
     sides = [[responses[i].answer for i in both] for responses in (plain, guided)]
-    key = f"distill/compared/{index}"
+    key = StepKey("distill", role=f"compared/{index}")
     scores = await better(ctx, state.judge_decides, key, [batch[i] for i in both], *sides) if both else []
     guided_wins = {i for i, (unguided, under_guideline) in zip(both, scores, strict=True) if under_guideline > unguided}
     return [guided[i] if plain[i].outcome != "ok" or i in guided_wins else plain[i] for i in range(len(batch))]
 
 
 async def ask_teacher(
-    ctx: JobContext, key: str, index: int, batch: Sequence[Question], guided_by: ModelRef | None
+    ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None
 ) -> list[TeacherResponse]:
     """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first."""
     guidelines: dict[str, str] = {}
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
         params = StudentParams(model=guided_by, domain=ctx.spec.domain, sampling=sampling)
-        written = await ctx.step(f"{key}/guidelines/{index}", StepKind.GUIDE, params, [asked(q) for q in batch])
+        written = await ctx.step(key.child("guidelines"), StepKind.GUIDE, params, [asked(q) for q in batch])
         guidelines = {row.id: row.guideline for row in written.read(Guideline)}
     rows = [
         TeacherInput(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch
     ]
-    answered = await ctx.step(f"{key}/answers/{index}", StepKind.TEACH, ctx.teacher, rows)
+    answered = await ctx.step(key.child("answers"), StepKind.TEACH, ctx.teacher, rows)
     return [
         with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
         for response, question in zip(answered.read(TeacherResponse), batch, strict=True)
@@ -110,7 +112,7 @@ def usable_examples(
 def with_checked_outcome(
     response: TeacherResponse, question: Question, guideline: str | None, known: frozenset[str]
 ) -> TeacherResponse:
-    """The response, its outcome replaced where it was ok and the answer is an echo or in a language nobody asked in.
+    """The response, its outcome replaced where it was ok and the answer repeats its input or is in another language.
 
     known: the scripts of the job's references, which stand in where the question has no reference.
     """

@@ -5,20 +5,19 @@ are no references the judge compares a student's answers with the base's.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import log
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from services.orchestrator.method.context import JobContext, State
-from services.orchestrator.method.judging import POINTS, compare, comparisons_with_base
-from services.orchestrator.method.selection import seeded_order, stratified, words
+from services.orchestrator.method.judging import POINTS, compare, judge_input
+from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, SHARES, Baseline, Grader, Phase
-from shared.contracts.rows import TOO_LONG, Example, Grades, JudgeInput, StudentCompletion, StudentPrompt
+from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
+from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
 from shared.evaluation.statistics import Interval, decide, gain, mean_interval, share_interval
 
@@ -26,7 +25,6 @@ Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that 
 BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
 K1, B = 1.2, 0.75  # of BM25, within the ranges that the paper recommends
 GENERAL_TOKENS = 48  # the answers are a word or a number; a small model writes a sentence first
-GENERAL_FILE = Path(__file__).parent / "general.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,9 @@ class EvalResult:
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""
         values = self.scores[metric]
-        return share_interval(int(sum(values)), len(values)) if is_share(metric, values) else mean_interval(values)
+        if is_share(metric, values):
+            return share_interval(int(sum(values)), len(values))
+        return mean_interval(values)
 
     def gain_over(self, other: "EvalResult", metric: str) -> Interval:
         """The paired gain of this student over another on the same questions, with its 95 % interval.
@@ -63,11 +63,11 @@ class EvalResult:
             return Interval(0.0, 0.0, 0.0, len(after))
         return gain(is_share(metric, [*before, *after]), before, after)
 
-    def record_against(self, other: "EvalResult", metric: str) -> dict[str, int]:
+    def record_against(self, other: "EvalResult", metric: str) -> WinRecord:
         """On how many questions this student scored higher, the same, lower than another."""
         pairs = list(zip(self.scores[metric], other.scores[metric], strict=True))
         win, loss = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
-        return {"win": win, "tie": len(pairs) - win - loss, "loss": loss}
+        return WinRecord(win=win, tie=len(pairs) - win - loss, loss=loss)
 
 
 def is_share(metric: str, values: Sequence[float]) -> bool:
@@ -85,13 +85,23 @@ def mean_of(name: str, draws: Sequence[EvalResult]) -> EvalResult:
 
 
 @dataclass(frozen=True)
-class PhaseDecision:
+class PhaseOutcome:
     """A phase's student, and what dev says of it against the one it came from."""
 
     phase: Phase
     model: ModelRef
-    decision: str
+    decision: Decision
     gain: Interval
+
+
+@dataclass(frozen=True)
+class TestTable:
+    """All students on test. rows: the base first. final: the final model against every other row. gains: by row, its paired
+    gains in the deciding metric."""
+
+    rows: Sequence[TableRow]
+    final: FinalModel
+    gains: Mapping[str, Interval]
 
 
 async def measure(
@@ -107,35 +117,34 @@ async def measure(
 async def answer_and_grade(
     ctx: JobContext,
     state: State,
-    key: str,
+    name: str,
     questions: Sequence[Question],
     model: ModelRef,
     graders: Sequence[Grader],
     max_tokens: int,
     shots: Shots | None = None,
 ) -> EvalResult:
-    """Greedy answers of a model to questions, graded where there are graders. key: its last part names the result."""
+    """Greedy answers of a model to questions, graded where there are graders. name: its last part is the result's."""
     sampling = Sampling(max_tokens=max_tokens, seed=ctx.seed)
     asking = StudentParams(model=model, domain=ctx.spec.domain, sampling=sampling)
     grading = JudgeParams(judge=ctx.spec.judge.provider, domain=ctx.spec.domain, sampling=sampling)
 
     async def evaluate(index: int, batch: Sequence[Question]) -> list[tuple[StudentCompletion, Grades]]:
         prompts = [StudentPrompt(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
-        answered = await ctx.step(f"evaluate/{key}/answers/{index}", StepKind.ANSWER, asking, prompts)
+        answered = await ctx.step(
+            StepKey("evaluate", role=f"{name}/answers", batch=index), StepKind.ANSWER, asking, prompts
+        )
         completions = answered.read(StudentCompletion)
         if not graders:
             return [(completion, Grades(id=completion.id, scores={})) for completion in completions]
-        rows = [
-            JudgeInput(id=c.id, question=q.text, answer=c.answer, reference=q.reference)
-            for q, c in zip(batch, completions, strict=True)
-        ]
-        graded = await ctx.step(f"evaluate/{key}/grades/{index}", StepKind.GRADE, grading, rows)
+        rows = [judge_input(question, c.answer) for question, c in zip(batch, completions, strict=True)]
+        graded = await ctx.step(StepKey("evaluate", role=f"{name}/grades", batch=index), StepKind.GRADE, grading, rows)
         return list(zip(completions, graded.read(Grades), strict=True))
 
     pairs = [pair for batch in await ctx.gather(evaluate, questions) for pair in batch]
     unmarked = sum(c.rationale is None and c.finish_reason != TOO_LONG for c, _ in pairs)
     return EvalResult(
-        name=key.rpartition("/")[2],
+        name=name.rpartition("/")[2],
         model=model,
         scores={grader.value: [grades.scores[grader] for _, grades in pairs] for grader in dict.fromkeys(graders)},
         answers=[completion.answer for completion, _ in pairs],
@@ -153,7 +162,7 @@ async def compared_with_base(ctx: JobContext, state: State, split: Split, result
 
     async def points_of(index: int, batch: Sequence[tuple[Question, str, str]]) -> dict[str, float]:
         questions, before, after = zip(*batch, strict=True)
-        key = f"evaluate/{split.value}/{result.name}/preferences/{index}"
+        key = StepKey("evaluate", role=f"{split.value}/{result.name}/preferences", batch=index)
         points = await compare(ctx, state.judge_decides, key, questions, before, after)
         return {q.id: point for q, point in zip(questions, points, strict=True)}
 
@@ -166,51 +175,20 @@ async def compared_with_base(ctx: JobContext, state: State, split: Split, result
 
 async def judge_phase(
     ctx: JobContext, state: State, phase: Phase, before: EvalResult, model: ModelRef
-) -> tuple[PhaseDecision, EvalResult]:
+) -> tuple[PhaseOutcome, EvalResult]:
     """Compare a phase's student with the one it came from, on dev."""
     after = await measure(ctx, state, phase.value, Split.DEV, model)
     metric = ctx.metric
     interval = after.gain_over(before, metric)
-    decision = PhaseDecision(phase, model, decide(interval), interval)
+    outcome = PhaseOutcome(phase, model, decide(interval), interval)
     await ctx.emit(
         f"{phase.value}: {metric} on dev {before.value(metric).value:.3f} -> {after.value(metric).value:.3f}, "
-        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {decision.decision}",
+        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {outcome.decision}",
         type="metrics",
         phase=phase.value,
-        decision=decision.decision,
+        decision=outcome.decision,
     )
-    return decision, after
-
-
-# What measures
-
-
-async def announce_measure(ctx: JobContext) -> None:
-    """An event where questions without a reference change how students are measured."""
-    bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
-    if ctx.judge_measures:
-        message = (
-            "dev or test has hardly any references, so the judge decides: it compares each student's answers with the "
-            "base's, in both orders. Give references, or at least labels for the judge"
-        )
-    else:
-        counts = [
-            f"{missing} of {len(ctx.splits[split])} questions of {split.value}"
-            for split, missing in bare.items()
-            if missing
-        ]
-        message = f"{' and '.join(counts)} have no reference; students are not measured on them"
-    if any(bare.values()):
-        await ctx.emit(message, level="warn")
-
-
-def measured_by(ctx: JobContext) -> dict[str, Any]:
-    """For the report: who decides, how many questions of each split have no reference, and, where the judge decides, how
-    its comparisons went."""
-    bare = {split.value: sum(not q.reference for q in questions) for split, questions in ctx.splits.items()}
-    if ctx.judge_measures:
-        return {"by": JUDGE, "without_reference": bare, **comparisons_with_base(ctx.figures)}
-    return {"by": "references", "without_reference": bare}
+    return outcome, after
 
 
 # The table on test: base, baselines, every phase with its rounds or iterations
@@ -236,20 +214,56 @@ async def measure_baselines(ctx: JobContext, state: State) -> list[EvalResult]:
         rows.append(await measure(ctx, state, "few_shot_nearest", Split.TEST, ctx.base, nearest))
     if Baseline.SFT_REFERENCES in settings.baselines:
         examples = [Example(id=q.id, question=q.text, completion=q.reference) for q in train if q.reference]
-        key, distill = "evaluate/sft_references/train", ctx.spec.distill
+        key, distill = StepKey("evaluate", role="sft_references/train"), ctx.spec.distill
         model, _ = await ctx.train(key, StepKind.SFT, examples, ctx.base, distill.epochs, distill.learning_rate)
         rows.append(await measure(ctx, state, "sft_references", Split.TEST, model))
     return rows
 
 
-async def measure_phases(ctx: JobContext, state: State, decisions: Sequence[PhaseDecision]) -> list[EvalResult]:
+async def measure_phases(ctx: JobContext, state: State, outcomes: Sequence[PhaseOutcome]) -> list[EvalResult]:
     """Each phase's student, after those of its rounds or iterations."""
     students = [
         student
-        for decision in decisions
-        for student in (*state.checkpoints.get(decision.phase, ()), (decision.phase.value, decision.model))
+        for outcome in outcomes
+        for student in (*state.checkpoints.get(outcome.phase, ()), (outcome.phase.value, outcome.model))
     ]
     return [await measure(ctx, state, name, Split.TEST, model) for name, model in students]
+
+
+def compare_on_test(results: Sequence[EvalResult], final: EvalResult, metric: str) -> TestTable:
+    """results: the base first."""
+    base, others = results[0], [row for row in results if row.name != final.name]
+    return TestTable(
+        rows=[
+            TableRow(
+                name=row.name,
+                adapter=row.model.tuned,
+                n=len(row.answers),
+                draws=row.draws,
+                metrics={grader: row.value(grader).rounded() for grader in row.scores},
+                gain_over_base=row.gain_over(base, metric).rounded(),
+                too_long=row.too_long,
+                missing_markers=row.missing_markers,
+                against_base=row.record_against(base, metric),
+                scores=row.scores[metric],
+            )
+            for row in results
+        ],
+        final=FinalModel(
+            name=final.name,
+            adapter=final.model.tuned,
+            over={m.name: final.gain_over(m, metric).rounded() for m in others},
+            by_metric={m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
+            record={m.name: final.record_against(m, metric) for m in others},
+        ),
+        gains={row.name: final.gain_over(row, metric) for row in results},
+    )
+
+
+def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[str]:
+    """Per question which answer a metric finds better."""
+    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
+    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
 def random_shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:
@@ -298,43 +312,63 @@ class Nearest:
 # What training cost elsewhere: general questions of our own, answered by the base and by the final model
 
 
-@cache
-def general_questions() -> list[Question]:
-    """All of them, fifteen in each of eight categories."""
-    return [Question.model_validate_json(line) for line in GENERAL_FILE.read_text().splitlines()]
-
-
-async def forgetting(ctx: JobContext, state: State) -> dict[str, Any] | None:
+async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
     """The share of general questions answered right before and after; None where the job asks for none.
 
     An answer is right when the expected one stands in it. guarded: the whole interval of the change lies below the job's
     margin, so the student is not promoted.
     """
     settings, metric = ctx.spec.evaluation, Grader.CONTAINS.value
-    if settings.forgetting == 0 or state.student == ctx.base:
+    if not ctx.general_questions or state.student == ctx.base:
         return None
-    questions = stratified(seeded_order(general_questions(), ctx.seed), settings.forgetting)
     before, after = [
-        await answer_and_grade(ctx, state, f"general/{name}", questions, model, [Grader.CONTAINS], GENERAL_TOKENS)
+        await answer_and_grade(
+            ctx, state, f"general/{name}", ctx.general_questions, model, [Grader.CONTAINS], GENERAL_TOKENS
+        )
         for name, model in (("base", ctx.base), ("final", state.student))
     ]
     change = after.gain_over(before, metric)
     margin = settings.forgetting_margin
     guarded = margin is not None and change.high < -margin
-    figures = {
-        "n": len(questions),
-        "base": before.value(metric).rounded(),
-        "final": after.value(metric).rounded(),
-        "change": change.rounded(),
-        "missing_markers": after.missing_markers,
-        "guarded": guarded,
-    }
+    record = ForgettingRecord(
+        n=len(ctx.general_questions),
+        base=before.value(metric).rounded(),
+        final=after.value(metric).rounded(),
+        change=change.rounded(),
+        missing_markers=after.missing_markers,
+        guarded=guarded,
+    )
     await ctx.emit(
         f"general questions answered right: {before.value(metric).value:.0%} by the base, "
         f"{after.value(metric).value:.0%} by the new model, change {change.value:+.3f} [{change.low:+.3f}, "
         f"{change.high:+.3f}]" + ("; more was forgotten than the job allows, so it is not promoted" if guarded else ""),
         level="warn" if change.high < 0 else "info",
         type="metrics",
-        **figures,
+        **record.model_dump(mode="json"),
     )
-    return figures
+    return record
+
+
+async def compare_with_served(
+    ctx: JobContext,
+    state: State,
+    served: ModelRef | None,
+    base_on_dev: EvalResult,
+    on_dev: EvalResult,
+    forgotten: ForgettingRecord | None,
+) -> Promotion:
+    """What becomes of the job's student on dev, against the version that is served, or the base at first.
+
+    A student that forgot more than the job allows is undecided at best.
+    """
+    if state.student == ctx.base:
+        return Promotion(state="rejected", against=BASE, model=None, gain=None, forgetting=forgotten)
+    against, incumbent = BASE, base_on_dev
+    if served is not None and served != state.student:
+        ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
+        against, incumbent = SERVED, await measure(ctx, state, SERVED, Split.DEV, served)
+    gain = on_dev.gain_over(incumbent, ctx.metric)
+    decision = decide(gain)
+    if decision == "promoted" and forgotten is not None and forgotten.guarded:
+        decision = "undecided"
+    return Promotion(state=decision, against=against, model=None, gain=gain.rounded(), forgetting=forgotten)

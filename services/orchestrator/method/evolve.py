@@ -8,12 +8,13 @@ prompt ids: otherwise the pairs would show numerical noise instead of a better s
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
+from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
 from shared.contracts.rows import PreferencePair, StudentPrompt
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
 MAX_SAMPLES = 64  # beams or samples, however often an iteration multiplies them
@@ -23,24 +24,31 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     """The student after the last iteration; the incoming one when both decodings always agree."""
     settings, questions, student = ctx.spec.evolve, ctx.shards[Phase.EVOLVE], state.student
     from_file = settings.pairs == "file"
-    iterations: list[dict[str, Any]] = []
+    iterations: list[EvolveIteration] = []
     students: list[ModelRef] = []
     for number in range(1, settings.turns + 1):
-        pairs, figures = (pairs_of(questions), {}) if from_file else await search(ctx, student, number, questions)
+        pairs, figures = (
+            (pairs_of(questions), Figures()) if from_file else await search(ctx, student, number, questions)
+        )
         pairs, dropped = distinct_pairs(pairs)
-        record = {
-            "strategy": "file" if from_file else settings.strategy.value,
-            "questions": len(questions),
-            "pairs": len(pairs),
-            "dropped": dropped,
-            "search": figures,
-        }
-        iterations.append(record)
-        await ctx.emit(f"evolve: turn {number}: {len(pairs)} pairs differ", type="metrics", turn=number, **record)
+        iteration = EvolveIteration(
+            strategy="file" if from_file else settings.strategy.value,
+            questions=len(questions),
+            pairs=len(pairs),
+            dropped=dropped,
+            search=figures,
+        )
+        await ctx.emit(
+            f"evolve: turn {number}: {len(pairs)} pairs differ",
+            type="metrics",
+            turn=number,
+            **iteration.model_dump(mode="json"),
+        )
         if not pairs:
+            iterations.append(iteration)
             break
-        student, record["training"] = await ctx.train(
-            f"evolve/{number}/train",
+        student, training = await ctx.train(
+            StepKey("evolve", number, "train"),
             StepKind.DPO,
             pairs,
             student,
@@ -50,10 +58,11 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
             sft_weight=settings.sft_weight,
         )
         students.append(student)
+        iterations.append(iteration.model_copy(update={"training": training}))
     with_rationale = state.student.tuned in state.writes_rationale
     return PhaseResult(
         student,
-        {"turns": iterations},
+        EvolveRecord(turns=iterations),
         checkpoints=[(f"evolve-{n}", s) for n, s in enumerate(students, start=1)] if settings.turns > 1 else [],
         writes_rationale=frozenset(s.tuned for s in students) if with_rationale else frozenset(),
     )
@@ -61,7 +70,7 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
 
 async def search(
     ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
-) -> tuple[list[PreferencePair], dict[str, Any]]:
+) -> tuple[list[PreferencePair], Figures]:
     """Both decodings' answers of the student, and the search's figures. Each iteration may spend more than the one before."""
     settings = ctx.spec.evolve
     params = SearchParams(
@@ -75,8 +84,8 @@ async def search(
         seed=ctx.seed,
     )
     prompts = [StudentPrompt(id=q.id, question=q.text) for q in questions]
-    searched = await ctx.step(f"evolve/{number}/search", StepKind.SEARCH, params, prompts)
-    return searched.read(PreferencePair), searched.metrics
+    searched = await ctx.step(StepKey("evolve", number, "search"), StepKind.SEARCH, params, prompts)
+    return searched.read(PreferencePair), Figures(**searched.metrics)
 
 
 def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:

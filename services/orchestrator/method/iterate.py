@@ -6,125 +6,101 @@ and the next round begins with the better student on fresh questions, as long as
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from functools import partial
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.distill import ask_teacher, usable_examples
 from services.orchestrator.method.evaluate import measure
-from services.orchestrator.method.judging import below_pass_threshold
+from services.orchestrator.method.judging import below_pass_threshold, judge_input
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
-from shared.contracts.rows import (
-    TOO_LONG,
-    Example,
-    JudgeInput,
-    StudentCompletion,
-    StudentPrompt,
-    TeacherResponse,
-    Verdict,
-)
+from shared.contracts.report import DevGain, IterateRecord, RoundRecord
+from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, StudentPrompt, TeacherResponse, Verdict
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.plan.allocation import rounds_of
 
-UNANSWERED = "unanswered"  # the prompt does not fit into the student's context, in no later try either
-
-
-class Try(NamedTuple):
-    number: int
-    completion: StudentCompletion
-    verdict: Verdict
+UNANSWERED = "unanswered"  # the prompt exceeds the student's context, in every later try too
+Try = tuple[int, StudentCompletion, Verdict]  # its number comes first
 
 
 async def iterate(ctx: JobContext, state: State) -> PhaseResult:
     """The student after the last round that helped on dev; the incoming one when nothing passed."""
-    settings, several = ctx.spec.iterate, ctx.spec.iterate.rounds > 1
-    student, writes_rationale = state.student, set(state.writes_rationale)
+    settings, student, writes_rationale = ctx.spec.iterate, state.student, set(state.writes_rationale)
     examples: list[Example] = []
-    rounds: list[dict[str, Any]] = []
+    rounds: list[RoundRecord] = []
     checkpoints: list[tuple[str, ModelRef]] = []
-    best = await measure(ctx, state, "iterate-0", Split.DEV, student) if several else None
-    for number, questions in enumerate(
-        rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions), start=1
-    ):
-        record, passed = await one_round(ctx, state.judge_decides, student, number, questions)
-        rounds.append(record)
+    best = await measure(ctx, state, "iterate-0", Split.DEV, student) if settings.rounds > 1 else None
+    shards = rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
+    for number, questions in enumerate(shards, start=1):
         before = student
+        record, passed = await one_round(ctx, state.judge_decides, student, number, questions)
         if passed:
             examples += passed
             anew = settings.train_from == "base"  # else go on with the student
-            student, record["training"] = await ctx.train(
-                f"iterate/{number}/train",
-                StepKind.SFT,
-                [*state.examples, *examples] if anew else passed,
-                ctx.base if anew else student,
-                settings.epochs,
-                settings.learning_rate,
+            rows, start = ([*state.examples, *examples], ctx.base) if anew else (passed, student)
+            student, training = await ctx.train(
+                StepKey("iterate", number, "train"), StepKind.SFT, rows, start, settings.epochs, settings.learning_rate
             )
+            record = record.model_copy(update={"training": training})
             if before.tuned in writes_rationale or any(MARKER in example.completion for example in passed):
                 writes_rationale.add(student.tuned)
-            if several:
+            if best is not None:
                 checkpoints.append((f"iterate-{number}", student))
         if best is not None:
             after = await measure(ctx, state, f"iterate-{number}", Split.DEV, student)
             gain = after.gain_over(best, ctx.metric)
-            record["dev"] = {"gain": gain.rounded(), "kept": gain.value > 0}
+            record = record.model_copy(update={"dev": DevGain(gain=gain.rounded(), kept=gain.value > 0)})
             best = after if gain.value > 0 else best
             if gain.value <= 0:
                 await ctx.emit(f"iterate: round {number} shows no gain on dev ({gain.value:+.3f}); the rounds end here")
-        outcome: dict[str, Any] = {name: record.get(name) for name in ("passed", "questions", "dev")}
+        rounds.append(record)
+        outcome = record.model_dump(mode="json", include={"passed", "questions", "dev"})
+        outcome.setdefault("dev", None)
         await ctx.emit(f"iterate: round {number} is over", type="metrics", round=number, completed=True, **outcome)
         if best is not None and best.model != student:
             student = before
             break
-    return PhaseResult(student, {"rounds": rounds}, examples, checkpoints, frozenset(writes_rationale))
+    return PhaseResult(student, IterateRecord(rounds=rounds), examples, checkpoints, frozenset(writes_rationale))
 
 
 async def one_round(
     ctx: JobContext, judge_decides: bool, student: ModelRef, number: int, questions: Sequence[Question]
-) -> tuple[dict[str, Any], list[Example]]:
-    """All tries of a round: its figures, and the rows to train on. Questions whose answers nobody can judge are not tried."""
+) -> tuple[RoundRecord, list[Example]]:
+    """All tries of a round: its figures, and the rows to train on. Questions without anything to judge the answer are not tried."""
     text = {q.id: q.text for q in questions}
     decidable = [q for q in questions if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
-
-    async def answer(index: int, batch: Sequence[Question]) -> list[Try]:
-        return await answer_until_passed(ctx, student, number, index, batch)
-
-    tries = [row for batch in await ctx.gather(answer, decidable) for row in batch]
-    passed = {row.completion.id: row.completion for row in tries if row.verdict.passed}
+    flow = partial(answer_until_passed, ctx, student, number)
+    tries = [row for batch in await ctx.gather(flow, decidable) for row in batch]
+    passed = {completion.id: completion for _, completion, verdict in tries if verdict.passed}
     examples = [
         Example(id=c.id, question=text[c.id], completion=join_answer(c.rationale, c.answer)) for c in passed.values()
     ]
     corrected, dropped = await corrections(ctx, number, [q for q in questions if q.id not in passed])
-    by_try = [[row.verdict.passed for row in tries if row.number <= t] for t in range(ctx.spec.iterate.tries + 1)]
-    record = {
-        "questions": len(questions),
-        "undecidable": len(questions) - len(decidable),
-        "passed": len(passed),
-        "corrected": len(corrected),
-        "dropped_corrections": dropped,
-        "asked_by_try": [len(after) - len(before) for before, after in pairwise(by_try)],
-        "pass_rate": [sum(verdicts) / max(len(decidable), 1) for verdicts in by_try[1:]],
-        "unparsed_verdicts": sum(row.verdict.by == "unparsed" for row in tries),
-        "leaked_hints": sum(row.verdict.leaked for row in tries),
-        "too_long": sum(row.verdict.by == UNANSWERED for row in tries),
-        "missing_markers": sum(row.completion.marker_missing for row in tries),
-        "with_rationale": sum(MARKER in example.completion for example in examples),
-    }
-    if record["undecidable"]:
-        instead = "answered by the teacher" if ctx.spec.iterate.on_failure == "teacher" else "dropped"
-        await ctx.emit(
-            f"iterate: round {number}: {record['undecidable']} of {len(questions)} questions are not tried but {instead}: "
-            "the judge is no better than chance on the labels, and no grader can say what passes",
-            level="warn",
-        )
-    await ctx.emit(
-        f"iterate: round {number}: pass rate by try {', '.join(f'{rate:.0%}' for rate in record['pass_rate'])}",
-        type="metrics",
-        round=number,
-        pass_rate=record["pass_rate"],
+    numbers = range(1, ctx.spec.iterate.tries + 1)
+    passed_in = [sum(verdict.passed for n, _, verdict in tries if n <= t) for t in numbers]
+    record = RoundRecord(
+        questions=len(questions),
+        undecidable=len(questions) - len(decidable),
+        passed=len(passed),
+        corrected=len(corrected),
+        dropped_corrections=dropped,
+        asked_by_try=[sum(n == t for n, _, _ in tries) for t in numbers],
+        pass_rate=[count / max(len(decidable), 1) for count in passed_in],
+        unparsed_verdicts=sum(verdict.by == "unparsed" for _, _, verdict in tries),
+        leaked_hints=sum(verdict.leaked for _, _, verdict in tries),
+        too_long=sum(verdict.by == UNANSWERED for _, _, verdict in tries),
+        missing_markers=sum(completion.marker_missing for _, completion, _ in tries),
+        with_rationale=sum(MARKER in example.completion for example in examples),
     )
+    if record.undecidable:
+        instead = "answered by the teacher" if ctx.spec.iterate.on_failure == "teacher" else "dropped"
+        counts = f"{record.undecidable} of {len(questions)} questions are not tried but {instead}"
+        reason = "the judge is no better than chance on the labels, and no grader can say what passes"
+        await ctx.emit(f"iterate: round {number}: {counts}: {reason}", level="warn")
+    rates = f"pass rate by try {', '.join(f'{rate:.0%}' for rate in record.pass_rate)}"
+    await ctx.emit(f"iterate: round {number}: {rates}", type="metrics", round=number, pass_rate=record.pass_rate)
     return record, sorted(examples + corrected, key=lambda example: example.id)
 
 
@@ -137,48 +113,36 @@ async def answer_until_passed(
     for t in range(1, settings.tries + 1):
         if not prompts:
             break
-        key, temperature = f"iterate/{number}/try-{t}", 0.0 if t == 1 else settings.retry_temperature
+        temperature = 0.0 if t == 1 else settings.retry_temperature
         sampling = Sampling(max_tokens=ctx.spec.answer_tokens, temperature=temperature, seed=ctx.seed + t)
         params = StudentParams(model=student, domain=ctx.spec.domain, sampling=sampling)
-        answered = await ctx.step(f"{key}/answers/{index}", StepKind.REASON, params, prompts)
-        completions = answered.read(StudentCompletion)
-        to_judge = [
-            JudgeInput(
-                id=c.id,
-                question=by_id[c.id].text,
-                answer=c.answer,
-                rationale=c.rationale,
-                reference=by_id[c.id].reference,
-                want_critique=t < settings.tries,
-            )
-            for c in completions
-            if c.finish_reason != TOO_LONG
-        ]
+        key = StepKey("iterate", number, f"try-{t}", index)
+        completions = (await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)).read(StudentCompletion)
+        answered = [c for c in completions if c.finish_reason != TOO_LONG]
         verdicts = {c.id: Verdict(id=c.id, passed=False, by=UNANSWERED) for c in completions}
-        if to_judge:
-            reviewed = await ctx.step(f"{key}/verdicts/{index}", StepKind.REVIEW, ctx.judge, to_judge)
+        if answered:
+            rows = [judge_input(by_id[c.id], c.answer, c.rationale, want_critique=t < settings.tries) for c in answered]
+            reviewed = await ctx.step(key.child("verdicts"), StepKind.REVIEW, ctx.judge, rows)
             verdicts |= {verdict.id: verdict for verdict in reviewed.read(Verdict)}
-        tries += [Try(t, completion, verdicts[completion.id]) for completion in completions]
+        tries += [(t, completion, verdicts[completion.id]) for completion in completions]
         prompts = [
             StudentPrompt(id=c.id, question=by_id[c.id].text, previous=c.answer, critique=verdicts[c.id].critique)
-            for c in completions
-            if not verdicts[c.id].passed and verdicts[c.id].by != UNANSWERED
+            for c in answered
+            if not verdicts[c.id].passed
         ]
     return tries
 
 
 async def corrections(ctx: JobContext, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
     """The teacher's responses to what never passed, where the job asks for them, and how many were dropped for which reason.
-
-    They take the place of answers that passed, so where there is a grader they must pass it too.
-    """
+    They take the place of answers that passed, so where there is a grader they must pass it too."""
     if ctx.spec.iterate.on_failure == "drop":
         return [], {}
-    key = f"iterate/{number}/corrections"
 
     async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
-        responses = await ask_teacher(ctx, key, index, batch, guided_by=None)
-        low = await below_pass_threshold(ctx, f"{key}/grades/{index}", batch, responses)
+        key = StepKey("iterate", number, "corrections", index)
+        responses = await ask_teacher(ctx, key, batch, guided_by=None)
+        low = await below_pass_threshold(ctx, key.child("grades"), batch, responses)
         return [r.model_copy(update={"outcome": "below_pass_mark"}) if r.id in low else r for r in responses]
 
     responses = [response for batch in await ctx.gather(respond, failed) for response in batch]

@@ -11,12 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.runtime.run import batches
-from shared.contracts.data import Question
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader
+from shared.contracts.report import (
+    AbsoluteScore,
+    AbsoluteScores,
+    Criterion,
+    JudgedComparison,
+    JudgeFigures,
+    JudgeReport,
+    LabelAgreement,
+    Triple,
+)
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import StepKind
+from shared.contracts.steps import StepKind, StepResult
 from shared.evaluation.judge_quality import LABELS_LEAST, OVERALL, UNPARSED_MOST, agreement, quality
 from shared.evaluation.statistics import Interval, mean_interval, paired_mean_gain
 from shared.jobs.records import LabelRecord
@@ -36,20 +45,30 @@ SAME_SCORE = 0.9  # share of answers with the same score above which the report 
 REPEATED = 2  # a reply that cannot be read is asked for once more
 
 
+def judge_input(
+    question: Question, answer: str, rationale: str | None = None, want_critique: bool = True
+) -> JudgeInput:
+    return JudgeInput(
+        id=question.id,
+        question=question.text,
+        answer=answer,
+        rationale=rationale,
+        reference=question.reference,
+        want_critique=want_critique,
+    )
+
+
 async def grade(
-    ctx: JobContext, key: str, questions: Sequence[Question], answers: Sequence[str], grader: Grader
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], answers: Sequence[str], grader: Grader
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference."""
-    rows = [
-        JudgeInput(id=q.id, question=q.text, answer=answer, reference=q.reference)
-        for q, answer in zip(questions, answers, strict=True)
-    ]
+    rows = [judge_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
     graded = await ctx.step(key, StepKind.GRADE, ctx.judge, rows)
     return [row.scores[grader] for row in graded.read(Grades)]
 
 
 async def below_pass_threshold(
-    ctx: JobContext, key: str, questions: Sequence[Question], responses: Sequence[TeacherResponse]
+    ctx: JobContext, key: StepKey, questions: Sequence[Question], responses: Sequence[TeacherResponse]
 ) -> dict[str, float]:
     """Scores, by id, of usable responses that the job's grader would not let a student pass with. Empty without a grader;
     questions without a reference are left out."""
@@ -64,7 +83,7 @@ async def below_pass_threshold(
 async def better(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -74,17 +93,17 @@ async def better(
     if all(q.reference for q in questions):
         metric = ctx.spec.primary_metric
         scores = [
-            await grade(ctx, f"{key}/{name}", questions, side, metric) for name, side in (("a", first), ("b", second))
+            await grade(ctx, key.child(name), questions, side, metric) for name, side in (("a", first), ("b", second))
         ]
         return list(zip(*scores, strict=True))
-    points = await compare(ctx, judge_decides, f"{key}/preferences", questions, first, second)
+    points = await compare(ctx, judge_decides, key.child("preferences"), questions, first, second)
     return [(1 - point, point) for point in points]
 
 
 async def compare(
     ctx: JobContext,
     judge_decides: bool,
-    key: str,
+    key: StepKey,
     questions: Sequence[Question],
     first: Sequence[str],
     second: Sequence[str],
@@ -101,56 +120,77 @@ async def compare(
     return [POINTS[row.winners[OVERALL]] for row in compared.read(Preference)]
 
 
-# The judge against human preferences
+# What the judge decides, and what human preferences say of it
 
 
-async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[LabelRecord]) -> dict[str, Any]:
-    """Have the judge compare the project's human preferences, in both orders; the report's `judge`.
+async def announce_measure(ctx: JobContext) -> None:
+    """An event where questions without a reference change how students are measured."""
+    bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
+    if ctx.judge_measures:
+        message = (
+            "dev or test has hardly any references, so the judge decides: it compares each student's answers with the "
+            "base's, in both orders. Give references, or at least labels for the judge"
+        )
+    else:
+        counts = [
+            f"{missing} of {len(ctx.splits[split])} questions of {split.value}"
+            for split, missing in bare.items()
+            if missing
+        ]
+        message = f"{' and '.join(counts)} have no reference; students are not measured on them"
+    if any(bare.values()):
+        await ctx.emit(message, level="warn")
+
+
+async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[LabelRecord]) -> JudgeReport:
+    """Have the judge compare the project's human preferences, in both orders.
 
     decides: False where it is no better than chance on them. Then pilot and `guidance: best` treat its comparisons as
     undecided, it passes nothing in phase 2, and it is not asked for either.
     """
     if not preferences:
-        return {"rests_on_it": uses, "labels": None, "decides": True, "warnings": [UNMEASURED] if uses else []}
+        warnings = [UNMEASURED] if uses else []
+        return JudgeReport(rests_on_it=list(uses), labels=None, decides=True, warnings=warnings)
     ctx.expect(StepKind.COMPARE, len(preferences))
     rows = [
         ComparisonInput(id=row.id, question=row.question, first=row.first, second=row.second, reference=row.reference)
         for row in preferences
     ]
-    judged: list[Preference] = []
-    counts: Counter[str] = Counter()
-    for index, batch in enumerate(batches(rows, ctx.spec.batch_size)):
-        compared = await ctx.step(f"evaluate/labels/{index}", StepKind.COMPARE, ctx.judge, batch)
-        judged += compared.read(Preference)
-        counts.update(compared.metrics)
+
+    async def compare_batch(index: int, batch: Sequence[ComparisonInput]) -> StepResult:
+        return await ctx.step(StepKey("evaluate", role="labels", batch=index), StepKind.COMPARE, ctx.judge, batch)
+
+    compared = await ctx.gather(compare_batch, rows)
+    judged = [preference for result in compared for preference in result.read(Preference)]
+    counts = sum((Counter(result.metrics) for result in compared), Counter())
     preferred = [row.preferred for row in preferences]
-    figures = quality(rows, judged, counts, preferred) | agreement(judged, preferred)
-    decides = figures["better_than_chance"] is not False
-    value, low, high = figures["agreement"]
+    figures = LabelAgreement(**quality(rows, judged, counts, preferred) | agreement(judged, preferred))
+    decides = figures.better_than_chance is not False
+    value, low, high = figures.agreement
     await ctx.emit(
         f"the judge agrees with {value:.0%} [{low:.0%}, {high:.0%}] of {len(preferences)} labels, "
-        f"chance is {figures['chance']:.0%}" + ("" if decides else ": it decides nothing"),
+        f"chance is {figures.chance:.0%}" + ("" if decides else ": it decides nothing"),
         type="metrics",
         level="info" if decides else "warn",
-        agreement=figures["agreement"],
-        kappa=figures["kappa"],
+        agreement=figures.agreement,
+        kappa=figures.kappa,
     )
     warnings = calibration_warnings(figures, uses)
-    return {"rests_on_it": uses, "labels": figures, "decides": decides, "warnings": warnings}
+    return JudgeReport(rests_on_it=list(uses), labels=figures, decides=decides, warnings=warnings)
 
 
-def calibration_warnings(figures: Mapping[str, Any], uses: Sequence[str]) -> list[str]:
+def calibration_warnings(figures: LabelAgreement, uses: Sequence[str]) -> list[str]:
     """What human preferences say against the judge, and what of the job relies on it."""
-    if figures["better_than_chance"]:
-        return figures["warnings"]
-    if figures["better_than_chance"] is None:
-        few = f"{figures['n']} labels are too few to tell whether the judge is better than chance; give {LABELS_LEAST} or more"
-        return [few, *figures["warnings"]]
+    if figures.better_than_chance:
+        return figures.warnings
+    if figures.better_than_chance is None:
+        few = f"{figures.n} labels are too few to tell whether the judge is better than chance; give {LABELS_LEAST} or more"
+        return [few, *figures.warnings]
     against = (
-        f"the judge is no better than chance on the labels ({figures['agreement'][0]:.0%} agree, "
-        f"chance is {figures['chance']:.0%}): it decides nothing"
+        f"the judge is no better than chance on the labels ({figures.agreement.value:.0%} agree, "
+        f"chance is {figures.chance:.0%}): it decides nothing"
     )
-    return [against, *(CONSEQUENCES[use] for use in uses), *figures["warnings"]]
+    return [against, *(CONSEQUENCES[use] for use in uses), *figures.warnings]
 
 
 def comparisons_with_base(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[str, int]:
@@ -179,19 +219,20 @@ async def judge_final_model(
     base: Sequence[str],
     final: Sequence[str],
     by_references: Sequence[str] | None,
-) -> dict[str, Any] | None:
+    calls_before: int,
+) -> JudgedComparison | None:
     """Shares that the final model's answers win, by criterion, and mean scores; None where the job asks for no judged
     questions, or its budget pays for none.
 
     Batch after batch, until the interval of the overall share is as narrow as asked, the questions are used up, or the
-    next question might cost more calls than are left. by_references: per question the better answer by the primary metric.
+    next question might cost more calls than are left. by_references: per question the better answer by the primary metric. calls_before: those that measuring took from the same
+    budget.
     """
     settings = ctx.spec.evaluation
     rows = [
         ComparisonInput(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
         for q, before, after in zip(questions, base, final, strict=True)
     ][: settings.judged_questions]
-    calls_before = comparisons_with_base(ctx.figures)["calls"] if ctx.judge_measures else 0
 
     def affordable() -> int:
         """Questions that the rest of the budget pays for even if every reply is asked for again."""
@@ -203,8 +244,8 @@ async def judge_final_model(
     verdicts = Verdicts()
     if not rows or affordable() < 1:
         return None
-    index, ended = 0, ""
-    while not ended:
+    index, ended = 0, None
+    while ended is None:
         done = len(verdicts.preferences)
         size = min(ctx.spec.batch_size, affordable())
         await judge_batch(ctx, index, rows[done : done + size], verdicts)
@@ -221,23 +262,23 @@ async def judge_final_model(
     if ctx.spec.judge.provider == ctx.spec.teacher.provider:
         figures["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
     figures["warnings"] += score_warnings([row for side in verdicts.scores.values() for row in side])
-    return {
-        "n": len(compared),
-        "wanted": len(rows),
-        "ended": ended,
-        "calls": verdicts.calls,
-        "max_calls": settings.max_judge_calls,
-        "criteria": {name: criterion(verdicts.preferences, name) for name in verdicts.preferences[0].winners},
-        "absolute": absolute(verdicts.scores) if settings.absolute_scores else None,
-        "judge": figures,
-    }
+    return JudgedComparison(
+        n=len(compared),
+        wanted=len(rows),
+        ended=ended,
+        calls=verdicts.calls,
+        max_calls=settings.max_judge_calls,
+        criteria={name: criterion(verdicts.preferences, name) for name in verdicts.preferences[0].winners},
+        absolute=absolute(verdicts.scores) if settings.absolute_scores else None,
+        judge=JudgeFigures(**figures),
+    )
 
 
 async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput], verdicts: Verdicts) -> None:
     """Have one batch compared, and both of its answers scored where the job asks for it; adds to verdicts."""
     sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
-    steps: list[tuple[str, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
-        (f"evaluate/judged/{index}", StepKind.COMPARE, rows)
+    steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
+        (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
     ]
     if ctx.spec.evaluation.absolute_scores:
         for name, answers in sides.items():
@@ -245,7 +286,7 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
                 JudgeInput(id=row.id, question=row.question, answer=answer, reference=row.reference)
                 for row, answer in zip(rows, answers, strict=True)
             ]
-            steps.append((f"evaluate/rated/{name}/{index}", StepKind.RATE, to_score))
+            steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.step(key, kind, ctx.judge, items)) for key, kind, items in steps]
     compared, *scored = (task.result() for task in tasks)
@@ -256,18 +297,18 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
     verdicts.calls += sum(result.metrics["calls"] for result in (compared, *scored))
 
 
-def criterion(preferences: Sequence[Preference], name: str) -> dict[str, Any]:
+def criterion(preferences: Sequence[Preference], name: str) -> Criterion:
     """How often the final model won, tied and lost; share: ties split, with its 95 % interval."""
     winners = [preference.winners[name] for preference in preferences]
-    return {
-        "win": winners.count("second"),
-        "tie": winners.count("tie"),
-        "loss": winners.count("first"),
-        "share": mean_interval([POINTS[winner] for winner in winners]).rounded(),
-    }
+    return Criterion(
+        win=winners.count("second"),
+        tie=winners.count("tie"),
+        loss=winners.count("first"),
+        share=mean_interval([POINTS[winner] for winner in winners]).rounded(),
+    )
 
 
-def absolute(scores: Mapping[str, Sequence[AnswerScores]]) -> dict[str, Any]:
+def absolute(scores: Mapping[str, Sequence[AnswerScores]]) -> AbsoluteScores:
     """Mean scores from 1 to 10 of base and final model and the paired gain, over questions where both were scored."""
     pairs = [
         (base.scores, final.scores)
@@ -279,22 +320,19 @@ def absolute(scores: Mapping[str, Sequence[AnswerScores]]) -> dict[str, Any]:
         base, final = (
             [(side[name] - LOWEST) / (HIGHEST - LOWEST) for side in sides] for sides in zip(*pairs, strict=True)
         )
-        criteria[name] = {
-            "base": on_scale(mean_interval(base), LOWEST),
-            "final": on_scale(mean_interval(final), LOWEST),
-            "gain": on_scale(paired_mean_gain(base, final), 0),
-        }
-    return {
-        "n": len(pairs),
-        "unparsed": {name: sum(not row.parsed for row in side) for name, side in scores.items()},
-        "criteria": criteria,
-    }
+        criteria[name] = AbsoluteScore(
+            base=on_scale(mean_interval(base), LOWEST),
+            final=on_scale(mean_interval(final), LOWEST),
+            gain=on_scale(paired_mean_gain(base, final), 0),
+        )
+    unparsed = {name: sum(not row.parsed for row in side) for name, side in scores.items()}
+    return AbsoluteScores(n=len(pairs), unparsed=unparsed, criteria=criteria)
 
 
-def on_scale(interval: Interval, zero: int) -> list[float]:
-    """[value, low, high] of an interval on [0, 1] (differences: [-1, 1]) in points of the scale from 1 to 10."""
+def on_scale(interval: Interval, zero: int) -> Triple:
+    """An interval on [0, 1] (differences: [-1, 1]) in points of the scale from 1 to 10."""
     width = HIGHEST - LOWEST
-    return [round(zero + width * value, 4) for value in (interval.value, interval.low, interval.high)]
+    return Triple(*(round(zero + width * value, 4) for value in (interval.value, interval.low, interval.high)))
 
 
 def score_warnings(rows: Sequence[AnswerScores]) -> list[str]:

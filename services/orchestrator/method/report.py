@@ -3,14 +3,30 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import stdev
-from typing import Any
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.evaluate import EvalResult, PhaseDecision, measured_by
+from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import BASELINE_NAMES, SHARES
-from shared.contracts.jobs import Usage
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE, SHARES
+from shared.contracts.report import (
+    DataQuality,
+    DevResult,
+    JudgedComparison,
+    JudgeReport,
+    Measuring,
+    PhaseDecision,
+    PhaseRecords,
+    Power,
+    Promotion,
+    Report,
+    ReportVerdict,
+    RoundRecord,
+    Sample,
+    Timing,
+    TrainingFigures,
+)
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
@@ -23,104 +39,81 @@ MEASURED = (Split.DEV, Split.TEST)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job has come to. table: the base first. final, on_dev: the job's last student on test and on dev. records: per
-    phase its part of the report. judge, judged: the judge against human preferences, and the final model by the judge."""
+    """What a job has come to. table: on test. base, final: base and final model on test; on_dev: the final model on dev.
+    comparisons: how the comparisons went, where the judge measured. judge, judged: the judge against human preferences, and the
+    final model against the base by the judge."""
 
-    table: Sequence[EvalResult]
+    table: TestTable
+    verdict: ReportVerdict
+    base: EvalResult
     final: EvalResult
     on_dev: EvalResult
-    decisions: Sequence[PhaseDecision]
-    records: Mapping[str, dict[str, Any]]
-    judge: dict[str, Any]
-    judged: dict[str, Any] | None
-    promotion: dict[str, Any]
+    phases: Sequence[PhaseOutcome]
+    records: PhaseRecords
+    comparisons: Mapping[str, int]
+    judge: JudgeReport
+    judged: JudgedComparison | None
+    promotion: Promotion
 
 
-def build_report(
-    ctx: JobContext, outcome: Outcome, job_id: str, usage: Mapping[str, Usage], steps: Sequence[StepRecord]
-) -> dict[str, Any]:
-    """usage: by phase what strong models were asked. steps: all of the job."""
-    table, final, on_dev, primary = outcome.table, outcome.final, outcome.on_dev, ctx.metric
-    base, questions = table[0], ctx.measured[Split.TEST]
-    data = data_of(ctx)
-    return {
-        "object": "distillation.report",
-        "job": job_id,
-        "domain": ctx.spec.domain,
-        "student": ctx.base.base,
-        "method": ctx.spec.adapter.method.value,
-        "seed": ctx.seed,
-        "prompts": {kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
-        "primary_metric": primary,
-        "measured": measured_by(ctx),
-        "rows": {split.value: len(rows) for split, rows in ctx.splits.items()},
-        "data": data,
-        "warnings": warnings(ctx, data, outcome.records),
-        "table": [table_row(row, base, primary) for row in table],
-        "final": final_row(final, table, primary),
-        "dev": {
-            "n": len(on_dev.answers),
-            "value": on_dev.value(primary).rounded(),
-            "scores": on_dev.scores[primary],  # experiments compare variants by these
-        },
-        "verdict": verdict(final, table, primary),
-        "decisions": [
-            {"phase": d.phase.value, "decision": d.decision, "gain_on_dev": d.gain.rounded()} for d in outcome.decisions
+def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> Report:
+    """steps: all of the job."""
+    base, final, on_dev, primary = outcome.base, outcome.final, outcome.on_dev, ctx.metric
+    data = data_quality(ctx)
+    measured_by = JUDGE if ctx.judge_measures else "references"
+    answered = zip(ctx.measured[Split.TEST], base.answers, final.answers, strict=True)
+    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
+    return Report(
+        job=job_id,
+        domain=ctx.spec.domain,
+        student=ctx.base.base,
+        method=ctx.spec.adapter.method.value,
+        seed=ctx.seed,
+        prompts={kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
+        primary_metric=primary,
+        measured=Measuring(by=measured_by, without_reference=data.without_reference, **outcome.comparisons),
+        rows={split.value: len(rows) for split, rows in ctx.splits.items()},
+        data=data,
+        warnings=warnings(ctx, data, outcome.records),
+        table=list(outcome.table.rows),
+        final=outcome.table.final,
+        dev=DevResult(n=len(on_dev.answers), value=on_dev.value(primary).rounded(), scores=on_dev.scores[primary]),
+        verdict=outcome.verdict,
+        decisions=[
+            PhaseDecision(phase=phase.phase.value, decision=phase.decision, gain_on_dev=phase.gain.rounded())
+            for phase in outcome.phases
         ],
-        "judged": outcome.judged,
-        "judge": outcome.judge,
-        "promotion": outcome.promotion,
-        "power": power_of(final, base, primary),
-        "phases": outcome.records,
-        "teacher": {phase: spent.model_dump() for phase, spent in usage.items()},
-        "timings": timings(steps),
-        "samples": [
-            {"question": q.text, "reference": q.reference, "base": before, "final": after}
-            for q, before, after in list(zip(questions, base.answers, final.answers, strict=True))[:SAMPLES]
+        judged=outcome.judged,
+        judge=outcome.judge,
+        promotion=outcome.promotion,
+        power=power_of(gains, is_base=final.model == base.model),
+        phases=outcome.records,
+        teacher=dict(ctx.usage_by_phase()),
+        timings=timings(steps),
+        samples=[
+            Sample(question=q.text, reference=q.reference, base=before, final=after)
+            for q, before, after in islice(answered, SAMPLES)
         ],
-    }
+    )
 
 
-def table_row(measured: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
-    """One line of the final table: per grader the value with its 95 % interval, and the paired gain over the base.
-
-    draws: over so many random draws of worked examples the scores are averaged.
-    too_long: so many questions do not fit into its context and count as wrong. missing_markers: so many answers came without
-    the rationale and the marker that it was trained to write before them; None where it was not.
-    scores: the primary metric per question, in the test split's order, so that reports can be compared with each other.
-    """
-    return {
-        "name": measured.name,
-        "adapter": measured.model.tuned,
-        "n": len(measured.answers),
-        "draws": measured.draws,
-        "metrics": {grader: measured.value(grader).rounded() for grader in measured.scores},
-        "gain_over_base": measured.gain_over(base, primary).rounded(),
-        "too_long": measured.too_long,
-        "missing_markers": measured.missing_markers,
-        "against_base": measured.record_against(base, primary),
-        "scores": measured.scores[primary],
-    }
-
-
-def power_of(final: EvalResult, base: EvalResult, primary: str) -> dict[str, Any]:
+def power_of(gains: Sequence[float], is_base: bool) -> Power:
     """What so many test questions can tell, by the default spread of a gain and by the one that was measured here.
 
-    questions_for_80_percent: so many would show a true gain of 5 points in four of five runs.
+    gains: of the final model over the base, question by question; they have no spread where it is the base.
     """
-    n = len(final.answers)
-    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
-    spread = stdev(gains) if len(gains) > 1 and final.model != base.model else None
-    return {
-        "n": n,
-        "chance_to_see_5_points": round(power(n), 2),
-        "measured_spread": None if spread is None else round(spread, 4),
-        "chance_by_measured_spread": None if spread is None else round(power(n, spread=spread), 2),
-        "questions_for_80_percent": None if spread is None else questions_needed(spread),
-    }
+    n = len(gains)
+    spread = stdev(gains) if n > 1 and not is_base else None
+    return Power(
+        n=n,
+        chance_to_see_5_points=round(power(n), 2),
+        measured_spread=None if spread is None else round(spread, 4),
+        chance_by_measured_spread=None if spread is None else round(power(n, spread=spread), 2),
+        questions_for_80_percent=None if spread is None else questions_needed(spread),
+    )
 
 
-def timings(steps: Sequence[StepRecord]) -> dict[str, dict[str, float]]:
+def timings(steps: Sequence[StepRecord]) -> dict[str, Timing]:
     """Per phase: seconds from its first step's start to its last step's end, and its number of steps."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in steps:
@@ -128,7 +121,7 @@ def timings(steps: Sequence[StepRecord]) -> dict[str, dict[str, float]]:
             key = StepKey.parse(row.key)
             name = "sft_references" if key.is_baseline and key.action == "train" else key.phase
             spans[name].append((row.started_at, row.finished_at))
-    return {name: {"busy_seconds": round(_union(times), 1), "steps": len(times)} for name, times in spans.items()}
+    return {name: Timing(busy_seconds=round(_union(times), 1), steps=len(times)) for name, times in spans.items()}
 
 
 def _union(spans: list[tuple[float, float]]) -> float:
@@ -140,47 +133,32 @@ def _union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def final_row(final: EvalResult, table: Sequence[EvalResult], primary: str) -> dict[str, Any]:
-    """The final model against every other row of the table: paired gains, by the primary metric and by every grader."""
-    others = [row for row in table if row.name != final.name]
-    return {
-        "name": final.name,
-        "adapter": final.model.tuned,
-        "over": {m.name: final.gain_over(m, primary).rounded() for m in others},
-        "by_metric": {m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
-        "record": {m.name: final.record_against(m, primary) for m in others},
-    }
+def verdict_of(gains: Mapping[str, Interval], is_base: bool) -> ReportVerdict:
+    """What the table comes to. gains: of the final model over the base and the baselines. is_base: it is the base."""
+    over_base = gains[BASE]
+    over_baselines = {name: gain for name, gain in gains.items() if name in BASELINE_NAMES}
+    return ReportVerdict(
+        beats_base=over_base.low > 0,
+        beaten=[name for name, gain in over_baselines.items() if gain.low > 0],
+        not_beaten=[name for name, gain in over_baselines.items() if gain.low <= 0],
+        words=_sentence(is_base, over_base, over_baselines),
+    )
 
 
-def verdict(final: EvalResult, table: Sequence[EvalResult], metric: str) -> dict[str, Any]:
-    """table: the base first. beaten, not_beaten: baselines over which the whole interval of the paired gain lies above
-    zero, and the others."""
-    base = table[0]
-    gains = {row.name: final.gain_over(row, metric) for row in table if row.name in BASELINE_NAMES}
-    beaten = [name for name, gain in gains.items() if gain.low > 0]
-    over_base = final.gain_over(base, metric)
-    return {
-        "beats_base": over_base.low > 0,
-        "beaten": beaten,
-        "not_beaten": [name for name in gains if name not in beaten],
-        "words": _words(final.model == base.model, over_base, gains),
-    }
-
-
-def _words(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
+def _sentence(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
     if is_base:
-        return "The job has made nothing better than the base, which stays the final model."
+        return "No phase improved on the base, which stays the final model."
     if over_base.low <= 0:
         return f"The final model is {_standing(over_base)} the base on the test split: no gain is shown."
     if not gains:
         return (
-            "The final model beats the base on the test split. No baseline was measured beside it, so nobody knows whether "
-            "the gain is worth more than examples in the base's prompt."
+            "The final model beats the base on the test split. No baseline was measured beside it, so it is "
+            "unknown whether examples in the base's prompt would gain as much."
         )
-    open_ones = [f"{BASELINE_NAMES[name]} ({_standing(gain)} it)" for name, gain in gains.items() if gain.low <= 0]
-    if open_ones:
+    unbeaten = [f"{BASELINE_NAMES[name]} ({_standing(gain)} it)" for name, gain in gains.items() if gain.low <= 0]
+    if unbeaten:
         return (
-            f"The final model beats the base on the test split, but not: {'; '.join(open_ones)}. A gain that does not beat "
+            f"The final model beats the base on the test split, but not: {'; '.join(unbeaten)}. A gain that does not beat "
             "these proves nothing."
         )
     return f"The final model beats the base on the test split, and also: {'; '.join(BASELINE_NAMES[n] for n in gains)}."
@@ -203,50 +181,45 @@ def conflicting(questions: Iterable[Question]) -> list[list[str]]:
     ]
 
 
-def data_of(ctx: JobContext) -> dict[str, Any]:
+def data_quality(ctx: JobContext) -> DataQuality:
     """What the job's rows are worth: how many have no reference, and which contradict one another."""
     conflicts = conflicting(row for rows in ctx.splits.values() for row in rows)
-    return {
-        "without_reference": {
-            split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()
-        },
-        "conflicting_references": len(conflicts),
-        "conflicting_ids": conflicts[:SHOWN],
-    }
+    bare = {split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()}
+    return DataQuality(without_reference=bare, conflicting_references=len(conflicts), conflicting_ids=conflicts[:SHOWN])
 
 
-def warnings(ctx: JobContext, data: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> list[str]:
+def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[str]:
     """What a reader must know before trusting the report: its data, its intervals, what training could not use."""
-    rounds = [(f"round {i}", r) for i, r in enumerate(records.get("iterate", {}).get("rounds", []), start=1)]
-    iterations = [(f"turn {i}", r) for i, r in enumerate(records.get("evolve", {}).get("turns", []), start=1)]
-    trainings = [("phase 1", records.get("distill", {})), *rounds, *iterations]
-    compared = records.get("pilot", {}).get("compared")
+    rounds = [(f"round {number}", record) for number, record in enumerate(records.rounds, start=1)]
+    turns = [(f"turn {number}", record.training) for number, record in enumerate(records.turns, start=1)]
     return [
-        *_of_data(ctx, data),
-        *_of_intervals(ctx, compared),
-        *_of_verdicts(rounds),
-        *(warning for name, record in trainings for warning in _of_lengths(name, record)),
+        *_data_warnings(ctx, data),
+        *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
+        *_verdict_warnings(rounds),
+        *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
+        *(warning for name, record in rounds for warning in _round_warnings(name, record)),
+        *(warning for name, training in turns for warning in _training_warnings(name, training)),
     ]
 
 
-def _of_data(ctx: JobContext, data: Mapping[str, Any]) -> list[str]:
+def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
     lines = []
     for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
-        missing, n = data["without_reference"][split.value], len(ctx.splits[split])
+        missing, n = data.without_reference[split.value], len(ctx.splits[split])
         if missing and not ctx.judge_measures:
             lines.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )
-    if data["conflicting_references"]:
-        first = ", ".join(data["conflicting_ids"][0])
+    if data.conflicting_references:
+        first = ", ".join(data.conflicting_ids[0])
         lines.append(
-            f"questions asked more than once with different references: {data['conflicting_references']} ({first}); "
+            f"questions asked more than once with different references: {data.conflicting_references} ({first}); "
             "at most one of the answers can be counted as right each time"
         )
     return lines
 
 
-def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
+def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
     """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
     mean whatever the metric, as is what the judge measures."""
     is_share = ctx.spec.primary_metric in SHARES and not ctx.judge_measures
@@ -256,26 +229,21 @@ def _of_intervals(ctx: JobContext, compared: int | None) -> list[str]:
     return [f"{name}: {warning}" for name, share, n in sets if (warning := caution(share, n))]
 
 
-def _of_verdicts(rounds: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+def _verdict_warnings(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:
     return [
-        f"{name}: {record['unparsed_verdicts']} of {sum(record['asked_by_try'])} verdicts could not be read; what the judge "
-        "did not pass in words that can be read was not trained on"
+        f"{name}: {record.unparsed_verdicts} of {sum(record.asked_by_try)} verdicts could not be read; these "
+        "answers were not trained on"
         for name, record in rounds
-        if 2 * record["unparsed_verdicts"] > sum(record["asked_by_try"])
+        if 2 * record.unparsed_verdicts > sum(record.asked_by_try)
     ]
 
 
-def _of_lengths(name: str, record: dict[str, Any]) -> list[str]:
+def _training_warnings(name: str, training: TrainingFigures | None) -> list[str]:
     """Rows that were kept, paid for, and then too long to train on."""
-    lines = []
-    if dropped := record.get("training", {}).get("dropped_too_long"):
-        lines.append(f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on")
-    if too_long := record.get("too_long"):
-        lines.append(f"{name}: {too_long} questions do not fit into the student's context and were not answered")
-    return lines
+    dropped = training.dropped_too_long if training else None
+    return [f"{name}: {dropped} rows are longer than adapter.max_length and were not trained on"] if dropped else []
 
 
-def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[str]:
-    """Per question which answer a metric finds better."""
-    pairs = zip(base.scores[metric], final.scores[metric], strict=True)
-    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
+def _round_warnings(name: str, record: RoundRecord) -> list[str]:
+    too_long = f"{name}: {record.too_long} questions do not fit into the student's context and were not answered"
+    return [*_training_warnings(name, record.training), *([too_long] if record.too_long else [])]

@@ -6,13 +6,22 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from math import ceil
+from pathlib import Path
 
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Phase
 from shared.plan.allocation import allocate
 
+GENERAL_FILE = Path(__file__).parent / "general.jsonl"
 ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}  # written in one text with CJK characters
+
+
+@cache
+def general_questions() -> list[Question]:
+    """Questions for the forgetting check, fifteen in each of eight categories."""
+    return [Question.model_validate_json(line) for line in GENERAL_FILE.read_text().splitlines()]
 
 
 def seeded_order(questions: Iterable[Question], seed: int, salt: str = "") -> list[Question]:

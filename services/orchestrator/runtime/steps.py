@@ -73,9 +73,7 @@ class StepClient:
         if row.state != StepState.SUCCEEDED:
             raise StepFailed(
                 str(key),
-                ErrorBody(**row.error)
-                if row.error
-                else ErrorBody(message=row.state, type="server_error", code=row.state),
+                row.error or ErrorBody(message=row.state, type="server_error", code=row.state),
             )
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 

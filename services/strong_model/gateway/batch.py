@@ -169,7 +169,7 @@ class Batches:
         if found is None:
             await self._note(batch, asked=batch.asked + 1)
             try:
-                found = await client.create(batch.id, batch.remote_file)
+                found = await client.create(batch.id, str(batch.remote_file))
             except TeacherFailure as failure:
                 await self._refused(batch, failure)
                 return
@@ -187,7 +187,7 @@ class Batches:
         await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
 
     async def _fetch(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
-        remote = await client.get(batch.remote_id)
+        remote = await client.get(str(batch.remote_id))
         status, counts = remote.get("status"), remote.get("request_counts") or {}
         answered = counts.get("completed") or 0
         await self._note(
@@ -199,7 +199,7 @@ class Batches:
             await self._collect(client, batch, remote)
         elif over and status in ("validating", "in_progress"):
             log.info("batch cancelled with its job", batch=batch.id)
-            await client.cancel(batch.remote_id)
+            await client.cancel(str(batch.remote_id))
 
     async def _failed(self, batch: BatchRecord, remote: dict[str, Any]) -> None:
         said = ((remote.get("errors") or {}).get("data") or [{}])[0]
@@ -213,7 +213,7 @@ class Batches:
 
     async def _collect(self, client: BatchClient, batch: BatchRecord, remote: dict[str, Any]) -> None:
         """Every row is settled by itself, so that a kill in the middle loses none of those before."""
-        left = {call.id for call in await asyncio.to_thread(self.store.open_calls, batch.id)}
+        left = set(await asyncio.to_thread(self.store.open_calls, batch.id))
         for name in ("output_file_id", "error_file_id"):
             if remote.get(name):
                 async for row in client.lines(remote[name]):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.weak_model.engine.model_scheduler import Choice
-from shared.contracts.engine import Wish
+from shared.contracts.engine import ModelRequest
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody
 
 LONGEST = 4096  # bytes of a body
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/serve":
             return self._refuse(HTTPStatus.NOT_FOUND, "GET /status and POST /serve are all there is")
         try:
-            wish = Wish.model_validate_json(body)
+            wish = ModelRequest.model_validate_json(body)
         except ValidationError as error:
             return self._refuse(HTTPStatus.BAD_REQUEST, str(error.errors()[0]["msg"]))
         if not self.server.known(wish.model):

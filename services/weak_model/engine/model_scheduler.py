@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from services.weak_model.settings import EngineSettings
-from shared.contracts.engine import Answer, EngineStatus
+from shared.contracts.engine import EngineStatus, ModelState
 
 SETTLE_S = 2.0  # the requests of a caller who was just admitted may not have reached the server yet
 FORGIVEN_S = 600.0  # a model that could not be started is tried again after this, if it is asked for
@@ -56,22 +56,22 @@ class Choice:
             now = self.clock()
             why, forgiven = self._failed.get(model, ("", now))
             if forgiven > now:
-                return EngineStatus(state=Answer.FAILED, serving=self.serving, reason=why)
+                return EngineStatus(state=ModelState.FAILED, serving=self.serving, reason=why)
             if model == self.serving and self._closing_since is None:
                 self._used = now
-                return self._status(Answer.READY if self.ready else Answer.STARTING)
+                return self._status(ModelState.READY if self.ready else ModelState.STARTING)
             first_asked = self._wishes.get(model, (now, now))[0]
             self._wishes[model] = (first_asked, now + seconds)
-            return self._status(Answer.WAITING)
+            return self._status(ModelState.WAITING)
 
     def status(self) -> EngineStatus:
         with self._lock:
-            return self._status(Answer.READY if self.ready else Answer.STARTING)
+            return self._status(ModelState.READY if self.ready else ModelState.STARTING)
 
-    def _status(self, state: Answer) -> EngineStatus:
+    def _status(self, state: ModelState) -> EngineStatus:
         left = None
         expected = self._took.get(self.serving, next(reversed(self._took.values()), None))
-        if state is Answer.STARTING and expected is not None:
+        if state is ModelState.STARTING and expected is not None:
             left = round(max(0.0, self._began + expected - self.clock()), 1)
         return EngineStatus(state=state, serving=self.serving, eta_seconds=left, waiting=self._waiting())
 

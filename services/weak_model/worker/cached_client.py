@@ -1,36 +1,37 @@
-"""What a step's earlier attempt got from the engine: a worker that is killed in mid-batch loses only the rows under way."""
+"""Completions of a step's earlier attempt: a worker killed in the middle of a batch loses only the calls in flight."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from services.weak_model.worker.engine_client import Asker, Completion
 from services.weak_model.worker.prompts import Messages
+from services.weak_model.worker.student_client import Completion, CompletionClient
 from shared.contracts.steps import Sampling, content_hash
 
 
-class Kept:
-    """A client whose answers stand in a file of the step's own, a line each; asked the same again it does not ask.
+class CachedClient:
+    """A client with a cache in a file of the step, one line per completion.
 
-    Lines begin with the line break: what a kill cut off cannot spoil the line after it.
+    Each line begins with the line break, so that a line cut off by a kill does not damage the next one.
     """
 
-    def __init__(self, client: Asker, file: Path):
+    def __init__(self, client: CompletionClient, file: Path):
         self._client = client
         self._file = file
-        self._found = dict(_lines(file)) if file.exists() else {}
+        self._cached = dict(_read(file)) if file.exists() else {}
 
     async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> Completion:
-        """As StudentClient's."""
+        """As StudentClient.complete."""
         key = content_hash([model, messages, sampling.model_dump(), seed])
-        if key in self._found:
-            return self._found[key]
+        if key in self._cached:
+            return self._cached[key]
         completion = await self._client.complete(model, messages, sampling, seed)
         with self._file.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps([key, *completion]))
         return completion
 
 
-def _lines(file: Path):
+def _read(file: Path) -> Iterator[tuple[str, Completion]]:
     for line in file.read_text("utf-8", "replace").splitlines():
         try:
             key, *completion = json.loads(line)

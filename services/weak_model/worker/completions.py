@@ -1,55 +1,57 @@
-"""The worker's plain functions: rows in, rows out, in the request's order, whatever order the engine finishes them in."""
+"""The worker's plain functions: rows in, rows out, in the request's order."""
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from services.weak_model.worker.engine_client import Asker, Completion
 from services.weak_model.worker.prompts import Messages, answer_messages, guide_messages, reason_messages
+from services.weak_model.worker.student_client import Completion, CompletionClient
 from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
+from shared.platform.run_rows import run_rows
 
-Tell = Callable[..., None]  # StepContext.progress: done, total, and figures by name
+OnProgress = Callable[..., None]  # StepContext.progress: done, total, and metrics by name
 Metrics = dict[str, float]
 
 
 def row_seed(seed: int, row_id: str) -> int:
-    """A seed of the row's own, in [0, 2**31): its text must not depend on the rows beside it or on their order."""
+    """The row's own seed, in [0, 2**31): a completion does not depend on the other rows or on their order."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{row_id}".encode()).digest()[:4]) >> 1
 
 
 async def write_guidelines(
-    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
+    client: CompletionClient, params: StudentParams, rows: Sequence[StudentPrompt], on_progress: OnProgress
 ) -> tuple[list[Guideline], Metrics]:
     """Phase 1, first half (paper section 3.1)."""
-    done, metrics = await _ask_all(client, params, rows, [guide_messages(params.domain, row) for row in rows], tell)
+    prompts = [guide_messages(params.domain, row) for row in rows]
+    completions, metrics = await _complete(client, params, rows, prompts, on_progress)
     guidelines = [
         Guideline(id=row.id, guideline=completion.text.strip(), finish_reason=completion.finish_reason)
-        for row, completion in zip(rows, done, strict=True)
+        for row, completion in zip(rows, completions, strict=True)
     ]
     return guidelines, metrics
 
 
 async def answer(
-    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
+    client: CompletionClient, params: StudentParams, rows: Sequence[StudentPrompt], on_progress: OnProgress
 ) -> tuple[list[StudentCompletion], Metrics]:
-    """The bare question. A student trained on rationales writes one unasked; a missing marker is no fault here."""
-    done, metrics = await _ask_all(client, params, rows, [answer_messages(row) for row in rows], tell)
-    return [_attempt(row, completion) for row, completion in zip(rows, done, strict=True)], metrics
+    """The bare question. No marker is required, though a student trained on rationales may write one."""
+    completions, metrics = await _complete(client, params, rows, [answer_messages(row) for row in rows], on_progress)
+    return [_split(row, completion) for row, completion in zip(rows, completions, strict=True)], metrics
 
 
 async def reason(
-    client: Asker, params: StudentParams, rows: list[StudentPrompt], tell: Tell
+    client: CompletionClient, params: StudentParams, rows: Sequence[StudentPrompt], on_progress: OnProgress
 ) -> tuple[list[StudentCompletion], Metrics]:
-    """Phase 2: rationale and answer, or another try with the critique in sight (paper section 3.2)."""
-    done, metrics = await _ask_all(client, params, rows, [reason_messages(params.domain, row) for row in rows], tell)
-    attempts = [_attempt(row, completion, marker_asked=True) for row, completion in zip(rows, done, strict=True)]
-    return attempts, metrics | {"marker_missing": sum(attempt.marker_missing for attempt in attempts)}
+    """Phase 2: rationale and answer, or a retry with the critique (paper section 3.2)."""
+    prompts = [reason_messages(params.domain, row) for row in rows]
+    completions, metrics = await _complete(client, params, rows, prompts, on_progress)
+    results = [_split(row, completion, marker_required=True) for row, completion in zip(rows, completions, strict=True)]
+    return results, metrics | {"marker_missing": sum(result.marker_missing for result in results)}
 
 
-def _attempt(row: StudentPrompt, completion: Completion, marker_asked: bool = False) -> StudentCompletion:
+def _split(row: StudentPrompt, completion: Completion, marker_required: bool = False) -> StudentCompletion:
     rationale, text = split_answer(completion.text)
     written = completion.finish_reason != TOO_LONG
     return StudentCompletion(
@@ -57,42 +59,40 @@ def _attempt(row: StudentPrompt, completion: Completion, marker_asked: bool = Fa
         answer=text,
         rationale=rationale,
         finish_reason=completion.finish_reason,
-        marker_missing=marker_asked and written and MARKER not in f"\n{completion.text}",
+        marker_missing=marker_required and written and MARKER not in f"\n{completion.text}",
     )
 
 
-async def _ask_all(
-    client: Asker, params: StudentParams, rows: list[StudentPrompt], prompts: list[Messages], tell: Tell
+async def _complete(
+    client: CompletionClient,
+    params: StudentParams,
+    rows: Sequence[StudentPrompt],
+    prompts: Sequence[Messages],
+    on_progress: OnProgress,
 ) -> tuple[list[Completion], Metrics]:
-    """All rows at once: the engine batches them. The first error ends the calls that still run."""
-    started = time.monotonic()
-    finished: list[Completion] = []
-    sampling = params.sampling
+    """All rows at once: the engine batches them."""
+    started, tokens = time.monotonic(), 0
 
-    async def one(row: StudentPrompt, messages: Messages) -> Completion:
-        seed = row_seed(sampling.seed, row.id)
-        completion = await client.complete(params.model.engine_name, messages, sampling, seed)
-        finished.append(completion)
-        tell(len(finished), len(rows), tokens=sum(item.tokens for item in finished))
+    async def complete(prompt: tuple[StudentPrompt, Messages]) -> Completion:
+        nonlocal tokens
+        row, messages = prompt
+        seed = row_seed(params.sampling.seed, row.id)
+        completion = await client.complete(params.model.engine_name, messages, params.sampling, seed)
+        tokens += completion.tokens
         return completion
 
-    tasks = [asyncio.create_task(one(row, messages)) for row, messages in zip(rows, prompts, strict=True)]
-    try:
-        done = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return done, _metrics(done, time.monotonic() - started)
-
-
-def _metrics(done: list[Completion], seconds: float) -> Metrics:
-    return {
-        "n": len(done),
-        "tokens": sum(item.tokens for item in done),
-        "prompt_tokens": sum(item.prompt_tokens for item in done),
-        "seconds": round(seconds, 3),
-        "cut_off": sum(item.finish_reason == "length" for item in done),
-        "too_long": sum(item.finish_reason == TOO_LONG for item in done),
+    completions = await run_rows(
+        complete,
+        list(zip(rows, prompts, strict=True)),
+        lambda done, total: on_progress(done, total, tokens=tokens),
+    )
+    metrics = {
+        "n": len(completions),
+        "tokens": tokens,
+        "prompt_tokens": sum(completion.prompt_tokens for completion in completions),
+        "seconds": round(time.monotonic() - started, 3),
+        "cut_off": sum(completion.finish_reason == "length" for completion in completions),
+        "too_long": sum(completion.finish_reason == TOO_LONG for completion in completions),
         "marker_missing": 0,
     }
+    return completions, metrics

@@ -183,6 +183,6 @@ def error_summary(row: FileRecord) -> str | None:
     """The first few bad lines in words; None for a good file."""
     if not row.errors:
         return None
-    lines = "; ".join(f"line {e['line']}: {e['message'][:200]}" for e in islice(row.errors, 5))
+    lines = "; ".join(f"line {e.line}: {e.message[:200]}" for e in islice(row.errors, 5))
     count = f"{len(row.errors)}" if len(row.errors) < KEPT_ERRORS else f"at least {KEPT_ERRORS}"
     return f"{count} bad line{'s' if row.errors[1:] else ''} ({lines}); POST /v1/files/{row.id}/validate shows all"

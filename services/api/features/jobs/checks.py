@@ -1,6 +1,5 @@
 """What is refused before a job exists: whatever could not run, told with what would mend it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from services.api.context import ApiContext
-from shared.contracts.errors import ErrorBody, NotFound
-from shared.contracts.jobs import JobKind, JobProgress, JobStatus
+from shared.contracts.errors import NotFound
+from shared.contracts.jobs import JobKind
 from shared.jobs.records import JobRecord
 
 WORD = {JobKind.DISTILLATION: "job", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
@@ -25,8 +25,8 @@ def standing(found: JobRecord) -> dict[str, Any]:
         "id": found.id,
         "created_at": int(found.created_at),
         "finished_at": int(found.finished_at) if found.finished_at else None,
-        "status": JobStatus(found.status),
+        "status": found.status,
         "status_reason": found.status_reason,
-        "progress": JobProgress.model_validate(found.progress or {}),
-        "error": ErrorBody.model_validate(found.error) if found.error else None,
+        "progress": found.progress,
+        "error": found.error,
     }

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from services.api.context import ApiContext
 from services.api.features.jobs import checks as job_checks
 from services.api.features.jobs import job_rows
@@ -11,23 +13,20 @@ from services.api.features.jobs.waiting import place
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import ErrorBody, NotFound, UserError
-from shared.contracts.estimate import Estimate, Price
+from shared.contracts.errors import NotFound, UserError
+from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
-    Failure,
     ForkedFrom,
     JobChange,
     JobDistillation,
     JobKind,
     JobObject,
-    JobProgress,
     JobRequest,
     JobStatus,
-    Usage,
 )
-from shared.jobs.records import JobRecord
+from shared.jobs.records import JobRecord, StepRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.ledger.accounts import FIELDS
 from shared.platform.log import get_logger
@@ -157,15 +156,19 @@ def steps(context: ApiContext, project: str, job_id: str) -> list[dict[str, Any]
     """The job's steps in the order in which they came to be, for people who want to see inside. Times in seconds."""
     row(context, project, job_id)
     rows = sorted(context.stores.steps.of_job(job_id), key=lambda step: (step.created_at, step.id))
-    return [{"object": "distillation.step"} | {name: getattr(step, name) for name in STEP_FIELDS} for step in rows]
+    return [_step(step) for step in rows]
+
+
+def _step(step: StepRecord) -> dict[str, Any]:
+    shown = {name: to_jsonable_python(getattr(step, name)) for name in STEP_FIELDS}
+    return {"object": "distillation.step"} | shown | {"progress": shown["progress"] or {}}
 
 
 def as_object(context: ApiContext, found: JobRecord) -> JobObject:
     request = JobRequest.model_validate(found.request)
-    progress = JobProgress.model_validate(found.progress or {})
-    used: Usage = context.ledger.usage(found.id)
+    progress, used = found.progress, context.ledger.usage(found.id)
     if found.status == JobStatus.PAUSED:
-        progress.eta_seconds = None  # nobody knows when it goes on
+        progress = progress.model_copy(update={"eta_seconds": None})  # unknown until it is resumed
     eta = progress.eta_seconds if found.status not in FINAL_JOBS else None
     return JobObject(
         id=found.id,
@@ -175,8 +178,8 @@ def as_object(context: ApiContext, found: JobRecord) -> JobObject:
         model=request.model,
         fine_tuned_model=found.fine_tuned_model,
         organization_id=found.project_id,
-        status=JobStatus(found.status),
-        error=ErrorBody.model_validate(found.error) if found.error else None,
+        status=found.status,
+        error=found.error,
         hyperparameters=request.hyperparameters,
         method=method_of(request),
         training_file=request.training_file,
@@ -189,14 +192,14 @@ def as_object(context: ApiContext, found: JobRecord) -> JobObject:
         webhook=request.webhook,
         distillation=JobDistillation(
             **request.distillation.model_dump(),
-            forked_from=ForkedFrom.model_validate(found.forked_from) if found.forked_from else None,
+            forked_from=found.forked_from,
             phase=found.phase,
             status_reason=found.status_reason,
-            failure=Failure.model_validate(found.failure) if found.failure else None,
+            failure=found.failure,
             queue=place(context, found),
             progress=progress,
             usage=used,
-            estimate=Estimate.model_validate(found.estimate) if found.estimate else None,
+            estimate=found.estimate,
             evaluation_result=found.evaluation,
         ),
     )

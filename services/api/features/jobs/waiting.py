@@ -20,9 +20,9 @@ def place(context: ApiContext, job: JobRecord) -> QueuePlace | None:
 def starts_in(waiting: Waiting) -> float | None:
     """0 while there is room; else until so many of the running jobs have ended as stand before this one. None: no
     orchestrator is there, one of these jobs does not know yet, jobs that have not begun come first, or the project is full."""
-    if waiting.room == 0 or waiting.project_full:
+    if waiting.capacity == 0 or waiting.project_full:
         return None
-    must_end = waiting.ahead + 1 + len(waiting.running) - waiting.room
+    must_end = waiting.ahead + 1 + len(waiting.running) - waiting.capacity
     if must_end <= 0:
         return 0.0
     if must_end > len(waiting.running) or None in waiting.running:

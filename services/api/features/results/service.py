@@ -28,7 +28,7 @@ def metrics(
 
 
 def _figures(step: StepRecord) -> dict[str, Any]:
-    progress = step.progress or {}
+    progress = step.progress
     return {
         "object": "distillation.metrics",
         "id": step.id,
@@ -36,9 +36,9 @@ def _figures(step: StepRecord) -> dict[str, Any]:
         "phase": StepKey.parse(step.key).phase,
         "kind": step.kind,
         "state": step.state,
-        "done": progress.get("done"),
-        "total": progress.get("total"),
-        "values": step.metrics or progress.get("metrics") or {},
+        "done": progress.done if progress else None,
+        "total": progress.total if progress else None,
+        "values": step.metrics or (progress.metrics if progress else {}),
         "finished_at": step.finished_at,
     }
 
@@ -81,7 +81,7 @@ def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> Ch
         id=version.id.replace("model-", "ftckpt-", 1),
         created_at=int(version.created_at),
         fine_tuned_model_checkpoint=f"{version.alias}@{version.version}",
-        fine_tuning_job_id=version.job_id,
+        fine_tuning_job_id=str(version.job_id),
         step_number=count,
         metrics=CheckpointMetrics(step=int(figures.get("steps", 0)), train_loss=figures.get("loss")),
         step=step.key if step is not None else None,

@@ -15,8 +15,8 @@ import anyio
 import httpcore
 
 from services.api.public_addresses import Network, literal, may_connect
+from shared.platform.http_client import certificates
 from shared.platform.log import get_logger
-from shared.platform.tls import tls
 
 log = get_logger(__name__)
 CONNECT_S = 5.0
@@ -88,7 +88,7 @@ class Poster:
     ):
         self._network = network
         self._total_s = total_s
-        self._tls = context or tls()
+        self._tls = context or certificates()
 
     async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> Reply:
         """One attempt, on a connection of its own. Nothing of what the other side says is repeated but its status."""

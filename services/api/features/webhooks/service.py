@@ -86,7 +86,7 @@ def as_object(context: ApiContext, row: WebhookRecord) -> WebhookObject:
         id=row.id,
         name=row.name,
         url=row.url,
-        event_types=row.event_types,
+        event_types=list(row.event_types),
         created_at=int(row.created_at),
         updated_at=int(row.updated_at),
         signing_secret_hint=hint_of(secret_of(context.webhook_key, row.seed)),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
 
-from shared.jobs.records import WebhookRecord
+from shared.jobs.records import ClaimedDelivery, WebhookRecord
 
 PREFIX = "whsec_"
 SHOWN = 4  # characters of a secret that its hint shows
@@ -27,11 +27,11 @@ def hint_of(secret: str) -> str:
     return f"{PREFIX}...{secret[-SHOWN:]}"
 
 
-def headers(key: bytes, endpoint: WebhookRecord, message_id: str, body: str) -> list[tuple[str, str]]:
-    """endpoint: a row with seed, old_seed and old_until. While an old secret is still good there are two signatures."""
+def headers(key: bytes, endpoint: WebhookRecord | ClaimedDelivery, message_id: str, body: str) -> list[tuple[str, str]]:
+    """Headers of a signed message. While an old secret is valid there are two signatures."""
     now = time.time()
     seeds = [endpoint.seed]
-    if endpoint.old_seed and endpoint.old_until > now:
+    if endpoint.old_seed and (endpoint.old_until or 0) > now:
         seeds.append(endpoint.old_seed)
     at = datetime.fromtimestamp(int(now), UTC)
     signatures = [Webhook(secret_of(key, seed)).sign(message_id, at, body) for seed in seeds]

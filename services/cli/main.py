@@ -1,0 +1,25 @@
+"""The API from a terminal: jobs, data, models, keys. `meteor` adds the commands of this machine."""
+
+from shared.platform.program import program, run
+
+COMMANDS = "services.cli.commands"
+HOMES = {
+    "models": (f"{COMMANDS}.models:app",),
+    "jobs": (f"{COMMANDS}.jobs:app",),
+    "report": (f"{COMMANDS}.report:report",),
+    "usage": (f"{COMMANDS}.report:usage",),
+    "chat": (f"{COMMANDS}.chat:chat",),
+    "data": (f"{COMMANDS}.data:app",),
+    "experiments": (f"{COMMANDS}.experiments:app",),
+    "labels": (f"{COMMANDS}.labels:app",),
+    "exports": (f"{COMMANDS}.exports:app",),
+    "canary": (f"{COMMANDS}.canary:app",),
+    "keys": (f"{COMMANDS}.keys:app",),
+    "projects": (f"{COMMANDS}.projects:app",),
+    "webhooks": (f"{COMMANDS}.webhooks:app",),
+    "audit": (f"{COMMANDS}.audit:audit",),
+}
+
+
+def app() -> None:
+    run(program(__doc__ or "", HOMES))

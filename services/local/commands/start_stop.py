@@ -1,0 +1,109 @@
+"""`meteor up`, `down` and `status`: everything on one machine."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.local.models.prepare import pull
+from services.local.progress import ConsoleReport
+from services.local.screen import DidNotComeUp, engine_state, table, wait_until_ready
+from services.local.settings import LocalSettings
+from services.local.supervisor.main import launch, serve, shut_down
+from services.local.supervisor.plan import CONTROL, models_needed
+from shared.platform import run_state
+from shared.platform.terminal import make_console
+
+console = make_console()
+Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
+DEFAULT_DATA = Path(".meteor")
+
+
+def up(
+    data: Data = DEFAULT_DATA,
+    foreground: Annotated[bool, typer.Option("--foreground", help="stay attached; Ctrl-C stops everything")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="start this process (may be repeated)")] = None,
+) -> None:
+    """Start everything (or --only some) and wait until it is ready."""
+    bring_up(data, only, foreground)
+
+
+def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False) -> run_state.RunState | None:
+    """Prepare the models, start the supervisor, show the table until all is ready. None after a run in the foreground."""
+    running = run_state.read(data)
+    if running is not None and running.alive:
+        console.print(f"already running on {data}", highlight=False)
+        return _finish(data)
+    console.print(f"starting METEOR on {data}", highlight=False)
+    settings = LocalSettings()
+    report = ConsoleReport(console)
+    with report.live():
+        for source in models_needed(only, os.environ):
+            pull(source, settings.models, report)
+    if foreground:
+        raise typer.Exit(serve(data, only))
+    launch(data, only)
+    try:
+        return _finish(data)
+    except (DidNotComeUp, KeyboardInterrupt):
+        console.print("stopping what was started")
+        shut_down(data)
+        raise
+
+
+def _finish(data: Path) -> run_state.RunState:
+    started = time.monotonic()
+    run = wait_until_ready(data, console, LocalSettings().ready_timeout_s)
+    if not console.is_terminal:
+        console.print(table(run))
+    for remark in run.remarks:
+        if "port" in remark:
+            console.print(remark, highlight=False, soft_wrap=True)
+    where = run.urls.get("api", "no api")
+    console.print(f"ready after {time.monotonic() - started:.0f} s: {where}", highlight=False, soft_wrap=True)
+    if "api" in run.urls:
+        console.print(f"the jobs in a browser: {where}/", highlight=False, soft_wrap=True)
+    return run
+
+
+def down(data: Data = DEFAULT_DATA) -> None:
+    """Stop everything that runs on a data folder. Jobs go on at the next `up`."""
+    started = time.monotonic()
+    count = shut_down(data)
+    if count:
+        console.print(f"stopped {count} processes in {time.monotonic() - started:.1f} s", highlight=False)
+    else:
+        console.print(f"nothing runs on {data}", highlight=False)
+
+
+def status(
+    data: Data = DEFAULT_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="processes and addresses as JSON, for scripts")] = False,
+) -> None:
+    """What runs. Exit code 1 unless everything is ready."""
+    run = run_state.read(data)
+    alive = run is not None and run.alive
+    if as_json:
+        found = (
+            run.model_dump(mode="json", include={"ready", "processes", "urls"}) if run and alive else {"ready": False}
+        )
+        print(json.dumps({"object": "run", "alive": alive} | found))
+    elif run is None:
+        console.print(f"nothing runs on {data}", highlight=False)
+    elif not alive:
+        console.print(f"the supervisor (pid {run.supervisor}) is gone; `meteor down` cleans up", highlight=False)
+    else:
+        _tell(run)
+    if run is None or not alive or not run.ready:
+        raise typer.Exit(1)
+
+
+def _tell(run: run_state.RunState) -> None:
+    console.print(table(run))
+    for name, url in run.urls.items():
+        console.print(f"{name}: {url}", highlight=False, soft_wrap=True)
+    if CONTROL in run.urls:
+        console.print(engine_state(run.urls[CONTROL]), highlight=False, soft_wrap=True)

@@ -1,0 +1,77 @@
+"""`meteor gc` and `meteor backup`: what a data folder holds, thinned out and copied."""
+
+import json
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.local.commands.start_stop import DEFAULT_DATA, Data
+from shared.contracts.errors import UserError
+from shared.platform.settings import PlatformSettings
+from shared.platform.terminal import make_console
+
+console = make_console()
+Json = Annotated[bool, typer.Option("--json", help="the counts as JSON, for scripts")]
+
+
+def gc(
+    data: Data = DEFAULT_DATA,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    keep_days: Annotated[float | None, typer.Option(help="instead of METEOR_RETENTION", min=0.0)] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, and what is
+    older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    from shared.artifacts.store import Artifacts
+    from shared.jobs.retention import collect, prune_audit
+    from shared.jobs.schema import open_stores  # here: other commands need no database
+
+    settings = PlatformSettings(data=data)
+    if keep_days is not None:
+        settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
+    if settings.database_url is None and not (data / "meteor.sqlite3").exists():
+        raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
+    store = open_stores(settings.database).retention
+    pruned = prune_audit(store, settings, dry_run)
+    found = collect(store, Artifacts(settings.artifacts), settings, dry_run)
+    if as_json:
+        removed = None if found is None else asdict(found)
+        print(json.dumps({"dry_run": dry_run, "removed": removed, "audit_entries": pruned}))
+        return
+    if pruned:
+        console.print(f"{pruned} entries of the audit log {'would be ' * dry_run}removed", highlight=False)
+    if found is None:
+        console.print("METEOR_RETENTION is zero: everything is kept", highlight=False)
+        return
+    console.print(
+        f"{'would remove' if dry_run else 'removed'} {found.bytes / 1e9:.2f} GB: {found.artifacts} artifacts, "
+        f"{found.served} served models, {found.leftovers} leftovers; results of {found.steps} steps are no longer taken over; "
+        f"{found.kept} artifacts stay",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="a folder; what an earlier backup copied there is not copied again")],
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Copy databases, files, artifacts and served models while everything runs. `meteor up --data COPY` starts from it."""
+    from services.local.backup import back_up  # here: other commands need no database
+
+    settings = PlatformSettings(data=data)
+    done = back_up(settings, target)
+    if as_json:
+        print(json.dumps({"target": str(target), "database_included": settings.database_url is None} | asdict(done)))
+        return
+    console.print(
+        f"copied {done.databases} databases and {done.files} files, {done.bytes / 1e9:.2f} GB; {done.kept} files were there",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if settings.database_url is not None:
+        console.print("the database of DATABASE_URL is not in it: dump it before you run this command", highlight=False)
