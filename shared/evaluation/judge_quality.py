@@ -6,8 +6,8 @@ One implementation for the report of a job and for `tests/bench/judge.py`. Verdi
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from shared.contracts.report import Agreement, JudgeFigures
 from shared.contracts.rows import ComparisonInput, Preference
 from shared.evaluation.statistics import Interval, paired_share_gain, share_interval
 
@@ -21,7 +21,7 @@ def quality(
     preferences: Sequence[Preference],
     counts: Mapping[str, float],
     truth: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> JudgeFigures:
     """Verdicts it failed to give, that turn with the order, a taste for a place or for length; and warnings in words.
 
     rows, preferences: in the same order. counts: the steps' figures, with the choices of both orders (`preferred_a`,
@@ -39,15 +39,15 @@ def quality(
         known = [(_longer(row, truth[i]), taken) for taken, i, row in longer if truth[i] != "tie"]
         bias = paired_share_gain([right for right, _ in known], [taken for _, taken in known])
     unparsed = len(preferences) - len(parsed)
-    return {
-        "n": len(preferences),
-        "unparsed": unparsed,
-        "flip_rate": share_interval(flipped, len(parsed)).rounded(),
-        "preferred_the_first_shown": first.rounded(),
-        "preferred_the_longer": by_judge.rounded(),
-        "length_bias": bias.rounded() if bias is not None else None,
-        "warnings": _warnings(len(preferences), unparsed, flipped, first, by_judge, bias),
-    }
+    return JudgeFigures(
+        n=len(preferences),
+        unparsed=unparsed,
+        flip_rate=share_interval(flipped, len(parsed)).rounded(),
+        preferred_the_first_shown=first.rounded(),
+        preferred_the_longer=by_judge.rounded(),
+        length_bias=bias.rounded() if bias is not None else None,
+        warnings=_warnings(len(preferences), unparsed, flipped, first, by_judge, bias),
+    )
 
 
 def _longer(row: ComparisonInput, winner: str) -> bool:
@@ -58,42 +58,41 @@ def _longer(row: ComparisonInput, winner: str) -> bool:
 def _warnings(
     n: int, unparsed: int, flipped: int, first: Interval, longer: Interval, bias: Interval | None
 ) -> list[str]:
-    found = []
+    lines = []
     if unparsed > UNPARSED_MOST * n:
-        found.append(f"the judge gave no verdict on {unparsed} of {n} pairs; they count as ties")
+        lines.append(f"the judge gave no verdict on {unparsed} of {n} pairs; they count as ties")
     if first.n and (first.low > 0.5 or first.high < 0.5):
-        found.append(f"the judge favours a place: in {first.value:.0%} of its verdicts the answer shown first won")
+        lines.append(f"the judge favours a place: in {first.value:.0%} of its verdicts the answer shown first won")
     if n > unparsed and flipped / (n - unparsed) > 0.5:
-        found.append("most verdicts turn with the order of the answers; little can be told from the others")
+        lines.append("most verdicts turn with the order of the answers; little can be told from the others")
     if bias is not None and bias.low > 0:
-        found.append(
+        lines.append(
             f"the judge favours length: the longer answer won in {longer.value:.0%} of its verdicts, "
             f"{bias.value:.0%} more often than the longer one was better"
         )
-    return found
+    return lines
 
 
-def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> dict[str, Any]:
+def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> Agreement:
     """How often the judge says what people say. labels: "first", "second" or "tie" for each preference.
 
     agreement: of all labels; a verdict that was not given agrees with none. decided: of those where both named a winner
     (chance there: one half). kappa: Cohen's, over three verdicts (Cohen 1960, Educ. Psychol. Meas. 20:37-46). chance: see
     `chance`. better_than_chance: the whole interval of the agreement lies above it; None with fewer than LABELS_LEAST.
     """
-    said = [p.winners[OVERALL] if p.parsed else "none" for p in preferences]
-    both = list(zip(said, labels, strict=True))
+    judged = [p.winners[OVERALL] if p.parsed else "none" for p in preferences]
+    both = list(zip(judged, labels, strict=True))
     agreed = share_interval(sum(a == b for a, b in both), len(both))
     decided = [a == b for a, b in both if a in ("first", "second") and b != "tie"]
     level = chance(labels)
-    return {
-        "n": len(both),
-        "agreement": agreed.rounded(),
-        "chance": round(level, 6),
-        "kappa": kappa(said, labels),
-        "decided": share_interval(sum(decided), len(decided)).rounded(),
-        "n_decided": len(decided),
-        "better_than_chance": agreed.low > level if len(both) >= LABELS_LEAST else None,
-    }
+    return Agreement(
+        agreement=agreed.rounded(),
+        chance=round(level, 6),
+        kappa=kappa(judged, labels),
+        decided=share_interval(sum(decided), len(decided)).rounded(),
+        n_decided=len(decided),
+        better_than_chance=agreed.low > level if len(both) >= LABELS_LEAST else None,
+    )
 
 
 def chance(labels: Sequence[str]) -> float:
@@ -107,14 +106,14 @@ def chance(labels: Sequence[str]) -> float:
     return max(ties, (1 - ties) / 2)
 
 
-def kappa(said: Sequence[str], labels: Sequence[str]) -> float | None:
+def kappa(judged: Sequence[str], labels: Sequence[str]) -> float | None:
     """Agreement beyond what the two would have if they spoke independently; None where that is 1 already."""
     n = len(labels)
     if n == 0:
         return None
-    by_judge, by_people = Counter(said), Counter(labels)
+    by_judge, by_people = Counter(judged), Counter(labels)
     expected = sum(by_judge[name] * by_people[name] for name in by_people) / n**2
     if expected == 1:
         return None
-    observed = sum(a == b for a, b in zip(said, labels, strict=True)) / n
+    observed = sum(a == b for a, b in zip(judged, labels, strict=True)) / n
     return round((observed - expected) / (1 - expected), 6)

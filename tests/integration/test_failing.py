@@ -33,7 +33,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
 
 
 def only(key: str) -> Callable[[str], MeteorError | None]:
-    return lambda found: FatalError("the loss became nan", code="nan_loss") if found == key else None
+    return lambda failing: FatalError("the loss became nan", code="nan_loss") if failing == key else None
 
 
 async def test_a_failed_job_says_where_and_why_and_its_finished_phases_can_be_used(system: System):
@@ -42,19 +42,19 @@ async def test_a_failed_job_says_where_and_why_and_its_finished_phases_can_be_us
     async with system.running():
         job = system.post(file)
         await system.until(job, "failed")
-        found = api_jobs.get(system.context, DEFAULT_PROJECT, job)
-        failure = found.distillation.failure
+        shown_job = api_jobs.get(system.context, DEFAULT_PROJECT, job)
+        failure = shown_job.distillation.failure
         assert failure is not None
-        assert found.error is not None
+        assert shown_job.error is not None
         assert (failure.phase, failure.step, failure.attempts) == ("evolve", "evolve/1/train", 1)
         assert (failure.cause.code, failure.cause.message) == ("nan_loss", "the loss became nan")
-        assert found.error.code == "nan_loss"
+        assert shown_job.error.code == "nan_loss"
         assert failure.usable.phases == ["distill", "iterate"]
         done = [row for row in system.stores.steps.of_job(job) if row.state == "succeeded"]
         assert failure.usable.steps_done == len(done)
         (name,) = failure.usable.models
         for part in ("evolve/1/train", "nan", name, str(len(done))):
-            assert part in (found.distillation.status_reason or "")
+            assert part in (shown_job.distillation.status_reason or "")
         (trained,) = (row for row in done if row.key == "iterate/1/train")
         result = system.artifacts.get_json(trained.result_ref)
         assert routing.ways(system.context, DEFAULT_PROJECT, name).main.engine_name == result["adapter"]

@@ -51,11 +51,11 @@ async def test_the_pilot_chooses_what_it_measured(simulation: Simulation, share_
     world.teacher = teacher
     world.nll = lambda row: 1.0 if row["id"].startswith("1:") else 2.0 + 0.1 * draw(row["id"])
     report = await simulation.job(world, questions(), pilot={"questions": 32}, **DISTILL)
-    found = report["phases"]["pilot"]
-    assert (found["decision"], found["guidance"]) == (decision, guidance)
-    assert found["usable"] == {"none": 32, "weak": 32}
-    assert found["student_nll"]["guided"] == 1.0
-    assert found["student_nll"]["change"][2] < -0.9
+    pilot = report["phases"]["pilot"]
+    assert (pilot["decision"], pilot["guidance"]) == (decision, guidance)
+    assert pilot["usable"] == {"none": 32, "weak": 32}
+    assert pilot["student_nll"]["guided"] == 1.0
+    assert pilot["student_nll"]["change"][2] < -0.9
     assert report["phases"]["distill"]["guidance"] == guidance
     written = any(key.startswith("distill/guidelines") for key in world.keys)
     assert written == (guidance == "weak")
@@ -138,8 +138,8 @@ async def test_the_references_may_stand_in_for_the_teacher(simulation: Simulatio
     rows = questions(train=30)
     rows[0] = rows[0].model_copy(update={"reference": None})
     report = await simulation.job(world, rows, distill={"answers": "references"}, **DISTILL)
-    found = report["phases"]["distill"]
-    assert (found["kept"], found["dropped"], found["guidance"]) == (29, {"no_reference": 1}, None)
+    distill = report["phases"]["distill"]
+    assert (distill["kept"], distill["dropped"], distill["guidance"]) == (29, {"no_reference": 1}, None)
     assert "pilot" not in report["phases"]
     assert not [key for key in world.keys if "distill" in key and "train" not in key and "evaluate" not in key]
     assert report["promotion"]["state"] == "promoted"
@@ -295,11 +295,11 @@ async def test_what_was_forgotten_is_told_and_may_forbid_a_promotion(simulation:
     specialist(world)
     spec = {"phases": ["distill"], "evaluation": {"baselines": [], "forgetting": 120, "forgetting_margin": margin}}
     report = await simulation.job(world, questions(), **spec)
-    found = report["promotion"]["forgetting"]
-    assert (found["n"], found["final"][0]) == (120, 0.0)
-    assert found["base"][0] == pytest.approx(0.6, abs=0.15)
-    assert found["change"][2] < -0.4
-    assert found["guarded"] == (margin == 0.1)
+    forgetting = report["promotion"]["forgetting"]
+    assert (forgetting["n"], forgetting["final"][0]) == (120, 0.0)
+    assert forgetting["base"][0] == pytest.approx(0.6, abs=0.15)
+    assert forgetting["change"][2] < -0.4
+    assert forgetting["guarded"] == (margin == 0.1)
     assert report["promotion"]["state"] == state
     served = simulation.stores.catalog.served("proj_default", "expert")
     assert (served is not None) == (state == "promoted")

@@ -134,14 +134,14 @@ async def test_the_budget_of_calls_is_never_exceeded(simulation: Simulation, jud
 async def test_scores_that_were_not_given_are_counted_and_not_guessed(simulation: Simulation, lost: str):
     world = learning()
     world.score = lambda answer: None if (answer == WRONG) == (lost == "base") and draw(answer) < 0.9 else 8
-    found = (await simulation.job(world, questions(), **JUDGED))["judged"]["absolute"]
+    absolute = (await simulation.job(world, questions(), **JUDGED))["judged"]["absolute"]
     kept = {"base": "final", "final": "base"}[lost]
-    assert found["unparsed"][lost] > found["unparsed"][kept]
-    assert 0 < found["n"] <= 40 - found["unparsed"][lost]
-    assert found["criteria"]["overall"]["gain"][0] == 0, "questions count where both answers were scored"
+    assert absolute["unparsed"][lost] > absolute["unparsed"][kept]
+    assert 0 < absolute["n"] <= 40 - absolute["unparsed"][lost]
+    assert absolute["criteria"]["overall"]["gain"][0] == 0, "questions count where both answers were scored"
     world.score = lambda answer: None
-    found = (await simulation.job(world, questions(), suffix="none", seed=1, **JUDGED))["judged"]["absolute"]
-    assert (found["n"], found["criteria"]) == (0, {})
+    absolute = (await simulation.job(world, questions(), suffix="none", seed=1, **JUDGED))["judged"]["absolute"]
+    assert (absolute["n"], absolute["criteria"]) == (0, {})
 
 
 async def test_a_judge_that_always_says_a(simulation: Simulation):
@@ -231,10 +231,10 @@ async def test_a_good_judge_is_believed(simulation: Simulation):
     world = learning()
     world.judge = good
     judge = (await simulation.job(world, questions(), **JUDGED))["judge"]
-    found = judge["labels"]
-    assert (found["n"], found["agreement"][0], found["kappa"], found["decided"][0]) == (45, 1, 1, 1)
-    assert found["chance"] == pytest.approx(40 / 45 / 2, abs=1e-6)
-    assert found["better_than_chance"] is judge["decides"] is True
+    labels = judge["labels"]
+    assert (labels["n"], labels["agreement"][0], labels["kappa"], labels["decided"][0]) == (45, 1, 1, 1)
+    assert labels["chance"] == pytest.approx(40 / 45 / 2, abs=1e-6)
+    assert labels["better_than_chance"] is judge["decides"] is True
     assert judge["warnings"] == []
     assert judge["rests_on_it"] == ["evaluation"]
 
@@ -247,11 +247,11 @@ async def test_a_judge_no_better_than_chance_decides_nothing(simulation: Simulat
     world.teacher = lambda row: ("better" if row["guideline"] else "worse", "ok")
     spec: dict[str, Any] = JUDGED | {"phases": ["distill", "iterate"], "guidance": "auto"}
     report = await simulation.job(world, questions(references=False), **spec)
-    found = report["judge"]
-    assert found["decides"] is False
-    assert found["labels"]["better_than_chance"] is False
-    assert found["rests_on_it"] == ["guidance", "iterate", "evaluation"]
-    against, guidance, iterate, evaluation, *_ = found["warnings"]
+    judge_report = report["judge"]
+    assert judge_report["decides"] is False
+    assert judge_report["labels"]["better_than_chance"] is False
+    assert judge_report["rests_on_it"] == ["guidance", "iterate", "evaluation"]
+    against, guidance, iterate, evaluation, *_ = judge_report["warnings"]
     assert "no better than chance" in against
     assert "decides nothing" in against
     assert "undecided" in guidance

@@ -117,8 +117,8 @@ def simulation(tmp_path: Path) -> Simulation:
 def events(simulation: Simulation, report: dict[str, Any]) -> list[str]:
     row = simulation.stores.jobs.get(report["job"])
     assert row is not None
-    found = simulation.stores.jobs.events(row.id)
-    return [event.message for event in found if event.level == "warn"]
+    events_of_job = simulation.stores.jobs.events(row.id)
+    return [event.message for event in events_of_job if event.level == "warn"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def events(simulation: Simulation, report: dict[str, Any]) -> list[str]:
 async def test_without_any_reference_the_judge_decides(simulation: Simulation, before, after, decision, state):
     world = judged_job(World(before, train=lambda request, skill: after))
     report = await simulation.job(world, bare(), **DISTILL)
-    assert [found["decision"] for found in report["decisions"]] == [decision]
+    assert [decided["decision"] for decided in report["decisions"]] == [decision]
     assert report["promotion"]["state"] == state
     assert report["primary_metric"] == "judge"
     assert report["measured"]["by"] == "judge"
@@ -149,9 +149,9 @@ async def test_a_judge_that_always_says_a_promotes_nothing(simulation: Simulatio
     world.judge = lambda a, b: "A"
     report = await simulation.job(world, bare(), **DISTILL)
     assert report["promotion"]["state"] == "undecided"
-    found = report["measured"]
-    assert found["flipped"] == found["compared"] > 80
-    assert found["unparsed"] == 0
+    measured = report["measured"]
+    assert measured["flipped"] == measured["compared"] > 80
+    assert measured["unparsed"] == 0
 
 
 async def test_equal_answers_are_ties_without_asking(simulation: Simulation):
@@ -168,7 +168,7 @@ async def test_rounds_end_by_the_judge_too(simulation: Simulation):
     world = judged_job(World(0.3, train=lambda request, skill: next(skills)))
     spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 3, "on_failure": "teacher"}}
     report = await simulation.job(world, bare(), **spec)
-    assert [found["dev"]["kept"] for found in report["phases"]["iterate"]["rounds"]] == [True, False]
+    assert [record["dev"]["kept"] for record in report["phases"]["iterate"]["rounds"]] == [True, False]
     assert world.skills[report["final"]["adapter"]] == 0.9
 
 

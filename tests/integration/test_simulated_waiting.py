@@ -29,9 +29,9 @@ async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulati
     said: list[str | None] = []
 
     def reason() -> str | None:
-        found = simulation.stores.jobs.get(row.id)
-        assert found is not None
-        return found.status_reason
+        noted = simulation.stores.jobs.get(row.id)
+        assert noted is not None
+        return noted.status_reason
 
     async def slow(job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         on_progress(Progress(waits_for="the engine loads tiny, about 40 s"))
@@ -86,8 +86,8 @@ async def test_a_reason_that_could_not_be_written_is_written_again(simulation: S
         await run.note_progress()
     monkeypatch.setattr(simulation.stores.jobs, "note", note)
     await run.note_progress()
-    found = simulation.stores.jobs.get(row.id)
-    assert found is not None
-    assert found.status_reason == "the engine loads tiny"
+    noted = simulation.stores.jobs.get(row.id)
+    assert noted is not None
+    assert noted.status_reason == "the engine loads tiny"
     waiting.set()
     await step

@@ -21,6 +21,7 @@ ROUTES: dict[str, dict[str, Any]] = json.loads((ROOT / "openapi.json").read_text
 BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 CALL = re.compile(r"(?:\bmeteor|-m services\.local) ((?:--?[a-z][\w-]* )*[a-z][^`\n|;)]*)")
 ROUTE = re.compile(r"(?:\b((?:[A-Z]+\|)*(?:GET|POST|PATCH|DELETE|PUT)) )?(/v1/[\w{}@%./-]*)")
+YOURS = {"receiver.py", "rows.jsonl", "labels.jsonl", "convert_hf_to_gguf.py"}  # files of the reader, or of llama.cpp
 OF_PROVIDERS = ("/v1/batches",)  # what we ask, not what we answer
 # Asked by OpenAI's clients or programs, and by no command: the same store under OpenAI's names, and other forms of a chat.
 FOR_CLIENTS = re.compile(r"/v1/fine_tuning/|/v1/completions|/v1/responses|/healthz|/readyz")
@@ -40,6 +41,23 @@ def test_links_to_headings_exist(page: Path):
             assert anchor in anchors(page.parent / target if target else page), (
                 f"{page.name} links to {target}#{anchor}"
             )
+
+
+@BY_PAGE
+def test_source_files_that_a_page_names_exist(page: Path):
+    names = set(re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|toml|yml|jsonl))`", page.read_text()))
+    missing = [
+        name for name in names - YOURS if not ((ROOT / name).exists() if "/" in name else name in source_files())
+    ]
+    assert not missing, f"{page.name} names {missing}"
+
+
+@cache
+def source_files() -> frozenset[str]:
+    folders = ("services", "shared", "tests", "deploy", "examples", "docs")
+    return frozenset(path.name for folder in folders for path in (ROOT / folder).rglob("*.*")) | {
+        path.name for path in ROOT.iterdir()
+    }
 
 
 @cache

@@ -122,9 +122,9 @@ def test_of_near_duplicates_the_first_is_kept():
 def test_looking_up_the_rarest_runs_finds_what_comparing_all_pairs_finds(texts: list[str], alike: float):
     repeated: set[int] = set()
     runs = [_runs(text) for text in texts]
-    for i, found in enumerate(runs):
+    for i, own in enumerate(runs):
         kept = [runs[j] for j in range(i) if j not in repeated]
-        if any(len(found & other) >= alike * len(found | other) for other in kept):
+        if any(len(own & other) >= alike * len(own | other) for other in kept):
             repeated.add(i)
     assert near_duplicates(texts, alike) == repeated
 

@@ -197,7 +197,7 @@ class DistillationRun(DurableRun):
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
         self.finished: dict[str, ModelRef] = {}
-        self.estimate = Estimate.model_validate(job.estimate) if job.estimate else None
+        self.estimate = job.estimate
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         splits = {
             split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
@@ -232,7 +232,7 @@ class DistillationRun(DurableRun):
             emit=self.say,
             expect=self.expect,
             figures=self.figures,
-            prices={name: Price(*price) for name, price in (job.prices or {}).items()},
+            prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
 

@@ -7,7 +7,6 @@ The judge is a measuring device of unknown quality: its own figures stand beside
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from services.orchestrator.method.context import JobContext
@@ -18,7 +17,6 @@ from shared.contracts.report import (
     AbsoluteScores,
     Criterion,
     JudgedComparison,
-    JudgeFigures,
     JudgeReport,
     LabelAgreement,
     Triple,
@@ -164,7 +162,7 @@ async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[
     judged = [preference for result in compared for preference in result.read(Preference)]
     counts = sum((Counter(result.metrics) for result in compared), Counter())
     preferred = [row.preferred for row in preferences]
-    figures = LabelAgreement(**quality(rows, judged, counts, preferred) | agreement(judged, preferred))
+    figures = LabelAgreement(**dict(quality(rows, judged, counts, preferred)), **dict(agreement(judged, preferred)))
     decides = figures.better_than_chance is not False
     value, low, high = figures.agreement
     await ctx.emit(
@@ -203,16 +201,6 @@ def comparisons_with_base(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[
 # The final model against the base
 
 
-@dataclass
-class Verdicts:
-    """The judge's verdicts so far, question by question, and the calls they took. counts: the comparisons' figures."""
-
-    preferences: list[Preference] = field(default_factory=list)
-    scores: dict[str, list[AnswerScores]] = field(default_factory=lambda: {"base": [], "final": []})
-    counts: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-
-
 async def judge_final_model(
     ctx: JobContext,
     questions: Sequence[Question],
@@ -234,48 +222,58 @@ async def judge_final_model(
         for q, before, after in zip(questions, base, final, strict=True)
     ][: settings.judged_questions]
 
+    preferences: list[Preference] = []
+    scores: dict[str, list[AnswerScores]] = {"base": [], "final": []}
+    counts: Counter[str] = Counter()
+    calls = 0
+
     def affordable() -> int:
         """Questions that the rest of the budget pays for even if every reply is asked for again."""
         if settings.max_judge_calls is None:
             return ctx.spec.batch_size
         per_question = (4 if settings.absolute_scores else 2) * REPEATED
-        return (settings.max_judge_calls - verdicts.calls - calls_before) // per_question
+        return (settings.max_judge_calls - calls - calls_before) // per_question
 
-    verdicts = Verdicts()
     if not rows or affordable() < 1:
         return None
     index, ended = 0, None
     while ended is None:
-        done = len(verdicts.preferences)
+        done = len(preferences)
         size = min(ctx.spec.batch_size, affordable())
-        await judge_batch(ctx, index, rows[done : done + size], verdicts)
+        judged, *scored = await judge_batch(ctx, index, rows[done : done + size])
+        preferences += judged.read(Preference)
+        counts.update(judged.metrics)
+        for side, result in zip(scores.values(), scored, strict=False):
+            side += result.read(AnswerScores)
+        calls += sum(result.metrics["calls"] for result in (judged, *scored))
         index += 1
-        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in verdicts.preferences])
+        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in preferences])
         if overall.high - overall.low <= 2 * settings.judged_margin:
             ended = "margin_reached"
-        elif len(verdicts.preferences) == len(rows):
+        elif len(preferences) == len(rows):
             ended = "questions_used_up"
         elif not affordable():
             ended = "budget_used_up"
-    compared = rows[: len(verdicts.preferences)]
-    figures = quality(compared, verdicts.preferences, verdicts.counts, by_references and by_references[: len(compared)])
+    compared = rows[: len(preferences)]
+    figures = quality(compared, preferences, counts, by_references and by_references[: len(compared)])
+    warnings = [*figures.warnings, *score_warnings([row for side in scores.values() for row in side])]
     if ctx.spec.judge.provider == ctx.spec.teacher.provider:
-        figures["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
-    figures["warnings"] += score_warnings([row for side in verdicts.scores.values() for row in side])
+        warnings = ["judge and teacher are the same model: it may favour what it has taught", *warnings]
     return JudgedComparison(
         n=len(compared),
         wanted=len(rows),
         ended=ended,
-        calls=verdicts.calls,
+        calls=calls,
         max_calls=settings.max_judge_calls,
-        criteria={name: criterion(verdicts.preferences, name) for name in verdicts.preferences[0].winners},
-        absolute=absolute(verdicts.scores) if settings.absolute_scores else None,
-        judge=JudgeFigures(**figures),
+        criteria={name: criterion(preferences, name) for name in preferences[0].winners},
+        absolute=absolute(scores) if settings.absolute_scores else None,
+        judge=figures.model_copy(update={"warnings": warnings}),
     )
 
 
-async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput], verdicts: Verdicts) -> None:
-    """Have one batch compared, and both of its answers scored where the job asks for it; adds to verdicts."""
+async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput]) -> list[StepResult]:
+    """One batch compared and, where the job asks for scores, both of its answers scored: those of the base, then the final
+    model's."""
     sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
     steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
         (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
@@ -289,12 +287,7 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
             steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ctx.step(key, kind, ctx.judge, items)) for key, kind, items in steps]
-    compared, *scored = (task.result() for task in tasks)
-    verdicts.preferences += compared.read(Preference)
-    verdicts.counts.update(compared.metrics)
-    for name, result in zip(sides, scored, strict=False):
-        verdicts.scores[name] += result.read(AnswerScores)
-    verdicts.calls += sum(result.metrics["calls"] for result in (compared, *scored))
+    return [task.result() for task in tasks]
 
 
 def criterion(preferences: Sequence[Preference], name: str) -> Criterion:

@@ -53,15 +53,8 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
         if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK
-        record = PilotRecord(
-            questions=len(questions),
-            usable=usable,
-            compared=compared,
-            gain=gain,
-            decision=decision,
-            student_nll=student_nll,
-            guidance=guidance.value,
-        )
+        comparison = {"compared": compared, "gain": gain, "decision": decision, "student_nll": student_nll}
+        record = record.model_copy(update=comparison | {"guidance": guidance.value})
         await ctx.emit(
             f"pilot: guided answers against unguided ones on {compared} questions: {decision}, "
             f"gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]; guidance: {guidance.value}",
