@@ -6,6 +6,7 @@
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -180,7 +181,11 @@ def _convert(model: CatalogueModel, gguf: Path, output: Path, report: Report) ->
 
     def run() -> None:
         with log.open("w") as file:
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+            environment = os.environ | {"TQDM_DISABLE": "1"}  # the log's last line is shown as a note
+            child = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            )
+            code = child.returncode
         if code:
             raise FatalError(f"converting {model.gguf} failed ({code}): {log.read_text()[-800:]}")
 
