@@ -15,6 +15,7 @@ from services.cli.client import api_key
 from services.cli.report_screen import show_report
 from services.cli.watch import Follower, how_to_go_on
 from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
+from shared.contracts.report import Report, read_report
 from shared.platform import run_state
 from shared.platform.terminal import make_console
 
@@ -53,7 +54,7 @@ def run_demo(console: Console, api_url: str, api_key: str, domain: str, data: Pa
             error = job["error"] or {}
             console.print(f"job {job['status']}: {error.get('message', '')} ({error.get('code', '')})", style="red")
             return 1
-        report = client.get(f"/v1/distillation/jobs/{job_id}/report").raise_for_status().json()
+        report = read_report(client.get(f"/v1/distillation/jobs/{job_id}/report").raise_for_status().json())
     show_report(console, report)
     _show_side_by_side(console, OpenAI(base_url=f"{api_url}/v1", api_key=api_key or "none"), job, report)
     _show_next_steps(console, api_url, job, report, data, time.monotonic() - started)
@@ -78,7 +79,7 @@ def _post_job(console: Console, client: httpx.Client, rows: Path, body: dict[str
     return answer.raise_for_status().json()["id"]
 
 
-def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], report: dict[str, Any]) -> None:
+def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], report: Report) -> None:
     """Three questions of the test split, asked through the public chat route just now."""
     tuned = job["fine_tuned_model"]
     if tuned is None:
@@ -88,10 +89,10 @@ def _show_side_by_side(console: Console, client: OpenAI, job: dict[str, Any], re
     for column in ("question", "reference", job["model"], tuned):
         table.add_column(column, overflow="fold")
     limit = job["distillation"]["answer_tokens"]
-    for sample in report["samples"][:QUESTIONS]:
-        console.print(f"asking both models: {sample['question']}", markup=False, highlight=False, soft_wrap=True)
-        answers = [_ask(client, model, sample["question"], limit) for model in (job["model"], tuned)]
-        table.add_row(sample["question"], sample["reference"], *answers)
+    for sample in report.samples[:QUESTIONS]:
+        console.print(f"asking both models: {sample.question}", markup=False, highlight=False, soft_wrap=True)
+        answers = [_ask(client, model, sample.question, limit) for model in (job["model"], tuned)]
+        table.add_row(sample.question, sample.reference, *answers)
     console.print(table, markup=False)
 
 
@@ -102,9 +103,9 @@ def _ask(client: OpenAI, model: str, question: str, max_tokens: int) -> str:
 
 
 def _show_next_steps(
-    console: Console, api_url: str, job: dict[str, Any], report: dict[str, Any], data: Path, seconds: float
+    console: Console, api_url: str, job: dict[str, Any], report: Report, data: Path, seconds: float
 ) -> None:
-    model, adapter = job["fine_tuned_model"] or job["model"], report["final"]["adapter"]
+    model, adapter = job["fine_tuned_model"] or job["model"], report.final.adapter
     lines = [
         "",
         f"Job {job['id']} took {seconds / 60:.1f} minutes in this run.",

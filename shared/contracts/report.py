@@ -17,11 +17,17 @@ Decision = Literal["promoted", "undecided", "rejected"]
 
 
 class Triple(NamedTuple):
-    """An estimate with its interval; a JSON array [value, low, high]. Of no width: the model is compared with itself."""
+    """An estimate with its interval; a JSON array [value, low, high]. Of no width: the model is compared with itself.
+
+    f"{triple:+.3f}" is "+0.100 [+0.050, +0.150]".
+    """
 
     value: float
     low: float
     high: float
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 NOTHING = Triple(0.0, 0.0, 0.0)
@@ -178,8 +184,8 @@ class JudgeFigures(ReportPart):
     warnings: list[str]
 
 
-class LabelAgreement(JudgeFigures):
-    """The judge against human preferences; see shared.evaluation.judge_quality.agreement."""
+class Agreement(ReportPart):
+    """How often the judge agrees with human preferences; see shared.evaluation.judge_quality.agreement."""
 
     agreement: Triple
     chance: float
@@ -187,6 +193,10 @@ class LabelAgreement(JudgeFigures):
     decided: Triple
     n_decided: int
     better_than_chance: bool | None
+
+
+class LabelAgreement(JudgeFigures, Agreement):
+    """The judge against human preferences: its error rates, and its agreement."""
 
 
 class JudgeReport(ReportPart):

@@ -5,8 +5,8 @@ A verdict combines both orders of the answers (services/judge/compare.py); if th
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from shared.contracts.report import Agreement, JudgeFigures
 from shared.contracts.rows import ComparisonInput, Preference
 from shared.evaluation.statistics import Interval, paired_share_gain, share_interval
 
@@ -20,7 +20,7 @@ def quality(
     preferences: Sequence[Preference],
     counts: Mapping[str, float],
     truth: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> JudgeFigures:
     """Missing verdicts, verdicts that flip with the order, position bias, length bias, and warnings. Shares are [value, low, high].
 
     rows, preferences: in the same order. counts: the steps' metrics with the choices of both orders (`preferred_a`,
@@ -38,15 +38,15 @@ def quality(
         known = [(_longer(row, truth[i]), taken) for taken, i, row in longer if truth[i] != "tie"]
         bias = paired_share_gain([right for right, _ in known], [taken for _, taken in known])
     unparsed = len(preferences) - len(parsed)
-    return {
-        "n": len(preferences),
-        "unparsed": unparsed,
-        "flip_rate": share_interval(flipped, len(parsed)).rounded(),
-        "preferred_the_first_shown": first.rounded(),
-        "preferred_the_longer": by_judge.rounded(),
-        "length_bias": bias.rounded() if bias is not None else None,
-        "warnings": _warnings(len(preferences), unparsed, flipped, first, by_judge, bias),
-    }
+    return JudgeFigures(
+        n=len(preferences),
+        unparsed=unparsed,
+        flip_rate=share_interval(flipped, len(parsed)).rounded(),
+        preferred_the_first_shown=first.rounded(),
+        preferred_the_longer=by_judge.rounded(),
+        length_bias=bias.rounded() if bias is not None else None,
+        warnings=_warnings(len(preferences), unparsed, flipped, first, by_judge, bias),
+    )
 
 
 def _longer(row: ComparisonInput, winner: str) -> bool:
@@ -74,26 +74,26 @@ def _warnings(
     return warnings
 
 
-def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> dict[str, Any]:
+def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> Agreement:
     """Agreement of the judge with human labels. labels: "first", "second" or "tie" for each preference.
 
-    agreement: over all labels; a missing verdict agrees with none. decided: over those where both name a winner (chance: 1/2). kappa: Cohen's, over three verdicts (Cohen 1960, Educ. Psychol. Meas. 20:37-46). chance: see
-    `chance`. better_than_chance: the whole interval of the agreement lies above it; None with fewer than LABELS_LEAST.
+    agreement: over all labels; a missing verdict agrees with none. decided: over those where both name a winner (chance: 1/2).
+    kappa: Cohen's, over three verdicts (Cohen 1960, Educ. Psychol. Meas. 20:37-46). chance: see `chance`.
+    better_than_chance: the whole interval of the agreement is above it; None with fewer than LABELS_LEAST.
     """
     verdicts = [p.winners[OVERALL] if p.parsed else "none" for p in preferences]
     both = list(zip(verdicts, labels, strict=True))
     agreed = share_interval(sum(a == b for a, b in both), len(both))
     decided = [a == b for a, b in both if a in ("first", "second") and b != "tie"]
     level = chance(labels)
-    return {
-        "n": len(both),
-        "agreement": agreed.rounded(),
-        "chance": round(level, 6),
-        "kappa": kappa(verdicts, labels),
-        "decided": share_interval(sum(decided), len(decided)).rounded(),
-        "n_decided": len(decided),
-        "better_than_chance": agreed.low > level if len(both) >= LABELS_LEAST else None,
-    }
+    return Agreement(
+        agreement=agreed.rounded(),
+        chance=round(level, 6),
+        kappa=kappa(verdicts, labels),
+        decided=share_interval(sum(decided), len(decided)).rounded(),
+        n_decided=len(decided),
+        better_than_chance=agreed.low > level if len(both) >= LABELS_LEAST else None,
+    )
 
 
 def chance(labels: Sequence[str]) -> float:

@@ -87,11 +87,11 @@ async def measure(labels: Sequence[Label], params: JudgeParams, judge: Judge, ke
         sys.stderr.write(f"\r{len(seen)} of {len(rows)} pairs")
     sys.stderr.write("\n")
     preferred = [label.preferred for label in labels]
-    figures = quality(rows, seen, counts, preferred) | agreement(seen, preferred)
+    figures = [quality(rows, seen, counts, preferred), agreement(seen, preferred)]
     return {
         "judge": params.judge,
         "labels": dict(Counter(preferred)),
-        **figures,
+        **{name: value for part in figures for name, value in part.model_dump(mode="json").items()},
         **{name: counts[name] for name in ("calls", "repairs", "input_tokens", "output_tokens")},
     }
 

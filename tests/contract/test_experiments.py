@@ -11,6 +11,7 @@ from shared.artifacts.store import Artifacts
 from shared.contracts.experiments import PRESETS, merged
 from shared.contracts.jobs import JobStatus
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
+from tests.fakes.reports import REPORT
 
 
 @pytest.fixture
@@ -23,14 +24,15 @@ def report(job: str, base: list[float], final: list[float]) -> dict[str, Any]:
     def line(name: str, scores: list[float]) -> dict[str, Any]:
         mean = sum(scores) / len(scores)
         value = [mean, mean - 0.1, mean + 0.1]
-        return {"name": name, "n": len(scores), "metrics": {"chrf": value}, "gain_over_base": value, "scores": scores}
+        row = {"name": name, "adapter": None, "n": len(scores), "metrics": {"chrf": value}, "gain_over_base": value}
+        return row | {"scores": scores}
 
-    return {
+    return REPORT | {
         "job": job,
         "primary_metric": "chrf",
         "table": [line("base", base), line("distill", final)],
-        "final": {"name": "distill"},
-        "decisions": [{"phase": "distill", "decision": "promoted"}],
+        "final": {"name": "distill", "adapter": None, "over": {}},
+        "decisions": [{"phase": "distill", "decision": "promoted", "gain_on_dev": [0.1, 0.0, 0.2]}],
         "teacher": {"distill": {"teacher_calls": 3, "input_tokens": 10, "output_tokens": 5}},
     }
 

@@ -13,6 +13,7 @@ from shared.contracts.steps import Method, ModelRef, StepKind, StepRequest, Step
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.queue.step_task import StepContext
+from tests.fakes.reports import REPORT
 from tests.fakes.simulated import BASE, World
 from tests.fakes.system import System
 
@@ -60,12 +61,20 @@ def finished_job(system: System) -> str:
     assert row is not None
     interval = [0.5, 0.25, 0.75]
     table = [
-        {"name": n, "n": 20, "metrics": {"string_check": interval}, "gain_over_base": [0.25, -0.125, 0.5]}
+        {
+            "name": n,
+            "adapter": None,
+            "n": 20,
+            "metrics": {"string_check": interval},
+            "gain_over_base": [0.25, -0.125, 0.5],
+        }
         for n in ("base", "final")
     ]
-    report = {
+    no_gain = {"beats_base": False, "beaten": [], "not_beaten": []}
+    report = REPORT | {
         "primary_metric": "string_check",
-        "verdict": {"words": "The final model is not told apart from the base on the test split: no gain is shown."},
+        "verdict": no_gain
+        | {"words": "The final model is not told apart from the base on the test split: no gain is shown."},
         "table": table,
         "decisions": [{"phase": "distill", "decision": "undecided", "gain_on_dev": [0.1, -0.2, 0.4]}],
         "warnings": ["few questions"],

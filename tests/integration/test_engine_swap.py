@@ -20,6 +20,7 @@ from services.weak_model.engine.supervisor import Engine, Patience
 from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
 from services.weak_model.worker.student_client import StudentClient
+from shared.contracts.report import Report
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Progress, StepKind, StepRequest, StepResult, StudentParams
@@ -112,7 +113,7 @@ class OnDevice(World):
         return StepResult(rows=[row.model_dump(mode="json") for row in written], metrics=metrics)
 
 
-async def one_job(simulation: Simulation, world: World, base: ModelRef) -> tuple[dict[str, Any], set[str]]:
+async def one_job(simulation: Simulation, world: World, base: ModelRef) -> tuple[Report, set[str]]:
     """A job on a base to its report; and all that its row gave as the reason for waiting."""
     request = simulation.request(
         base.base,
@@ -146,8 +147,8 @@ async def test_two_jobs_on_two_bases_share_one_device_by_turns(device: Device, t
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one_job(simulation, world, base)) for base in BASES]
     reports, reasons = zip(*(task.result() for task in tasks), strict=True)
-    assert [report["student"] for report in reports] == ["small", "large"]
-    assert all(report["table"][1]["adapter"] in world.adapters for report in reports)
+    assert [report.student for report in reports] == ["small", "large"]
+    assert all(report.table[1].adapter in world.adapters for report in reports)
     assert set(device.launches) == {"small", "large"}
     assert any("the engine is at work with small and swaps to large afterwards" in reason for reason in reasons[1])
     assert any("the engine loads large" in reason for reason in reasons[1])

@@ -12,6 +12,7 @@ from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from shared.contracts.data import Question, Split
 from shared.contracts.errors import FatalError
+from shared.contracts.report import read_report
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
 from tests.fakes.simulated import WRONG, Simulation, World, questions
 
@@ -33,7 +34,7 @@ def like(spec: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def shown(report: dict[str, Any]) -> str:
     file = io.StringIO()
-    show_report(Console(file=file, width=250), report)
+    show_report(Console(file=file, width=250), read_report(report))
     return file.getvalue()
 
 
@@ -110,7 +111,7 @@ async def test_a_handful_of_usable_answers_is_all_that_is_learned(simulation: Si
     assert trained == [usable]
     assert report["phases"]["pilot"]["usable"] == {"none": usable}
     assert report["phases"]["distill"]["dropped"] == {"refused": 60 - usable}
-    for text in (shown(report), as_markdown(report)):
+    for text in (shown(report), as_markdown(read_report(report))):
         assert f"distill: {usable} of 60 answers kept, dropped {{'refused': {60 - usable}}}" in text
         assert f"of 16 answers each way can be used: {usable} with guidance none" in text
 
@@ -170,7 +171,7 @@ async def test_a_student_against_itself_has_no_interval(simulation: Simulation):
     assert base["gain_over_base"] == iterate["gain_over_base"] == [0, 0, 0]
     assert report["decisions"][0]["decision"] == "undecided"
     assert "is base model itself" in shown(report)
-    assert sum("| - |" in line for line in as_markdown(report).splitlines()) == 4
+    assert sum("| - |" in line for line in as_markdown(read_report(report)).splitlines()) == 4
 
 
 async def test_two_students_that_answered_alike_may_differ_elsewhere(simulation: Simulation):
@@ -225,7 +226,7 @@ async def test_a_hint_that_tells_the_reference_is_dropped_and_counted(simulation
     again = [row for row in seen if row["previous"] is not None]
     assert {row["critique"] for row in again if row["id"].endswith("3")} == {None}
     assert {row["critique"] for row in again if not row["id"].endswith("3")} == {"mind"}
-    for text in (shown(report), as_markdown(report)):
+    for text in (shown(report), as_markdown(read_report(report))):
         assert "12 hints dropped because they told the answer" in text
 
 

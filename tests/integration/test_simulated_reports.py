@@ -29,7 +29,7 @@ def simulation(tmp_path: Path) -> Simulation:
 
 def shown(report: dict[str, Any]) -> str:
     file = io.StringIO()
-    show_report(Console(file=file, width=400), report)
+    show_report(Console(file=file, width=400), read_report(report))
     return file.getvalue()
 
 
@@ -112,7 +112,7 @@ async def test_a_gain_that_does_not_beat_the_baselines_is_said_to_prove_nothing(
     verdict = report["verdict"]
     assert verdict["not_beaten"] == not_beaten
     assert verdict["beats_base"] == (final > 0.2)
-    for text in (verdict["words"], shown(report), as_markdown(report)):
+    for text in (verdict["words"], shown(report), as_markdown(read_report(report))):
         assert words in text
     events = simulation.stores.jobs.events(report["job"], limit=500)
     assert verdict["words"] in [event.message for event in events]
@@ -134,7 +134,12 @@ async def test_the_record_against_each_baseline_stands_in_the_markdown(simulatio
     report = await simulation.job(world, questions(), **DISTILL, evaluation=only("few_shot"))
     record = report["final"]["record"]["few_shot"]
     line = f"| {record['win']} / {record['tie']} / {record['loss']} |"
-    table = as_markdown(report).partition("| gain of phase 1, distill over |")[2].partition("\n\n")[0].splitlines()
+    table = (
+        as_markdown(read_report(report))
+        .partition("| gain of phase 1, distill over |")[2]
+        .partition("\n\n")[0]
+        .splitlines()
+    )
     assert table[0].split(" | ")[-1] == "won / tied / lost |"
     (line_of_row,) = [row for row in table if row.startswith("| base with random examples")]
     assert line_of_row.endswith(line)
@@ -167,7 +172,7 @@ async def test_missing_markers_are_counted_where_a_rationale_was_learned(simulat
     (record,) = report["phases"]["iterate"]["rounds"]
     assert record["with_rationale"] == record["passed"] > 0
     assert report["promotion"]["forgetting"]["missing_markers"] in range(8)
-    for text in (shown(report), as_markdown(report)):
+    for text in (shown(report), as_markdown(read_report(report))):
         assert "phase 3, evolve: 6 of 60 answers came without the rationale and the marker" in text
         assert text.count("came without the rationale") == 2
 
@@ -193,7 +198,7 @@ async def test_each_turn_has_its_row_its_lengths_and_its_margin(simulation: Simu
     assert [row["name"] for row in report["table"]] == ["base", "evolve-1", "evolve-2", "evolve"]
     by_name = {row["name"]: row for row in report["table"]}
     assert by_name["evolve-2"]["adapter"] == by_name["evolve"]["adapter"] != by_name["evolve-1"]["adapter"]
-    screen, text = shown(report), as_markdown(report)
+    screen, text = shown(report), as_markdown(read_report(report))
     assert "phase 3, evolve, turn 1" in screen
     assert "evolve, turn 2: " in screen
     figures = "of the trained pairs 12.5 chosen, 9.25 rejected; margin 0.000 -> 0.750, chosen preferred in 88% of them"
@@ -219,7 +224,7 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
     assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
     line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)
-    assert line in as_markdown(report)
+    assert line in as_markdown(read_report(report))
     assert line in shown(report)
 
 

@@ -1,15 +1,16 @@
 """The comparison of an experiment's variants: only what was measured alike is set against each other."""
 
-from typing import Any
-
 import pytest
 
-from services.api.features.experiments.service import comparison
+from services.api.features.experiments.service import Finished, comparison
+from shared.contracts.experiments import VariantObject
+from shared.contracts.report import read_report
+from tests.fakes.reports import REPORT
 
 SCORES = {"first": [0.5, 0.0, 1.0, 0.5, 1.0, 0.5], "second": [1.0, 0.5, 1.0, 0.5, 1.0, 1.0]}
 
 
-def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def finished(name: str, metric: str, student: str, dev: bool = True) -> Finished:
     row = {
         "name": "distill",
         "n": 6,
@@ -17,11 +18,14 @@ def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict
         "gain_over_base": [0, 0, 0],
         "scores": SCORES[name],
     }
-    dev = {"n": 6, "value": [0.5, 0.4, 0.6], "scores": SCORES[name][::-1]}
-    report = {
-        "student": student, "dev": dev, "primary_metric": metric, "table": [row], "final": {"name": "distill"}, "decisions": [], "teacher": {},
+    report = REPORT | {
+        "student": student, "primary_metric": metric, "table": [REPORT["table"][0] | row],
+        "final": {"name": "distill", "adapter": None, "over": {}}, "decisions": [], "teacher": {},
     }  # fmt: skip
-    return {"name": name, "job_id": name}, report
+    if dev:
+        report["dev"] = {"n": 6, "value": [0.5, 0.4, 0.6], "scores": SCORES[name][::-1]}
+    variant = VariantObject(name=name, job_id=name, status="succeeded", fine_tuned_model=None)
+    return Finished(variant, read_report(report), lesson_tokens=0)
 
 
 @pytest.mark.parametrize(
@@ -35,17 +39,17 @@ def finished(name: str, metric: str, student: str) -> tuple[dict[str, Any], dict
 )
 def test_only_what_was_measured_alike_is_compared(metrics, students, compared: bool):
     rows = comparison([finished(*given) for given in zip(SCORES, metrics, students, strict=True)])
-    assert rows[0]["gain_over_first"] == rows[0]["dev_gain_over_first"] == [0.0, 0.0, 0.0], "over itself: no interval"
-    assert (rows[1]["gain_over_first"] is not None) == compared
-    assert (rows[1]["dev_gain_over_first"] is not None) == compared
+    assert rows[0].gain_over_first == rows[0].dev_gain_over_first == [0.0, 0.0, 0.0], "over itself: no interval"
+    assert (rows[1].gain_over_first is not None) == compared
+    assert (rows[1].dev_gain_over_first is not None) == compared
     if compared:
-        assert rows[1]["gain_over_first"][0] == pytest.approx(0.25)
-        assert rows[1]["dev_gain_over_first"][0] == pytest.approx(0.25)
+        for gain in (rows[1].gain_over_first, rows[1].dev_gain_over_first):
+            assert gain is not None
+            assert gain[0] == pytest.approx(0.25)
 
 
 def test_a_report_of_an_earlier_version_has_nothing_of_dev():
-    old, new = (finished(name, "chrf", "small") for name in SCORES)
-    del old[1]["dev"]
+    old, new = (finished(name, "chrf", "small", dev=name == "second") for name in SCORES)
     rows = comparison([old, new])
-    assert [(row["dev"], row["dev_gain_over_first"]) for row in rows] == [(None, None), ([0.5, 0.4, 0.6], None)]
-    assert rows[1]["gain_over_first"] is not None
+    assert [(row.dev, row.dev_gain_over_first) for row in rows] == [(None, None), ([0.5, 0.4, 0.6], None)]
+    assert rows[1].gain_over_first is not None

@@ -40,28 +40,28 @@ def test_kappa_of_a_known_table():
 
 
 def test_agreement_on_all_and_on_the_decided():
-    seen = [preference("first")] * 12 + [preference("second")] * 4 + [preference("tie")] * 4
-    found = agreement(seen, ["first"] * 16 + ["tie"] * 4)
-    assert found["agreement"][0] == 16 / 20
-    assert found["decided"][0] == 12 / 16
-    assert found["n_decided"] == 16
-    assert found["better_than_chance"] is True
+    preferences = [preference("first")] * 12 + [preference("second")] * 4 + [preference("tie")] * 4
+    figures = agreement(preferences, ["first"] * 16 + ["tie"] * 4)
+    assert figures.agreement[0] == 16 / 20
+    assert figures.decided[0] == 12 / 16
+    assert figures.n_decided == 16
+    assert figures.better_than_chance is True
 
 
 def test_no_verdict_agrees_with_nothing():
-    seen = [preference("tie", parsed=False)] * 30
-    found = agreement(seen, ["tie"] * 30)
-    assert found["agreement"][0] == 0
-    assert found["better_than_chance"] is False
-    assert found["n_decided"] == 0
+    preferences = [preference("tie", parsed=False)] * 30
+    figures = agreement(preferences, ["tie"] * 30)
+    assert figures.agreement[0] == 0
+    assert figures.better_than_chance is False
+    assert figures.n_decided == 0
 
 
 def test_few_labels_tell_nothing():
     few = LABELS_LEAST - 1
-    found = agreement([preference("first")] * few, ["first"] * few)
-    assert found["better_than_chance"] is None
-    found = agreement([preference("first")] * LABELS_LEAST, ["first"] * LABELS_LEAST)
-    assert found["better_than_chance"] is True
+    figures = agreement([preference("first")] * few, ["first"] * few)
+    assert figures.better_than_chance is None
+    figures = agreement([preference("first")] * LABELS_LEAST, ["first"] * LABELS_LEAST)
+    assert figures.better_than_chance is True
 
 
 @pytest.mark.parametrize("kind", ["one of three", "one of two", "always a tie"])
@@ -73,8 +73,8 @@ def test_guessing_is_hardly_ever_taken_for_better_than_chance(kind: str, ties: f
 
     def believed() -> bool:
         labels = dice.choices(["tie", "first", "second"], [ties, (1 - ties) / 2, (1 - ties) / 2], k=50)
-        seen = [preference(dice.choice(guesses[kind])) for _ in labels]
-        return agreement(seen, labels)["better_than_chance"] is True
+        preferences = [preference(dice.choice(guesses[kind])) for _ in labels]
+        return agreement(preferences, labels).better_than_chance is True
 
     assert sum(believed() for _ in range(1000)) <= 50
 
@@ -84,38 +84,38 @@ def test_a_judge_that_is_right_on_four_of_five_is_believed_on_fifty_labels():
 
     def believed() -> bool:
         labels = dice.choices(["first", "second"], k=50)
-        seen = [preference(x if dice.random() < 0.8 else "tie") for x in labels]
-        return agreement(seen, labels)["better_than_chance"] is True
+        preferences = [preference(x if dice.random() < 0.8 else "tie") for x in labels]
+        return agreement(preferences, labels).better_than_chance is True
 
     assert sum(believed() for _ in range(200)) >= 190
 
 
 def test_longer_answers_that_are_better_are_no_bias():
     rows = [pair("short", "much longer")] * 30
-    seen = [preference("second")] * 30
-    fair = quality(rows, seen, COUNTS, ["second"] * 30)
-    assert fair["preferred_the_longer"][0] == 1
-    assert fair["length_bias"][0] == 0
-    assert fair["warnings"] == []
-    taken = quality(rows, seen, COUNTS, ["first", "second"] * 15)
-    assert taken["length_bias"][0] == 0.5
-    assert taken["length_bias"][1] > 0
-    assert [w for w in taken["warnings"] if "50% more often than the longer one was better" in w]
-    assert quality(rows, seen, COUNTS)["length_bias"] is None
+    preferences = [preference("second")] * 30
+    fair = quality(rows, preferences, COUNTS, ["second"] * 30)
+    assert fair.preferred_the_longer[0] == 1
+    assert fair.length_bias is not None
+    assert fair.length_bias.value == 0
+    assert fair.warnings == []
+    taken = quality(rows, preferences, COUNTS, ["first", "second"] * 15)
+    assert taken.length_bias is not None
+    assert taken.length_bias.value == 0.5
+    assert taken.length_bias.low > 0
+    assert [w for w in taken.warnings if "50% more often than the longer one was better" in w]
+    assert quality(rows, preferences, COUNTS).length_bias is None
 
 
 def test_answers_of_one_length_tell_nothing_of_length():
-    found = quality([pair("abc", "xyz")] * 9, [preference("first")] * 9, COUNTS, ["second"] * 9)
-    assert found["preferred_the_longer"] == (0, 0, 1)
-    assert found["length_bias"] == (0, -1, 1)
+    figures = quality([pair("abc", "xyz")] * 9, [preference("first")] * 9, COUNTS, ["second"] * 9)
+    assert figures.preferred_the_longer == (0, 0, 1)
+    assert figures.length_bias == (0, -1, 1)
 
 
 def test_missing_verdicts_are_counted_and_warned_of():
-    seen = [preference("first")] * 18 + [preference("tie", parsed=False)] * 2
+    preferences = [preference("first")] * 18 + [preference("tie", parsed=False)] * 2
     rows = [pair("a", "bb")] * 20
-    assert quality(rows, seen, COUNTS)["unparsed"] == 2
-    assert quality(rows, seen, COUNTS)["warnings"] == []
-    worse = [*seen[1:], preference("tie", parsed=False)]
-    assert quality(rows, worse, COUNTS)["warnings"] == [
-        "the judge gave no verdict on 3 of 20 pairs; they count as ties"
-    ]
+    assert quality(rows, preferences, COUNTS).unparsed == 2
+    assert quality(rows, preferences, COUNTS).warnings == []
+    worse = [*preferences[1:], preference("tie", parsed=False)]
+    assert quality(rows, worse, COUNTS).warnings == ["the judge gave no verdict on 3 of 20 pairs; they count as ties"]

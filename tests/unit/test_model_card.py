@@ -8,7 +8,9 @@ import pytest
 from services.orchestrator.jobs import parity
 from services.orchestrator.jobs.card import card
 from services.orchestrator.jobs.exports import licence_of
+from shared.contracts.report import read_report
 from shared.contracts.rows import ParitySample, StudentCompletion
+from tests.fakes import reports
 
 PARITY = {
     "prompts": 8,
@@ -26,15 +28,35 @@ MANIFEST: dict[str, Any] = {
     "parity": PARITY,
     "formats": {"adapter": {}},
 }
-REPORT: dict[str, Any] = {
-    "primary_metric": "exact_match",
-    "verdict": {"words": "The final model beats the base on the test split."},
-    "table": [
-        {"name": "base", "n": 10, "metrics": {"exact_match": [0.1, 0.0, 0.4]}, "gain_over_base": [0.0, 0.0, 0.0]},
-        {"name": "final", "n": 10, "metrics": {"exact_match": [0.6, 0.3, 0.8]}, "gain_over_base": [0.5, 0.1, 0.8]},
-    ],
-    "decisions": [{"phase": "distill", "decision": "promoted", "gain_on_dev": [0.4, 0.1, 0.7]}],
-}
+REPORT = read_report(
+    reports.REPORT
+    | {
+        "primary_metric": "exact_match",
+        "verdict": {
+            "beats_base": True,
+            "beaten": [],
+            "not_beaten": [],
+            "words": "The final model beats the base on the test split.",
+        },
+        "table": [
+            {
+                "name": "base",
+                "adapter": None,
+                "n": 10,
+                "metrics": {"exact_match": [0.1, 0.0, 0.4]},
+                "gain_over_base": [0.0, 0.0, 0.0],
+            },
+            {
+                "name": "final",
+                "adapter": None,
+                "n": 10,
+                "metrics": {"exact_match": [0.6, 0.3, 0.8]},
+                "gain_over_base": [0.5, 0.1, 0.8],
+            },
+        ],
+        "decisions": [{"phase": "distill", "decision": "promoted", "gain_on_dev": [0.4, 0.1, 0.7]}],
+    }
+)
 
 
 def test_results_data_parity_and_how_to_load_it():

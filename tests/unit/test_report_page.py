@@ -7,6 +7,7 @@ import pytest
 
 from services.api.features.results import plots
 from services.api.features.results.report_page import page
+from shared.contracts.report import read_report
 from tests.fakes.reports import EVIL, REPORT, WHOLE
 
 ADDRESSES = (
@@ -61,7 +62,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return page(WHOLE)
+    return page(read_report(WHOLE))
 
 
 def test_a_models_text_stays_text(text: str):
@@ -102,7 +103,7 @@ def test_every_part_is_there(text: str):
 
 
 def test_an_earlier_report_has_a_page_too():
-    found = Page(page(REPORT | {"job": "ftjob-1", "domain": "shell", "student": "tiny"}))
+    found = Page(page(read_report(REPORT)))
     assert "What this job measured" in " ".join(found.texts)
 
 

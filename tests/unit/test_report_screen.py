@@ -7,11 +7,12 @@ from rich.console import Console
 
 from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
+from shared.contracts.report import read_report
 from tests.fakes.reports import REPORT
 
 
 def test_markdown_has_every_row_with_its_interval():
-    table, against, decisions, did, costs = as_markdown(REPORT).split("\n\n")
+    table, against, decisions, did, costs = as_markdown(read_report(REPORT)).split("\n\n")
     assert len(table.splitlines()) == 2 + 3
     assert {line.count("|") for line in table.splitlines()} == {6}
     assert "| phase 3, evolve | 0.500 [0.400, 0.600] | 0.100 [0.050, 0.200] | -0.250 [-0.350, -0.150] |" in table
@@ -34,7 +35,7 @@ def test_markdown_has_every_row_with_its_interval():
 
 def test_the_screen_calls_a_loss_a_loss():
     file = io.StringIO()
-    show_report(Console(file=file, width=200), REPORT)
+    show_report(Console(file=file, width=200), read_report(REPORT))
     shown = file.getvalue()
     assert "is worse than base model: -0.250" in shown
     assert "is not told apart from phase 2, iterate" in shown
@@ -64,29 +65,33 @@ def test_the_screen_calls_a_loss_a_loss():
 )
 def test_questions_without_a_reference_are_told_in_every_form(measured: dict, words: str):
     file = io.StringIO()
-    report = REPORT | {"measured": measured}
+    report = read_report(REPORT | {"measured": measured})
     show_report(Console(file=file, width=200), report)
     assert words in file.getvalue()
     assert words in as_markdown(report)
-    assert "reference:" not in as_markdown(
-        REPORT | {"measured": {"by": "references", "without_reference": {"train": 9, "dev": 0, "test": 0}}}
-    )
+    only_train = {"by": "references", "without_reference": {"train": 9, "dev": 0, "test": 0}}
+    assert "reference:" not in as_markdown(read_report(REPORT | {"measured": only_train}))
 
 
 def test_the_screen_tells_what_the_judge_is_worth():
     share = {"win": 30, "tie": 8, "loss": 2, "share": [0.85, 0.75, 0.92]}
     score = {"base": [4.0, 3.5, 4.5], "final": [7.5, 7.0, 8.0], "gain": [3.5, 3.0, 4.0]}
-    labels = {
+    rates = {
+        "unparsed": 0, "preferred_the_first_shown": [0.5, 0.4, 0.6], "preferred_the_longer": [0.5, 0.4, 0.6],
+        "length_bias": None,
+    }  # fmt: skip
+    labels = rates | {
         "n": 50, "agreement": [0.4, 0.28, 0.54], "chance": 0.45, "kappa": None, "decided": [0.5, 0.3, 0.7],
-        "n_decided": 20, "flip_rate": [0.6, 0.4, 0.7],
+        "n_decided": 20, "flip_rate": [0.6, 0.4, 0.7], "better_than_chance": False, "warnings": [],
     }  # fmt: skip
     judged = {
-        "n": 40, "calls": 160, "ended": "budget_used_up", "criteria": {"accuracy": share, "overall": share},
-        "absolute": {"unparsed": {"base": 3, "final": 0}, "criteria": {"accuracy": score, "overall": score}},
-        "judge": {"warnings": ["the judge favours a position"]},
+        "n": 40, "wanted": 60, "calls": 160, "max_calls": 160, "ended": "budget_used_up", "criteria": {"accuracy": share, "overall": share},
+        "absolute": {"n": 37, "unparsed": {"base": 3, "final": 0}, "criteria": {"accuracy": score, "overall": score}},
+        "judge": rates | {"n": 40, "flip_rate": [0.1, 0.0, 0.2], "warnings": ["the judge favours a position"]},
     }  # fmt: skip
     file = io.StringIO()
-    report = REPORT | {"judged": judged, "judge": {"labels": labels, "warnings": ["it decides nothing"]}}
+    judge = {"rests_on_it": [], "labels": labels, "decides": False, "warnings": ["it decides nothing"]}
+    report = read_report(REPORT | {"judged": judged, "judge": judge})
     show_report(Console(file=file, width=200), report)
     shown = file.getvalue()
     for part in (
@@ -96,4 +101,4 @@ def test_the_screen_tells_what_the_judge_is_worth():
     ):  # fmt: skip
         assert part in shown, part
     without = judged | {"absolute": None}
-    show_report(Console(file=io.StringIO(), width=200), REPORT | {"judged": without, "judge": None})
+    show_report(Console(file=io.StringIO(), width=200), read_report(REPORT | {"judged": without, "judge": None}))

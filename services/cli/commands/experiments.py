@@ -22,8 +22,9 @@ from services.cli.client import (
 )
 from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
 from services.cli.watch import Follower, how_to_go_on
+from shared.contracts.report import Triple
 from shared.platform.terminal import make_console
-from shared.reporting.words import label, plain_gain, plain_triple
+from shared.reporting.words import label, plain_gain
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
 console = make_console()
@@ -133,11 +134,11 @@ def _lines(found: dict[str, Any]) -> list[list[str]]:
         [
             row["variant"],
             label(row["final"]),
-            plain_triple(row["dev"]) if row.get("dev") else "",
-            plain_gain(row["dev_gain_over_first"]) if row.get("dev_gain_over_first") else "",
-            plain_triple(row["value"]),
-            plain_gain(row["gain_over_base"]),
-            plain_gain(row["gain_over_first"]) if row["gain_over_first"] else "",
+            f"{Triple(*row['dev']):.3f}" if row.get("dev") else "",
+            plain_gain(Triple(*row["dev_gain_over_first"])) if row.get("dev_gain_over_first") else "",
+            f"{Triple(*row['value']):.3f}",
+            plain_gain(Triple(*row["gain_over_base"])),
+            plain_gain(Triple(*row["gain_over_first"])) if row["gain_over_first"] else "",
             str(row["teacher_calls"]),
             str(row["lesson_tokens"]),
         ]

@@ -11,6 +11,7 @@ from services.cli.client import DEFAULT_DATA, ROUTE, Data, Json, answer_of, ask,
 from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from shared.artifacts.store import write_atomically
+from shared.contracts.report import read_report
 from shared.platform.terminal import make_console
 from shared.reporting.words import label
 
@@ -38,9 +39,9 @@ def report(
     if as_json:
         print(json.dumps(found))
     elif markdown:
-        print(as_markdown(found))
+        print(as_markdown(read_report(found)))
     else:
-        show_report(console, found)
+        show_report(console, read_report(found))
 
 
 def usage(job: Job = "last", data: Data = DEFAULT_DATA, as_json: Json = False) -> None:

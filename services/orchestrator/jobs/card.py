@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.contracts.exports import MANIFEST, ExportFormat
+from shared.contracts.report import Report
 
 STANDING = {
     "promoted": "promoted: the dev split showed it to be better than what was served before (the base, at first)",
@@ -29,7 +30,7 @@ model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto")""",
 }
 
 
-def card(manifest: Mapping[str, Any], report: Mapping[str, Any] | None, top: str) -> str:
+def card(manifest: Mapping[str, Any], report: Report | None, top: str) -> str:
     """report: of the job that made the version; None where it has none."""
     parts = [_front(manifest), _head(manifest), _results(report), _phases(report), _data(manifest), _parity(manifest)]
     parts += [_licences(manifest), _loading(manifest, top)]
@@ -61,34 +62,28 @@ def _head(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _results(report: Mapping[str, Any] | None) -> str:
+def _results(report: Report | None) -> str:
     if report is None:
         return "## Results\n\nNone: the job has left no report, so nothing is known of what this version is worth."
-    metric = report["primary_metric"]
+    metric, verdict = report.primary_metric, report.verdict
     lines = [
-        f"## Results\n\n{report['verdict']['words']}\n",
+        f"## Results\n\n{verdict.words}\n" if verdict else "## Results\n",
         f"On the test split, `{metric}`, each value with its 95 % interval; the gain is paired, question by question.\n",
         "| model | questions | value | gain over the base |",
         "|---|---|---|---|",
     ]
-    for row in report["table"]:
-        lines.append(
-            f"| {row['name']} | {row['n']} | {_interval(row['metrics'][metric])} | {_interval(row['gain_over_base'], '+')} |"
-        )
-    lines += [f"\n{warning}" for warning in report.get("warnings", [])]
+    lines += [
+        f"| {row.name} | {row.n} | {row.metrics[metric]:.3f} | {row.gain_over_base:+.3f} |" for row in report.table
+    ]
+    lines += [f"\n{warning}" for warning in report.warnings]
     return "\n".join(lines)
 
 
-def _interval(values: list[float], sign: str = "") -> str:
-    value, low, high = (format(x, f"{sign}.3f") for x in values)
-    return f"{value} [{low}, {high}]"
-
-
-def _phases(report: Mapping[str, Any] | None) -> str:
-    if report is None or not report.get("decisions"):
+def _phases(report: Report | None) -> str:
+    if report is None or not report.decisions:
         return "## Phases\n\nNone was finished and compared."
     lines = ["## Phases\n", "| phase | decision | gain on dev |", "|---|---|---|"]
-    lines += [f"| {d['phase']} | {d['decision']} | {_interval(d['gain_on_dev'], '+')} |" for d in report["decisions"]]
+    lines += [f"| {d.phase} | {d.decision} | {d.gain_on_dev:+.3f} |" for d in report.decisions]
     return "\n".join(lines)
 
 

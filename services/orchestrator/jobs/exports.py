@@ -19,6 +19,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import MANIFEST, README, Download, ExportFormat, ExportIndex, ExportRequest
 from shared.contracts.jobs import JobRequest
+from shared.contracts.report import read_report
 from shared.contracts.rows import ParitySample, StudentCompletion, StudentPrompt, asked
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.datasets.files import data_of
@@ -149,7 +150,8 @@ def _index(run: ExportRun, folders: dict[ExportFormat, str], found: dict[str, An
         "parity": found,
         "formats": {form.value: _listed(run.artifacts.folder(digest)) for form, digest in folders.items()},
     }
-    report = run.artifacts.get_json(run.origin.report_ref) if run.origin is not None and run.origin.report_ref else None
+    reference = run.origin.report_ref if run.origin is not None else None
+    report = read_report(run.artifacts.get_json(reference)) if reference else None
     index = ExportIndex(top=top, folders=folders, readme=card.card(manifest, report, top), manifest=manifest)
     for name, content in ((README, readme_of(index)), (MANIFEST, manifest_of(index))):
         digest = hashlib.sha256(content).hexdigest()

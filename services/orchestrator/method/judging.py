@@ -17,7 +17,6 @@ from shared.contracts.report import (
     AbsoluteScores,
     Criterion,
     JudgedComparison,
-    JudgeFigures,
     JudgeReport,
     LabelAgreement,
     Triple,
@@ -176,7 +175,7 @@ async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[
     judged = [preference for result in compared for preference in result.read(Preference)]
     counts = sum((Counter(result.metrics) for result in compared), Counter())
     preferred = [row.preferred for row in preferences]
-    figures = LabelAgreement(**quality(rows, judged, counts, preferred) | agreement(judged, preferred))
+    figures = LabelAgreement(**dict(quality(rows, judged, counts, preferred)), **dict(agreement(judged, preferred)))
     decides = figures.better_than_chance is not False
     value, low, high = figures.agreement
     await ctx.emit(
@@ -270,9 +269,9 @@ async def judge_final_model(
             ended = "budget_used_up"
     compared = rows[: len(preferences)]
     figures = quality(compared, preferences, counts, by_references and by_references[: len(compared)])
+    warnings = [*figures.warnings, *score_warnings([row for side in scores.values() for row in side])]
     if ctx.spec.judge.provider == ctx.spec.teacher.provider:
-        figures["warnings"].insert(0, "judge and teacher are the same model: it may favour what it has taught")
-    figures["warnings"] += score_warnings([row for side in scores.values() for row in side])
+        warnings = ["judge and teacher are the same model: it may favour what it has taught", *warnings]
     return JudgedComparison(
         n=len(compared),
         wanted=len(rows),
@@ -281,7 +280,7 @@ async def judge_final_model(
         max_calls=settings.max_judge_calls,
         criteria={name: criterion(preferences, name) for name in preferences[0].winners},
         absolute=absolute(scores) if settings.absolute_scores else None,
-        judge=JudgeFigures(**figures),
+        judge=figures.model_copy(update={"warnings": warnings}),
     )
 
 

@@ -19,10 +19,10 @@ router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=
 @router.post("", status_code=201, response_model=ExperimentObject, dependencies=[once], responses=may_answer(409, 422))
 def create_experiment(
     context: Context, project: Project, key_id: KeyId, body: ExperimentRequest, response: Response
-) -> dict[str, Any]:
-    made = experiments.create(context, project, body, key_id)
-    response.headers["location"] = f"/v1/experiments/{made['id']}"
-    return made
+) -> ExperimentObject:
+    experiment = experiments.create(context, project, body, key_id)
+    response.headers["location"] = f"/v1/experiments/{experiment.id}"
+    return experiment
 
 
 @router.get("", response_model=Listed[ExperimentObject])
@@ -33,12 +33,12 @@ def list_experiments(
 
 
 @router.get("/{experiment_id}", response_model=ExperimentObject)
-def get_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
+def get_experiment(context: Context, project: Project, experiment_id: Id) -> ExperimentObject:
     return experiments.get(context, project, experiment_id)
 
 
 @router.get("/{experiment_id}/report", response_model=ExperimentReport)
-def get_experiment_report(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
+def get_experiment_report(context: Context, project: Project, experiment_id: Id) -> ExperimentReport:
     """The comparison alone. It grows as variants end; `compared` of `variants` are in it."""
     return experiments.report(context, project, experiment_id)
 
@@ -46,5 +46,5 @@ def get_experiment_report(context: Context, project: Project, experiment_id: Id)
 @router.post(
     "/{experiment_id}/cancel", response_model=ExperimentObject, dependencies=[once], responses=may_answer(409, 422)
 )
-def cancel_experiment(context: Context, project: Project, experiment_id: Id) -> dict[str, Any]:
+def cancel_experiment(context: Context, project: Project, experiment_id: Id) -> ExperimentObject:
     return experiments.cancel(context, project, experiment_id)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import uuid_utils
 
@@ -12,8 +12,20 @@ from services.api.features.jobs import service as jobs
 from services.api.features.jobs.bodies import job_of
 from shared.contracts.distillation import JUDGE, SHARES
 from shared.contracts.errors import Conflict, NotFound, UserError
-from shared.contracts.experiments import ALONE, EXPERIMENT, VARIANT, ExperimentRequest, Variant, merged
+from shared.contracts.experiments import (
+    ALONE,
+    EXPERIMENT,
+    VARIANT,
+    ComparedVariant,
+    ExperimentObject,
+    ExperimentReport,
+    ExperimentRequest,
+    Variant,
+    VariantObject,
+    merged,
+)
 from shared.contracts.jobs import JobRequest
+from shared.contracts.report import NOTHING, Report, read_report
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
 from shared.jobs.records import JobRecord
@@ -21,7 +33,9 @@ from shared.jobs.records import JobRecord
 MOST = 100
 
 
-def create(context: ApiContext, project: str, request: ExperimentRequest, key_id: str | None = None) -> dict[str, Any]:
+def create(
+    context: ApiContext, project: str, request: ExperimentRequest, key_id: str | None = None
+) -> ExperimentObject:
     """Queue all variants, or none. Raises UserError that names the variant at fault."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
@@ -83,62 +97,54 @@ def _named(variant: Variant, message: str, param: str | None, code: str) -> User
     return UserError(f"variant {variant.name!r}: {message}", param=param, code=code)
 
 
-def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[dict[str, Any]], bool]:
+def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[ExperimentObject], bool]:
     """Newest first. Raises UserError for an `after` that does not exist."""
     ids, more = context.stores.overview.experiments(project, after, limit)
     return [get(context, project, experiment_id) for experiment_id in ids], more
 
 
-def get(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+def get(context: ApiContext, project: str, experiment_id: str) -> ExperimentObject:
     """The variants in their order, and the comparison of those that have a report. Raises NotFound."""
     rows, _ = context.stores.jobs.page(project, None, MOST, metadata={EXPERIMENT: experiment_id})
     if not rows:
         raise NotFound(f"no experiment {experiment_id!r}", param="experiment_id", code="experiment_not_found")
     rows.reverse()  # a page is newest first
-    reports = {row.id: context.artifacts.get_json(row.report_ref) for row in rows if row.report_ref}
-    return {
-        "id": experiment_id,
-        "object": "distillation.experiment",
-        "variants": [_variant(row) for row in rows],
-        "comparison": [
-            line | {"lesson_tokens": _lesson_tokens(context, line["job_id"])}
-            for line in comparison([(_variant(row), reports[row.id]) for row in rows if row.id in reports])
-        ],
-    }
+    finished = [
+        Finished(
+            _variant(row), read_report(context.artifacts.get_json(row.report_ref)), _lesson_tokens(context, row.id)
+        )
+        for row in rows
+        if row.report_ref
+    ]
+    return ExperimentObject(id=experiment_id, variants=[_variant(row) for row in rows], comparison=comparison(finished))
 
 
-def report(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+def report(context: ApiContext, project: str, experiment_id: str) -> ExperimentReport:
     """Raises NotFound."""
-    found = get(context, project, experiment_id)
-    return {
-        "id": experiment_id,
-        "object": "distillation.experiment.report",
-        "variants": len(found["variants"]),
-        "compared": len(found["comparison"]),
-        "comparison": found["comparison"],
-    }
+    experiment = get(context, project, experiment_id)
+    variants, compared = experiment.variants, experiment.comparison
+    return ExperimentReport(id=experiment_id, variants=len(variants), compared=len(compared), comparison=compared)
 
 
-def cancel(context: ApiContext, project: str, experiment_id: str) -> dict[str, Any]:
+def cancel(context: ApiContext, project: str, experiment_id: str) -> ExperimentObject:
     """Cancel every variant that has not ended, whatever it does."""
-    for variant in get(context, project, experiment_id)["variants"]:
+    for variant in get(context, project, experiment_id).variants:
         with contextlib.suppress(Conflict):  # it has ended, perhaps just now
-            jobs.cancel(context, project, variant["job_id"])
+            jobs.cancel(context, project, variant.job_id)
     return get(context, project, experiment_id)
 
 
-def _variant(row: JobRecord) -> dict[str, Any]:
-    return {
-        "name": row.request["metadata"][VARIANT],
-        "job_id": row.id,
-        "status": row.status,
-        "fine_tuned_model": row.fine_tuned_model,
-    }
+def _variant(row: JobRecord) -> VariantObject:
+    return VariantObject(
+        name=row.request["metadata"][VARIANT],
+        job_id=row.id,
+        status=row.status,
+        fine_tuned_model=row.fine_tuned_model,
+    )
 
 
 def _lesson_tokens(context: ApiContext, job_id: str) -> int:
-    """Tokens of the strong model that a variant's lessons, verdicts and hints took, whoever paid: what an earlier variant
-    asked for is in the ledger of that one alone."""
+    """Tokens of the strong model that a variant's responses, verdicts and hints took, whichever variant paid for them."""
     return sum(
         step.metrics.get("input_tokens", 0) + step.metrics.get("output_tokens", 0)
         for step in context.stores.steps.of_job(job_id)
@@ -146,56 +152,49 @@ def _lesson_tokens(context: ApiContext, job_id: str) -> int:
     )
 
 
-def comparison(finished: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+class Finished(NamedTuple):
+    """A variant whose job has a report."""
+
+    variant: VariantObject
+    report: Report
+    lesson_tokens: int
+
+
+def comparison(finished: Sequence[Finished]) -> list[ComparedVariant]:
     """Per variant: the final model's primary metric on dev and on test, its gain over the base and, paired question by
-    question, over the first variant's final model; [value, low, high] each. And what the teacher was asked for it.
-
-    Choose by dev; test tells what the chosen one is worth.
-    """
-    rows = []
-    for variant, report in finished:
-        final, first = _final(report), _final(finished[0][1])
-        primary = report["primary_metric"]
-        dev, first_dev = (x.get("dev") for x in (report, finished[0][1]))  # reports of earlier versions have none
-        used = report["teacher"].values()
-        rows.append(
-            {
-                "variant": variant["name"],
-                "job_id": variant["job_id"],
-                "final": report["final"]["name"],
-                "metric": primary,
-                "n": final["n"],
-                "value": final["metrics"][primary],
-                "gain_over_base": final["gain_over_base"],
-                "gain_over_first": _over(report, finished[0][1], first["scores"], final["scores"]),
-                "dev": dev["value"] if dev else None,
-                "dev_gain_over_first": _over(report, finished[0][1], first_dev["scores"], dev["scores"])
-                if dev and first_dev
-                else None,
-                "decisions": {d["phase"]: d["decision"] for d in report["decisions"]},
-                "teacher_calls": sum(phase["teacher_calls"] for phase in used),
-                "teacher_tokens": sum(phase["input_tokens"] + phase["output_tokens"] for phase in used),
-            }
-        )
-    return rows
+    question, over the first variant's final model. Choose by dev; test tells what the chosen one is worth."""
+    return [_compared(one, finished[0].report) for one in finished]
 
 
-def _over(
-    report: dict[str, Any], other: dict[str, Any], before: list[float], after: list[float]
-) -> Sequence[float] | None:
-    """The paired gain over another variant's report; None where the two measured different things. Over itself it is
-    exactly nothing."""
-    if report is other:
-        return [0.0, 0.0, 0.0]
+def _compared(variant: Finished, first: Report) -> ComparedVariant:
+    report, final, primary = variant.report, variant.report.final_row, variant.report.primary_metric
+    dev, used = report.dev, report.teacher.values()
+    return ComparedVariant(
+        variant=variant.variant.name,
+        job_id=variant.variant.job_id,
+        final=final.name,
+        metric=primary,
+        n=final.n,
+        value=list(final.metrics[primary]),
+        gain_over_base=list(final.gain_over_base),
+        gain_over_first=_gain_over(report, first, first.final_row.scores, final.scores),
+        dev=list(dev.value) if dev else None,
+        dev_gain_over_first=_gain_over(report, first, first.dev.scores, dev.scores) if dev and first.dev else None,
+        decisions={decision.phase: decision.decision for decision in report.decisions},
+        teacher_calls=sum(phase.teacher_calls for phase in used),
+        teacher_tokens=sum(phase.input_tokens + phase.output_tokens for phase in used),
+        lesson_tokens=variant.lesson_tokens,
+    )
+
+
+def _gain_over(report: Report, first: Report, before: list[float], after: list[float]) -> list[float] | None:
+    """The paired gain over the first variant; None if the two measured different things, exactly zero over itself."""
+    if report is first:
+        return list(NOTHING)
     from shared.evaluation.statistics import gain  # here: scipy takes a second, and only this call needs it
 
-    primary = report["primary_metric"]
-    comparable = len(before) == len(after) and primary == other["primary_metric"]
-    if primary == JUDGE:  # each student was held against its own base
-        comparable = comparable and report["student"] == other["student"]
-    return gain(primary in SHARES, before, after).rounded() if comparable else None
-
-
-def _final(report: dict[str, Any]) -> dict[str, Any]:
-    """The final model's row of the test table."""
-    return next(row for row in report["table"] if row["name"] == report["final"]["name"])
+    primary = report.primary_metric
+    comparable = len(before) == len(after) and primary == first.primary_metric
+    if primary == JUDGE:  # each student was compared with its own base
+        comparable = comparable and report.student == first.student
+    return list(gain(primary in SHARES, before, after).rounded()) if comparable else None

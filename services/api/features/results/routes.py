@@ -13,6 +13,7 @@ from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.responses.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from shared.contracts.data import Split
 from shared.contracts.keys import Scope
+from shared.contracts.report import read_report
 from shared.contracts.views import (
     CheckpointObject,
     ExampleObject,
@@ -51,7 +52,9 @@ def get_report(
     found = jobs.report(context, project, job_id)
     if HTML not in accept.lower():
         return tagged(json.dumps(found).encode(), if_none_match, BY_ACCEPT)
-    return tagged(report_page.page(found).encode(), if_none_match, BY_ACCEPT | PAGE_HEADERS, f"{HTML}; charset=utf-8")
+    return tagged(
+        report_page.page(read_report(found)).encode(), if_none_match, BY_ACCEPT | PAGE_HEADERS, f"{HTML}; charset=utf-8"
+    )
 
 
 @router.get(OURS + "/usage", response_model=JobUsage)
