@@ -12,13 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from services.cli.client import Refused, Waits
-from services.cli.commands import audit as audit_command
+from services.cli.client import ApiClient, Refused, Waits
 from services.cli.watch import Follower, pass_rate
 from services.meteor import main
 from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError
+from shared.contracts.keys import AuditEntry
+from shared.contracts.views import Listed, StepObject
 from shared.db.engine import writing
 from shared.jobs.tables import jobs
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
@@ -108,13 +109,13 @@ def test_the_exit_codes_are_those_of_the_document(meteor, job: str, files: tuple
 def test_the_process_ends_with_the_code_of_its_ending(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ending: BaseException | None, code: int
 ):
-    def called(*_: object) -> dict:
+    def called(*_: object) -> Listed[AuditEntry]:
         if ending is not None:
             raise ending
-        return {"data": [], "has_more": False}
+        return Listed(data=[], first_id=None, last_id=None, has_more=False)
 
     monkeypatch.setenv("METEOR_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(audit_command, "page_of", called)
+    monkeypatch.setattr(ApiClient, "page", called)
     monkeypatch.setattr(sys, "argv", ["meteor", "audit", "--json"])
     with pytest.raises(SystemExit) as ended:
         main.app()
@@ -154,8 +155,8 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         body = {"model": BASE, "training_file": stored["id"], "distillation": {"domain": "sums"}}
         job = client.post("/v1/distillation/jobs", json=body).json()["id"]
         address, found = [first.url], []
-        follower = Follower(client, job, lambda: address[0])
-        thread = threading.Thread(target=lambda: found.append(follower.tell_lines()), daemon=True)
+        follower = Follower(ApiClient(client), job, lambda: address[0])
+        thread = threading.Thread(target=lambda: found.append(follower.emit_lines()), daemon=True)
         thread.start()
     with running_api(tmp_path, **redis) as second:
         assert second.url != first.url
@@ -165,13 +166,14 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         assert row is not None
         second.stores.jobs.cancel(row)
         wait_until(lambda: found, 30, "the end of watching")
-    assert found[0]["status"] == "cancelled"
+    assert found[0].status == "cancelled"
     client.close()
 
 
-def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> dict:
+def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> StepObject:
     key = f"iterate/{number}/try-{t}/verdicts/0"
-    return {"key": key, "state": state, "metrics": {"n": n, "passed": passed} if state == "succeeded" else {}}
+    metrics = {"n": n, "passed": passed} if state == "succeeded" else {}
+    return StepObject.model_construct(key=key, state=state, metrics=metrics)
 
 
 def test_the_pass_rate_is_that_of_the_newest_round():

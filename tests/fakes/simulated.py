@@ -80,9 +80,9 @@ class World:
         self.score: Callable[[str], int | None] = lambda answer: 5
         self.forgets: Callable[[str | None, str], bool] = lambda adapter, question_id: False
         self.nll: Callable[[dict[str, Any]], float] = lambda row: 1.0
-        self.spoil: Callable[[str, StudentCompletion], StudentCompletion] = lambda key, attempt: (
-            attempt
-        )  # the last word on a student's answer
+        self.spoil: Callable[[str, StudentCompletion], StudentCompletion] = lambda key, completion: (
+            completion
+        )  # changes a student's completion
         self.verdict: Callable[[dict[str, Any]], Verdict] = by_reference
         self.training: Callable[[StepRequest], dict[str, Any]] = lambda request: {}  # more figures of a training
         self.salt = 0
@@ -102,12 +102,12 @@ class World:
         adapter = ModelRef.model_validate(model).tuned if model else None
         if request.kind in (StepKind.SFT, StepKind.DPO):
             # without the kind's version, or each new one would draw other students
-            made = content_hash([self.salt, request.model_dump(mode="json", exclude={"version"})])
-            self.skills[made] = self.train(request, self.skills[adapter])
+            trained = content_hash([self.salt, request.model_dump(mode="json", exclude={"version"})])
+            self.skills[trained] = self.train(request, self.skills[adapter])
             full = TrainParams.model_validate(request.params).method is Method.FULL
             curve = [Point(step=step, loss=1 / step) for step in (1, 2)]
             result = StepResult(metrics={"rows": len(request.rows)} | self.training(request), curve=curve)
-            return result.model_copy(update={"weights" if full else "adapter": made})
+            return result.model_copy(update={"weights" if full else "adapter": trained})
         row_of = getattr(self, "_" + request.kind.name.lower())
         rows = [row_of(str(key), request, adapter, row).model_dump(mode="json") for row in request.rows]
         return StepResult(rows=rows, metrics=self._figures(request, rows))
@@ -149,12 +149,12 @@ class World:
         return self.verdict(row)
 
     def _compare(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Preference:
-        seen, turned = self._both_orders(row)
-        return agreed(row["id"], seen, turned, [])
+        first, second = self._both_orders(row)
+        return agreed(row["id"], first, second, [])
 
     def _both_orders(self, row: dict) -> list[Choice | None]:
-        said = [self.judge(row["first"], row["second"]), self.judge(row["second"], row["first"])]
-        return [Choice.model_validate(dict.fromkeys(CRITERIA, choice)) if choice else None for choice in said]
+        replies = [self.judge(row["first"], row["second"]), self.judge(row["second"], row["first"])]
+        return [Choice.model_validate(dict.fromkeys(CRITERIA, choice)) if choice else None for choice in replies]
 
     def _rate(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> AnswerScores:
         score = self.score(row["answer"])
