@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
 from shared.contracts.errors import FatalError, StorageFull
+from shared.contracts.json_types import Json
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
 
@@ -66,7 +67,7 @@ def add_made_file(
     artifacts: Artifacts,
     folder: Path,
     project: str,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Json],
     **about: Any,
 ) -> None:
     """Rows that this program made, as an uploaded file with the id `about` names. about: id, filename, dev, test (shares).
