@@ -1,6 +1,5 @@
 """What is refused before a job exists: every request that could not run, with how to fix it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,9 +14,8 @@ from shared.contracts.steps import Method
 from shared.datasets.files import PURPOSE, JobData
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
-from shared.plan.measurements import measuring_calls
+from shared.plan.plan import JudgeUse, Sizes, calls_per_judged_question, make_plan
 
-CALLS_PER_QUESTION = 8  # for one judged question, with one retry of every reply
 LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
@@ -179,10 +177,11 @@ def _check_judge_calls(context: ProjectContext, data: JobData, request: JobReque
     rows = context.job_rows(data)
     if not judge_must_decide(rows):
         return
-    count = Counter(row.split for row in rows)
-    references = any(row.reference for row in rows if row.split == Split.TRAIN)
-    need = measuring_calls(spec, count[Split.DEV], count[Split.TEST], references)
-    need += CALLS_PER_QUESTION if spec.evaluation.judged_questions else 0
+    count = {split: sum(row.split == split for row in rows) for split in Split}
+    bare = sum(not row.reference for row in rows if row.split == Split.TRAIN)
+    plan = make_plan(spec, Sizes.of_splits(spec, count, bare, judge_measures=True))
+    need = plan.most_calls(JudgeUse.MEASURING)
+    need += calls_per_judged_question(spec) if spec.evaluation.judged_questions else 0
     if need > most:
         raise UserError(
             f"dev or test has too few references, so the judge measures all students there, which can take {need} calls "
