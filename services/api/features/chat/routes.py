@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -18,6 +17,7 @@ from services.api.openapi_document import may_answer
 from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEADERS
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
+from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
 from shared.platform.disconnect import until_disconnected
 from shared.platform.log import get_logger
@@ -25,7 +25,7 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 MODEL_HEADER = "x-meteor-model"  # the version that answered
 CLIENT_GONE = 499  # nobody reads it; it shows in metrics
-ANSWERS: dict[int | str, dict[str, Any]] = may_answer(404, 504) | {
+ANSWERS: dict[int | str, Json] = may_answer(404, 504) | {
     200: {
         "description": "What the engine says: one object, or with `stream` server-sent events that end with `[DONE]`.",
         "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {"schema": EVENT}},
@@ -88,7 +88,7 @@ async def _answered(
 
 
 async def _chosen(
-    request: Request, project: str, route: Route, model: str, given: dict[str, Any]
+    request: Request, project: str, route: Route, model: str, given: Json
 ) -> tuple[Target, Target | None]:
     """Who answers, and who gets a copy. Raises NotFound."""
     ways = await request.app.state.signpost.ways(project, model)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from services.api.features.chat.streams import Rename
 from shared.contracts.answer_format import MARKER, SYSTEM, split_answer
+from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
 
 SYSTEM_ROLES = ("system", "developer")
@@ -17,12 +18,12 @@ class Route(NamedTuple):
     part of the request a conversation begins with and keeps."""
 
     path: str
-    prepared: Callable[[dict[str, Any]], dict[str, Any]]
-    shown: Callable[[bytes, dict[str, Any]], bytes]
-    opening: Callable[[dict[str, Any]], Any]
+    prepared: Callable[[Json], Json]
+    shown: Callable[[bytes, Json], bytes]
+    opening: Callable[[Json], Any]
 
 
-def for_engine(route: Route, asked: dict[str, Any], engine_name: str, project: str) -> dict[str, Any]:
+def for_engine(route: Route, asked: Json, engine_name: str, project: str) -> Json:
     """The request under the engine's name for the model. What the engine keeps of a prompt serves the same project alone: how
     quickly an answer begins would tell another one what was asked before."""
     sent = route.prepared(asked) | {"model": engine_name}
@@ -31,12 +32,12 @@ def for_engine(route: Route, asked: dict[str, Any], engine_name: str, project: s
     return {name: value for name, value in sent.items() if name not in OURS}
 
 
-def shown(route: Route, answer: bytes, asked: dict[str, Any], rename: Rename) -> bytes:
+def shown(route: Route, answer: bytes, asked: Json, rename: Rename) -> bytes:
     """The engine's whole answer under the asked name."""
     return rename(route.shown(answer, asked))
 
 
-def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
+def _chat_prepared(body: Json) -> Json:
     """With the system text that training used, if it has none. An answer that is to be continued gets no new beginning."""
     messages = body["messages"]
     if body.get("continue_final_message"):
@@ -46,7 +47,7 @@ def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"messages": [{"role": "system", "content": SYSTEM}, *messages]}
 
 
-def _responses_prepared(body: dict[str, Any]) -> dict[str, Any]:
+def _responses_prepared(body: Json) -> Json:
     """The same; and nothing is kept in the engine's memory, where one project's answers would lie beside another's."""
     body = body | {"store": False}
     given = body["input"] if isinstance(body["input"], list) else []
@@ -55,7 +56,7 @@ def _responses_prepared(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"instructions": SYSTEM}
 
 
-def _chat_shown(answer: bytes, asked: dict[str, Any]) -> bytes:
+def _chat_shown(answer: bytes, asked: Json) -> bytes:
     """The rationale apart, where there is one. A response_format owns the text."""
     if MARKER.strip().encode() not in answer or _is_structured(asked):
         return answer
@@ -70,18 +71,18 @@ def _chat_shown(answer: bytes, asked: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()  # ASCII: a text may hold half a character
 
 
-def _is_structured(asked: dict[str, Any]) -> bool:
+def _is_structured(asked: Json) -> bool:
     form = asked.get("response_format")
     return isinstance(form, dict) and form.get("type") != "text"
 
 
-def _opening(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _opening(items: list[Json]) -> list[Json]:
     """Up to the first message of the user: a conversation grows behind it."""
     place = next((place for place, item in enumerate(items) if item.get("role") == "user"), len(items))
     return items[: place + 1]
 
 
-def _input_opening(body: dict[str, Any]) -> Any:
+def _input_opening(body: Json) -> Any:
     given = body["input"]
     return [body.get("instructions"), _opening(given) if isinstance(given, list) else given]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from typing import Any
 
 from services.api.engine_client import EngineClient
 from services.api.features.chat.metrics import ChatWatch
@@ -10,6 +9,7 @@ from services.api.features.chat.routing import Target
 from services.api.features.chat.service import Route
 from shared.contracts.engine import Priority
 from shared.contracts.errors import MeteorError, UserError
+from shared.contracts.json_types import Json
 
 NOT_COPIED = ("stream", "stream_options")
 
@@ -23,7 +23,7 @@ class Shadows:
         self.takes_priority = True  # until the engine says otherwise
         self._running: set[asyncio.Task[None]] = set()
 
-    def send(self, project: str, route: Route, sent: dict[str, Any], target: Target) -> None:
+    def send(self, project: str, route: Route, sent: Json, target: Target) -> None:
         """Returns at once. sent: what the served version was asked."""
         watch = ChatWatch(project, target)
         if len(self._running) >= self.most:
@@ -34,12 +34,12 @@ class Shadows:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _answered(self, route: Route, body: dict[str, Any], watch: ChatWatch) -> None:
+    async def _answered(self, route: Route, body: Json, watch: ChatWatch) -> None:
         with contextlib.suppress(MeteorError), watch.until_answered():  # counted, and nobody waits for it
             await self._asked(route, body)
             watch.end("ok")
 
-    async def _asked(self, route: Route, body: dict[str, Any]) -> None:
+    async def _asked(self, route: Route, body: Json) -> None:
         if self.takes_priority:
             try:
                 await self.engine.whole(route.path, body | {"priority": Priority.SHADOW}, "")
