@@ -29,7 +29,7 @@ class Asking(AnyRequest):
 
 
 async def open_asking(means: Means, row: Any) -> DurableRun:
-    return DurableRun(row, means.steps, means.ledger, work=4.0, batch_size=2)
+    return DurableRun(row, means.steps, means.ledger, plan={("asking", StepKind.TEACH): 2}, batch_size=2)
 
 
 async def ask(run: DurableRun) -> dict[str, Any]:

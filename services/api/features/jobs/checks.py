@@ -1,6 +1,5 @@
 """What is refused before a job exists: whatever could not run, told with what would mend it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,9 +14,8 @@ from shared.contracts.steps import Method
 from shared.datasets.files import PURPOSE, JobData, rows_of
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
-from shared.plan.measurements import measuring_calls
+from shared.plan.plan import JudgeUse, Sizes, calls_per_judged_question, make_plan
 
-ONE_QUESTION = 8  # calls for one judged question, every reply asked for twice
 NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
@@ -175,10 +173,11 @@ def _check_judge_calls(context: ApiContext, data: JobData, request: JobRequest) 
     rows = data.rows(context.artifacts)
     if not judge_must_decide(rows):
         return
-    count = Counter(row.split for row in rows)
-    references = any(row.reference for row in rows if row.split == Split.TRAIN)
-    need = measuring_calls(spec, count[Split.DEV], count[Split.TEST], references)
-    need += ONE_QUESTION if spec.evaluation.judged_questions else 0
+    count = {split: sum(row.split == split for row in rows) for split in Split}
+    bare = sum(not row.reference for row in rows if row.split == Split.TRAIN)
+    plan = make_plan(spec, Sizes.of_splits(spec, count, bare, judge_measures=True))
+    need = plan.most_calls(JudgeUse.MEASURING)
+    need += calls_per_judged_question(spec) if spec.evaluation.judged_questions else 0
     if need > most:
         raise UserError(
             f"dev or test has hardly any references, so the judge measures all students there, which can take {need} calls "
