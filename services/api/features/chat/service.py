@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 from services.api.features.chat.streams import Rename
 from shared.contracts.answer_format import MARKER, SYSTEM, split_answer
+from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
 
 SYSTEM_ROLES = ("system", "developer")
 NOT_SENT = ("safety_identifier",)  # fields that the engine does not get
 
-Body = dict[str, Any]  # a request in OpenAI's JSON, whose fields pass through
+Body = Json  # a request in OpenAI's JSON, whose fields pass through
 
 
 class Route(NamedTuple):
