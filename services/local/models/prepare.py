@@ -22,7 +22,7 @@ from pathlib import Path
 from services.local.models.catalogue import CATALOGUE, CatalogueModel
 from services.local.models.download import assemble_gguf
 from services.local.models.hub import download_from_hub, revision_on_hub
-from services.local.progress import Report, SilentReport
+from services.local.progress import ProgressReport, SilentReport
 from shared.artifacts.store import hash_folder, write_atomically
 from shared.contracts.errors import FatalError, UserError
 
@@ -122,7 +122,7 @@ def damage(model: PreparedModel) -> str:
     return ""
 
 
-def pull(source: str, models: Path, report: Report | None = None) -> PreparedModel:
+def pull(source: str, models: Path, report: ProgressReport | None = None) -> PreparedModel:
     """Prepare a model; at once when it is there already. Raises ModelRefused, HashMismatch, TransientError."""
     report = report or SilentReport()
     prepared = find(source, models)
@@ -148,7 +148,7 @@ def pull(source: str, models: Path, report: Report | None = None) -> PreparedMod
     return PreparedModel(name, models / name, _fingerprint(models / name))
 
 
-def _prepare(source: str, downloads: Path, output: Path, report: Report) -> dict:
+def _prepare(source: str, downloads: Path, output: Path, report: ProgressReport) -> dict:
     """Fill output with the model's files. Returns what the card says of their origin."""
     model = CATALOGUE.get(source)
     hub_id = model.hub_id if model else source
@@ -174,7 +174,7 @@ def _prepare(source: str, downloads: Path, output: Path, report: Report) -> dict
     }
 
 
-def _convert(model: CatalogueModel, gguf: Path, output: Path, report: Report) -> None:
+def _convert(model: CatalogueModel, gguf: Path, output: Path, report: ProgressReport) -> None:
     """GGUF to safetensors in a child process (20-60 s on two cores)."""
     log = gguf.parent / "convert.log"
     command = [sys.executable, "-m", "services.local.models.convert_gguf", str(gguf), str(output)]
@@ -200,7 +200,7 @@ def _last_line(log: Path) -> str:
     return lines[-1].strip()[:70] if lines else ""
 
 
-def _with_ticks(report: Report, what: Callable[[], str], work: Callable[[], None]) -> None:
+def _with_ticks(report: ProgressReport, what: Callable[[], str], work: Callable[[], None]) -> None:
     """Run work, noting where it stands and the seconds meanwhile."""
     started = time.monotonic()
     done = threading.Event()
@@ -234,7 +234,7 @@ def _publish(new: Path, target: Path, card: dict) -> None:
 
 
 @contextmanager
-def _locked(path: Path, report: Report) -> Iterator[None]:
+def _locked(path: Path, report: ProgressReport) -> Iterator[None]:
     """One pull of one model at a time, over all processes of this user."""
     with path.open("w") as file:
         while True:

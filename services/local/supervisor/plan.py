@@ -11,7 +11,7 @@ from services.local.models import prepare as models
 from services.local.models.prepare import PreparedModel
 from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from services.local.supervisor import broker, ports
-from services.local.supervisor.processes import Spec
+from services.local.supervisor.processes import ProcessSpec
 from services.local.supervisor.readiness import http_readiness, platform_of, readiness
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
@@ -55,7 +55,7 @@ class Plan:
     """specs in the order of starting. api_moves: the api's port was not asked for, so it may change."""
 
     data: Path
-    specs: list[Spec]
+    specs: list[ProcessSpec]
     urls: dict[str, str]
     remarks: list[str]
     api_moves: bool
@@ -123,7 +123,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
         command = argv if name == "broker" else [sys.executable, "-m", *MODULES[name]]
         env = common | _own(draft, name, token) | ({} if name in COMPUTE else LEAN)
         port = draft.addresses.get(name)
-        specs.append(Spec(name, command, env, readiness(data, name, common, port), port))
+        specs.append(ProcessSpec(name, command, env, readiness(data, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
     return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
 
@@ -254,8 +254,10 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
     return own
 
 
-def moved(plan: Plan, spec: Spec) -> Spec:
+def moved(plan: Plan, spec: ProcessSpec) -> ProcessSpec:
     """The api on another free port: somebody took the one that was chosen."""
     port = ports.pick(plan.taken)
     plan.urls["api"] = f"http://{ports.LOOPBACK}:{port}"
-    return Spec(spec.name, spec.argv, spec.env | {"METEOR_API_PORT": str(port)}, http_readiness(port, "/healthz"), port)
+    return ProcessSpec(
+        spec.name, spec.argv, spec.env | {"METEOR_API_PORT": str(port)}, http_readiness(port, "/healthz"), port
+    )

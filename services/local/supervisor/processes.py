@@ -17,7 +17,7 @@ STEADY_S = 60.0  # after so long the next crash counts as the first
 
 
 @dataclass
-class Spec:
+class ProcessSpec:
     """What to run. ready: told the pids of the process's family, says whether it does its work."""
 
     name: str
@@ -49,9 +49,9 @@ def memory(pid: int) -> int:
 
 @dataclass
 class Child:
-    """A Spec that runs. start, poll and stop are called by one thread at a time."""
+    """A ProcessSpec that runs. start, poll and stop are called by one thread at a time."""
 
-    spec: Spec
+    spec: ProcessSpec
     log_file: Path
     state: State = "stopped"
     restarts: int = 0

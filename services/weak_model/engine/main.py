@@ -10,7 +10,7 @@ from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import is_busy, is_healthy, serves
 from services.weak_model.engine.heartbeat import EngineHeartbeat
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
-from services.weak_model.engine.supervisor import EngineSupervisor, ExternalEngine, State, Timing, check_port
+from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
 from services.weak_model.settings import EngineSettings, engine_settings
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
@@ -74,7 +74,7 @@ def run() -> int:
         log.error("the engine cannot be started", reason=error.message)
         return 1
     heartbeat = EngineHeartbeat(
-        platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == State.READY
+        platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == EngineState.READY
     )
 
     def end(*_) -> None:

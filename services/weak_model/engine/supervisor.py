@@ -29,7 +29,7 @@ END_S = 8.5  # the guard gives the server 7 s and then kills it with its family
 STEADY_S = 60.0  # a server that lived this long resets the pause before a restart
 
 
-class State(StrEnum):
+class EngineState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     RESTARTING = "restarting"
@@ -111,7 +111,7 @@ class ExternalEngine:
     def __init__(self, is_ready: Callable[[], bool], timing: Timing):
         self.is_ready = is_ready
         self.timing = timing
-        self.state = State.STARTING
+        self.state = EngineState.STARTING
         self._stopping = False
 
     def stop(self) -> None:
@@ -121,12 +121,12 @@ class ExternalEngine:
     def run(self) -> int:
         """Until stop(). Returns the process's exit code."""
         while not self._stopping:
-            state = State.READY if self.is_ready() else State.STARTING
+            state = EngineState.READY if self.is_ready() else EngineState.STARTING
             if state != self.state:
                 self.state = state
-                log.info("engine answers" if state == State.READY else "engine does not answer", state=state)
+                log.info("engine answers" if state == EngineState.READY else "engine does not answer", state=state)
             self._sleep(self.timing.report)
-        self.state = State.STOPPED
+        self.state = EngineState.STOPPED
         return 0
 
     def _sleep(self, seconds: float) -> None:
@@ -163,7 +163,7 @@ class EngineSupervisor(ExternalEngine):
         """Until stop(), or until the server cannot be started. Returns the process's exit code."""
         failures, pause = 0, self.timing.pause
         while not self._stopping:
-            self.state, self.starts = State.STARTING, self.starts + 1
+            self.state, self.starts = EngineState.STARTING, self.starts + 1
             model = self.scheduler.start_begins()
             try:
                 server = Server(self.launch(model))
@@ -174,8 +174,8 @@ class EngineSupervisor(ExternalEngine):
             try:
                 failure = self._start(server) or self._watch(server)
             finally:
-                was_ready = self.state == State.READY
-                self.state = State.RESTARTING
+                was_ready = self.state == EngineState.READY
+                self.state = EngineState.RESTARTING
                 server.end(ready=was_ready)
             if self._stopping:
                 break
@@ -186,7 +186,7 @@ class EngineSupervisor(ExternalEngine):
             if failures >= self.timing.attempts:
                 log.error("the engine cannot be started", model=model, attempts=failures, reason=failure)
                 if not self.scheduler.start_failed(failure):
-                    self.state = State.FAILED
+                    self.state = EngineState.FAILED
                     return 1
                 failures = 0
                 continue
@@ -197,7 +197,7 @@ class EngineSupervisor(ExternalEngine):
             log.error("the engine was lost; restarting it", reason=failure, failed_starts=failures, pause_s=pause)
             self._sleep(pause)
             pause = min(2 * pause, self.timing.max_pause)
-        self.state = State.STOPPED
+        self.state = EngineState.STOPPED
         return 0
 
     def _start(self, server: Server) -> str | None:
@@ -208,7 +208,7 @@ class EngineSupervisor(ExternalEngine):
             if server.exit_code is not None:
                 return self._failure(server, "ended while it started")
             if self.is_ready():
-                self.state = State.READY
+                self.state = EngineState.READY
                 self.scheduler.start_succeeded()
                 log.info("engine ready", model=self.scheduler.serving, seconds=round(server.age, 1))
                 return None
