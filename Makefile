@@ -30,9 +30,9 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-d
 STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-$(ENGINE).lock)
 
-# $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 4 s.
+# $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 4 s, in a log each 30 s.
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
-patient = { (while sleep 4; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
+patient = { (every=30; [ -t 1 ] && every=4; while sleep $$every >/dev/null 2>&1; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
 .PHONY: help install install-dev demo up down status test test-gpu chaos prove bench openapi lock clean
 

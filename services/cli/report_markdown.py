@@ -21,18 +21,18 @@ def as_markdown(report: Report) -> str:
     blocks = [
         report.verdict.words if report.verdict else "",
         what_measured(report),
-        _table(scores(report)),
+        markdown_table(scores(report)),
         *missing_markers(report),
         "\n".join(f"- {warning}" for warning in warnings_of(report)),
-        _table(final_against_others(report)),
-        _table(decisions(report)),
+        markdown_table(final_against_others(report)),
+        markdown_table(decisions(report)),
         "\n".join(f"- {line}" for line in phase_lines(report.phases)),
-        _table(TextTable(["", "calls", "tokens in", "tokens out", "busy seconds"], costs)),
+        markdown_table(TextTable(["", "calls", "tokens in", "tokens out", "busy seconds"], costs)),
         prompts_of(report),
     ]
     return "\n\n".join(filter(None, blocks))
 
 
-def _table(table: TextTable) -> str:
+def markdown_table(table: TextTable) -> str:
     lines = [table.head, ["---"] * len(table.head), *table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

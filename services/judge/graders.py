@@ -36,22 +36,21 @@ def clean(text: str) -> str:
     """Without a fence or backticks around all of it and a final period; one kind of quotes, single spaces."""
     text = _FINAL_PERIOD.sub("", text.strip())
     for around, inside in ((_FENCE, 1), (_TICKS, 2)):
-        found = around.match(text)
-        if found:
-            text = found.group(inside).strip()
+        if wrapped := around.match(text):
+            text = wrapped.group(inside).strip()
     return " ".join(_FINAL_PERIOD.sub("", text).translate(_QUOTES).split())
 
 
 def first_word(text: str) -> str | None:
     """The first word after cleaning; `sudo` before a command says nothing about which command it is."""
-    found = clean(text).split()
-    if found[:1] == ["sudo"]:
-        found = found[1:]
-    return found[0] if found else None
+    parts = clean(text).split()
+    if parts[:1] == ["sudo"]:
+        parts = parts[1:]
+    return parts[0] if parts else None
 
 
 def string_check(answer: str, reference: str) -> float:
-    return float(bool(clean(reference)) and clean(answer) == clean(reference))  # nothing is not a right answer
+    return float(bool(clean(reference)) and clean(answer) == clean(reference))  # an empty answer is never right
 
 
 def first_token(answer: str, reference: str) -> float:
@@ -96,18 +95,18 @@ def option_flags(command: str) -> Counter[str]:
     A cluster is one flag, since nothing but each command's manual tells `-lah` of ls from `-name` of find; but the order
     of its letters does not count: `-la` is `-al`.
     """
-    found = _FLAG.findall(clean(command))
-    return Counter("-" + "".join(sorted(flag[1:])) if flag[1:].isalpha() else flag for flag in found)
+    named = _FLAG.findall(clean(command))
+    return Counter("-" + "".join(sorted(flag[1:])) if flag[1:].isalpha() else flag for flag in named)
 
 
 def contains(answer: str, reference: str) -> float:
     """1 when the reference stands in the answer as whole words, case apart; 12 is not in 112, 1.12, 12.5 or -12."""
-    given, wanted = (_THOUSANDS.sub("", clean(text).casefold()) for text in (answer, reference))
-    if not wanted:
+    given, expected = (_THOUSANDS.sub("", clean(text).casefold()) for text in (answer, reference))
+    if not expected:
         return 0.0
-    before = rf"(?<!{_LETTER})" + (r"(?<!-)(?<!\d\.)" if wanted[0].isdigit() else "")
-    after = rf"(?!{_LETTER})" + (r"(?!\.\d)" if wanted[-1].isdigit() else "")
-    return float(re.search(before + re.escape(wanted) + after, given) is not None)
+    before = rf"(?<!{_LETTER})" + (r"(?<!-)(?<!\d\.)" if expected[0].isdigit() else "")
+    after = rf"(?!{_LETTER})" + (r"(?!\.\d)" if expected[-1].isdigit() else "")
+    return float(re.search(before + re.escape(expected) + after, given) is not None)
 
 
 GRADERS = {

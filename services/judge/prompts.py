@@ -1,8 +1,8 @@
 """What the judge is asked (paper sections 3.2 and 4). Pure functions; a change here raises the version of the step's kind."""
 
 import re
-from typing import Any
 
+from shared.contracts.json_types import Json
 from shared.contracts.rows import ComparisonInput, JudgeInput
 
 _TAG = re.compile(r"<(?=/?(?:question|reference|reasoning|answer|answer_a|answer_b)>)", re.IGNORECASE)
@@ -18,7 +18,7 @@ def review_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
     form = '{"correct": true or false' + (', "critique": "..."}' if row.want_critique else "}")
     basis = (
         "The reference is right: an answer that means the same is correct, whatever its wording."
-        if _given(row.reference)
+        if has_text(row.reference)
         else "Judge by what you know. An answer with an error in a main point is not correct."
     )
     rules = f"{HINT_RULES} Leave it empty when the answer is correct." if row.want_critique else ""
@@ -57,7 +57,7 @@ def compare_messages(domain: str, row: ComparisonInput) -> list[dict[str, str]]:
     fair = "Neither the order of the answers nor their length is a merit. Say tie where you see no difference that matters."
     task = "compare two answers to one question"
     material = [_tagged("question", row.question)]
-    if _given(row.reference):
+    if has_text(row.reference):
         material.append(_tagged("reference", row.reference or ""))
     material += [_tagged("answer_a", row.first or "(no answer)"), _tagged("answer_b", row.second or "(no answer)")]
     return [
@@ -94,7 +94,7 @@ def repair_messages(messages: list[dict[str, str]], reply: str, fields: list[str
     ]
 
 
-def response_format(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def response_format(name: str, schema: Json) -> Json:
     """OpenAI's structured output for one JSON schema."""
     return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
@@ -116,9 +116,9 @@ def _meanings(criteria: dict[str, str] = CRITERIA) -> str:
 
 def _material(row: JudgeInput) -> str:
     parts = [_tagged("question", row.question)]
-    if _given(row.reference):
+    if has_text(row.reference):
         parts.append(_tagged("reference", row.reference or ""))
-    if _given(row.rationale):
+    if has_text(row.rationale):
         parts.append(_tagged("reasoning", row.rationale or ""))
     parts.append(_tagged("answer", row.answer or "(no answer)"))
     return "\n\n".join(parts)
@@ -129,5 +129,5 @@ def _tagged(name: str, text: str) -> str:
     return f"<{name}>\n{_TAG.sub('< ', text.strip())}\n</{name}>"
 
 
-def _given(text: str | None) -> bool:
+def has_text(text: str | None) -> bool:
     return bool(text and text.strip())

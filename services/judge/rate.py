@@ -1,24 +1,24 @@
-"""How good an answer is, on a scale from 1 to 10 (paper section 4): all criteria in one reply."""
+"""Absolute scores from 1 to 10 (paper section 4): all criteria in one reply."""
 
 from services.judge.prompts import rate_messages
 from services.judge.replies import Rating
-from services.judge.structured_reply import Asking, Progress
+from services.judge.structured_reply import Judge
 from shared.contracts.rows import AnswerScores, JudgeInput
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway_client import GatewayClient
-from shared.platform.run_rows import run_rows
+from shared.platform.run_rows import OnProgress, run_rows
 
 
 async def rate(
-    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: Progress
+    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: OnProgress
 ) -> tuple[list[AnswerScores], dict[str, int]]:
     """Scores per row, in the rows' order, and counts. Raises what GatewayClient.chat raises."""
-    asking = Asking(gateway, params)
+    judge = Judge(gateway, params)
 
-    async def one(row: JudgeInput) -> AnswerScores:
-        said, reply = await asking.ask(Rating, rate_messages(params.domain, row), row.id)
-        scores = said.model_dump() if said is not None else {}
-        return AnswerScores(id=row.id, scores=scores, parsed=said is not None, call_id=reply.call_id)
+    async def rate_row(row: JudgeInput) -> AnswerScores:
+        rating, call = await judge.ask(Rating, rate_messages(judge.params.domain, row), row.id)
+        scores = rating.model_dump() if rating is not None else {}
+        return AnswerScores(id=row.id, scores=scores, parsed=rating is not None, call_id=call.call_id)
 
-    rated = await run_rows(one, rows, progress)
-    return rated, {"n": len(rated), "unparsed": sum(not item.parsed for item in rated)} | asking.counts()
+    ratings = await run_rows(rate_row, rows, progress)
+    return ratings, {"n": len(ratings), "unparsed": sum(not item.parsed for item in ratings)} | judge.counts()

@@ -1,4 +1,4 @@
-"""What the judge may say: schemas, strict parsing, and the check that a hint does not give the reference away."""
+"""The judge's structured replies: their schemas, strict parsing, and whether a critique gives the reference away."""
 
 import contextlib
 import json
@@ -11,18 +11,19 @@ from pydantic_core import from_json
 
 from services.judge.graders import words
 from services.judge.prompts import response_format
+from shared.contracts.json_types import Json
 
 QUOTED_WORDS = 8  # a run of this many words in common with a longer reference is a quotation
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
 
 
 class Reply(BaseModel):
-    """Strict: "yes" is no boolean, and a missing or surplus field is no verdict."""
+    """Strict: "yes" is not a boolean, and a missing or surplus field makes the reply invalid."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     @classmethod
-    def format(cls) -> dict:
+    def format(cls) -> Json:
         """The response_format that asks for it."""
         return response_format(cls.__name__.lower(), cls.model_json_schema())
 
@@ -79,11 +80,11 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 def parse(kind: type[AnyReply], text: str, cut_off: bool = False) -> AnyReply | None:
-    """The reply, or None. The whole text must be the object (a fence around it is tolerated).
+    """The reply, or None. The whole text must be the object; a fence around it is tolerated.
 
-    cut_off: the reply ended at its token limit. When that was inside the last text, what there is of it counts: a verdict
-    is whole by then, and half a hint is a hint. Asking again would cost another reply that is as long.
-    Nothing is searched for inside a longer text: the student's answer may hold such an object, and the judge quote it.
+    cut_off: the reply ended at its token limit. If that was inside its last string, the beginning of the string counts: the
+    verdict is complete by then, half a hint is a hint, and another reply would cost as much.
+    An object inside a longer text does not count: the judge may quote one from the student's answer.
     """
     text = text.strip()
     fenced = _FENCE.match(text)
@@ -96,7 +97,7 @@ def parse(kind: type[AnyReply], text: str, cut_off: bool = False) -> AnyReply | 
 def _unfinished(kind: type[AnyReply], text: str) -> AnyReply | None:
     with contextlib.suppress(ValueError):
         json.JSONDecoder().raw_decode(text)
-        return None  # a whole object, and then something else
+        return None  # text follows a complete object
     try:
         return kind.model_validate(from_json(text, allow_partial="trailing-strings"))
     except ValueError:
@@ -104,11 +105,11 @@ def _unfinished(kind: type[AnyReply], text: str) -> AnyReply | None:
 
 
 def leaks(critique: str, reference: str) -> bool:
-    """True when the critique holds the whole reference, or a run of QUOTED_WORDS words of it; case and marks aside."""
-    said, known = words(critique), words(reference)
-    if not known:
+    """Whether the critique holds the whole reference, or a run of QUOTED_WORDS words of it, without regard to case and marks."""
+    given, secret = words(critique), words(reference)
+    if not secret:
         return bool(reference.strip()) and reference.strip() in critique
-    if not said:
+    if not given:
         return False
-    run = SequenceMatcher(None, said, known, autojunk=False).find_longest_match()
-    return run.size >= min(len(known), QUOTED_WORDS)
+    run = SequenceMatcher(None, given, secret, autojunk=False).find_longest_match()
+    return run.size >= min(len(secret), QUOTED_WORDS)

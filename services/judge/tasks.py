@@ -1,57 +1,51 @@
-"""The `judge` queue: attempts in; verdicts (through the gateway) or grades (on this machine) out."""
+"""The `judge` queue: verdicts, preferences and scores through the gateway, grades on this machine."""
 
-from services.judge import review as reviewing
-from services.judge.compare import compare as compare_answers
-from services.judge.rate import rate as rate_answers
+from services.judge.compare import compare
+from services.judge.grade import grade
+from services.judge.rate import rate
+from services.judge.review import review
 from services.judge.settings import judge_settings
-from shared.contracts.rows import ComparisonInput, JudgeInput
-from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult
-from shared.platform.gateway_client import GatewayClient, origin_headers
+from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
+from shared.contracts.steps import JudgeParams, StepKind
+from shared.platform.gateway_client import GatewayClient
+from shared.queue.step_gateway import step_gateway
+from shared.queue.step_handler import by_kind, step_handler
 from shared.queue.step_task import StepContext
 
 
-async def review(request: StepRequest, context: StepContext) -> StepResult:
-    params = JudgeParams.model_validate(request.params)
-    rows = [JudgeInput.model_validate(row) for row in request.rows]
-    async with _gateway(context, params.batch) as gateway:
-        verdicts, metrics = await reviewing.review(gateway, params, rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in verdicts], metrics=metrics)
+def _gateway(params: JudgeParams, context: StepContext) -> GatewayClient:
+    return step_gateway(context, judge_settings().gateway_url, batch=params.batch, param="distillation.judge")
 
 
-async def compare(request: StepRequest, context: StepContext) -> StepResult:
-    params = JudgeParams.model_validate(request.params)
-    rows = [ComparisonInput.model_validate(row) for row in request.rows]
-    async with _gateway(context, params.batch) as gateway:
-        preferences, metrics = await compare_answers(gateway, params, rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in preferences], metrics=metrics)
+@step_handler(StepKind.REVIEW)
+async def review_step(
+    params: JudgeParams, rows: list[JudgeInput], context: StepContext
+) -> tuple[list[Verdict], dict[str, int]]:
+    async with _gateway(params, context) as gateway:
+        return await review(gateway, params, rows, context.progress)
 
 
-async def rate(request: StepRequest, context: StepContext) -> StepResult:
-    params = JudgeParams.model_validate(request.params)
-    rows = [JudgeInput.model_validate(row) for row in request.rows]
-    async with _gateway(context, params.batch) as gateway:
-        ratings, metrics = await rate_answers(gateway, params, rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in ratings], metrics=metrics)
+@step_handler(StepKind.COMPARE)
+async def compare_step(
+    params: JudgeParams, rows: list[ComparisonInput], context: StepContext
+) -> tuple[list[Preference], dict[str, float]]:
+    async with _gateway(params, context) as gateway:
+        return await compare(gateway, params, rows, context.progress)
 
 
-async def grade(request: StepRequest, context: StepContext) -> StepResult:
-    rows = [JudgeInput.model_validate(row) for row in request.rows]
-    grades, metrics = await reviewing.grade(rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in grades], metrics=metrics)
+@step_handler(StepKind.RATE)
+async def rate_step(
+    params: JudgeParams, rows: list[JudgeInput], context: StepContext
+) -> tuple[list[AnswerScores], dict[str, int]]:
+    async with _gateway(params, context) as gateway:
+        return await rate(gateway, params, rows, context.progress)
 
 
-def _gateway(context: StepContext, batch: bool) -> GatewayClient:
-    claim = context.claim
-    origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
-    token = context.settings.internal_token.get_secret_value()
-    return GatewayClient(
-        judge_settings().gateway_url,
-        token,
-        origin,
-        param="distillation.judge",
-        wanted=context.goes_on,
-        batch=batch,
-    )
+@step_handler(StepKind.GRADE)
+async def grade_step(
+    _params: JudgeParams, rows: list[JudgeInput], context: StepContext
+) -> tuple[list[Grades], dict[str, int]]:
+    return await grade(rows, context.progress)
 
 
-HANDLERS = {StepKind.COMPARE: compare, StepKind.RATE: rate, StepKind.REVIEW: review, StepKind.GRADE: grade}
+HANDLERS = by_kind(review_step, compare_step, rate_step, grade_step)

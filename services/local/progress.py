@@ -1,4 +1,4 @@
-"""No stage is silent for more than five seconds: one live line on a terminal, a plain line now and then in a log."""
+"""Progress of a long stage: one live line on a terminal; elsewhere a line at most every QUIET_S seconds."""
 
 import time
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.status import Status
 
-QUIET_S = 4.0
+from shared.platform.terminal import QUIET_S
 
 
-class Report(Protocol):
-    """say: a line that stays. note: where a stage stands, shown now and then."""
+class ProgressReport(Protocol):
+    """say: a line that stays. note: where a stage is, shown now and then."""
 
     def say(self, text: str) -> None: ...
 
@@ -19,12 +20,12 @@ class Report(Protocol):
 
 
 class ConsoleReport:
-    """Writes to a rich console. Inside `stage`, notes replace each other on a terminal."""
+    """Writes to a console. Inside `live`, notes replace each other on a terminal."""
 
     def __init__(self, console: Console):
         self.console = console
-        self._status = None
-        self._last = 0.0
+        self._status: Status | None = None
+        self._last = time.monotonic()
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -37,20 +38,20 @@ class ConsoleReport:
             self.say(f"  {text}")
 
     @contextmanager
-    def live(self) -> Iterator["ConsoleReport"]:
+    def live(self) -> Iterator[None]:
         """Show notes on one changing line while the block runs (on a terminal only)."""
         if not self.console.is_terminal:
-            yield self
+            yield
             return
         with self.console.status("starting") as self._status:
             try:
-                yield self
+                yield
             finally:
                 self._status = None
 
 
 class SilentReport:
-    """Keeps what was said, for callers that show nothing."""
+    """Collects the lines, for callers that show nothing."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -58,8 +59,11 @@ class SilentReport:
     def say(self, text: str) -> None:
         self.lines.append(text)
 
-    def note(self, text: str) -> None:
-        self.lines.append(text)
+    note = say
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        yield
 
 
 def megabytes(count: int) -> str:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from services.local.progress import QUIET_S
 from services.local.supervisor.processes import memory
 from shared.contracts.engine import EngineStatus, short
 from shared.contracts.errors import TransientError
 from shared.platform import run_state
-from shared.platform.run_state import RunState
+from shared.platform.run_state import ProcessState, RunState
+from shared.platform.terminal import QUIET_S, say
 
 COLOURS = {"ready": "green", "starting": "yellow", "restarting": "red", "stopped": "dim"}
 GIVE_UP_AFTER = 3  # a process that ended so often before it was ever ready will not come
@@ -58,7 +58,8 @@ def engine_state(control_url: str) -> str:
 
 def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState:
     """Show the table until every process is ready. Raises DidNotComeUp with the last lines of the log to blame."""
-    started, told, last = time.monotonic(), 0, 0.0
+    started = time.monotonic()
+    printed, printed_at = 0, started
     with _live(console) as live:
         while True:
             run = run_state.read(data)
@@ -67,10 +68,10 @@ def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState
             if live is not None:
                 live.update(table(run))
             else:
-                for remark in run.remarks[told:]:
-                    console.print(f"  {remark}", highlight=False, markup=False, soft_wrap=True)
-                    last = time.monotonic()
-                told = len(run.remarks)
+                for remark in run.remarks[printed:]:
+                    say(f"  {remark}")
+                    printed_at = time.monotonic()
+                printed = len(run.remarks)
             if run.ready:
                 return run
             late = [row for row in run.processes if row.state != "ready"]
@@ -78,10 +79,9 @@ def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState
             hopeless = [row for row in late if row.restarts >= GIVE_UP_AFTER]
             if hopeless or seconds > timeout_s:
                 raise DidNotComeUp(_blame(hopeless or late, seconds))
-            if live is None and time.monotonic() - last > QUIET_S:
-                names = ", ".join(row.name for row in late)
-                console.print(f"  {seconds:.0f} s, waiting for {names}", highlight=False, soft_wrap=True)
-                last = time.monotonic()
+            if live is None and time.monotonic() - printed_at > QUIET_S:
+                say(f"  {seconds:.0f} s, waiting for {', '.join(row.name for row in late)}")
+                printed_at = time.monotonic()
             time.sleep(0.5)
 
 
@@ -94,7 +94,7 @@ def _live(console: Console) -> Iterator[Live | None]:
         yield live
 
 
-def _blame(rows: list, seconds: float) -> str:
+def _blame(rows: list[ProcessState], seconds: float) -> str:
     parts = [f"not ready after {seconds:.0f} s:"]
     for row in rows:
         lines = Path(row.log).read_text(errors="replace").splitlines()[-8:] if Path(row.log).exists() else []

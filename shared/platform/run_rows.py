@@ -8,11 +8,10 @@ from shared.contracts.errors import BatchPending
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
+OnProgress = Callable[[int, int], None]  # rows done, rows in total
 
 
-async def run_rows(
-    work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: Callable[[int, int], None]
-) -> list[Result]:
+async def run_rows(work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: OnProgress) -> list[Result]:
     """Every row at once, results in the rows' order; the first error cancels the rest and comes out as it is.
 
     BatchPending alone comes out at the end, when every row has put its request where it waits for.

@@ -1,5 +1,6 @@
 """`meteor jobs`, `report` and `usage` against the real API: what they print for people and for scripts, and their exit codes."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,15 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from services.cli.client import Refused, Waits
-from services.cli.commands import audit as audit_command
+from services.cli import watch
+from services.cli.client import JOBS, ApiClient, Refused, Waits
 from services.cli.watch import Follower, pass_rate
 from services.meteor import main
 from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError
+from shared.contracts.jobs import JobObject, JobStatus
+from shared.contracts.keys import AuditEntry
+from shared.contracts.views import Listed, StepObject
 from shared.db.engine import writing
 from shared.jobs.tables import jobs
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
@@ -108,13 +113,13 @@ def test_the_exit_codes_are_those_of_the_document(meteor, job: str, files: tuple
 def test_the_process_ends_with_the_code_of_its_ending(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ending: BaseException | None, code: int
 ):
-    def called(*_: object) -> dict:
+    def called(*_: object) -> Listed[AuditEntry]:
         if ending is not None:
             raise ending
-        return {"data": [], "has_more": False}
+        return Listed(data=[], first_id=None, last_id=None, has_more=False)
 
     monkeypatch.setenv("METEOR_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(audit_command, "page_of", called)
+    monkeypatch.setattr(ApiClient, "page", called)
     monkeypatch.setattr(sys, "argv", ["meteor", "audit", "--json"])
     with pytest.raises(SystemExit) as ended:
         main.app()
@@ -154,8 +159,8 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         body = {"model": BASE, "training_file": stored["id"], "distillation": {"domain": "sums"}}
         job = client.post("/v1/distillation/jobs", json=body).json()["id"]
         address, found = [first.url], []
-        follower = Follower(client, job, lambda: address[0])
-        thread = threading.Thread(target=lambda: found.append(follower.tell_lines()), daemon=True)
+        follower = Follower(ApiClient(client), job, lambda: address[0])
+        thread = threading.Thread(target=lambda: found.append(follower.emit_lines()), daemon=True)
         thread.start()
     with running_api(tmp_path, **redis) as second:
         assert second.url != first.url
@@ -165,13 +170,36 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         assert row is not None
         second.stores.jobs.cancel(row)
         wait_until(lambda: found, 30, "the end of watching")
-    assert found[0]["status"] == "cancelled"
+    assert found[0].status == "cancelled"
     client.close()
 
 
-def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> dict:
+def test_a_watch_into_a_file_writes_a_line_only_when_something_changes(
+    meteor, job: str, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+):
+    meteor("jobs", "cancel", job)
+    with ApiClient(httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {KEY}"})) as client:
+        ended = client.get(JOBS, job)
+        looks = [looked_at(ended, JobStatus.RUNNING, percent) for percent in (1.0, 1.4, 1.9, 2.0, 2.6)]
+        answers = iter([*looks, looked_at(ended, JobStatus.CANCELLED, 2.6)])
+        monkeypatch.setattr(watch, "LOOK_S", 0.0)
+        monkeypatch.setattr(Follower, "_get", lambda *_: next(answers))
+        monkeypatch.setattr(Follower, "_new_events", lambda _: [])
+        file = io.StringIO()
+        assert Follower(client, job).show(Console(file=file, width=150)).status == "cancelled"
+    assert [line.split(",")[0].split()[-2] for line in file.getvalue().splitlines()] == ["1", "2", "3"]
+
+
+def looked_at(job: JobObject, status: JobStatus, percent: float) -> JobObject:
+    progress = job.distillation.progress.model_copy(update={"percent": percent})
+    distillation = job.distillation.model_copy(update={"progress": progress})
+    return job.model_copy(update={"status": status, "distillation": distillation})
+
+
+def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> StepObject:
     key = f"iterate/{number}/try-{t}/verdicts/0"
-    return {"key": key, "state": state, "metrics": {"n": n, "passed": passed} if state == "succeeded" else {}}
+    metrics = {"n": n, "passed": passed} if state == "succeeded" else {}
+    return StepObject.model_construct(key=key, state=state, metrics=metrics)
 
 
 def test_the_pass_rate_is_that_of_the_newest_round():

@@ -11,10 +11,12 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.client import Refused
+from services.cli.client import ApiClient, Refused
 from services.cli.commands import exports as exports_cli
+from services.cli.downloads import download
 from services.meteor.main import cli
 from shared.contracts.errors import FatalError
+from shared.contracts.exports import ExportFile
 from shared.contracts.jobs import JobKind
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import KEY, RunningApi, rows
@@ -128,14 +130,14 @@ def test_the_command_fetches_checks_and_unpacks(
 def test_a_download_goes_on_where_it_broke_off_and_a_spoiled_one_is_thrown_away(
     http: httpx.Client, finished: dict[str, Any], tmp_path: Path
 ):
-    file = finished["result"][-1]
-    content = http.get(file["url"]).content
-    part = tmp_path / f".{file['sha256'][:16]}-adapter.tar.part"
+    file = ExportFile.model_validate(finished["result"][-1])
+    content = http.get(file.url).content
+    part = tmp_path / f".{file.sha256[:16]}-adapter.tar.part"
     part.write_bytes(content[:5000])
-    assert exports_cli.fetch(http, file, tmp_path).read_bytes() == content
+    assert download(ApiClient(http), file, tmp_path).read_bytes() == content
     part.write_bytes(b"x" * 5000)
     with pytest.raises(FatalError, match="SHA-256"):
-        exports_cli.fetch(http, file, tmp_path)
+        download(ApiClient(http), file, tmp_path)
     assert not part.exists()
     with pytest.raises(Refused, match="404"):
-        exports_cli.fetch(http, file | {"url": file["url"] + "x"}, tmp_path)
+        download(ApiClient(http), file.model_copy(update={"url": file.url + "x"}), tmp_path)

@@ -75,7 +75,7 @@ def test_an_api_elsewhere_is_never_shown_the_token(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("METEOR_API_URL", "http://elsewhere.example")
     monkeypatch.setenv("METEOR_INTERNAL_TOKEN", "another token")
     with remote.client(tmp_path) as made:
-        assert "authorization" not in made.headers
+        assert "authorization" not in made.http.headers
     monkeypatch.delenv("METEOR_INTERNAL_TOKEN")
     assert remote.api_key(tmp_path) == "the token"
     monkeypatch.setenv("METEOR_API_KEYS", "mine, other")

@@ -167,25 +167,25 @@ async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient:
     assert len(patient.teacher.log()) == 8, "what was not sent yet was sent for nobody"
     patient.teacher.latency(0)
     async with patient.client(step="step-back") as client:
-        lessons, _ = await teach(client, params, rows, lambda *_: None)
-    assert len(lessons) == 12
+        responses, _ = await teach(client, params, rows, lambda *_: None)
+    assert len(responses) == 12
     assert len(patient.teacher.log()) == 12
     assert_ledger_is_log(patient)
 
 
-async def test_rows_of_a_step_become_lessons_in_order(gateway: Gateway):
+async def test_rows_of_a_step_become_responses_in_order(gateway: Gateway):
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50), ground=True)
     rows = [
         TeacherInput(id=f"row-{n}", question=f"task {n}", reference=f"tool-{n} -x", guideline="?") for n in range(12)
     ]
     seen: list[tuple[int, int]] = []
-    async with gateway.client(step="lessons") as client:
-        lessons, metrics = await teach(client, params, rows, lambda done, total: seen.append((done, total)))
-    assert [(lesson.id, lesson.answer, lesson.outcome) for lesson in lessons] == [
+    async with gateway.client(step="responses") as client:
+        responses, metrics = await teach(client, params, rows, lambda done, total: seen.append((done, total)))
+    assert [(response.id, response.answer, response.outcome) for response in responses] == [
         (f"row-{n}", f"tool-{n} -x", "ok") for n in range(12)
     ]
     assert seen == [(n, 12) for n in range(1, 13)]
-    paid = [gateway.row(lesson.call_id) for lesson in lessons]
+    paid = [gateway.row(response.call_id) for response in responses]
     assert metrics["input_tokens"] == sum(row.input_tokens for row in paid) > 0
     assert metrics["output_tokens"] == sum(row.output_tokens for row in paid) > 0
 

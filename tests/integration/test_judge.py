@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.judge import review as reviewing
+from services.judge.grade import grade
 from services.judge.prompts import CRITERIA
 from services.judge.rate import rate
+from services.judge.review import review
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
@@ -92,7 +93,7 @@ class Steps:
 async def reviewed(url: str, rows: list[JudgeInput], job: str, **changes):
     steps = Steps()
     async with client(url, job) as gateway:
-        verdicts, metrics = await reviewing.review(gateway, params(**changes), rows, steps)
+        verdicts, metrics = await review(gateway, params(**changes), rows, steps)
     return verdicts, metrics, steps.seen
 
 
@@ -213,7 +214,7 @@ async def test_the_ledger_knows_the_examples(gateway_url, data):
 async def test_grading_needs_no_call(teacher):
     before, steps = len(teacher.log()), Steps()
     rows = [row("a", "ls -a"), row("b", "find ."), row("c", "ls", None)]
-    grades, metrics = await reviewing.grade(rows, steps)
+    grades, metrics = await grade(rows, steps)
     assert [item.id for item in grades] == ["a", "b", "c"]
     assert grades[0].scores == dict.fromkeys((grader.value for grader in Grader), 1.0)
     assert grades[1].scores["first_token"] == 0

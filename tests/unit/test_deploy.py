@@ -258,14 +258,15 @@ def settings_variables() -> set[str]:
         "from pydantic_settings import BaseSettings\n"
         "for name in ('api', 'orchestrator', 'weak_model', 'strong_model', 'judge', 'trainer', 'local'):\n"
         "    importlib.import_module(f'services.{name}.settings')\n"
-        "import shared.platform.settings, shared.artifacts.bases\n"
+        "import shared.platform.settings, shared.artifacts.bases, services.strong_model.gateway.providers\n"
         "names, todo = set(), [BaseSettings]\n"
         "while todo:\n"
         "    cls = todo.pop(); todo += cls.__subclasses__()\n"
         "    if cls.__name__.startswith('_'): continue\n"
         "    for field, info in cls.model_fields.items():\n"
         "        alias = info.validation_alias\n"
-        "        names |= set(getattr(alias, 'choices', [])) or {cls.model_config.get('env_prefix', '') + field}\n"
+        "        single = alias or cls.model_config.get('env_prefix', '') + field\n"
+        "        names |= set(getattr(alias, 'choices', [])) or {single}\n"
         "print(json.dumps(sorted(n.upper() for n in names)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

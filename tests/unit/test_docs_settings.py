@@ -13,7 +13,8 @@ from services.api.settings import ApiSettings
 from services.judge.settings import JudgeSettings
 from services.local.settings import LocalSettings
 from services.orchestrator.settings import OrchestratorSettings
-from services.strong_model.settings import JudgeProviderSettings, StrongSettings, TeacherSettings
+from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings
+from services.strong_model.settings import StrongSettings
 from services.trainer.settings import TrainerSettings
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.artifacts.bases import Bases

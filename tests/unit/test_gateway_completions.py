@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from services.strong_model.gateway import completions, errors
-from services.strong_model.gateway.errors import TeacherFailure
-from services.strong_model.settings import JudgeProviderSettings, TeacherSettings, providers
+from services.strong_model.gateway import completions, errors, streams
+from services.strong_model.gateway.errors import ProviderError
+from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings, providers
 from shared.ledger.store import Cost
 
 KEY = "sk-very-secret-1"
@@ -96,14 +96,14 @@ def test_whatever_arrives_is_a_completion_or_a_bad_answer(payload):
 def parsed(payload: bytes) -> str:
     try:
         body = completions.parse(PROVIDER, payload)
-    except TeacherFailure as failure:
+    except ProviderError as failure:
         return failure.code
     return "completion" if completions.outcome(body) and readable(body) else "neither"
 
 
 def readable(body: dict) -> bool:
-    found = completions.cost(PROVIDER, body)
-    return found is None or (found.input_tokens >= 0 and found.output_tokens >= 0)
+    cost = completions.cost(PROVIDER, body)
+    return cost is None or (cost.input_tokens >= 0 and cost.output_tokens >= 0)
 
 
 def chunk(delta: dict, reason: str | None = None, **more) -> str:
@@ -111,7 +111,7 @@ def chunk(delta: dict, reason: str | None = None, **more) -> str:
 
 
 def test_a_stream_becomes_the_completion_it_was():
-    assembly = completions.Assembly(PROVIDER)
+    assembly = streams.Assembly(PROVIDER)
     for data in (chunk({"role": "assistant", "content": "a"}), chunk({"content": "b"}), chunk({}, "stop")):
         assembly.add(data)
     assembly.add(json.dumps({"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}}))
@@ -119,8 +119,8 @@ def test_a_stream_becomes_the_completion_it_was():
     assert body["choices"][0]["message"]["content"] == "ab"
     assert completions.cost(PROVIDER, body) == Cost(4, 2, PROVIDER.usd(4, 2))
     assert assembly.whole
-    again = completions.Assembly(PROVIDER)
-    for part in completions.chunks_of(body, include_usage=True):
+    again = streams.Assembly(PROVIDER)
+    for part in streams.chunks_of(body, include_usage=True):
         again.add(json.dumps(part))
     assert again.finish()["choices"] == body["choices"]
     assert completions.cost(PROVIDER, again.finish()) == completions.cost(PROVIDER, body)
@@ -156,17 +156,17 @@ def test_a_reservation_bounds_bytes_reasoning_and_every_answer():
 
 
 def test_a_stream_with_parts_unknown_to_us_is_not_whole():
-    assembly = completions.Assembly(PROVIDER)
+    assembly = streams.Assembly(PROVIDER)
     assembly.add(chunk({"tool_calls": [{"index": 0}]}, "tool_calls"))
     assert not assembly.whole
 
 
 def test_a_stream_that_breaks_off_is_a_bad_answer():
-    assembly = completions.Assembly(PROVIDER)
+    assembly = streams.Assembly(PROVIDER)
     assembly.add(chunk({"content": "a"}))
-    with pytest.raises(TeacherFailure, match="broke off"):
+    with pytest.raises(ProviderError, match="broke off"):
         assembly.finish()
-    with pytest.raises(TeacherFailure, match="overloaded"):
+    with pytest.raises(ProviderError, match="overloaded"):
         assembly.add(json.dumps({"error": {"message": "overloaded"}}))
 
 

@@ -1,72 +1,101 @@
-"""What a provider gets at once and whether it gets any: room, breaker, pace. No provider is asked."""
+"""The stages between a call and its provider, each alone: concurrency limiter, breaker, rate limiter. No provider is asked."""
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
 from services.strong_model.gateway import errors
-from services.strong_model.gateway.concurrency import Breaker, Gate, Room
-from services.strong_model.gateway.rate_limit import Bucket, Pace
-from services.strong_model.settings import Provider, StrongSettings
+from services.strong_model.gateway.breaker import Breaker
+from services.strong_model.gateway.call import Attempts, Call, Stage
+from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.concurrency import ConcurrencyLimiter
+from services.strong_model.gateway.errors import BreakerOpen, ProviderError
+from services.strong_model.gateway.providers import Provider
+from services.strong_model.gateway.rate_limit import Bucket, RateLimiter
+from services.strong_model.settings import StrongSettings
+from shared.ledger.store import CallOrigin
 
 PROVIDER = Provider("p", "http://p/v1", "m", SecretStr(""), SecretStr(""), 0.0, 0.0, "a", "k")
 BUSY = errors.refused(PROVIDER, 429, {"retry-after": "0.3"}, b"{}")
 BROKEN = errors.refused(PROVIDER, 500, {}, b"{}")
 REFUSED = errors.refused(PROVIDER, 400, {}, b"{}")
+COMPLETION = Completion({}, "ok", None, True)
 
 
-async def test_a_room_lets_in_as_many_as_it_holds_and_the_rest_in_their_order():
-    room = Room("a", 2)
+async def pass_through(stage: Stage, failure: ProviderError | None, last: bool = True) -> Attempts:
+    """Send one attempt through the stage, before a provider that fails like this, or answers."""
+
+    async def provider(attempts: Attempts) -> Completion:
+        if not attempts.began_at:
+            attempts.begin()
+        if failure is not None:
+            raise failure
+        return COMPLETION
+
+    call = Call([PROVIDER], {"messages": []}, "hash", CallOrigin("p"), repeatable=True)
+    attempts = Attempts(call, PROVIDER, StrongSettings(), last)
+    if failure is None:
+        assert await stage(attempts, provider) is COMPLETION
+    else:
+        with pytest.raises(ProviderError) as caught:
+            await stage(attempts, provider)
+        assert caught.value is failure
+    return attempts
+
+
+async def test_as_many_are_admitted_as_the_limit_says_and_the_rest_in_their_order():
+    limiter = ConcurrencyLimiter("a", 2)
     entered: list[int] = []
 
     async def enter(number: int) -> None:
-        await room.enter()
+        await limiter.acquire()
         entered.append(number)
 
     tasks = [asyncio.create_task(enter(number)) for number in range(5)]
     await asyncio.sleep(0)
     assert entered == [0, 1]
     tasks[2].cancel()
-    room.leave()
+    limiter.release()
     await asyncio.sleep(0.01)
     assert entered == [0, 1, 3]
-    room.leave()
-    tasks[4].cancel()  # it was just given a place, and gives it on
+    limiter.release()
+    tasks[4].cancel()  # it was just given a slot, and gives it on
     await asyncio.sleep(0.01)
-    assert room.open == 1
-    await room.enter()
-    assert room.open == 2
+    assert limiter.in_use == 1
+    await limiter.acquire()
+    assert limiter.in_use == 2
 
 
 def test_one_burst_of_refusals_halves_once_and_rounds_of_successes_add_one():
-    room = Room("b", 16)
-    room.open = 16
-    before = room.generation
+    limiter = ConcurrencyLimiter("b", 16)
+    limiter.in_use = 16
+    before = time.monotonic()
     for _ in range(16):
-        room.note(before, overloaded=True)
-    assert room.limit == 8
-    room.note(before, overloaded=False)
-    assert room.limit == 8
+        limiter.note(before, overloaded=True)
+    assert limiter.limit == 8
+    limiter.note(before, overloaded=False)
+    assert limiter.limit == 8
     for _ in range(8):
-        room.note(room.generation, overloaded=False)
-    assert room.limit == 9
+        limiter.note(time.monotonic(), overloaded=False)
+    assert limiter.limit == 9
     for _ in range(10):
-        room.note(room.generation, overloaded=True)
-    assert room.limit == 1, "somebody must go on asking"
-    room.open = 0
+        limiter.note(time.monotonic(), overloaded=True)
+    assert limiter.limit == 1, "somebody must go on asking"
+    limiter.in_use = 0
     for _ in range(1000):
-        room.note(room.generation, overloaded=False)
-    assert room.limit == 1, "successes of calls that had room to spare say nothing"
-    room.open = 16
+        limiter.note(time.monotonic(), overloaded=False)
+    assert limiter.limit == 1, "a success below the limit proves nothing"
+    limiter.in_use = 16
     for _ in range(1000):
-        room.note(room.generation, overloaded=False)
-    assert room.limit == 16
+        limiter.note(time.monotonic(), overloaded=False)
+    assert limiter.limit == 16
 
 
 async def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through_per_pause():
-    breaker = Breaker("c", failures=3, pause_s=0.1)
+    breaker = Breaker("c", StrongSettings(breaker_failures=3, breaker_pause=timedelta(seconds=0.1)))
     for failure in (BROKEN, BROKEN, None, BROKEN, BROKEN):
         breaker.note(failure)
     assert breaker.wait_s() == 0
@@ -82,21 +111,40 @@ async def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_probe_throug
     assert breaker.wait_s() == 0
 
 
-def test_only_what_says_that_a_provider_is_down_counts_for_its_breaker():
-    gate = Gate("d", 8, StrongSettings(breaker_failures=2))
+async def test_only_what_says_that_a_provider_is_down_counts_for_its_breaker():
+    breaker = Breaker("d", StrongSettings(breaker_failures=2))
     for failure in (REFUSED, BUSY, REFUSED, BUSY, BROKEN):
-        gate.note(0, failure)
-    assert not gate.breaker.open
-    assert gate.room.limit == 4
-    assert 0 < gate.wait_s() <= 0.3
-    gate.note(0, errors.timed_out(PROVIDER, 1))
-    assert gate.breaker.open
-    said = errors.resting(PROVIDER, 5.0, gate.breaker.cause)
-    assert (said.code, said.connected) == ("teacher_timeout", False), "what is wrong, not that we wait"
-    assert "no whole answer" in said.message
-    gate.note(0, None)
-    assert not gate.breaker.open
-    assert gate.breaker.cause is None
+        await pass_through(breaker, failure)
+    assert not breaker.open
+    await pass_through(breaker, errors.timed_out(PROVIDER, 1))
+    assert breaker.open
+    resting = BreakerOpen(PROVIDER, 5.0, breaker.cause)
+    assert (resting.code, resting.connected) == ("teacher_timeout", False), "what is wrong, not that we wait"
+    assert "no whole answer" in resting.message
+    breaker.note(None)
+    assert not breaker.open
+    assert breaker.cause is None
+
+
+async def test_an_open_breaker_sends_a_call_with_a_fallback_on_at_once():
+    breaker = Breaker("e", StrongSettings(breaker_failures=1, breaker_pause=timedelta(seconds=30)))
+    await pass_through(breaker, BROKEN)
+    with pytest.raises(BreakerOpen, match="HTTP 500"):
+        await pass_through(breaker, None, last=False)
+
+
+async def test_a_refusal_for_too_many_lowers_the_limit_and_pauses_the_provider():
+    limiter = ConcurrencyLimiter("f", 8)
+    rates = RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", longest_pause_s=20)
+    for failure in (REFUSED, BROKEN, BUSY):
+        await pass_through(limiter, failure)
+        await pass_through(rates, failure)
+    assert (limiter.limit, limiter.in_use) == (4, 0)
+    assert 0 < rates.pause_s() <= 0.3
+    started = time.monotonic()
+    attempts = await pass_through(rates, None)
+    assert attempts.began_at - started >= 0.2, "nothing is sent during the pause"
+    await rates.close()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 600, 100_000])
@@ -111,40 +159,40 @@ def limited() -> Provider:
 
 
 async def test_processes_share_their_buckets(valkey: str, limited: Provider):
-    paces = [Pace(limited, valkey, "t:") for _ in range(2)]
-    taken = [await paces[n % 2].wait_s(10) for n in range(14)]
+    limiters = [RateLimiter(limited, valkey, "t:", 20) for _ in range(2)]
+    taken = [await limiters[n % 2].wait_s(10) for n in range(14)]
     assert taken.count(0) == 10, "a sixth of a minute's requests at once"
     assert 0 < max(taken) <= 1.3
-    for pace in paces:
-        await pace.close()
+    for limiter in limiters:
+        await limiter.close()
 
 
 async def test_tokens_are_bounded_too_and_given_back(valkey: str, limited: Provider):
-    pace = Pace(limited, valkey, "t:")
-    assert await pace.wait_s(900) == 0
-    wait = await pace.wait_s(900)
+    limiter = RateLimiter(limited, valkey, "t:", 20)
+    assert await limiter.wait_s(900) == 0
+    wait = await limiter.wait_s(900)
     assert wait == pytest.approx(800 / (5000 / 60), rel=0.05)
-    await pace.give_back(850)
-    assert await pace.wait_s(900) == 0
-    assert await pace.wait_s(5000) > 0, "what exceeds a bucket waits until it is full"
-    await pace.close()
+    await limiter.give_back(850)
+    assert await limiter.wait_s(900) == 0
+    assert await limiter.wait_s(5000) > 0, "what exceeds a bucket waits until it is full"
+    await limiter.close()
 
 
 async def test_without_redis_a_process_keeps_to_the_limits_by_itself(limited: Provider, free_port):
-    pace = Pace(limited, f"redis://127.0.0.1:{free_port()}/0", "t:")
-    taken = [await pace.wait_s(10) for _ in range(14)]
+    limiter = RateLimiter(limited, f"redis://127.0.0.1:{free_port()}/0", "t:", 20)
+    taken = [await limiter.wait_s(10) for _ in range(14)]
     assert taken.count(0) == 10
-    await pace.give_back(5)
-    assert await Pace(PROVIDER, "redis://127.0.0.1:1/0", "t:").wait_s(10**9) == 0, "no limits, nothing asked"
-    await pace.close()
+    await limiter.give_back(5)
+    assert await RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", 20).wait_s(10**9) == 0, "no limits, nothing asked"
+    await limiter.close()
 
 
 async def test_a_wait_ends_when_it_said(valkey: str):
-    pace = Pace(PROVIDER._replace(requests_per_minute=600), valkey, "t:")
-    while not (wait := await pace.wait_s(1)):
+    limiter = RateLimiter(PROVIDER._replace(requests_per_minute=600), valkey, "t:", 20)
+    while not (wait := await limiter.wait_s(1)):
         pass
     started = time.monotonic()
     await asyncio.sleep(wait)
-    assert await pace.wait_s(1) < 0.02
+    assert await limiter.wait_s(1) < 0.02
     assert time.monotonic() - started < 1
-    await pace.close()
+    await limiter.close()

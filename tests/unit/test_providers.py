@@ -7,7 +7,7 @@ import pytest
 
 from services.local.settings import LocalSettings
 from services.local.supervisor import plan
-from services.strong_model.settings import all_providers, of_file
+from services.strong_model.gateway.providers import all_providers, of_file
 from shared.platform.providers import FILE, ProvidersFileError, given_providers
 
 GOOD = """

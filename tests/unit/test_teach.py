@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.strong_model.worker.teach import Outcome, clean, lesson, outcome_of, tally
+from services.strong_model.worker.reply_text import clean
+from services.strong_model.worker.teach import ResponseOutcome, outcome_of, tally, teacher_response
 from shared.contracts.rows import TeacherInput
 from shared.platform.gateway_client import ChatReply
 
@@ -21,7 +22,7 @@ from shared.platform.gateway_client import ChatReply
     ],
 )
 def test_refusals_are_seen_at_the_beginning(text):
-    assert outcome_of(text, "stop") is Outcome.REFUSED
+    assert outcome_of(text, "stop") is ResponseOutcome.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -36,14 +37,14 @@ def test_refusals_are_seen_at_the_beginning(text):
     ],
 )
 def test_answers_that_only_sound_like_refusals_are_kept(text):
-    assert outcome_of(text, "stop") is Outcome.OK
+    assert outcome_of(text, "stop") is ResponseOutcome.OK
 
 
 def test_the_finish_reason_goes_before_the_text():
-    assert outcome_of("half an ans", "length") is Outcome.CUT_OFF
-    assert outcome_of("", "length") is Outcome.CUT_OFF
-    assert outcome_of("", "content_filter") is Outcome.REFUSED
-    assert outcome_of("", "stop") is Outcome.EMPTY
+    assert outcome_of("half an ans", "length") is ResponseOutcome.CUT_OFF
+    assert outcome_of("", "length") is ResponseOutcome.CUT_OFF
+    assert outcome_of("", "content_filter") is ResponseOutcome.REFUSED
+    assert outcome_of("", "stop") is ResponseOutcome.EMPTY
 
 
 @pytest.mark.parametrize(
@@ -65,16 +66,16 @@ def test_one_surrounding_fence_is_taken_off_and_no_more(text, expected):
     assert clean(text) == expected
 
 
-def test_a_lesson_keeps_the_call_that_made_it():
+def test_a_response_names_the_call_that_brought_it():
     reply = ChatReply("`pwd`", "stop", "call-1", 3, 1, cached=False)
-    made = lesson(TeacherInput(id="7", question="where am I?"), reply)
-    assert (made.id, made.answer, made.outcome, made.call_id) == ("7", "pwd", "ok", "call-1")
+    response = teacher_response(TeacherInput(id="7", question="where am I?"), reply)
+    assert (response.id, response.answer, response.outcome, response.call_id) == ("7", "pwd", "ok", "call-1")
 
 
 def test_the_tally_names_every_outcome():
     reply = ChatReply("", "stop", None, 0, 0, cached=False)
     row = TeacherInput(id="1", question="q")
-    assert tally([lesson(row, reply), lesson(row, reply._replace(text="x"))]) == {
+    assert tally([teacher_response(row, reply), teacher_response(row, reply._replace(text="x"))]) == {
         "ok": 1,
         "refused": 0,
         "empty": 1,

@@ -1,16 +1,16 @@
 """`meteor canary ...`: a version that is tried beside the one that its alias serves."""
 
-import json
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 
-from services.cli.client import DEFAULT_DATA, Data, Json, ask, client
-from shared.platform.terminal import make_console
+from services.cli.client import JsonObject, client
+from services.cli.commands.models import MODELS
+from services.cli.options import DEFAULT_DATA, Data, Json
+from shared.contracts.canary import CanaryDeleted, CanaryObject
+from shared.platform.terminal import emit
 
 app = typer.Typer(help="Try a version on a share of the conversations before it is served.", no_args_is_help=True)
-console = make_console()
 Alias = Annotated[str, typer.Argument(help="the alias that is served")]
 
 
@@ -24,38 +24,29 @@ def set_canary(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Begin to try a version, or change how. It ends when the alias moves."""
-    body = {"version": version, "percent": percent, "shadow": shadow}
     with client(data) as api:
-        _show(ask(api, "POST", _route(alias), json=body), as_json)
+        body: JsonObject = {"version": version, "percent": percent, "shadow": shadow}
+        canary = api.ask(CanaryObject, "POST", MODELS.path(alias, "canary"), body)
+    emit(canary, as_json, sentence(canary))
 
 
 @app.command()
 def show(alias: Alias, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """What is tried now."""
     with client(data) as api:
-        _show(ask(api, "GET", _route(alias)), as_json)
+        canary = api.ask(CanaryObject, "GET", MODELS.path(alias, "canary"))
+    emit(canary, as_json, sentence(canary))
 
 
 @app.command()
 def end(alias: Alias, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     """Back to the served version alone. `meteor models promote ALIAS@VERSION` serves the other one to all."""
     with client(data) as api:
-        answer = ask(api, "DELETE", _route(alias))
-    if as_json:
-        print(json.dumps(answer))
-    else:
-        console.print(f"{alias}: no canary any more", highlight=False, markup=False)
+        deleted = api.ask(CanaryDeleted, "DELETE", MODELS.path(alias, "canary"))
+    emit(deleted, as_json, f"{alias}: no canary any more")
 
 
-def _route(alias: str) -> str:
-    return f"/v1/models/{quote(alias, safe='')}/canary"
-
-
-def _show(canary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(canary))
-        return
-    alias, served, tried = (canary[name] for name in ("alias", "served", "version"))
-    share = f"{canary['percent']:g} % of conversations"
-    what = f"{share} are copied to {alias}@{tried}" if canary["shadow"] else f"{alias}@{tried} answers {share}"
-    console.print(f"{alias}@{served} is served; {what}", highlight=False, markup=False)
+def sentence(canary: CanaryObject) -> str:
+    share, tried = f"{canary.percent:g} % of conversations", f"{canary.alias}@{canary.version}"
+    what = f"{share} are copied to {tried}" if canary.shadow else f"{tried} answers {share}"
+    return f"{canary.alias}@{canary.served} is served; {what}"

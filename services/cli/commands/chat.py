@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import typer
@@ -13,37 +13,38 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import DEFAULT_DATA, Data, Refused, ask, client, words
-from shared.platform.terminal import make_console
+from services.cli.client import ApiClient, JsonObject, Refused, client, error_text
+from services.cli.options import DEFAULT_DATA, Data, given
+from shared.contracts.views import Listed, ModelObject
+from shared.platform.terminal import console, say, write
 
 ROUTE = "/v1/chat/completions"
-PATIENCE = httpx.Timeout(30, read=600)  # a small machine may think for long before its first word
+TIMEOUT = httpx.Timeout(30, read=600)  # a small machine may take long before its first token
 PROMPT = "you> "
-console = make_console()
 
 
 class Side:
-    """One model and its conversation. text: what it has said so far to the last question."""
+    """One model and its conversation. text: its answer to the last question so far."""
 
     def __init__(self, model: str, system: str | None):
         self.model = model
-        self.messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+        self.messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
         self.text = ""
 
-    def asked(self, api: httpx.Client, question: str, options: dict[str, Any], tell: Callable[[str], None]) -> None:
+    def ask(self, http: httpx.Client, question: str, options: JsonObject, on_part: Callable[[str], None]) -> None:
         """Stream the answer and keep it. The conversation stays as it was if that fails. Raises Refused."""
         self.text = ""
         messages = [*self.messages, {"role": "user", "content": question}]
         body = {"model": self.model, "messages": messages, "stream": True} | options
         try:
-            with api.stream("POST", ROUTE, json=body, timeout=PATIENCE) as reply:
+            with http.stream("POST", ROUTE, json=body, timeout=TIMEOUT) as reply:
                 if reply.is_error:
                     reply.read()
-                    raise Refused(f"{self.model}: {words(reply)}")
+                    raise Refused(f"{self.model}: {error_text(reply)}")
                 for line in reply.iter_lines():
                     part = self._part(line)
                     self.text += part
-                    tell(part)
+                    on_part(part)
         except httpx.HTTPError as error:
             raise Refused(f"{self.model}: the answer broke off: {error or type(error).__name__}") from error
         self.messages = [*messages, {"role": "assistant", "content": self.text}]
@@ -75,8 +76,7 @@ def chat(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Talk to a model. Ctrl-D ends the conversation, Ctrl-C an answer."""
-    given = {"max_tokens": max_tokens, "temperature": temperature}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = given(max_tokens=max_tokens, temperature=temperature)
     question = sys.stdin.read().strip() if message == "-" else message
     if as_json and not question:
         raise Refused("--json wants one question: -m TEXT, or -m - to read it from stdin")
@@ -85,34 +85,35 @@ def chat(
         sides = [Side(name, system) for name in names]
         if as_json:
             answers = [_whole(api, side, question or "", options) for side in sides]
-            print(json.dumps(answers if compare else answers[0], ensure_ascii=False))
+            write(json.dumps(answers if compare else answers[0], ensure_ascii=False) + "\n")
         elif question:
             _ask_all(api, sides, question, options)
         else:
             _converse(api, sides, options)
 
 
-def _names(api: httpx.Client, model: str | None, compare: str | None) -> list[str]:
+def _names(api: ApiClient, model: str | None, compare: str | None) -> list[str]:
     """The models to ask. Raises Refused when one does not exist."""
     if model is None:
-        there = ask(api, "GET", "/v1/models")["data"]
-        found = next((one for one in there if one.get("parent") and "@" not in one["id"]), there[0])
+        served = api.ask(Listed[ModelObject], "GET", "/v1/models").data
+        first = next(
+            (served_model for served_model in served if served_model.parent and "@" not in served_model.id), served[0]
+        )
     else:
-        found = ask(api, "GET", f"/v1/models/{model}")
-    name: str = found["id"]
+        first = api.ask(ModelObject, "GET", f"/v1/models/{model}")
     if compare is None:
-        return [name]
+        return [first.id]
     if compare != "base":
-        return [name, ask(api, "GET", f"/v1/models/{compare}")["id"]]
-    if not found.get("parent"):
-        raise Refused(f"{name} is a base itself; --compare wants another model's name")
-    return [name, found["parent"]]
+        return [first.id, api.ask(ModelObject, "GET", f"/v1/models/{compare}").id]
+    if not first.parent:
+        raise Refused(f"{first.id} is a base itself; --compare wants another model's name")
+    return [first.id, first.parent]
 
 
-def _whole(api: httpx.Client, side: Side, question: str, options: dict[str, Any]) -> dict[str, Any]:
+def _whole(api: ApiClient, side: Side, question: str, options: JsonObject) -> JsonObject:
     messages = [*side.messages, {"role": "user", "content": question}]
     body = {"model": side.model, "messages": messages} | options
-    answer = ask(api, "POST", ROUTE, json=body, timeout=PATIENCE)
+    answer = api.answer("POST", ROUTE, json=body, timeout=TIMEOUT).json()
     choice = answer["choices"][0]
     return {
         "model": answer["model"],
@@ -123,9 +124,9 @@ def _whole(api: httpx.Client, side: Side, question: str, options: dict[str, Any]
     }
 
 
-def _converse(api: httpx.Client, sides: list[Side], options: dict[str, Any]) -> None:
+def _converse(api: ApiClient, sides: list[Side], options: JsonObject) -> None:
     names = " and ".join(side.model for side in sides)
-    console.print(f"talking to {names}; Ctrl-D ends", highlight=False, markup=False)
+    say(f"talking to {names}; Ctrl-D ends")
     while True:
         try:
             question = console.input(PROMPT, markup=False).strip()
@@ -137,20 +138,20 @@ def _converse(api: httpx.Client, sides: list[Side], options: dict[str, Any]) -> 
         try:
             _ask_all(api, sides, question, options)
         except KeyboardInterrupt:
-            console.print("\n(stopped)", highlight=False)
+            say("\n(stopped)")
         except Refused as error:  # the next question may fare better
-            console.print(error.message, style="red", highlight=False, markup=False)
+            say(error.message, style="red")
 
 
-def _ask_all(api: httpx.Client, sides: list[Side], question: str, options: dict[str, Any]) -> None:
+def _ask_all(api: ApiClient, sides: list[Side], question: str, options: JsonObject) -> None:
     if len(sides) == 1:
-        sides[0].asked(api, question, options, lambda part: print(part, end="", flush=True))
-        print()
+        sides[0].ask(api.http, question, options, write)
+        write("\n")
         return
     with ThreadPoolExecutor(len(sides)) as pool, _live() as show:
-        running = [pool.submit(side.asked, api, question, options, lambda _: show(_table(sides))) for side in sides]
-        for one in running:
-            one.result()
+        running = [pool.submit(side.ask, api.http, question, options, lambda _: show(_table(sides))) for side in sides]
+        for answer in running:
+            answer.result()
     if not console.is_terminal:
         console.print(_table(sides))
 

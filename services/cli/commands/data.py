@@ -1,35 +1,40 @@
 """`meteor data ...`: datasets out of what people have, looked at, uploaded, listed."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 
-from services.cli.client import DEFAULT_DATA, FILES, Data, Json, Refused, ask, client, fetch, upload
-from services.cli.commands import imports as imports_commands
+from services.cli.client import FILES, Refused, client
+from services.cli.commands import imports
 from services.cli.commands.imports import sentence
-from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
+from services.cli.options import DEFAULT_DATA, Data, Json
+from services.cli.output import Columns
+from services.cli.verbs import Noun
 from shared.contracts.data import LineError, bounded_lines, parse_lines
-from shared.platform.terminal import make_console
+from shared.contracts.views import FileObject, FileVerdict, LineErrors
+from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
-app.add_typer(imports_commands.app)
-console = make_console()
+app.add_typer(imports.app)
 SHOWN = 20  # bad lines that `validate` prints
-COLUMNS: Columns = {
-    "file": lambda file: file["id"],
-    "name": lambda file: file["filename"],
-    "purpose": lambda file: file["purpose"],
-    "status": lambda file: file["status"],
-    "rows": lambda file: file["n_rows"],
-    "bytes": lambda file: file["bytes"],
+COLUMNS: Columns[FileObject] = {
+    "file": lambda file: file.id,
+    "name": lambda file: file.filename,
+    "purpose": lambda file: file.purpose,
+    "status": lambda file: file.status,
+    "rows": lambda file: file.n_rows,
+    "bytes": lambda file: file.bytes,
 }
-FileId = Annotated[str, typer.Argument(help="an id, as `meteor data list` shows it")]
+
+
+class LocalVerdict(FileVerdict):
+    """As the API's /validate answers, with the number of all bad lines."""
+
+    n_bad: int
 
 
 @app.command("upload")
@@ -43,60 +48,24 @@ def upload_file(
 ) -> None:
     """Upload a file. Exit code 1 when it has bad lines."""
     with client(data) as api:
-        found = upload(api, file, purpose=purpose)
-    _tell(found, as_json)
-    if found["status"] == "error":
+        uploaded = api.upload(file, purpose=purpose)
+    emit(uploaded, as_json, sentence(uploaded))
+    if uploaded.status == "error":
         raise typer.Exit(1)
-
-
-@app.command("list")
-def list_files(
-    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
-) -> None:
-    """The newest files."""
-    with client(data) as api:
-        page = page_of(api, FILES, limit, after)
-    show_page(console, page, COLUMNS, as_json, "meteor data list")
-
-
-@app.command()
-def show(file: FileId, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """One file: its rows by split, or what is wrong with it."""
-    with client(data) as api:
-        _tell(ask(api, "GET", _route(file)), as_json)
 
 
 @app.command()
 def download(
-    file: FileId,
+    file: Annotated[str, typer.Argument(help="an id, as `meteor data list` shows it")],
     out: Annotated[Path, typer.Option("--out", help="where it goes")],
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Fetch a file as it was uploaded, or as an import made it."""
     with client(data) as api:
-        found = ask(api, "GET", _route(file))
-        fetch(api, _route(file) + "/content", out)
-    print(json.dumps(found | {"out": str(out)})) if as_json else console.print(str(out), highlight=False, markup=False)
-
-
-@app.command()
-def delete(file: FileId, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Delete a file. Refused while a job needs it."""
-    with client(data) as api:
-        answer = ask(api, "DELETE", _route(file))
-    print(json.dumps(answer)) if as_json else console.print(f"{file} deleted", highlight=False, markup=False)
-
-
-def _route(file: str) -> str:
-    return f"{FILES}/{quote(file, safe='')}"
-
-
-def _tell(file: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(file))
-    else:
-        console.print(sentence(file), highlight=False, markup=False, soft_wrap=True)
+        description = api.get(FILES, file)
+        api.download(FILES.path(file, "content"), out)
+    emit(description.model_dump(mode="json", exclude_unset=True) | {"out": str(out)}, as_json, str(out))
 
 
 @app.command()
@@ -107,22 +76,28 @@ def validate(
 ) -> None:
     """Check a dataset as an upload would; a file that lies here needs no API. Exit code 1 when a line is bad."""
     if Path(file).is_file():
-        found = _checked(Path(file))
+        verdict: FileVerdict = check(Path(file))
+        bad, more = verdict.n_bad, ""
     elif file.startswith("file-"):
         with client(data) as api:
-            found = ask(api, "POST", _route(file) + "/validate")
+            verdict = api.ask(FileVerdict, "POST", FILES.path(file, "validate"))
+        bad, more = len(verdict.errors.data), " or more" * verdict.errors.has_more  # the API stops reading there
     else:
         raise typer.BadParameter(f"there is no file {file}")
-    if as_json:
-        print(json.dumps(found))
-    else:
-        _tell_verdict(found)
-    if not found["valid"]:
+    emit(verdict, as_json, f"{verdict.n_rows} good rows, {bad} bad lines{more}")
+    if not as_json:
+        for error in verdict.errors.data[:SHOWN]:
+            say(f"  line {error.line}: {error.message}")
+        if bad > SHOWN:
+            say(f"  and {bad - SHOWN} more")
+        for name, count in verdict.ignored_fields.items():
+            say(f"  {name!r} stands in {count} rows and is not read")
+    if not verdict.valid:
         raise typer.Exit(1)
 
 
-def _checked(path: Path) -> dict[str, Any]:
-    """As the API's /validate answers. All lines are counted, the first bad ones told."""
+def check(path: Path) -> LocalVerdict:
+    """All lines are counted, the first bad ones named."""
     ignored: Counter[str] = Counter()
     good, bad = 0, 0
     errors: list[LineError] = []
@@ -133,14 +108,13 @@ def _checked(path: Path) -> dict[str, Any]:
                 errors += [item] if len(errors) < SHOWN else []
             else:
                 good += 1
-    told = {"object": "list", "data": [error.model_dump() for error in errors], "has_more": bad > len(errors)}
-    return {
-        "valid": good > 0 and not bad,
-        "n_rows": good,
-        "n_bad": bad,
-        "errors": told,
-        "ignored_fields": dict(ignored),
-    }
+    return LocalVerdict(
+        valid=good > 0 and not bad,
+        n_rows=good,
+        n_bad=bad,
+        errors=LineErrors(object="list", data=errors, has_more=bad > len(errors)),
+        ignored_fields=dict(ignored),
+    )
 
 
 @contextmanager
@@ -152,14 +126,7 @@ def _lines(path: Path) -> Iterator[Iterator[bytes]]:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _tell_verdict(found: dict[str, Any]) -> None:
-    errors = found["errors"]
-    bad = found.get("n_bad", len(errors["data"]))
-    more = errors["has_more"] and "n_bad" not in found  # the API stops reading after so many
-    console.print(f"{found['n_rows']} good rows, {bad} bad lines" + (" or more" if more else ""), highlight=False)
-    for error in errors["data"][:SHOWN]:
-        console.print(f"  line {error['line']}: {error['message']}", highlight=False, markup=False, soft_wrap=True)
-    if bad > SHOWN:
-        console.print(f"  and {bad - SHOWN} more", highlight=False)
-    for name, count in found["ignored_fields"].items():
-        console.print(f"  {name!r} stands in {count} rows and is not read", highlight=False, markup=False)
+noun = Noun(app, "meteor data", FILES, COLUMNS, "an id, as `meteor data list` shows it")
+noun.add_list("The newest files.")
+noun.add_show("One file: its rows by split, or what is wrong with it.", sentence)
+noun.add_delete("Delete a file. Refused while a job needs it.")

@@ -1,46 +1,37 @@
 """`meteor experiments ...`: variants of one job, compared on the same test questions."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from services.cli.client import (
-    DEFAULT_DATA,
-    PAUSED_EXIT,
-    Data,
-    Json,
-    Refused,
-    ask,
-    body_of,
-    client,
-    json_of,
-    upload,
-)
-from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
-from services.cli.watch import Follower, how_to_go_on
+from services.cli.client import PAUSED_EXIT, JsonObject, Refused, Resource, client, job_body, read_json
+from services.cli.options import DEFAULT_DATA, Data, JobBody, Json
+from services.cli.output import Columns
+from services.cli.report_markdown import markdown_table
+from services.cli.verbs import Noun
+from services.cli.watch import Follower, how_to_continue
+from shared.contracts.experiments import ExperimentObject
 from shared.contracts.report import Triple
-from shared.platform.terminal import make_console
+from shared.contracts.views import Listed
+from shared.platform.terminal import console, emit, say, write
+from shared.reporting.tables import TextTable
 from shared.reporting.words import label, plain_gain
 
 app = typer.Typer(help="Run several variants of a job and compare them.", no_args_is_help=True)
-console = make_console()
-ROUTE = "/v1/experiments"
-COLUMNS = ("variant", "final model", "dev", "over the first", "test", "over base", "over the first")
-COLUMNS += ("calls paid", "lesson tokens")
-LISTED: Columns = {
-    "experiment": lambda found: found["id"],
-    "variants": lambda found: ", ".join(f"{one['name']} ({one['status']})" for one in found["variants"]),
+EXPERIMENTS = Resource("/v1/experiments", ExperimentObject, Listed[ExperimentObject])
+HEAD = ["variant", "final model", "dev", "over the first", "test", "over base", "over the first"]
+HEAD += ["calls paid", "lesson tokens"]
+LISTED: Columns[ExperimentObject] = {
+    "experiment": lambda experiment: experiment.id,
+    "variants": lambda experiment: ", ".join(f"{variant.name} ({variant.status})" for variant in experiment.variants),
 }
-Markdown = Annotated[bool, typer.Option("--markdown", help="the table as Markdown, for documents")]
 
 
 @app.command()
 def run(
-    job: Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")],
+    job: JobBody,
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
     preset: Annotated[str | None, typer.Option(help="ablation, strategies, teachers or students")] = None,
     variants: Annotated[Path | None, typer.Option(help='JSON: [{"name": ..., "changes": {...}}, ...]')] = None,
@@ -51,96 +42,77 @@ def run(
     3 if one is paused."""
     if (preset is None) == (variants is None):
         raise Refused("say what to run: --preset or --variants")
-    chosen = {"preset": preset} if preset else {"variants": json_of(variants)} if variants else {}
-    body: dict[str, Any] = {"job": body_of(job)} | chosen
+    chosen: JsonObject = {"preset": preset} if variants is None else {"variants": read_json(variants)}
+    body = job_body(job)
     ended = []
     with client(data) as api:
-        body["job"]["training_file"] = upload(api, rows)["id"]
-        made = ask(api, "POST", ROUTE, json=body)
-        _say(f"experiment {made['id']}", as_json)
-        for variant in made["variants"]:
-            _say(f"variant {variant['name']}: job {variant['job_id']}", as_json, "bold")
-            follower = Follower(api, variant["job_id"])
-            ended.append(follower.tell_lines() if as_json else follower.show(console))
-        found = ask(api, "GET", f"{ROUTE}/{made['id']}")
-    if as_json:
-        print(json.dumps(found))
-    else:
-        _show(found)
+        body["training_file"] = api.upload(rows).id
+        experiment = api.ask(ExperimentObject, "POST", EXPERIMENTS.route, {"job": body, **chosen})
+        if not as_json:
+            say(f"experiment {experiment.id}")
+        for variant in experiment.variants:
+            follower = Follower(api, variant.job_id)
+            if as_json:
+                ended.append(follower.emit_lines())
+            else:
+                say(f"variant {variant.name}: job {variant.job_id}", "bold")
+                ended.append(follower.show(console))
+        experiment = api.get(EXPERIMENTS, experiment.id)
+    emit(experiment, as_json, comparison_table(experiment))
     for job_object in ended:
-        if job_object["status"] == "paused":
-            _say(how_to_go_on(job_object), as_json)
-    statuses = {job_object["status"] for job_object in ended}
+        if job_object.status == "paused" and not as_json:
+            say(how_to_continue(job_object))
+    statuses = {job_object.status for job_object in ended}
     if statuses != {"succeeded"}:
         raise typer.Exit(PAUSED_EXIT if statuses <= {"succeeded", "paused"} else 1)
 
 
-def _say(text: str, as_json: bool, style: str | None = None) -> None:
-    if not as_json:
-        console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
-
-
-@app.command("list")
-def list_experiments(
-    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
-) -> None:
-    """The newest experiments."""
-    with client(data) as api:
-        page = page_of(api, ROUTE, limit, after)
-    show_page(console, page, LISTED, as_json, "meteor experiments list")
-
-
 @app.command()
-def show(experiment: str, markdown: Markdown = False, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+def show(
+    experiment: str,
+    markdown: Annotated[bool, typer.Option("--markdown", help="the table as Markdown, for documents")] = False,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
     """The comparison of the variants that have ended."""
     with client(data) as api:
-        found = ask(api, "GET", _route(experiment))
-    if as_json:
-        print(json.dumps(found))
-    elif markdown:
-        lines = [COLUMNS, ["---"] * len(COLUMNS), *_lines(found)]
-        print("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        compared = api.get(EXPERIMENTS, experiment)
+    if markdown and not as_json:
+        write(markdown_table(TextTable(HEAD, _rows(compared))) + "\n")
     else:
-        _show(found)
+        emit(compared, as_json, comparison_table(compared))
 
 
-@app.command()
-def cancel(experiment: str, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Stop all variants that have not ended; what they finished is kept."""
-    with client(data) as api:
-        found = ask(api, "POST", _route(experiment) + "/cancel")
-    if as_json:
-        print(json.dumps(found))
-        return
-    for variant in found["variants"]:
-        _say(f"{variant['name']}: job {variant['job_id']} {variant['status']}", as_json)
-
-
-def _route(experiment: str) -> str:
-    return f"{ROUTE}/{quote(experiment, safe='')}"
-
-
-def _show(found: dict[str, Any]) -> None:
-    table = Table(title=f"Experiment {found['id']}: choose by dev, test tells what the choice is worth")
-    for column in COLUMNS:
+def comparison_table(experiment: ExperimentObject) -> Table:
+    table = Table(title=f"Experiment {experiment.id}: choose by dev, test tells what the choice is worth")
+    for column in HEAD:
         table.add_column(column, overflow="fold")
-    for line in _lines(found):
-        table.add_row(*line)
-    console.print(table)
+    for row in _rows(experiment):
+        table.add_row(*row)
+    return table
 
 
-def _lines(found: dict[str, Any]) -> list[list[str]]:
+def _rows(experiment: ExperimentObject) -> list[list[str]]:
     return [
         [
-            row["variant"],
-            label(row["final"]),
-            f"{Triple(*row['dev']):.3f}" if row.get("dev") else "",
-            plain_gain(Triple(*row["dev_gain_over_first"])) if row.get("dev_gain_over_first") else "",
-            f"{Triple(*row['value']):.3f}",
-            plain_gain(Triple(*row["gain_over_base"])),
-            plain_gain(Triple(*row["gain_over_first"])) if row["gain_over_first"] else "",
-            str(row["teacher_calls"]),
-            str(row["lesson_tokens"]),
+            row.variant,
+            label(row.final),
+            f"{Triple(*row.dev):.3f}" if row.dev else "",
+            plain_gain(Triple(*row.dev_gain_over_first)) if row.dev_gain_over_first else "",
+            f"{Triple(*row.value):.3f}",
+            plain_gain(Triple(*row.gain_over_base)) if row.gain_over_base else "",
+            plain_gain(Triple(*row.gain_over_first)) if row.gain_over_first else "",
+            str(row.teacher_calls),
+            str(row.lesson_tokens),
         ]
-        for row in found["comparison"]
+        for row in experiment.comparison
     ]
+
+
+def variant_lines(experiment: ExperimentObject) -> str:
+    return "\n".join(f"{variant.name}: job {variant.job_id} {variant.status}" for variant in experiment.variants)
+
+
+noun = Noun(app, "meteor experiments", EXPERIMENTS, LISTED, "an id, as `meteor experiments list` shows it")
+noun.add_list("The newest experiments.")
+noun.add_act("cancel", "Stop all variants that have not ended; what they finished is kept.", variant_lines)

@@ -1,40 +1,52 @@
-"""`meteor data import` and what follows an import that runs as a job."""
+"""`meteor data import`, and the imports that run as jobs of the API."""
 
-import json
 import os
 import re
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, get_args
-from urllib.parse import quote
 
-import httpx
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from services.cli.client import DEFAULT_DATA, FILES, Data, Json, Refused, ask, client, fetch, upload
-from services.cli.documents import ROUTE, until_ended, zip_folder
-from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
+from services.cli.client import FILES, ApiClient, JsonObject, Refused, Resource, Waits, client, problem_of
+from services.cli.options import DEFAULT_DATA, Data, Json, given
+from services.cli.output import Columns
+from services.cli.verbs import Noun
 from shared.contracts.errors import UserError
-from shared.contracts.imports import DocumentsOptions, HubOptions
+from shared.contracts.imports import DocumentsOptions, HubOptions, ImportObject
+from shared.contracts.views import FileObject, Listed
+from shared.importing.documents import DOCUMENT_BYTES, ENDINGS
 from shared.importing.rows import write_rows
 from shared.importing.sources import Convertible, rows_of
-from shared.platform.terminal import make_console
+from shared.platform.terminal import QUIET_S, console, emit, say
 
 app = typer.Typer()
-console = make_console()
-TICK_S = 2.0  # between signs of life
+IMPORTS = Resource("/v1/imports", ImportObject, Listed[ImportObject])
+LOOK_S = 1.0
+LIVE_S = 2.0  # between two signs of life on a terminal
+ENDED = ("succeeded", "failed", "cancelled")
 HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
-COLUMNS: Columns = {
-    "import": lambda made: made["id"],
-    "source": lambda made: made["source"]["type"],
-    "status": lambda made: made["status"],
-    "file": lambda made: (made["result"] or {}).get("file"),
-    "why": lambda made: (made["error"] or {}).get("message") or made["status_reason"],
+COLUMNS: Columns[ImportObject] = {
+    "import": lambda item: item.id,
+    "source": lambda item: item.source.type,
+    "status": lambda item: item.status,
+    "file": lambda item: item.result.file if item.result else None,
+    "why": lambda item: item.error.message if item.error else item.status_reason,
 }
 Import = Annotated[str, typer.Argument(help="an id, as `meteor data imports` shows it")]
+
+
+class Imported(BaseModel):
+    """A dataset that was made. out: where it was written; file: as which it was uploaded. left_out: rows by reason."""
+
+    rows: int
+    left_out: dict[str, int]
+    out: str | None
+    file: FileObject | None
 
 
 def kind_of(source: str) -> str:
@@ -66,8 +78,7 @@ def options_of(kind: str, **given: Any) -> Convertible | DocumentsOptions:
     try:
         return TypeAdapter(kinds[kind]).validate_python(wanted)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", code="invalid_value") from error
+        raise UserError(problem_of(error), code="invalid_value") from error
 
 
 @app.command("import")
@@ -107,55 +118,98 @@ def import_data(
         dataset=source if kind == "hub" else None, domain=domain, questions=questions, provider=provider,
     )  # fmt: skip
     if isinstance(options, DocumentsOptions):
-        _tell(_documents(options, Path(source), out, usd, data, as_json), as_json)
+        with client(data) as api:
+            _emit(_import_documents(api, options, Path(source), out, usd, as_json), as_json)
         return
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as folder:
         rows = Path(folder) / "rows.jsonl" if out is None else out.with_name(out.name + ".part")
-        found = convert(options, source, rows, as_json)
+        count, left_out = convert(options, source, rows, as_json)
         if out is not None:
             os.replace(rows, out)
             rows = out
         file = None
         if upload_it:
             with client(data) as api:
-                file = upload(api, rows, _name(source))
-    _tell(found | {"out": str(out) if out else None, "file": file}, as_json)
+                file = api.upload(rows, f"{Path(source).stem or 'rows'}.jsonl")
+    _emit(Imported(rows=count, left_out=left_out, out=str(out) if out else None, file=file), as_json)
 
 
-def _documents(
-    options: DocumentsOptions, folder: Path, out: Path | None, usd: float | None, data: Path, quiet: bool
-) -> dict[str, Any]:
-    """Questions are written by the API's strong model, so the dataset is there in any case; --out fetches it."""
-    with tempfile.TemporaryDirectory(prefix="meteor-import-") as scratch, client(data) as api:
+def _import_documents(
+    api: ApiClient, options: DocumentsOptions, folder: Path, out: Path | None, usd: float | None, quiet: bool
+) -> Imported:
+    """The API's strong model writes the questions, so the dataset is uploaded in any case; --out fetches it."""
+    with tempfile.TemporaryDirectory(prefix="meteor-import-") as scratch:
         packed = Path(scratch) / f"{folder.resolve().name}.zip"
         zip_folder(folder, packed)
-        raw = upload(api, packed, purpose="user_data")
-        body = {"source": options.model_dump(), "file": raw["id"], "budget": {} if usd is None else {"max_usd": usd}}
-        made = ask(api, "POST", ROUTE, json=body)
-        return _dataset_of(api, until_ended(api, None if quiet else console, made), out)
+        raw = api.upload(packed, purpose="user_data")
+    body: JsonObject = {"source": options.model_dump(), "file": raw.id, "budget": given(max_usd=usd)}
+    return _dataset_of(api, until_ended(api, api.ask(ImportObject, "POST", IMPORTS.route, body), quiet), out)
 
 
-def _dataset_of(api: httpx.Client, made: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    """What an import that succeeded has made, fetched where somebody wants it."""
-    file = ask(api, "GET", f"{FILES}/{made['result']['file']}")
+def zip_folder(folder: Path, target: Path) -> int:
+    """Pack the Markdown and text files below a folder by their relative names; returns how many. Links are not followed.
+
+    Raises UserError when there is none, or one is too long.
+    """
+    documents = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink())
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in documents:
+            if path.stat().st_size > DOCUMENT_BYTES:
+                raise UserError(f"{path} is longer than {DOCUMENT_BYTES} bytes; divide it", code="document_too_long")
+            archive.write(path, path.relative_to(folder).as_posix())
+    if not documents:
+        raise UserError(f"{folder} holds no {', '.join(ENDINGS)} files", code="source_not_found")
+    return len(documents)
+
+
+def until_ended(api: ApiClient, item: ImportObject, quiet: bool) -> ImportObject:
+    """Wait for an import's end; print a line at each change unless quiet. Ctrl-C leaves the import running.
+
+    Raises Refused when it fails or is cancelled, Waits when it is paused.
+    """
+    shown = ""
+    while True:
+        line = f"{item.id}  {item.status}  {item.progress.percent:.0f} %  {item.usage.usd_spent:.4f} USD"
+        if not quiet and line != shown:
+            say(line)
+            shown = line
+        if item.status == "paused":
+            continues = f"`meteor data raise {item.id} --usd ...` or `meteor data resume {item.id}` continues it"
+            raise Waits(f"{item.id} waits: {item.status_reason}; {continues}")
+        if item.status in ENDED:
+            break
+        time.sleep(LOOK_S)
+        item = api.get(IMPORTS, item.id)
+    if item.status != "succeeded":
+        raise Refused(f"{item.id} {item.status}: {item.error.message if item.error else ''}")
+    return item
+
+
+def _dataset_of(api: ApiClient, item: ImportObject, out: Path | None) -> Imported:
+    """The dataset of an import that succeeded, written to `out` when that is given."""
+    result = item.result
+    if result is None:
+        raise Refused(f"{item.id} succeeded without a result")
+    file = api.get(FILES, result.file)
     if out is not None:
-        fetch(api, f"{FILES}/{file['id']}/content", out)
-    return made["result"] | {"out": str(out) if out else None, "file": file}
+        api.download(FILES.path(file.id, "content"), out)
+    return Imported(rows=result.rows, left_out=result.left_out, out=str(out) if out else None, file=file)
 
 
-def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> dict[str, Any]:
-    """Write the rows; {rows, left_out}. A half-written file does not stay."""
+def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple[int, dict[str, int]]:
+    """Write the rows; returns (count, rows left out by reason). A half-written file is removed."""
     path = None if isinstance(options, HubOptions) else Path(source)
     if path is not None and not path.is_file():
         raise UserError(f"there is no file {source}", code="source_not_found")
     left_out: Counter[str] = Counter()
-    told = time.monotonic()
+    interval_s = LIVE_S if console.is_terminal else QUIET_S
+    last_line = time.monotonic()
 
     def on_progress(done: int, total: int) -> None:
-        nonlocal told
-        if not quiet and time.monotonic() - told > TICK_S:
-            told = time.monotonic()
-            console.print(f"  {100 * done / max(total, 1):.0f} %", highlight=False)
+        nonlocal last_line
+        if not quiet and time.monotonic() - last_line > interval_s:
+            last_line = time.monotonic()
+            say(f"  {100 * done / max(total, 1):.0f} %")
 
     try:
         count = write_rows(rows_of(options, path, left_out, on_progress), rows)
@@ -165,48 +219,33 @@ def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> dict[
     except BaseException:
         rows.unlink(missing_ok=True)
         raise
-    return {"rows": count, "left_out": dict(sorted((+left_out).items()))}
+    return count, dict(sorted((+left_out).items()))
 
 
-def _columns(given: list[str] | None) -> dict[str, str]:
-    pairs = [item.partition("=") for item in given or []]
-    if not all(name and equals and column for name, equals, column in pairs):
+def _columns(pairs: list[str] | None) -> dict[str, str]:
+    parts = [item.partition("=") for item in pairs or []]
+    if not all(name and equals and column for name, equals, column in parts):
         raise UserError("--map takes FIELD=COLUMN, such as question=instruction", code="invalid_value")
-    return {name: column for name, _, column in pairs}
+    return {name: column for name, _, column in parts}
 
 
-def _name(source: str) -> str:
-    return f"{Path(source).stem or 'rows'}.jsonl"
-
-
-def _tell(result: dict[str, Any], as_json: bool) -> None:
+def _emit(result: Imported, as_json: bool) -> None:
+    emit(result, as_json, f"{result.rows} rows" + (f" in {result.out}" if result.out else ""))
     if as_json:
-        print(json.dumps(result))
         return
-    console.print(f"{result['rows']} rows" + (f" in {result['out']}" if result["out"] else ""), highlight=False)
-    for reason, count in result["left_out"].items():
-        console.print(f"  left out, {reason}: {count}", highlight=False, markup=False)
-    if result["file"]:
-        console.print(sentence(result["file"]), highlight=False, soft_wrap=True)
+    for reason, count in result.left_out.items():
+        say(f"  left out, {reason}: {count}")
+    if result.file:
+        say(sentence(result.file))
 
 
-def sentence(file: dict[str, Any]) -> str:
-    """One line about a file object."""
-    parts = [file["id"], file["filename"], file["status"]]
-    if file["n_rows"] is not None:
-        splits = ", ".join(f"{name} {count}" for name, count in file["splits"].items())
-        parts.append(f"{file['n_rows']} rows ({splits})")
-    return "  ".join(parts + ([file["status_details"]] if file["status_details"] else []))
-
-
-@app.command("imports")
-def list_imports(
-    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
-) -> None:
-    """The newest imports that run, or ran, as jobs."""
-    with client(data) as api:
-        page = page_of(api, ROUTE, limit, after)
-    show_page(console, page, COLUMNS, as_json, "meteor data imports")
+def sentence(file: FileObject) -> str:
+    """One line about a file."""
+    parts = [file.id, file.filename, file.status]
+    if file.n_rows is not None:
+        splits = ", ".join(f"{name} {count}" for name, count in (file.splits or {}).items())
+        parts.append(f"{file.n_rows} rows ({splits})")
+    return "  ".join(parts + ([file.status_details] if file.status_details else []))
 
 
 @app.command()
@@ -218,29 +257,8 @@ def watch(
 ) -> None:
     """Follow an import to its end. Exit code 3 when it is paused."""
     with client(data) as api:
-        made = until_ended(api, None if as_json else console, ask(api, "GET", _route(import_id)))
-        _tell(_dataset_of(api, made, out), as_json)
-
-
-@app.command()
-def cancel(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Stop an import that runs as a job."""
-    with client(data) as api:
-        _tell_status(ask(api, "POST", _route(import_id) + "/cancel"), as_json)
-
-
-@app.command()
-def pause(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Let an import rest."""
-    with client(data) as api:
-        _tell_status(ask(api, "POST", _route(import_id) + "/pause"), as_json)
-
-
-@app.command()
-def resume(import_id: Import, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Let a paused import go on."""
-    with client(data) as api:
-        _tell_status(ask(api, "POST", _route(import_id) + "/resume"), as_json)
+        item = until_ended(api, api.get(IMPORTS, import_id), as_json)
+        _emit(_dataset_of(api, item, out), as_json)
 
 
 @app.command("raise")
@@ -252,12 +270,12 @@ def raise_budget(
 ) -> None:
     """Give an import another budget. One that waits for its budget goes on."""
     with client(data) as api:
-        _tell_status(ask(api, "PATCH", _route(import_id), json={"budget": {"max_usd": usd}}), as_json)
+        item = api.change(IMPORTS, import_id, {"budget": {"max_usd": usd}})
+    emit(item, as_json, item.status)
 
 
-def _route(import_id: str) -> str:
-    return f"{ROUTE}/{quote(import_id, safe='')}"
-
-
-def _tell_status(made: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(made) if as_json else made["status"])
+noun = Noun(app, "meteor data", IMPORTS, COLUMNS, "an id, as `meteor data imports` shows it")
+noun.add_list("The newest imports that run, or ran, as jobs.", name="imports")
+noun.add_act("cancel", "Stop an import that runs as a job.")
+noun.add_act("pause", "Pause an import.")
+noun.add_act("resume", "Continue a paused import.")

@@ -3,77 +3,65 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
-from services.cli.client import (
-    DEFAULT_DATA,
-    PAUSED_EXIT,
-    ROUTE,
-    Data,
-    Json,
-    Refused,
-    ask,
-    body_of,
-    client,
-    elsewhere,
-    the_job,
-    upload,
-)
+from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, Refused, client, elsewhere, job_body
 from services.cli.commands import job_details
-from services.cli.commands import report as report_command
-from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
-from services.cli.watch import Follower, how_to_go_on, show_estimate
+from services.cli.commands.report import report, usage
+from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Job, JobBody, Json, Limit, Sets, given
+from services.cli.output import Columns, emit_page
+from services.cli.verbs import Noun
+from services.cli.watch import Follower, estimate_table, how_to_continue
 from shared.contracts.errors import UserError
+from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import merged
+from shared.contracts.jobs import JobObject
 from shared.platform import run_state
-from shared.platform.terminal import make_console
+from shared.platform.terminal import console, emit, say
 
 app = typer.Typer(help="Post jobs, look at them and steer them, through the API.", no_args_is_help=True)
-app.command()(report_command.report)
-app.command()(report_command.usage)
+app.command()(report)
+app.command()(usage)
 app.add_typer(job_details.app)
-console = make_console()
 Validation = Annotated[
     Path | None,
     typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
 ]
-COLUMNS: Columns = {
-    "job": lambda job: job["id"],
-    "status": lambda job: job["status"],
-    "phase": lambda job: (job["distillation"] or {}).get("phase"),
-    "done": lambda job: _done(job),
-    "model": lambda job: job["fine_tuned_model"],
+COLUMNS: Columns[JobObject] = {
+    "job": lambda job: job.id,
+    "status": lambda job: job.status,
+    "phase": lambda job: job.distillation.phase,
+    "done": lambda job: f"{job.distillation.progress.percent:.0f} %",
+    "model": lambda job: job.fine_tuned_model,
 }
-Body = Annotated[Path, typer.Argument(help="a job's body as JSON, such as examples/shell.job.json")]
+
+
+def upload_rows(api: ApiClient, body: JsonObject, rows: Path | None, validation: Path | None) -> JsonObject:
+    """The body with the ids of the uploaded files."""
+    files = {"training_file": rows, "validation_file": validation}
+    return body | {field: api.upload(path).id for field, path in files.items() if path is not None}
 
 
 @app.command()
 def create(
-    job: Body,
+    job: JobBody,
     rows: Annotated[Path | None, typer.Option("--rows", help="the dataset, JSONL; else the body names a file")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as distillation.iterate.rounds=3")
-    ] = None,
+    changes: Sets = None,
     validation: Validation = None,
     follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Post a job and print its id."""
-    body = body_of(job)
-    for change in changes or []:
-        body = merged(body, one_change(change))
+    body = merged(job_body(job), changes_of(changes))
     with client(data) as api:
-        if rows is not None:
-            body["training_file"] = upload(api, rows)["id"]
-        if validation is not None:
-            body["validation_file"] = upload(api, validation)["id"]
-        made = ask(api, "POST", ROUTE, json=body)
-    print(json.dumps(made) if as_json else made["id"], flush=True)
+        created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation))
+    emit(created, as_json, created.id)
     if follow:
-        watch(made["id"], data, as_json)
+        watch(created.id, data, as_json)
 
 
 @app.command("list")
@@ -89,11 +77,10 @@ def list_jobs(
 ) -> None:
     """The newest jobs."""
     pairs = [_pair(text) for text in metadata or []]
-    wanted = {f"metadata[{key}]": value for key, value in pairs}
     with client(data) as api:
-        page = page_of(api, ROUTE, limit, after, status=status, **wanted)
+        page = api.page(JOBS, limit, after, status=status, **{f"metadata[{key}]": value for key, value in pairs})
     filters = [f"--status {status}"] * bool(status) + [f"--metadata {shlex.quote(text)}" for text in metadata or []]
-    show_page(console, page, COLUMNS, as_json, " ".join(["meteor jobs list", *filters]))
+    emit_page(page, COLUMNS, as_json, " ".join(["meteor jobs list", *filters]))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -101,46 +88,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise typer.BadParameter(f"--metadata wants KEY=VALUE, not {text!r}")
     return key, value
-
-
-def _done(job: dict[str, Any]) -> str | None:
-    percent = ((job["distillation"] or {}).get("progress") or {}).get("percent")
-    return None if percent is None else f"{percent:.0f} %"
-
-
-@app.command()
-def show(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """One job, coloured and indented; --json on one line."""
-    with client(data) as api:
-        found = json.dumps(ask(api, "GET", f"{ROUTE}/{the_job(api, job)}"))
-    if as_json:
-        print(found)
-    else:
-        console.print_json(found)
-
-
-def _moved(job: str, data: Path, move: str, as_json: bool) -> None:
-    with client(data) as api:
-        found = ask(api, "POST", f"{ROUTE}/{the_job(api, job)}/{move}")
-    print(json.dumps(found) if as_json else found["status"])
-
-
-@app.command()
-def cancel(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """Stop a job; what it finished is kept."""
-    _moved(job, data, "cancel", as_json)
-
-
-@app.command()
-def pause(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """Let a job rest: within five seconds nothing of it runs. `resume` goes on where it was."""
-    _moved(job, data, "pause", as_json)
-
-
-@app.command()
-def resume(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
-    """Queue a paused job again."""
-    _moved(job, data, "resume", as_json)
 
 
 @app.command("raise")
@@ -153,21 +100,18 @@ def raise_budget(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Give a job another budget. One that waits for its budget goes on."""
-    budget = {"max_usd": usd, "max_tokens": tokens, "max_calls": calls}
-    given = {name: limit for name, limit in budget.items() if limit is not None}
-    if not given:
+    budget = given(max_usd=usd, max_tokens=tokens, max_calls=calls)
+    if not budget:
         raise Refused("say how much: --usd, --tokens or --calls")
     with client(data) as api:
-        found = ask(api, "PATCH", f"{ROUTE}/{the_job(api, job)}", json={"distillation": {"budget": given}})
-    print(json.dumps(found) if as_json else found["status"])
+        changed = api.change(JOBS, api.job_id(job), {"distillation": {"budget": budget}})
+    emit(changed, as_json, changed.status)
 
 
 @app.command()
 def fork(
     job: str,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as distillation.iterate.rounds=3")
-    ] = None,
+    changes: Sets = None,
     point: Annotated[
         str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
     ] = None,
@@ -175,34 +119,41 @@ def fork(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """A new job with another one's settings and changes to them. What both have in common is not done again."""
-    body: dict[str, Any] = {"changes": {}}
-    for change in changes or []:
-        body["changes"] = merged(body["changes"], one_change(change))
+    body: JsonObject = {"changes": changes_of(changes)}
     if point:
         phase, _, number = point.partition("/")
-        body["from"] = {"phase": phase} | ({"round": number} if number else {})
+        body["from"] = {"phase": phase, **({"round": number} if number else {})}
     with client(data) as api:
-        found = ask(api, "POST", f"{ROUTE}/{the_job(api, job)}/fork", json=body)
-    print(json.dumps(found) if as_json else found["id"])
+        forked = api.act(JOBS, api.job_id(job), "fork", body)
+    emit(forked, as_json, forked.id)
 
 
-def one_change(text: str) -> dict[str, Any]:
+def changes_of(settings: list[str] | None) -> JsonObject:
+    """["a.b=1", "a.c=x"] -> {"a": {"b": 1, "c": "x"}}. Raises UserError."""
+    changes: JsonObject = {}
+    for setting in settings or []:
+        changes = merged(changes, one_change(setting))
+    return changes
+
+
+def one_change(text: str) -> JsonObject:
     """ "a.b=1" -> {"a": {"b": 1}}. A value that is no JSON is a text. Raises UserError."""
-    name, is_there, value = text.partition("=")
-    if not is_there or not all(name.split(".")):
+    name, equals, value = text.partition("=")
+    first, *path = name.split(".")
+    if not equals or not first or not all(path):
         raise UserError(f"--set wants NAME=VALUE, not {text!r}", param="set", code="invalid_value")
     try:
-        found: Any = json.loads(value)
+        nested: JsonValue = json.loads(value)
     except json.JSONDecodeError:
-        found = value
-    for part in reversed(name.split(".")):
-        found = {part: found}
-    return found
+        nested = value
+    for part in reversed(path):
+        nested = {part: nested}
+    return {first: nested}
 
 
 @app.command()
 def estimate(
-    job: Body,
+    job: JobBody,
     rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
     validation: Validation = None,
     as_json: Json = False,
@@ -210,30 +161,32 @@ def estimate(
 ) -> None:
     """What a job would cost at the strong model, by the price list; nothing is asked of it."""
     with client(data) as api:
-        body = body_of(job) | {"training_file": upload(api, rows)["id"]}
-        if validation is not None:
-            body["validation_file"] = upload(api, validation)["id"]
-        found = ask(api, "POST", f"{ROUTE}/estimate", json=body)
-    if as_json:
-        print(json.dumps(found))
-    else:
-        show_estimate(console, found)
+        body = upload_rows(api, job_body(job), rows, validation)
+        estimated = api.ask(Estimate, "POST", JOBS.path("estimate"), body)
+    emit(estimated, as_json, estimate_table(estimated))
+    if not as_json:
+        for line in estimated.assumptions:
+            say(f"  {line}")
 
 
 @app.command()
-def watch(job: str, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+def watch(job: Job, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
     """Follow a job until it ends or pauses, also over restarts of the API. --json: each event, then the job, a line each.
     Exit code 1 when it did not succeed, 3 when it is paused."""
     with client(data) as api:
-        job = the_job(api, job)
-        ask(api, "GET", f"{ROUTE}/{job}")
+        job = api.get(JOBS, api.job_id(job)).id
         follower = Follower(api, job, lambda: elsewhere() or run_state.api_url(data))
-        found = follower.tell_lines() if as_json else follower.show(console)
+        ended = follower.emit_lines() if as_json else follower.show(console)
     if not as_json:
-        console.print(f"{job}: {found['status']}", highlight=False)
-        if found["status"] == "paused":
-            console.print(how_to_go_on(found), highlight=False, markup=False, soft_wrap=True)
-    if found["status"] == "paused":
-        raise typer.Exit(PAUSED_EXIT)
-    if found["status"] != "succeeded":
-        raise typer.Exit(1)
+        say(f"{job}: {ended.status}")
+        if ended.status == "paused":
+            say(how_to_continue(ended))
+    if ended.status != "succeeded":
+        raise typer.Exit(PAUSED_EXIT if ended.status == "paused" else 1)
+
+
+noun = Noun(app, "meteor jobs", JOBS, COLUMNS, "a job's id; `last` is the newest one", ApiClient.job_id)
+noun.add_show("One job, coloured and indented; --json on one line.")
+noun.add_act("cancel", "Stop a job; what it finished is kept.")
+noun.add_act("pause", "Pause a job: within five seconds nothing of it runs. `resume` continues it.")
+noun.add_act("resume", "Queue a paused job again.")

@@ -1,24 +1,20 @@
 """`meteor projects ...`: who shares a system, and what each may use."""
 
-import json
 from enum import StrEnum
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 import typer
 
-from services.cli.client import DEFAULT_DATA, Data, Json, Refused, ask, client
-from services.cli.output import DEFAULT_LIMIT, After, Columns, Limit, page_of, show_page
-from shared.platform.terminal import make_console
+from services.cli.client import JsonObject, Refused, Resource, client
+from services.cli.options import DEFAULT_DATA, Data, Json, given
+from services.cli.output import Columns
+from services.cli.verbs import Noun
+from shared.contracts.keys import ProjectObject
+from shared.contracts.views import Listed
+from shared.platform.terminal import emit
 
 app = typer.Typer(help="Projects and their limits; the operator's to make.", no_args_is_help=True)
-console = make_console()
-ROUTE = "/v1/projects"
-COLUMNS: Columns = {
-    "id": lambda project: project["id"],
-    "name": lambda project: project["name"],
-    "limits": lambda project: _limits(project),
-}
+PROJECTS = Resource("/v1/projects", ProjectObject, Listed[ProjectObject])
 
 
 class LimitName(StrEnum):
@@ -41,6 +37,27 @@ Usd = Annotated[float | None, typer.Option(help="USD a day at strong models; job
 Bytes = Annotated[int | None, typer.Option("--bytes", help="of all its files")]
 
 
+def limits_of(project: ProjectObject) -> str:
+    limits = {name: getattr(project.limits, field) for name, field in FIELDS.items()}
+    return ", ".join(f"{name} {value:,}" for name, value in limits.items() if value is not None) or "none"
+
+
+def sentence(project: ProjectObject) -> str:
+    return f"{project.id}  {project.name}  limits: {limits_of(project)}"
+
+
+COLUMNS: Columns[ProjectObject] = {
+    "id": lambda project: project.id,
+    "name": lambda project: project.name,
+    "limits": limits_of,
+}
+
+
+def limits_body(requests: int | None, jobs: int | None, usd: float | None, stored: int | None) -> JsonObject:
+    values = zip(FIELDS.values(), (requests, jobs, usd, stored), strict=True)
+    return given(**dict(values))
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="what people tell it apart by")],
@@ -52,27 +69,10 @@ def create(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Make a project and print its id. `meteor keys create NAME --project ID` lets somebody in."""
-    body = {"name": name, "limits": _given(requests, jobs, usd, stored)}
+    body: JsonObject = {"name": name, "limits": limits_body(requests, jobs, usd, stored)}
     with client(data) as api:
-        made = ask(api, "POST", ROUTE, json=body)
-    print(json.dumps(made) if as_json else made["id"])
-
-
-@app.command("list")
-def list_projects(
-    limit: Limit = DEFAULT_LIMIT, after: After = None, as_json: Json = False, data: Data = DEFAULT_DATA
-) -> None:
-    """The projects that the caller may see: the operator all, others their own."""
-    with client(data) as api:
-        page = page_of(api, ROUTE, limit, after)
-    show_page(console, page, COLUMNS, as_json, "meteor projects list")
-
-
-@app.command()
-def show(project: Project, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """One project."""
-    with client(data) as api:
-        _show(ask(api, "GET", f"{ROUTE}/{quote(project, safe='')}"), as_json)
+        project = api.ask(ProjectObject, "POST", PROJECTS.route, body)
+    emit(project, as_json, project.id)
 
 
 @app.command()
@@ -90,27 +90,16 @@ def change(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Set a project's name or limits. What is not named stays."""
-    limits = _given(requests, jobs, usd, stored) | {FIELDS[limit]: None for limit in no_limit or []}
-    body: dict[str, Any] = ({"limits": limits} if limits else {}) | ({"name": name} if name else {})
+    limits = limits_body(requests, jobs, usd, stored)
+    limits |= {FIELDS[limit]: None for limit in no_limit or []}
+    body = given(limits=limits or None, name=name or None)
     if not body:
         raise Refused("say what to change: a limit, --no-limit or --name")
     with client(data) as api:
-        _show(ask(api, "PATCH", f"{ROUTE}/{quote(project, safe='')}", json=body), as_json)
+        changed = api.change(PROJECTS, project, body)
+    emit(changed, as_json, sentence(changed))
 
 
-def _given(requests: int | None, jobs: int | None, usd: float | None, stored: int | None) -> dict[str, float]:
-    values = zip(FIELDS.values(), (requests, jobs, usd, stored), strict=True)
-    return {field: value for field, value in values if value is not None}
-
-
-def _limits(project: dict[str, Any]) -> str:
-    found = {name: project["limits"][field] for name, field in FIELDS.items()}
-    return ", ".join(f"{name} {value:,}" for name, value in found.items() if value is not None) or "none"
-
-
-def _show(project: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(project))
-        return
-    line = f"{project['id']}  {project['name']}  limits: {_limits(project)}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+noun = Noun(app, "meteor projects", PROJECTS, COLUMNS, "an id, as `meteor projects list` shows it")
+noun.add_list("The projects that the caller may see: the operator all, others their own.")
+noun.add_show("One project.", sentence)

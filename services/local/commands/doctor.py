@@ -1,17 +1,14 @@
 """`meteor doctor`: what is wrong here, and how to mend it."""
 
-import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.local.doctor.finding import Finding, Health
-from shared.platform.terminal import make_console
+from shared.platform.terminal import console, emit, say
 
-console = make_console()
 STYLES = {Health.OK: "green", Health.WARN: "yellow", Health.FAIL: "red"}
 
 
@@ -24,28 +21,22 @@ def doctor(
     something has to be mended first."""
     from services.local.doctor.checkup import check_up  # here: it loads what every part needs
 
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for finding in check_up(data, os.environ, calls):
-        found.append(finding)
+        findings.append(finding)
         if not as_json:
             _show(finding)
-    failed = sum(finding.health is Health.FAIL for finding in found)
-    if as_json:
-        print(json.dumps({"object": "checkup", "healthy": not failed, "checks": [_row(finding) for finding in found]}))
-    else:
-        warned = sum(finding.health is Health.WARN for finding in found)
-        console.print(f"{len(found)} checks: {failed} failed, {warned} warnings", highlight=False)
+    failed = sum(finding.health is Health.FAIL for finding in findings)
+    warned = sum(finding.health is Health.WARN for finding in findings)
+    rows = [{"name": f.name, "state": f.health.value, "says": f.says, "mend": f.mend} for f in findings]
+    summary = f"{len(findings)} checks: {failed} failed, {warned} warnings"
+    emit({"object": "checkup", "healthy": not failed, "checks": rows}, as_json, summary)
     if failed:
         raise typer.Exit(1)
 
 
 def _show(finding: Finding) -> None:
     console.print(f"{finding.health.value:<4}", style=STYLES[finding.health], end=" ", highlight=False)
-    console.print(f"{finding.name}: {finding.says}", highlight=False, markup=False, soft_wrap=True)
+    say(f"{finding.name}: {finding.says}")
     if finding.mend:
-        console.print(f"     mend: {finding.mend}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _row(finding: Finding) -> dict[str, str]:
-    row = asdict(finding)
-    return {"name": row["name"], "state": row["health"], "says": row["says"], "mend": row["mend"]}
+        say(f"     mend: {finding.mend}")

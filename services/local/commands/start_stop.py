@@ -1,6 +1,5 @@
 """`meteor up`, `down` and `status`: everything on one machine."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -15,9 +14,8 @@ from services.local.settings import LocalSettings
 from services.local.supervisor.main import launch, serve, shut_down
 from services.local.supervisor.plan import CONTROL, models_needed
 from shared.platform import run_state
-from shared.platform.terminal import make_console
+from shared.platform.terminal import console, emit, say
 
-console = make_console()
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="database, artifacts, adapters, logs, broker")]
 DEFAULT_DATA = Path(".meteor")
 
@@ -35,9 +33,9 @@ def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False
     """Prepare the models, start the supervisor, show the table until all is ready. None after a run in the foreground."""
     running = run_state.read(data)
     if running is not None and running.alive:
-        console.print(f"already running on {data}", highlight=False)
+        say(f"already running on {data}")
         return _finish(data)
-    console.print(f"starting METEOR on {data}", highlight=False)
+    say(f"starting METEOR on {data}")
     settings = LocalSettings()
     report = ConsoleReport(console)
     with report.live():
@@ -49,7 +47,7 @@ def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False
     try:
         return _finish(data)
     except (DidNotComeUp, KeyboardInterrupt):
-        console.print("stopping what was started")
+        say("stopping what was started")
         shut_down(data)
         raise
 
@@ -61,11 +59,11 @@ def _finish(data: Path) -> run_state.RunState:
         console.print(table(run))
     for remark in run.remarks:
         if "port" in remark:
-            console.print(remark, highlight=False, soft_wrap=True)
+            say(remark)
     where = run.urls.get("api", "no api")
-    console.print(f"ready after {time.monotonic() - started:.0f} s: {where}", highlight=False, soft_wrap=True)
+    say(f"ready after {time.monotonic() - started:.0f} s: {where}")
     if "api" in run.urls:
-        console.print(f"the jobs in a browser: {where}/", highlight=False, soft_wrap=True)
+        say(f"the jobs in a browser: {where}/")
     return run
 
 
@@ -74,9 +72,9 @@ def down(data: Data = DEFAULT_DATA) -> None:
     started = time.monotonic()
     count = shut_down(data)
     if count:
-        console.print(f"stopped {count} processes in {time.monotonic() - started:.1f} s", highlight=False)
+        say(f"stopped {count} processes in {time.monotonic() - started:.1f} s")
     else:
-        console.print(f"nothing runs on {data}", highlight=False)
+        say(f"nothing runs on {data}")
 
 
 def status(
@@ -87,23 +85,23 @@ def status(
     run = run_state.read(data)
     alive = run is not None and run.alive
     if as_json:
-        found = (
+        state = (
             run.model_dump(mode="json", include={"ready", "processes", "urls"}) if run and alive else {"ready": False}
         )
-        print(json.dumps({"object": "run", "alive": alive} | found))
+        emit({"object": "run", "alive": alive, **state}, True)
     elif run is None:
-        console.print(f"nothing runs on {data}", highlight=False)
+        say(f"nothing runs on {data}")
     elif not alive:
-        console.print(f"the supervisor (pid {run.supervisor}) is gone; `meteor down` cleans up", highlight=False)
+        say(f"the supervisor (pid {run.supervisor}) is gone; `meteor down` cleans up")
     else:
-        _tell(run)
+        _show(run)
     if run is None or not alive or not run.ready:
         raise typer.Exit(1)
 
 
-def _tell(run: run_state.RunState) -> None:
+def _show(run: run_state.RunState) -> None:
     console.print(table(run))
     for name, url in run.urls.items():
-        console.print(f"{name}: {url}", highlight=False, soft_wrap=True)
+        say(f"{name}: {url}")
     if CONTROL in run.urls:
-        console.print(engine_state(run.urls[CONTROL]), highlight=False, soft_wrap=True)
+        say(engine_state(run.urls[CONTROL]))

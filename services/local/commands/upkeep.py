@@ -1,6 +1,5 @@
 """`meteor gc` and `meteor backup`: what a data folder holds, thinned out and copied."""
 
-import json
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +10,8 @@ import typer
 from services.local.commands.start_stop import DEFAULT_DATA, Data
 from shared.contracts.errors import UserError
 from shared.platform.settings import PlatformSettings
-from shared.platform.terminal import make_console
+from shared.platform.terminal import emit, say
 
-console = make_console()
 Json = Annotated[bool, typer.Option("--json", help="the counts as JSON, for scripts")]
 
 
@@ -36,23 +34,17 @@ def gc(
         raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
     store = open_stores(settings.database).retention
     pruned = prune_audit(store, settings, dry_run)
-    found = collect(store, Artifacts(settings.artifacts), settings, dry_run)
-    if as_json:
-        removed = None if found is None else asdict(found)
-        print(json.dumps({"dry_run": dry_run, "removed": removed, "audit_entries": pruned}))
-        return
-    if pruned:
-        console.print(f"{pruned} entries of the audit log {'would be ' * dry_run}removed", highlight=False)
-    if found is None:
-        console.print("METEOR_RETENTION is zero: everything is kept", highlight=False)
-        return
-    console.print(
-        f"{'would remove' if dry_run else 'removed'} {found.bytes / 1e9:.2f} GB: {found.artifacts} artifacts, "
-        f"{found.served} served models, {found.leftovers} leftovers; results of {found.steps} steps are no longer taken over; "
-        f"{found.kept} artifacts stay",
-        highlight=False,
-        soft_wrap=True,
-    )
+    removed = collect(store, Artifacts(settings.artifacts), settings, dry_run)
+    if pruned and not as_json:
+        say(f"{pruned} entries of the audit log {'would be ' * dry_run}removed")
+    text = "METEOR_RETENTION is zero: everything is kept"
+    if removed is not None:
+        text = (
+            f"{'would remove' if dry_run else 'removed'} {removed.bytes / 1e9:.2f} GB: {removed.artifacts} artifacts, "
+            f"{removed.served} served models, {removed.leftovers} leftovers; results of {removed.steps} steps are no longer "
+            f"taken over; {removed.kept} artifacts stay"
+        )
+    emit({"dry_run": dry_run, "removed": removed, "audit_entries": pruned}, as_json, text)
 
 
 def backup(
@@ -64,14 +56,12 @@ def backup(
     from services.local.backup import back_up  # here: other commands need no database
 
     settings = PlatformSettings(data=data)
-    done = back_up(settings, target)
-    if as_json:
-        print(json.dumps({"target": str(target), "database_included": settings.database_url is None} | asdict(done)))
-        return
-    console.print(
-        f"copied {done.databases} databases and {done.files} files, {done.bytes / 1e9:.2f} GB; {done.kept} files were there",
-        highlight=False,
-        soft_wrap=True,
+    copied = back_up(settings, target)
+    included = settings.database_url is None
+    text = (
+        f"copied {copied.databases} databases and {copied.files} files, {copied.bytes / 1e9:.2f} GB; "
+        f"{copied.kept} files were there"
     )
-    if settings.database_url is not None:
-        console.print("the database of DATABASE_URL is not in it: dump it before you run this command", highlight=False)
+    if not included:
+        text += "\nthe database of DATABASE_URL is not in it: dump it before you run this command"
+    emit({"target": str(target), "database_included": included, **asdict(copied)}, as_json, text)

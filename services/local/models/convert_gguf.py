@@ -8,13 +8,15 @@
 import sys
 from pathlib import Path
 
+from shared.platform.terminal import write
+
 
 def convert(gguf: Path, output: Path) -> None:
     """Write config, weights, tokenizer and chat template of gguf into output (created)."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    print("reading and unpacking the weights", flush=True)
+    write("reading and unpacking the weights\n")
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
@@ -22,9 +24,9 @@ def convert(gguf: Path, output: Path) -> None:
         dtype=torch.bfloat16,
         local_files_only=True,
     )
-    print("building the tokenizer", flush=True)
+    write("building the tokenizer\n")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    print("writing safetensors", flush=True)
+    write("writing safetensors\n")
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 

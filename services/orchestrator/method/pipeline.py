@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from services.orchestrator.method.context import DistillationRun, JobContext, PhaseResult, State
+from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
     BASE,
@@ -27,6 +27,7 @@ from services.orchestrator.method.judging import (
 )
 from services.orchestrator.method.pilot import pilot
 from services.orchestrator.method.report import Outcome, build_report, verdict_of
+from services.orchestrator.method.run import DistillationRun
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.report import PhaseRecords, Report
@@ -74,7 +75,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         )
         outcome, measured = await judge_phase(ctx, state, phase, on_dev, result.student)
         outcomes.append(outcome)
-        if outcome.decision == "rejected":
+        if outcome.gain.decision == "rejected":
             state = replace(state, student=before)
         else:
             on_dev = measured

@@ -1,4 +1,4 @@
-"""A provider's batch API over HTTP (OpenAI's: files, and /v1/batches). Raises TeacherFailure."""
+"""A provider's batch API over HTTP (OpenAI's: files, and /v1/batches). Raises ProviderError."""
 
 import asyncio
 import json
@@ -6,20 +6,21 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from typing import IO, Any
 
-import httpx
-
 from services.strong_model.gateway import errors
 from services.strong_model.gateway.provider import ERROR_BYTES
-from services.strong_model.settings import Provider, StrongSettings
+from services.strong_model.gateway.providers import Provider
+from services.strong_model.settings import StrongSettings
+from shared.contracts.json_types import Json
+from shared.platform.http_client import external_client
 
 TIMEOUT_S = 60.0
 FILE_TIMEOUT_S = 1800.0  # a file of 200 MB over a slow line
-MARK = "meteor_batch"  # in a batch's metadata: our own id of it, by which it is found again
+OWN_ID = "meteor_batch"  # in a batch's metadata: our id of it
 PAGE, PAGES = 100, 20  # of the provider's list of batches, newest first
 IN_MEMORY = 8_000_000  # bytes of a file that is built; more goes through the disk
 
 
-def line_of(call_id: str, body: dict[str, Any]) -> bytes:
+def line_of(call_id: str, body: Json) -> bytes:
     """One request of a batch's file."""
     row = {"custom_id": call_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
@@ -29,46 +30,44 @@ class BatchClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
-        self._http = httpx.AsyncClient(
-            base_url=provider.base_url,
-            headers=provider.request_headers(),
-            timeout=httpx.Timeout(None, connect=settings.connect_timeout.total_seconds()),
+        self._http = external_client(
+            provider.base_url, provider.request_headers(), connect_s=settings.connect_timeout.total_seconds()
         )
 
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def upload(self, batch_id: str, requests: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    async def upload(self, batch_id: str, requests: Iterable[tuple[str, Json]]) -> str:
         """The id of the file that now holds the requests (call id, body). The iterable is read in a thread."""
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
             await asyncio.to_thread(_write, file, requests)
             files = {"file": (f"{batch_id}.jsonl", file, "application/jsonl")}
-            found = await self._json("POST", "/files", FILE_TIMEOUT_S, data={"purpose": "batch"}, files=files)
-        return str(found["id"])
+            uploaded = await self._json("POST", "/files", FILE_TIMEOUT_S, data={"purpose": "batch"}, files=files)
+        return str(uploaded["id"])
 
-    async def create(self, batch_id: str, file_id: str) -> dict[str, Any]:
-        wanted = {
+    async def create(self, batch_id: str, file_id: str) -> Json:
+        request = {
             "input_file_id": file_id,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
-            "metadata": {MARK: batch_id},
+            "metadata": {OWN_ID: batch_id},
         }
-        return await self._json("POST", "/batches", json=wanted)
+        return await self._json("POST", "/batches", json=request)
 
-    async def find(self, batch_id: str) -> dict[str, Any] | None:
-        """The batch that was made of ours, unless it failed: the answer to `create` may have been lost."""
-        after: dict[str, Any] = {}
+    async def find(self, batch_id: str) -> Json | None:
+        """The provider's batch for ours, unless it failed: the answer to `create` may have been lost."""
+        after: Json = {}
         for _ in range(PAGES):
             page = await self._json("GET", "/batches", params={"limit": PAGE} | after)
             for row in page["data"]:
-                if (row.get("metadata") or {}).get(MARK) == batch_id and row["status"] != "failed":
+                if (row.get("metadata") or {}).get(OWN_ID) == batch_id and row["status"] != "failed":
                     return row
             if not page.get("has_more") or not page["data"]:
                 return None
             after = {"after": page["data"][-1]["id"]}
         return None
 
-    async def get(self, remote_id: str) -> dict[str, Any]:
+    async def get(self, remote_id: str) -> Json:
         return await self._json("GET", f"/batches/{remote_id}")
 
     async def cancel(self, remote_id: str) -> None:
@@ -107,7 +106,7 @@ class BatchClient:
         except (ValueError, RecursionError):
             raise errors.not_json(self.provider, row) from None
 
-    async def _json(self, method: str, path: str, timeout_s: float = TIMEOUT_S, **more: Any) -> dict[str, Any]:
+    async def _json(self, method: str, path: str, timeout_s: float = TIMEOUT_S, **more: Any) -> Json:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._http.request(method, path, **more)
@@ -117,13 +116,13 @@ class BatchClient:
             raise errors.without_batches(self.provider, path, response.status_code)
         if response.status_code not in (200, 201):
             raise errors.refused(self.provider, response.status_code, response.headers, response.content)
-        found = self._parsed(response.content)
-        if not isinstance(found, dict):
+        body = self._parsed(response.content)
+        if not isinstance(body, dict):
             raise errors.bad_answer(self.provider, "something else than an object")
-        return found
+        return body
 
 
-def _write(file: IO[bytes], requests: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def _write(file: IO[bytes], requests: Iterable[tuple[str, Json]]) -> None:
     for call_id, body in requests:
         file.write(line_of(call_id, body))
     file.seek(0)

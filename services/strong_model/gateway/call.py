@@ -1,19 +1,26 @@
-"""A request in flight and those who wait for it."""
+"""What goes through the chain: a call with its callers, the attempts at it at one provider, and the completion."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
-from typing import Any, NamedTuple
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
-from services.strong_model.gateway.errors import TeacherFailure
-from services.strong_model.gateway.provider import ProviderClient
+from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.errors import ProviderError
+from services.strong_model.gateway.providers import Provider
+from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
+from shared.contracts.json_types import Json
 from shared.ledger.store import CallOrigin
 
-STOPPED = "the calls of this step were cancelled"
+T = TypeVar("T")
+CANCELLED = "the calls of this step were cancelled"
 
 
-class Caller(NamedTuple):
+class WaitingCaller(NamedTuple):
     """One HTTP request that waits for a call. client_id tells attempts of a step apart."""
 
     number: int
@@ -22,45 +29,50 @@ class Caller(NamedTuple):
 
 
 class Answer(NamedTuple):
-    body: dict[str, Any]
-    kept: bool  # it was in the ledger: nothing was sent
+    """cached: it came from the ledger, so nothing was sent."""
+
+    body: Json
+    cached: bool
 
 
+@dataclass(eq=False)
 class Call:
-    """A request in flight. callers: all that were not cancelled, gone ones too; waiting: those still connected.
+    """A request in flight.
 
-    others: whom to ask where the first provider fails. again: its answer is kept and given to who asks the same again.
+    providers: the one asked for, then its fallbacks. repeatable: its answer is cached for equal requests.
+    callers: all that were not cancelled, disconnected ones included; waiting: the numbers of the connected ones.
+    chunks: of a streamed call, then None. delivered: a chunk was handed out, so the request cannot be sent again.
     """
 
-    def __init__(
-        self, clients: list[ProviderClient], body: dict[str, Any], request_hash: str, origin: CallOrigin, again: bool
-    ):
-        self.client, *self.others = clients
-        self.again = again
-        self.body = body
-        self.request_hash = request_hash
-        self.origin = origin
-        self.callers: dict[int, Caller] = {}
-        self.waiting: set[int] = set()
-        self.sent = False
-        self.call_id: str | None = None
-        self.stopped = asyncio.Event()
-        self.chunks: asyncio.Queue[dict[str, Any] | None] | None = None  # ends with None
-        self.delivered = False  # a chunk went out, so the request cannot be sent again unnoticed
-        self.task: asyncio.Task[Answer]
+    providers: Sequence[Provider]
+    body: Json
+    request_hash: str
+    origin: CallOrigin
+    repeatable: bool
+    chunks: asyncio.Queue[Json | None] | None = None
+    callers: dict[int, WaitingCaller] = field(default_factory=dict)
+    waiting: set[int] = field(default_factory=set)
+    sent: bool = False
+    delivered: bool = False
+    call_id: str | None = None
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[Answer] = field(init=False)
 
-    def join(self, caller: Caller) -> None:
+    def join(self, caller: WaitingCaller) -> None:
         self.callers[caller.number] = caller
         self.waiting.add(caller.number)
 
-    def leave(self, caller: Caller) -> None:
-        """The caller hung up. What was not sent yet is not sent for nobody."""
+    def leave(self, caller: WaitingCaller) -> None:
+        """The caller disconnected. Stop the call if it is unsent and nobody waits for it."""
         self.waiting.discard(caller.number)
+        self.stop_if_abandoned()
+
+    def stop_if_abandoned(self) -> None:
         if not self.waiting and not self.sent:
             self.stopped.set()
 
     def cancel(self, step_id: str, client_id: str | None) -> bool:
-        """Strike out a cancelled step's callers; True when that stops the call."""
+        """Remove a cancelled step's callers; True when that stops the call."""
         for caller in list(self.callers.values()):
             if caller.origin.step_id == step_id and client_id in (None, caller.client_id):
                 self.waiting.discard(caller.number)
@@ -69,17 +81,17 @@ class Call:
             self.stopped.set()
         return not self.callers
 
-    def take(self, chunk: dict[str, Any]) -> None:
+    def deliver(self, chunk: Json) -> None:
         self.delivered = True
         if self.chunks is not None:
             self.chunks.put_nowait(chunk)
 
     def raise_if_stopped(self) -> None:
         if self.stopped.is_set():
-            raise Cancelled(STOPPED)
+            raise Cancelled(CANCELLED)
 
-    async def unless_stopped(self, work: Awaitable[Any]) -> Any:
-        """Wait for work, but give it up when the call is stopped; raises Cancelled then."""
+    async def unless_stopped(self, work: Awaitable[T]) -> T:
+        """The result of work, which is cancelled when the call is stopped; raises Cancelled then."""
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self.stopped.wait())
         try:
@@ -87,12 +99,12 @@ class Call:
                 await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise Cancelled(STOPPED)
+            raise Cancelled(CANCELLED)
         finally:
             for pending in (task, stop):
                 if not pending.done():
                     pending.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, TeacherFailure):
+                    with contextlib.suppress(asyncio.CancelledError, ProviderError):
                         await pending
 
 
@@ -100,8 +112,62 @@ class Ticket(NamedTuple):
     """A caller's hold on a call. first: it opened the call, so the chunks of a stream are its own."""
 
     call: Call
-    caller: Caller
+    caller: WaitingCaller
     first: bool
 
     def leave(self) -> None:
         self.call.leave(self.caller)
+
+
+@dataclass(eq=False)
+class Attempts:
+    """The attempts of a call at one provider, one after the other. Times are monotonic seconds.
+
+    last: no fallback is left, so waiting for this provider is worth while.
+    started_at: when the first attempt passed the limiters; until then, when the provider's turn came.
+    began_at: when the latest attempt passed them.
+    """
+
+    call: Call
+    provider: Provider
+    settings: StrongSettings
+    last: bool
+    failures: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    began_at: float = 0.0
+
+    def begin(self) -> None:
+        """An attempt passed the limiters. The first one starts the clock: waiting for the limiters is no attempt."""
+        self.began_at = time.monotonic()
+        if not self.failures:
+            self.started_at = self.began_at
+
+    @property
+    def deadline(self) -> float:
+        return self.started_at + self.settings.deadline.total_seconds()
+
+    @property
+    def unavailable_deadline(self) -> float:
+        """Until then a provider that takes no connection is asked again."""
+        return min(self.deadline, self.started_at + self.settings.unavailable_timeout.total_seconds())
+
+    @property
+    def timeout_s(self) -> float:
+        """Of the attempt that begins now."""
+        return min(self.settings.attempt_timeout.total_seconds(), max(self.deadline - time.monotonic(), 0.1))
+
+
+Send = Callable[[Attempts], Awaitable[Completion]]
+
+
+class Stage(Protocol):
+    """One stage between the retries and the provider; `proceed` sends the attempt through the stages below."""
+
+    async def __call__(self, attempts: Attempts, proceed: Send) -> Completion: ...
+
+
+def chained(*stages: Stage, end: Send) -> Send:
+    """The stages as one function, the first outermost."""
+    for stage in reversed(stages):
+        end = partial(stage, proceed=end)
+    return end

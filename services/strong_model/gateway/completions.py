@@ -1,28 +1,36 @@
-"""Chat completions as data: checked, hashed, put together from a stream and turned into one again. No I/O."""
+"""Chat completions as data: the identity of a request, the checks and the price of an answer. No I/O."""
 
 import json
-import time
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.strong_model.gateway.errors import bad_answer, broken_stream, not_json
-from services.strong_model.settings import Provider
+from services.strong_model.gateway.errors import bad_answer, not_json
+from services.strong_model.gateway.providers import Provider
+from shared.contracts.json_types import Json
 from shared.contracts.steps import canonical, content_hash
 from shared.ledger.accounts import Amount
 from shared.ledger.store import Cost
 
-TEXTS = ("content", "refusal", "reasoning_content", "reasoning")  # parts of a delta that grow by appending
 OWN = "meteor"  # our own field in an answer
 TEMPLATE = 64  # tokens that a chat template adds at most beside the request's own JSON
 UNBOUNDED = 32_768  # tokens of an answer to a request that names no limit
+CACHEABLE = ("ok", "cut_off")  # outcomes that an equal request would have again
 
 
-def request_hash(body: dict[str, Any]) -> str:
+class Completion(NamedTuple):
+    """A provider's answer. cost: None where the provider did not count its tokens."""
+
+    body: Json
+    outcome: str
+    cost: Cost | None
+    cacheable: bool
+
+
+def request_hash(body: Json) -> str:
     """Identity of a request: model, messages and every parameter; how it is delivered (streamed or not) is left out."""
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
-def identity(body: dict[str, Any], example_id: str | None, sample: str | None) -> str | None:
+def identity(body: Json, example_id: str | None, sample: str | None) -> str | None:
     """By what an answer is kept and found again; None: by nothing, each answer is another draw.
 
     A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
@@ -35,7 +43,7 @@ def identity(body: dict[str, Any], example_id: str | None, sample: str | None) -
     return content_hash([digest, example_id, sample or "0"])
 
 
-def sent_to(provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
+def sent_to(provider: Provider, body: Json) -> Json:
     """The request as this provider gets it."""
     body = body | {"model": provider.model}
     if not provider.json_schema and wants_schema(body):
@@ -43,12 +51,12 @@ def sent_to(provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def wants_schema(body: dict[str, Any]) -> bool:
+def wants_schema(body: Json) -> bool:
     wanted = body.get("response_format")
     return isinstance(wanted, dict) and wanted.get("type") == "json_schema"
 
 
-def meets_schema(body: dict[str, Any], answer: dict[str, Any]) -> bool:
+def meets_schema(body: Json, answer: Json) -> bool:
     """Whether the answer is a JSON object with the fields that the request's schema requires."""
     wanted = body["response_format"].get("json_schema")
     schema = wanted.get("schema") if isinstance(wanted, dict) else None
@@ -60,7 +68,7 @@ def meets_schema(body: dict[str, Any], answer: dict[str, Any]) -> bool:
     return isinstance(said, dict) and set(required if isinstance(required, list) else ()) <= said.keys()
 
 
-def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
+def parse(provider: Provider, payload: bytes) -> Json:
     """A completion with at least one choice. Raises TeacherFailure `teacher_bad_answer`."""
     try:
         body = json.loads(payload)
@@ -69,7 +77,7 @@ def parse(provider: Provider, payload: bytes) -> dict[str, Any]:
     return checked(provider, body)
 
 
-def checked(provider: Provider, body: Any) -> dict[str, Any]:
+def checked(provider: Provider, body: Any) -> Json:
     """A completion with at least one choice. Raises TeacherFailure `teacher_bad_answer`."""
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
@@ -79,7 +87,7 @@ def checked(provider: Provider, body: Any) -> dict[str, Any]:
     return body
 
 
-def outcome(body: dict[str, Any]) -> str:
+def outcome(body: Json) -> str:
     """ok, cut_off, filtered or empty, by the first choice."""
     choice = body["choices"][0]
     reason, message = choice.get("finish_reason"), choice["message"]
@@ -91,7 +99,7 @@ def outcome(body: dict[str, Any]) -> str:
     return "ok" if said else "empty"
 
 
-def cost(provider: Provider, body: dict[str, Any]) -> Cost | None:
+def cost(provider: Provider, body: Json) -> Cost | None:
     """By the provider's count; None when it gave none. Reasoning that it counts apart is output as well."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
@@ -109,7 +117,7 @@ def _count(values: Any, name: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def most(provider: Provider, body: dict[str, Any]) -> Amount:
+def most(provider: Provider, body: Json) -> Amount:
     """What one answer can cost at most: a token of the input is at least one byte of UTF-8, and the output is bounded by
     the request's own limit, for each of the `n` answers, and by the provider's for reasoning beside it."""
     read = len(canonical(body)) + TEMPLATE
@@ -118,62 +126,8 @@ def most(provider: Provider, body: dict[str, Any]) -> Amount:
     return Amount(provider.usd(read, written), read + written)
 
 
-class Assembly:
-    """A completion put together from its chunks. whole: nothing was met that this class cannot put together."""
-
-    def __init__(self, provider: Provider):
-        self.provider = provider
-        self.whole = True
-        self._head: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
-        self._usage: dict[str, Any] | None = None
-
-    def add(self, data: str) -> dict[str, Any]:
-        """One `data:` line; returns it parsed. Raises TeacherFailure for errors sent in mid-stream and for garbage."""
-        try:
-            chunk = json.loads(data)
-        except ValueError:
-            raise not_json(self.provider, data.encode()) from None
-        if not isinstance(chunk, dict) or "error" in chunk:
-            raise broken_stream(self.provider, data)
-        self._head = self._head or {name: chunk.get(name) for name in ("id", "created", "model")}
-        self._usage = chunk.get("usage") or self._usage
-        for part in chunk.get("choices") or []:
-            self._add_choice(part)
-        return chunk
-
-    def _add_choice(self, part: dict[str, Any]) -> None:
-        index = part.get("index", 0)
-        choice = self._choices.setdefault(
-            index, {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
-        )
-        message = choice["message"]
-        for name, value in (part.get("delta") or {}).items():
-            if name in TEXTS and isinstance(value, str):
-                message[name] = (message.get(name) or "") + value
-            elif name != "role" and value:
-                self.whole = False
-        choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
-
-    def finish(self) -> dict[str, Any]:
-        """The completion. Raises TeacherFailure `teacher_bad_answer` when the stream broke off."""
-        choices = [self._choices[index] for index in sorted(self._choices)]
-        if not choices or not all(choice["finish_reason"] for choice in choices):
-            raise bad_answer(self.provider, "a stream that broke off before its end")
-        return {"object": "chat.completion", **self._head, "choices": choices, "usage": self._usage}
-
-
-def chunks_of(body: dict[str, Any], include_usage: bool) -> Iterator[dict[str, Any]]:
-    """A whole completion as the chunks of a stream: texts, reasons to finish, and the usage if it was asked for."""
-    head = {
-        "id": body.get("id") or "chatcmpl-kept",
-        "object": "chat.completion.chunk",
-        "created": body.get("created") or int(time.time()),
-        "model": body.get("model"),
-    }
-    for choice in body["choices"]:
-        index = choice.get("index", 0)
-        yield head | {"choices": [{"index": index, "delta": choice["message"], "finish_reason": None}]}
-        yield head | {"choices": [{"index": index, "delta": {}, "finish_reason": choice.get("finish_reason")}]}
-    if include_usage and body.get("usage"):
-        yield head | {"choices": [], "usage": body["usage"]}
+def completion(provider: Provider, call_id: str | None, body: Json, whole: bool = True) -> Completion:
+    """A checked answer, marked with its call. whole: all of it could be read, so it may be cached."""
+    body[OWN] = {"call_id": call_id, "provider": provider.name}
+    result = outcome(body)
+    return Completion(body, result, cost(provider, body), whole and result in CACHEABLE)

@@ -1,4 +1,4 @@
-"""What an import's source holds: rows of a dataset, or the passages of documents that questions are to be written from."""
+"""Dataset import: reads a source into rows of a dataset, or documents into passages to write questions from."""
 
 from collections import Counter
 from itertools import islice
@@ -15,7 +15,7 @@ from shared.importing.sources import rows_of
 def read_source(
     params: ReadParams, files: Path, on_progress: Progress, most: int = MOST_ROWS
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """(rows, what was left out by reason). files: the folder of uploaded bytes, by SHA-256.
+    """(rows, counts of what was left out by reason). files: the folder of uploaded bytes, by SHA-256.
 
     Raises UserError for a source that cannot be read or holds more than `most` rows.
     """
@@ -26,7 +26,7 @@ def read_source(
     if isinstance(params.source, DocumentsOptions):
         if path is None:
             raise UserError("an import of documents reads a zip; name a file", param="file")
-        rows = [one.model_dump(mode="json") for one in choose(path, params.source, left_out, on_progress)]
+        rows = [passage.model_dump(mode="json") for passage in choose(path, params.source, left_out, on_progress)]
     else:
         rows = list(islice(rows_of(params.source, path, left_out, on_progress), most + 1))
     if len(rows) > most:

@@ -3,14 +3,13 @@
 A change of the prompts raises the version of StepKind.ASK.
 """
 
-import asyncio
 import json
 import re
-from collections.abc import Callable
 
-from services.strong_model.worker.teach import clean
+from services.strong_model.worker.reply_text import clean
 from shared.contracts.imports import AskParams, Passage, Written
 from shared.platform.gateway_client import GatewayClient
+from shared.platform.run_rows import OnProgress, run_rows
 
 POINTS_AT_TEXT = re.compile(
     r"\b(?:this|the|above|following|given|provided)\s+(?:passage|text|document|section|excerpt|article|paragraph)\b"
@@ -47,58 +46,47 @@ def read_questions(reply: str) -> list[str] | None:
     start, end = text.find("["), text.rfind("]")
     if 0 <= start < end:
         try:
-            found = json.loads(text[start : end + 1])
+            items = json.loads(text[start : end + 1])
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, list):
-            return [item.strip() for item in found if isinstance(item, str)]
+            items = None
+        if isinstance(items, list):
+            return [item.strip() for item in items if isinstance(item, str)]
     lines = [re.sub(r"^\s*(?:[-*]|\d+[.)])\s*", "", line).strip() for line in text.splitlines()]
     return [line for line in lines if line.endswith("?")] or None
 
 
 def usable(question: str) -> bool:
-    """Whether it may be asked of somebody who does not see the passage."""
+    """Whether the question can be asked without the passage."""
     return SHORTEST <= len(question) <= LONGEST and not POINTS_AT_TEXT.search(question)
 
 
 async def write_questions(
-    gateway: GatewayClient, params: AskParams, rows: list[Passage], progress: Callable[[int, int], None]
+    gateway: GatewayClient, params: AskParams, rows: list[Passage], progress: OnProgress
 ) -> tuple[list[Written], dict[str, int]]:
-    """Written in the order of the passages, and counts. The first failed row ends the step; answers are kept by the gateway.
+    """Questions in the order of the passages, and counts. Raises what GatewayClient.chat raises."""
 
-    Raises what GatewayClient.chat raises.
-    """
-    done = 0
+    async def write(passage: Passage) -> Written:
+        return await _of_passage(gateway, params, passage)
 
-    async def one(passage: Passage) -> Written:
-        nonlocal done
-        written = await _of_passage(gateway, params, passage)
-        done += 1
-        progress(done, len(rows))
-        return written
-
-    tasks = [asyncio.ensure_future(one(row)) for row in rows]
-    try:
-        written = list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    counts = {"questions": sum(len(one.questions) for one in written), "dropped": sum(one.dropped for one in written)}
-    return written, counts | {"unparsed": sum(one.unparsed for one in written)}
+    written = await run_rows(write, rows, progress)
+    return written, {
+        "questions": sum(len(item.questions) for item in written),
+        "dropped": sum(item.dropped for item in written),
+        "unparsed": sum(item.unparsed for item in written),
+    }
 
 
 async def _of_passage(gateway: GatewayClient, params: AskParams, passage: Passage) -> Written:
-    async def say(messages: list[dict[str, str]], max_tokens: int) -> str:
+    async def ask(messages: list[dict[str, str]], max_tokens: int) -> str:
         reply = await gateway.chat(
             model=params.teacher, messages=messages, max_tokens=max_tokens, seed=params.seed, example_id=passage.id
         )
         return reply.text
 
-    found = read_questions(await say(ask_messages(params, passage), params.max_tokens))
-    if found is None:
+    questions = read_questions(await ask(ask_messages(params, passage), params.max_tokens))
+    if questions is None:
         return Written(id=passage.id, questions=[], unparsed=True)
-    good = [question for question in dict.fromkeys(found) if usable(question)][: params.per_passage]
-    verdicts = [await say(check_messages(passage, question), CHECK_TOKENS) for question in good]
-    kept = [question for question, verdict in zip(good, verdicts, strict=True) if YES.match(clean(verdict))]
-    return Written(id=passage.id, questions=kept, dropped=len(found) - len(kept))
+    candidates = [question for question in dict.fromkeys(questions) if usable(question)][: params.per_passage]
+    verdicts = [await ask(check_messages(passage, question), CHECK_TOKENS) for question in candidates]
+    kept = [question for question, verdict in zip(candidates, verdicts, strict=True) if YES.match(clean(verdict))]
+    return Written(id=passage.id, questions=kept, dropped=len(questions) - len(kept))

@@ -1,4 +1,4 @@
-"""The `strong` queue: steps in, calls to the gateway out. Imports are read here too: they come from outside as the calls do."""
+"""The `strong` queue: steps that call strong models through the gateway, and steps that read an import's source."""
 
 import asyncio
 import threading
@@ -8,40 +8,32 @@ from services.strong_model.worker import questions
 from services.strong_model.worker import teach as teaching
 from services.strong_model.worker.imports import read_source
 from shared.contracts.errors import Cancelled
-from shared.contracts.imports import AskParams, Passage, ReadParams
-from shared.contracts.rows import TeacherInput
-from shared.contracts.steps import StepKind, StepRequest, StepResult, TeachParams
-from shared.platform.gateway_client import GatewayClient, origin_headers
+from shared.contracts.imports import AskParams, Passage, ReadParams, Written
+from shared.contracts.rows import TeacherInput, TeacherResponse
+from shared.contracts.steps import StepKind, StepResult, TeachParams, Wire
+from shared.queue.step_gateway import step_gateway
+from shared.queue.step_handler import by_kind, step_handler
 from shared.queue.step_task import StepContext
 
 
-def _gateway(context: StepContext, batch: bool = False) -> GatewayClient:
-    claim = context.claim
-    origin = origin_headers(claim.project_id, claim.job_id, claim.step_id, context.phase)
-    token = context.settings.internal_token.get_secret_value()
-    return GatewayClient(strong_settings().gateway_url, token, origin, wanted=context.goes_on, batch=batch)
+@step_handler(StepKind.TEACH)
+async def teach(
+    params: TeachParams, rows: list[TeacherInput], context: StepContext
+) -> tuple[list[TeacherResponse], dict[str, int]]:
+    async with step_gateway(context, strong_settings().gateway_url, batch=params.batch) as gateway:
+        return await teaching.teach(gateway, params, rows, context.progress)
 
 
-async def teach(request: StepRequest, context: StepContext) -> StepResult:
-    params = TeachParams.model_validate(request.params)
-    rows = [TeacherInput.model_validate(row) for row in request.rows]
-    async with _gateway(context, params.batch) as gateway:
-        lessons, metrics = await teaching.teach(gateway, params, rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in lessons], metrics=metrics)
+@step_handler(StepKind.ASK)
+async def ask(params: AskParams, rows: list[Passage], context: StepContext) -> tuple[list[Written], dict[str, int]]:
+    async with step_gateway(context, strong_settings().gateway_url) as gateway:
+        return await questions.write_questions(gateway, params, rows, context.progress)
 
 
-async def ask(request: StepRequest, context: StepContext) -> StepResult:
-    params = AskParams.model_validate(request.params)
-    rows = [Passage.model_validate(row) for row in request.rows]
-    async with _gateway(context) as gateway:
-        written, metrics = await questions.write_questions(gateway, params, rows, context.progress)
-    return StepResult(rows=[item.model_dump(mode="json") for item in written], metrics=metrics)
-
-
-async def read(request: StepRequest, context: StepContext) -> StepResult:
-    """In a thread, which ends at its next sign of progress when the step is stopped: within some hundred rows, or when a file
-    has come from the hub."""
-    params = ReadParams.model_validate(request.params)
+@step_handler(StepKind.READ)
+async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> StepResult:
+    """In a thread. When the step is stopped the thread ends at its next report of progress: after some hundred rows, or one
+    file of the hub."""
     stopped = threading.Event()
 
     def on_progress(done: int, total: int) -> None:
@@ -56,4 +48,4 @@ async def read(request: StepRequest, context: StepContext) -> StepResult:
     return StepResult(rows=rows, metrics={"left_out": left_out})
 
 
-HANDLERS = {StepKind.TEACH: teach, StepKind.ASK: ask, StepKind.READ: read}
+HANDLERS = by_kind(teach, ask, read)

@@ -1,24 +1,24 @@
-"""Phase 1, the teacher's part: guided questions in, lessons out. Plain functions over a gateway client."""
+"""Phase 1, the teacher's part: questions with guidelines in, teacher responses out."""
 
 import re
-from collections.abc import Callable
 from enum import StrEnum
 
 from services.strong_model.worker.prompts import teach_messages
+from services.strong_model.worker.reply_text import clean
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
 from shared.platform.gateway_client import ChatReply, GatewayClient
-from shared.platform.run_rows import run_rows
+from shared.platform.run_rows import OnProgress, run_rows
 
 
-class Outcome(StrEnum):
+class ResponseOutcome(StrEnum):
     OK = "ok"
     REFUSED = "refused"
     EMPTY = "empty"
     CUT_OFF = "cut_off"
 
 
-# Only the first words count: an answer may well say "I cannot" further down.
+# Only at the beginning: an answer may well say "I cannot" further down.
 _REFUSAL = re.compile(
     r"""^\W*(?:
         as\ an?\ (?:ai|artificial\ intelligence|(?:large\ )?language\ model)\b
@@ -30,31 +30,18 @@ _REFUSAL = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_FENCE = re.compile(r"\A```[^\n`]*\n(.*?)\n?```\Z", re.DOTALL)
-_TICKS = re.compile(r"\A`([^`\n]+)`\Z")
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
-def clean(text: str) -> str:
-    """The answer without a reasoning block before it and without one fence or pair of backticks around all of it."""
-    text = _THOUGHT.sub("", text, count=1).strip()
-    for around in (_FENCE, _TICKS):
-        found = around.match(text)
-        if found and "```" not in found.group(1):
-            return found.group(1).strip()
-    return text
-
-
-def outcome_of(text: str, finish_reason: str) -> Outcome:
+def outcome_of(text: str, finish_reason: str) -> ResponseOutcome:
     """What became of one answer; only `ok` is trained on. text: as `clean` left it."""
     if finish_reason == "length":
-        return Outcome.CUT_OFF
+        return ResponseOutcome.CUT_OFF
     if finish_reason == "content_filter" or _REFUSAL.match(text.replace("\u2019", "'")):
-        return Outcome.REFUSED
-    return Outcome.OK if text else Outcome.EMPTY
+        return ResponseOutcome.REFUSED
+    return ResponseOutcome.OK if text else ResponseOutcome.EMPTY
 
 
-def lesson(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
+def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
     answer = clean(reply.text)
     return TeacherResponse(
         id=row.id,
@@ -66,34 +53,28 @@ def lesson(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
 
 
 async def teach(
-    gateway: GatewayClient, params: TeachParams, rows: list[TeacherInput], progress: Callable[[int, int], None]
+    gateway: GatewayClient, params: TeachParams, rows: list[TeacherInput], progress: OnProgress
 ) -> tuple[list[TeacherResponse], dict[str, int]]:
-    """All rows at once (the gateway limits what is sent); lessons in the order of the rows, and counts.
+    """Teacher responses in the order of the rows, and counts. All rows are asked at once; the gateway limits what is sent.
 
-    The first failed row ends the step. What was sent by then is still finished and kept by the gateway, so the next
-    attempt of the step gets it from there. Raises what GatewayClient.chat raises.
+    The first failed row ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
+    gets it from there. Raises what GatewayClient.chat raises.
     """
-    tokens = {"input_tokens": 0, "output_tokens": 0}  # those of kept answers included
+    tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included
 
-    async def one(row: TeacherInput) -> TeacherResponse:
-        sampling = params.sampling
+    async def ask(row: TeacherInput) -> TeacherResponse:
+        messages = teach_messages(params.domain, row.question, row.guideline, row.reference, params.ground)
         reply = await gateway.chat(
-            model=params.teacher,
-            messages=teach_messages(params.domain, row.question, row.guideline, row.reference, params.ground),
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            example_id=row.id,
+            model=params.teacher, messages=messages, example_id=row.id, **params.sampling.model_dump()
         )
         tokens["input_tokens"] += reply.input_tokens
         tokens["output_tokens"] += reply.output_tokens
-        return lesson(row, reply)
+        return teacher_response(row, reply)
 
-    lessons = await run_rows(one, rows, progress)
-    return lessons, tally(lessons) | tokens
+    responses = await run_rows(ask, rows, progress)
+    return responses, tally(responses) | tokens
 
 
-def tally(lessons: list[TeacherResponse]) -> dict[str, int]:
+def tally(responses: list[TeacherResponse]) -> dict[str, int]:
     """How many of each outcome, all four always present."""
-    return {outcome.value: sum(1 for item in lessons if item.outcome == outcome) for outcome in Outcome}
+    return {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in ResponseOutcome}

@@ -1,8 +1,7 @@
 """/v1/chat/completions, /v1/completions and /v1/responses: a proxy that knows our models' names."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,7 +11,7 @@ from services.api.deps import Engine, Project, needs
 from services.api.engine_client import EngineClient
 from services.api.features.chat import routing, streams
 from services.api.features.chat import service as chat
-from services.api.features.chat.metrics import Watch
+from services.api.features.chat.metrics import ChatWatch
 from services.api.features.chat.routing import Target
 from services.api.features.chat.service import Route
 from services.api.openapi_document import may_answer
@@ -20,6 +19,7 @@ from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEAD
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError
 from shared.contracts.keys import Scope
+from shared.platform.disconnect import until_disconnected
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -58,7 +58,7 @@ async def _answered(
     target, copied = await _chosen(request, project, route, body.model, given)
     sent = chat.for_engine(route, given, target.engine_name, project)
     rename = streams.renaming(target.engine_name, target.shown)
-    watch = Watch(project, target)
+    watch = ChatWatch(project, target)
 
     def answered() -> None:
         watch.end("ok")
@@ -67,7 +67,7 @@ async def _answered(
 
     if not body.stream:
         with watch.until_answered():
-            answer = await _unless_client_leaves(request, engine.whole(route.path, sent, target.served_by))
+            answer = await until_disconnected(request, engine.whole(route.path, sent, target.served_by))
         if answer is None:
             watch.end("left")
             return Response(status_code=CLIENT_GONE)
@@ -76,7 +76,7 @@ async def _answered(
         return Response(shown, media_type="application/json", headers={MODEL_HEADER: target.header})
     parts = engine.parts(route.path, sent, target.served_by)
     with watch.until_answered():  # errors before the first part still get their own status
-        first = await _unless_client_leaves(request, anext(parts, b""))
+        first = await until_disconnected(request, anext(parts, b""))
     if first is None:
         watch.end("left")
         await parts.aclose()
@@ -101,7 +101,7 @@ async def _passed_on(
     parts: AsyncIterator[bytes],
     source: AsyncGenerator[bytes, None],
     rename: streams.Rename,
-    watch: Watch,
+    watch: ChatWatch,
     answered: Callable[[], None],
 ) -> AsyncIterator[bytes]:
     try:
@@ -121,21 +121,3 @@ async def _after(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[byt
     yield first
     async for part in parts:
         yield part
-
-
-async def _unless_client_leaves(request: Request, work: Awaitable[Any]) -> Any:
-    """The work's result; None, with the work cancelled, when the client closes the connection first."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue

@@ -1,8 +1,10 @@
-"""Numbers and switches of request bodies: as JSON has them. Pydantic alone would take true for 1 and "5" for 5."""
+"""Types of JSON: open objects, and numbers and booleans without pydantic's conversions (true to 1, "5" to 5)."""
 
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
+
+Json = dict[str, Any]  # a JSON object whose fields somebody else defines
 
 
 def _number(value: Any) -> Any:
@@ -11,6 +13,6 @@ def _number(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_number)]  # 3.0 is one too, as JSON Schema has it
+Whole = Annotated[int, BeforeValidator(_number)]  # 3.0 counts, as in JSON Schema
 Number = Annotated[float, BeforeValidator(_number)]
 Switch = Annotated[bool, Field(strict=True)]
