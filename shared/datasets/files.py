@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from shared.artifacts.store import Artifacts, write_atomically
 from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
 from shared.contracts.errors import FatalError, StorageFull
+from shared.contracts.json_types import Json
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
 
@@ -63,7 +64,7 @@ def add_made_file(
     artifacts: Artifacts,
     folder: Path,
     project: str,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Json],
     **about: Any,
 ) -> None:
     """Store generated rows like an uploaded file. about: id, filename, and the shares dev and test.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from shared.contracts.data import bounded_lines, json_line
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.imports import HubOptions
+from shared.contracts.json_types import Json
 from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
 ANSWER_S = 20.0
@@ -124,7 +125,7 @@ def chosen(files: list[str], options: HubOptions) -> list[str]:
     return files
 
 
-def _values(path: Path) -> Iterator[dict[str, Any]]:
+def _values(path: Path) -> Iterator[Json]:
     if path.suffix == ".parquet":
         yield from _parquet(path)
         return
@@ -137,7 +138,7 @@ def _values(path: Path) -> Iterator[dict[str, Any]]:
                 raise HubRefused(f"{path.name}, line {number}: {value.message}")
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> Iterator[Json]:
     import pyarrow
     from pyarrow import parquet
 
