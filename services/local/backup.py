@@ -73,11 +73,11 @@ def _copy_folder(source: Path, target: Path, links: dict[tuple[int, int], Path],
         if path.is_dir() or HALF_WRITTEN in str(path.relative_to(source)):
             continue
         try:
-            found = path.stat()
-            if there.exists() and there.stat().st_size == found.st_size:
+            status = path.stat()
+            if there.exists() and there.stat().st_size == status.st_size:
                 done.kept += 1
                 continue
-            twin = links.setdefault((found.st_dev, found.st_ino), there)
+            twin = links.setdefault((status.st_dev, status.st_ino), there)
             there.parent.mkdir(parents=True, exist_ok=True)
             if twin is not there:  # whole models stand in two folders and take the room of one
                 os.link(twin, there)
@@ -88,7 +88,7 @@ def _copy_folder(source: Path, target: Path, links: dict[tuple[int, int], Path],
                 raise
             continue  # the collector removed it meanwhile: nothing needs it
         done.files += 1
-        done.bytes += found.st_size
+        done.bytes += status.st_size
 
 
 def _replace(source: Path, target: Path) -> None:

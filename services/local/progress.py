@@ -11,7 +11,7 @@ from rich.status import Status
 from shared.platform.terminal import QUIET_S
 
 
-class Report(Protocol):
+class ProgressReport(Protocol):
     """say: a line that stays. note: where a stage is, shown now and then."""
 
     def say(self, text: str) -> None: ...

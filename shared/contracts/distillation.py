@@ -58,7 +58,7 @@ JUDGE = (
     "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
 )
 # Right or wrong; the others are similarities.
-SHARES = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
+BINARY_GRADERS = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
 
 
 class Strict(BaseModel):

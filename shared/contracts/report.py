@@ -382,7 +382,7 @@ class Timing(ReportPart):
     steps: int
 
 
-class Sample(ReportPart):
+class SampleAnswers(ReportPart):
     """A test question with the answers of base and final model."""
 
     question: str
@@ -419,7 +419,7 @@ class Report(ReportPart):
     phases: PhaseRecords
     teacher: dict[str, Usage]
     timings: dict[str, Timing]
-    samples: list[Sample]
+    samples: list[SampleAnswers]
 
     @property
     def graders(self) -> list[str]:

@@ -15,7 +15,7 @@ KEPT_S = 24 * 3600.0
 LOST_S = 120.0  # a request without a response for this long was lost with its process and may be repeated
 
 
-class Claim(NamedTuple):
+class AnswerClaim(NamedTuple):
     """The right to handle the request of a key. at: when it was claimed; a later claim of a lost request has another time."""
 
     project: str
@@ -27,7 +27,7 @@ class AnswerStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def begin(self, project: str, key: str, digest: str) -> Claim | AnswerRecord:
+    def begin(self, project: str, key: str, digest: str) -> AnswerClaim | AnswerRecord:
         """A claim if the request must be handled, else the record of the earlier one, whose status is None while it runs.
 
         digest: hash of the whole request.
@@ -40,20 +40,20 @@ class AnswerStore:
             lost = answers.c.status.is_(None) & (answers.c.created_at < now - LOST_S)
             connection.execute(delete(answers).where(same_key, lost))
             if insert_once(connection, answers, values) is not None:
-                return Claim(project, key, now)
+                return AnswerClaim(project, key, now)
             return fetch_one(connection, AnswerRecord, select(answers).where(same_key))
 
-    def keep(self, claim: Claim, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def keep(self, claim: AnswerClaim, status: int, headers: Mapping[str, str], body: bytes) -> None:
         with writing(self.engine) as connection:
             values = {"status": status, "headers": dict(headers), "body": body}
             connection.execute(update(answers).where(_of(claim)).values(**values))
 
-    def drop(self, claim: Claim) -> None:
+    def drop(self, claim: AnswerClaim) -> None:
         """Free the key: the request changed nothing."""
         with writing(self.engine) as connection:
             connection.execute(delete(answers).where(_of(claim)))
 
 
-def _of(claim: Claim) -> ColumnElement[bool]:
+def _of(claim: AnswerClaim) -> ColumnElement[bool]:
     same_key = (answers.c.project_id == claim.project) & (answers.c.key == claim.key)
     return same_key & (answers.c.created_at == claim.at)

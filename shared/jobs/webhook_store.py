@@ -21,7 +21,7 @@ LOGGED = 20  # newest attempts in a delivery's log
 OLD_SECRET_S = 24 * 3600.0
 
 
-class Outcome(NamedTuple):
+class DeliveryOutcome(NamedTuple):
     """Of one attempt. pause_s: seconds until the next one. gone: the endpoint answered 410 and gets no more deliveries."""
 
     status: int | None
@@ -135,7 +135,7 @@ class WebhookStore:
             query = select(deliveries, *where_to).join_from(deliveries, webhooks).where(deliveries.c.id.in_(list(mine)))
             return fetch_all(connection, ClaimedDelivery, query)
 
-    def settle(self, claimed: ClaimedDelivery, outcome: Outcome) -> str | None:
+    def settle(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome) -> str | None:
         """Record an attempt; returns the delivery's state. None: it was deleted, replayed or claimed again in between."""
         now = time.time()
         seconds = round(outcome.seconds, 3)

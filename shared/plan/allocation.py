@@ -8,7 +8,7 @@ from shared.contracts.distillation import Distillation, Phase
 
 T = TypeVar("T")
 
-SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
+PHASE_SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
 
 
 def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
@@ -18,8 +18,10 @@ def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
     """
     wanted = {phase: getattr(spec, phase.value).questions for phase in spec.phases}
     rest = max(0, available - sum(n for n in wanted.values() if n))
-    open_shares = sum(SHARES[phase] for phase, n in wanted.items() if n is None)
-    counts = {phase: n if n is not None else int(rest * SHARES[phase] / open_shares) for phase, n in wanted.items()}
+    open_shares = sum(PHASE_SHARES[phase] for phase, n in wanted.items() if n is None)
+    counts = {
+        phase: n if n is not None else int(rest * PHASE_SHARES[phase] / open_shares) for phase, n in wanted.items()
+    }
     unused = rest - sum(n for phase, n in counts.items() if wanted[phase] is None)
     for phase in (phase for phase, n in wanted.items() if n is None and counts[phase] == 0):
         richest = max((other for other, n in wanted.items() if n is None), key=counts.__getitem__)

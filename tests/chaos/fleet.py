@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 from services.local.supervisor.plan import HERE, make_plan, migrate
-from services.local.supervisor.processes import Child, Spec, family
+from services.local.supervisor.processes import Child, ProcessSpec, family
 from shared.artifacts.store import Artifacts
 from shared.db.engine import engine_for
 from shared.jobs.retention import GRACE_S, collect
@@ -101,7 +101,7 @@ class Fleet:
         self._sockets = tempfile.TemporaryDirectory(prefix="meteor-pg-", ignore_cleanup_errors=True)
         argv = [sys.executable, "-m", "tests.fakes.postgres", f"{self._sockets.name}/data"]
         env = self.environment | {"PYTHONPATH": str(HERE)}
-        child = self._launch(Spec(Target.POSTGRES, argv, env, lambda _: self._connects()))
+        child = self._launch(ProcessSpec(Target.POSTGRES, argv, env, lambda _: self._connects()))
         url = re.compile("^postgresql://.+", re.MULTILINE)  # among what else a start says
         wait_until(lambda: url.search(child.log_file.read_text()), START_S, "PostgreSQL")
         self.environment["DATABASE_URL"] = url.findall(child.log_file.read_text())[0]
@@ -113,7 +113,7 @@ class Fleet:
         except psycopg.OperationalError:
             return False
 
-    def _launch(self, spec: Spec) -> Child:
+    def _launch(self, spec: ProcessSpec) -> Child:
         child = self.children[spec.name] = Child(spec, self.data / "logs" / f"{spec.name}.log")
         child.start()
         return child

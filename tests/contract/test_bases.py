@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from services.weak_model.engine.control import Control
-from services.weak_model.engine.model_scheduler import Choice, Rules
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import BASE, KEY, LARGER, TOKEN, RunningApi, rows, running_api
@@ -21,15 +21,15 @@ JOBS = "/v1/distillation/jobs"
 
 
 @pytest.fixture(scope="module")
-def choice() -> Choice:
-    made = Choice(BASE, Rules(linger=600, turn=600, drain=600))
+def choice() -> ModelScheduler:
+    made = ModelScheduler(BASE, Rules(linger=600, turn=600, drain=600))
     made.is_ready()
     return made
 
 
 @pytest.fixture(scope="module")
 def swapping(
-    tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm, choice: Choice, _valkey_server: str
+    tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm, choice: ModelScheduler, _valkey_server: str
 ) -> Iterator[RunningApi]:
     """An API whose engine can be asked for other models."""
     port = free_port()
@@ -92,7 +92,7 @@ def test_the_students_preset_is_a_variant_of_each(other: httpx.Client, file: str
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_with_a_model_that_is_not_served_asks_for_it(
-    swapping: RunningApi, other: httpx.Client, file: str, choice: Choice, stream: bool
+    swapping: RunningApi, other: httpx.Client, file: str, choice: ModelScheduler, stream: bool
 ):
     """Both a second base and a whole model; the first goes on being served meanwhile."""
     whole = ModelRef(base=BASE, base_hash="0" * 64).trained(Method.FULL, WHOLE)
@@ -108,7 +108,7 @@ def test_a_chat_with_a_model_that_is_not_served_asks_for_it(
         assert client.chat.completions.create(model=BASE, messages=ASK).choices[0].message.content == "hello"
 
 
-def test_readiness_tells_what_the_engine_does(other: httpx.Client, choice: Choice):
+def test_readiness_tells_what_the_engine_does(other: httpx.Client, choice: ModelScheduler):
     assert other.get("/readyz").json()["engine"]["serving"] == BASE
     choice.begins()
     try:

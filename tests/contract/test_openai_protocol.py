@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from shared.db.engine import writing
-from shared.jobs.answer_store import KEPT_S, LOST_S, Claim
+from shared.jobs.answer_store import KEPT_S, LOST_S, AnswerClaim
 from shared.jobs.tables import DEFAULT_PROJECT, answers
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 
@@ -70,7 +70,7 @@ def test_a_request_on_its_way_is_waited_for(api: RunningApi, http: httpx.Client,
     job = posted(http, dataset, "first").json()["id"]
     path = f"{JOBS}/{job}/pause"
     begun = api.stores.answers.begin(DEFAULT_PROJECT, "slow", digest_of("POST", path))
-    assert isinstance(begun, Claim)
+    assert isinstance(begun, AnswerClaim)
     early = http.post(path, headers={"idempotency-key": "slow"})
     assert (early.status_code, early.json()["error"]["code"]) == (409, "idempotency_key_in_flight")
     assert (early.headers["x-should-retry"], early.headers["retry-after"]) == ("true", "1")
@@ -91,7 +91,7 @@ def test_what_went_down_with_its_process_is_done_again(api: RunningApi, http: ht
     job = posted(http, dataset, "before-the-crash").json()["id"]
     path = f"{JOBS}/{job}/pause"
     lost = api.stores.answers.begin(DEFAULT_PROJECT, "crashed", digest_of("POST", path))
-    assert isinstance(lost, Claim)
+    assert isinstance(lost, AnswerClaim)
     age(api, "crashed", LOST_S + 1)
     assert http.post(path, headers={"idempotency-key": "crashed"}).json()["status"] == "paused"
     api.stores.answers.keep(lost, 500, {}, b"too late")

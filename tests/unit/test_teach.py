@@ -3,7 +3,7 @@
 import pytest
 
 from services.strong_model.worker.reply_text import clean
-from services.strong_model.worker.teach import Outcome, outcome_of, tally, teacher_response
+from services.strong_model.worker.teach import ResponseOutcome, outcome_of, tally, teacher_response
 from shared.contracts.rows import TeacherInput
 from shared.platform.gateway_client import ChatReply
 
@@ -22,7 +22,7 @@ from shared.platform.gateway_client import ChatReply
     ],
 )
 def test_refusals_are_seen_at_the_beginning(text):
-    assert outcome_of(text, "stop") is Outcome.REFUSED
+    assert outcome_of(text, "stop") is ResponseOutcome.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_refusals_are_seen_at_the_beginning(text):
     ],
 )
 def test_answers_that_only_sound_like_refusals_are_kept(text):
-    assert outcome_of(text, "stop") is Outcome.OK
+    assert outcome_of(text, "stop") is ResponseOutcome.OK
 
 
 def test_the_finish_reason_goes_before_the_text():
-    assert outcome_of("half an ans", "length") is Outcome.CUT_OFF
-    assert outcome_of("", "length") is Outcome.CUT_OFF
-    assert outcome_of("", "content_filter") is Outcome.REFUSED
-    assert outcome_of("", "stop") is Outcome.EMPTY
+    assert outcome_of("half an ans", "length") is ResponseOutcome.CUT_OFF
+    assert outcome_of("", "length") is ResponseOutcome.CUT_OFF
+    assert outcome_of("", "content_filter") is ResponseOutcome.REFUSED
+    assert outcome_of("", "stop") is ResponseOutcome.EMPTY
 
 
 @pytest.mark.parametrize(

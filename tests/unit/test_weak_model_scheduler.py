@@ -10,7 +10,7 @@ import pytest
 from services.local.screen import engine_state
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import REQUESTS
-from services.weak_model.engine.model_scheduler import FORGIVEN_S, Choice, Rules
+from services.weak_model.engine.model_scheduler import FORGIVEN_S, ModelScheduler, Rules
 from services.weak_model.engine.vllm import for_model
 from services.weak_model.settings import EngineSettings
 from services.weak_model.worker.student_client import StudentClient
@@ -36,7 +36,7 @@ class Device:
 
     def __init__(self):
         self.clock = Clock()
-        self.choice = Choice("first", RULES, self.clock)
+        self.choice = ModelScheduler("first", RULES, self.clock)
         self.busy = False
         self.start(45)
 

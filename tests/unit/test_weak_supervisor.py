@@ -15,8 +15,8 @@ import pytest
 
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.engine.heartbeat import Pulse
-from services.weak_model.engine.model_scheduler import Choice, Rules
-from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from services.weak_model.engine.supervisor import Engine, EngineState, Patience, WatchedEngine, check_port
 from services.weak_model.engine.vllm import Launch, explain
 from shared.contracts.engine import ModelState
 from shared.contracts.errors import FatalError
@@ -47,7 +47,7 @@ class Running:
 
     def __init__(self, folder: Path, script: str = SERVER, patience: Patience = PATIENCE, rules: Rules = RULES):
         self.folder = folder
-        self.choice = Choice("first", rules)
+        self.choice = ModelScheduler("first", rules)
         port = free_port()
         url = f"http://127.0.0.1:{port}"
 
@@ -64,7 +64,9 @@ class Running:
         self.code = self.engine.run()
 
     def ready(self, starts: int = 1) -> None:
-        wait_until(lambda: self.engine.state == State.READY and self.engine.starts == starts, 20, f"start {starts}")
+        wait_until(
+            lambda: self.engine.state == EngineState.READY and self.engine.starts == starts, 20, f"start {starts}"
+        )
 
     @property
     def grandchild(self) -> int:
@@ -99,7 +101,7 @@ def test_it_stops_clean_with_all_of_its_family(tmp_path: Path):
         grandchild = run.grandchild
         began = time.monotonic()
     assert time.monotonic() - began < 10
-    assert (run.code, run.engine.state, run.engine.starts) == (0, State.STOPPED, 1)
+    assert (run.code, run.engine.state, run.engine.starts) == (0, EngineState.STOPPED, 1)
     assert not alive(grandchild)
 
 
@@ -117,7 +119,7 @@ def test_a_server_that_lives_but_falls_silent_is_replaced(tmp_path: Path):
     with running(tmp_path) as run:
         run.ready()
         (tmp_path / "mute").touch()
-        wait_until(lambda: run.engine.state != State.READY, 20, "the replacement")
+        wait_until(lambda: run.engine.state != EngineState.READY, 20, "the replacement")
         (tmp_path / "mute").unlink()
         run.ready(starts=2)
 
@@ -126,7 +128,7 @@ def test_it_gives_up_after_three_failed_starts_and_says_why(tmp_path: Path, caps
     script = "print('torch.OutOfMemoryError: CUDA out of memory'); raise SystemExit(3)"
     with running(tmp_path, script=script) as run:
         run.thread.join(20)
-        assert (run.code, run.engine.state, run.engine.starts) == (1, State.FAILED, 3)
+        assert (run.code, run.engine.state, run.engine.starts) == (1, EngineState.FAILED, 3)
     said = capsys.readouterr().out
     assert "cannot be started" in said
     assert "not enough memory" in said
@@ -181,12 +183,12 @@ def test_a_server_of_others_is_watched_only(tmp_path: Path):
     thread = threading.Thread(target=engine.run)
     thread.start()
     answers.set()
-    wait_until(lambda: engine.state == State.READY)
+    wait_until(lambda: engine.state == EngineState.READY)
     answers.clear()
-    wait_until(lambda: engine.state == State.STARTING)
+    wait_until(lambda: engine.state == EngineState.STARTING)
     engine.stop()
     thread.join(5)
-    assert engine.state == State.STOPPED
+    assert engine.state == EngineState.STOPPED
 
 
 def test_nobody_there_is_neither_healthy_nor_serving():

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.deps import Context, Project
 from shared.contracts.errors import UserError
-from shared.jobs.answer_store import Claim
+from shared.jobs.answer_store import AnswerClaim
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -52,7 +52,7 @@ async def _once(request: Request, context: Context, project: Project, key: Key =
     asked = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()
     digest = hashlib.sha256(asked).hexdigest()
     found = await run_in_threadpool(context.stores.answers.begin, project, key, digest)
-    if isinstance(found, Claim):
+    if isinstance(found, AnswerClaim):
         request.state.claim = found
     elif found.digest != digest:
         raise OtherRequest("this Idempotency-Key was used with another request", param="Idempotency-Key")
@@ -112,7 +112,7 @@ class KeptAnswers:
             raise
 
 
-async def _settle(scope, claim: Claim, start: dict[str, Any], body: bytes) -> None:
+async def _settle(scope, claim: AnswerClaim, start: dict[str, Any], body: bytes) -> None:
     """A database that went away in between loses the answer, not the request: the key is free after a while."""
     answers = scope["app"].state.context.stores.answers
     try:

@@ -82,9 +82,9 @@ def _ill(name: str, engine: Engine, table: str) -> Finding | None:
 def _ill_file(name: str, engine: Engine, connection: Connection) -> Finding | None:
     """A broken file, or one on a file system without shared memory."""
     mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if found != "ok":
-        return fail(name, f"{engine.url.database} is damaged: {found}", "restore the newest `meteor backup`")
+    check = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if check != "ok":
+        return fail(name, f"{engine.url.database} is damaged: {check}", "restore the newest `meteor backup`")
     if mode != "wal":
         mend = "keep the data folder on a local disk: a network file system has no write-ahead log"
         return fail(name, f"{engine.url.database} has journal mode {mode}", mend)
@@ -93,23 +93,23 @@ def _ill_file(name: str, engine: Engine, connection: Connection) -> Finding | No
 
 def _ill_server(name: str, connection: Connection, table: str) -> Finding | None:
     """A server that answers and on which METEOR can do nothing: a copy, read only, another's tables, full."""
-    found = connection.execute(SERVER).one()
-    who = f"DATABASE_URL: user {found.name}"
-    if found.copy or found.read_only:
-        says = "is a standby copy" if found.copy else "takes no writes (default_transaction_read_only)"
+    server = connection.execute(SERVER).one()
+    who = f"DATABASE_URL: user {server.name}"
+    if server.copy or server.read_only:
+        says = "is a standby copy" if server.copy else "takes no writes (default_transaction_read_only)"
         return fail(name, f"DATABASE_URL: the server {says}", "name the primary server, or let it take writes")
-    if found.encoding != "UTF8":
+    if server.encoding != "UTF8":
         mend = "make a database with `createdb --encoding=UTF8 --template=template0`"
-        return fail(name, f"DATABASE_URL: the database has the encoding {found.encoding}", mend)
-    if not found.may_create:
-        mend = f"`ALTER DATABASE ... OWNER TO {found.name}`, or `GRANT CREATE ON SCHEMA {found.schema or '...'} TO {found.name}`"
-        return fail(name, f"{who} may not make tables in schema {found.schema}", mend)
+        return fail(name, f"DATABASE_URL: the database has the encoding {server.encoding}", mend)
+    if not server.may_create:
+        mend = f"`ALTER DATABASE ... OWNER TO {server.name}`, or `GRANT CREATE ON SCHEMA {server.schema or '...'} TO {server.name}`"
+        return fail(name, f"{who} may not make tables in schema {server.schema}", mend)
     if not connection.execute(MAY_WRITE, {"name": table}).scalar():
-        mend = f"name the user that made the tables, or `REASSIGN OWNED BY ... TO {found.name}`"
+        mend = f"name the user that made the tables, or `REASSIGN OWNED BY ... TO {server.name}`"
         return fail(name, f"{who} may not write into the tables, which belong to another one", mend)
-    if found.spare < SPARE:
+    if server.spare < SPARE:
         mend = f"raise max_connections by {SPARE}, or end other clients"
-        return warn(name, f"DATABASE_URL: the server has {found.spare} connections left", mend)
+        return warn(name, f"DATABASE_URL: the server has {server.spare} connections left", mend)
     return None
 
 

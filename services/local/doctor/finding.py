@@ -58,15 +58,15 @@ class Patient:
     @classmethod
     def of(cls, data: Path, environment: Mapping[str, str]) -> "Patient":
         """Raises pydantic's ValidationError for settings that cannot be read."""
-        found = run_state.read(data)
-        alive = found is not None and found.alive
+        last_run = run_state.read(data)
+        alive = last_run is not None and last_run.alive
         return cls(
             data,
             environment,
             LocalSettings.of(environment),
             PlatformSettings(data=data),
-            found if alive else None,
-            None if alive else found,
+            last_run if alive else None,
+            None if alive else last_run,
         )
 
     @property

@@ -63,11 +63,11 @@ def _cpu_build() -> bool:
 
 def memory(patient: Patient) -> Finding:
     """Free memory counts only before a start: afterwards our own processes have it."""
-    found = psutil.virtual_memory()
-    says = f"{found.available / GB:.1f} of {found.total / GB:.1f} GB free"
+    usage = psutil.virtual_memory()
+    says = f"{usage.available / GB:.1f} of {usage.total / GB:.1f} GB free"
     if patient.run is not None or patient.local.weak_engine_url or patient.local.teacher_base_url:
         return ok("memory", says)
-    if found.available < EMBEDDED_GB * GB:
+    if usage.available < EMBEDDED_GB * GB:
         return warn(
             "memory",
             f"{says}; both embedded models and training take {EMBEDDED_GB} GB",
@@ -78,19 +78,19 @@ def memory(patient: Patient) -> Finding:
 
 def gpu() -> Finding:
     """The device, and whether what is installed can use it."""
-    found = _nvidia()
+    devices = _nvidia()
     built_for_cpu = _cpu_build()
-    if isinstance(found, str):
+    if isinstance(devices, str):
         return fail(
-            "gpu", f"there is an NVIDIA device, but {found}", "mend the driver: `nvidia-smi` has to list the device"
+            "gpu", f"there is an NVIDIA device, but {devices}", "mend the driver: `nvidia-smi` has to list the device"
         )
-    if found and built_for_cpu:
+    if devices and built_for_cpu:
         return warn(
-            "gpu", f"{'; '.join(found)}: not used, CPU builds are installed", "`make install ENGINE=gpu` uses it"
+            "gpu", f"{'; '.join(devices)}: not used, CPU builds are installed", "`make install ENGINE=gpu` uses it"
         )
-    if not found and not built_for_cpu:
+    if not devices and not built_for_cpu:
         return fail("gpu", "none, but GPU builds are installed", "`make install ENGINE=cpu`, or mend the driver")
-    return ok("gpu", "; ".join(found) if found else "none; engine and training run on the CPU")
+    return ok("gpu", "; ".join(devices) if devices else "none; engine and training run on the CPU")
 
 
 def _nvidia() -> list[str] | str:
@@ -138,7 +138,7 @@ def versions(root: Path = HERE / "requirements") -> Finding:
         return warn(
             "versions", "vLLM is not installed here", "`make install`, or METEOR_WEAK_ENGINE_URL names an engine"
         )
-    return ok("versions", ", ".join(f"{name} {found}" for name in ("torch", *COMPUTE) if (found := _version(name))))
+    return ok("versions", ", ".join(f"{name} {version}" for name in ("torch", *COMPUTE) if (version := _version(name))))
 
 
 def _against_locks(root: Path) -> Iterator[str]:
@@ -149,11 +149,11 @@ def _against_locks(root: Path) -> Iterator[str]:
             name, pinned, wanted = line.partition(";")[0].strip().partition("==")
             if not pinned or line.startswith("#"):
                 continue
-            found = _version(name.partition("[")[0])
-            if found is None:
+            installed = _version(name.partition("[")[0])
+            if installed is None:
                 yield f"{name} {wanted} of {lock} is not installed"
-            elif Version(found).public != Version(wanted).public:
-                yield f"{name} is {found}, {lock} has {wanted}"
+            elif Version(installed).public != Version(wanted).public:
+                yield f"{name} is {installed}, {lock} has {wanted}"
 
 
 def _against_each_other() -> Iterator[str]:
@@ -161,9 +161,9 @@ def _against_each_other() -> Iterator[str]:
         for requirement in map(Requirement, metadata.requires(name) or []):
             if requirement.name not in ("torch", "transformers") or not _applies(requirement):
                 continue
-            found = _version(requirement.name)
-            if found is None or not requirement.specifier.contains(found, prereleases=True):
-                yield f"{name} {_version(name)} wants {requirement.name}{requirement.specifier}, there is {found or 'none'}"
+            installed = _version(requirement.name)
+            if installed is None or not requirement.specifier.contains(installed, prereleases=True):
+                yield f"{name} {_version(name)} wants {requirement.name}{requirement.specifier}, there is {installed or 'none'}"
 
 
 def _applies(requirement: Requirement) -> bool:
@@ -181,9 +181,9 @@ def _version(name: str) -> str | None:
 def leftovers(patient: Patient) -> Finding:
     """Processes of ours that work on this data folder and belong to no run."""
     ours = {process.pid for process in family(patient.run.supervisor)} if patient.run else set()
-    found = [process.pid for process in _working_on(patient.data) if process.pid not in ours]
-    if found:
-        pids = ", ".join(map(str, found))
+    strays = [process.pid for process in _working_on(patient.data) if process.pid not in ours]
+    if strays:
+        pids = ", ".join(map(str, strays))
         return fail(
             "leftover processes", f"{pids} work on {patient.data} outside any run", f"`kill {pids.replace(',', '')}`"
         )

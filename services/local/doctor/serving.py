@@ -69,18 +69,18 @@ def models(patient: Patient) -> Iterator[Finding]:
     for source in needed:
         name = f"model {served_name(source)}"
         try:
-            found = find(source, patient.local.models)
+            model = find(source, patient.local.models)
         except MeteorError as error:
             yield fail(
                 name, str(error), f"name a folder with config.json and *.safetensors, or `meteor models pull {source}`"
             )
             continue
-        if found is None:
+        if model is None:
             yield warn(name, "not prepared yet", f"`meteor models pull {source}` (`meteor up` does it too)")
-        elif wrong := damage(found):
-            yield fail(name, f"{found.path}: {wrong}", f"remove the folder, then `meteor models pull {source}`")
+        elif wrong := damage(model):
+            yield fail(name, f"{model.path}: {wrong}", f"remove the folder, then `meteor models pull {source}`")
         else:
-            yield ok(name, f"{found.path}, {found.fingerprint[:12]}")
+            yield ok(name, f"{model.path}, {model.fingerprint[:12]}")
 
 
 def engine(patient: Patient) -> Finding:
@@ -133,10 +133,10 @@ def _api(url: str, whole: bool) -> Finding:
     """whole: nothing was left out; after `up --only` the api rightly misses the others."""
     try:
         answer = httpx.get(f"{url}/readyz", timeout=2 * ANSWER_S, trust_env=False)
-        found = answer.json()
+        readiness = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return fail("api", f"{url} does not answer: {error or type(error).__name__}", "look into logs/api.log")
-    if missing := found.get("missing"):
+    if missing := readiness.get("missing"):
         mend = "start what is missing: `meteor up` starts everything, `meteor up --only NAME` one process"
         return Finding("api", Health.FAIL if whole else Health.WARN, f"{url} misses {', '.join(missing)}", mend)
     return ok("api", f"{url} is ready")

@@ -40,7 +40,7 @@ def message_broker(patient: Patient) -> Iterator[Finding]:
     where = urlsplit(url).netloc.rpartition("@")[2]
     try:
         with redis.Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S) as client:
-            found, (seconds, micro) = client.info(), client.time()
+            info, (seconds, micro) = client.info(), client.time()
     except (redis.AuthenticationError, redis.ResponseError) as error:
         yield fail(
             "broker", f"{where} refuses us: {error}", "put the password into REDIS_URL: redis://:PASSWORD@HOST:PORT/0"
@@ -50,7 +50,7 @@ def message_broker(patient: Patient) -> Iterator[Finding]:
         mend = "start Redis or Valkey there, mend REDIS_URL, or unset it: then `meteor up` starts a broker of its own"
         yield fail("broker", f"{where} does not answer: {error}", mend)
         return
-    yield _rules_of_broker(where, found)
+    yield _rules_of_broker(where, info)
     yield skew("the broker", seconds + micro / 1e6 - time.time())
 
 
@@ -62,20 +62,20 @@ def _broker_url(patient: Patient) -> str | None:
     return broker.url(own.port, broker.password(patient.data)) if own and own.port else None
 
 
-def _rules_of_broker(where: str, found: dict) -> Finding:
-    policy = found.get("maxmemory_policy", "unknown")
-    says = f"{where}, version {found.get('valkey_version') or found.get('redis_version')}, {policy}"
+def _rules_of_broker(where: str, info: dict) -> Finding:
+    policy = info.get("maxmemory_policy", "unknown")
+    says = f"{where}, version {info.get('valkey_version') or info.get('redis_version')}, {policy}"
     if policy != "noeviction":
         mend = "set `maxmemory-policy noeviction` in its configuration (deploy/redis.conf): else messages vanish under load"
         return fail("broker", says, mend)
-    limit, used = int(found.get("maxmemory", 0)), int(found.get("used_memory", 0))
+    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if limit and used > 0.9 * limit:
         return fail("broker", f"{says}, {used} of {limit} bytes used", "raise its maxmemory: it will refuse messages")
-    if found.get("aof_enabled") and found.get("aof_last_write_status", "ok") != "ok":
+    if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         return fail(
             "broker", f"{says}; its append-only file cannot be written", "make room on its disk, mend its rights"
         )
-    if not found.get("aof_enabled"):
+    if not info.get("aof_enabled"):
         return warn(
             "broker", f"{says}, no append-only file", "set `appendonly yes`: else a restart costs waiting messages"
         )

@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
+from pydantic import BaseModel
 
 from services.local.doctor.finding import Finding, Patient, bearer, fail, ok, warn
 from services.local.supervisor.plan import make_plan
@@ -27,6 +27,39 @@ MENDS = {
     "teacher_quota_exhausted": "pay the provider, or name another one",
     "teacher_unreachable": "mend the address that is named; does the provider run, and does this machine reach it?",
 }
+
+
+class GatewayModel(BaseModel):
+    """A provider in the gateway's list of models. root: the provider's own name for it; prices in USD per million tokens."""
+
+    id: str
+    root: str
+    price_input: float
+    price_output: float
+
+
+class ProviderState(BaseModel):
+    """A provider in the gateway's /readyz, or the error of a call to it. code and message: why it is not ready."""
+
+    ready: bool = False
+    code: str | None = None
+    message: str | None = None
+
+
+class TokenUsage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Served(BaseModel):
+    """The gateway's extension of an answer: the provider that answered."""
+
+    provider: str | None = None
+
+
+class Reply(BaseModel):
+    usage: TokenUsage | None = None
+    meteor: Served | None = None
 
 
 def strong_models(patient: Patient, calls: bool, sound: bool) -> Iterator[Finding]:
@@ -105,7 +138,7 @@ def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Fi
     with httpx.Client(base_url=url, headers=bearer(token), timeout=CALL_S, trust_env=False) as client:
         try:
             listed = client.get("/v1/models", timeout=5)
-            states = client.get("/readyz", timeout=30).json()["providers"]
+            states: dict[str, object] = client.get("/readyz", timeout=30).json()["providers"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             yield fail(
                 "gateway", f"{url} does not answer: {error or type(error).__name__}", "start it, or mend its address"
@@ -115,47 +148,47 @@ def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Fi
             yield fail("gateway", f"{url} refuses our token", "give both the same METEOR_INTERNAL_TOKEN")
             return
         yield ok("gateway", " ".join(filter(None, [url, remark])))
-        models = {row["id"]: row for row in listed.json()["data"]}
+        models = {row["id"]: GatewayModel.model_validate(row) for row in listed.json()["data"]}
         for name, state in states.items():
-            yield _provider(client, name, models.get(name), state, calls)
+            yield _provider(client, name, models.get(name), ProviderState.model_validate(state), calls)
 
 
 def _provider(
-    client: httpx.Client, name: str, model: dict[str, Any] | None, state: dict[str, Any], calls: bool
+    client: httpx.Client, name: str, model: GatewayModel | None, state: ProviderState, calls: bool
 ) -> Finding:
     label = f"provider {name}"
-    if not state["ready"] or model is None:
+    if not state.ready or model is None:
         return _refused(label, state)
     if not calls:
-        return ok(label, f"{model['root']} is there; it was not asked anything")
+        return ok(label, f"{model.root} is there; it was not asked anything")
     started = time.monotonic()
     word = uuid.uuid4().hex[:8]  # a question that no cache can answer
     body = {"model": name, "max_tokens": 1, "messages": [{"role": "user", "content": f"Say yes. ({word})"}]}
     try:
         answer = client.post("/v1/chat/completions", json=body, headers={"x-meteor-phase": "doctor"})
-        found = answer.json()
+        reply = answer.json()
     except (httpx.HTTPError, ValueError) as error:
         return fail(
-            label, f"{model['root']} gave no answer in {CALL_S:.0f} s: {error!r}", "is it overloaded? try again later"
+            label, f"{model.root} gave no answer in {CALL_S:.0f} s: {error!r}", "is it overloaded? try again later"
         )
     if answer.is_error:
-        return _refused(label, found["error"])
-    return _answered(label, name, model, found, time.monotonic() - started)
+        return _refused(label, ProviderState.model_validate(reply["error"]))
+    return _answered(label, name, model, Reply.model_validate(reply), time.monotonic() - started)
 
 
-def _refused(label: str, state: dict[str, Any]) -> Finding:
-    mend = MENDS.get(str(state.get("code")), "mend what it names; docs/how-to/several-models.md")
-    return fail(label, f"{state['code']}: {state['message']}", mend)
+def _refused(label: str, state: ProviderState) -> Finding:
+    mend = MENDS.get(str(state.code), "mend what it names; docs/how-to/several-models.md")
+    return fail(label, f"{state.code}: {state.message}", mend)
 
 
-def _answered(label: str, name: str, model: dict[str, Any], found: dict[str, Any], seconds: float) -> Finding:
-    usage = found.get("usage") or {}
-    tokens = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-    usd = (tokens[0] * model["price_input"] + tokens[1] * model["price_output"]) / 1e6
-    says = f"{model['root']} answered in {seconds:.1f} s, {tokens[0]} + {tokens[1]} tokens, {usd:.6f} USD"
-    by = (found.get("meteor") or {}).get("provider", name)
-    if by != name:
+def _answered(label: str, name: str, model: GatewayModel, reply: Reply, seconds: float) -> Finding:
+    usage = reply.usage or TokenUsage()
+    usd = (usage.prompt_tokens * model.price_input + usage.completion_tokens * model.price_output) / 1e6
+    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
+    says = f"{model.root} answered in {seconds:.1f} s, {tokens}, {usd:.6f} USD"
+    by = reply.meteor.provider if reply.meteor else None
+    if by and by != name:
         return fail(label, f"its fallback {by} answered in its place", f"the gateway's log says why {name} did not")
-    if not usage:
+    if not reply.usage:
         return warn(label, f"{says}: it does not say what it used", "budgets count estimates for it; turn its usage on")
     return ok(label, says)

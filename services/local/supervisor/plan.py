@@ -11,7 +11,7 @@ from services.local.models import prepare as models
 from services.local.models.prepare import PreparedModel
 from services.local.settings import PREFERRED_API_PORT, LocalSettings
 from services.local.supervisor import broker, ports
-from services.local.supervisor.processes import Spec
+from services.local.supervisor.processes import ProcessSpec
 from services.local.supervisor.readiness import http_readiness, platform_of, readiness
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
@@ -55,7 +55,7 @@ class Plan:
     """specs in the order of starting. api_moves: the api's port was not asked for, so it may change."""
 
     data: Path
-    specs: list[Spec]
+    specs: list[ProcessSpec]
     urls: dict[str, str]
     remarks: list[str]
     api_moves: bool
@@ -123,7 +123,7 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
         command = argv if name == "broker" else [sys.executable, "-m", *MODULES[name]]
         env = common | _own(draft, name, token) | ({} if name in COMPUTE else LEAN)
         port = draft.addresses.get(name)
-        specs.append(Spec(name, command, env, readiness(data, name, common, port), port))
+        specs.append(ProcessSpec(name, command, env, readiness(data, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
     return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
 
@@ -180,7 +180,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     if student:
         common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
     others = {name: _prepared(draft, source) for name, source in models.students(settings.students).items()}
-    common["METEOR_STUDENTS"] = ",".join(f"{name}={found.path}" for name, found in others.items() if found)
+    common["METEOR_STUDENTS"] = ",".join(f"{name}={model.path}" for name, model in others.items() if model)
     return common, command
 
 
@@ -188,19 +188,19 @@ def _student(draft: _Draft) -> tuple[str, PreparedModel] | None:
     """(served name, folder) of the student. Raises UserError when a process needs it and it was not prepared."""
     settings = draft.settings
     source = str(settings.student_path or settings.student_model)
-    found = _prepared(draft, source)
-    if found is None:
+    model = _prepared(draft, source)
+    if model is None:
         return None
     name = draft.environment.get("METEOR_STUDENT_MODEL") if settings.student_path else None
-    return name or found.name, found
+    return name or model.name, model
 
 
 def _prepared(draft: _Draft, source: str) -> PreparedModel | None:
     """A student's folder; None when it was not prepared. Raises UserError when a process needs it."""
-    found = models.find(source, draft.settings.models)
-    if found is None and NEED_STUDENT & set(draft.names):
+    model = models.find(source, draft.settings.models)
+    if model is None and NEED_STUDENT & set(draft.names):
         raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
-    return found
+    return model
 
 
 def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
@@ -226,16 +226,16 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
     """Which model an engine serves, and its share of the cores, or of the GPU, that two engines and the trainer use."""
     given, teacher = draft.environment, name == "teacher-engine"
     if teacher:
-        found = models.find(draft.settings.teacher_model, draft.settings.models)
-        served = found.name if found else ""
+        model = models.find(draft.settings.teacher_model, draft.settings.models)
+        served = model.name if model else ""
     else:
-        served, found = _student(draft) or ("", None)
-    if found is None:
+        served, model = _student(draft) or ("", None)
+    if model is None:
         source = draft.settings.teacher_model
         raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
     own = {
         "METEOR_ENGINE_PORT": port,
-        "METEOR_ENGINE_MODEL": str(found.path),
+        "METEOR_ENGINE_MODEL": str(model.path),
         "METEOR_ENGINE_SERVED_NAME": served,
     }
     if CONTROL in draft.addresses and not teacher:
@@ -254,8 +254,10 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
     return own
 
 
-def moved(plan: Plan, spec: Spec) -> Spec:
+def moved(plan: Plan, spec: ProcessSpec) -> ProcessSpec:
     """The api on another free port: somebody took the one that was chosen."""
     port = ports.pick(plan.taken)
     plan.urls["api"] = f"http://{ports.LOOPBACK}:{port}"
-    return Spec(spec.name, spec.argv, spec.env | {"METEOR_API_PORT": str(port)}, http_readiness(port, "/healthz"), port)
+    return ProcessSpec(
+        spec.name, spec.argv, spec.env | {"METEOR_API_PORT": str(port)}, http_readiness(port, "/healthz"), port
+    )

@@ -51,8 +51,8 @@ def listens(port: int, pids: set[int]) -> bool:
 
 
 def _listeners(port: int) -> set[int]:
-    found = psutil.net_connections("tcp")
-    return {c.pid for c in found if c.pid and c.status == psutil.CONN_LISTEN and c.laddr and c.laddr[1] == port}
+    connections = psutil.net_connections("tcp")
+    return {c.pid for c in connections if c.pid and c.status == psutil.CONN_LISTEN and c.laddr and c.laddr[1] == port}
 
 
 def api_port(wanted: int | None, preferred: int, taken: set[int]) -> tuple[int, str]:

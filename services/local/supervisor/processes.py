@@ -18,7 +18,7 @@ STEADY_S = 60.0  # after so long the next crash counts as the first
 
 
 @dataclass
-class Spec:
+class ProcessSpec:
     """What to run. ready: told the pids of the process's family, says whether it does its work."""
 
     name: str
@@ -50,9 +50,9 @@ def memory(pid: int) -> int:
 
 @dataclass
 class Child:
-    """A Spec that runs. start, poll and stop are called by one thread at a time."""
+    """A ProcessSpec that runs. start, poll and stop are called by one thread at a time."""
 
-    spec: Spec
+    spec: ProcessSpec
     log_file: Path
     state: State = "stopped"
     restarts: int = 0
@@ -82,8 +82,8 @@ class Child:
                 env=self.spec.env,
                 start_new_session=True,  # Ctrl-C in the terminal is for the supervisor, which then ends them in order
             )
-        found = identity(self._process.pid)
-        self.created = found[1] if found else time.time()
+        started = identity(self._process.pid)
+        self.created = started[1] if started else time.time()
         self.state, self.since = "starting", time.time()
 
     def poll(self) -> str | None:

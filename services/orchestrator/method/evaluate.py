@@ -14,7 +14,7 @@ from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import POINTS, compare, judge_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import JUDGE, SHARES, Baseline, Grader, Phase
+from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
 from shared.contracts.step_key import StepKey
@@ -72,7 +72,7 @@ class EvalResult:
 
 def is_share(metric: str, values: Sequence[float]) -> bool:
     """Whether a metric's values are right or wrong; the mean over several draws is neither."""
-    return metric in SHARES and all(value in (0, 1) for value in values)
+    return metric in BINARY_GRADERS and all(value in (0, 1) for value in values)
 
 
 def mean_of(name: str, draws: Sequence[EvalResult]) -> EvalResult:

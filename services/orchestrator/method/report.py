@@ -9,7 +9,7 @@ from statistics import stdev
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import BASELINE_NAMES, JUDGE, SHARES
+from shared.contracts.distillation import BASELINE_NAMES, BINARY_GRADERS, JUDGE
 from shared.contracts.report import (
     DataQuality,
     DevResult,
@@ -23,7 +23,7 @@ from shared.contracts.report import (
     Report,
     ReportVerdict,
     RoundRecord,
-    Sample,
+    SampleAnswers,
     Timing,
     TrainingFigures,
 )
@@ -91,7 +91,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         teacher=dict(ctx.usage_by_phase()),
         timings=timings(steps),
         samples=[
-            Sample(question=q.text, reference=q.reference, base=before, final=after)
+            SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
             for q, before, after in islice(answered, SAMPLES)
         ],
     )
@@ -222,7 +222,7 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
 def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
     """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
     mean whatever the metric, as is what the judge measures."""
-    is_share = ctx.spec.primary_metric in SHARES and not ctx.judge_measures
+    is_share = ctx.spec.primary_metric in BINARY_GRADERS and not ctx.judge_measures
     sets = [(f"{split.value} split", is_share, len(ctx.measured[split])) for split in MEASURED]
     if compared is not None:
         sets.append(("pilot", False, compared))

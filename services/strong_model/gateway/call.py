@@ -20,7 +20,7 @@ T = TypeVar("T")
 CANCELLED = "the calls of this step were cancelled"
 
 
-class Caller(NamedTuple):
+class WaitingCaller(NamedTuple):
     """One HTTP request that waits for a call. client_id tells attempts of a step apart."""
 
     number: int
@@ -50,7 +50,7 @@ class Call:
     origin: CallOrigin
     repeatable: bool
     chunks: asyncio.Queue[Json | None] | None = None
-    callers: dict[int, Caller] = field(default_factory=dict)
+    callers: dict[int, WaitingCaller] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     sent: bool = False
     delivered: bool = False
@@ -58,11 +58,11 @@ class Call:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[Answer] = field(init=False)
 
-    def join(self, caller: Caller) -> None:
+    def join(self, caller: WaitingCaller) -> None:
         self.callers[caller.number] = caller
         self.waiting.add(caller.number)
 
-    def leave(self, caller: Caller) -> None:
+    def leave(self, caller: WaitingCaller) -> None:
         """The caller disconnected. Stop the call if it is unsent and nobody waits for it."""
         self.waiting.discard(caller.number)
         self.stop_if_abandoned()
@@ -112,7 +112,7 @@ class Ticket(NamedTuple):
     """A caller's hold on a call. first: it opened the call, so the chunks of a stream are its own."""
 
     call: Call
-    caller: Caller
+    caller: WaitingCaller
     first: bool
 
     def leave(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from prometheus_client import Counter
 
 from services.strong_model.gateway import completions
-from services.strong_model.gateway.call import Answer, Call, Caller, Ticket
+from services.strong_model.gateway.call import Answer, Call, Ticket, WaitingCaller
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.errors import BudgetExceeded, Cancelled
@@ -46,7 +46,7 @@ class Coalescer:
         identity = completions.identity(body, origin.example_id, sample)
         digest = identity or completions.request_hash(body)
         key = (origin.project_id, identity or f"{digest}/{number}")
-        caller = Caller(number, origin, client_id)
+        caller = WaitingCaller(number, origin, client_id)
         call = self._calls.get(key)
         if call is not None and not call.stopped.is_set():
             JOINED.inc()

@@ -11,7 +11,7 @@ from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 
 
-class Outcome(StrEnum):
+class ResponseOutcome(StrEnum):
     OK = "ok"
     REFUSED = "refused"
     EMPTY = "empty"
@@ -32,13 +32,13 @@ _REFUSAL = re.compile(
 )
 
 
-def outcome_of(text: str, finish_reason: str) -> Outcome:
+def outcome_of(text: str, finish_reason: str) -> ResponseOutcome:
     """What became of one answer; only `ok` is trained on. text: as `clean` left it."""
     if finish_reason == "length":
-        return Outcome.CUT_OFF
+        return ResponseOutcome.CUT_OFF
     if finish_reason == "content_filter" or _REFUSAL.match(text.replace("\u2019", "'")):
-        return Outcome.REFUSED
-    return Outcome.OK if text else Outcome.EMPTY
+        return ResponseOutcome.REFUSED
+    return ResponseOutcome.OK if text else ResponseOutcome.EMPTY
 
 
 def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
@@ -77,4 +77,4 @@ async def teach(
 
 def tally(responses: list[TeacherResponse]) -> dict[str, int]:
     """How many of each outcome, all four always present."""
-    return {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in Outcome}
+    return {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in ResponseOutcome}

@@ -56,7 +56,7 @@ class Decoder:
 
     def samples(self, count: int, temperature: float, top_k: int = 0) -> list[list[Sample]]:
         """count samples of each prompt, with their likelihood under the model itself (temperature 1, nothing cut)."""
-        likelihood = Likelihood(self.ends)
+        likelihood = LikelihoodProcessor(self.ends)
         rows = self._generate(
             count,
             [likelihood],
@@ -89,7 +89,7 @@ class Decoder:
         return ids[: next((place for place, token in enumerate(ids) if token in self.ends), len(ids))]
 
 
-class Likelihood(LogitsProcessor):
+class LikelihoodProcessor(LogitsProcessor):
     """Adds up the log-probabilities of what is generated, as it is generated; changes nothing.
 
     transformers calls such processors before temperature and top-k, so these are the model's own probabilities.

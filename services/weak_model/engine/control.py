@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.weak_model.engine.model_scheduler import Choice
+from services.weak_model.engine.model_scheduler import ModelScheduler
 from shared.contracts.engine import ModelRequest
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody
 
@@ -24,7 +24,7 @@ class Control(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, token: str, choice: Choice, known: Callable[[str], bool]):
+    def __init__(self, host: str, port: int, token: str, choice: ModelScheduler, known: Callable[[str], bool]):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.token = token

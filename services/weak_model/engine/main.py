@@ -9,8 +9,8 @@ from services.weak_model.engine import vllm
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import is_busy, is_healthy, serves
 from services.weak_model.engine.heartbeat import Pulse
-from services.weak_model.engine.model_scheduler import Choice, Rules
-from services.weak_model.engine.supervisor import Engine, Patience, State, WatchedEngine, check_port
+from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from services.weak_model.engine.supervisor import Engine, EngineState, Patience, WatchedEngine, check_port
 from services.weak_model.settings import EngineSettings, engine_settings
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
@@ -30,7 +30,7 @@ def _engine(settings: EngineSettings) -> WatchedEngine:
         return WatchedEngine(lambda: serves(url, token, name), patience)
     check_port(settings.host, settings.port)
     adapters = _existing(settings.adapters or platform.serving) if settings.lora else Path()
-    bases, choice = Bases(), Choice(settings.served_name, Rules.of(settings))
+    bases, choice = Bases(), ModelScheduler(settings.served_name, Rules.of(settings))
     sockets = vllm.socket_folder(platform.data, settings.port)
 
     def launch(model: str) -> vllm.Launch:
@@ -70,7 +70,9 @@ def run() -> int:
     except FatalError as error:
         log.error("the engine cannot be started", reason=error.message)
         return 1
-    pulse = Pulse(platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == State.READY)
+    pulse = Pulse(
+        platform_settings(), settings.served_name, settings.max_num_seqs, lambda: engine.state == EngineState.READY
+    )
 
     def end(*_) -> None:
         engine.stop()

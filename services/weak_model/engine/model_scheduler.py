@@ -31,7 +31,7 @@ class Rules(NamedTuple):
         return cls(settings.linger.total_seconds(), settings.turn.total_seconds(), settings.drain.total_seconds())
 
 
-class Choice:
+class ModelScheduler:
     """Safe to use from several threads. first: the model that is served at the start."""
 
     def __init__(self, first: str, rules: Rules, clock: Callable[[], float] = time.monotonic):

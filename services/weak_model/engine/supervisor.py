@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.weak_model.engine.model_scheduler import Choice
+from services.weak_model.engine.model_scheduler import ModelScheduler
 from services.weak_model.engine.vllm import Launch
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError
@@ -29,7 +29,7 @@ LEAVE_S = 8.5  # the guard gives the server 7 s and then kills it with all of it
 STEADY_S = 60.0  # a server that lived this long starts the pauses from the shortest again
 
 
-class State(StrEnum):
+class EngineState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     PAUSING = "pausing"
@@ -121,7 +121,7 @@ class WatchedEngine:
     def __init__(self, ready: Callable[[], bool], patience: Patience):
         self.ready = ready
         self.patience = patience
-        self.state = State.STARTING
+        self.state = EngineState.STARTING
         self._stopping = False
 
     def stop(self) -> None:
@@ -131,12 +131,12 @@ class WatchedEngine:
     def run(self) -> int:
         """Until stop(). Returns the process's exit code."""
         while not self._stopping:
-            state = State.READY if self.ready() else State.STARTING
+            state = EngineState.READY if self.ready() else EngineState.STARTING
             if state != self.state:
                 self.state = state
-                log.info("engine answers" if state == State.READY else "engine does not answer", state=state)
+                log.info("engine answers" if state == EngineState.READY else "engine does not answer", state=state)
             self._sleep(self.patience.say)
-        self.state = State.STOPPED
+        self.state = EngineState.STOPPED
         return 0
 
     def _sleep(self, seconds: float) -> None:
@@ -158,7 +158,7 @@ class Engine(WatchedEngine):
         busy: Callable[[], bool],
         explain: Callable[[int | None, list[str]], str],
         patience: Patience,
-        choice: Choice,
+        choice: ModelScheduler,
     ):
         super().__init__(ready, patience)
         self.launch = launch
@@ -171,7 +171,7 @@ class Engine(WatchedEngine):
         """Until stop() or until the server cannot be started. Returns the process's exit code."""
         failures, pause = 0, self.patience.pause
         while not self._stopping:
-            self.state, self.starts = State.STARTING, self.starts + 1
+            self.state, self.starts = EngineState.STARTING, self.starts + 1
             model = self.choice.begins()
             try:
                 child = Child(self.launch(model))
@@ -182,8 +182,8 @@ class Engine(WatchedEngine):
             try:
                 failure = self._start(child) or self._watch(child)
             finally:
-                was_ready = self.state == State.READY
-                self.state = State.PAUSING
+                was_ready = self.state == EngineState.READY
+                self.state = EngineState.PAUSING
                 child.end(at_work=was_ready)
             if self._stopping:
                 break
@@ -194,7 +194,7 @@ class Engine(WatchedEngine):
             if failures >= self.patience.attempts:
                 log.error("the engine cannot be started", model=model, attempts=failures, reason=failure)
                 if not self.choice.could_not_start(failure):
-                    self.state = State.FAILED
+                    self.state = EngineState.FAILED
                     return 1
                 failures = 0
                 continue
@@ -205,7 +205,7 @@ class Engine(WatchedEngine):
             log.error("the engine was lost; starting it again", reason=failure, failed_starts=failures, pause_s=pause)
             self._sleep(pause)
             pause = min(2 * pause, self.patience.max_pause)
-        self.state = State.STOPPED
+        self.state = EngineState.STOPPED
         return 0
 
     def _start(self, child: Child) -> str | None:
@@ -216,7 +216,7 @@ class Engine(WatchedEngine):
             if child.exit_code is not None:
                 return self._why(child, "ended while it started")
             if self.ready():
-                self.state = State.READY
+                self.state = EngineState.READY
                 self.choice.is_ready()
                 log.info("engine ready", model=self.choice.serving, seconds=round(child.age, 1))
                 return None

@@ -18,7 +18,7 @@ FIRST = Histogram(
 )
 
 
-class Watch:
+class ChatWatch:
     """One request to one model. Told how it ended, once; what comes later is not heard."""
 
     def __init__(self, project: str, target: Target):

@@ -11,7 +11,7 @@ from services.api.deps import Engine, Project, needs
 from services.api.engine_client import EngineClient
 from services.api.features.chat import routing, streams
 from services.api.features.chat import service as chat
-from services.api.features.chat.metrics import Watch
+from services.api.features.chat.metrics import ChatWatch
 from services.api.features.chat.routing import Target
 from services.api.features.chat.service import Route
 from services.api.openapi_document import may_answer
@@ -58,7 +58,7 @@ async def _answered(
     target, copied = await _chosen(request, project, route, body.model, given)
     sent = chat.for_engine(route, given, target.engine_name, project)
     rename = streams.renaming(target.engine_name, target.shown)
-    watch = Watch(project, target)
+    watch = ChatWatch(project, target)
 
     def answered() -> None:
         watch.end("ok")
@@ -101,7 +101,7 @@ async def _passed_on(
     parts: AsyncIterator[bytes],
     source: AsyncGenerator[bytes, None],
     rename: streams.Rename,
-    watch: Watch,
+    watch: ChatWatch,
     answered: Callable[[], None],
 ) -> AsyncIterator[bytes]:
     try:

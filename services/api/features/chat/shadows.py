@@ -5,7 +5,7 @@ import contextlib
 from typing import Any
 
 from services.api.engine_client import EngineClient
-from services.api.features.chat.metrics import Watch
+from services.api.features.chat.metrics import ChatWatch
 from services.api.features.chat.routing import Target
 from services.api.features.chat.service import Route
 from shared.contracts.engine import Priority
@@ -25,7 +25,7 @@ class Shadows:
 
     def send(self, project: str, route: Route, sent: dict[str, Any], target: Target) -> None:
         """Returns at once. sent: what the served version was asked."""
-        watch = Watch(project, target)
+        watch = ChatWatch(project, target)
         if len(self._running) >= self.most:
             watch.end("dropped")
             return
@@ -34,7 +34,7 @@ class Shadows:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _answered(self, route: Route, body: dict[str, Any], watch: Watch) -> None:
+    async def _answered(self, route: Route, body: dict[str, Any], watch: ChatWatch) -> None:
         with contextlib.suppress(MeteorError), watch.until_answered():  # counted, and nobody waits for it
             await self._asked(route, body)
             watch.end("ok")

@@ -10,7 +10,7 @@ from services.api.context import ApiContext
 from services.api.features.jobs import checks as job_checks
 from services.api.features.jobs import service as jobs
 from services.api.features.jobs.bodies import job_of
-from shared.contracts.distillation import JUDGE, SHARES
+from shared.contracts.distillation import BINARY_GRADERS, JUDGE
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.experiments import (
     ALONE,
@@ -197,4 +197,4 @@ def _gain_over(report: Report, first: Report, before: list[float], after: list[f
     comparable = len(before) == len(after) and primary == first.primary_metric
     if primary == JUDGE:  # each student was compared with its own base
         comparable = comparable and report.student == first.student
-    return list(gain(primary in SHARES, before, after).rounded()) if comparable else None
+    return list(gain(primary in BINARY_GRADERS, before, after).rounded()) if comparable else None

@@ -30,7 +30,7 @@ class Received(NamedTuple):
     purpose: str
 
 
-class Checked(NamedTuple):
+class CheckedFile(NamedTuple):
     """n_rows: good rows. errors: as many as were asked for; more: the reading stopped there."""
 
     n_rows: int
@@ -86,7 +86,7 @@ def _rows(context: ApiContext, upload: Received) -> dict[str, Any]:
     }
 
 
-def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
+def check(context: ApiContext, path: Path, max_errors: int) -> CheckedFile:
     """Read the whole file in constant memory (ids that it gives aside), or up to `max_errors` bad lines."""
     splits = dict.fromkeys((split.value for split in Split), 0)
     errors: list[LineError] = []
@@ -95,7 +95,7 @@ def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
         for item in parse_lines(bounded_lines(file), ignored):
             if isinstance(item, LineError):
                 if len(errors) == max_errors:
-                    return Checked(sum(splits.values()), splits, errors, True, ignored)
+                    return CheckedFile(sum(splits.values()), splits, errors, True, ignored)
                 errors.append(item)
                 continue
             splits[_split(context, item)] += 1
@@ -103,7 +103,7 @@ def check(context: ApiContext, path: Path, max_errors: int) -> Checked:
                 raise UserError(
                     f"more than {context.settings.max_rows} rows; divide the file", param="file", code="too_many_rows"
                 )
-    return Checked(sum(splits.values()), splits, errors, False, ignored)
+    return CheckedFile(sum(splits.values()), splits, errors, False, ignored)
 
 
 def _split(context: ApiContext, row: Question) -> Split:

@@ -26,7 +26,7 @@ class Word(NamedTuple):
     anchor: str
 
 
-class Interval(NamedTuple):
+class IntervalMark(NamedTuple):
     """A mean with its 95 % interval, all three as positions."""
 
     low: float
@@ -42,7 +42,7 @@ class Plot:
     title: str
     height: float
     bars: list[Bar] = field(default_factory=list)
-    intervals: list[Interval] = field(default_factory=list)
+    intervals: list[IntervalMark] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     zero: float | None = None
     legend: list[tuple[str, int]] = field(default_factory=list)
@@ -58,7 +58,7 @@ def intervals(title: str, rows: Sequence[tuple[str, Sequence[float]]]) -> Plot |
     plot = Plot(title, TOP * 2 + ROW * len(rows), zero=at(0.0))
     for number, (label, (value, lowest, highest)) in enumerate(rows):
         y = TOP + ROW * (number + 0.5)
-        plot.intervals.append(Interval(at(lowest), at(value), at(highest), y))
+        plot.intervals.append(IntervalMark(at(lowest), at(value), at(highest), y))
         plot.words += [Word(LEFT - 10, y + 4, label, "end"), Word(WIDTH - RIGHT + 10, y + 4, f"{value:.3f}", "start")]
     return plot
 

@@ -8,13 +8,13 @@ import time
 
 import uuid_utils
 
-from services.api.features.webhooks.safe_post import TOTAL_S, Poster, Reply
+from services.api.features.webhooks.safe_post import TOTAL_S, Poster, PostReply
 from services.api.features.webhooks.signing import headers
 from shared.contracts.errors import UserError
 from shared.contracts.webhooks import WebhookEvent, WebhookTestResult
 from shared.db.engine import UNAVAILABLE
 from shared.jobs.records import ClaimedDelivery, WebhookRecord
-from shared.jobs.webhook_store import Outcome, WebhookStore
+from shared.jobs.webhook_store import DeliveryOutcome, WebhookStore
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -40,11 +40,11 @@ def pause_after(attempt: int, asked_s: float = 0.0, spread: float | None = None)
     return min(max(wanted * (1 - chance / 4), asked_s), LONGEST_PAUSE_S)
 
 
-def outcome_of(reply: Reply, attempt: int, seconds: float) -> Outcome:
+def outcome_of(reply: PostReply, attempt: int, seconds: float) -> DeliveryOutcome:
     """Any 2xx is a delivery. A redirect is none: it is not followed."""
     delivered = reply.status is not None and 200 <= reply.status < 300
     pause_s = 0.0 if delivered else pause_after(attempt, reply.retry_after_s)
-    return Outcome(reply.status, reply.error, seconds, delivered, reply.status == GONE, pause_s)
+    return DeliveryOutcome(reply.status, reply.error, seconds, delivered, reply.status == GONE, pause_s)
 
 
 async def send_test(poster: Poster, key: bytes, endpoint: WebhookRecord, event: WebhookEvent) -> WebhookTestResult:

@@ -28,7 +28,7 @@ class AddressRefused(httpcore.ConnectError):
     """A name that leads, among others, to an address that is not allowed."""
 
 
-class Reply(NamedTuple):
+class PostReply(NamedTuple):
     """status: of the answer; None: there was none, for this reason. retry_after_s: where the answer asks for patience."""
 
     status: int | None
@@ -90,7 +90,7 @@ class Poster:
         self._total_s = total_s
         self._tls = context or certificates()
 
-    async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> Reply:
+    async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> PostReply:
         """One attempt, on a connection of its own. Nothing of what the other side says is repeated but its status."""
         timeouts = {"connect": CONNECT_S, "read": self._total_s, "write": self._total_s, "pool": CONNECT_S}
         try:
@@ -100,13 +100,13 @@ class Poster:
                 pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
             ):
                 patience = dict(answer.headers).get(b"retry-after", b"")
-                return Reply(answer.status, retry_after_s=float(patience) if patience.isdigit() else 0.0)
+                return PostReply(answer.status, retry_after_s=float(patience) if patience.isdigit() else 0.0)
         except (TimeoutError, httpcore.TimeoutException):
-            return Reply(None, f"no answer within {self._total_s:.0f} s")
+            return PostReply(None, f"no answer within {self._total_s:.0f} s")
         except AddressRefused as error:
-            return Reply(None, str(error))
+            return PostReply(None, str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, socket.gaierror, OSError, UnicodeError) as error:
-            return Reply(None, _reason(error))
+            return PostReply(None, _reason(error))
 
 
 def _reason(error: Exception) -> str:
