@@ -1,6 +1,6 @@
-"""Tar archives that are never written down: their length and any part of them follow from names and sizes.
+"""Tar archives computed on the fly: their length and any range of them follow from names and sizes.
 
-Equal members give equal bytes: no times, owners or order of a folder stand in it.
+Equal members give equal bytes: no times or owners are stored, and the order is fixed.
 """
 
 import hashlib
@@ -29,8 +29,7 @@ class Member(NamedTuple):
 
 
 class Parts:
-    """Bytes that lie in several places, one after the other; size in all. A file that changes while it is read makes them
-    wrong; artifacts do not change."""
+    """A concatenation of bytes and files. The files must not change while they are read; artifacts never do."""
 
     def __init__(self, parts: list[tuple[bytes | Path, int]]):
         self._parts = parts
@@ -91,19 +90,19 @@ def manifest_of(index: ExportIndex) -> bytes:
 
 
 def archive_of(index: ExportIndex, form: ExportFormat, artifacts: Artifacts) -> Parts:
-    """Model card, manifest, then the format's files by name. Raises ArtifactMissing where they are not kept any more."""
+    """Model card, manifest and the format's files by name. Raises ArtifactMissing if they were removed."""
     members = [*_papers(index), *_files(index.folders[form], artifacts)]
     return archive([Member(f"{index.top}-{form.value}/{name}", content) for name, content in members])
 
 
 def files_of(index: ExportIndex, artifacts: Artifacts) -> list[Member]:
-    """All formats' files at once, as in a repository: each format in a folder of its own where there are several."""
+    """All formats' files, as in a repository: several formats have a folder each."""
     several = len(index.folders) > 1
-    found = _papers(index)
+    members = _papers(index)
     for form, digest in index.folders.items():
         top = f"{form.value}/" if several else ""
-        found += [Member(top + name, content) for name, content in _files(digest, artifacts)]
-    return found
+        members += [Member(top + name, content) for name, content in _files(digest, artifacts)]
+    return members
 
 
 def _papers(index: ExportIndex) -> list[Member]:

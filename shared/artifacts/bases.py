@@ -16,14 +16,14 @@ from shared.contracts.steps import ModelRef, content_hash
 
 
 class Base(NamedTuple):
-    """folder: None where only a name is known (a model that a server of the user's own serves)."""
+    """folder: None for a model that the user's own server serves under this name."""
 
     name: str
     folder: Path | None
 
 
 class Bases(BaseSettings):
-    """METEOR_STUDENTS: `name=folder,name=folder`, beside the default student."""
+    """METEOR_STUDENTS: `name=folder,name=folder`, in addition to the default student."""
 
     model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
 
@@ -43,7 +43,7 @@ class Bases(BaseSettings):
         return Base(self.student_model, self.student_path)
 
     def all(self) -> list[Base]:
-        """The default first, then the others as they were named."""
+        """The default first, then the others in their order."""
         others = [Base(name, folder) for name, folder in self.students.items() if name != self.student_model]
         return [self.default, *others]
 
@@ -51,21 +51,21 @@ class Bases(BaseSettings):
         return next((base for base in self.all() if base.name == name), None)
 
     def folder(self, ref: ModelRef) -> Path:
-        """The folder of a base's weights. Raises FatalError when there is none, or when it holds another content."""
+        """The folder of a base's weights. Raises FatalError if it is unknown or its content has changed."""
         base = self.find(ref.base)
         if base is None:
             known = ", ".join(repr(other.name) for other in self.all())
             raise FatalError(f"the job asks for {ref.base!r}, this process knows {known}", code="wrong_student")
         if base.folder is None:
             raise FatalError(f"the folder of {base.name!r} is not known: set METEOR_STUDENT_PATH", code="no_student")
-        if ref.base_hash not in (content_hash(base.name), hash_once(base.folder)):  # the first: known by name alone
+        if ref.base_hash not in (content_hash(base.name), hash_once(base.folder)):  # the first: a base without a folder
             raise FatalError(
                 f"{base.folder} holds other files than {base.name!r} had when the job began", code="wrong_student"
             )
         return base.folder
 
     def ref(self, name: str) -> ModelRef:
-        """The bare base by name and content. Without a folder the name stands for the content. Raises FatalError."""
+        """The base model. Without a folder its name replaces the content hash. Raises FatalError."""
         base = self.find(name)
         if base is None:
             raise FatalError(f"the student {name!r} is no longer configured", param="model", code="wrong_student")
@@ -76,18 +76,18 @@ class Bases(BaseSettings):
 
 @cache
 def hash_once(folder: Path) -> str:
-    """Read once per process: a base is gigabytes, and its folder does not change under a running system."""
+    """Hash once per process: a base has gigabytes and does not change while the system runs."""
     return hash_folder(folder)
 
 
 def parse(text: str) -> dict[str, str]:
     """`name=folder,...` -> folder by name. Raises ValueError."""
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, equals, folder = (part.strip() for part in item.partition("="))
         if not (name and equals and folder):
             raise ValueError(f"write name=folder, separated by commas, not {item!r}")
-        if name in found:
+        if name in folders:
             raise ValueError(f"{name!r} is named twice")
-        found[name] = folder
-    return found
+        folders[name] = folder
+    return folders

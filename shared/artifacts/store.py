@@ -1,6 +1,6 @@
 """Payloads by content hash under one folder: rows, step results, reports, adapters.
 
-A name is the SHA-256 of the content, so writing twice is harmless and a damaged file is seen when it is read.
+A name is the SHA-256 of the content, so writing twice is harmless and a read detects a damaged file.
 """
 
 import hashlib
@@ -9,8 +9,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shared.contracts.errors import DiskLow, FatalError
 from shared.contracts.steps import canonical
@@ -31,14 +32,14 @@ def _checked(digest: str) -> str:
 class Artifacts:
     """put_json/get_json for values, put_folder/folder for adapters. Writes are atomic: temporary name, fsync, rename.
 
-    floor: bytes that stay free on the disk; a write that finds less raises DiskLow. Putting what is there already renews its
-    time of change, so that the collector of what nobody needs (shared.jobs.retention) leaves it alone.
+    floor: bytes that stay free on the disk; a write raises DiskLow if less is free. Putting existing content renews its
+    modification time, so that garbage collection (shared.jobs.retention) keeps it.
     """
 
     def __init__(self, root: Path, floor: int = 0):
         self.root = root
         self.floor = floor
-        self._read_before: dict[str, list[tuple]] = {}  # folders whose content was hashed, and how they looked then
+        self._read_before: dict[str, list[tuple]] = {}  # the state of each folder when it was hashed
 
     def _path(self, digest: str) -> Path:
         return self.root / _checked(digest)[:2] / digest
@@ -48,7 +49,7 @@ class Artifacts:
         return self.put(canonical(value))
 
     def put(self, content: bytes) -> str:
-        """As put_json, of a value that is in its canonical form already."""
+        """As put_json, for a value in canonical form."""
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
         if not _renewed(path):
@@ -57,7 +58,7 @@ class Artifacts:
         return digest
 
     def check_room(self, folder: Path | None = None, needed: int = 0) -> None:
-        """Raises DiskLow when less than the floor and `needed` bytes are free where the artifacts are, or where `folder` is."""
+        """Raises DiskLow if less than the floor plus `needed` bytes are free on the disk of the artifacts, or of `folder`."""
         place = folder or self.root
         while not place.exists():
             place = place.parent
@@ -70,31 +71,20 @@ class Artifacts:
             )
 
     def put_rows(self, rows: Iterable[Any]) -> str:
-        """As put_json(list(rows)), without ever holding more than one row."""
+        """As put_json(list(rows)), with one row in memory at a time."""
         self.check_room()
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.root, prefix=".tmp-")
         digest = hashlib.sha256()
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with temporary_file(self.root) as (file, name):
 
-                def write(part: bytes) -> None:
-                    digest.update(part)
-                    file.write(part)
+            def write(part: bytes) -> None:
+                digest.update(part)
+                file.write(part)
 
-                write(b"[")
-                for number, row in enumerate(rows):
-                    write(b"," + canonical(row) if number else canonical(row))
-                write(b"]")
-                file.flush()
-                os.fsync(file.fileno())
-            path = self._path(digest.hexdigest())
-            path.parent.mkdir(exist_ok=True)
-            os.replace(name, path)
-            _flush(path.parent)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            write(b"[")
+            for number, row in enumerate(rows):
+                write(b"," + canonical(row) if number else canonical(row))
+            write(b"]")
+            move_durably(file, name, self._path(digest.hexdigest()))
         return digest.hexdigest()
 
     def get_json(self, digest: str | None) -> Any:
@@ -110,7 +100,7 @@ class Artifacts:
         return json.loads(content)
 
     def put_folder(self, source: Path) -> str:
-        """Copy a folder of files in as one artifact; returns the hash over names and contents."""
+        """Copy a folder as one artifact; returns the hash over names and contents."""
         digest = hash_folder(source)
         target = self._path(digest)
         if not _renewed(target):
@@ -124,16 +114,15 @@ class Artifacts:
                 (scratch / "new").rename(target)
                 _flush(target.parent)
             except OSError:
-                if not target.exists():  # else another process published the same content first
+                if not target.exists():  # else another process put the same content first
                     raise
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         return digest
 
     def folder(self, digest: str) -> Path:
-        """The folder of an artifact, its content read and hashed unless this process has done so since its last change.
-
-        Raises ArtifactMissing when it is gone or is not what was written. Takes seconds for a whole model.
+        """The folder of an artifact. Its content is hashed unless this process has done so since its last change, which takes
+        seconds for a whole model. Raises ArtifactMissing if it is gone or damaged.
         """
         path = self._path(digest)
         if not path.is_dir():
@@ -146,17 +135,17 @@ class Artifacts:
         return path
 
     def renew(self, digest: str) -> None:
-        """Somebody begins to use it again: it counts as new for the collector."""
+        """Mark it as used now for garbage collection."""
         _renewed(self._path(digest))
 
     def all(self) -> Iterator[Path]:
-        """Every artifact's file or folder, whole ones only."""
+        """Every complete artifact's file or folder."""
         for shelf in self.root.glob("[0-9a-f][0-9a-f]"):
             yield from (path for path in shelf.iterdir() if len(path.name) == HASH_LENGTH)
 
 
 def _renewed(path: Path) -> bool:
-    """Whether it is there; then it counts as written now."""
+    """Set the modification time to now; returns whether the path exists."""
     try:
         os.utime(path)
     except FileNotFoundError:
@@ -165,29 +154,41 @@ def _renewed(path: Path) -> bool:
 
 
 def _looks(folder: Path) -> list[tuple]:
-    """What changes when a file of a folder does: names, sizes, times, inodes."""
-    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in found]
+    """Names, sizes, times and inodes of its files: a change of any file changes them."""
+    stats = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """All of the content or nothing, also when the machine stops in the middle."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+@contextmanager
+def temporary_file(folder: Path, prefix: str = ".tmp-") -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file (mode 0600) and its path; removed at the end unless it was moved away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-        _flush(path.parent)
-    except BaseException:
+            yield file, Path(name)
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
+
+
+def move_durably(file: IO[bytes], source: Path, target: Path) -> None:
+    """Move an open temporary file to its place once its content is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, target)
+    _flush(target.parent)
+
+
+def write_atomically(path: Path, content: bytes, prefix: str = ".tmp-") -> None:
+    """Write all of the content or nothing, even if the machine stops in the middle."""
+    with temporary_file(path.parent, prefix) as (file, name):
+        file.write(content)
+        move_durably(file, name, path)
 
 
 def _flush(path: Path) -> None:
-    """To the disk: a file's content, or the names in a folder. A row that names an artifact must not outlive it."""
+    """fsync a file or a folder's names, so that no committed row names a lost artifact."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -196,7 +197,7 @@ def _flush(path: Path) -> None:
 
 
 def hash_folder(folder: Path, without: Collection[str] = ()) -> str:
-    """SHA-256 over relative names and file contents, in name order. without: relative names that do not count."""
+    """SHA-256 over relative names and file contents, in name order. without: relative names to skip."""
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in without):
         with path.open("rb") as file:

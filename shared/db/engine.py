@@ -1,8 +1,8 @@
-"""Engines for SQLite and PostgreSQL with the one rule SQLite needs: a writer says so at once.
+"""Engines and transactions for SQLite and PostgreSQL, and the upgrade of their schemas.
 
-With deferred transactions 97 % of the writes of eight processes failed with "database is locked"; with BEGIN IMMEDIATE none.
-On PostgreSQL (READ COMMITTED) a transaction that reads a row and then writes it must lock it as it reads: `with_for_update()`,
-which SQLite, having one writer at a time, leaves out.
+On SQLite writing transactions use BEGIN IMMEDIATE: with deferred ones 97 % of the writes of eight processes failed with "database is
+locked", with immediate ones none. On PostgreSQL (READ COMMITTED) a transaction that reads a row and then writes it must lock it with
+`with_for_update()`; SQLite has one writer at a time and ignores it.
 """
 
 import json
@@ -35,13 +35,17 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.sql.dml import ReturningInsert
 
-UNAVAILABLE = (OperationalError, InterfaceError, TimeoutError)  # the database is away or busy; it may come back
+UNAVAILABLE = (
+    OperationalError,
+    InterfaceError,
+    TimeoutError,
+)  # the database is unavailable or busy; a retry may succeed
 
 
 @lru_cache
 def engine_for(url: str) -> Engine:
-    """One engine per process and URL. A process that forks calls `dispose()` first: connections must not cross it."""
-    options: dict[str, Any] = {"json_serializer": _as_json, "hide_parameters": True}  # parameters hold users' texts
+    """One engine per process and URL. Call its `dispose()` before a fork: connections must not be shared."""
+    options: dict[str, Any] = {"json_serializer": _as_json, "hide_parameters": True}  # parameters contain users' texts
     if not url.startswith("sqlite"):
         return create_engine(
             _with_driver(url),
@@ -56,7 +60,7 @@ def engine_for(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection, _record):
-        connection.isolation_level = None  # pysqlite must not begin transactions on its own
+        connection.isolation_level = None  # pysqlite must not begin transactions by itself
         _switch_to_wal(connection)
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
             connection.execute(f"PRAGMA {pragma}")
@@ -65,7 +69,7 @@ def engine_for(url: str) -> Engine:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Of processes that switch a new file at the same moment SQLite refuses one without waiting, whatever its timeout: 3 of 900."""
+    """Retry: of processes that switch a new file at once SQLite refuses some without waiting (3 of 900)."""
     for pause in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, None):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -77,13 +81,13 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _with_driver(url: str) -> str:
-    """postgres:// and postgresql://, as people write them, with the driver that is installed."""
+    """postgres:// and postgresql:// URLs with the installed driver."""
     scheme, _, rest = url.partition("://")
     return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def _as_json(value: Any) -> str:
-    """JSON for a column. A loss may be NaN, which PostgreSQL refuses inside JSON: it becomes null."""
+    """JSON for a column. NaN and infinity (of a loss, for example) become null: PostgreSQL refuses them."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:
@@ -100,7 +104,7 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One short writing transaction: committed at the end, rolled back on any error."""
+    """A writing transaction: committed at the end, rolled back on an error."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -114,23 +118,24 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection for queries."""
     with engine.connect() as connection:
         yield connection
 
 
 def insert_once(connection: Connection, table: Table, values: dict[str, Any]) -> Row | None:
-    """Insert unless a row with one of its unique keys is there: the new row, or None when there was one already."""
+    """Insert a row; returns None if a row with one of its unique keys exists."""
     return connection.execute(_insert_once(connection.dialect.name, table), values).first()
 
 
 @lru_cache
 def _insert_once(dialect: str, table: Table) -> "ReturningInsert":
-    """Built once: building it takes SQLAlchemy longer than running it."""
+    """Built once: building it takes longer than running it."""
     return _insert(dialect, table).on_conflict_do_nothing().returning(table)
 
 
 def upsert(connection: Connection, table: Table, values: dict[str, Any], keep: Sequence[str] = ()) -> None:
-    """Insert, or update the row of the same primary key; the columns in `keep` stay as they were then."""
+    """Insert a row, or update the row of the same primary key except for the columns in `keep`."""
     keys = [column.name for column in table.primary_key]
     changed = {name: value for name, value in values.items() if name not in keys and name not in keep}
     insert = _insert(connection.dialect.name, table).values(**values)
@@ -138,7 +143,7 @@ def upsert(connection: Connection, table: Table, values: dict[str, Any], keep: S
 
 
 def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
-    """The dialect's own insert. Imported when needed: a process uses one of the two, and each costs 30-60 ms."""
+    """The dialect's insert. Imported on use: a process needs one of the two, and each import takes 30-60 ms."""
     if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
     else:
@@ -147,7 +152,7 @@ def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
 
 
 def revision(engine: Engine, version_table: str) -> str | None:
-    """What a database says of itself; None when it says nothing yet."""
+    """The schema revision of a database, None for an empty one."""
     versions = Table(version_table, MetaData(), Column("version_num", String))
     with reading(engine) as connection:
         if not inspect(connection).has_table(version_table):
@@ -156,29 +161,29 @@ def revision(engine: Engine, version_table: str) -> str | None:
 
 
 def revisions(migrations: Path) -> dict[str, str | None]:
-    """All that this code knows -> the one before each. Migrations are numbered as they were begun, not as they came in."""
+    """The revisions that this code knows, each with its predecessor. File numbers do not give their order."""
     texts = [path.read_text() for path in migrations.glob("versions/*.py")]
     pairs = ([_named(text, name) for name in ("revision", "down_revision")] for text in texts)
     return {name: before for name, before in pairs if name is not None}
 
 
 def _named(text: str, name: str) -> str | None:
-    found = re.search(rf'^{name} = "(\w+)"', text, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(rf'^{name} = "(\w+)"', text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def newest(migrations: Path) -> str:
-    """The revision that no other one follows."""
+    """The revision without a successor."""
     known = revisions(migrations)
-    (found,) = known.keys() - known.values()
-    return found
+    (head,) = known.keys() - known.values()
+    return head
 
 
 def upgrade(url: str, migrations: Path, version_table: str) -> None:
-    """Bring one schema to its newest revision. Safe to call from several processes at once."""
+    """Migrate a schema to its newest revision. Several processes may call it at once."""
     engine = engine_for(url)
     if revision(engine, version_table) == newest(migrations):
-        return  # without Alembic, which costs each process 13 MB and a quarter of a second
+        return  # without importing Alembic: 13 MB and 0.25 s per process
     from alembic import command
     from alembic.config import Config
 

@@ -1,4 +1,4 @@
-"""Keyset paging: a page begins after the last row of the one before, found by its id."""
+"""Keyset paging: a page begins after the last row of the one before, identified by its id."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

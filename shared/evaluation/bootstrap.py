@@ -1,12 +1,15 @@
-"""The BCa bootstrap for means, many samples at once. The draws depend on the sample's size alone: equal input, equal output."""
+"""The BCa bootstrap for the means of many samples at once. The draws depend on the sample size only: equal input, equal output.
+
+docs/adr/0015-intervals.md compares it with scipy.stats.bootstrap.
+"""
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 RESAMPLES = 4999
 SEED = 20241
-AT_ONCE = 2_000_000  # drawn rows held at a time: 16 MB
-DIGITS = 12  # sums of the same values in another order differ behind them, and ties must count as ties
+AT_ONCE = 2_000_000  # drawn rows in memory: 16 MB
+DIGITS = 12  # rounding of means, so that sums in another order still tie
 
 
 def resampled_means(samples: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
@@ -41,13 +44,13 @@ def bca(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 
 def acceleration(samples: np.ndarray) -> np.ndarray:
     """Per row: a sixth of the mean's skewness, from the jackknife. samples: (k, n). NaN for a constant row."""
-    away = samples - samples.mean(axis=1, keepdims=True)
+    deviations = samples - samples.mean(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (away**3).sum(axis=1) / (6 * (away**2).sum(axis=1) ** 1.5)
+        return (deviations**3).sum(axis=1) / (6 * (deviations**2).sum(axis=1) ** 1.5)
 
 
 def _quantile(ascending: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """One quantile per column, linear between neighbours."""
+    """One quantile per column, with linear interpolation."""
     known = np.isfinite(shares)
     place = np.where(known, shares, 0.0) * (len(ascending) - 1)
     left = np.minimum(place.astype(int), len(ascending) - 2)

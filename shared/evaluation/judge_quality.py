@@ -1,7 +1,6 @@
-"""The judge as a measuring device: what is known of it from its own verdicts, and from human labels. Pure functions.
+"""The judge's quality by its own verdicts and by human preferences. Pure functions, used by reports and `tests/bench/judge.py`.
 
-One implementation for the report of a job and for `tests/bench/judge.py`. Verdicts are those of both orders together
-(services/judge/compare.py): what turns with the order, or was not given, is a tie.
+A verdict combines both orders of the answers (services/judge/compare.py); if they disagree or one is missing it is a tie.
 """
 
 from collections import Counter
@@ -12,8 +11,8 @@ from shared.contracts.rows import ComparisonInput, Preference
 from shared.evaluation.statistics import Interval, paired_share_gain, share_interval
 
 OVERALL = "overall"
-LABELS_LEAST = 20  # with fewer even a good judge is not told from chance
-UNPARSED_MOST = 0.1  # share of pairs without a verdict that goes without a warning
+LABELS_LEAST = 20  # with fewer a good judge cannot be distinguished from chance
+UNPARSED_MOST = 0.1  # share of pairs without a verdict from which a warning is given
 
 
 def quality(
@@ -22,11 +21,11 @@ def quality(
     counts: Mapping[str, float],
     truth: Sequence[str] | None = None,
 ) -> JudgeFigures:
-    """Verdicts it failed to give, that turn with the order, a taste for a place or for length; and warnings in words.
+    """Missing verdicts, verdicts that flip with the order, position bias, length bias, and warnings. Shares are [value, low, high].
 
-    rows, preferences: in the same order. counts: the steps' figures, with the choices of both orders (`preferred_a`,
-    `preferred_b`). truth: per row which answer is better by labels or references, so that a taste for length is told
-    from longer answers being better. Shares as [value, low, high].
+    rows, preferences: in the same order. counts: the steps' metrics with the choices of both orders (`preferred_a`,
+    `preferred_b`). truth: per row the better answer by labels or references; without it length bias cannot be distinguished from
+    longer answers being better.
     """
     parsed = [(row, p, i) for i, (row, p) in enumerate(zip(rows, preferences, strict=True)) if p.parsed]
     flipped = sum(OVERALL in p.flipped for _, p, _ in parsed)
@@ -58,37 +57,39 @@ def _longer(row: ComparisonInput, winner: str) -> bool:
 def _warnings(
     n: int, unparsed: int, flipped: int, first: Interval, longer: Interval, bias: Interval | None
 ) -> list[str]:
-    lines = []
+    warnings = []
     if unparsed > UNPARSED_MOST * n:
-        lines.append(f"the judge gave no verdict on {unparsed} of {n} pairs; they count as ties")
+        warnings.append(f"the judge gave no verdict on {unparsed} of {n} pairs; they count as ties")
     if first.n and (first.low > 0.5 or first.high < 0.5):
-        lines.append(f"the judge favours a place: in {first.value:.0%} of its verdicts the answer shown first won")
+        warnings.append(
+            f"the judge favours a position: the answer shown first won in {first.value:.0%} of its verdicts"
+        )
     if n > unparsed and flipped / (n - unparsed) > 0.5:
-        lines.append("most verdicts turn with the order of the answers; little can be told from the others")
+        warnings.append("most verdicts flip with the order of the answers; the others are little evidence")
     if bias is not None and bias.low > 0:
-        lines.append(
+        warnings.append(
             f"the judge favours length: the longer answer won in {longer.value:.0%} of its verdicts, "
             f"{bias.value:.0%} more often than the longer one was better"
         )
-    return lines
+    return warnings
 
 
 def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> Agreement:
-    """How often the judge says what people say. labels: "first", "second" or "tie" for each preference.
+    """Agreement of the judge with human labels. labels: "first", "second" or "tie" for each preference.
 
-    agreement: of all labels; a verdict that was not given agrees with none. decided: of those where both named a winner
-    (chance there: one half). kappa: Cohen's, over three verdicts (Cohen 1960, Educ. Psychol. Meas. 20:37-46). chance: see
-    `chance`. better_than_chance: the whole interval of the agreement lies above it; None with fewer than LABELS_LEAST.
+    agreement: over all labels; a missing verdict agrees with none. decided: over those where both name a winner (chance: 1/2).
+    kappa: Cohen's, over three verdicts (Cohen 1960, Educ. Psychol. Meas. 20:37-46). chance: see `chance`.
+    better_than_chance: the whole interval of the agreement is above it; None with fewer than LABELS_LEAST.
     """
-    judged = [p.winners[OVERALL] if p.parsed else "none" for p in preferences]
-    both = list(zip(judged, labels, strict=True))
+    verdicts = [p.winners[OVERALL] if p.parsed else "none" for p in preferences]
+    both = list(zip(verdicts, labels, strict=True))
     agreed = share_interval(sum(a == b for a, b in both), len(both))
     decided = [a == b for a, b in both if a in ("first", "second") and b != "tie"]
     level = chance(labels)
     return Agreement(
         agreement=agreed.rounded(),
         chance=round(level, 6),
-        kappa=kappa(judged, labels),
+        kappa=kappa(verdicts, labels),
         decided=share_interval(sum(decided), len(decided)).rounded(),
         n_decided=len(decided),
         better_than_chance=agreed.low > level if len(both) >= LABELS_LEAST else None,
@@ -96,24 +97,23 @@ def agreement(preferences: Sequence[Preference], labels: Sequence[str]) -> Agree
 
 
 def chance(labels: Sequence[str]) -> float:
-    """The agreement that can be had without knowing which answer is better.
+    """The best agreement of a judge that cannot tell the answers apart, at least 1/3.
 
-    Say tie always, and the ties among the labels are right; name a winner always, and half of the decided ones are: asked
-    in both orders a judge cannot tell which answer is called the first. It is the share of the most frequent label
-    once the names of the two sides are worth nothing, and never under 1/3.
+    Always answering tie agrees with all ties. Always naming a winner agrees with half of the decided labels, since the judge sees
+    both orders.
     """
     ties = sum(label == "tie" for label in labels) / len(labels) if labels else 1 / 3
     return max(ties, (1 - ties) / 2)
 
 
-def kappa(judged: Sequence[str], labels: Sequence[str]) -> float | None:
-    """Agreement beyond what the two would have if they spoke independently; None where that is 1 already."""
+def kappa(verdicts: Sequence[str], labels: Sequence[str]) -> float | None:
+    """Cohen's kappa: agreement beyond that of independent raters; None if that is 1."""
     n = len(labels)
     if n == 0:
         return None
-    by_judge, by_people = Counter(judged), Counter(labels)
+    by_judge, by_people = Counter(verdicts), Counter(labels)
     expected = sum(by_judge[name] * by_people[name] for name in by_people) / n**2
     if expected == 1:
         return None
-    observed = sum(a == b for a, b in zip(judged, labels, strict=True)) / n
+    observed = sum(a == b for a, b in zip(verdicts, labels, strict=True)) / n
     return round((observed - expected) / (1 - expected), 6)

@@ -1,8 +1,8 @@
-"""Intervals and decisions. Pure functions: lists of scores in, intervals out; nothing here draws without a seed.
+"""Confidence intervals and decisions. Pure functions over lists of scores; all draws are seeded.
 
-Shares (scores that are 0 or 1) get score intervals, means of scores in between get the BCa bootstrap, both widened where
-they cover too little (docs/adr/0015-intervals.md has what was tried). The plain percentile bootstrap is not used: near
-the edges it covers far less than it says, with intervals of zero width. `python -m tests.bench.coverage` measures it all.
+Shares (scores of 0 or 1) get score intervals, means of other scores the BCa bootstrap, both widened where their coverage is too low
+(docs/adr/0015-intervals.md). The percentile bootstrap is not used: near the ends of the scale its coverage is far too low.
+`python -m tests.bench.coverage` measures the coverage.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,19 +17,16 @@ from shared.contracts.report import Decision, Triple
 from shared.evaluation.bootstrap import bca
 
 LEVEL = 0.95
-HELD_SHARES, HELD_MEANS = (
-    30,
-    8,
-)  # from so many rows on the bench found these intervals to cover at least 93 % everywhere
-UNSEEN = 0.5  # rows that are supposed at each end of the scale beside those that were drawn
-CHANGED_ROWS = 0.18  # share of rows a trained student answers differently right or wrong; the default of `power`
+HELD_SHARES, HELD_MEANS = 30, 8  # rows from which the intervals covered at least 93 % everywhere in the bench
+UNSEEN = 0.5  # rows that are added at each end of the scale
+CHANGED_ROWS = 0.18  # share of rows whose correctness training changes; the default of `power`
 
 Scores = Sequence[bool] | Sequence[int] | Sequence[float]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its two-sided interval, from n rows. With n = 0 the value is 0 and the interval all there is."""
+    """An estimate and its two-sided interval from n rows. With n = 0 the value is 0 and the interval the whole scale."""
 
     value: float
     low: float
@@ -41,22 +38,22 @@ class Interval:
 
 
 def decide(interval: Interval) -> Decision:
-    """promoted: the whole interval of the gain is above zero; rejected: below; undecided: it holds zero."""
+    """promoted: the whole interval of the gain is above zero; rejected: below; undecided: it contains zero."""
     if interval.low > 0:
         return "promoted"
     return "rejected" if interval.high < 0 else "undecided"
 
 
 def gain(metric_is_share: bool, before: Scores, after: Scores, level: float = LEVEL) -> Interval:
-    """The mean gain from `before` to `after`, row by row, by the method that suits the metric."""
+    """The mean row-wise gain from `before` to `after` with the metric's kind of interval."""
     return (paired_share_gain if metric_is_share else paired_mean_gain)(before, after, level)
 
 
 def share_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
     """The hull of Wilson's and Jeffreys' intervals for a share of n rows.
 
-    Each alone covers as little as 92 % somewhere near the ends, and not at the same shares; together never below 93 %
-    from 30 rows on, with intervals 2 % wider than Wilson's.
+    Each alone covers as little as 92 % at some shares near 0 and 1; together they cover at least 93 % from 30 rows on and are 2 %
+    wider than Wilson's interval.
     """
     if successes == n == 0:
         return Interval(0.0, 0.0, 1.0, 0)
@@ -83,8 +80,8 @@ def paired_share_gain(before: Scores, after: Scores, level: float = LEVEL) -> In
     """Tango's score interval for the difference of two paired proportions.
 
     T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
-    design", Statistics in Medicine 17 (1998) 891-908. All differences whose score statistic stays within the normal
-    quantile belong to it. Without any discordant pair it is +- z^2 / (n + z^2), not zero.
+    design", Statistics in Medicine 17 (1998) 891-908. It contains the differences whose score statistic is within the normal
+    quantile. Without discordant pairs it is +- z^2 / (n + z^2).
     """
     pairs = _paired(before, after)
     if not np.isin(pairs, (0.0, 1.0)).all():
@@ -101,18 +98,18 @@ def paired_share_gain(before: Scores, after: Scores, level: float = LEVEL) -> In
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    from scipy.optimize import brentq  # here: it takes half a second to load, and only an interval needs it
+    from scipy.optimize import brentq  # imported here: it takes half a second
 
     return cast(float, brentq(function, low, high))
 
 
 def tango_holds(difference: float, won: np.ndarray, lost: np.ndarray, n: int, level: float = LEVEL) -> np.ndarray:
-    """Whether Tango's interval holds this difference, per table of won and lost rows; the test that the interval inverts."""
+    """Whether Tango's interval contains this difference, per table of won and lost rows."""
     return np.abs(_tango(difference, won, lost, n)) <= _z(level)
 
 
 def _tango(difference: float, won: np.ndarray, lost: np.ndarray, n: int) -> np.ndarray:
-    """The score statistic at a supposed difference: the lost share takes its constrained likelihood maximum."""
+    """The score statistic at a difference, with the constrained maximum likelihood estimate of the lost share."""
     linear = -won - lost + (2 * n - won + lost) * difference
     constant = -lost * difference * (1 - difference)
     lost_share = (np.sqrt(np.maximum(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
@@ -133,8 +130,8 @@ def mean_interval(values: Scores, level: float = LEVEL) -> Interval:
 def paired_mean_gain(before: Scores, after: Scores, level: float = LEVEL) -> Interval:
     """The mean of the row-wise differences of scores in [0, 1] with its interval; see `mean_limits`.
 
-    Its scale reaches from all rows falling to 0 to all rising to 1, on the average over the scores before; where all rows
-    moved alike, too little is known of the scores before, and it is the whole of [-1, 1].
+    The scale reaches from -mean(before) (all rows fall to 0) to 1 - mean(before) (all rise to 1). If all rows changed by the same
+    amount other than 0 it is [-1, 1].
     """
     pairs = _on_scale(_paired(before, after))
     if pairs.shape[1] == 0:
@@ -146,7 +143,7 @@ def paired_mean_gain(before: Scores, after: Scores, level: float = LEVEL) -> Int
 
 
 def mean_difference(before: Scores, after: Scores, level: float = LEVEL) -> Interval:
-    """Student's interval for the mean row-wise difference of figures without a scale, such as NLL; at least two rows."""
+    """Student's interval for the mean row-wise difference of unbounded values such as NLL; at least two rows."""
     pairs = _paired(before, after)
     differences = pairs[1] - pairs[0]
     n = len(differences)
@@ -158,21 +155,20 @@ def mean_difference(before: Scores, after: Scores, level: float = LEVEL) -> Inte
 def mean_limits(
     samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Limits of the mean of each sample. samples: (k, n), n at least 1; lowest, highest: (k), where the mean can go at most.
+    """Limits of the mean of each sample. samples: (k, n), n at least 1; lowest, highest: (k), bounds of the mean.
 
-    The hull of BCa, of Student's interval, and of Student's interval with half a row more at each end of the scale:
-    what a small or skewed sample has not shown may still be there, and the first two know only what was drawn.
-    A sample of equal values: up to z^2 / (n + z^2) of all rows may be of another kind (Wilson's bound for 0 of n), at
-    worst at an end of the scale.
+    The hull of BCa, Student's interval, and Student's interval with half a row added at each end of the scale, which accounts for
+    values that a small or skewed sample misses. Of a sample of equal values a share of up to z^2 / (n + z^2) of all rows (Wilson's
+    bound for 0 of n) may lie at an end of the scale.
     """
     n, value = samples.shape[1], samples.mean(axis=1)
     other = _z(level) ** 2 / (n + _z(level) ** 2)
     flat = np.ptp(samples.round(12), axis=1) == 0
     low, high = value + other * (lowest - value), value + other * (highest - value)
     if n > 1:
-        found = [bca(samples, level), student(samples, level), with_unseen(samples, lowest, highest, level)]
-        low = np.where(flat, low, np.fmin.reduce([limits[0] for limits in found]))
-        high = np.where(flat, high, np.fmax.reduce([limits[1] for limits in found]))
+        methods = [bca(samples, level), student(samples, level), with_unseen(samples, lowest, highest, level)]
+        low = np.where(flat, low, np.fmin.reduce([limits[0] for limits in methods]))
+        high = np.where(flat, high, np.fmax.reduce([limits[1] for limits in methods]))
     return low, high
 
 
@@ -186,7 +182,7 @@ def student(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
 def with_unseen(
     samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray, level: float, unseen: float = UNSEEN
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Student's limits with so many rows more at each end of the scale."""
+    """Student's limits with `unseen` rows added at each end of the scale."""
     n = samples.shape[1]
     rows = n + 2 * unseen
     value = (samples.sum(axis=1) + unseen * (lowest + highest)) / rows
@@ -196,19 +192,18 @@ def with_unseen(
 
 
 def caution(metric_is_share: bool, n: int) -> str | None:
-    """What a reader must know of a 95 % interval over so many rows; None where the bench found that it holds."""
+    """A warning about the 95 % interval of so many rows, None if its coverage was measured to be sufficient."""
     least = HELD_SHARES if metric_is_share else HELD_MEANS
     if n >= least:
         return None
     kind = "share" if metric_is_share else "mean"
-    return f"with {n} rows the 95 % interval of a {kind} may cover less than 93 %; from {least} rows on it was found to hold"
+    return f"with {n} rows the 95 % interval of a {kind} may cover less than 93 %; from {least} rows on its coverage was measured to be sufficient"
 
 
 def power(n: int, gain: float = 0.05, spread: float | None = None, level: float = LEVEL) -> float:
-    """The chance that a true mean gain is seen, that is, that the interval's lower end comes out above zero.
+    """The probability that the interval of a true mean gain lies above zero, by normal approximation.
 
-    spread: standard deviation of one row's gain, measured where there is a measurement; by default that of a share
-    with CHANGED_ROWS. Normal approximation.
+    spread: standard deviation of one row's gain, by default that of a share with CHANGED_ROWS.
     """
     if n <= 0:
         return 0.0
@@ -219,7 +214,7 @@ def power(n: int, gain: float = 0.05, spread: float | None = None, level: float 
 
 
 def questions_needed(spread: float, gain: float = 0.05, chance: float = 0.8, level: float = LEVEL) -> int:
-    """How many rows show a true mean gain with this chance; the inverse of `power`. spread as there."""
+    """The number of rows at which `power` reaches `chance`."""
     return max(1, ceil(((_z(level) + float(ndtri(chance))) * spread / gain) ** 2))
 
 
@@ -231,7 +226,7 @@ def _paired(before: Scores, after: Scores) -> np.ndarray:
 
 
 def _on_scale(scores: np.ndarray) -> np.ndarray:
-    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):  # not: a NaN is outside too
+    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):  # `not` also refuses NaN
         raise ValueError(f"scores outside the scale: {scores.min()} to {scores.max()}")
     return scores
 

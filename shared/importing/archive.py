@@ -1,4 +1,4 @@
-"""What an import may read out of an archive, with limits that a zip bomb meets before the memory or the day is full."""
+"""Reading zip archives with limits that stop zip bombs early."""
 
 import io
 import lzma
@@ -22,9 +22,9 @@ ADVICE = {
     b"Rar!": "unrar x FILE",
 }
 ZIP = b"PK"
-DIRECTORY_BYTES = 4 * 2**20  # of the names in a zip: 90,000 of the shortest
-MOST_RATIO = 100  # texts shrink to a tenth; what shrinks to less than a hundredth was made to
-RATIO_FROM = 10 * 2**20  # unpacked bytes below which no ratio is alarming
+DIRECTORY_BYTES = 4 * 2**20  # of a zip's directory: 90,000 of the shortest names
+MOST_RATIO = 100  # unpacked to packed size; texts have about 10
+RATIO_FROM = 10 * 2**20  # unpacked bytes from which the ratio is checked
 BROKEN = (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, ValueError)
 BROKEN += (OSError, struct.error)
 
@@ -34,7 +34,7 @@ class BadArchive(UserError):
 
 
 class _Guarded(io.FileIO):
-    """A file of which no read takes more than a zip's directory may be long."""
+    """A file whose reads are at most as long as a zip's directory may be."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
@@ -44,7 +44,7 @@ class _Guarded(io.FileIO):
 
 
 class _Member(io.RawIOBase):
-    """A member of a zip while it is unpacked. packed: its length in the archive; limit: of what it may unpack to."""
+    """A zip member being unpacked. packed: its packed bytes. limit: maximum unpacked bytes."""
 
     def __init__(self, file, packed: int, limit: int):
         self._file, self._packed, self._limit, self._read = file, packed, limit, 0
@@ -62,7 +62,7 @@ class _Member(io.RawIOBase):
             raise BadArchive(f"a file in the zip is longer than {self._limit} bytes", param="file")
         if self._read > max(RATIO_FROM, MOST_RATIO * self._packed):
             raise BadArchive(
-                f"a file in the zip unpacks to more than {MOST_RATIO} times its size; unpack it yourself if it is meant so",
+                f"a file in the zip unpacks to more than {MOST_RATIO} times its size; if that is intended, unpack it first",
                 param="file",
             )
         buffer[: len(chunk)] = chunk
@@ -70,7 +70,7 @@ class _Member(io.RawIOBase):
 
 
 def refuse_packed(head: bytes) -> None:
-    """Raises BadArchive for a format that is not opened here, with the command that unpacks it."""
+    """Raises BadArchive for other archive formats, with the command that unpacks them."""
     for magic, command in ADVICE.items():
         if head.startswith(magic):
             raise BadArchive(f"the file is packed; unpack it first: {command}", param="file")
@@ -78,18 +78,18 @@ def refuse_packed(head: bytes) -> None:
 
 @contextmanager
 def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Raises BadArchive for what is none, is damaged, or lists too much."""
+    """Raises BadArchive if the file is no zip, is damaged, or has too many members."""
     with _Guarded(str(path)) as file:
         try:
             archive = zipfile.ZipFile(file)
         except BROKEN as error:
-            raise BadArchive(f"the file is not a zip that can be read: {error}", param="file") from error
+            raise BadArchive(f"the file is not a readable zip: {error}", param="file") from error
         with archive:
             yield archive
 
 
 def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> BinaryIO:
-    """A member's bytes as a stream. Nothing is written to the disk, so its name leads nowhere. Raises BadArchive."""
+    """A member's bytes as a stream; its name is never used as a path. Raises BadArchive."""
     if member.flag_bits & 1:
         raise BadArchive("a file in the zip is encrypted", param="file")
     try:
@@ -100,8 +100,8 @@ def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> B
 
 
 def member_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """The one file of that name, in whichever folder. Raises BadArchive."""
-    found = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == name]
-    if len(found) != 1:
-        raise BadArchive(f"the zip holds {len(found)} files named {name}; one is expected", param="file")
-    return found[0]
+    """The only member of that name, in any folder. Raises BadArchive."""
+    members = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == name]
+    if len(members) != 1:
+        raise BadArchive(f"the zip holds {len(members)} files named {name}; one is expected", param="file")
+    return members[0]

@@ -1,4 +1,4 @@
-"""OpenAI's chat rows as rows of a dataset: what an upload does by itself, here with the result to look at."""
+"""OpenAI's chat rows as rows of a dataset: the conversion of an upload, with the result as a file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,11 @@ from shared.contracts.data import LineError, parse_lines
 from shared.contracts.errors import UserError
 from shared.importing.rows import Progress, Row, unwatched, watched_lines
 
-SHOWN = 10  # bad lines that one error names
+SHOWN = 10  # bad lines in one error message
 
 
 def read_chat(path: Path, on_progress: Progress = unwatched) -> Iterator[Row]:
-    """Raises UserError that names the first bad lines: a file with one is refused whole. on_progress: bytes of both passes."""
+    """Raises UserError with the first bad lines; one bad line refuses the file. on_progress: bytes of both passes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         lines = watched_lines(file, on_progress, 0, 2 * size)

@@ -1,6 +1,6 @@
-"""HTML of a post as plain text with the little markup that people read anyway: fenced code, lists, quotes, links.
+"""HTML of a post as plain text with light markup: fenced code, lists, quotes, links.
 
-libxml2 parses, because it is made for broken input and keeps no tree here; the depth it allows is bounded.
+libxml2 parses, since it accepts broken input and builds no tree here; its depth is bounded.
 """
 
 import re
@@ -34,21 +34,21 @@ BLOCKS = frozenset(
 SILENT = frozenset(("script", "style", "head", "title"))
 SPACES = re.compile(r"[ \t\r\n\f\v]+")
 TICKS = re.compile(r"`+")
-DEEPEST = 5  # quotes and lists are indented no further
+DEEPEST = 5  # maximum indent of quotes and lists
 
 
 class _Text:
-    """Target of lxml's parser. Blocks are closed texts; the open one is a list of pieces."""
+    """Target of lxml's parser. blocks: finished paragraphs. The open one is a list of pieces."""
 
     def __init__(self) -> None:
         self.blocks: list[str] = []
         self._open: list[str] = []
-        self._first = ""  # what the next block begins with: a list's mark
+        self._first = ""  # list marker of the next block
         self._quotes = 0
         self._silent = 0
         self._pre = 0
-        self._lists: list[int] = []  # of the lists around: the next number, or 0 for bullets
-        self._links: list[tuple[str, int]] = []  # href, and how many pieces stood before it
+        self._lists: list[int] = []  # of the enclosing lists: the next number, 0 for bullets
+        self._links: list[tuple[str, int]] = []  # href, and the number of pieces before it
 
     def start(self, tag: str, attributes: Any) -> None:
         if tag in SILENT:
@@ -104,7 +104,7 @@ class _Text:
             self._open.append(text if self._pre else SPACES.sub(" ", text))
 
     def comment(self, text: str) -> None:
-        """Not for readers."""
+        """Comments are dropped."""
 
     def _fence(self) -> None:
         code = "".join(self._open).strip("\r\n")
@@ -131,7 +131,7 @@ class _Text:
 
 
 def html_to_text(html: str) -> str:
-    """Plain text of a fragment of HTML; of one that cannot be parsed at all nothing is left."""
+    """Plain text of a fragment of HTML, empty if it cannot be parsed."""
     if not html.strip():
         return ""
     target = _Text()
@@ -139,5 +139,5 @@ def html_to_text(html: str) -> str:
     try:
         parser.feed(html.encode())
         return parser.close()
-    except lxml.etree.XMLSyntaxError:  # such as a comment and nothing else
+    except lxml.etree.XMLSyntaxError:  # for example nothing but a comment
         return target.close()

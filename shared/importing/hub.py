@@ -1,6 +1,6 @@
-"""A dataset of the Hugging Face hub: its Parquet and JSONL files as rows. Code that a dataset brings is never run.
+"""A dataset of the Hugging Face hub: its Parquet and JSONL files as rows. Loading scripts of a dataset are never run.
 
-huggingface_hub honours HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, and goes on with a broken download.
+huggingface_hub reads HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, and resumes broken downloads.
 """
 
 import json
@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from shared.contracts.data import bounded_lines, json_line
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.imports import HubOptions
+from shared.contracts.json_types import Json
 from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
 ANSWER_S = 20.0
-READ_ROWS = 500  # of a Parquet file at once
+READ_ROWS = 500  # of a Parquet file in memory
 FORMATS = (".parquet", ".jsonl", ".ndjson")
-USUAL = {  # our field -> names that datasets use for it
+COLUMN_NAMES = {  # our field -> its usual names in datasets
     "messages": ("messages",),
     "question": ("question", "prompt", "instruction", "query"),
     "reference": ("reference", "answer", "response", "output", "completion"),
@@ -26,7 +27,7 @@ USUAL = {  # our field -> names that datasets use for it
 }
 
 
-class HubAway(TransientError):
+class HubUnavailable(TransientError):
     code = "hub_unavailable"
 
 
@@ -37,8 +38,8 @@ class HubRefused(UserError):
         super().__init__(message, param="source.dataset")
 
 
-class _Found(NamedTuple):
-    """A dataset at one commit. files: all names in it."""
+class _Dataset(NamedTuple):
+    """A dataset at one commit. files: all its file names."""
 
     commit: str
     files: list[str]
@@ -46,15 +47,15 @@ class _Found(NamedTuple):
 
 
 def read_hub(options: HubOptions, on_progress: Progress = unwatched) -> Iterator[Row]:
-    """Raises HubAway when no hub answers, and UserError for what the hub or the dataset lacks. on_progress: files."""
-    found = _look_up(options)
-    names = chosen(found.files, options)
-    source = f"https://huggingface.co/datasets/{options.dataset} at {found.commit[:12]}, licence {found.licence}"
+    """Raises HubUnavailable if no hub answers, and UserError if the dataset is missing or unusable. on_progress: files."""
+    dataset = _look_up(options)
+    names = chosen(dataset.files, options)
+    source = f"https://huggingface.co/datasets/{options.dataset} at {dataset.commit[:12]}, licence {dataset.licence}"
     columns = {str(field): name for field, name in options.columns.items()}
     taken = 0
     for number, name in enumerate(names):
         on_progress(number, len(names))
-        for value in _values(_fetched(options, found.commit, name)):
+        for value in _values(_fetched(options, dataset.commit, name)):
             if taken % LOOK_EVERY == 0:
                 on_progress(number, len(names))
             if taken == options.limit:
@@ -64,7 +65,7 @@ def read_hub(options: HubOptions, on_progress: Progress = unwatched) -> Iterator
 
 
 @contextmanager
-def _errors_in_words(options: HubOptions) -> Iterator[None]:
+def _hub_errors(options: HubOptions) -> Iterator[None]:
     try:
         import httpx2
         from huggingface_hub import errors
@@ -78,36 +79,36 @@ def _errors_in_words(options: HubOptions) -> Iterator[None]:
     except errors.OfflineModeIsEnabled as error:
         raise HubRefused("HF_HUB_OFFLINE is set; unset it, or download the files elsewhere and upload them") from error
     except errors.GatedRepoError as error:
-        raise HubRefused(f"{where} is given out on request only: ask for access there, and set HF_TOKEN") from error
+        raise HubRefused(f"{where} needs permission: request access on the hub, and set HF_TOKEN") from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
-        raise HubRefused(f"the hub has no {where} for you; a private one needs HF_TOKEN") from error
+        raise HubRefused(f"the hub has no {where}; a private one needs HF_TOKEN") from error
     except errors.HFValidationError as error:
-        raise HubRefused(f"the hub takes no such name: {error}") from error
+        raise HubRefused(f"the hub does not accept the name: {error}") from error
     except (httpx2.HTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
-        raise HubAway(
-            f"no model hub answers here ({type(error).__name__}); on a machine without one, download the dataset's files "
-            "elsewhere and import them as a file"
+        raise HubUnavailable(
+            f"the model hub does not answer ({type(error).__name__}); without a network, download the dataset's files elsewhere and "
+            "import them as a file"
         ) from error
 
 
-def _look_up(options: HubOptions) -> _Found:
-    with _errors_in_words(options):
+def _look_up(options: HubOptions) -> _Dataset:
+    with _hub_errors(options):
         from huggingface_hub import HfApi
 
         info = HfApi().dataset_info(options.dataset, revision=options.revision, timeout=ANSWER_S)
     licence = str((info.card_data or {}).get("license") or "unknown")
-    return _Found(info.sha or options.revision, [item.rfilename for item in info.siblings or []], licence[:100])
+    return _Dataset(info.sha or options.revision, [item.rfilename for item in info.siblings or []], licence[:100])
 
 
 def _fetched(options: HubOptions, commit: str, name: str) -> Path:
-    with _errors_in_words(options):
+    with _hub_errors(options):
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(options.dataset, name, repo_type="dataset", revision=commit))
 
 
 def chosen(files: list[str], options: HubOptions) -> list[str]:
-    """The data files of the asked split (and folder), by name. Raises HubRefused that says what there is."""
+    """The data files of the requested split and config, by name. Raises HubRefused with the available files."""
     data = sorted(name for name in files if name.endswith(FORMATS))
     if not data:
         code = " (a loading script is not run)" if any(name.endswith(".py") for name in files) else ""
@@ -115,16 +116,16 @@ def chosen(files: list[str], options: HubOptions) -> list[str]:
     if options.config:
         data = [name for name in data if options.config in name.split("/")[:-1]]
     split = re.compile(rf"(?:^|[/_.-]){re.escape(options.split)}(?:[/_.-]|$)")
-    found = [name for name in data if split.search(name)] or (data if len(data) == 1 else [])
-    folders = sorted({name.rpartition("/")[0] for name in found} - {"data", "", options.split})
-    if not found or (len(folders) > 1 and not options.config):
-        which = f"in the folders {', '.join(folders)}; name one as config" if found else "under no such split or config"
+    files = [name for name in data if split.search(name)] or (data if len(data) == 1 else [])
+    folders = sorted({name.rpartition("/")[0] for name in files} - {"data", "", options.split})
+    if not files or (len(folders) > 1 and not options.config):
+        which = f"in the folders {', '.join(folders)}; name one as config" if files else "under no such split or config"
         shown = ", ".join(data[:10]) or "none there"
         raise HubRefused(f"{options.dataset}: split {options.split!r} stands {which} (files: {shown})")
-    return found
+    return files
 
 
-def _values(path: Path) -> Iterator[dict[str, Any]]:
+def _values(path: Path) -> Iterator[Json]:
     if path.suffix == ".parquet":
         yield from _parquet(path)
         return
@@ -137,7 +138,7 @@ def _values(path: Path) -> Iterator[dict[str, Any]]:
                 raise HubRefused(f"{path.name}, line {number}: {value.message}")
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path) -> Iterator[Json]:
     import pyarrow
     from pyarrow import parquet
 
@@ -146,22 +147,22 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(READ_ROWS):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
-        raise HubRefused(f"{path.name} is no Parquet file that can be read: {error}") from error
+        raise HubRefused(f"{path.name} is not a readable Parquet file: {error}") from error
 
 
 def mapped(value: Mapping[str, Any], columns: Mapping[str, str]) -> Row:
-    """A dataset's row under our names. Raises HubRefused where the question's column is missing."""
+    """A dataset's row with our field names. Raises HubRefused if no column is the question."""
     if not columns:
-        columns = {field: name for field, names in USUAL.items() for name in names[::-1] if name in value}
+        columns = {field: name for field, names in COLUMN_NAMES.items() for name in names[::-1] if name in value}
         columns = {"messages": "messages"} if "messages" in columns else columns
     if "question" not in columns and "messages" not in columns:
-        raise HubRefused(f"say which column is the question; there are {', '.join(map(str, value))}")
-    found = {field: _inside(value, name) for field, name in columns.items()}
-    return {field: item if field == "messages" else _as_text(item) for field, item in found.items()}
+        raise HubRefused(f"name the column of the question; there are {', '.join(map(str, value))}")
+    items = ((field, _inside(value, name)) for field, name in columns.items())
+    return {field: item if field == "messages" else _as_text(item) for field, item in items}
 
 
 def _inside(value: Any, name: str) -> Any:
-    """The column of that name, or what the dotted path leads to."""
+    """The column of that name, or the value at a dotted path."""
     if isinstance(value, Mapping) and name in value:
         return value[name]
     first, dot, rest = name.partition(".")

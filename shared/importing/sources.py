@@ -1,4 +1,4 @@
-"""One door to the sources that are read without asking a model."""
+"""The sources that are converted without a model."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Convertible = ChatOptions | StackExchangeOptions | HubOptions
 def rows_of(
     options: Convertible, path: Path | None, left_out: Counter[str], on_progress: Progress = unwatched
 ) -> Iterator[Row]:
-    """Rows that an upload takes. path: the source's file, None for the hub. left_out: what was not taken, by reason."""
+    """Valid rows. path: the source's file, None for the hub. left_out: counts of skipped rows by reason."""
     if isinstance(options, HubOptions):
         return checked_rows(read_hub(options, on_progress), left_out)
     if path is None:

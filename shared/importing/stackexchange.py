@@ -1,7 +1,7 @@
 """A Stack Exchange dump: questions with their accepted answers out of Posts.xml, in constant memory.
 
-Posts come in any order, so the file is read twice: first for the questions that are wanted, which go into a temporary SQLite file,
-then for their accepted answers. The texts are CC BY-SA: every row keeps links, authors and licence in `source`.
+Posts are in any order, so the file is read twice: first for the selected questions, which go into a temporary SQLite file, then for
+their accepted answers. The texts are CC BY-SA: every row names links, authors and licence in `source`.
 """
 
 import re
@@ -20,7 +20,7 @@ from shared.importing.archive import ZIP, member_named, opened_zip, refuse_packe
 from shared.importing.html_text import html_to_text
 from shared.importing.rows import Progress, Row, unwatched
 
-# The paper's fields by their tag. The narrower ones come first: a question on deep learning for images counts as computer vision.
+# The paper's fields by tag, narrower ones first: a question on deep learning for images counts as computer vision.
 PAPER = {
     "nlp": "natural language processing",
     "computer-vision": "computer vision",
@@ -31,8 +31,8 @@ QUESTION, ANSWER = "1", "2"
 TAGS = re.compile(r"[^<>|]+")
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 CHUNK = 1 << 16
-LONGEST_POST = 4 * 2**20  # bytes of XML; a site's longest text has 30,000 letters
-MOST_NAMES = 100  # different attributes; a dump has 25
+LONGEST_POST = 4 * 2**20  # bytes of XML; the longest texts of a site have 30,000 characters
+MOST_NAMES = 100  # distinct attributes; a dump has 25
 LONGEST_MEMBER = 2**40
 Post = dict[str, str]
 
@@ -45,10 +45,10 @@ class NotADump(UserError):
 
 
 class _Posts:
-    """Handlers of expat's parser. No tree is kept, and no document type is taken: so there are no entities to expand."""
+    """Handlers of expat's parser. They build no tree and refuse document types, so that no entity can be expanded."""
 
     def __init__(self) -> None:
-        self.found: list[Post] = []
+        self.rows: list[Post] = []
         self.parser = expat.ParserCreate("utf-8", intern=None)
         self.parser.StartElementHandler = self._start
         self.parser.StartDoctypeDeclHandler = self._doctype
@@ -61,7 +61,7 @@ class _Posts:
         if len(self._names) > MOST_NAMES:
             raise NotADump("rows have too many different attributes")
         if name == "row":
-            self.found.append(attributes)
+            self.rows.append(attributes)
 
     def _doctype(self, *_: object) -> None:
         raise NotADump("the file declares a document type, which could define entities")
@@ -77,18 +77,18 @@ def posts(file: BinaryIO, on_bytes: Callable[[int], None] = lambda _: None) -> I
             fed += len(chunk)
             if fed - parser.CurrentByteIndex > LONGEST_POST:
                 raise NotADump(f"a row is longer than {LONGEST_POST} bytes")
-            yield from handlers.found
-            handlers.found.clear()
+            yield from handlers.rows
+            handlers.rows.clear()
             on_bytes(fed)
         parser.Parse(b"", True)
-        yield from handlers.found
+        yield from handlers.rows
     except expat.ExpatError as error:
         raise NotADump(f"not well-formed XML: {error}") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """The XML as a stream and its length; out of a zip if it is one. Raises BadArchive."""
+    """The XML as a stream, out of a zip if the file is one, and its length. Raises BadArchive."""
     with path.open("rb") as file:
         head = file.read(6)
     refuse_packed(head)
@@ -105,9 +105,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 def read_posts(
     path: Path, options: StackExchangeOptions, left_out: Counter[str], on_progress: Progress = unwatched
 ) -> Iterator[Row]:
-    """Rows by falling score. left_out: questions that were not taken, by reason, once the rows are exhausted.
+    """Rows by falling score. left_out: counts of skipped questions by reason, complete once the rows are exhausted.
 
-    Raises UserError for a file that is no dump. on_progress: bytes of both passes.
+    Raises UserError if the file is no dump. on_progress: bytes of both passes.
     """
     categories = _categories(options)
     with tempfile.TemporaryDirectory(prefix="meteor-posts-") as folder:
@@ -135,7 +135,7 @@ CREATE TABLE answer (id INTEGER PRIMARY KEY, body TEXT, author TEXT, licence TEX
 
 
 def _categories(options: StackExchangeOptions) -> dict[str, str] | None:
-    """tag -> category, in order of precedence; None: every question, without one."""
+    """Category by tag, in order of precedence. None: every question, without a category."""
     given = {tag: tag for tag in options.tags}
     if options.preset == "paper":
         return PAPER | given
@@ -144,12 +144,12 @@ def _categories(options: StackExchangeOptions) -> dict[str, str] | None:
 
 def _keep_questions(
     kept: sqlite3.Connection,
-    found: Iterator[Post],
+    dump: Iterator[Post],
     categories: dict[str, str] | None,
     options: StackExchangeOptions,
     left_out: Counter[str],
 ) -> None:
-    for post in found:
+    for post in dump:
         if post.get("PostTypeId") != QUESTION:
             continue
         number, accepted = _number(post, "Id"), _number(post, "AcceptedAnswerId")
@@ -169,9 +169,9 @@ def _keep_questions(
 
 
 def _keep_answers(
-    kept: sqlite3.Connection, found: Iterator[Post], options: StackExchangeOptions, left_out: Counter[str]
+    kept: sqlite3.Connection, dump: Iterator[Post], options: StackExchangeOptions, left_out: Counter[str]
 ) -> None:
-    for post in found:
+    for post in dump:
         number = _number(post, "Id")
         if post.get("PostTypeId") != ANSWER or number is None:
             continue
@@ -220,7 +220,7 @@ def _number(post: Post, name: str) -> int | None:
 
 
 def _author(post: Post, options: StackExchangeOptions) -> tuple[str, str]:
-    """Who is to be named, and the licence that the post is under."""
+    """The author to name, and the post's licence."""
     user, name = _number(post, "OwnerUserId"), post.get("OwnerDisplayName", "")[:100]
     author = f"https://{options.site}/users/{user}" if user is not None else name or "a former user"
     return author, post.get("ContentLicense", "CC BY-SA")[:50]

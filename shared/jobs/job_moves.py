@@ -12,7 +12,7 @@ from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
 from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
-from shared.jobs.records import JobRecord, JsonObject
+from shared.jobs.records import JobRecord, Json
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs, projects
 
@@ -100,9 +100,7 @@ def why_not(status: str) -> str:
     return "job_finished" if status in FINAL_JOBS else f"job_{status}"
 
 
-def add_event(
-    connection: Connection, job: JobRecord, level: str, type: str, message: str, data: JsonObject | None
-) -> None:
+def add_event(connection: Connection, job: JobRecord, level: str, type: str, message: str, data: Json | None) -> None:
     """One event with its webhook deliveries. job: after the event."""
     values = {"project_id": job.project_id, "job_id": job.id, "created_at": time.time()}
     values |= {"level": level, "type": type, "message": message, "data": data}

@@ -1,6 +1,6 @@
 """What the stores return: one frozen dataclass per table of tables.py, with a field per column, in the columns' order.
 
-JSON columns are parsed where their content has a model. `JsonObject` stands where the shape depends on the row's kind.
+JSON columns are parsed where their content has a model. `Json` stands where the shape depends on the row's kind.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -17,7 +17,7 @@ from shared.contracts.steps import Progress, Queue, StepKind
 from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
 from shared.jobs.states import StepState
 
-JsonObject: TypeAlias = dict[str, Any]
+Json: TypeAlias = dict[str, Any]
 
 
 class EndedAttempt(BaseModel):
@@ -99,10 +99,10 @@ class JobRecord:
     id: str
     project_id: str
     kind: JobKind
-    request: JsonObject
+    request: Json
     forked_from: ForkedFrom | None
     file_id: str | None
-    result: JsonObject | None
+    result: Json | None
     status: JobStatus
     status_reason: str | None
     paused_after: str | None
@@ -111,7 +111,7 @@ class JobRecord:
     key_id: str | None
     prices: dict[str, Price] | None
     estimate: Estimate | None
-    evaluation: JsonObject | None
+    evaluation: Json | None
     report_ref: str | None
     fine_tuned_model: str | None
     trained_tokens: int | None
@@ -146,7 +146,7 @@ class StepRecord:
     lease_expires: float | None
     not_before: float
     progress: Annotated[Progress | None, BeforeValidator(lambda stored: stored or None)]
-    metrics: JsonObject
+    metrics: Json
     result_ref: str | None
     reused_from: str | None
     error: ErrorBody | None
@@ -165,7 +165,7 @@ class EventRecord:
     level: Literal["info", "warn", "error"]
     type: str
     message: str
-    data: JsonObject | None
+    data: Json | None
     created_at: float
 
 

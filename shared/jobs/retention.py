@@ -1,8 +1,7 @@
-"""Removing what nobody needs any more from the data folder.
+"""Garbage collection of the data folder.
 
-Never touched: what a job that has not ended refers to, or one that ended within the retention, or one whose result an alias
-serves; what any version was trained to; files that were not deleted; all reports. And nothing that was written or put again
-within the last hour: a file is there before the row that names it.
+Kept: what unfinished jobs, jobs that ended within the retention and jobs of served versions refer to; weights of live versions;
+live files; all reports; and everything written within the last hour, for a file exists before the row that names it.
 """
 
 import contextlib
@@ -31,8 +30,8 @@ class UnknownData(UserError):
 
 @dataclass
 class Collected:
-    """steps: finished ones whose results were let go of. artifacts, served, leftovers: files and folders removed of each
-    kind, and the bytes that they took. kept: artifacts that stay."""
+    """Counts. steps: whose results expired. artifacts, served, leftovers: removed files and folders, with their bytes. kept: artifacts
+    that stay."""
 
     steps: int = 0
     artifacts: int = 0
@@ -49,9 +48,9 @@ class Collected:
 def collect(
     store: RetentionStore, artifacts: Artifacts, settings: PlatformSettings, dry_run: bool = False
 ) -> Collected | None:
-    """Remove (dry_run: count) what is not needed; None where the settings keep everything for ever.
+    """Remove (dry_run: count) what is not needed. None: the settings keep everything.
 
-    Raises UnknownData when the database knows none of the artifacts: then it is another system's.
+    Raises UnknownData if the database knows none of the artifacts, for it then belongs to another data folder.
     """
     if not settings.retention:
         return None
@@ -61,45 +60,45 @@ def collect(
     needed = store.needed(cutoff)
     there = list(artifacts.all())
     if there and not (needed.contents | needed.trained) & {path.name for path in there}:
-        raise UnknownData(f"the database knows nothing of what is in {artifacts.root}; is DATABASE_URL the right one?")
-    steps = store.to_let_go(cutoff) if dry_run else store.let_go(cutoff)
-    needed = store.needed(cutoff)  # again: a job may just have taken over what was let go of
-    keep = needed.contents | needed.trained | _made(artifacts, needed)
-    found = Collected(steps=steps)
-    found.artifacts, size = _remove((path for path in there if path.name not in keep), before, dry_run)
-    found.kept = len(there) - found.artifacts
-    found.bytes += size
+        raise UnknownData(f"the database knows none of the artifacts in {artifacts.root}; check DATABASE_URL")
+    steps = store.count_expired(cutoff) if dry_run else store.expire_results(cutoff)
+    needed = store.needed(cutoff)  # again: a job may have reused a result just before it expired
+    keep = needed.contents | needed.trained | _folders(artifacts, needed)
+    collected = Collected(steps=steps)
+    collected.artifacts, size = _remove((path for path in there if path.name not in keep), before, dry_run)
+    collected.kept = len(there) - collected.artifacts
+    collected.bytes += size
     served = (path for path in _entries(serving) if len(path.name) == 64 and path.name not in keep)
-    found.served, size = _remove(served, before, dry_run)
-    found.bytes += size
-    found.leftovers, size = _remove(_leftovers(artifacts, serving, logs, cutoff), before, dry_run)
-    found.bytes += size
+    collected.served, size = _remove(served, before, dry_run)
+    collected.bytes += size
+    collected.leftovers, size = _remove(_leftovers(artifacts, serving, logs, cutoff), before, dry_run)
+    collected.bytes += size
     if not dry_run:
         store.forget_workers(DAY_S)
-    return found
+    return collected
 
 
 def prune_audit(store: RetentionStore, settings: PlatformSettings, dry_run: bool = False) -> int:
-    """Remove (dry_run: count) what is older in the audit log than the settings keep; returns how many entries."""
+    """Remove (dry_run: count) audit entries older than the settings keep; returns how many."""
     kept = settings.audit_retention.total_seconds()
     return store.forget_audit(time.time() - kept, dry_run) if kept else 0
 
 
-def _made(artifacts: Artifacts, needed: Needed) -> set[str]:
-    """The folders that the steps which are kept have made: what they trained, what an export is of."""
-    found: set[str] = set()
+def _folders(artifacts: Artifacts, needed: Needed) -> set[str]:
+    """The folders that needed step results name: trained weights, exported files."""
+    folders: set[str] = set()
     for reference in needed.results:
         try:
             result = StepResult.model_validate(artifacts.get_json(reference))
         except ArtifactMissing as error:
             log.warning("a kept result cannot be read", reference=reference, reason=error.message)
             continue
-        found.update(filter(None, (result.trained, result.folder)))
-    return found
+        folders.update(filter(None, (result.trained, result.folder)))
+    return folders
 
 
 def _leftovers(artifacts: Artifacts, serving: Path, logs: Path, cutoff: float) -> Iterator[Path]:
-    """What writers left that were killed, and the logs of trainings as old as results that are let go of."""
+    """Temporary files of killed writers, and training logs from before the cutoff."""
     yield from artifacts.root.glob(".tmp-*")
     yield from artifacts.root.glob("[0-9a-f][0-9a-f]/.tmp-*")
     yield from serving.glob(".tmp-*")
@@ -112,11 +111,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _remove(paths: Iterable[Path], before: float, dry_run: bool) -> tuple[int, int]:
-    """How many of the paths were removed (dry_run: would be), and their bytes; none that was changed after `before`."""
+    """Remove (dry_run: count) the paths that were not changed after `before`; returns (count, bytes)."""
     count = size = 0
     for path in paths:
         taken = _size_if_old(path, before)
-        if taken is None or not (dry_run or _thrown_away(path, before)):
+        if taken is None or not (dry_run or _removed(path, before)):
             continue
         count, size = count + 1, size + taken
     return count, size
@@ -127,13 +126,13 @@ def _size_if_old(path: Path, before: float) -> int | None:
         if path.stat().st_mtime >= before:
             return None
         return sum(one.lstat().st_size for one in (path, *path.rglob("*")))
-    except FileNotFoundError:  # another collector was here first
+    except FileNotFoundError:  # another collector has removed it
         return None
 
 
-def _thrown_away(path: Path, before: float) -> bool:
-    """Out of the way first, in one move: who puts the same content now either renews it in time, and it goes back, or finds
-    it gone and writes it anew."""
+def _removed(path: Path, before: float) -> bool:
+    """Rename it first: a process that puts the same content now either renews it in time, and it is renamed back, or writes it
+    again."""
     aside = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
         path.rename(aside)
@@ -141,7 +140,7 @@ def _thrown_away(path: Path, before: float) -> bool:
         return False
     renewed = aside.stat().st_mtime >= before
     if renewed:
-        with contextlib.suppress(OSError):  # it was written anew meanwhile
+        with contextlib.suppress(OSError):  # it was written again in between
             aside.rename(path)
             return False
     shutil.rmtree(aside) if aside.is_dir() else aside.unlink()

@@ -1,4 +1,4 @@
-"""Which contents the database still needs, and letting go of the results that it does not."""
+"""Which artifacts the database still refers to, and expiring the results of old jobs."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from shared.jobs.catalog import DELETED, LIVE
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import aliases, audit, canaries, files, jobs, models, steps, workers
 
-MAKING = ("train.sft", "train.prefer", "train.merge", "train.gguf")  # their results name folders that they made
+PRODUCING = ("train.sft", "train.prefer", "train.merge", "train.gguf")  # steps whose results name folders
 
 
 @dataclass
 class Needed:
-    """contents: names of artifacts. trained: of adapters and whole models. results: of steps that are kept and made
-    folders; what they name is needed too."""
+    """Content hashes. contents: of JSON artifacts. trained: of adapters and whole models. results: of step results that name
+    further folders."""
 
     contents: set[str] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
@@ -25,7 +25,7 @@ class Needed:
 
 
 def _past(cutoff: float) -> ColumnElement[bool]:
-    """Jobs whose results need not be kept: ended before, and of none of them comes what an alias serves or tries."""
+    """Jobs that ended before the cutoff and published no version that an alias serves or tries."""
     in_use = union_all(select(aliases.c.model_id), select(canaries.c.model_id))
     serving = select(models.c.job_id).where(models.c.id.in_(in_use), models.c.job_id.is_not(None))
     ended = func.coalesce(jobs.c.finished_at, jobs.c.created_at)
@@ -33,8 +33,8 @@ def _past(cutoff: float) -> ColumnElement[bool]:
 
 
 def _wanted(cutoff: float) -> ColumnElement[bool]:
-    """Versions whose weights somebody may still ask for: those that were not deleted, or that a job may use which was there
-    before (it compares itself with what its alias served), or that an export is made of whose files are kept."""
+    """Versions whose weights are needed: live ones, those that an unfinished job may compare with (it was posted before the
+    deletion), and those of exports whose files are kept."""
     before = (jobs.c.project_id == models.c.project_id) & (jobs.c.created_at <= models.c.deleted_at)
     live = select(jobs.c.id).where(before, jobs.c.status.not_in(FINAL_JOBS))
     of_it = (jobs.c.kind == JobKind.EXPORT) & (jobs.c.request["model_id"].as_string() == models.c.id)
@@ -46,9 +46,9 @@ class RetentionStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def let_go(self, cutoff: float) -> int:
-        """Forget the results of jobs that ended before `cutoff`: nothing is taken over from them any more. Returns how many
-        steps lost theirs. A job that is just taking one over has it, and what it then refers to is needed."""
+    def expire_results(self, cutoff: float) -> int:
+        """Remove the result references of jobs that ended before the cutoff, so that no job reuses them. Returns how many
+        steps lost theirs. A job that has just reused a result keeps its own reference."""
         past = select(jobs.c.id).where(_past(cutoff))
         statement = (
             update(steps).where(steps.c.job_id.in_(past), steps.c.result_ref.is_not(None)).values(result_ref=None)
@@ -56,22 +56,22 @@ class RetentionStore:
         with writing(self.engine) as connection:
             return connection.execute(statement).rowcount
 
-    def to_let_go(self, cutoff: float) -> int:
-        """How many steps `let_go` would take."""
+    def count_expired(self, cutoff: float) -> int:
+        """How many steps `expire_results` would change."""
         kept = steps.c.result_ref.is_not(None) & _past(cutoff)
         query = select(func.count()).select_from(steps).join(jobs, jobs.c.id == steps.c.job_id).where(kept)
         with reading(self.engine) as connection:
             return connection.execute(query).scalar_one()
 
     def needed(self, cutoff: float) -> Needed:
-        """What anything that lives refers to: jobs that have not ended or not long ago, files, reports, versions."""
-        found = Needed()
+        """What unfinished and recent jobs, live files, reports and versions refer to."""
+        needed = Needed()
         kept = steps.c.job_id.in_(select(jobs.c.id).where(~_past(cutoff)))
         of_files = or_(
             files.c.status != DELETED,
             files.c.id.in_(select(jobs.c.file_id).where(~_past(cutoff))),
             files.c.id.in_(select(jobs.c.request["validation_file"].as_string()).where(~_past(cutoff))),
-        )  # a deleted file's rows are still read by jobs that go on
+        )  # unfinished jobs still read the rows of a deleted file
         with reading(self.engine) as connection:
             for query in (
                 select(steps.c.input_hash).where(kept).distinct(),
@@ -79,16 +79,15 @@ class RetentionStore:
                 select(files.c.rows_ref).where(of_files, files.c.rows_ref.is_not(None)),
                 select(jobs.c.report_ref).where(jobs.c.report_ref.is_not(None)),
             ):
-                found.contents.update(connection.execute(query).scalars())
-            found.trained.update(connection.execute(select(models.c.adapter).where(_wanted(cutoff))).scalars())
-            trainings = kept & steps.c.kind.in_(MAKING) & (steps.c.state == StepState.SUCCEEDED)
+                needed.contents.update(connection.execute(query).scalars())
+            needed.trained.update(connection.execute(select(models.c.adapter).where(_wanted(cutoff))).scalars())
+            trainings = kept & steps.c.kind.in_(PRODUCING) & (steps.c.state == StepState.SUCCEEDED)
             results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()
-            found.results.update(connection.execute(results).scalars())
-        return found
+            needed.results.update(connection.execute(results).scalars())
+        return needed
 
     def forget_audit(self, cutoff: float, dry_run: bool = False) -> int:
-        """Remove (dry_run: count) entries of the audit log from before; returns how many. Their ids begin with the time, in
-        milliseconds."""
+        """Remove (dry_run: count) audit entries from before the cutoff; returns how many. Ids begin with milliseconds."""
         old = audit.c.id < f"audit-{max(int(cutoff * 1000), 0):012x}"
         if dry_run:
             with reading(self.engine) as connection:
@@ -97,6 +96,6 @@ class RetentionStore:
             return connection.execute(delete(audit).where(old)).rowcount
 
     def forget_workers(self, silent_s: float) -> None:
-        """Rows of processes that were last heard of so long ago."""
+        """Remove processes whose last heartbeat is older."""
         with writing(self.engine) as connection:
             connection.execute(delete(workers).where(workers.c.seen_at < time.time() - silent_s))

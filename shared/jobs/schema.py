@@ -1,4 +1,4 @@
-"""Opening the job database: newest schema, default project, the stores."""
+"""Opening the job database: newest schema, default project, stores."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Stores(NamedTuple):
 
 
 def open_stores(url: str) -> Stores:
-    """Migrate if needed and open. Every process calls this at its start, in any order."""
+    """Migrate if needed and open. Every process calls it at its start."""
     upgrade(url, MIGRATIONS, "alembic_version")
     stores = stores_on(url)
     stores.catalog.ensure_default_project()
@@ -46,7 +46,7 @@ def open_stores(url: str) -> Stores:
 
 
 def stores_on(url: str) -> Stores:
-    """The stores of a database that this process, or the one it was forked from, has opened already."""
+    """The stores of a database that this process, or its parent before the fork, has opened."""
     engine = engine_for(url)
     return Stores(
         JobStore(engine),

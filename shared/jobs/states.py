@@ -1,4 +1,4 @@
-"""Which moves a job and a step may make. Pure tables; the stores refuse every other move."""
+"""The states of jobs and steps and the allowed moves; the stores refuse every other move."""
 
 from enum import StrEnum
 
@@ -15,19 +15,19 @@ class StepState(StrEnum):
 
 FINAL_STEPS = frozenset({StepState.SUCCEEDED, StepState.FAILED, StepState.CANCELLED})
 FINAL_JOBS = frozenset({JobStatus.CANCELLED, JobStatus.SUCCEEDED, JobStatus.FAILED})
-ACTIVE_JOBS = frozenset({JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING})  # an orchestrator holds them
-STOPPING_JOBS = frozenset({JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED})  # their steps are given up
-RESTING_JOBS = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})  # their steps are given back, for later
+ACTIVE_JOBS = frozenset({JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING})  # held by an orchestrator
+STOPPING_JOBS = frozenset({JobStatus.CANCELLING, JobStatus.CANCELLED, JobStatus.FAILED})  # their steps are cancelled
+RESTING_JOBS = frozenset({JobStatus.PAUSING, JobStatus.PAUSED})  # their steps are queued again
 
 JOB_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.VALIDATING: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLED, JobStatus.FAILED}),
     JobStatus.RUNNING: frozenset(
         {JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED}
-    ),  # at once to paused: where its own `pause_after` says so
+    ),  # directly to paused: by its own `pause_after`
     JobStatus.PAUSING: frozenset(
         {JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.SUCCEEDED, JobStatus.FAILED}
-    ),  # to succeeded: there was nothing left to pause
+    ),  # to succeeded: no work was left
     JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),
     JobStatus.CANCELLING: frozenset({JobStatus.CANCELLED}),
     JobStatus.CANCELLED: frozenset(),

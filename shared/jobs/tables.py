@@ -1,6 +1,6 @@
-"""The durable state: SQLAlchemy Core tables. Times are Unix seconds (UTC) as floats; JSON columns hold small values only.
+"""The durable state: SQLAlchemy Core tables; `records.py` has a dataclass for each. Times are Unix seconds (UTC).
 
-Every table carries project_id from the first migration on. Payloads (rows, results, adapters) are artifacts, not rows.
+Every table has a project_id. Payloads (dataset rows, step results, adapters) are artifacts; JSON columns hold small values.
 """
 
 from sqlalchemy import (
@@ -25,18 +25,19 @@ metadata = MetaData()
 
 DEFAULT_PROJECT = "proj_default"
 
+# A project and its limits. NULL: unlimited. Its spending limit per day is in the ledger.
 projects = Table(
     "projects",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", Float, nullable=False),
-    # what it may use, None: as much as it likes. What it may spend in a day is the ledger's
     Column("requests_per_minute", Integer),
     Column("concurrent_jobs", Integer),
     Column("stored_bytes", BigInteger),
 )
 
+# API keys, revoked and expired ones included.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -44,40 +45,43 @@ api_keys = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
     Column("name", String(200), nullable=False),
     Column("scopes", JSON, nullable=False),
-    Column("digest", String(64), nullable=False, unique=True),  # keyed hash; the key itself is nowhere
-    Column("hint", String(32), nullable=False),  # its first and last characters, for people
+    Column("digest", String(64), nullable=False, unique=True),  # keyed hash; the key itself is not stored
+    Column("hint", String(32), nullable=False),  # its first and last characters
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("revoked_at", Float),
-    Column("last_used_at", Float),  # to the minute
+    Column("last_used_at", Float),  # rounded to minutes
 )
 
+# The audit log: one row per request that changed something.
 audit = Table(
     "audit",
     metadata,
     Column("id", String(64), primary_key=True),  # ids are UUIDv7: ordered by time
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
-    Column("caller", String(64), nullable=False),  # a key's id, or operator, internal, local
+    Column("caller", String(64), nullable=False),  # a key id, or operator, internal, local
     Column("method", String(16), nullable=False),
-    Column("route", String(200), nullable=False),  # the template, as in the API's document
+    Column("route", String(200), nullable=False),  # the path template of the OpenAPI document
     Column("object_id", String(200)),
     Column("status", Integer, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
 )
 
+# Responses to requests with an Idempotency-Key.
 answers = Table(
     "answers",
     metadata,
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("key", String(255), primary_key=True),  # the caller's Idempotency-Key
     Column("digest", String(64), nullable=False),  # of method, path, query and body
-    Column("status", Integer),  # None: the request is on its way
+    Column("status", Integer),  # NULL: the request is running
     Column("headers", JSON),
     Column("body", LargeBinary),
     Column("created_at", Float, nullable=False, index=True),
 )
 
+# Uploaded datasets and raw files, and the files that jobs produce.
 files = Table(
     "files",
     metadata,
@@ -88,13 +92,14 @@ files = Table(
     Column("filename", String(255), nullable=False),
     Column("purpose", String(64), nullable=False),
     Column("status", String(32), nullable=False),
-    Column("errors", JSON, nullable=False),  # line errors, at most the first 100
+    Column("errors", JSON, nullable=False),  # the first 100 LineErrors
     Column("n_rows", Integer),
     Column("splits", JSON),  # {"train": n, "dev": n, "test": n}
     Column("rows_ref", String(64)),  # artifact: the checked rows, each with its split
     Column("created_at", Float, nullable=False),
 )
 
+# Jobs of every kind. lease_owner, lease_expires and attempt: see shared/db/lease.py.
 jobs = Table(
     "jobs",
     metadata,
@@ -103,16 +108,16 @@ jobs = Table(
     Column("kind", String(16), nullable=False, server_default="distillation"),  # JobKind
     Column("request", JSON, nullable=False),  # the effective request of that kind
     Column("forked_from", JSON),  # {job_id, phase, round}
-    Column("file_id", ForeignKey("files.id")),  # what a distillation reads
-    Column("result", JSON),  # what its end has made: files, or artifacts by name
+    Column("file_id", ForeignKey("files.id")),  # the training file
+    Column("result", JSON),  # what it produced: ids of files, or artifacts by name
     Column("status", String(32), nullable=False, index=True),
     Column("status_reason", Text),
-    Column("paused_after", String(16)),  # the stage after which it has paused as asked, and does not again
+    Column("paused_after", String(16)),  # the `pause_after` stage at which it has paused already
     Column("phase", String(64)),
     Column("progress", JSON, nullable=False),
-    Column("key_id", String(64)),  # the API key that posted it, from whose budget it is paid too
+    Column("key_id", String(64)),  # the API key that posted it; its budget pays too
     Column("prices", JSON),  # by provider, when the job was posted: [input, output], USD per million tokens
-    Column("estimate", JSON),  # of the whole job's calls to strong models, once the pilot has measured some
+    Column("estimate", JSON),  # of the calls to strong models, after the pilot
     Column("evaluation", JSON),
     Column("report_ref", String(64)),
     Column("fine_tuned_model", String(200)),
@@ -127,6 +132,7 @@ jobs = Table(
     Column("finished_at", Float),
 )
 
+# Units of work that a worker runs. A finished step is reused by any job of its project with the same input_hash.
 steps = Table(
     "steps",
     metadata,
@@ -134,13 +140,13 @@ steps = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
     Column("key", String(200), nullable=False),
-    Column("phase", String(64)),  # this and the next three: the key's parts (StepKey); NULL in rows of older processes
+    Column("phase", String(64)),  # phase to batch: the parts of the key (StepKey), NULL in rows of older versions
     Column("round", Integer),
     Column("role", String(200)),
     Column("batch", Integer),
     Column("kind", String(32), nullable=False),
     Column("queue", String(16), nullable=False),
-    Column("input_hash", String(64), nullable=False),  # also the name of the input's artifact
+    Column("input_hash", String(64), nullable=False),  # names the input's artifact
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),
     Column("lease_owner", String(128)),
@@ -151,7 +157,7 @@ steps = Table(
     Column("result_ref", String(64)),
     Column("reused_from", String(64)),
     Column("error", JSON),
-    Column("attempts", JSON, nullable=False),  # what ended each earlier attempt
+    Column("attempts", JSON, nullable=False),  # EndedAttempts
     Column("created_at", Float, nullable=False),
     Column("sent_at", Float),
     Column("started_at", Float),
@@ -161,6 +167,7 @@ steps = Table(
     Index("ix_steps_state", "state"),
 )
 
+# A job's events, in the order of their sequence.
 events = Table(
     "events",
     metadata,
@@ -175,6 +182,7 @@ events = Table(
     Index("ix_events_job_sequence", "job_id", "sequence"),
 )
 
+# Published model versions.
 models = Table(
     "models",
     metadata,
@@ -182,17 +190,18 @@ models = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
     Column("alias", String(64), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("adapter", String(64), nullable=False),  # content hash of what was trained: with method full a whole model
+    Column("adapter", String(64), nullable=False),  # content hash of the adapter (method full: of the whole model)
     Column("method", String(8), nullable=False, server_default="lora"),
     Column("base", String(200), nullable=False),
     Column("base_hash", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # promoted, undecided, rejected, partial (of a failed job)
     Column("job_id", ForeignKey("jobs.id")),
     Column("created_at", Float, nullable=False),
-    Column("deleted_at", Float),  # nobody can ask it any more; its number is not given again
+    Column("deleted_at", Float),  # deleted versions are not served; their numbers are not reused
     UniqueConstraint("project_id", "alias", "version"),
 )
 
+# The version that each alias serves.
 aliases = Table(
     "aliases",
     metadata,
@@ -202,17 +211,19 @@ aliases = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+# Versions that are tried beside the one their alias serves.
 canaries = Table(
     "canaries",
     metadata,
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("alias", String(64), primary_key=True),
-    Column("model_id", ForeignKey("models.id"), nullable=False),  # the version that is tried beside the served one
-    Column("percent", Float, nullable=False),  # of conversations
-    Column("shadow", Boolean, nullable=False),  # it gets copies, and answers nobody
+    Column("model_id", ForeignKey("models.id"), nullable=False),
+    Column("percent", Float, nullable=False),  # share of conversations
+    Column("shadow", Boolean, nullable=False),  # it gets copies of requests; its answers are dropped
     Column("created_at", Float, nullable=False),
 )
 
+# Heartbeats of processes. slots: steps, or jobs of an orchestrator, that it runs at once.
 workers = Table(
     "workers",
     metadata,
@@ -225,19 +236,20 @@ workers = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+# Human preferences.
 labels = Table(
     "labels",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False),
-    Column("digest", String(64), nullable=False),  # of the content: the same label is kept once, unless taken back
+    Column("digest", String(64), nullable=False),  # content hash: live labels are unique
     Column("question", Text, nullable=False),
     Column("first", Text, nullable=False),
     Column("second", Text, nullable=False),
     Column("preferred", String(8), nullable=False),  # first, second, tie
     Column("reference", Text),
     Column("created_at", Float, nullable=False),
-    Column("deleted_at", Float),  # taken back then; jobs that were posted before go on with it
+    Column("deleted_at", Float),  # withdrawn; jobs posted before still use it
     Index(
         "ix_labels_live",
         "project_id",
@@ -248,16 +260,17 @@ labels = Table(
     ),
 )
 
+# Webhook endpoints.
 webhooks = Table(
     "webhooks",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
-    Column("job_id", ForeignKey("jobs.id")),  # the only job that it is told of
+    Column("job_id", ForeignKey("jobs.id")),  # NULL: all jobs of the project
     Column("name", String(200), nullable=False),
     Column("url", Text, nullable=False),
     Column("event_types", JSON, nullable=False),
-    Column("seed", String(64), nullable=False),  # its secret is derived from this and a key that is not in the database
+    Column("seed", String(64), nullable=False),  # the secret is derived from it and a key outside the database
     Column("old_seed", String(64)),
     Column("old_until", Float),
     Column("disabled_at", Float),
@@ -266,21 +279,22 @@ webhooks = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+# Messages to webhook endpoints.
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", String(64), primary_key=True),  # webhook-id
+    Column("id", String(64), primary_key=True),  # the webhook-id header
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("webhook_id", ForeignKey("webhooks.id"), nullable=False, index=True),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
     Column("type", String(64), nullable=False),
-    Column("payload", Text, nullable=False),  # the body, byte for byte as it is signed
+    Column("payload", Text, nullable=False),  # the body as it is signed
     Column("state", String(16), nullable=False),  # pending, delivered, failed
     Column("attempts", Integer, nullable=False),
-    Column("next_at", Float, nullable=False),  # while an attempt is under way: until when it has time
+    Column("next_at", Float, nullable=False),  # during an attempt: its deadline
     Column("expires_at", Float, nullable=False),
     Column("last_status", Integer),
-    Column("log", JSON, nullable=False),  # the newest attempts
+    Column("log", JSON, nullable=False),  # the newest DeliveryAttempts
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Index("ix_deliveries_due", "state", "next_at"),

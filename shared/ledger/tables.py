@@ -1,9 +1,10 @@
-"""Every call to the strong model, the answers that were paid for, and what accounts may spend. On SQLite a file of its own."""
+"""The ledger's tables: calls to strong models, cached answers, budgets. On SQLite they are in a file of their own."""
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
+# One row per call to a provider, cached ones included.
 calls = Table(
     "ledger_calls",
     metadata,
@@ -13,39 +14,36 @@ calls = Table(
     Column("step_id", String(64)),
     Column("phase", String(64)),
     Column("example_id", String(200)),
-    Column("provider", String(64), nullable=False),  # the one that was asked
+    Column("provider", String(64), nullable=False),  # its name in the settings
     Column("model", String(200), nullable=False),
     Column("request_hash", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # intent, settled, unknown
-    Column(
-        "outcome", String(32)
-    ),  # ok, cached, empty, cut_off, filtered, http_<status>, timeout, bad_answer, unreachable, cancelled
+    # ok, cached, empty, cut_off, filtered, http_<status>, timeout, bad_answer, unreachable, cancelled
+    Column("outcome", String(32)),
     Column("cached", Boolean, nullable=False, default=False),
     Column("input_tokens", Integer, nullable=False, default=0),
     Column("output_tokens", Integer, nullable=False, default=0),  # reasoning included
-    Column(
-        "cached_input_tokens", Integer, nullable=False, server_default="0"
-    ),  # of the input: what the provider had cached
+    Column("cached_input_tokens", Integer, nullable=False, server_default="0"),  # input tokens in the provider's cache
     Column("usd", Float, nullable=False, default=0.0),
-    Column("reserved_usd", Float, nullable=False, server_default="0"),  # the most it may cost, until that is known
+    Column("reserved_usd", Float, nullable=False, server_default="0"),  # its maximum cost, until the cost is known
     Column("reserved_tokens", Integer, nullable=False, server_default="0"),
-    Column("saved_usd", Float, nullable=False, server_default="0"),  # what a cached answer would have cost
+    Column("saved_usd", Float, nullable=False, server_default="0"),  # of a cached answer: what the call would have cost
     Column("latency_ms", Float),
     Column("error", Text),
     Column("created_at", Float, nullable=False),
     Column("settled_at", Float),
-    Column("batch_id", String(64), index=True),  # where it went by a provider's batch API
+    Column("batch_id", String(64), index=True),  # NULL unless sent by a provider's batch API
     Column("key_id", String(64), index=True),  # the API key that posted the job
     Index("ix_ledger_state", "state"),
     Index("ix_ledger_request", "project_id", "request_hash"),
 )
 
-# state: collecting, sealed (nothing is added any more), uploaded, submitted, ended, failed (nothing of it was computed).
-# asked: times that POST /v1/batches was tried; before it is tried again the provider's own list is searched.
+# Batches for a provider's batch API; batch_store.py lists the states. asked: how often POST /v1/batches was tried; before a retry
+# the provider's list of batches is searched.
 batches = Table(
     "ledger_batches",
     metadata,
-    Column("id", String(64), primary_key=True),  # also in the provider's batch, as metadata
+    Column("id", String(64), primary_key=True),  # also the metadata of the provider's batch
     Column("project_id", String(64), nullable=False),
     Column("job_id", String(64), nullable=False),
     Column("provider", String(64), nullable=False),
@@ -57,7 +55,7 @@ batches = Table(
     Column("requests", Integer, nullable=False, default=0),
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("answered", Integer, nullable=False, default=0),
-    Column("error", Text),  # of a failed one: why; of one on its way: the latest trouble with the provider
+    Column("error", Text),  # why it failed, or the provider's latest error
     Column("not_before", Float, nullable=False, default=0.0),
     Column("created_at", Float, nullable=False),
     Column("added_at", Float, nullable=False),
@@ -65,7 +63,7 @@ batches = Table(
     Index("ix_ledger_batches_state", "state"),
 )
 
-# body: the request, until the batch has ended. answer: what came, where it is not among the kept answers.
+# Requests of batches. body: NULL once the batch has ended. answer: an answer that is not cached in `answers`.
 batch_requests = Table(
     "ledger_batch_requests",
     metadata,
@@ -75,6 +73,7 @@ batch_requests = Table(
     Column("answer", JSON),
 )
 
+# Cached answers by project and request hash.
 answers = Table(
     "ledger_answers",
     metadata,
@@ -85,10 +84,9 @@ answers = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# usd, tokens, calls: spent, by calls that have ended; where one ended without a count it is what was reserved for it.
-# held_*: reserved by calls on their way. The limits of a project's months are the gateway's settings, not columns.
-# "job/<id>", "project/<id>/<year>-<month>[-<day>]", "key/<id>/<year>-<month>"; "limit/<id>": the limits of each of a project's
-# days, or of each of a key's months, from which nothing is paid.
+# Budgets. Ids: "job/<id>", "project/<id>/<year>-<month>[-<day>]", "key/<id>/<year>-<month>", and "limit/<id>", which holds the limits
+# of a project's days or a key's months and pays nothing. max_*: NULL is unlimited; the limits of a project's months are settings of
+# the gateway. usd, tokens, calls: spent by ended calls. held_*: reserved by open calls.
 accounts = Table(
     "ledger_accounts",
     metadata,

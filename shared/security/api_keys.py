@@ -1,7 +1,7 @@
-"""What an API key is: `mk-` and 256 random bits, of which only a keyed hash is kept.
+"""API keys: `mk-` and 256 random bits, stored as a keyed hash.
 
-HMAC-SHA-256 and no slow password hash: there is nothing to guess in 256 random bits, and every request pays for it. The secret
-of the hash lies outside the database, so a stolen database can neither be tried against nor be given a key of one's own.
+The hash is HMAC-SHA-256, not a slow password hash: 256 random bits cannot be guessed, and every request computes it. Its secret is
+stored outside the database, so a stolen database can neither be searched for keys nor be given a new one.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from shared.platform.settings import PlatformSettings
 from shared.security.secret_file import kept_secret
 
 PREFIX = "mk-"
-LONGEST = 200  # characters; what is longer is no key of ours, and is not hashed
-SHOWN = 4  # characters at each end that a hint shows; 200 of the 256 bits stay unknown
+LONGEST = 200  # characters; longer keys are refused without hashing
+SHOWN = 4  # characters of a hint at each end; 200 of the 256 bits stay unknown
 
 
 def new_key() -> str:
@@ -27,12 +27,12 @@ def new_key() -> str:
 
 
 def hint_of(key: str) -> str:
-    """What people tell keys apart by: `mk-abcd...wxyz`."""
+    """The ends of a key, to tell keys apart: `mk-abcd...wxyz`."""
     return f"{key[: len(PREFIX) + SHOWN]}...{key[-SHOWN:]}"
 
 
 def hash_secret(platform: PlatformSettings) -> bytes:
-    """METEOR_API_KEY_SECRET, or a file of the data folder that is made at the first use. Without it no key opens any more."""
+    """METEOR_API_KEY_SECRET, or a file of the data folder, created on first use. Without it no key is valid."""
     given = platform.api_key_secret.get_secret_value()
     return (given or kept_secret(platform.data / "key-pepper")).encode()
 
@@ -43,7 +43,7 @@ def keyed_hash(secret: bytes, key: str) -> str:
 
 
 def issue(store: KeyStore, ledger: Ledger, secret: bytes, project: str, request: KeyRequest) -> NewKey:
-    """Make a key. The answer is the only place where it stands. Raises NotFound for a project that is not."""
+    """Issue a key. Only this result contains it. Raises NotFound for an unknown project."""
     key = new_key()
     digest, hint = keyed_hash(secret, key), hint_of(key)
     row = store.add(project, request.name, request.scopes, digest, hint, request.expires_at)
@@ -52,7 +52,7 @@ def issue(store: KeyStore, ledger: Ledger, secret: bytes, project: str, request:
 
 
 def set_budget(ledger: Ledger, key_id: str, change: KeyChange) -> None:
-    """What it leaves out stays as it is."""
+    """Change the given limits; the others stay."""
     before = _budget(ledger.standing_limits(key_id)).model_dump()
     after = before | change.budget.model_dump(exclude_unset=True)
     ledger.set_standing_limits(key_id, _limits(KeyBudget.model_validate(after)))
@@ -67,7 +67,7 @@ def _budget(limits: Limits) -> KeyBudget:
 
 
 def shown(row: ApiKeyRecord, ledger: Ledger) -> KeyObject:
-    """A row of `api_keys` as people see it, with its budget, which the ledger keeps."""
+    """The API's object of a key, with its budget from the ledger."""
     spent = ledger.spent_by_key(row.id, time.time())
     return KeyObject(
         id=row.id,

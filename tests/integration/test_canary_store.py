@@ -61,6 +61,6 @@ def test_what_made_a_version_that_is_tried_is_kept(stores: Stores, new_job):
     with writing(stores.jobs.engine) as connection:
         connection.execute(update(jobs).values(finished_at=1.0))
     stores.canaries.set(DEFAULT_PROJECT, "a", 2, 5, False)
-    assert stores.retention.to_let_go(time.time()) == 0
+    assert stores.retention.count_expired(time.time()) == 0
     stores.canaries.end(DEFAULT_PROJECT, "a")
-    assert stores.retention.to_let_go(time.time()) == 1
+    assert stores.retention.count_expired(time.time()) == 1

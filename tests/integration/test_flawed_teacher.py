@@ -132,7 +132,7 @@ async def test_every_count_of_the_report_is_what_the_flawed_model_did(gateway: G
     assert (overall["win"], overall["tie"], overall["loss"]) == (0, TESTED, 0)
     assert judged["judge"]["flip_rate"][0] == judged["judge"]["preferred_the_first_shown"][0] == 1
     assert judged["judge"]["preferred_the_first_shown"][1] > 0.8
-    assert any("favours a place" in warning for warning in judged["judge"]["warnings"])
+    assert any("favours a position" in warning for warning in judged["judge"]["warnings"])
     assert judged["calls"] == len(choices)
 
     # the ledger

@@ -202,10 +202,10 @@ def test_what_is_put_again_counts_as_new(artifacts: Artifacts, tmp_path: Path):
         before = time.time() - 60
         assert retention._size_if_old(path, before) is not None
         put()  # between the look and the removal
-        assert not retention._thrown_away(path, before)
+        assert not retention._removed(path, before)
         assert path.exists()
         os.utime(path, (0, 0))
-        assert retention._thrown_away(path, before)
+        assert retention._removed(path, before)
         assert not path.exists()
         assert put() == digest
         assert path.exists()
@@ -219,7 +219,7 @@ def test_a_result_that_is_just_taken_over_is_needed(stores: Stores, new_job):
     seen: list[set[str]] = []
 
     def collector() -> None:
-        stores.retention.let_go(time.time() + 60)
+        stores.retention.expire_results(time.time() + 60)
         seen.append(stores.retention.needed(time.time() + 60).contents)
 
     thread = threading.Thread(target=collector)

@@ -157,8 +157,8 @@ async def test_a_judge_that_always_says_a(simulation: Simulation):
     assert judged["judge"]["preferred_the_first_shown"][0] == 1
     same, place, turns = judged["judge"]["warnings"]
     assert "same model" in same
-    assert "favours a place: in 100%" in place
-    assert "turn with the order" in turns
+    assert "favours a position: the answer shown first won in 100%" in place
+    assert "flip with the order" in turns
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ async def test_what_speaks_against_a_judge_is_said_on_the_labels(simulation: Sim
         report = await simulation.job(world, questions(), suffix=judge.__name__.replace("_", "-"), **JUDGED)
         said[judge.__name__] = report["judge"]
     assert said["always_a"]["labels"]["flip_rate"][0] == 1
-    assert any("favours a place" in w for w in said["always_a"]["warnings"])
+    assert any("favours a position" in w for w in said["always_a"]["warnings"])
     assert said["never_parses"]["labels"]["unparsed"] == 40
     assert said["never_parses"]["labels"]["agreement"][0] == 0, "no verdict is not taken for a tie that agrees"
     assert said["longer"]["labels"]["length_bias"][1] > 0

@@ -92,7 +92,7 @@ class StepLife(RuleBasedStateMachine):
     def collect(self) -> None:
         """The collector comes, with a retention of nothing: what a job that goes on has made is not let go of."""
         before = self.row().result_ref
-        self.stores.retention.let_go(time.time() + 60)
+        self.stores.retention.expire_results(time.time() + 60)
         if before is not None and self.row().result_ref is None:
             assert self.job_final is not None
             self.forgotten = True

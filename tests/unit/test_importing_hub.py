@@ -57,7 +57,7 @@ def test_columns_by_usual_names_by_ours_and_nested():
 @pytest.mark.parametrize(
     ("value", "columns", "words"),
     [
-        ({"text": "t", "label": 1}, {}, "which column is the question; there are text, label"),
+        ({"text": "t", "label": 1}, {}, "name the column of the question; there are text, label"),
         ({"text": "t"}, {"question": "txt"}, "no column 'txt'; there is text"),
         ({"text": "t"}, {"question": "text.a"}, "no column 'a'; there is str"),
         ({"a": {"b": 1}}, {"question": "a.c"}, "no column 'c'; there is b"),

@@ -87,7 +87,7 @@ def test_the_screen_tells_what_the_judge_is_worth():
     judged = {
         "n": 40, "wanted": 60, "calls": 160, "max_calls": 160, "ended": "budget_used_up", "criteria": {"accuracy": share, "overall": share},
         "absolute": {"n": 37, "unparsed": {"base": 3, "final": 0}, "criteria": {"accuracy": score, "overall": score}},
-        "judge": rates | {"n": 40, "flip_rate": [0.1, 0.0, 0.2], "warnings": ["the judge favours a place"]},
+        "judge": rates | {"n": 40, "flip_rate": [0.1, 0.0, 0.2], "warnings": ["the judge favours a position"]},
     }  # fmt: skip
     file = io.StringIO()
     judge = {"rests_on_it": [], "labels": labels, "decides": False, "warnings": ["it decides nothing"]}
@@ -97,7 +97,7 @@ def test_the_screen_tells_what_the_judge_is_worth():
     for part in (
         "0.85 [0.75, 0.92]", "3.5 [3.00, 4.00]", "160 calls to the judge", "evaluation.max_judge_calls leaves no room",
         "scores that were not given: base 3, final 0", "agrees with 40% [28%, 54%] of 50 human labels; chance is 45%",
-        "kappa not defined", "it decides nothing", "the judge favours a place",
+        "kappa not defined", "it decides nothing", "the judge favours a position",
     ):  # fmt: skip
         assert part in shown, part
     without = judged | {"absolute": None}
