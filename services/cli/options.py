@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
+
+from services.cli.client import JsonObject
 
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 Json = Annotated[bool, typer.Option("--json", help="the API's answer, for scripts")]
@@ -16,6 +19,6 @@ DEFAULT_DATA = Path(".meteor")
 DEFAULT_LIMIT = 20
 
 
-def given(**values: float | int | str | None) -> dict[str, float | int | str]:
-    """The options that were given."""
+def given(**values: JsonValue) -> JsonObject:
+    """The options that were given, as a part of a request's body."""
     return {name: value for name, value in values.items() if value is not None}

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from shared.contracts.json_schemas import find_endless
+from shared.contracts.json_types import Json
 
 MOST_CHOICES = 128  # OpenAI's limit
 MOST_WORDS = 1000  # stop texts, token ids, tools: more of them slow every token down
@@ -30,13 +31,13 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _typed(value: dict[str, Any]) -> dict[str, Any]:
+def _typed(value: Json) -> Json:
     if not isinstance(value.get("type"), str):
         raise ValueError("must be an object with a type")
     return value
 
 
-def _formed(value: dict[str, Any]) -> dict[str, Any]:
+def _formed(value: Json) -> Json:
     """A schema that stands for itself (no value could end it) is an internal error of the engine."""
     schema = value.get("json_schema") if value["type"] == "json_schema" else None
     if value["type"] == "json_schema" and not (isinstance(schema, dict) and isinstance(schema.get("schema"), dict)):
@@ -64,7 +65,7 @@ Words = Annotated[SomeWords, BeforeValidator(_listed, json_schema_input_type=str
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_INT)]], Field(max_length=MOST_WORDS)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_INT)]
 Limit = Annotated[int, Field(ge=1, le=LARGEST_INT)]
-Typed = Annotated[dict[str, Any], AfterValidator(_typed)]
+Typed = Annotated[Json, AfterValidator(_typed)]
 ResponseFormat = Annotated[Typed, AfterValidator(_formed)]
 
 
@@ -74,7 +75,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
     @property
-    def sent(self) -> dict[str, Any]:
+    def sent(self) -> Json:
         """The fields that were given."""
         return self.model_dump(exclude_unset=True)
 
@@ -148,7 +149,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Annotated[str, Field(max_length=64)]
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[Json] | None = None
 
     @field_validator("content", mode="before")
     @classmethod
@@ -180,27 +181,27 @@ class CompletionRequest(Generated):
     logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
 
 
-def _text_formed(value: dict[str, Any]) -> dict[str, Any]:
+def _text_formed(value: Json) -> Json:
     form = value.get("format")
     if isinstance(form, dict) and form.get("type") == "json_schema":
         _formed({"type": "json_schema", "json_schema": form})
     return value
 
 
-TextFormat = Annotated[dict[str, Any], AfterValidator(_text_formed)]
+TextFormat = Annotated[Json, AfterValidator(_text_formed)]
 
 
 class ResponsesRequest(GenerationRequest):
     """OpenAI's Responses API, without what needs a store: each request holds its whole conversation."""
 
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
+    input: str | Annotated[list[Json], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Limit | None = None
     store: Literal[False] | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
     parallel_tool_calls: bool | None = None
-    reasoning: dict[str, Any] | None = None
+    reasoning: Json | None = None
     text: TextFormat | None = None
     tools: list[Typed] | None = Field(default=None, max_length=MOST_WORDS)
     tool_choice: Typed | str | None = None

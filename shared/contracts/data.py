@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from shared.contracts.conversation import PREFERENCE, NotUsable, from_messages, from_preference
 from shared.contracts.error_location import place_of
+from shared.contracts.json_types import Json
+from shared.contracts.openai_rows import PREFERENCE, NotUsable, from_messages, from_preference
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -116,7 +117,7 @@ def parse_line(number: int, raw: bytes, ignored: Counter[str] | None = None) -> 
     return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
 
 
-def json_line(number: int, raw: bytes) -> dict[str, Any] | LineError | None:
+def json_line(number: int, raw: bytes) -> Json | LineError | None:
     """One line of JSONL as an object; None for an empty line."""
     if len(raw) > MAX_LINE_BYTES:
         return LineError(
@@ -145,7 +146,7 @@ def json_line(number: int, raw: bytes) -> dict[str, Any] | LineError | None:
     return value
 
 
-def checked(kind: type[RowType], number: int, value: dict[str, Any], whole: str | None = None) -> RowType | LineError:
+def checked(kind: type[RowType], number: int, value: Json, whole: str | None = None) -> RowType | LineError:
     """The object of a line as a row. whole: the param of an error that concerns the row as a whole."""
     try:
         return kind.model_validate(value)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.contracts.graders import grader_name
-from shared.contracts.numbers import Number, Switch, Whole
+from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.steps import AdapterConfig, Method, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

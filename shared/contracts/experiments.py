@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from shared.contracts.distillation import Name, Strict
+from shared.contracts.json_types import Json
 
 EXPERIMENT, VARIANT = "experiment", "variant"  # the keys by which a job's metadata says where it belongs
 Preset = Literal["ablation", "strategies", "teachers", "students"]
-Changes = dict[str, Any]
+Changes = Json
 ALONE: Changes = {"evaluation": {"baselines": []}}  # the first variant's report has the baselines already
 
 
@@ -54,13 +55,13 @@ class Variant(Strict):
     """changes: what is laid over the base job, key by key, objects merged into each other."""
 
     name: Name
-    changes: dict[str, Any] = Field(default={})
+    changes: Json = Field(default={})
 
 
 class ExperimentRequest(Strict):
     """Body of POST /v1/experiments. job: a job's body; the first variant is what the others are compared with."""
 
-    job: dict[str, Any]
+    job: Json
     variants: list[Variant] = Field(default=[], max_length=32)
     preset: Preset | None = None
 
@@ -134,7 +135,7 @@ class ExperimentReport(BaseModel):
     comparison: list[ComparedVariant]
 
 
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: Json, changes: Json) -> Json:
     """changes over base; objects are merged, everything else is replaced."""
     result = dict(base)
     for key, value in changes.items():

@@ -1,13 +1,14 @@
 """An export: files made of one version, to be loaded elsewhere. Bodies, stored request and object."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
 from shared.contracts.distillation import Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus
+from shared.contracts.json_types import Json
 
 README, MANIFEST = "README.md", "manifest.json"
 
@@ -68,7 +69,7 @@ class ExportIndex(BaseModel):
     top: str
     folders: dict[ExportFormat, str]
     readme: str
-    manifest: dict[str, Any]
+    manifest: Json
     downloads: list[Download] = []
 
 
@@ -93,5 +94,5 @@ class ExportObject(BaseModel):
     progress: JobProgress = JobProgress()
     error: ErrorBody | None = None
     result: list[ExportFile] | None = None
-    parity: dict[str, Any] | None = None
+    parity: Json | None = None
     pushed: str | None = None

@@ -15,7 +15,7 @@ from shared.contracts.distillation import (
     Strict,
 )
 from shared.contracts.jobs import JobRequest, Metadata, read_back
-from shared.contracts.numbers import Number, Whole
+from shared.contracts.json_types import Json, Number, Whole
 from shared.contracts.webhooks import JobWebhook
 
 DOMAIN = "fine-tuning"  # nobody reads it but people: only what asks a strong model tells it of the domain
@@ -42,7 +42,7 @@ class FineTuningMethod(Strict):
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
     dpo: DpoMethod | None = None
-    reinforcement: dict[str, Any] | None = None
+    reinforcement: Json | None = None
 
 
 class FineTuningRequest(Strict):
@@ -61,7 +61,7 @@ class FineTuningRequest(Strict):
     seed: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
     metadata: Metadata | None = None
     validation_file: str | None = Field(default=None, max_length=64)
-    integrations: list[dict[str, Any]] | None = Field(default=None, max_length=16)
+    integrations: list[Json] | None = Field(default=None, max_length=16)
     webhook: JobWebhook | None = None
 
     @model_validator(mode="before")
@@ -127,7 +127,7 @@ def preference_training(beta: float | Literal["auto"]) -> Distillation:
     )
 
 
-def method_of(job: JobRequest) -> dict[str, Any] | None:
+def method_of(job: JobRequest) -> Json | None:
     """OpenAI's `method` of a job that is plain training; None where it is more, which OpenAI has no word for."""
     spec, given = job.distillation, job.hyperparameters.model_dump()
     if not spec.plain or len(spec.phases) > 1:

@@ -10,7 +10,7 @@ from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperpar
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
-from shared.contracts.numbers import Whole
+from shared.contracts.json_types import Json, Whole
 from shared.contracts.webhooks import JobWebhook
 
 
@@ -107,7 +107,7 @@ def budget_of(kind: str, request: Mapping[str, Any]) -> Budget:
     return Budget.model_validate(place.get("budget", {}))
 
 
-def with_budget(kind: str, request: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
+def with_budget(kind: str, request: Mapping[str, Any], budget: Budget) -> Json:
     """The stored request with another budget."""
     change = {"budget": budget.model_dump(mode="json")}
     if kind == JobKind.DISTILLATION:
@@ -140,7 +140,7 @@ class ForkRequest(Strict):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    changes: dict[str, Any] = Field(default={})
+    changes: Json = Field(default={})
     point: ForkPoint | None = Field(default=None, alias="from")
 
 
@@ -228,7 +228,7 @@ class JobDistillation(Distillation):
     progress: JobProgress = JobProgress()
     usage: Usage = Usage()
     estimate: Estimate | None = None
-    evaluation_result: dict[str, Any] | None = Field(default=None, serialization_alias="evaluation_result")
+    evaluation_result: Json | None = Field(default=None, serialization_alias="evaluation_result")
 
 
 class JobObject(BaseModel):
@@ -245,7 +245,7 @@ class JobObject(BaseModel):
     status: JobStatus
     error: ErrorBody | None = None
     hyperparameters: Hyperparameters
-    method: dict[str, Any] | None = None
+    method: Json | None = None
     training_file: str
     validation_file: str | None = None
     result_files: list[str] = Field(

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from shared.contracts.json_types import Json
+
 DEEPEST = 100  # references that lead to one another
 SAME_PLACE = ("allOf", "anyOf", "oneOf")  # what these hold describes the same value, not one inside it
 
 
-def find_endless(schema: dict[str, Any]) -> None:
+def find_endless(schema: Json) -> None:
     """Raises ValueError where a reference leads back to itself without a property or an item in between."""
     safe: set[str] = set()
     try:
@@ -17,7 +19,7 @@ def find_endless(schema: dict[str, Any]) -> None:
         raise ValueError("the schema is nested too deeply") from error
 
 
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+def _nodes(value: Any) -> Iterator[Json]:
     """Every object in it. Iterative: a schema may be nested deeper than Python calls."""
     waiting = [value]
     while waiting:
@@ -29,7 +31,7 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(one)
 
 
-def _follow(schema: dict[str, Any], node: Any, path: tuple[str, ...], safe: set[str]) -> None:
+def _follow(schema: Json, node: Any, path: tuple[str, ...], safe: set[str]) -> None:
     if not isinstance(node, dict):
         return
     reference = node.get("$ref")
@@ -46,7 +48,7 @@ def _follow(schema: dict[str, Any], node: Any, path: tuple[str, ...], safe: set[
             _follow(schema, branch, path, safe)
 
 
-def _found(schema: dict[str, Any], reference: str) -> Any:
+def _found(schema: Json, reference: str) -> Any:
     """What `#/a/b` points at; None for what is not there or elsewhere, which the engine refuses itself."""
     if not reference.startswith("#"):
         return None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from shared.contracts.distillation import Strict
-from shared.contracts.numbers import Number, Whole
+from shared.contracts.json_types import Number, Whole
 
 
 class Scope(StrEnum):

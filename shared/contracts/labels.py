@@ -1,10 +1,11 @@
 """What people prefer: two answers to one question and which is better. The judge is held against it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.distillation import NO_NUL
+from shared.contracts.json_types import Json
 from shared.contracts.steps import content_hash
 
 Preferred = Literal["first", "second", "tie"]
@@ -42,7 +43,7 @@ class LabelsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    labels: list[Json] = Field(min_length=1, max_length=MOST_AT_ONCE)
 
 
 class LabelObject(BaseModel):

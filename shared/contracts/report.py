@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import Usage
+from shared.contracts.json_types import Json
 
 REPORT_VERSION = 2  # version 1 has no field `version`
 Decision = Literal["promoted", "undecided", "rejected"]
@@ -436,7 +437,7 @@ def read_report(stored: Mapping[str, Any]) -> Report:
     return Report.model_validate(report, extra="allow")
 
 
-def _from_version_1(report: Mapping[str, Any]) -> dict[str, Any]:
+def _from_version_1(report: Mapping[str, Any]) -> Json:
     """Fills in what the first releases did not write."""
     final, primary, phases = report["final"], report["primary_metric"], report["phases"]
     absent = dict.fromkeys(("data", "dev", "verdict", "judged", "judge"))
@@ -460,18 +461,18 @@ def _from_version_1(report: Mapping[str, Any]) -> dict[str, Any]:
     return whole | dict(report) | parts
 
 
-def _distill_1(record: dict[str, Any]) -> dict[str, Any]:
+def _distill_1(record: Json) -> Json:
     return {"answers": "teacher", "guidance": None} | record
 
 
-def _iterate_1(record: dict[str, Any]) -> dict[str, Any]:
+def _iterate_1(record: Json) -> Json:
     counts = ("undecidable", "passed", "corrected", "unparsed_verdicts", "leaked_hints", "too_long", "missing_markers",
               "with_rationale")  # fmt: skip
     first = dict.fromkeys(counts, 0) | {"dropped_corrections": {}, "asked_by_try": []}
     return record | {"rounds": [first | given for given in record["rounds"]]}
 
 
-def _evolve_1(record: dict[str, Any]) -> dict[str, Any]:
+def _evolve_1(record: Json) -> Json:
     return record | {"turns": [{"strategy": "beam", "search": {}} | given for given in record["turns"]]}
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.imports import AskParams, Passage, ReadParams, Written
+from shared.contracts.json_types import Json
 from shared.contracts.rows import (
     AnswerScores,
     ComparisonInput,
@@ -79,7 +79,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
 }
 
 
-def step_request(kind: StepKind, params: Wire, rows: list[dict[str, Any]]) -> StepRequest:
+def step_request(kind: StepKind, params: Wire, rows: list[Json]) -> StepRequest:
     """The request of a step, with the kind's present version."""
     return StepRequest(kind=kind, version=STEP_KINDS[kind].version, params=params.model_dump(mode="json"), rows=rows)
 

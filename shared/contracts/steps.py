@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from shared.contracts.numbers import Whole
+from shared.contracts.json_types import Json, Whole
 
 
 class Queue(StrEnum):
@@ -212,8 +212,8 @@ class StepRequest(Wire):
 
     kind: StepKind
     version: int
-    params: dict[str, Any]
-    rows: list[dict[str, Any]]
+    params: Json
+    rows: list[Json]
 
 
 class Point(Wire):
@@ -228,11 +228,11 @@ class StepResult(Wire):
     """What a worker leaves: rows in the request's order, the content hash of a trained adapter or of a whole model's
     weights (both are served), or of a folder made for an export, figures for people, and how a training went."""
 
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     adapter: str | None = None
     weights: str | None = Field(default=None, exclude_if=_unset)
     folder: str | None = Field(default=None, exclude_if=_unset)
-    metrics: dict[str, Any] = {}
+    metrics: Json = {}
     curve: list[Point] = Field(default=[], exclude_if=_is_empty)
 
     @property
@@ -255,7 +255,7 @@ class Progress(Wire):
 
     done: int = 0
     total: int = 0
-    metrics: dict[str, Any] = {}
+    metrics: Json = {}
     eta_seconds: float | None = None
     waits_for: str | None = None
     unavailable: bool = Field(

@@ -9,6 +9,7 @@ from shared.contracts.distillation import Budget
 from shared.contracts.engine import EngineStatus
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import Usage
+from shared.contracts.json_types import Json
 
 Item = TypeVar("Item")
 
@@ -75,7 +76,7 @@ class EventObject(BaseModel):
     message: str
     type: Literal["message", "metrics"] = "message"
     event: str = "message"
-    data: dict[str, Any] | None = None
+    data: Json | None = None
 
 
 class CheckpointMetrics(BaseModel):
@@ -128,8 +129,8 @@ class StepObject(BaseModel):
     state: str
     attempt: int
     attempts: list[Any]
-    progress: dict[str, Any]
-    metrics: dict[str, Any]
+    progress: Json
+    metrics: Json
     reused_from: str | None
     error: ErrorBody | None
     created_at: float
@@ -151,7 +152,7 @@ class MetricsObject(BaseModel):
     state: str
     done: float | None
     total: float | None
-    values: dict[str, Any]
+    values: Json
     finished_at: float | None
 
 
@@ -177,7 +178,7 @@ class LineageObject(BaseModel):
     object: Literal["distillation.lineage"] = "distillation.lineage"
     job_id: str
     example: Question
-    chain: list[dict[str, Any]]
+    chain: list[Json]
     adapters: list[str]
     models: list[LineageModel]
 

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from shared.contracts.distillation import Strict
 from shared.contracts.errors import BudgetExceeded
+from shared.contracts.json_types import Json, Switch
 from shared.contracts.keys import Title
-from shared.contracts.numbers import Switch
 
 LONGEST_URL = 2000
 URL_TEXT = re.compile(r"[\x21-\x7e]+")
@@ -178,4 +178,4 @@ class DeliveryObject(BaseModel):
     finished_at: int | None = None
     next_attempt_at: int | None = None
     log: list[DeliveryAttempt]
-    payload: dict[str, Any]
+    payload: Json

@@ -36,12 +36,12 @@ class Interval:
     def rounded(self) -> Triple:
         return Triple(round(self.value, 6), round(self.low, 6), round(self.high, 6))
 
-
-def decide(interval: Interval) -> Decision:
-    """promoted: the whole interval of the gain is above zero; rejected: below; undecided: it contains zero."""
-    if interval.low > 0:
-        return "promoted"
-    return "rejected" if interval.high < 0 else "undecided"
+    @property
+    def decision(self) -> Decision:
+        """Of a gain. promoted: the whole interval is above zero; rejected: below; undecided: it contains zero."""
+        if self.low > 0:
+            return "promoted"
+        return "rejected" if self.high < 0 else "undecided"
 
 
 def gain(metric_is_share: bool, before: Scores, after: Scores, level: float = LEVEL) -> Interval:

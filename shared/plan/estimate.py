@@ -6,17 +6,17 @@ after the pilot its measured calls take the place of these bounds. Pure function
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
-from shared.contracts.data import Question
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
-from shared.plan.allocation import rounds_of
-from shared.plan.measurements import ORDERS, REPAIRED, compared_with_the_base
+from shared.contracts.steps import StepKind
+from shared.plan.plan import PILOT, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts
-WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
 VERDICT = 8  # tokens of the shortest reply of a judge
 
 
@@ -37,13 +37,6 @@ class Known(NamedTuple):
     spread: float
 
 
-class Times(NamedTuple):
-    """So many records, each asked about so often."""
-
-    rows: int
-    calls: int = 1
-
-
 class Work(NamedTuple):
     """rows: by phase the records it may draw from; counts: how many of them it takes. dev, test: those that students are
     measured on. judge_measures: without references, by comparing each answer with the base's. judge_decides: unless labels
@@ -55,6 +48,23 @@ class Work(NamedTuple):
     test: Sequence[Size]
     judge_measures: bool = False
     judge_decides: bool = True
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(
+            self.counts,
+            {phase: Pool(len(rows), sum(not row.reference for row in rows)) for phase, rows in self.rows.items()},
+            len(self.dev),
+            len(self.test),
+            references=any(row.reference for rows in self.rows.values() for row in rows),
+            judge_measures=self.judge_measures,
+            judge_decides=self.judge_decides,
+        )
+
+    def about(self, part: Phase | Split) -> Sequence[Size]:
+        if isinstance(part, Phase):
+            return self.rows[part]
+        return self.dev if part is Split.DEV else self.test
 
 
 class Pilot(NamedTuple):
@@ -73,14 +83,14 @@ def sizes(rows: Iterable[Question]) -> list[Size]:
 def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot: Pilot | None = None) -> Estimate:
     """prices: by provider; one that is missing leaves the USD open."""
     asking = _Asking(spec, prices, pilot.known if pilot else {})
+    plan = make_plan(spec, work.sizes, PilotOutcome(pilot.guidance, pilot.usable) if pilot else None)
     phases: dict[str, Spend] = {}
-    if "pilot" in spec.stages:
-        phases["pilot"] = pilot.spend if pilot else _pilot(asking, work)
-        phases["distill"] = _distill(asking, work, pilot)
-    if Phase.ITERATE in spec.phases:
-        phases["iterate"] = _iterate(asking, work)
-    if spec.evaluation.judged_questions or work.judge_measures:
-        phases["evaluate"] = _evaluate(asking, work) + _measured(asking, work)
+    for stage in plan.stages:
+        steps = [step for step in stage.steps if step.asks_strong_model]
+        if pilot and stage.name == PILOT:
+            phases[stage.name] = pilot.spend
+        elif steps:
+            phases[stage.name] = asking.stage(steps, work)
     total = sum(phases.values(), Spend(usd=asking.nothing))
     used = {name: prices[name] for name in (spec.teacher.provider, spec.judge.provider) if name in prices}
     return Estimate(
@@ -121,28 +131,34 @@ class _Asking:
         asked = {self.spec.teacher.provider, self.spec.judge.provider}
         return Range() if asked <= set(self.prices) else None
 
-    def teach(self, rows: Sequence[Size], low: Times, high: Times, guided: bool) -> Spend:
-        teacher = self.spec.teacher
-        return self._spend(
-            teacher,
-            rows,
-            (low, high),
-            lambda row: row.question + (row.reference if teacher.ground else 0),
-            written=WRITTEN * self.spec.distill.guideline_tokens if guided else 0,
-            reply=lambda row: max(1, min(teacher.max_tokens, row.reference / BYTES_PER_TOKEN)),
-            limit=teacher.max_tokens,
-            known=self.known.get("guided" if guided else "unguided"),
-        )
+    def stage(self, steps: Sequence[PlannedStep], work: Work) -> Spend:
+        spends = [self.step(step, work.about(step.about)) for step in steps if not step.alternative]
+        alternatives = [self.step(step, work.about(step.about)) for step in steps if step.alternative]
+        if alternatives:
+            spends.append(reduce(_either, alternatives))
+        return reduce(Spend.__add__, spends)
 
-    def judge(self, rows: Sequence[Size], low: Times, high: Times, written: int) -> Spend:
-        """written: tokens at most of what is judged."""
+    def step(self, step: PlannedStep, rows: Sequence[Size]) -> Spend:
+        times = (step.least, step.most)
+        if step.kind is StepKind.TEACH:
+            teacher = self.spec.teacher
+            return self._spend(
+                teacher,
+                rows,
+                times,
+                lambda row: row.question + (row.reference if teacher.ground else 0),
+                written=WRITTEN * self.spec.distill.guideline_tokens if step.guided else 0,
+                reply=lambda row: max(1, min(teacher.max_tokens, row.reference / BYTES_PER_TOKEN)),
+                limit=teacher.max_tokens,
+                known=self.known.get("guided" if step.guided else "unguided"),
+            )
         judge = self.spec.judge
         return self._spend(
             judge,
             rows,
-            (low, high),
+            times,
             lambda row: row.question + row.reference,
-            written=written + judge.max_tokens,  # the reply that was no verdict stands in the second request
+            written=step.written + judge.max_tokens,  # a reply that was no verdict stands in the second request
             reply=lambda _: VERDICT,
             limit=judge.max_tokens,
         )
@@ -151,7 +167,7 @@ class _Asking:
         self,
         asked: Teacher | Judge,
         rows: Sequence[Size],
-        times: tuple[Times, Times],
+        times: tuple[Calls, Calls],
         text: Callable[[Size], int],
         written: int,
         reply: Callable[[Size], float],
@@ -161,13 +177,13 @@ class _Asking:
         low, high = times
         lengths = sorted(text(row) + self.domain for row in rows)
         shortest, longest = sum(lengths[: low.rows]), sum(lengths[max(0, len(lengths) - high.rows) :])
-        calls = Range(low=low.rows * low.calls, high=high.rows * high.calls)
+        calls = Range(low=low.total, high=high.total)
         if known is not None:
             rules = sum(RULES) / 2
             rate = known.input_tokens / (known.bytes + self.domain + rules)
             read = Range(
-                low=rate * (shortest + rules * low.rows) * low.calls,
-                high=rate * (longest + rules * high.rows) * high.calls,
+                low=rate * (shortest + rules * low.rows) * low.each,
+                high=rate * (longest + rules * high.rows) * high.each,
             )
             said = Range(
                 low=calls.low * known.output_tokens * (1 - known.spread),
@@ -175,10 +191,10 @@ class _Asking:
             )
         else:
             read = Range(
-                low=(shortest + RULES[0] * low.rows) / BYTES_PER_TOKEN * low.calls,
-                high=(longest + (RULES[1] + written) * high.rows) * high.calls,
+                low=(shortest + RULES[0] * low.rows) / BYTES_PER_TOKEN * low.each,
+                high=(longest + (RULES[1] + written) * high.rows) * high.each,
             )
-            said = Range(low=sum(sorted(map(reply, rows))[: low.rows]) * low.calls, high=calls.high * limit)
+            said = Range(low=sum(sorted(map(reply, rows))[: low.rows]) * low.each, high=calls.high * limit)
         return Spend(calls=calls, input_tokens=read, output_tokens=said, usd=self._usd(asked, read, said))
 
     def _usd(self, asked: Teacher | Judge, read: Range, said: Range) -> Range | None:
@@ -187,89 +203,6 @@ class _Asking:
             return None
         share = price.batch if asked.batch else 1.0
         return Range(low=share * price.usd(read.low, said.low), high=share * price.usd(read.high, said.high))
-
-
-def _pilot(asking: _Asking, work: Work) -> Spend:
-    guidance = asking.spec.guidance
-    rows, n = work.rows[Phase.DISTILL], min(asking.spec.pilot.questions, work.counts[Phase.DISTILL])
-    both = guidance in (Guidance.AUTO, Guidance.BEST)
-    spend = Spend(usd=asking.nothing)
-    if both or guidance is Guidance.NONE:
-        spend += asking.teach(rows, Times(n), Times(n), guided=False)
-    if both or guidance is Guidance.WEAK:
-        spend += asking.teach(rows, Times(n), Times(n), guided=True)
-    return spend + _compared(asking, work, rows, n) if both else spend
-
-
-def _distill(asking: _Asking, work: Work, pilot: Pilot | None) -> Spend:
-    """The answers of the pilot are kept: the same requests cost nothing again."""
-    guidance = pilot.guidance if pilot else asking.spec.guidance
-    rows, n = work.rows[Phase.DISTILL], work.counts[Phase.DISTILL]
-    new = n - min(asking.spec.pilot.questions, n)
-    plain = asking.teach(rows, Times(new), Times(n - pilot.usable if pilot else n), guided=False)
-    guided = asking.teach(rows, Times(new), Times(n), guided=True)  # a guideline may come out otherwise
-    if guidance is Guidance.BEST:
-        return plain + guided + _compared(asking, work, rows, n)
-    if guidance is Guidance.AUTO:
-        return _either(plain, guided)
-    return guided if guidance is Guidance.WEAK else plain
-
-
-def _iterate(asking: _Asking, work: Work) -> Spend:
-    settings, judge = asking.spec.iterate, asking.spec.judge
-    rows, n = work.rows[Phase.ITERATE], work.counts[Phase.ITERATE]
-    first = len(rounds_of(range(n), settings.rounds, settings.round_questions)[0])  # they end where dev shows no gain
-    judged = _without_reference(rows, n) if judge.grader else (n, n)
-    at_least = _without_reference(rows, first)[0] if judge.grader else first
-    hinted = n - judged[1]  # a grader decides; the judge says why
-    if not work.judge_decides:  # what it alone could pass is not tried
-        judged, at_least = (0, 0), 0
-    written = WRITTEN * asking.spec.answer_tokens  # the attempt and its reasoning, within one limit
-    spend = asking.judge(rows, Times(at_least), Times(judged[1], REPAIRED * settings.tries), written)
-    spend += asking.judge(rows, Times(0), Times(hinted, REPAIRED * (settings.tries - 1)), written)
-    if settings.on_failure == "teacher":
-        spend += asking.teach(rows, Times(0), Times(n), guided=False)
-    return spend
-
-
-def _evaluate(asking: _Asking, work: Work) -> Spend:
-    settings = asking.spec.evaluation
-    n = min(settings.judged_questions, len(work.test), settings.test_questions or len(work.test))
-    calls = ORDERS + (2 if settings.absolute_scores else 0)  # both answers are scored too
-    low, high = min(n, asking.spec.batch_size), Times(n, calls * REPAIRED)  # it stops when the share is known
-    if settings.max_judge_calls is not None and settings.max_judge_calls < n * calls * REPAIRED:
-        low = min(low, settings.max_judge_calls // (calls * REPAIRED))
-        high = Times(min(n, settings.max_judge_calls // calls), calls)  # so many where no reply is asked for again
-    return asking.judge(work.test, Times(low, calls), high, written=2 * WRITTEN * asking.spec.answer_tokens)
-
-
-def _measured(asking: _Asking, work: Work) -> Spend:
-    """Comparisons with the base's answers where these measure. Equal answers are ties without asking."""
-    spend = Spend(usd=asking.nothing)
-    if not work.judge_measures or not work.judge_decides:
-        return spend
-    written = 2 * WRITTEN * asking.spec.answer_tokens
-    references = any(row.reference for rows in work.rows.values() for row in rows)
-    found = compared_with_the_base(asking.spec, len(work.dev), len(work.test), references)
-    for rows, (n, students) in zip((work.dev, work.test), found, strict=True):
-        spend += asking.judge(rows, Times(0), Times(n, students * ORDERS * REPAIRED), written)
-    return spend
-
-
-def _compared(asking: _Asking, work: Work, rows: Sequence[Size], n: int) -> Spend:
-    """Both answers to n questions, where not all have references and the judge must say which is better."""
-    if not work.judge_decides:
-        return Spend(usd=asking.nothing)
-    low, high = _without_reference(rows, n)
-    all_or_none = (n if low == n else 0, n if high else 0)
-    written = 2 * WRITTEN * asking.spec.teacher.max_tokens
-    return asking.judge(rows, Times(all_or_none[0], ORDERS), Times(all_or_none[1], ORDERS * REPAIRED), written)
-
-
-def _without_reference(rows: Sequence[Size], n: int) -> tuple[int, int]:
-    """How many of n of these rows have none: at least, at most."""
-    bare = sum(not row.reference for row in rows)
-    return max(0, n - (len(rows) - bare)), min(n, bare)
 
 
 def _either(one: Spend, other: Spend) -> Spend:

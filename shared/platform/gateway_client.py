@@ -6,7 +6,7 @@ The gateway has retried already when an error arrives here, so nothing is retrie
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
@@ -22,6 +22,7 @@ from shared.contracts.errors import (
     TransientError,
     UserError,
 )
+from shared.contracts.json_types import Json
 from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
@@ -112,7 +113,7 @@ class GatewayClient:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        response_format: dict[str, Any] | None = None,
+        response_format: Json | None = None,
         example_id: str | None = None,
     ) -> ChatReply:
         """One completion. model: a configured provider's name.
@@ -120,7 +121,7 @@ class GatewayClient:
         Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
         FatalError (our own token refused), Cancelled (the step's calls were aborted), BatchPending (ask again later).
         """
-        body: dict[str, Any] = {
+        body: Json = {
             "model": model,
             "messages": messages,
             "max_tokens": max_tokens,

@@ -20,7 +20,7 @@ class LazyCommands(MutableMapping[str, Any]):
 
     def __init__(self, homes: Homes) -> None:
         self._homes = homes
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from services.orchestrator.method.context import DistillationRun
+from services.orchestrator.method.run import DistillationRun
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation

@@ -1,5 +1,6 @@
 """`meteor jobs`, `report` and `usage` against the real API: what they print for people and for scripts, and their exit codes."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,14 +11,17 @@ from pathlib import Path
 import httpx
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from services.cli.client import ApiClient, Refused, Waits
+from services.cli import watch
+from services.cli.client import JOBS, ApiClient, Refused, Waits
 from services.cli.watch import Follower, pass_rate
 from services.meteor import main
 from services.meteor.main import cli
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError
+from shared.contracts.jobs import JobObject, JobStatus
 from shared.contracts.keys import AuditEntry
 from shared.contracts.views import Listed, StepObject
 from shared.db.engine import writing
@@ -168,6 +172,28 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         wait_until(lambda: found, 30, "the end of watching")
     assert found[0].status == "cancelled"
     client.close()
+
+
+def test_a_watch_into_a_file_writes_a_line_only_when_something_changes(
+    meteor, job: str, api: RunningApi, monkeypatch: pytest.MonkeyPatch
+):
+    meteor("jobs", "cancel", job)
+    with ApiClient(httpx.Client(base_url=api.url, headers={"authorization": f"Bearer {KEY}"})) as client:
+        ended = client.get(JOBS, job)
+        looks = [looked_at(ended, JobStatus.RUNNING, percent) for percent in (1.0, 1.4, 1.9, 2.0, 2.6)]
+        answers = iter([*looks, looked_at(ended, JobStatus.CANCELLED, 2.6)])
+        monkeypatch.setattr(watch, "LOOK_S", 0.0)
+        monkeypatch.setattr(Follower, "_get", lambda *_: next(answers))
+        monkeypatch.setattr(Follower, "_new_events", lambda _: [])
+        file = io.StringIO()
+        assert Follower(client, job).show(Console(file=file, width=150)).status == "cancelled"
+    assert [line.split(",")[0].split()[-2] for line in file.getvalue().splitlines()] == ["1", "2", "3"]
+
+
+def looked_at(job: JobObject, status: JobStatus, percent: float) -> JobObject:
+    progress = job.distillation.progress.model_copy(update={"percent": percent})
+    distillation = job.distillation.model_copy(update={"progress": progress})
+    return job.model_copy(update={"status": status, "distillation": distillation})
 
 
 def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> StepObject:

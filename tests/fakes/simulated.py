@@ -15,8 +15,8 @@ from typing import Any
 from services.judge.compare import agreed, tally
 from services.judge.prompts import CRITERIA
 from services.judge.replies import Choice
-from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
+from services.orchestrator.method.run import DistillationRun
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader

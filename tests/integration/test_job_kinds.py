@@ -29,7 +29,7 @@ class Asking(AnyRequest):
 
 
 async def open_asking(means: Means, row: Any) -> DurableRun:
-    return DurableRun(row, means.steps, means.ledger, work=4.0, batch_size=2)
+    return DurableRun(row, means.steps, means.ledger, plan={("asking", StepKind.TEACH): 2}, batch_size=2)
 
 
 async def ask(run: DurableRun) -> dict[str, Any]:
@@ -125,4 +125,4 @@ def test_each_kind_has_a_list_of_its_own_and_is_absent_from_the_others(stores: S
 def test_the_routes_of_distillations_know_no_import(system: System):
     job = system.stores.jobs.create(DEFAULT_PROJECT, Asking(asked=1))
     with pytest.raises(NotFound):
-        api_jobs.cancel(system.context, DEFAULT_PROJECT, job.id)
+        api_jobs.lifecycle.cancel(system.context, job.id)

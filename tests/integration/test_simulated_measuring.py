@@ -14,7 +14,7 @@ from shared.contracts.jobs import JobProgress
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.plan.measurements import measuring_calls
+from shared.plan.plan import JudgeUse, Sizes, make_plan
 from tests.fakes.simulated import Simulation, World, questions
 
 EVERYTHING: dict[str, Any] = {
@@ -238,7 +238,10 @@ async def test_measuring_and_the_judged_questions_share_one_budget(simulation: S
     sizes = {"dev": 20, "test": 20}
     evaluation: dict[str, Any] = {"judged_questions": 20, "judged_margin": 0.01, "forgetting": 0}
     spec: dict[str, Any] = DISTILL | {"evaluation": evaluation}
-    most = measuring_calls(Distillation.model_validate({"domain": "d"} | spec), **sizes, references=False) + 8
+    job = Distillation.model_validate({"domain": "d"} | spec)
+    splits = {Split.TRAIN: 20, Split.DEV: 20, Split.TEST: 20}
+    plan = make_plan(job, Sizes.of_splits(job, splits, without_reference=20, judge_measures=True))
+    most = plan.most_calls(JudgeUse.MEASURING) + 8
     evaluation["max_judge_calls"] = most // 2  # measuring takes two calls a pair here, and was to have four
     report = await simulation.job(world, bare(train=20, **sizes), **spec)
     spent = report["measured"]["calls"]

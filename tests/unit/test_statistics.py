@@ -8,7 +8,6 @@ from shared.evaluation.bootstrap import RESAMPLES, SEED, bca
 from shared.evaluation.statistics import (
     Interval,
     caution,
-    decide,
     gain,
     mean_interval,
     mean_limits,
@@ -178,16 +177,16 @@ def test_few_changed_rows_do_not_make_a_sure_gain():
     before = [0.2] * 60
     for changed, verdict in ((1, "undecided"), (3, "undecided"), (12, "promoted")):
         after = [0.5] * changed + [0.2] * (60 - changed)
-        assert decide(paired_mean_gain(before, after)) == verdict
+        assert paired_mean_gain(before, after).decision == verdict
 
 
 def test_nothing_measured_decides_nothing():
     for empty in (share_interval(0, 0), paired_share_gain([], []), mean_interval([]), paired_mean_gain([], [])):
         assert empty.n == 0
         assert empty.high - empty.low >= 1
-    assert decide(paired_share_gain([], [])) == "undecided"
-    assert decide(paired_share_gain([0], [1])) == "undecided"
-    assert decide(paired_mean_gain([0.0], [1.0])) == "undecided"
+    assert paired_share_gain([], []).decision == "undecided"
+    assert paired_share_gain([0], [1]).decision == "undecided"
+    assert paired_mean_gain([0.0], [1.0]).decision == "undecided"
     assert mean_interval([0.3]).high - mean_interval([0.3]).low > 0.5
 
 
@@ -209,9 +208,9 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_decisions_have_names():
-    assert decide(Interval(0.1, 0.01, 0.2, 60)) == "promoted"
-    assert decide(Interval(0.1, 0.0, 0.2, 60)) == "undecided"
-    assert decide(Interval(-0.1, -0.2, -0.01, 60)) == "rejected"
+    assert Interval(0.1, 0.01, 0.2, 60).decision == "promoted"
+    assert Interval(0.1, 0.0, 0.2, 60).decision == "undecided"
+    assert Interval(-0.1, -0.2, -0.01, 60).decision == "rejected"
 
 
 def test_power_grows_with_the_rows():
@@ -228,7 +227,7 @@ def test_power_is_what_simulated_decisions_show():
     seen = 0
     for won, lost, _ in random.multinomial(200, [0.115, 0.065, 0.82], size=2000).tolist():
         if (won, lost) not in known:
-            known[won, lost] = decide(paired_share_gain(*pairs(won, lost, 200)))
+            known[won, lost] = paired_share_gain(*pairs(won, lost, 200)).decision
         seen += known[won, lost] == "promoted"
     assert seen / 2000 == pytest.approx(power(200), abs=0.05)
 

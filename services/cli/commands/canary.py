@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.client import client
+from services.cli.client import JsonObject, client
 from services.cli.commands.models import MODELS
 from services.cli.options import DEFAULT_DATA, Data, Json
 from shared.contracts.canary import CanaryDeleted, CanaryObject
@@ -25,7 +25,7 @@ def set_canary(
 ) -> None:
     """Begin to try a version, or change how. It ends when the alias moves."""
     with client(data) as api:
-        body = {"version": version, "percent": percent, "shadow": shadow}
+        body: JsonObject = {"version": version, "percent": percent, "shadow": shadow}
         canary = api.ask(CanaryObject, "POST", MODELS.path(alias, "canary"), body)
     emit(canary, as_json, sentence(canary))
 

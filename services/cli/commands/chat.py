@@ -76,7 +76,7 @@ def chat(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Talk to a model. Ctrl-D ends the conversation, Ctrl-C an answer."""
-    options: JsonObject = {**given(max_tokens=max_tokens, temperature=temperature)}
+    options = given(max_tokens=max_tokens, temperature=temperature)
     question = sys.stdin.read().strip() if message == "-" else message
     if as_json and not question:
         raise Refused("--json wants one question: -m TEXT, or -m - to read it from stdin")

@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_args
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from services.cli.client import FILES, ApiClient, Refused, Resource, Waits, client, problem_of
-from services.cli.options import DEFAULT_DATA, Data, Json
+from services.cli.client import FILES, ApiClient, JsonObject, Refused, Resource, Waits, client, problem_of
+from services.cli.options import DEFAULT_DATA, Data, Json, given
 from services.cli.output import Columns
 from services.cli.verbs import Noun
 from shared.contracts.errors import UserError
@@ -142,8 +142,7 @@ def _import_documents(
         packed = Path(scratch) / f"{folder.resolve().name}.zip"
         zip_folder(folder, packed)
         raw = api.upload(packed, purpose="user_data")
-    budget = {} if usd is None else {"max_usd": usd}
-    body = {"source": options.model_dump(), "file": raw.id, "budget": budget}
+    body: JsonObject = {"source": options.model_dump(), "file": raw.id, "budget": given(max_usd=usd)}
     return _dataset_of(api, until_ended(api, api.ask(ImportObject, "POST", IMPORTS.route, body), quiet), out)
 
 

@@ -104,7 +104,7 @@ def raise_budget(
     if not budget:
         raise Refused("say how much: --usd, --tokens or --calls")
     with client(data) as api:
-        changed = api.change(JOBS, api.job_id(job), {"distillation": {"budget": {**budget}}})
+        changed = api.change(JOBS, api.job_id(job), {"distillation": {"budget": budget}})
     emit(changed, as_json, changed.status)
 
 

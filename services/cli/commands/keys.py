@@ -78,7 +78,7 @@ def create(
     body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
     body |= {"project": project} if project else {}
     body |= {"expires_at": int(time.time() + days * DAY_S)} if days else {}
-    body |= {"budget": limits} if (limits := {**given(max_usd=usd, max_tokens=tokens, max_calls=calls)}) else {}
+    body |= {"budget": limits} if (limits := given(max_usd=usd, max_tokens=tokens, max_calls=calls)) else {}
     try:
         with client(data) as api:
             key = api.ask(NewKey, "POST", KEYS.route, body)
@@ -121,7 +121,7 @@ def budget(
     if not limits:
         raise Refused("say how much: --usd, --tokens or --calls")
     with client(data) as api:
-        changed = api.change(KEYS, key, {"budget": {**limits}})
+        changed = api.change(KEYS, key, {"budget": limits})
     emit(changed, as_json, f"{key} may spend {budget_of(changed)}")
 
 

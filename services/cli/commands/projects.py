@@ -55,7 +55,7 @@ COLUMNS: Columns[ProjectObject] = {
 
 def limits_body(requests: int | None, jobs: int | None, usd: float | None, stored: int | None) -> JsonObject:
     values = zip(FIELDS.values(), (requests, jobs, usd, stored), strict=True)
-    return {**given(**dict(values))}
+    return given(**dict(values))
 
 
 @app.command()
@@ -90,8 +90,9 @@ def change(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Set a project's name or limits. What is not named stays."""
-    limits = limits_body(requests, jobs, usd, stored) | {FIELDS[limit]: None for limit in no_limit or []}
-    body: JsonObject = {**({"limits": limits} if limits else {}), **({"name": name} if name else {})}
+    limits = limits_body(requests, jobs, usd, stored)
+    limits |= {FIELDS[limit]: None for limit in no_limit or []}
+    body = given(limits=limits or None, name=name or None)
     if not body:
         raise Refused("say what to change: a limit, --no-limit or --name")
     with client(data) as api:

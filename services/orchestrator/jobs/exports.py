@@ -9,7 +9,6 @@ from typing import Any
 
 from services.orchestrator.jobs import card, parity
 from services.orchestrator.method.selection import general_questions, seeded_order
-from services.orchestrator.runtime.progress import COST
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
@@ -48,10 +47,13 @@ class ExportRun(DurableRun):
         self.version = version
         self.origin = origin
         self.base = base
-        work = PROMPTS * (COST[StepKind.MERGE] + COST[StepKind.ANSWER])
-        work += COST[StepKind.GGUF] * (ExportFormat.GGUF in self.request.formats)
-        work += COST[StepKind.PUSH] * (self.request.push is not None)
-        super().__init__(job, steps, ledger, work, PROMPTS)
+        plan = {
+            ("compare", StepKind.MERGE): PROMPTS,
+            ("compare", StepKind.ANSWER): PROMPTS,
+            ("package", StepKind.GGUF): int(ExportFormat.GGUF in self.request.formats),
+            ("push", StepKind.PUSH): int(self.request.push is not None),
+        }
+        super().__init__(job, steps, ledger, plan, PROMPTS)
 
     @property
     def ref(self) -> ModelRef:

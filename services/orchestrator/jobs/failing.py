@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.orchestrator.method.context import DistillationRun
+from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepFailed
 from shared.contracts.errors import MeteorError, as_body

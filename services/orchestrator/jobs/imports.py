@@ -11,7 +11,6 @@ from typing import Any
 from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process as alike_form
 
-from services.orchestrator.runtime.progress import COST
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.contracts.errors import FatalError
@@ -33,10 +32,10 @@ class NothingToImport(FatalError):
 class ImportRun(DurableRun):
     def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger):
         self.request = ImportJob.model_validate(job.request)
-        work = COST[StepKind.READ]
+        plan = {("read", StepKind.READ): 1}
         if isinstance(self.request.source, DocumentsOptions):
-            work += COST[StepKind.ASK] * ceil(1.5 * self.request.source.questions / self.request.source.per_passage)
-        super().__init__(job, steps, ledger, work, BATCH)
+            plan["ask", StepKind.ASK] = ceil(1.5 * self.request.source.questions / self.request.source.per_passage)
+        super().__init__(job, steps, ledger, plan, BATCH)
 
 
 async def import_rows(run: ImportRun) -> dict[str, Any]:

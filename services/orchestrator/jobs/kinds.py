@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from services.orchestrator.jobs import result_file
 from services.orchestrator.jobs.exports import ExportRun, export, open_export
 from services.orchestrator.jobs.imports import ImportRun, import_rows
-from services.orchestrator.method.context import DistillationRun
 from services.orchestrator.method.pipeline import meteor
+from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_there_is_room
 from shared.artifacts.bases import Bases

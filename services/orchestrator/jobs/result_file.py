@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.orchestrator.method.context import DistillationRun
+from services.orchestrator.method.run import DistillationRun
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import StepResult

@@ -3,20 +3,14 @@
 All three are frozen. A phase reads context and state and returns a `PhaseResult`; only pipeline.py folds it into the next `State`.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from services.orchestrator.method.selection import capped, general_questions, scripts, seeded_order, shards, stratified
-from services.orchestrator.runtime.progress import planned_work
-from services.orchestrator.runtime.run import DurableRun, PauseHere
-from services.orchestrator.runtime.steps import StepClient
-from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
-from shared.contracts.estimate import Estimate, Price
-from shared.contracts.jobs import JobRequest, Usage
+from shared.contracts.estimate import Price
+from shared.contracts.jobs import Usage
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
@@ -32,10 +26,6 @@ from shared.contracts.steps import (
     TrainParams,
     Wire,
 )
-from shared.jobs.catalog import ref_of
-from shared.jobs.records import JobRecord, LabelRecord
-from shared.ledger.store import Ledger
-from shared.plan.estimate import summary
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -183,83 +173,3 @@ class JobContext:
         )
         result = await self.step(key, kind, params, rows)
         return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
-
-
-class DistillationRun(DurableRun):
-    """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
-
-    finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
-    what the whole job is expected to cost.
-    """
-
-    def __init__(self, job: JobRecord, base: ModelRef, rows: Sequence[Question], steps: StepClient, ledger: Ledger):
-        request = JobRequest.model_validate(job.request)
-        spec, seed = request.distillation, request.seed
-        self.alias = request.suffix
-        self.finished: dict[str, ModelRef] = {}
-        self.estimate = job.estimate
-        caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
-        splits = {
-            split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
-        }
-        judge_measures = judge_must_decide(rows)
-        references = any(question.reference for question in splits[Split.TRAIN])
-        sizes = {split.value: len(questions) for split, questions in splits.items()}
-        super().__init__(job, steps, ledger, planned_work(spec, sizes, references, judge_measures), spec.batch_size)
-        self.context = JobContext(
-            spec=spec,
-            hyperparameters=request.hyperparameters,
-            seed=seed,
-            base=base,
-            splits=splits,
-            shards=shards(splits[Split.TRAIN], spec, seed),
-            measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
-            general_questions=stratified(seeded_order(general_questions(), seed), spec.evaluation.forgetting),
-            judge_measures=judge_measures,
-            reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
-            step=self.step,
-            gather=self.gather,
-            emit=self.say,
-            expect=self.expect,
-            figures=self.figures,
-            prices=job.prices or {},
-            usage_by_phase=partial(ledger.usage_by_phase, job.id),
-        )
-
-    def note_finished(self, phase: Phase, student: ModelRef) -> None:
-        """A phase is over and was not rejected: its student is worth publishing where a later phase fails."""
-        if student != self.context.base:
-            self.finished[phase.value] = student
-
-    def human_preferences(self) -> list[LabelRecord]:
-        """Those that were there when the job was posted, so that a replay reads the same ones."""
-        return self.stores.labels.sample(self.job.project_id, self.context.spec.judge.labels, self.job.created_at)
-
-    def served_version(self) -> ModelRef | None:
-        """What the job's alias serves now, if it stands on the same base."""
-        row = self.stores.catalog.served(self.job.project_id, self.alias)
-        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
-
-    async def publish(self, student: ModelRef, state: str) -> str:
-        """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
-        catalog = self.stores.catalog
-        row = await asyncio.to_thread(catalog.publish, self.job.project_id, self.alias, student, self.job.id, state)
-        if state == "promoted":
-            await asyncio.to_thread(catalog.serve, self.job.project_id, row)
-        name = f"{self.alias}@{row.version}"
-        served = f" and served as {self.alias}" if state == "promoted" else ""
-        await self.say(f"{name} is {state}{served}", model=name, state=state)
-        return name
-
-    async def pause_after(self, stage: str) -> None:
-        """Raises PauseHere where the job's pause_after names this stage, unless the job was paused there already."""
-        if self.context.spec.pause_after == stage and self.job.paused_after != stage:
-            cost = f"; {summary(self.estimate)}" if self.estimate else ""
-            raise PauseHere(stage, f"waits after {stage}, as pause_after asks: resume it to go on{cost}")
-
-    async def note_estimate(self, estimate: Estimate) -> None:
-        self.estimate = estimate
-        await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=estimate.model_dump())
-        await self.say(
-            f"estimated by the pilot's calls, {summary(estimate)}", type="metrics", estimate=estimate.model_dump()
-        )

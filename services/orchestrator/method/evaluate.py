@@ -19,7 +19,7 @@ from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Prom
 from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
-from shared.evaluation.statistics import Interval, decide, gain, mean_interval, share_interval
+from shared.evaluation.statistics import Interval, gain, mean_interval, share_interval
 
 Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
 BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
@@ -90,7 +90,6 @@ class PhaseOutcome:
 
     phase: Phase
     model: ModelRef
-    decision: Decision
     gain: Interval
 
 
@@ -180,15 +179,14 @@ async def judge_phase(
     after = await measure(ctx, state, phase.value, Split.DEV, model)
     metric = ctx.metric
     interval = after.gain_over(before, metric)
-    outcome = PhaseOutcome(phase, model, decide(interval), interval)
     await ctx.emit(
         f"{phase.value}: {metric} on dev {before.value(metric).value:.3f} -> {after.value(metric).value:.3f}, "
-        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {outcome.decision}",
+        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {interval.decision}",
         type="metrics",
         phase=phase.value,
-        decision=outcome.decision,
+        decision=interval.decision,
     )
-    return outcome, after
+    return PhaseOutcome(phase, model, interval), after
 
 
 # The table on test: base, baselines, every phase with its rounds or iterations
@@ -368,7 +366,7 @@ async def compare_with_served(
         ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
         against, incumbent = SERVED, await measure(ctx, state, SERVED, Split.DEV, served)
     gain = on_dev.gain_over(incumbent, ctx.metric)
-    decision = decide(gain)
+    decision: Decision = gain.decision
     if decision == "promoted" and forgotten is not None and forgotten.guarded:
         decision = "undecided"
     return Promotion(state=decision, against=against, model=None, gain=gain.rounded(), forgetting=forgotten)

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Distillation, Grader, Guidance, Phase
+from shared.contracts.distillation import Grader
 from shared.contracts.report import (
     AbsoluteScore,
     AbsoluteScores,
@@ -138,19 +138,6 @@ async def announce_measure(ctx: JobContext) -> None:
         message = f"{' and '.join(counts)} have no reference; students are not measured on them"
     if any(bare.values()):
         await ctx.emit(message, level="warn")
-
-
-def uses_of_the_judge(spec: Distillation, shards: Mapping[Phase, Sequence[Question]], measures: bool) -> list[str]:
-    """Where a job relies on the judge: measuring (students, without references), guidance, iterate, evaluation."""
-    bare = {phase: any(not question.reference for question in shards[phase]) for phase in spec.phases}
-    both_ways = spec.distill.answers == "teacher" and spec.guidance in (Guidance.AUTO, Guidance.BEST)
-    relies = {
-        "measuring": measures,
-        "guidance": both_ways and bare.get(Phase.DISTILL, False),
-        "iterate": Phase.ITERATE in bare and (spec.judge.grader is None or bare[Phase.ITERATE]),
-        "evaluation": spec.evaluation.judged_questions > 0,
-    }
-    return [use for use, relied_on in relies.items() if relied_on]
 
 
 async def calibrate(ctx: JobContext, uses: Sequence[str], preferences: Sequence[LabelRecord]) -> JudgeReport:

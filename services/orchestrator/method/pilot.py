@@ -21,7 +21,7 @@ from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Example, Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, ScoreParams, StepKind
-from shared.evaluation.statistics import decide, mean_difference, paired_mean_gain
+from shared.evaluation.statistics import mean_difference, paired_mean_gain
 from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 
 GATE = 4  # so many responses are checked before the others are asked for
@@ -135,7 +135,7 @@ async def compare_ways(
         guided=round(fmean(guided_nll), 4) if nll else None,
         change=mean_difference(plain_nll, guided_nll).rounded() if len(nll) > 1 else None,
     )
-    return len(both), interval.rounded(), decide(interval), student_nll
+    return len(both), interval.rounded(), interval.decision, student_nll
 
 
 def estimate_job(

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from services.orchestrator.method.context import DistillationRun, JobContext, PhaseResult, State
+from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
     BASE,
@@ -24,10 +24,10 @@ from services.orchestrator.method.judging import (
     calibrate,
     comparisons_with_base,
     judge_final_model,
-    uses_of_the_judge,
 )
 from services.orchestrator.method.pilot import pilot
 from services.orchestrator.method.report import Outcome, build_report, verdict_of
+from services.orchestrator.method.run import DistillationRun
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.report import PhaseRecords, Report
@@ -45,7 +45,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     run: the job itself, which only this page enters, pauses and publishes.
     """
     await announce_measure(ctx)
-    uses = uses_of_the_judge(ctx.spec, ctx.shards, ctx.judge_measures)
+    uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
     state = State(student=ctx.base, guidance=ctx.spec.guidance, judge_decides=judge.decides)
     records = PhaseRecords()
@@ -75,7 +75,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         )
         outcome, measured = await judge_phase(ctx, state, phase, on_dev, result.student)
         outcomes.append(outcome)
-        if outcome.decision == "rejected":
+        if outcome.gain.decision == "rejected":
             state = replace(state, student=before)
         else:
             on_dev = measured

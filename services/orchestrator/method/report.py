@@ -80,7 +80,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         dev=DevResult(n=len(on_dev.answers), value=on_dev.value(primary).rounded(), scores=on_dev.scores[primary]),
         verdict=outcome.verdict,
         decisions=[
-            PhaseDecision(phase=phase.phase.value, decision=phase.decision, gain_on_dev=phase.gain.rounded())
+            PhaseDecision(phase=phase.phase.value, decision=phase.gain.decision, gain_on_dev=phase.gain.rounded())
             for phase in outcome.phases
         ],
         judged=outcome.judged,

@@ -1,109 +1,139 @@
-"""How far a job is, and when it will end: planned rows per stage, weighted by a guess that measurement corrects."""
+"""How far a job is, and when it will end: the plan's rows, weighted by cost, and the speed of each kind of step in this job."""
 
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
 from shared.contracts.jobs import JobProgress
+from shared.contracts.step_key import StepKey
+from shared.contracts.step_kinds import cost
 from shared.contracts.steps import StepKind
-from shared.plan.allocation import allocate
-from shared.plan.measurements import students_measured
+from shared.plan.plan import PlannedRows, weighted
 
-# Relative seconds per row on the machine of docs/results.md. Only ratios matter: the ETA scales with what was measured.
-COST = {
-    StepKind.GUIDE: 1.1,
-    StepKind.ANSWER: 0.6,
-    StepKind.REASON: 1.5,
-    StepKind.TEACH: 2.2,
-    StepKind.READ: 5.0,
-    StepKind.ASK: 8.0,
-    StepKind.REVIEW: 2.5,
-    StepKind.GRADE: 0.01,
-    StepKind.COMPARE: 5.0,
-    StepKind.RATE: 2.5,
-    StepKind.SCORE: 0.5,
-    StepKind.SFT: 0.4,
-    StepKind.SEARCH: 3.0,
-    StepKind.DPO: 1.5,
-    StepKind.MERGE: 5.0,
-    StepKind.GGUF: 60.0,
-    StepKind.PUSH: 60.0,
-}
+ENOUGH = 0.003  # share of the work that has to be measured before an ETA is shown
+INSTANT_S = 0.05  # a step that ends sooner had a cached result
+ALMOST = 0.95  # share of a running step at most that is assumed by its age
+STEADY = 0.15  # an ETA that grows by less is held: batches of one kind differ by as much
 
 
-def planned_work(
-    spec: Distillation, sizes: dict[str, int], references: bool = True, judge_measures: bool = False
-) -> float:
-    """Weighted rows of the whole job. sizes: rows of train, dev and test that will be used. references: whether train has any.
-    judge_measures: it compares every student's answers on dev and test with the base's."""
-    rows = allocate(sizes["train"], spec)
-    work = 0.0
-    if Phase.DISTILL in rows and spec.distill.answers == "references":
-        work += rows[Phase.DISTILL] * COST[StepKind.SFT] * spec.distill.epochs
-    elif Phase.DISTILL in rows:
-        guide = 0 if spec.guidance is Guidance.NONE else COST[StepKind.GUIDE]
-        both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
-        work += min(spec.pilot.questions, rows[Phase.DISTILL]) * (COST[StepKind.TEACH] * (2 if both else 1) + guide)
-        work += rows[Phase.DISTILL] * (guide + COST[StepKind.TEACH] + COST[StepKind.SFT] * spec.distill.epochs)
-    if Phase.ITERATE in rows:
-        tries = 1 + (spec.iterate.tries - 1) * 0.6
-        per_row = (COST[StepKind.REASON] + COST[StepKind.REVIEW]) * tries + COST[
-            StepKind.SFT
-        ] * spec.iterate.epochs * 0.6
-        work += rows[Phase.ITERATE] * per_row
-    if Phase.EVOLVE in rows:
-        search = 0 if spec.evolve.pairs == "file" else COST[StepKind.SEARCH]
-        per_row = search + COST[StepKind.DPO] * 0.5 * spec.evolve.epochs
-        work += rows[Phase.EVOLVE] * per_row * spec.evolve.turns
-    answer = COST[StepKind.ANSWER] + COST[StepKind.GRADE]
-    work += 2 * spec.evaluation.forgetting * answer
-    for split, students in zip(("dev", "test"), students_measured(spec, references), strict=True):
-        work += sizes[split] * (answer * (1 + students) + (COST[StepKind.COMPARE] * students if judge_measures else 0))
-    rating = 2 * COST[StepKind.RATE] if spec.evaluation.absolute_scores else 0
-    work += min(spec.evaluation.judged_questions, sizes["test"]) * (COST[StepKind.COMPARE] + rating)
-    if Baseline.SFT_REFERENCES in spec.evaluation.baselines and references:
-        work += sum(rows.values()) * COST[StepKind.SFT] * spec.distill.epochs
-    return work
+@dataclass
+class Running:
+    """A step in progress. rows: repeats counted. share: done of them. measured_from: the share from which speed is measured,
+    since an earlier process, or the loading of a model, tells no speed."""
 
-
-ENOUGH = 0.003  # share of the work that has to be measured before an ETA is worth showing
+    kind: StepKind
+    rows: float
+    since: float
+    share: float
+    measured_from: float
 
 
 class ProgressMeter:
-    """Counts weighted rows as steps end; rows of running steps count in part."""
+    """Counts rows as steps end; rows of running steps count in part.
 
-    def __init__(self, total: float):
-        self.total = max(total, 1e-9)
+    Time is divided equally among the kinds that run at the same moment, so the seconds of all kinds add up to the time that
+    has passed, however many workers there are. A kind that has not run yet takes its cost, scaled by the kinds that have.
+    """
+
+    def __init__(self, plan: PlannedRows, clock: Callable[[], float] = time.monotonic):
+        self.total = max(weighted(plan), 1e-9)
         self.done = 0.0
-        self._running: dict[str, float] = {}
-        self._found: dict[str, float] = {}  # of running steps: what was done when this process first saw them
-        self._fresh = 0.0  # work done by this process, on which the speed is measured
-        self._started = time.monotonic()
+        self._clock = clock
+        self._stages = list(dict.fromkeys(stage for stage, _ in plan))
+        self._planned = defaultdict[tuple[str, StepKind], float](
+            float, plan
+        )  # rows still to come, running ones included
+        self._weights = defaultdict[StepKind, float](float)
+        for (_, kind), rows in plan.items():
+            self._weights[kind] += cost(kind, rows)
+        self._running: dict[StepKey, Running] = {}
+        self._rows = defaultdict[StepKind, float](float)  # of ended steps, as far as this process saw them worked on
+        self._seconds = defaultdict[StepKind, float](float)  # of these rows and of running steps
+        self._durations = defaultdict[StepKind, float](float)  # of the ended steps, one by one
+        self._ticked = clock()
+        self._eta: float | None = None
 
     def more(self, kind: StepKind, rows: float) -> None:
-        """Work that the plan could not know of."""
-        self.total += COST[kind] * rows
+        """Work on top of the plan or, where negative, less of it; in the last stage."""
+        self.total += cost(kind, rows)
+        if self._stages:
+            self._planned[self._stages[-1], kind] += rows
 
-    def running(self, key: str, kind: StepKind, rows: float, share: float) -> None:
-        self._running[key] = COST[kind] * rows * min(max(share, 0.0), 1.0)
-        self._found.setdefault(key, self._running[key])
+    def enter(self, stage: str) -> None:
+        """The stages before this one are over: the rest of what they planned does not come."""
+        over = self._stages[: self._stages.index(stage)] if stage in self._stages else []
+        for name, kind in list(self._planned):
+            if name in over:
+                del self._planned[name, kind]
 
-    def ended(self, key: str, kind: StepKind, rows: float, seconds: float) -> None:
-        """seconds: how long this process waited for it; a step kept from before took none and tells no speed."""
+    def running(self, key: StepKey, kind: StepKind, rows: float, share: float) -> None:
+        self._tick()
+        share = min(max(share, 0.0), 1.0)
+        step = self._running.setdefault(key, Running(kind, rows, self._ticked, share, share))
+        if step.share == 0 < share and not self._rows[kind] and not self._durations[kind]:
+            self._seconds[kind], step.measured_from = 0.0, share  # what came before was loading
+        step.share = share
+
+    def ended(self, key: StepKey, kind: StepKind, rows: float) -> None:
+        self._tick()
+        step = self._running.pop(key, None)
+        if step is not None and self._ticked - step.since > INSTANT_S:
+            self._rows[kind] += rows * (1 - step.measured_from)
+            self._durations[kind] += self._ticked - step.since
+        self.done += cost(kind, rows)
+        self._planned[key.phase, kind] -= rows
+
+    def stopped(self, key: StepKey) -> None:
+        """The step failed, or its job is over."""
         self._running.pop(key, None)
-        found = self._found.pop(key, 0.0)
-        self.done += COST[kind] * rows
-        if seconds > 0.05:
-            self._fresh += COST[kind] * rows - found
 
     def progress(self) -> JobProgress:
-        running = sum(self._running.values())
+        self._tick()
+        running = sum(cost(step.kind, step.rows) * step.share for step in self._running.values())
         done = min(self.done + running, self.total * 0.99)
-        measured = self._fresh + running - sum(self._found.values())
-        elapsed = time.monotonic() - self._started
-        eta = (self.total - done) * elapsed / measured if measured > ENOUGH * self.total else None
+        self._eta = self._steady(self._seconds_left())
         return JobProgress(
             percent=round(100 * done / self.total, 1),
             done=round(done, 1),
             total=round(self.total, 1),
-            eta_seconds=round(eta, 1) if eta is not None else None,
+            eta_seconds=round(self._eta, 1) if self._eta is not None else None,
         )
+
+    def _tick(self) -> None:
+        now = self._clock()
+        kinds = {step.kind for step in self._running.values()}
+        for kind in kinds:
+            self._seconds[kind] += (now - self._ticked) / len(kinds)
+        self._ticked = now
+
+    def _share(self, step: Running) -> float:
+        """What the worker has reported, or what the step's age suggests where steps of its kind have ended."""
+        if not self._rows[step.kind]:
+            return step.share
+        expected = step.rows * self._durations[step.kind] / self._rows[step.kind]
+        return max(step.share, min((self._ticked - step.since) / expected, ALMOST) if expected else 0.0)
+
+    def _seconds_left(self) -> float | None:
+        """None before enough has been measured."""
+        rows, left = self._rows.copy(), self._planned.copy()
+        running = defaultdict[tuple[str, StepKind], float](float)
+        for key, step in self._running.items():
+            share = self._share(step)
+            rows[step.kind] += step.rows * (share - step.measured_from)
+            left[key.phase, step.kind] -= step.rows * share
+            running[key.phase, step.kind] += step.rows * (1 - share)
+        speeds = {kind: self._seconds[kind] / count for kind, count in rows.items() if count > 0}
+        if sum(cost(kind, rows[kind]) for kind in speeds) <= ENOUGH * self.total:
+            return None
+        weights = {kind: self._weights.get(kind, 0) or cost(kind, rows[kind]) for kind in speeds}
+        scale = sum(weights[kind] * speeds[kind] / cost(kind, 1) for kind in speeds) / sum(weights.values())
+        return sum(
+            max(left[place], running[place], 0) * speeds.get(place[1], cost(place[1], scale))
+            for place in left.keys() | running.keys()
+        )
+
+    def _steady(self, eta: float | None) -> float | None:
+        """Hold an ETA that grows a little."""
+        before = self._eta
+        return before if eta and before and before < eta <= before * (1 + STEADY) else eta

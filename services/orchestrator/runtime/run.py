@@ -1,7 +1,6 @@
 """`DurableRun`: what the code of every kind of job sees of the job that it runs: durable steps, and ways to tell people."""
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import Progress, StepKind, StepResult, Wire
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
+from shared.plan.plan import PlannedRows
 
 NOTE_S = 2.0  # how often progress reaches the job's row
 T = TypeVar("T")
@@ -35,10 +35,10 @@ class PauseHere(Exception):
 class DurableRun:
     """One job while an orchestrator holds it. Keys make every call of `step` a restart point.
 
-    work: what is planned, in rows weighted by progress.COST. batch_size: rows of one step in `gather`.
+    plan: rows that are planned. batch_size: rows of one step in `gather`.
     """
 
-    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, work: float, batch_size: int):
+    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, plan: PlannedRows, batch_size: int):
         self.job = job
         self.ledger = ledger
         self.stores = steps.stores
@@ -50,7 +50,7 @@ class DurableRun:
         self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
         self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps.consumers)
-        self._meter = ProgressMeter(work)
+        self._meter = ProgressMeter(plan)
 
     # durable steps
 
@@ -66,14 +66,16 @@ class DurableRun:
 
         def on_progress(progress: Progress) -> None:
             self._waits[key] = progress.waits_for
-            self._meter.running(str(key), kind, size, progress.done / progress.total if progress.total else 0)
+            self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
 
-        started = time.monotonic()
         try:
             result = await self._steps.run(self.job, key, request, self._limit, on_progress)
+        except BaseException:
+            self._meter.stopped(key)
+            raise
         finally:
             self._waits.pop(key, None)
-        self._meter.ended(str(key), kind, size, time.monotonic() - started)
+        self._meter.ended(key, kind, size)
         self.figures[key] = result.metrics
         return result
 
@@ -96,6 +98,7 @@ class DurableRun:
         )
 
     async def enter(self, phase: str) -> None:
+        self._meter.enter(phase)
         await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
         await self.say(f"phase {phase} begins", type="phase", phase=phase)
 

@@ -66,6 +66,7 @@ class StepClient:
                     place.leave()
                 on_progress(progress)
 
+            on_progress(Progress())  # it has its place in the queue
             row = await when_there_is_room(lambda: self._begin(job, key, request), on_progress)
             if row.state not in FINAL_STEPS:
                 row = await self._wait(row, on_news)

@@ -1,0 +1,300 @@
+"""The plan of a job: its stages and what each asks of the workers, as data. Progress, estimate and checks read it. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shared.contracts.data import Split
+from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
+from shared.contracts.step_kinds import cost
+from shared.contracts.steps import Queue, StepKind
+from shared.plan.allocation import allocate, rounds_of
+
+PILOT, EVALUATE = "pilot", "evaluate"  # the stages beside the phases
+ORDERS = 2  # a comparison is asked in both orders
+REPAIRED = 2  # a reply that is no verdict is asked for once more
+WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
+LATER_TRY = 0.6  # share of the questions that each further try of phase 2 is expected to take
+DIFFERING = 0.5  # share of the questions whose two decodings are expected to differ in phase 3
+
+PlannedRows = Mapping[tuple[str, StepKind], float]  # rows by stage and kind, repeats (epochs, tries, students) counted
+
+
+class JudgeUse(StrEnum):
+    """What of a job relies on the judge."""
+
+    MEASURING = "measuring"  # every student is compared with the base, for want of references
+    GUIDANCE = "guidance"  # which way of asking the teacher is better
+    ITERATE = "iterate"  # what passes in phase 2
+    EVALUATION = "evaluation"  # the final model against the base
+
+
+@dataclass(frozen=True)
+class Calls:
+    """So many rows, each asked about so often."""
+
+    rows: int = 0
+    each: int = 1
+
+    @property
+    def total(self) -> int:
+        return self.rows * self.each
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """Steps of one kind in a stage.
+
+    rows: expected, repeats counted. least, most: calls to a strong model; on the course on which every reply can be used at
+    once and every completion passes, and at the most. about: the rows that these calls are about. guided: the teacher follows
+    a guideline. written: tokens at most that models wrote into the judge's input. use: what relies on this judge.
+    alternative: the pilot chooses between this step and its neighbour.
+    """
+
+    kind: StepKind
+    rows: float = 0
+    least: Calls = Calls()
+    most: Calls = Calls()
+    about: Phase | Split = Phase.DISTILL
+    guided: bool = False
+    written: int = 0
+    use: JudgeUse | None = None
+    alternative: bool = False
+
+    @property
+    def asks_strong_model(self) -> bool:
+        return self.kind.queue in (Queue.STRONG, Queue.JUDGE) and self.kind is not StepKind.GRADE
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a job: the pilot, a phase, or the evaluation, which begins on dev before the first phase ends."""
+
+    name: str
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Train questions that a phase draws from, and how many of them have no reference."""
+
+    rows: int
+    without_reference: int = 0
+
+    def without_reference_of(self, count: int) -> tuple[int, int]:
+        """How many of `count` rows drawn from here have none: at least, at most."""
+        bare = self.without_reference
+        return max(0, count - (self.rows - bare)), min(count, bare)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a plan needs to know of the data.
+
+    questions: how many train questions each phase takes, and pools: out of which. dev, test: questions that students are
+    measured on. references: whether train has any, without which there are no baselines. judge_measures: students are compared
+    with the base by the judge. judge_decides: False once human preferences show that it is no better than chance.
+    """
+
+    questions: Mapping[Phase, int]
+    pools: Mapping[Phase, Pool]
+    dev: int
+    test: int
+    references: bool = True
+    judge_measures: bool = False
+    judge_decides: bool = True
+
+    @classmethod
+    def of_splits(
+        cls, spec: Distillation, splits: Mapping[Split, int], without_reference: int = 0, judge_measures: bool = False
+    ) -> "Sizes":
+        """splits: rows of each. without_reference: of train."""
+        train = splits[Split.TRAIN]
+        questions = allocate(train, spec)
+        pools = dict.fromkeys(questions, Pool(train, without_reference))
+        return cls(
+            questions,
+            pools,
+            splits[Split.DEV],
+            splits[Split.TEST],
+            references=without_reference < train,
+            judge_measures=judge_measures,
+        )
+
+
+@dataclass(frozen=True)
+class PilotOutcome:
+    """guidance: how phase 1 asks the teacher. usable: unguided answers of the pilot that phase 1 gets again without a call."""
+
+    guidance: Guidance
+    usable: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a job, in order."""
+
+    stages: tuple[Stage, ...]
+    questions: Mapping[Phase, int] = field(default_factory=dict)
+
+    def rows(self) -> PlannedRows:
+        counts: Counter[tuple[str, StepKind]] = Counter()
+        for stage in self.stages:
+            for step in stage.steps:
+                counts[stage.name, step.kind] += step.rows  # pyright: ignore[reportArgumentType]
+        return {name: count for name, count in counts.items() if count}
+
+    def judge_uses(self) -> list[JudgeUse]:
+        """What relies on the judge, whether or not the judge turns out to be better than chance."""
+        uses = {step.use for stage in self.stages for step in stage.steps}
+        return [use for use in JudgeUse if use in uses]
+
+    def most_calls(self, use: JudgeUse) -> int:
+        return sum(step.most.total for stage in self.stages for step in stage.steps if step.use is use)
+
+
+def weighted(rows: PlannedRows) -> float:
+    """Relative seconds of a job's rows."""
+    return sum(cost(kind, count) for (_, kind), count in rows.items())
+
+
+def make_plan(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None = None) -> Plan:
+    """pilot: what it has settled, once it is over."""
+    stages = []
+    if PILOT in spec.stages:
+        stages.append(Stage(PILOT, tuple(_pilot(spec, sizes))))
+    if Phase.DISTILL in spec.phases:
+        stages.append(Stage(Phase.DISTILL.value, tuple(_distill(spec, sizes, pilot))))
+    if Phase.ITERATE in spec.phases:
+        stages.append(Stage(Phase.ITERATE.value, tuple(_iterate(spec, sizes))))
+    if Phase.EVOLVE in spec.phases:
+        stages.append(Stage(Phase.EVOLVE.value, tuple(_evolve(spec, sizes))))
+    stages.append(Stage(EVALUATE, tuple(_evaluate(spec, sizes))))
+    return Plan(tuple(stages), sizes.questions)
+
+
+def students_measured(spec: Distillation, references: bool) -> tuple[int, int]:
+    """How many students besides the base are measured at most on dev and on test. references: whether train has any."""
+    several = {Phase.ITERATE: spec.iterate.rounds, Phase.EVOLVE: spec.evolve.turns}
+    rounds, iterations = (n if phase in spec.phases and n > 1 else 0 for phase, n in several.items())
+    settings = spec.evaluation
+    draws = settings.shot_seeds - 1 if Baseline.FEW_SHOT in settings.baselines else 0
+    baselines = len(settings.baselines) + draws if references else 0
+    before_rounds = int(rounds > 0)
+    return len(spec.phases) + rounds + before_rounds, len(spec.phases) + rounds + iterations + baselines
+
+
+def calls_per_judged_question(spec: Distillation) -> int:
+    """At most: the pair in both orders, both scores where the job asks for them, every reply asked for once more."""
+    return (ORDERS + (2 if spec.evaluation.absolute_scores else 0)) * REPAIRED
+
+
+def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
+    n = min(spec.pilot.questions, sizes.questions[Phase.DISTILL])
+    asked = Calls(n)
+    if spec.guidance is not Guidance.WEAK:
+        yield PlannedStep(StepKind.TEACH, n, asked, asked)
+    if spec.guidance is not Guidance.NONE:
+        yield PlannedStep(StepKind.GUIDE, n)
+        yield PlannedStep(StepKind.TEACH, n, asked, asked, guided=True)
+    if spec.guidance in (Guidance.AUTO, Guidance.BEST):
+        yield _compared(spec, sizes, n)
+
+
+def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> Iterable[PlannedStep]:
+    """The pilot's answers are cached: the same requests cost nothing again."""
+    n = sizes.questions[Phase.DISTILL]
+    if spec.distill.answers == "teacher":
+        guidance = pilot.guidance if pilot else spec.guidance
+        fresh = Calls(n - min(spec.pilot.questions, n))
+        either = guidance is Guidance.AUTO
+        if guidance is not Guidance.WEAK:
+            most = Calls(n - pilot.usable if pilot else n)
+            yield PlannedStep(StepKind.TEACH, 0 if either else n, fresh, most, alternative=either)
+        if guidance is not Guidance.NONE:
+            yield PlannedStep(StepKind.GUIDE, n)
+            # a guideline may come out otherwise than in the pilot, and its answer is then asked for again
+            rows = 0 if guidance is Guidance.BEST else n
+            yield PlannedStep(StepKind.TEACH, rows, fresh, Calls(n), guided=True, alternative=either)
+        if guidance is Guidance.BEST:
+            yield _compared(spec, sizes, n)
+    yield PlannedStep(StepKind.SFT, n * spec.distill.epochs)
+
+
+def _compared(spec: Distillation, sizes: Sizes, n: int) -> PlannedStep:
+    """Both answers to n questions; where not all have references the judge says which is better."""
+    low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
+    use = JudgeUse.GUIDANCE if sizes.pools[Phase.DISTILL].without_reference else None
+    if not sizes.judge_decides:
+        return PlannedStep(StepKind.COMPARE, use=use)
+    least, most = Calls(n if low == n else 0, ORDERS), Calls(n if high else 0, ORDERS * REPAIRED)
+    return PlannedStep(StepKind.COMPARE, 0, least, most, written=2 * WRITTEN * spec.teacher.max_tokens, use=use)
+
+
+def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
+    settings, pool, n = spec.iterate, sizes.pools[Phase.ITERATE], sizes.questions[Phase.ITERATE]
+    tried = n * (1 + (settings.tries - 1) * LATER_TRY)
+    first = len(rounds_of(range(n), settings.rounds, settings.round_questions)[0])  # rounds end where dev shows no gain
+    judged, at_least = (n, n), first
+    if spec.judge.grader:  # it decides where there is a reference
+        judged, at_least = pool.without_reference_of(n), pool.without_reference_of(first)[0]
+    graded = n - judged[1]  # the judge only says why these do not pass
+    if not sizes.judge_decides:
+        judged, at_least = (0, 0), 0
+    use = JudgeUse.ITERATE if spec.judge.grader is None or pool.without_reference else None
+    written = WRITTEN * spec.answer_tokens  # completion and rationale, within one limit
+    yield PlannedStep(StepKind.REASON, tried)
+    most = Calls(judged[1], REPAIRED * settings.tries)
+    yield PlannedStep(StepKind.REVIEW, tried, Calls(at_least), most, Phase.ITERATE, written=written, use=use)
+    most = Calls(graded, REPAIRED * (settings.tries - 1))
+    yield PlannedStep(StepKind.REVIEW, 0, Calls(), most, Phase.ITERATE, written=written)
+    if settings.on_failure == "teacher":
+        yield PlannedStep(StepKind.TEACH, 0, Calls(), Calls(n), Phase.ITERATE)
+    yield PlannedStep(StepKind.SFT, n * settings.epochs * LATER_TRY)
+
+
+def _evolve(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
+    settings, n = spec.evolve, sizes.questions[Phase.EVOLVE]
+    if settings.pairs != "file":
+        yield PlannedStep(StepKind.SEARCH, n * settings.turns)
+    yield PlannedStep(StepKind.DPO, n * DIFFERING * settings.epochs * settings.turns)
+
+
+def _evaluate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
+    settings = spec.evaluation
+    on_dev = min(sizes.dev, settings.dev_questions or sizes.dev)
+    on_test = min(sizes.test, settings.test_questions or sizes.test)
+    dev_students, test_students = students_measured(spec, sizes.references)
+    answers = 2 * settings.forgetting + on_dev * (1 + dev_students) + on_test * (1 + test_students)
+    yield PlannedStep(StepKind.ANSWER, answers)
+    yield PlannedStep(StepKind.GRADE, answers)
+    if settings.judged_questions:
+        yield from _judged(spec, min(settings.judged_questions, on_test))
+    if sizes.judge_measures:  # equal answers are ties without asking; on dev the served version is compared too
+        for split, n, students, extra in (
+            (Split.DEV, on_dev, dev_students, 1),
+            (Split.TEST, on_test, test_students, 0),
+        ):
+            calls = Calls(n if sizes.judge_decides else 0, (students + extra) * ORDERS * REPAIRED)
+            written = 2 * WRITTEN * spec.answer_tokens
+            yield PlannedStep(
+                StepKind.COMPARE, n * students, Calls(), calls, split, written=written, use=JudgeUse.MEASURING
+            )
+    if Baseline.SFT_REFERENCES in settings.baselines and sizes.references:
+        yield PlannedStep(StepKind.SFT, sum(sizes.questions.values()) * spec.distill.epochs)
+
+
+def _judged(spec: Distillation, n: int) -> Iterable[PlannedStep]:
+    """The final model against the base: it stops when the share is known, or the budget used up."""
+    settings = spec.evaluation
+    calls = ORDERS + (2 if settings.absolute_scores else 0)
+    low, most = min(n, spec.batch_size), Calls(n, calls * REPAIRED)
+    if settings.max_judge_calls is not None and settings.max_judge_calls < most.total:
+        low = min(low, settings.max_judge_calls // (calls * REPAIRED))
+        most = Calls(min(n, settings.max_judge_calls // calls), calls)  # so many where no reply is asked for again
+    written = 2 * WRITTEN * spec.answer_tokens
+    least = Calls(low, calls)
+    yield PlannedStep(StepKind.COMPARE, n, least, most, Split.TEST, written=written, use=JudgeUse.EVALUATION)
+    if settings.absolute_scores:
+        yield PlannedStep(StepKind.RATE, 2 * n, about=Split.TEST)  # its calls are counted above

@@ -1,0 +1,74 @@
+"""One plan tells progress, estimate and checks what a job asks of the workers."""
+
+import pytest
+
+from shared.contracts.data import Split
+from shared.contracts.distillation import Distillation, Guidance, Phase
+from shared.contracts.step_kinds import cost
+from shared.contracts.steps import StepKind
+from shared.plan.plan import JudgeUse, PilotOutcome, Plan, Pool, Sizes, make_plan, students_measured, weighted
+
+SPLITS = {Split.TRAIN: 100, Split.DEV: 20, Split.TEST: 30}
+
+
+def plan_of(spec: Distillation, without_reference: int = 0, judge_measures: bool = False) -> Plan:
+    return make_plan(spec, Sizes.of_splits(spec, SPLITS, without_reference, judge_measures))
+
+
+def work(spec: Distillation, without_reference: int = 0, judge_measures: bool = False) -> float:
+    return weighted(plan_of(spec, without_reference, judge_measures).rows())
+
+
+def test_more_epochs_are_more_work():
+    short = work(Distillation.model_validate({"domain": "d", "distill": {"epochs": 1}}))
+    long = work(Distillation.model_validate({"domain": "d", "distill": {"epochs": 5}}))
+    assert long > short
+
+
+def test_without_guidance_there_is_less_work():
+    guided = work(Distillation(domain="d", guidance=Guidance.WEAK))
+    assert work(Distillation(domain="d", guidance=Guidance.NONE)) < guided
+
+
+def test_a_judge_that_measures_is_work_for_every_student_on_dev_and_test():
+    spec = Distillation.model_validate({"domain": "d", "iterate": {"rounds": 2}, "evolve": {"turns": 3}})
+    by_references, by_judge = (work(spec, without_reference=100, judge_measures=it) for it in (False, True))
+    dev, test = 3 + 2 + 1, 3 + 2 + 3  # phases, rounds, the student before them; phases, rounds, turns
+    assert students_measured(spec, references=False) == (dev, test)
+    assert by_judge - by_references == pytest.approx(cost(StepKind.COMPARE, dev * 20 + test * 30))
+
+
+def test_baselines_are_work_where_references_make_them():
+    spec = Distillation.model_validate({"domain": "d", "evaluation": {"shot_seeds": 5}})
+    assert students_measured(spec, references=True) == (3, 3 + 3 + 4)
+    assert work(spec) > work(spec, without_reference=100)
+
+
+def test_the_work_of_a_default_job_is_what_it_always_was():
+    assert work(Distillation(domain="d")) == pytest.approx(1102.5)
+
+
+def test_stages_stand_in_the_order_in_which_a_job_enters_them():
+    spec = Distillation(domain="d")
+    assert [stage.name for stage in plan_of(spec).stages] == [*spec.stages, "evaluate"]
+
+
+def test_what_relies_on_the_judge_follows_from_the_references():
+    spec = Distillation.model_validate({"domain": "d", "guidance": "auto", "evaluation": {"judged_questions": 5}})
+    assert plan_of(spec, without_reference=1).judge_uses() == [JudgeUse.GUIDANCE, JudgeUse.ITERATE, JudgeUse.EVALUATION]
+    assert plan_of(spec, judge_measures=True).judge_uses()[0] == JudgeUse.MEASURING
+    graded = {"judge": {"grader": "string_check"}, "evaluation": {"judged_questions": 0}}
+    assert plan_of(Distillation.model_validate({"domain": "d"} | graded)).judge_uses() == []
+
+
+def test_the_pilot_settles_which_way_the_teacher_is_asked():
+    spec = Distillation(domain="d", guidance=Guidance.AUTO)
+    sizes = Sizes.of_splits(spec, SPLITS)
+    _, distill, *_ = make_plan(spec, sizes, PilotOutcome(Guidance.NONE, usable=10)).stages
+    (teach,) = [step for step in distill.steps if step.kind is StepKind.TEACH]
+    assert not teach.guided
+    assert teach.most.total == sizes.questions[Phase.DISTILL] - 10
+
+
+def test_a_pool_bounds_how_many_rows_have_no_reference():
+    assert Pool(10, 4).without_reference_of(8) == (2, 4)
