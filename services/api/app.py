@@ -1,7 +1,6 @@
 """The REST API: `python -m services.api`."""
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 
 from services.api.context import open_context
 from services.api.deps import may_scrape
@@ -20,7 +18,6 @@ from services.api.engine_client import EngineClient
 from services.api.features.audit import routes as audit
 from services.api.features.canaries import routes as canaries
 from services.api.features.chat import routes as chat
-from services.api.features.chat.routing import Signpost
 from services.api.features.chat.shadows import Shadows
 from services.api.features.docs import routes as docs
 from services.api.features.events import routes as events
@@ -29,6 +26,7 @@ from services.api.features.experiments import routes as experiments
 from services.api.features.exports import routes as exports
 from services.api.features.files import routes as files
 from services.api.features.health import routes as health
+from services.api.features.health.metrics import StoreCollector
 from services.api.features.imports import routes as imports
 from services.api.features.jobs import routes as jobs
 from services.api.features.keys import routes as keys
@@ -40,8 +38,10 @@ from services.api.features.results import routes as results
 from services.api.features.webhooks import routes as webhooks
 from services.api.features.webhooks.deliveries import Deliverer
 from services.api.features.webhooks.safe_post import CheckedNetwork, Poster
+from services.api.middleware.audit import AuditTrail
 from services.api.middleware.body_limits import BodyLimit
-from services.api.middleware.idempotency import KeptAnswers, Replayed, on_replayed
+from services.api.middleware.compression import Compression
+from services.api.middleware.idempotency import Replayed, StoredResponses, on_replayed
 from services.api.openapi_document import document, operation_id
 from services.api.settings import ApiSettings, api_settings
 from shared.contracts.errors import ErrorBody
@@ -51,25 +51,15 @@ from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
-FILE_CONTENT = re.compile(r"/v1/(files|exports)/[^/]+/content(/|$)")
-COMPRESSED_BYTES, COMPRESSION = 1024, 5  # a shorter answer fits into one packet anyway; zlib's level
-SHUTDOWN_S = 5  # open event streams get so long when the process ends
-
-
-class Compressed(GZipMiddleware):
-    """JSON and pages of some length, for who asks for it. Streams go out as they come, and files as they lie: of them parts can be
-    asked for, and their tag names these bytes."""
-
-    def __init__(self, app):
-        super().__init__(app, COMPRESSED_BYTES, COMPRESSION)
-
-    async def __call__(self, scope, receive, send):
-        file = scope["type"] == "http" and FILE_CONTENT.match(scope["path"])
-        await (self.app if file else super().__call__)(scope, receive, send)
+FEATURES = (
+    files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, webhooks,
+    audit, health, docs, live,
+)  # fmt: skip  # in the order of the OpenAPI document
+SHUTDOWN_S = 5  # open event streams get this long when the process ends
 
 
 def _cors(settings: ApiSettings) -> list[Middleware]:
-    """Web pages of other origins, where the operator names some. Their preflights are answered inside RequestScope, as all else."""
+    """Lets web pages of the origins in the settings call the API. RequestScope surrounds the answers to preflights too."""
     if not settings.cors_origins:
         return []
     return [
@@ -84,96 +74,72 @@ def _cors(settings: ApiSettings) -> list[Middleware]:
 
 
 async def _on_bad_value(_: Request, error: DataError) -> JSONResponse:
-    """PostgreSQL refuses what SQLite takes: NUL bytes in names, numbers out of range."""
+    """PostgreSQL refuses what SQLite accepts: NUL bytes in names, numbers out of range."""
     message = "a value of the request cannot be looked up; names hold no control characters"
     return error_response(ErrorBody(message=message, type="invalid_request_error", code="invalid_value"), 400)
 
 
-async def _on_database_away(_: Request, error: OperationalError) -> JSONResponse:
-    log.error("database away", error=repr(error.orig))
+async def _on_database_unavailable(_: Request, error: OperationalError) -> JSONResponse:
+    log.error("database unavailable", error=repr(error.orig))
     body = ErrorBody(message="the job database does not answer", type="server_error", code="database_unavailable")
     return error_response(body, 503, {"retry-after": "2"})
 
 
 def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
-    """The application; it opens its stores when it starts and closes the engine's connections when it ends."""
+    """The application; it opens its stores when it starts and closes its connections when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.context = open_context(settings, platform)
-        app.state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
-        app.state.signpost = Signpost(app.state.context)
-        app.state.shadows = Shadows(app.state.engine, settings.shadows)
-        collector = health.StoreCollector(app.state.context)
+        state = app.state
+        state.context = context = open_context(settings, platform)
+        state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
+        state.shadows = Shadows(state.engine, settings.shadows)
+        state.hub = EventHub(context.stores, settings)
+        state.poster = Poster(CheckedNetwork(settings.webhook_networks))
+        collector = StoreCollector(context)
         REGISTRY.register(collector)
-        app.state.hub = EventHub(app.state.context.stores, settings)
-        app.state.poster = Poster(CheckedNetwork(settings.webhook_networks))
-        deliverer = Deliverer(
-            app.state.context.stores.webhooks,
-            app.state.poster,
-            app.state.context.webhook_key,
-            platform.retention.total_seconds(),
-        )
-        loops = [asyncio.create_task(loop) for loop in (app.state.hub.run(), deliverer.run())]
+        retention_s = platform.retention.total_seconds()
+        deliverer = Deliverer(context.stores.webhooks, state.poster, context.webhook_key, retention_s)
+        loops = [asyncio.create_task(loop) for loop in (state.hub.run(), deliverer.run())]
         try:
             yield
         finally:
             for loop in loops:
                 loop.cancel()
             REGISTRY.unregister(collector)
-            await app.state.shadows.aclose()
-            await app.state.engine.aclose()
-            app.state.context.providers.close()
-            await app.state.context.request_limits.aclose()
+            await state.shadows.aclose()
+            await state.engine.aclose()
+            context.providers.close()
+            await context.request_limits.aclose()
 
-    # FastAPI's own pages load their scripts from other people's servers; handlers.docs has one that needs none
     app = new_app(
         "api",
         "METEOR",
         may_scrape=[Depends(may_scrape)],
         version="0.1.0",
         lifespan=lifespan,
-        docs_url=None,
+        docs_url=None,  # FastAPI's pages load scripts from other servers; features/docs has a page without scripts
         redoc_url=None,
-        redirect_slashes=False,  # it would lead wherever the Host header says
+        redirect_slashes=False,  # the target would come from the Host header
         generate_unique_id_function=operation_id,
         middleware=_cors(settings),
     )
     app.openapi = lambda: document(app)
     app.add_middleware(BodyLimit, limit=settings.body_bytes, values=settings.body_values)
-    app.add_middleware(KeptAnswers)
-    app.add_middleware(audit.AuditTrail)
-    app.add_middleware(Compressed)
+    app.add_middleware(StoredResponses)
+    app.add_middleware(AuditTrail)
+    app.add_middleware(Compression)
     app.add_exception_handler(Replayed, on_replayed)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
-    app.add_exception_handler(OperationalError, _on_database_away)  # pyright: ignore[reportArgumentType]
-    for module in (
-        files,
-        imports,
-        jobs,
-        results,
-        events,
-        experiments,
-        exports,
-        labels,
-        canaries,
-        models,
-        chat,
-        keys,
-        projects,
-        webhooks,
-        audit,
-        health,
-        docs,
-        live,
-    ):
-        app.include_router(module.router)
+    app.add_exception_handler(OperationalError, _on_database_unavailable)  # pyright: ignore[reportArgumentType]
+    for feature in FEATURES:
+        app.include_router(feature.router)
     return app
 
 
 def refusal(settings: ApiSettings, platform: PlatformSettings) -> str | None:
-    """Why this process must not start; None when it may."""
-    if settings.keys or is_loopback(settings.host) or _keys_were_made(platform):
+    """Why this process must not start; None if it may."""
+    if settings.keys or is_loopback(settings.host) or _any_key_exists(platform):
         return None
     return (
         f"METEOR_API_HOST is {settings.host}, which others can reach, and there is no API key. "
@@ -182,8 +148,8 @@ def refusal(settings: ApiSettings, platform: PlatformSettings) -> str | None:
     )
 
 
-def _keys_were_made(platform: PlatformSettings) -> bool:
-    """Nothing is made by looking: a data folder without a database has no keys."""
+def _any_key_exists(platform: PlatformSettings) -> bool:
+    """Creates no database: a data folder without one has no keys."""
     if platform.database_url is None and not (platform.data / "meteor.sqlite3").exists():
         return False
     return open_stores(platform.database).keys.any()
@@ -197,7 +163,7 @@ def main() -> int:
     if reason is not None:
         sys.stderr.write(f"api: {reason}\n")
         return 2
-    import uvicorn  # here, so that importing this module stays quick
+    import uvicorn  # here, so that importing this module stays fast
 
     from services.api.middleware.slow_clients import bounded
 

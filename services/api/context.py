@@ -1,28 +1,48 @@
-"""What every function of the API works with, opened once per process."""
+"""What the functions of the API work with: settings and stores, opened once per process, and for each request its caller."""
 
 import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.api.gateway_client import ProviderList
 from services.api.keyring import Keyring
 from services.api.middleware.request_limits import RequestLimits
+from services.api.model_router import ModelRouter
 from services.api.settings import ApiSettings
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import Artifacts
+from shared.contracts.data import Question, with_validation
+from shared.contracts.keys import Scope
+from shared.datasets.files import JobData, rows_of
+from shared.jobs.records import FileRecord
 from shared.jobs.schema import Stores, open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger, open_ledger
 from shared.platform.settings import PlatformSettings
 from shared.security.api_keys import hash_secret
 from shared.security.secret_file import kept_secret
 
-LEFT_S = 24 * 3600  # an unfinished upload that nobody has written to for so long
+ABANDONED_S = 24 * 3600  # age at which a partial upload is deleted
+
+
+@dataclass(frozen=True)
+class Caller:
+    """name: a key's id; or operator (METEOR_API_KEYS), internal (the token between services), local (no key exists yet).
+
+    operator: works in the default project and may administer all projects.
+    """
+
+    project: str
+    name: str
+    scopes: frozenset[Scope] = frozenset(Scope)
+    operator: bool = False
 
 
 @dataclass(frozen=True)
 class ApiContext:
-    """Settings and stores."""
+    """Settings and stores. students: the base models that can be served and trained, the default first."""
 
     settings: ApiSettings
     platform: PlatformSettings
@@ -31,29 +51,81 @@ class ApiContext:
     artifacts: Artifacts
     providers: ProviderList
     bases: Bases
+    students: tuple[Base, ...]
     keyring: Keyring
     request_limits: RequestLimits
+    model_router: ModelRouter
     webhook_key: bytes
 
     @property
     def swaps(self) -> bool:
-        """Whether the engine can be asked for another model than the default student."""
+        """Whether the engine can load another model than the default student."""
         return bool(self.settings.engine_control_url)
 
-    @property
-    def students(self) -> list[Base]:
-        """The bases that can be asked and trained, the default first."""
-        return self.bases.all() if self.swaps else [self.bases.default]
+    def is_base(self, name: str) -> bool:
+        return any(name == base.name for base in self.students)
 
     @property
     def files(self) -> Path:
         """The folder of uploaded bytes, named by SHA-256."""
         return self.platform.data / "files"
 
+    def of(self, caller: Caller) -> "ProjectContext":
+        return ProjectContext(**vars(self), caller=caller)
+
+    def of_project(self, project: str = DEFAULT_PROJECT) -> "ProjectContext":
+        """For code inside this process, which works without a key."""
+        return self.of(Caller(project, "local", operator=True))
+
+
+@dataclass(frozen=True)
+class ProjectContext(ApiContext):
+    """The context of one request: all it reads and writes belongs to the caller's project."""
+
+    caller: Caller
+    _rows: dict[tuple[str, ...], list[Question]] = field(default_factory=dict)
+
+    @property
+    def project(self) -> str:
+        return self.caller.project
+
+    @property
+    def view(self) -> str | None:
+        """The project whose keys, limits and audit log the caller sees; None: all projects."""
+        return None if self.caller.operator else self.caller.project
+
+    @property
+    def key_id(self) -> str | None:
+        """The caller's key in the database; None for the operator."""
+        return None if self.caller.operator else self.caller.name
+
+    def file(self, file_id: str) -> FileRecord:
+        """Raises NotFound."""
+        return self.stores.catalog.file(self.project, file_id)
+
+    def file_rows(self, file: FileRecord) -> list[Question]:
+        """The rows of a dataset, read and parsed once per request. Raises ArtifactMissing."""
+        return self._once((file.rows_ref,), lambda: rows_of(file, self.artifacts))
+
+    def job_rows(self, data: JobData) -> list[Question]:
+        """All rows of a job with their splits. Raises ArtifactMissing."""
+        training, validation = data
+        if validation is None:
+            return self.file_rows(training)
+        refs = (training.rows_ref, validation.rows_ref)
+        return self._once(refs, lambda: with_validation(self.file_rows(training), self.file_rows(validation)))
+
+    def _once(self, refs: tuple[str, ...], read: Callable[[], list[Question]]) -> list[Question]:
+        if refs not in self._rows:
+            self._rows[refs] = read()
+        return self._rows[refs]
+
 
 def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContext:
-    """Create the folders, bring the databases to their newest schema, open them."""
+    """Create the folders, migrate the databases to the newest schema, open them."""
     stores = open_stores(platform.database)
+    bases = Bases()
+    students = tuple(bases.all()) if settings.engine_control_url else (bases.default,)
     context = ApiContext(
         settings=settings,
         platform=platform,
@@ -61,14 +133,16 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         ledger=open_ledger(platform.ledger_database),
         artifacts=Artifacts(platform.artifacts, platform.disk_floor),
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
-        bases=Bases(),
+        bases=bases,
+        students=students,
         keyring=Keyring(stores.keys, hash_secret(platform)),
         request_limits=RequestLimits(stores.projects, platform.redis_url, platform.key_prefix),
+        model_router=ModelRouter(stores, [base.name for base in students]),
         webhook_key=(settings.webhook_key.get_secret_value() or kept_secret(platform.data / "webhook-key")).encode(),
     )
     context.files.mkdir(parents=True, exist_ok=True)
-    for left in context.files.glob(".upload-*"):  # of a process that was killed
+    for upload in context.files.glob(".upload-*"):  # left by a process that was killed
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > LEFT_S:
-                left.unlink()
+            if time.time() - upload.stat().st_mtime > ABANDONED_S:
+                upload.unlink()
     return context

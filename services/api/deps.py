@@ -1,22 +1,27 @@
-"""Who may ask, and for what: a key of the database, one of the operator's, the internal token, or, where no key was ever made,
-anyone on this machine."""
+"""FastAPI dependencies: the caller and the project it works in, the scopes a route needs, ids and paging.
 
-from dataclasses import dataclass
+A caller sends a key of the database, one of the operator's keys or the internal token. Where no key exists, callers on this
+machine need none.
+"""
+
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from services.api.context import ApiContext
+from services.api.context import ApiContext, Caller, ProjectContext
 from services.api.engine_client import EngineClient
 from services.api.keyring import NotAuthenticated
+from services.api.paging import Paging
 from services.api.settings import key_hash
 from shared.contracts.errors import UserError
 from shared.contracts.keys import Scope
-from shared.jobs.records import ApiKeyRecord
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.http import bearer, is_loopback, same_secret
+
+ID_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"  # printable, so that it can be looked up and logged
+LONGEST_ID = 200
 
 
 class Forbidden(UserError):
@@ -24,34 +29,7 @@ class Forbidden(UserError):
     code = "permission_denied"
 
 
-@dataclass(frozen=True)
-class Caller:
-    """name: a key's id; or operator (METEOR_API_KEYS), internal (the token between services), local (no key was ever made).
-
-    operator: acts in the default project, and may look after all of them.
-    """
-
-    project: str
-    name: str
-    scopes: frozenset[Scope]
-    operator: bool = False
-
-    @property
-    def view(self) -> str | None:
-        """The project whose keys and audit log the caller sees; None: every one."""
-        return None if self.operator else self.project
-
-    @property
-    def key_id(self) -> str | None:
-        """The key of the database that asks."""
-        return None if self.operator else self.name
-
-
-def _operator(name: str) -> Caller:
-    return Caller(DEFAULT_PROJECT, name, frozenset(Scope), operator=True)
-
-
-OPERATOR, INTERNAL, LOCAL = _operator("operator"), _operator("internal"), _operator("local")
+OPERATOR, INTERNAL, LOCAL = (Caller(DEFAULT_PROJECT, name, operator=True) for name in ("operator", "internal", "local"))
 
 
 async def api_context(request: Request) -> ApiContext:
@@ -62,41 +40,37 @@ async def engine_client(request: Request) -> EngineClient:
     return request.app.state.engine
 
 
-async def caller_of(request: Request) -> Caller:
-    """Noted on the request too, for what runs around the handlers. Raises NotAuthenticated, Forbidden or TooManyRequests."""
+async def project_context(request: Request) -> ProjectContext:
+    """Also stores the caller on the request, for the middleware. Raises NotAuthenticated, Forbidden or TooManyRequests."""
     context = await api_context(request)
     request.state.caller = caller = await _caller(request, context)
     await context.request_limits.check(caller.project)
-    return caller
+    return context.of(caller)
 
 
 async def _caller(request: Request, context: ApiContext) -> Caller:
     given = bearer(request)
     digest = key_hash(given)
-    known = [same_secret(digest, key) for key in context.settings.keys]  # all of them, so that the time tells nothing
-    if any(known):
+    matches = [same_secret(digest, key) for key in context.settings.keys]  # all of them, so that the time tells nothing
+    if any(matches):
         return OPERATOR
     if same_secret(given, context.platform.internal_token.get_secret_value()):
         return INTERNAL
-    row = context.keyring.known(given) or await run_in_threadpool(context.keyring.look_up, given)
+    row = context.keyring.cached(given) or await run_in_threadpool(context.keyring.look_up, given)
     if row is not None:
-        return _of_key(row)
-    if context.settings.keys or await _any_key_was_made(context):
+        return Caller(row.project_id, row.id, frozenset(map(Scope, row.scopes)))
+    if context.settings.keys or await _any_key_exists(context):
         raise NotAuthenticated("no valid API key; send `Authorization: Bearer <key>` (`meteor keys create` makes one)")
-    _only_this_machine(request)
+    _require_this_machine(request)
     return LOCAL
 
 
-def _of_key(row: ApiKeyRecord) -> Caller:
-    return Caller(row.project_id, row.id, frozenset(map(Scope, row.scopes)))
+async def _any_key_exists(context: ApiContext) -> bool:
+    cached = context.keyring.cached_any()
+    return await run_in_threadpool(context.keyring.any) if cached is None else cached
 
 
-async def _any_key_was_made(context: ApiContext) -> bool:
-    known = context.keyring.knows_of_keys()
-    return await run_in_threadpool(context.keyring.has_keys) if known is None else known
-
-
-def _only_this_machine(request: Request) -> None:
+def _require_this_machine(request: Request) -> None:
     """Without keys a web page must not reach the API through its visitor's browser (rebound names, foreign origins)."""
     for header, host in (
         ("Host", urlsplit(f"//{request.headers.get('host', '')}").hostname),
@@ -109,21 +83,25 @@ def _only_this_machine(request: Request) -> None:
 
 
 async def may_scrape(request: Request) -> None:
-    """/metrics counts what all projects do, by their aliases. Raises NotAuthenticated, Forbidden."""
+    """/metrics counts requests of all projects, by alias. Raises NotAuthenticated, Forbidden."""
     context = await api_context(request)
     if same_secret(bearer(request), context.settings.metrics_token.get_secret_value()):
         return
     if not (await _caller(request, context)).operator:
-        raise Forbidden("metrics are of all projects: send METEOR_API_METRICS_TOKEN, or a key of METEOR_API_KEYS")
+        raise Forbidden("metrics cover all projects: send METEOR_API_METRICS_TOKEN, or a key of METEOR_API_KEYS")
 
 
-async def project_of(caller: Annotated[Caller, Depends(caller_of)]) -> str:
-    """The project that the caller acts in: what belongs to another one does not exist for it."""
-    return caller.project
+async def paging(
+    after: Annotated[str | None, Query(max_length=200)] = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> Paging:
+    return Paging(after, limit)
 
 
-async def key_of(caller: Annotated[Caller, Depends(caller_of)]) -> str | None:
-    return caller.key_id
+ServerContext = Annotated[ApiContext, Depends(api_context)]  # for routes without a key
+Context = Annotated[ProjectContext, Depends(project_context)]
+Engine = Annotated[EngineClient, Depends(engine_client)]
+Page = Annotated[Paging, Depends(paging)]
+Id = Annotated[str, Path(min_length=1, max_length=LONGEST_ID, pattern=ID_CHARACTERS)]
 
 
 class Needs:
@@ -135,19 +113,12 @@ class Needs:
     def __init__(self, *scopes: Scope):
         self.scopes = scopes
 
-    async def __call__(self, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> None:
+    async def __call__(self, request: Request, context: Context) -> None:
         request.state.needed = self.scopes  # for the audit log
-        if not caller.scopes.intersection(self.scopes):
+        if not context.caller.scopes.intersection(self.scopes):
             wanted = " or ".join(repr(scope.value) for scope in self.scopes)
             raise Forbidden(f"this API key lacks the scope {wanted}", code="missing_scope")
 
 
 def needs(*scopes: Scope):
     return Depends(Needs(*scopes))
-
-
-Context = Annotated[ApiContext, Depends(api_context)]
-Engine = Annotated[EngineClient, Depends(engine_client)]
-Asking = Annotated[Caller, Depends(caller_of)]
-Project = Annotated[str, Depends(project_of)]
-KeyId = Annotated[str | None, Depends(key_of)]  # the key that asks, unless it is an operator

@@ -12,6 +12,7 @@ import aiohttp
 from services.api.settings import ApiSettings
 from shared.contracts.engine import EngineStatus, ModelRequest, ModelState
 from shared.contracts.errors import FatalError, NotFound, TransientError, UserError
+from shared.contracts.json_types import Json
 
 HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
 JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -75,12 +76,12 @@ class EngineClient:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    async def whole(self, route: str, body: dict[str, Any], served_by: str) -> bytes:
+    async def whole(self, route: str, body: Json, served_by: str) -> bytes:
         """One whole answer. Raises EngineUnavailable, EngineTimeout or the engine's own refusal as a UserError."""
         async with self._asked(route, body, served_by) as answer:
             return await answer.read()
 
-    async def parts(self, route: str, body: dict[str, Any], served_by: str) -> AsyncGenerator[bytes, None]:
+    async def parts(self, route: str, body: Json, served_by: str) -> AsyncGenerator[bytes, None]:
         """A streamed answer as it comes. What fails before the first part raises; so does a break in mid-stream."""
         async with self._asked(route, body, served_by) as answer:
             async for part in answer.content.iter_any():
@@ -107,7 +108,7 @@ class EngineClient:
             return None
 
     @asynccontextmanager
-    async def _asked(self, route: str, body: dict[str, Any], served_by: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _asked(self, route: str, body: Json, served_by: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """The engine's answer, its body still to be read. Left early (the caller went away) it closes the connection, and the
         engine stops the request. served_by: what the engine must have been started with; it is asked for only when the
         engine does not answer; empty: never."""
@@ -128,7 +129,7 @@ class EngineClient:
             raise await self._elsewhere(served_by) or EngineUnavailable(reason) from error
 
 
-def _json(body: dict[str, Any]) -> bytes:
+def _json(body: Json) -> bytes:
     """ASCII, so that a lone surrogate cannot stop the request half way. Raises UserError for what is no JSON after all."""
     try:
         return json.dumps(body, allow_nan=False).encode()

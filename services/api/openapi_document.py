@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorResponse
+from shared.contracts.json_types import Json
 
 METHODS = ("get", "put", "post", "patch", "delete")
 ABOUT = (
@@ -56,10 +57,11 @@ WHEN = {
     504: ("TooSlow", "The engine took the request and fell silent."),
 }  # fmt: skip
 RETRY_AFTER = {429, 503}
+Responses = dict[int | str, Json]  # `responses=` of a route: status -> response object
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
 
-def may_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def may_answer(*statuses: int) -> Responses:
     """`responses=` of a route: errors of its own, beside those that every route of its kind has."""
     return {status: {"description": WHEN[status][1]} for status in statuses}
 
@@ -69,7 +71,7 @@ def operation_id(route: APIRoute) -> str:
     return f"fine_tuning_{route.name}" if _tells_openai_names(route.path) else route.name
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI) -> Json:
     """The document of an application made by `create_app`. It is made once; nothing in it depends on settings."""
     if app.openapi_schema is None:
         made = FastAPI.openapi(app)
@@ -87,7 +89,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema or {}
 
 
-def operations(made: dict[str, Any]) -> Iterable[tuple[str, str, dict[str, Any]]]:
+def operations(made: Json) -> Iterable[tuple[str, str, Json]]:
     """(path, method, operation), in the order of the routes."""
     for path, item in made["paths"].items():
         for method in METHODS:
@@ -99,7 +101,7 @@ def _tells_openai_names(path: str) -> bool:
     return path.startswith("/v1/fine_tuning/")
 
 
-def _put_right(path: str, method: str, operation: dict[str, Any]) -> None:
+def _put_right(path: str, method: str, operation: Json) -> None:
     own = operation["responses"]
     if own.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "").endswith(
         "/HTTPValidationError"
@@ -119,7 +121,7 @@ def _put_right(path: str, method: str, operation: dict[str, Any]) -> None:
         operation["security"] = [{"bearer": []}]
 
 
-def _common_errors(path: str, operation: dict[str, Any]) -> Iterable[int]:
+def _common_errors(path: str, operation: Json) -> Iterable[int]:
     """What any route of this form may answer."""
     parameters = operation.get("parameters", [])
     if parameters or "requestBody" in operation:
@@ -148,7 +150,7 @@ def _put_bounds_right(part: Any) -> None:
             part[name] = int(bound) if bound == int(bound) else bound
 
 
-def _add_components(made: dict[str, Any]) -> None:
+def _add_components(made: Json) -> None:
     parts = made["components"]
     for name in ("HTTPValidationError", "ValidationError"):
         parts["schemas"].pop(name, None)
@@ -171,15 +173,15 @@ def _add_components(made: dict[str, Any]) -> None:
     }
 
 
-def _header(kind: str, text: str) -> dict[str, Any]:
+def _header(kind: str, text: str) -> Json:
     return {"description": text, "schema": {"type": kind}}
 
 
-def _error(status: int, name: str, text: str) -> dict[str, Any]:
+def _error(status: int, name: str, text: str) -> Json:
     headers = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if status in RETRY_AFTER:
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
-    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}
+    content: Json = {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}
     example = recorded()["errors"].get(str(status))
     if example is not None:
         content["example"] = example
@@ -192,12 +194,12 @@ def _error(status: int, name: str, text: str) -> dict[str, Any]:
 
 
 @lru_cache
-def recorded() -> dict[str, Any]:
+def recorded() -> Json:
     """What `python -m tests.examples` recorded: {"calls": {operation id: {request, status, response}}, "errors": ...}"""
     return json.loads(files("services.api").joinpath("examples.json").read_text())
 
 
-def _add_examples(made: dict[str, Any]) -> None:
+def _add_examples(made: Json) -> None:
     for _, _, operation in operations(made):
         example = recorded()["calls"].get(operation["operationId"])
         if example is None:

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from services.api.features.chat.routing import share
+from services.api.model_router import share
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.contract.conftest import ADAPTER, BASE, RunningApi, publish_version
 from tests.fakes.ports import wait_until

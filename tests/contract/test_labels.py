@@ -61,7 +61,7 @@ def test_every_bad_row_is_named_and_none_is_taken(http: httpx.Client):
     bad[1]["preferred"] = "left"
     del bad[3]["second"]
     message = check(http.post(LABELS, json={"labels": bad}), 400, "invalid_row", "labels.1.preferred")
-    assert "2 of 4 rows are refused, so none was taken" in message
+    assert "2 of 4 rows are invalid, so none was stored" in message
     assert "row 2: preferred: Input should be 'first', 'second' or 'tie'" in message
     assert "row 4: second: Field required" in message
     same = rows("bad", 1)[0] | {"second": "a"}

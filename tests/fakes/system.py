@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from services.api.context import ApiContext, open_context
+from services.api.context import open_context
 from services.api.features.jobs import service as api_jobs
+from services.api.features.results import service as results
 from services.api.settings import ApiSettings
 from services.orchestrator.runtime import steps as step_runner
 from services.orchestrator.runtime.steps import StepClient
@@ -40,7 +41,7 @@ class System:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, world: World | None = None):
         self.settings = PlatformSettings(data=folder)
         monkeypatch.setenv("METEOR_STUDENT_MODEL", BASE.base)
-        self.context: ApiContext = open_context(ApiSettings(gateway_url="http://127.0.0.1:1"), self.settings)
+        self.context = open_context(ApiSettings(gateway_url="http://127.0.0.1:1"), self.settings).of_project()
         self.stores, self.artifacts = self.context.stores, self.context.artifacts
         self.ledger = open_ledger(self.settings.ledger_database)
         self.world = world or World(0.3, train=lambda request, before: 0.9)
@@ -140,7 +141,7 @@ class System:
         body = {"model": BASE.base, "training_file": file, "suffix": suffix, "seed": seed}
         body |= {"validation_file": validation}
         request = JobRequest.model_validate(body | {"distillation": distillation | spec})
-        return api_jobs.create(self.context, DEFAULT_PROJECT, request).id
+        return api_jobs.create(self.context, request).id
 
     def row(self, job_id: str) -> Any:
         return self.stores.jobs.get(job_id)
@@ -167,7 +168,7 @@ class System:
         return self.ledger.usage(job_id).teacher_calls
 
     def report(self, job_id: str) -> dict[str, Any]:
-        return api_jobs.report(self.context, DEFAULT_PROJECT, job_id)
+        return results.report(self.context, job_id)
 
 
 class _Hinted(StepClient):

@@ -63,7 +63,7 @@ async def test_the_same_job_reuses_every_finished_step(folder: Path, monkeypatch
     ((before,), _) = system.stores.jobs.page(DEFAULT_PROJECT, None, 10)
     request = JobRequest.model_validate(before.request)
     async with system.running():
-        again = api_jobs.create(system.context, DEFAULT_PROJECT, request).id
+        again = api_jobs.create(system.context, request).id
         await system.until(again, "succeeded")
     assert system.ran[again] == []
     old, new = system.stores.steps.of_job(before.id), system.stores.steps.of_job(again)

@@ -83,14 +83,14 @@ def system(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 async def exported(system: System, name: str = "expert", wish: ExportWish = WISH, status: str = "succeeded") -> Any:
-    made = exports.create(system.context, DEFAULT_PROJECT, name, wish)
+    made = exports.create(system.context, name, wish)
     async with system.running():
         await system.until(made.id, status)
-    return exports.get(system.context, DEFAULT_PROJECT, made.id)
+    return exports.lifecycle.get(system.context, made.id)
 
 
 def unpacked(system: System, export: Any, name: str, folder: Path) -> Path:
-    download, parts = exports.content(system.context, DEFAULT_PROJECT, export.id, name)
+    download, parts = exports.content(system.context, export.id, name)
     content = b"".join(parts.read())
     assert (len(content), hashlib.sha256(content).hexdigest()) == (download.bytes, download.sha256)
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
@@ -148,7 +148,7 @@ async def test_stock_libraries_load_what_was_exported_and_it_is_the_model(
     for path in system.artifacts.all():
         os.utime(path, (0, 0))
     collect(system.stores.retention, system.artifacts, system.settings)
-    exports.content(system.context, DEFAULT_PROJECT, export.id, "merged.tar")
+    exports.content(system.context, export.id, "merged.tar")
 
 
 @pytest.mark.usefixtures("merging_here")
@@ -162,7 +162,7 @@ async def test_a_model_that_is_not_the_one_ends_the_export_with_the_figures(syst
     assert "served model and adapter agree on 0%" in failed.error.message
     assert failed.result is None
     with pytest.raises(NotFound) as error:
-        exports.content(system.context, DEFAULT_PROJECT, failed.id, "adapter.tar")
+        exports.content(system.context, failed.id, "adapter.tar")
     assert error.value.code == "export_not_ready"
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_made_is_refused_with_what_would_mend_it(
     whole = system.stores.catalog.publish(DEFAULT_PROJECT, "whole", ref, job, "promoted")
     system.stores.catalog.serve(DEFAULT_PROJECT, whole)
     with pytest.raises(UserError) as error:
-        exports.create(system.context, DEFAULT_PROJECT, name, ExportWish.model_validate(wish))
+        exports.create(system.context, name, ExportWish.model_validate(wish))
     assert error.value.code == code
     assert words in error.value.message
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from services.api.features.chat import routing
 from services.api.features.health import service as health
 from services.api.features.jobs import forks
 from services.api.features.jobs import service as api_jobs
-from services.api.features.jobs.waiting import starts_in
+from services.api.features.jobs.queue_place import starts_in
+from services.api.features.results import service as results
 from services.orchestrator import scheduler
 from services.orchestrator.runtime import steps as step_runner
 from shared.contracts.errors import FatalError, MeteorError
@@ -42,7 +42,7 @@ async def test_a_failed_job_says_where_and_why_and_its_finished_phases_can_be_us
     async with system.running():
         job = system.post(file)
         await system.until(job, "failed")
-        shown_job = api_jobs.get(system.context, DEFAULT_PROJECT, job)
+        shown_job = api_jobs.lifecycle.get(system.context, job)
         failure = shown_job.distillation.failure
         assert failure is not None
         assert shown_job.error is not None
@@ -57,17 +57,17 @@ async def test_a_failed_job_says_where_and_why_and_its_finished_phases_can_be_us
             assert part in (shown_job.distillation.status_reason or "")
         (trained,) = (row for row in done if row.key == "iterate/1/train")
         result = system.artifacts.get_json(trained.result_ref)
-        assert routing.ways(system.context, DEFAULT_PROJECT, name).main.engine_name == result["adapter"]
+        assert system.context.model_router.resolve(DEFAULT_PROJECT, name).main.engine_name == result["adapter"]
         assert system.stores.catalog.served(DEFAULT_PROJECT, "expert") is None, (
             "a partial version is not served by itself"
         )
-        (step,) = (s for s in api_jobs.steps(system.context, DEFAULT_PROJECT, job) if s["key"] == "evolve/1/train")
-        assert step["attempts"][0]["error"]["code"] == "nan_loss"
+        (step,) = (s for s in results.steps(system.context, job).data if s.key == "evolve/1/train")
+        assert step.attempts[0]["error"]["code"] == "nan_loss"
         system.fails = lambda key: None
         request = ForkRequest.model_validate(
             {"from": {"phase": "iterate"}, "changes": {"distillation": {"evolve": {"learning_rate": 1e-5}}}}
         )
-        made = forks.fork(system.context, DEFAULT_PROJECT, job, request)
+        made = forks.fork(system.context, job, request)
         await system.until(made.id, "succeeded")
     assert system.calls(made.id) == 0
 
@@ -125,14 +125,14 @@ async def test_several_orchestrators_and_doubled_messages_do_each_step_once(syst
 async def test_a_waiting_job_has_its_place(system: System):
     file = system.file()
     waiting = [system.post(file, seed=seed) for seed in range(3)]
-    queue = [api_jobs.get(system.context, DEFAULT_PROJECT, job).distillation.queue for job in waiting]
+    queue = [api_jobs.lifecycle.get(system.context, job).distillation.queue for job in waiting]
     assert [place and place.position for place in queue] == [1, 2, 3]
     assert [place and place.starts_in_seconds for place in queue] == [None] * 3, "there is no orchestrator"
     system.stores.jobs.heartbeat("orchestrator@a:1", DEFAULT_PROJECT, "orchestrator", None, 2)
     row = system.stores.jobs.claim("orchestrator@a:1", 60)
     assert row is not None
     system.stores.jobs.note(row, progress={"eta_seconds": 70})
-    taken, *others = (api_jobs.get(system.context, DEFAULT_PROJECT, job).distillation.queue for job in waiting)
+    taken, *others = (api_jobs.lifecycle.get(system.context, job).distillation.queue for job in waiting)
     assert taken is None
     assert [(p.position, p.starts_in_seconds) for p in others if p] == [(1, 0), (2, 70)]
 

@@ -7,12 +7,12 @@ import pytest
 
 from services.api.features.jobs import fine_tuning
 from services.api.features.jobs import service as jobs
-from services.api.features.results import service as insight
+from services.api.features.results import service as results
+from services.api.paging import Paging
 from services.orchestrator import scheduler
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import StepKind, StepRequest
-from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.simulated import BASE, questions
 from tests.fakes.store_moves import processed_file
 from tests.fakes.system import System
@@ -28,11 +28,11 @@ async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(syst
     system.world.training = lambda request: {"trained_tokens": 10 * len(request.rows), "steps": 15}
     request = FineTuningRequest(model=BASE.base, training_file=system.file())
     async with system.running():
-        job = fine_tuning.job_of(system.context, DEFAULT_PROJECT, request)
-        first = jobs.create(system.context, DEFAULT_PROJECT, job).id
+        job = fine_tuning.job_of(system.context, request)
+        first = jobs.create(system.context, job).id
         await system.until(first, "succeeded")
-        read = jobs.get(system.context, DEFAULT_PROJECT, first)
-        again = jobs.create(system.context, DEFAULT_PROJECT, JobRequest.model_validate(read.model_dump(mode="json"))).id
+        read = jobs.lifecycle.get(system.context, first)
+        again = jobs.create(system.context, JobRequest.model_validate(read.model_dump(mode="json"))).id
         await system.until(again, "succeeded")
     assert system.calls(first) == 0
     assert not [key for key in system.ran[first] if key.startswith(("pilot/", "iterate/", "evolve/"))]
@@ -40,12 +40,13 @@ async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(syst
     assert system.ran[again] == []
     assert read.method is not None
     assert read.fine_tuned_model == "expert@1"
-    (checkpoint,), more = insight.checkpoints(system.context, DEFAULT_PROJECT, first, None, 20)
+    page = results.checkpoints(system.context, first, Paging())
+    (checkpoint,), more = page.data, page.has_more
     assert (checkpoint.fine_tuned_model_checkpoint, checkpoint.step, more) == ("expert@1", "distill/train", False)
     assert checkpoint.step_number == 15
-    figures, _ = insight.metrics(system.context, DEFAULT_PROJECT, first, None, 100)
-    (training,) = (found for found in figures if found["step"] == "distill/train")
-    assert training["values"]["steps"] == 15
+    figures = results.metrics(system.context, first, Paging(limit=100)).data
+    (training,) = (step for step in figures if step.step == "distill/train")
+    assert training.values["steps"] == 15
     assert read.trained_tokens == 10 * 40  # of every row of the train split
 
 
@@ -58,7 +59,7 @@ async def test_training_on_preferences_takes_the_pairs_of_the_file(system: Syste
     method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.7}}}
     request = FineTuningRequest(model=BASE.base, training_file=file, method=method)
     async with system.running():
-        job = jobs.create(system.context, DEFAULT_PROJECT, fine_tuning.job_of(system.context, DEFAULT_PROJECT, request))
+        job = jobs.create(system.context, fine_tuning.job_of(system.context, request))
         await system.until(job.id, "succeeded")
     assert system.calls(job.id) == 0
     assert not [key for key in system.ran[job.id] if key.startswith(("pilot/", "distill/", "evolve/1/search"))]
@@ -68,5 +69,5 @@ async def test_training_on_preferences_takes_the_pairs_of_the_file(system: Syste
     references = {row.id: row.reference for row in rows}
     assert len(asked.rows) == 30
     assert all(row["rejected"] == "nonsense" and row["chosen"] == references[row["id"]] for row in asked.rows)
-    (turn,) = jobs.report(system.context, DEFAULT_PROJECT, job.id)["phases"]["evolve"]["turns"]
+    (turn,) = results.report(system.context, job.id)["phases"]["evolve"]["turns"]
     assert (turn["strategy"], turn["pairs"], turn["dropped"]) == ("file", 30, {"identical": 10})

@@ -25,7 +25,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
 
 def fork(system: System, job: str, point: dict[str, Any] | None = None, **changes: Any) -> Any:
     request = ForkRequest.model_validate({"changes": changes} | ({"from": point} if point else {}))
-    return forks.fork(system.context, DEFAULT_PROJECT, job, request)
+    return forks.fork(system.context, job, request)
 
 
 def belongs_to(key: str, *prefixes: str) -> bool:

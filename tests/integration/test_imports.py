@@ -69,38 +69,38 @@ def stored(system: System, content: bytes, name: str) -> str:
     path = system.settings.data / "files" / f".upload-{name}"
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    return files.add(system.context, DEFAULT_PROJECT, Received(path, digest, len(content), name, "user_data")).id
+    return files.add(system.context, Received(path, digest, len(content), name, "user_data")).id
 
 
 def posted(system: System, file: str | None, **source: Any) -> str:
     request = ImportRequest.model_validate({"source": source, "file": file})
-    return imports.create(system.context, DEFAULT_PROJECT, request).id
+    return imports.create(system.context, request).id
 
 
 async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     raw = stored(system, DUMP, "Posts.xml")
     job = posted(system, raw, type="stackexchange", preset="paper")
     with pytest.raises(Conflict, match="needed by job"):
-        files.delete(system.context, DEFAULT_PROJECT, raw)
+        files.delete(system.context, raw)
     async with system.running():
         await system.until(job, "succeeded", within_s=40)
-    found = imports.get(system.context, DEFAULT_PROJECT, job)
+    found = imports.lifecycle.get(system.context, job)
     assert found.result is not None
     assert (found.result.rows, found.result.left_out) == (29, {"answer not in the file": 1})
-    made = files.get(system.context, DEFAULT_PROJECT, found.result.file)
+    made = files.get(system.context, found.result.file)
     assert (made.status, made.n_rows, made.filename, made.purpose) == ("processed", 29, "Posts.jsonl", "fine-tune")
-    content = files.content(system.context, DEFAULT_PROJECT, made.id)[0].read_bytes()
+    content = files.content(system.context, made.id)[0].read_bytes()
     assert next(json.loads(line)["id"] for line in content.splitlines()) == "stackoverflow.com/1"
-    checked = files.check(system.context, files.content(system.context, DEFAULT_PROJECT, made.id)[0], 10)
+    checked = files.check(system.context, files.content(system.context, made.id)[0], 10)
     assert checked.splits == made.splits
-    files.delete(system.context, DEFAULT_PROJECT, raw)
+    files.delete(system.context, raw)
 
 
 async def test_a_source_without_a_row_fails_in_words(system: System):
     job = posted(system, stored(system, posts_xml([question(1, None)]), "none.xml"), type="stackexchange")
     async with system.running():
         await system.until(job, "failed", within_s=20)
-    error = imports.get(system.context, DEFAULT_PROJECT, job).error
+    error = imports.lifecycle.get(system.context, job).error
     assert error is not None
     assert "left out: no accepted answer 1" in error.message
 
@@ -124,7 +124,7 @@ def test_a_source_that_cannot_be_read_or_is_too_long(tmp_path: Path):
 )
 def test_what_could_not_run_is_refused(system: System, body: dict, param: str):
     with pytest.raises(UserError) as refused:
-        imports.create(system.context, DEFAULT_PROJECT, ImportRequest.model_validate(body))
+        imports.create(system.context, ImportRequest.model_validate(body))
     assert refused.value.param == param
 
 
@@ -149,9 +149,9 @@ async def test_documents_become_questions_balanced_and_answerable(
     job = posted(system, raw, type="documents", domain="insects", questions=8, per_passage=3)
     async with system.running():
         await system.until(job, "succeeded", within_s=40)
-    found = imports.get(system.context, DEFAULT_PROJECT, job)
+    found = imports.lifecycle.get(system.context, job)
     assert found.result is not None
-    path = files.content(system.context, DEFAULT_PROJECT, found.result.file)[0]
+    path = files.content(system.context, found.result.file)[0]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({row["question"] for row in rows}) == len(rows) == found.result.rows
     assert {row["category"] for row in rows} == {"a/long.md", "b/short.txt"}

@@ -125,4 +125,4 @@ def test_each_kind_has_a_list_of_its_own_and_is_absent_from_the_others(stores: S
 def test_the_routes_of_distillations_know_no_import(system: System):
     job = system.stores.jobs.create(DEFAULT_PROJECT, Asking(asked=1))
     with pytest.raises(NotFound):
-        api_jobs.cancel(system.context, DEFAULT_PROJECT, job.id)
+        api_jobs.lifecycle.cancel(system.context, job.id)

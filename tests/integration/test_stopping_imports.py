@@ -18,6 +18,7 @@ from services.api.features.exports import service as exports
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
+from services.api.paging import Paging
 from services.orchestrator import scheduler
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker import tasks as strong
@@ -86,17 +87,17 @@ class Plant(System):
         path = self.settings.data / "files" / f".upload-{name}"
         path.write_bytes(content)
         received = Received(path, hashlib.sha256(content).hexdigest(), len(content), name, "user_data")
-        return files.add(self.context, DEFAULT_PROJECT, received).id
+        return files.add(self.context, received).id
 
     def post_import(self, content: bytes, name: str, **source: Any) -> str:
         request = ImportRequest.model_validate({"source": source, "file": self.store(content, name)})
-        return imports.create(self.context, DEFAULT_PROJECT, request).id
+        return imports.create(self.context, request).id
 
     def states(self, job: str) -> Counter[str]:
         return Counter(step.state for step in self.stores.steps.of_job(job))
 
     def made_files(self) -> int:
-        return len(files.page(self.context, DEFAULT_PROJECT, None, 100)[0])
+        return len(files.page(self.context, Paging(limit=100)).data)
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ async def test_an_import_that_asks_is_cancelled(plant: Plant, gateway: Gateway, 
     async with plant.working():
         await until(lambda: asking(gateway, "wasps"), "calls on their way")
         began = time.monotonic()
-        assert imports.cancel(plant.context, DEFAULT_PROJECT, job).status == "cancelling"
+        assert imports.lifecycle.cancel(plant.context, job).status == "cancelling"
         await plant.until(job, "cancelled")
         await until(lambda: all(entry["outcome"] for entry in asking(gateway, "wasps")), "the teacher is left alone", 5)
         assert time.monotonic() - began < WITHIN_S
@@ -161,15 +162,15 @@ async def test_an_import_that_asks_is_paused_and_pays_for_nothing_twice(plant: P
     async with plant.working():
         await until(lambda: asking(gateway, "bees"), "calls on their way")
         began = time.monotonic()
-        assert imports.pause(plant.context, DEFAULT_PROJECT, job).status == "pausing"
+        assert imports.lifecycle.pause(plant.context, job).status == "pausing"
         await plant.until(job, "paused")
         assert time.monotonic() - began < WITHIN_S
         assert set(plant.states(job)) == {"succeeded", "queued"}
         await until(lambda: all(entry["outcome"] for entry in asking(gateway, "bees")), "what was sent is finished")
         gateway.teacher.latency(0)
-        assert imports.resume(plant.context, DEFAULT_PROJECT, job).status == "queued"
+        assert imports.lifecycle.resume(plant.context, job).status == "queued"
         await plant.until(job, "succeeded")
-    found = imports.get(plant.context, DEFAULT_PROJECT, job)
+    found = imports.lifecycle.get(plant.context, job)
     assert found.result is not None
     assert found.result.rows == 8
     asked = [json.dumps(entry["messages"]) for entry in asking(gateway, "bees")]
@@ -188,7 +189,7 @@ async def test_a_long_file_is_not_read_to_its_end_for_nobody(plant: Plant, how: 
     async with plant.working():
         await until(lambda: plant.states(job)["running"], "the reading")
         began = time.monotonic()
-        getattr(imports, how)(plant.context, DEFAULT_PROJECT, job)
+        getattr(imports.lifecycle, how)(plant.context, job)
         await plant.until(job, "cancelled" if how == "cancel" else "paused")
         await until(lambda: plant.ran["all"], "the worker is free again", 10)
         assert time.monotonic() - began < WITHIN_S
@@ -219,16 +220,16 @@ async def test_an_export_is_paused_goes_on_and_is_cancelled(
     base_ref = plant.context.bases.ref(plant.context.students[0].name)
     plant.stores.catalog.publish(DEFAULT_PROJECT, "expert", base_ref.trained(Method.LORA, digest), origin, "promoted")
     wish = ExportWish.model_validate({"formats": ["merged"]})
-    job = exports.create(plant.context, DEFAULT_PROJECT, "expert@1", wish).id
+    job = exports.create(plant.context, "expert@1", wish).id
     async with plant.working():
         for how, status, states in (("pause", "paused", "queued"), ("cancel", "cancelled", "cancelled")):
             await until(merging, "the merging process")
             began = time.monotonic()
-            getattr(exports, how)(plant.context, DEFAULT_PROJECT, job)
+            getattr(exports.lifecycle, how)(plant.context, job)
             await plant.until(job, status)
             await until(lambda: not merging(), "its end", 10)
             assert time.monotonic() - began < WITHIN_S
             assert set(plant.states(job)) == {states}
             if how == "pause":
-                assert exports.resume(plant.context, DEFAULT_PROJECT, job).status == "queued"
-    assert exports.get(plant.context, DEFAULT_PROJECT, job).result is None
+                assert exports.lifecycle.resume(plant.context, job).status == "queued"
+    assert exports.lifecycle.get(plant.context, job).result is None

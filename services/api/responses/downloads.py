@@ -1,12 +1,18 @@
-"""Files to download, whole or in part: `Range: bytes=...` (RFC 9110 section 14), one part at a time."""
+"""Files to download, whole or in part: `Range: bytes=...` (RFC 9110 section 14), one part at a time.
+
+Starlette's FileResponse serves one file of the disk; an export is a tar of many parts that is never written as one file, and a
+refused range has to be an error of ours. So both kinds of file go through this one response.
+"""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Header
 from fastapi.responses import StreamingResponse
 
+from services.api.openapi_document import Responses, may_answer
 from shared.artifacts.archives import Parts
 from shared.contracts.errors import UserError
 
@@ -20,8 +26,14 @@ class RangeNotSatisfiable(UserError):
     code = "range_not_satisfiable"
 
 
+def download_responses(schemas: Mapping[str, Mapping[str, str]]) -> Responses:
+    """`responses=` of a route that answers with `downloaded`. schemas: media type -> schema."""
+    whole = {"content": {media: {"schema": schema} for media, schema in schemas.items()}}
+    return {200: whole, 206: whole | {"description": "The part that was asked for."}} | may_answer(416)
+
+
 def downloaded(parts: Parts, sha256: str, name: str, media: str, range_header: str, if_range: str) -> StreamingResponse:
-    """The answer: with `Range` one part of it; of several parts at once, which are not served, all of it."""
+    """With `Range` one part of the file; of several parts at once, which are not supported, all of it."""
     tag = f'"{sha256}"'
     quoted = quote(name)
     headers = {
@@ -31,17 +43,16 @@ def downloaded(parts: Parts, sha256: str, name: str, media: str, range_header: s
         "content-disposition": "attachment; "
         + (f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"),
     }
-    wanted = span(range_header, parts.size) if if_range in ("", tag) else None
-    start, stop = wanted or (0, parts.size)
+    part = span(range_header, parts.size) if if_range in ("", tag) else None
+    start, stop = part or (0, parts.size)
     headers["content-length"] = str(stop - start)
-    if wanted is not None:
+    if part is not None:
         headers["content-range"] = f"bytes {start}-{stop - 1}/{parts.size}"
-    status = 206 if wanted is not None else 200
-    return StreamingResponse(parts.read(start, stop), status, headers, media_type=media)
+    return StreamingResponse(parts.read(start, stop), 200 if part is None else 206, headers, media_type=media)
 
 
 def span(header: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last of a Range header; None where all is to be sent (RFC 9110 section 14.2)."""
+    """First byte of a Range header and the one after the last; None to send the whole file (RFC 9110 section 14.2)."""
     match = RANGE.match(header)
     if match is None:
         return None
@@ -49,7 +60,7 @@ def span(header: str, size: int) -> tuple[int, int] | None:
     start = max(size - int(suffix), 0) if suffix else int(first)
     stop = min(int(last) + 1, size) if last else size
     if last and int(last) < int(first):
-        return None  # not a valid range, so it is as if there was none
+        return None  # an invalid range is ignored
     if start >= size or suffix == "0":
         raise RangeNotSatisfiable(f"the file has {size} bytes, so {header!r} holds none of it", param="range")
     return start, stop

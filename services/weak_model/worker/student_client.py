@@ -5,7 +5,7 @@ Not through OpenAI's SDK: the worker has one process per slot, and the SDK's tho
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import httpx
 import stamina
@@ -13,6 +13,7 @@ import stamina
 from services.weak_model.worker.prompts import Messages
 from shared.contracts.engine import EngineStatus, ModelRequest, ModelState, Priority
 from shared.contracts.errors import FatalError, TransientError
+from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG
 from shared.contracts.steps import Sampling
 from shared.platform.http_client import internal_client
@@ -132,7 +133,7 @@ class StudentClient:
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error
 
-    async def _within_context(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _within_context(self, body: Json) -> Json:
         """vLLM refuses max_tokens beyond the model's context; without max_tokens the completion may fill what is left."""
         try:
             return await self._chat(body)
@@ -141,7 +142,7 @@ class StudentClient:
                 raise
         return await self._chat({name: value for name, value in body.items() if name != "max_tokens"})
 
-    async def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _chat(self, body: Json) -> Json:
         """With a priority below chats; without one for an engine that refuses priorities."""
         if self.supports_priority:
             try:
@@ -152,7 +153,7 @@ class StudentClient:
                 self.supports_priority = False
         return await self._post(CHAT, body)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, path: str, body: Json) -> Json:
         async for attempt in stamina.retry_context(
             on=_is_temporary, attempts=None, timeout=self.unavailable_s, wait_initial=0.5, wait_max=5.0
         ):

@@ -1,36 +1,38 @@
 """Setting, showing and ending canaries."""
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
 from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryRequest
 from shared.contracts.errors import NotFound
 from shared.jobs.canary_store import Canary
 
 
-def put(context: ApiContext, project: str, alias: str, request: CanaryRequest) -> CanaryObject:
-    """Begin or change one. Raises NotFound, Conflict."""
-    version, percent, shadow = request.version, request.percent, request.shadow
-    return _shown(context.stores.canaries.set(project, alias, version, percent, shadow))
+def put(context: ProjectContext, alias: str, request: CanaryRequest) -> CanaryObject:
+    """Start or change a canary. Raises NotFound, Conflict."""
+    canary = context.stores.canaries.set(context.project, alias, request.version, request.percent, request.shadow)
+    context.model_router.forget()
+    return _as_object(canary)
 
 
-def get(context: ApiContext, project: str, alias: str) -> CanaryObject:
-    found = context.stores.canaries.get(project, alias)
-    if found is None:
-        raise _none(context, project, alias)
-    return _shown(found)
+def get(context: ProjectContext, alias: str) -> CanaryObject:
+    canary = context.stores.canaries.get(context.project, alias)
+    if canary is None:
+        raise _no_canary(context, alias)
+    return _as_object(canary)
 
 
-def end(context: ApiContext, project: str, alias: str) -> CanaryDeleted:
-    if not context.stores.canaries.end(project, alias):
-        raise _none(context, project, alias)
+def end(context: ProjectContext, alias: str) -> CanaryDeleted:
+    if not context.stores.canaries.end(context.project, alias):
+        raise _no_canary(context, alias)
+    context.model_router.forget()
     return CanaryDeleted(id=alias)
 
 
-def _none(context: ApiContext, project: str, alias: str) -> NotFound:
-    context.stores.catalog.resolve(project, alias)  # raises for an alias that is none
+def _no_canary(context: ProjectContext, alias: str) -> NotFound:
+    context.stores.catalog.resolve(context.project, alias)  # raises if the alias does not exist
     return NotFound(f"{alias!r} has no canary", param="model", code="canary_not_found")
 
 
-def _shown(canary: Canary) -> CanaryObject:
+def _as_object(canary: Canary) -> CanaryObject:
     return CanaryObject(
         id=canary.tried.alias,
         alias=canary.tried.alias,

@@ -1,4 +1,4 @@
-"""What is counted of every chat: requests, failures and seconds, by alias, version and the role that the version had."""
+"""Metrics of chats: requests, failures and seconds, by alias, version and the role of the version."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Histogram
 
-from services.api.features.chat.routing import Target
+from services.api.model_router import Target
 from shared.contracts.errors import MeteorError
 
 LABELS = ["project", "alias", "version", "role"]
@@ -18,26 +18,26 @@ FIRST = Histogram(
 )
 
 
-class ChatWatch:
-    """One request to one model. Told how it ended, once; what comes later is not heard."""
+class ChatMetrics:
+    """One request to one model. The first call of `end` counts, later ones have no effect."""
 
     def __init__(self, project: str, target: Target):
         self.labels = (project, target.alias, target.version, target.role)
-        self.began = time.monotonic()
+        self.started_at = time.monotonic()
         self.ended = False
 
     def first(self) -> None:
-        """A stream's first part is there."""
-        FIRST.labels(*self.labels).observe(time.monotonic() - self.began)
+        """The first chunk of a stream has arrived."""
+        FIRST.labels(*self.labels).observe(time.monotonic() - self.started_at)
 
     def end(self, outcome: str) -> None:
-        """ok, refused (the request was at fault), error, or left (the caller went away)."""
+        """ok, refused (the request was at fault), error, or left (the client disconnected)."""
         if self.ended:
             return
         self.ended = True
         REQUESTS.labels(*self.labels, outcome).inc()
         if outcome == "ok":
-            SECONDS.labels(*self.labels).observe(time.monotonic() - self.began)
+            SECONDS.labels(*self.labels).observe(time.monotonic() - self.started_at)
 
     def failed(self, error: BaseException) -> None:
         status = error.status if isinstance(error, MeteorError) else 500
@@ -45,7 +45,7 @@ class ChatWatch:
 
     @contextmanager
     def until_answered(self) -> Iterator[None]:
-        """Counts what is raised inside: an error of ours as such, anything else as the caller's going away."""
+        """Counts what is raised inside: an exception as a failure, a cancellation as a client that disconnected."""
         try:
             yield
         except Exception as error:

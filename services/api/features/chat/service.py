@@ -1,4 +1,4 @@
-"""Chat: what goes to the engine, and how its whole answers are shown. Pure functions."""
+"""Chat: the request as the engine gets it, and its whole answer as the client gets it. Pure functions."""
 
 import json
 from collections.abc import Callable
@@ -6,38 +6,47 @@ from typing import Any, NamedTuple
 
 from services.api.features.chat.streams import Rename
 from shared.contracts.answer_format import MARKER, SYSTEM, split_answer
+from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
 
 SYSTEM_ROLES = ("system", "developer")
-OURS = ("safety_identifier",)  # fields that end here
+NOT_SENT = ("safety_identifier",)  # fields that the engine does not get
+
+Body = Json  # a request in OpenAI's JSON, whose fields pass through
 
 
 class Route(NamedTuple):
-    """One of the engine's routes: what is added to a request before it goes there, how its whole answer is shown, and which
-    part of the request a conversation begins with and keeps."""
+    """One of the engine's routes. prepared: the request with what we add to it. shown: the whole answer as the client gets it.
+    opening: the part of the request that stays the same as a conversation grows."""
 
     path: str
-    prepared: Callable[[dict[str, Any]], dict[str, Any]]
-    shown: Callable[[bytes, dict[str, Any]], bytes]
-    opening: Callable[[dict[str, Any]], Any]
+    prepared: Callable[[Body], Body]
+    shown: Callable[[bytes, Body], bytes]
+    opening: Callable[[Body], Any]
 
 
-def for_engine(route: Route, asked: dict[str, Any], engine_name: str, project: str) -> dict[str, Any]:
-    """The request under the engine's name for the model. What the engine keeps of a prompt serves the same project alone: how
-    quickly an answer begins would tell another one what was asked before."""
-    sent = route.prepared(asked) | {"model": engine_name}
+def for_engine(route: Route, given: Body, engine_name: str, project: str) -> Body:
+    """The request under the engine's name for the model. The engine's prompt cache is separate for each project: how quickly an
+    answer begins would reveal what another project asked before."""
+    sent = route.prepared(given) | {"model": engine_name}
     if project != DEFAULT_PROJECT:
         sent["cache_salt"] = project
-    return {name: value for name, value in sent.items() if name not in OURS}
+    return {name: value for name, value in sent.items() if name not in NOT_SENT}
 
 
-def shown(route: Route, answer: bytes, asked: dict[str, Any], rename: Rename) -> bytes:
-    """The engine's whole answer under the asked name."""
-    return rename(route.shown(answer, asked))
+def shown(route: Route, answer: bytes, sent: Body, rename: Rename) -> bytes:
+    """The engine's whole answer under the requested name."""
+    return rename(route.shown(answer, sent))
 
 
-def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
-    """With the system text that training used, if it has none. An answer that is to be continued gets no new beginning."""
+def conversation(route: Route, given: Body, session: str) -> str:
+    """What keeps a conversation with one version: its user, the header x-session-id, `safety_identifier`, or its opening."""
+    identity = given.get("user") or session or given.get("safety_identifier")
+    return identity or json.dumps(route.opening(given), sort_keys=True)
+
+
+def _chat_prepared(body: Body) -> Body:
+    """With the system prompt of the training, if it has none. An answer that is to be continued gets no generation prompt."""
     messages = body["messages"]
     if body.get("continue_final_message"):
         body = body | {"add_generation_prompt": False}
@@ -46,8 +55,8 @@ def _chat_prepared(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"messages": [{"role": "system", "content": SYSTEM}, *messages]}
 
 
-def _responses_prepared(body: dict[str, Any]) -> dict[str, Any]:
-    """The same; and nothing is kept in the engine's memory, where one project's answers would lie beside another's."""
+def _responses_prepared(body: Body) -> Body:
+    """The same; and the engine stores no responses, because its memory is shared between projects."""
     body = body | {"store": False}
     given = body["input"] if isinstance(body["input"], list) else []
     if body.get("instructions") is not None or any(item.get("role") in SYSTEM_ROLES for item in given):
@@ -55,9 +64,9 @@ def _responses_prepared(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"instructions": SYSTEM}
 
 
-def _chat_shown(answer: bytes, asked: dict[str, Any]) -> bytes:
-    """The rationale apart, where there is one. A response_format owns the text."""
-    if MARKER.strip().encode() not in answer or _is_structured(asked):
+def _chat_shown(answer: bytes, sent: Body) -> bytes:
+    """With the rationale in a field of its own, if there is one. With a response_format the text stays as it is."""
+    if MARKER.strip().encode() not in answer or _is_structured(sent):
         return answer
     value = json.loads(answer)
     for choice in value.get("choices") or []:
@@ -67,21 +76,21 @@ def _chat_shown(answer: bytes, asked: dict[str, Any]) -> bytes:
             rationale, message["content"] = split_answer(text)
             if rationale:
                 message["reasoning_content"] = rationale
-    return json.dumps(value, separators=(",", ":")).encode()  # ASCII: a text may hold half a character
+    return json.dumps(value, separators=(",", ":")).encode()  # ASCII, since a text may hold a lone surrogate
 
 
-def _is_structured(asked: dict[str, Any]) -> bool:
-    form = asked.get("response_format")
-    return isinstance(form, dict) and form.get("type") != "text"
+def _is_structured(sent: Body) -> bool:
+    response_format = sent.get("response_format")
+    return isinstance(response_format, dict) and response_format.get("type") != "text"
 
 
-def _opening(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Up to the first message of the user: a conversation grows behind it."""
+def _opening(items: list[Body]) -> list[Body]:
+    """Up to the first message of the user: a conversation grows after it."""
     place = next((place for place, item in enumerate(items) if item.get("role") == "user"), len(items))
     return items[: place + 1]
 
 
-def _input_opening(body: dict[str, Any]) -> Any:
+def _input_opening(body: Body) -> Any:
     given = body["input"]
     return [body.get("instructions"), _opening(given) if isinstance(given, list) else given]
 

@@ -1,7 +1,7 @@
-"""The engine's bytes as we pass them on: only the name of the model is another. Pure functions on bytes.
+"""The engine's bytes as the client gets them: only the name of the model changes. Pure functions on bytes.
 
-A name stands in JSON as `"model":"..."`. Inside a text those quotes would be escaped, so what matches is a field and nothing
-that a model wrote; therefore no chunk has to be parsed.
+The name appears in JSON as `"model":"..."`. Inside a text those quotes are escaped, so a match is always a field and never text
+of the model; therefore no chunk has to be parsed.
 """
 
 import json
@@ -15,13 +15,13 @@ Rename = Callable[[bytes], bytes]
 
 
 class EngineFailed(FatalError):
-    """The engine said in mid-stream that it cannot go on."""
+    """The engine reported an error in the middle of a stream."""
 
     code = "engine_error"
 
 
 def renaming(engine_name: str, shown: str) -> Rename:
-    """Replaces the engine's name for a model. Where both are the same, as with a base, bytes stay what they are."""
+    """Replaces the engine's name for a model. If both names are the same, as for a base, bytes pass unchanged."""
     if engine_name == shown:
         return lambda data: data
     pattern = re.compile(rb'"model":\s*' + re.escape(json.dumps(engine_name).encode()))
@@ -32,11 +32,11 @@ def renaming(engine_name: str, shown: str) -> Rename:
 async def shown_lines(
     parts: AsyncIterator[bytes], rename: Rename, failed: Callable[[MeteorError], None]
 ) -> AsyncIterator[bytes]:
-    """Whole lines, as soon as they are whole, so that a name is never cut in two. The engine's own error in mid-stream gets
-    OpenAI's shape, and `failed` is told.
+    """Complete lines, as soon as they are complete, so that a name is never split. An error of the engine gets OpenAI's shape and is
+    passed to `failed`.
 
-    The text goes out as it comes: whether a rationale precedes the answer is known only when the marker appears, and
-    holding the text back until then would be no stream. Ask without `stream` for `reasoning_content`.
+    The text is not held back: whether a rationale precedes the answer is known only when the marker appears. Requests without
+    `stream` get `reasoning_content`.
     """
     rest = b""
     async for part in parts:
@@ -60,7 +60,7 @@ def _with_our_errors(lines: bytes, failed: Callable[[MeteorError], None]) -> byt
 
 
 def _error_in(line: bytes) -> EngineFailed | None:
-    """None for a line that is no error event."""
+    """None for a line that is not an error event."""
     if not line.startswith(b"data:"):
         return None
     value = json.loads(line.removeprefix(b"data:"))
@@ -72,8 +72,8 @@ def _error_in(line: bytes) -> EngineFailed | None:
 
 
 def broken(error: MeteorError) -> bytes:
-    """The last event of a stream that broke: the status is long sent, so the error travels as data. It begins with a line's
-    end, as what broke may have been a line."""
+    """The last event of a broken stream: the status was sent before, so the error travels as data. It starts with a line end,
+    since the stream may have broken within a line."""
     return b"\n\n" + _error_line(error) + b"\n\n"
 
 

@@ -1,7 +1,7 @@
-"""Open event streams. One look into the store serves all of them, and each event is put into words once.
+"""Open event streams. One query serves all of them, and each event is encoded once.
 
-Readers of a job share its newest events; one that lags behind reads on from the store, by sequence. So a reader that stalls
-costs what stands in its socket's buffer and nothing else, and no reader has a queue that could grow.
+Readers of a job share its newest events; a reader that lags behind continues from the store, by sequence. So a stalled reader
+costs its socket's buffer and nothing else, and no reader has a queue that could grow.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from shared.jobs.schema import Stores
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
-LOOK = 200  # events that one look brings, of all jobs
-PAGE = 50  # events that a reader who lags behind is given at once
-PIECE = 1 << 16  # bytes that others are given at once, or one event
+QUERY_EVENTS = 200  # most events that one query returns, of all jobs
+QUERY_JOBS = 100  # jobs in one query
+PAGE = 50  # events that a lagging reader gets at once
+PIECE = 1 << 16  # bytes that other readers get at once, or one event
 KEPT = 200  # events of a job that its readers share
-JOBS_A_LOOK = 100  # jobs in one query
 RETRY, PING = b"retry: 3000\n\n", b": ping\n\n"
 
 
@@ -47,19 +47,19 @@ def frame_done(status: str) -> bytes:
 
 
 class Channel:
-    """One job's newest events: all those after `floor`, up to `seen`. ended: its final status, once there is no more to tell."""
+    """One job's newest events: those after `floor` up to `last`. ended: its final status, once no event can follow."""
 
-    def __init__(self, seen: int):
-        self.floor = self.seen = seen
+    def __init__(self, last: int):
+        self.floor = self.last = last
         self.kept: deque[tuple[int, bytes]] = deque()
         self.readers = 0
         self.ended: str | None = None
-        self.news = asyncio.Event()  # set once; then there is another one
+        self.news = asyncio.Event()  # set once, then replaced
 
-    def take(self, rows: Sequence[EventRecord], ended: str | None) -> None:
+    def add(self, rows: Sequence[EventRecord], ended: str | None) -> None:
         for row in rows:
             self.kept.append((row.sequence, frame(row)))
-            self.seen = row.sequence
+            self.last = row.sequence
             if len(self.kept) > KEPT:
                 self.floor, _ = self.kept.popleft()
         self.ended = ended
@@ -67,25 +67,25 @@ class Channel:
             news, self.news = self.news, asyncio.Event()
             news.set()
 
-    def after(self, seen: int) -> tuple[int, bytes]:
-        """What comes behind `seen`, and the last sequence in it."""
+    def after(self, sent: int) -> tuple[int, bytes]:
+        """(last sequence of the piece, piece): the events after `sent`, as many as fit into one piece."""
         parts, size = [], 0
         for sequence, part in self.kept:
-            if sequence > seen and size < PIECE:
+            if sequence > sent and size < PIECE:
                 parts.append(part)
                 size += len(part)
-                seen = sequence
-        return seen, b"".join(parts)
+                sent = sequence
+        return sent, b"".join(parts)
 
 
 class EventHub:
-    """`run` looks into the store for ever; `follow` is one stream."""
+    """`run` polls the store; `follow` is one stream."""
 
     def __init__(self, stores: Stores, settings: ApiSettings):
         self._stores = stores
         self._settings = settings
         self._channels: dict[str, Channel] = {}
-        self._look_now = asyncio.Event()
+        self._poll_now = asyncio.Event()
 
     def refuse_if_full(self) -> None:
         """Raises TooManyStreams."""
@@ -96,40 +96,40 @@ class EventHub:
 
     async def run(self) -> None:
         while True:
-            self._look_now.clear()
+            self._poll_now.clear()
             try:
-                await self._look()
+                await self._poll()
             except UNAVAILABLE as error:
-                log.warning("database away, event streams wait", error=str(error))
+                log.warning("database unavailable, event streams wait", error=str(error))
             except Exception:
-                log.exception("event streams are not served this time")
+                log.exception("polling for events failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.events_poll_s if self._channels else None):
-                    await self._look_now.wait()
+                    await self._poll_now.wait()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         open_jobs = iter([(job_id, channel) for job_id, channel in self._channels.items() if channel.ended is None])
-        while batch := dict(islice(open_jobs, JOBS_A_LOOK)):
-            cursors = {job_id: channel.seen for job_id, channel in batch.items()}
-            news = await run_in_threadpool(self._stores.events.news, cursors, LOOK)
+        while batch := dict(islice(open_jobs, QUERY_JOBS)):
+            cursors = {job_id: channel.last for job_id, channel in batch.items()}
+            news = await run_in_threadpool(self._stores.events.news, cursors, QUERY_EVENTS)
             for job_id, channel in batch.items():
-                channel.take(news.events.get(job_id, ()), news.ended.get(job_id))
+                channel.add(news.events.get(job_id, ()), news.ended.get(job_id))
             if news.more:
-                self._look_now.set()
+                self._poll_now.set()
 
-    async def follow(self, job_id: str, seen: int) -> AsyncGenerator[bytes, None]:
-        """All events after sequence `seen`, then new ones as they come; ends with `event: done` when the job has ended."""
+    async def follow(self, job_id: str, sent: int) -> AsyncGenerator[bytes, None]:
+        """All events after the sequence `sent`, then new ones as they come; ends with `event: done` when the job has ended."""
         yield RETRY
         async with self.joined(job_id) as channel:
             while True:
-                if seen < channel.floor:
-                    rows = await run_in_threadpool(self._stores.jobs.events, job_id, after=seen, limit=PAGE)
-                    seen = rows[-1].sequence if rows else channel.floor
+                if sent < channel.floor:
+                    rows = await run_in_threadpool(self._stores.jobs.events, job_id, after=sent, limit=PAGE)
+                    sent = rows[-1].sequence if rows else channel.floor
                     if rows:
                         yield b"".join(map(frame, rows))
                     continue
                 news, ended = channel.news, channel.ended
-                seen, chunk = channel.after(seen)
+                sent, chunk = channel.after(sent)
                 if chunk:
                     yield chunk
                 elif ended is not None:
@@ -144,13 +144,13 @@ class EventHub:
 
     @contextlib.asynccontextmanager
     async def joined(self, job_id: str) -> AsyncGenerator[Channel, None]:
-        """The job's channel, which is looked after for so long."""
+        """The job's channel, which is polled as long as it has readers."""
         if job_id not in self._channels:
             last = await run_in_threadpool(self._stores.events.last, job_id)
             self._channels.setdefault(job_id, Channel(last))
         channel = self._channels[job_id]
         channel.readers += 1
-        self._look_now.set()
+        self._poll_now.set()
         try:
             yield channel
         finally:

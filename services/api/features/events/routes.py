@@ -5,12 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from starlette.concurrency import run_in_threadpool
 
-from services.api.deps import Context, Project, needs
+from services.api.deps import Context, Id, Page, needs
 from services.api.features.events import service as events
 from services.api.features.events.hub import Hub
 from services.api.features.jobs import service as jobs
 from services.api.responses.event_stream import EVENT_STREAM, STREAM, EventResponse
-from services.api.responses.lists import DEFAULT_LIMIT, After, Id, Limit, listed
 from shared.contracts.errors import UserError
 from shared.contracts.keys import Scope
 from shared.contracts.views import EventObject, Listed
@@ -23,19 +22,17 @@ router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 async def list_events(
     context: Context,
     hub: Hub,
-    project: Project,
     job_id: Id,
-    after: After = None,
-    limit: Limit = DEFAULT_LIMIT,
+    paging: Page,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[str, Header(max_length=64)] = "",
 ) -> Any:
     """With `Accept: text/event-stream` all events from the first (or from behind `Last-Event-ID`) and then new ones as they come."""
     if EVENT_STREAM not in accept.lower():
-        return listed(*await run_in_threadpool(events.page, context, project, job_id, after, limit))
-    await run_in_threadpool(jobs.row, context, project, job_id)
-    seen = events.sequence_of(last_event_id) if last_event_id else 0
-    if seen is None:
+        return await run_in_threadpool(events.page, context, job_id, paging)
+    await run_in_threadpool(jobs.lifecycle.record, context, job_id)
+    sent = events.sequence_of(last_event_id) if last_event_id else 0
+    if sent is None:
         raise UserError("Last-Event-ID must be the id of an event", param="Last-Event-ID", code="invalid_value")
     hub.refuse_if_full()
-    return EventResponse(hub.follow(job_id, seen), context.settings.events_stall_s)
+    return EventResponse(hub.follow(job_id, sent), context.settings.events_stall_s)

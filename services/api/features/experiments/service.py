@@ -1,15 +1,15 @@
-"""Experiments: jobs that share an id in their metadata. What they have in common is worked out once, by step hashes."""
+"""Experiments: jobs that share an id in their metadata. Steps that they have in common run once, by their hashes."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
 
-from services.api.context import ApiContext
-from services.api.features.jobs import checks as job_checks
+from services.api.context import ProjectContext
+from services.api.features.jobs import checks
 from services.api.features.jobs import service as jobs
-from services.api.features.jobs.bodies import job_of
+from services.api.paging import Paging, listed
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.experiments import (
@@ -28,31 +28,28 @@ from shared.contracts.jobs import JobRequest
 from shared.contracts.report import NOTHING, Report, read_report
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
+from shared.contracts.views import Listed
 from shared.jobs.records import JobRecord
 
-MOST = 100
+MOST_VARIANTS = 100
 
 
-def create(
-    context: ApiContext, project: str, request: ExperimentRequest, key_id: str | None = None
-) -> ExperimentObject:
-    """Queue all variants, or none. Raises UserError that names the variant at fault."""
+def create(context: ProjectContext, request: ExperimentRequest) -> ExperimentObject:
+    """Queue all variants, or none. Raises UserError that names the invalid variant."""
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
     variants = _variants(context, request)
-    requests = [_job(request.job, variant, experiment_id) for variant in variants]
+    requests = [_job_of(request, variant, experiment_id) for variant in variants]
     for variant, job in zip(variants, requests, strict=True):
-        try:
-            job_checks.check(context, project, job, prices)
-        except UserError as error:
-            raise _named(variant, error.message, error.param, error.code) from error
-    context.stores.jobs.create_all(project, requests, prices, key_id)
-    return get(context, project, experiment_id)
+        with _errors_name(variant):
+            checks.check(context, job, prices)
+    context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
+    return get(context, experiment_id)
 
 
 def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Variant]:
-    """One variant per configured strong model; the one that the job names, which the others are compared with, first.
-    The judge stays the job's own, so that all are measured alike. Raises UserError where there is nothing to compare."""
+    """One variant per configured strong model, first the one that the job names, which the others are compared with.
+    The judge stays the job's own, so that all are measured alike. Raises UserError if there is only one."""
     distillation = job.get("distillation")
     teacher = distillation.get("teacher") if isinstance(distillation, dict) else None
     own = teacher.get("provider", "default") if isinstance(teacher, dict) else "default"
@@ -69,8 +66,8 @@ def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Varia
     return [Variant(name=name, changes={"distillation": change}) for name, change in zip(names, changes, strict=True)]
 
 
-def _variants(context: ApiContext, request: ExperimentRequest) -> list[Variant]:
-    """What the request names, or makes of the deployment's teachers or students. Raises UserError."""
+def _variants(context: ProjectContext, request: ExperimentRequest) -> list[Variant]:
+    """The variants in the request, or those that its preset makes of the deployment's teachers or students. Raises UserError."""
     if request.preset == "teachers":
         return teachers(request.job, context.providers.prices())
     students = [base.name for base in context.students]
@@ -83,35 +80,38 @@ def _variants(context: ApiContext, request: ExperimentRequest) -> list[Variant]:
     return request.all_variants(students)
 
 
-def _job(base: dict[str, Any], variant: Variant, experiment_id: str) -> JobRequest:
-    body = merged(base, variant.changes)
+def _job_of(request: ExperimentRequest, variant: Variant, experiment_id: str) -> JobRequest:
+    body = merged(request.job, variant.changes)
     body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
     body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
+    with _errors_name(variant):
+        return jobs.job_request(body)
+
+
+@contextlib.contextmanager
+def _errors_name(variant: Variant) -> Iterator[None]:
     try:
-        return job_of(body)
+        yield
     except UserError as error:
-        raise _named(variant, error.message, error.param, error.code) from error
+        message = f"variant {variant.name!r}: {error.message}"
+        raise UserError(message, param=error.param, code=error.code) from error
 
 
-def _named(variant: Variant, message: str, param: str | None, code: str) -> UserError:
-    return UserError(f"variant {variant.name!r}: {message}", param=param, code=code)
-
-
-def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[ExperimentObject], bool]:
+def page(context: ProjectContext, paging: Paging) -> Listed[ExperimentObject]:
     """Newest first. Raises UserError for an `after` that does not exist."""
-    ids, more = context.stores.overview.experiments(project, after, limit)
-    return [get(context, project, experiment_id) for experiment_id in ids], more
+    ids, more = context.stores.overview.experiments(context.project, *paging)
+    return listed([get(context, experiment_id) for experiment_id in ids], more)
 
 
-def get(context: ApiContext, project: str, experiment_id: str) -> ExperimentObject:
+def get(context: ProjectContext, experiment_id: str) -> ExperimentObject:
     """The variants in their order, and the comparison of those that have a report. Raises NotFound."""
-    rows, _ = context.stores.jobs.page(project, None, MOST, metadata={EXPERIMENT: experiment_id})
+    rows, _ = context.stores.jobs.page(context.project, None, MOST_VARIANTS, metadata={EXPERIMENT: experiment_id})
     if not rows:
         raise NotFound(f"no experiment {experiment_id!r}", param="experiment_id", code="experiment_not_found")
     rows.reverse()  # a page is newest first
     finished = [
         Finished(
-            _variant(row), read_report(context.artifacts.get_json(row.report_ref)), _lesson_tokens(context, row.id)
+            _variant(row), read_report(context.artifacts.get_json(row.report_ref)), _teaching_tokens(context, row.id)
         )
         for row in rows
         if row.report_ref
@@ -119,32 +119,32 @@ def get(context: ApiContext, project: str, experiment_id: str) -> ExperimentObje
     return ExperimentObject(id=experiment_id, variants=[_variant(row) for row in rows], comparison=comparison(finished))
 
 
-def report(context: ApiContext, project: str, experiment_id: str) -> ExperimentReport:
+def report(context: ProjectContext, experiment_id: str) -> ExperimentReport:
     """Raises NotFound."""
-    experiment = get(context, project, experiment_id)
-    variants, compared = experiment.variants, experiment.comparison
-    return ExperimentReport(id=experiment_id, variants=len(variants), compared=len(compared), comparison=compared)
-
-
-def cancel(context: ApiContext, project: str, experiment_id: str) -> ExperimentObject:
-    """Cancel every variant that has not ended, whatever it does."""
-    for variant in get(context, project, experiment_id).variants:
-        with contextlib.suppress(Conflict):  # it has ended, perhaps just now
-            jobs.cancel(context, project, variant.job_id)
-    return get(context, project, experiment_id)
-
-
-def _variant(row: JobRecord) -> VariantObject:
-    return VariantObject(
-        name=row.request["metadata"][VARIANT],
-        job_id=row.id,
-        status=row.status,
-        fine_tuned_model=row.fine_tuned_model,
+    experiment = get(context, experiment_id)
+    compared = experiment.comparison
+    return ExperimentReport(
+        id=experiment_id, variants=len(experiment.variants), compared=len(compared), comparison=compared
     )
 
 
-def _lesson_tokens(context: ApiContext, job_id: str) -> int:
-    """Tokens of the strong model that a variant's responses, verdicts and hints took, whichever variant paid for them."""
+def cancel(context: ProjectContext, experiment_id: str) -> ExperimentObject:
+    """Cancel every variant that has not ended."""
+    for variant in get(context, experiment_id).variants:
+        with contextlib.suppress(Conflict):  # it has ended meanwhile
+            jobs.lifecycle.cancel(context, variant.job_id)
+    return get(context, experiment_id)
+
+
+def _variant(job: JobRecord) -> VariantObject:
+    return VariantObject(
+        name=job.request["metadata"][VARIANT], job_id=job.id, status=job.status, fine_tuned_model=job.fine_tuned_model
+    )
+
+
+def _teaching_tokens(context: ProjectContext, job_id: str) -> int:
+    """Tokens of the strong model behind a variant's teacher responses, verdicts and hints, whichever variant paid: the ledger
+    counts a shared call for the first variant alone."""
     return sum(
         step.metrics.get("input_tokens", 0) + step.metrics.get("output_tokens", 0)
         for step in context.stores.steps.of_job(job_id)
@@ -163,7 +163,7 @@ class Finished(NamedTuple):
 def comparison(finished: Sequence[Finished]) -> list[ComparedVariant]:
     """Per variant: the final model's primary metric on dev and on test, its gain over the base and, paired question by
     question, over the first variant's final model. Choose by dev; test tells what the chosen one is worth."""
-    return [_compared(one, finished[0].report) for one in finished]
+    return [_compared(variant, finished[0].report) for variant in finished]
 
 
 def _compared(variant: Finished, first: Report) -> ComparedVariant:

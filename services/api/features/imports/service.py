@@ -2,9 +2,10 @@
 
 from pathlib import PurePath
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
 from services.api.features.files.service import clean_filename
-from services.api.features.jobs import job_rows
+from services.api.features.jobs.checks import check_provider
+from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.service import known_prices
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import NotFound, UserError
@@ -22,17 +23,13 @@ from shared.jobs.records import FileRecord, JobRecord
 from shared.jobs.states import FINAL_JOBS
 
 
-def create(context: ApiContext, project: str, request: ImportRequest, key_id: str | None = None) -> ImportObject:
-    """Queue an import. Raises UserError for a file or a provider that is not there."""
-    file = _source_file(context, project, request)
-    prices = known_prices(context) if isinstance(request.source, DocumentsOptions) else None
-    if isinstance(request.source, DocumentsOptions) and prices is not None and request.source.provider not in prices:
-        known = ", ".join(prices) or "none"
-        raise UserError(
-            f"no strong model is configured under the name {request.source.provider!r}; known: {known}",
-            param="source.provider",
-            code="provider_not_found",
-        )
+def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
+    """Queue an import. Raises UserError for a file or a provider that does not exist."""
+    file = _source_file(context, request)
+    prices = None
+    if isinstance(request.source, DocumentsOptions):
+        prices = known_prices(context)
+        check_provider(request.source.provider, prices, "source.provider")
     stem = PurePath(file.filename).stem if file is not None else getattr(request.source, "dataset", "rows")
     job = ImportJob(
         **dict(request),
@@ -41,10 +38,10 @@ def create(context: ApiContext, project: str, request: ImportRequest, key_id: st
         dev_share=context.settings.dev_share,
         test_share=context.settings.test_share,
     )
-    return as_object(context, context.stores.jobs.create(project, job, prices, key_id=key_id))
+    return as_object(context, context.stores.jobs.create(context.project, job, prices, key_id=context.key_id))
 
 
-def _source_file(context: ApiContext, project: str, request: ImportRequest) -> FileRecord | None:
+def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord | None:
     if isinstance(request.source, HubOptions):
         if request.file is not None:
             raise UserError("an import from the hub reads no file", param="file", code="invalid_value")
@@ -56,57 +53,36 @@ def _source_file(context: ApiContext, project: str, request: ImportRequest) -> F
             code="missing_required_parameter",
         )
     try:
-        return context.stores.catalog.file(project, request.file)
+        return context.file(request.file)
     except NotFound as error:
         raise UserError(error.message, param="file", code="file_not_found") from error
 
 
-def row(context: ApiContext, project: str, import_id: str) -> JobRecord:
-    return job_rows.find(context, project, JobKind.IMPORT, import_id)
-
-
-def get(context: ApiContext, project: str, import_id: str) -> ImportObject:
-    return as_object(context, row(context, project, import_id))
-
-
-def page(context: ApiContext, project: str, after: str | None, limit: int) -> tuple[list[ImportObject], bool]:
-    rows, more = context.stores.jobs.page(project, after, limit, kind=JobKind.IMPORT)
-    return [as_object(context, found) for found in rows], more
-
-
-def cancel(context: ApiContext, project: str, import_id: str) -> ImportObject:
+def change(context: ProjectContext, import_id: str, change: ImportChange) -> ImportObject:
     """Raises Conflict on an import that has ended."""
-    return as_object(context, context.stores.jobs.cancel(row(context, project, import_id)))
+    record = lifecycle.record(context, import_id)
+    before = ImportJob.model_validate(record.request).budget.model_dump()
+    budget = Budget.model_validate(before | change.budget.model_dump(exclude_unset=True))
+    if record.status not in FINAL_JOBS:
+        context.ledger.set_budget(
+            import_id, budget, key_id=record.key_id
+        )  # first, so that an import that resumes has it
+    return as_object(context, context.stores.jobs.change(record, budget, None))
 
 
-def pause(context: ApiContext, project: str, import_id: str) -> ImportObject:
-    """Raises Conflict on an import that has ended or is being cancelled."""
-    return as_object(context, context.stores.jobs.pause(row(context, project, import_id)))
-
-
-def resume(context: ApiContext, project: str, import_id: str) -> ImportObject:
-    """Raises Conflict on an import that is not paused."""
-    return as_object(context, context.stores.jobs.resume(row(context, project, import_id)))
-
-
-def change(context: ApiContext, project: str, import_id: str, wanted: ImportChange) -> ImportObject:
-    """Raises Conflict on an import that has ended."""
-    found = row(context, project, import_id)
-    before = ImportJob.model_validate(found.request).budget.model_dump()
-    budget = Budget.model_validate(before | wanted.budget.model_dump(exclude_unset=True))
-    if found.status not in FINAL_JOBS:
-        context.ledger.set_budget(import_id, budget, key_id=found.key_id)  # first, so that one which goes on finds it
-    return as_object(context, context.stores.jobs.change(found, budget, None))
-
-
-def as_object(context: ApiContext, found: JobRecord) -> ImportObject:
-    job = ImportJob.model_validate(found.request)
+def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
+    job = ImportJob.model_validate(record.request)
     return ImportObject(
-        **job_rows.standing(found),
+        **common_fields(record),
+        status_reason=record.status_reason,
+        progress=record.progress,
         source=job.source,
         file=job.file,
-        usage=context.ledger.usage(found.id),
+        usage=context.ledger.usage(record.id),
         budget=job.budget,
         metadata=job.metadata,
-        result=ImportResult.model_validate(found.result) if found.result else None,
+        result=ImportResult.model_validate(record.result) if record.result else None,
     )
+
+
+lifecycle = JobLifecycle(JobKind.IMPORT, "import", as_object)

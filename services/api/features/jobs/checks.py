@@ -1,9 +1,9 @@
-"""What is refused before a job exists: whatever could not run, told with what would mend it."""
+"""What is refused before a job exists: every request that could not run, with how to fix it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from services.api.context import ApiContext
+from services.api.context import ApiContext, ProjectContext
 from services.api.features.files.service import error_summary
 from shared.contracts.data import Split, in_both, judge_must_decide
 from shared.contracts.distillation import Phase
@@ -11,12 +11,12 @@ from shared.contracts.errors import NotFound, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Method
-from shared.datasets.files import PURPOSE, JobData, rows_of
+from shared.datasets.files import PURPOSE, JobData
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, Sizes, calls_per_judged_question, make_plan
 
-NEEDED = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
+LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 
 
 class Checked(NamedTuple):
@@ -26,13 +26,13 @@ class Checked(NamedTuple):
     asks: bool
 
 
-def check(context: ApiContext, project: str, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
-    """Hold the request against model, engine, providers and file. Raises UserError."""
+def check(context: ProjectContext, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
+    """Check the request against model, engine, providers and files. Raises UserError."""
     _check_student(context, request.model)
     adapter, most = request.distillation.adapter, context.settings.max_rank
     if adapter.method is Method.FULL and not context.swaps:
         raise UserError(
-            "a whole model can be trained only where the engine can be made to serve it, and METEOR_WEAK_ENGINE_URL names "
+            "method full needs an engine that can load the trained model, and METEOR_WEAK_ENGINE_URL names "
             "a server of your own; ask for method lora",
             param="distillation.adapter.method",
             code="method_not_served",
@@ -43,36 +43,36 @@ def check(context: ApiContext, project: str, request: JobRequest, prices: Mappin
             param="distillation.adapter.rank",
             code="rank_too_large",
         )
-    data = files_of(context, project, request.training_file, request.validation_file)
-    asked = not request.distillation.plain or _judge_is_asked(context, data, request)
-    if asked:
-        _check_providers(request, prices)
+    data = files_of(context, request.training_file, request.validation_file)
+    asks = not request.distillation.plain or _judge_is_asked(context, data, request)
+    if asks:
+        check_provider(request.distillation.teacher.provider, prices, "distillation.teacher.provider")
+        check_provider(request.distillation.judge.provider, prices, "distillation.judge.provider")
     _check_files(context, data, request)
     _check_judge_calls(context, data, request)
-    return Checked(data, asked)
+    return Checked(data, asks)
 
 
-def _judge_is_asked(context: ApiContext, data: JobData, request: JobRequest) -> bool:
-    """Of a job that asks no teacher."""
+def _judge_is_asked(context: ProjectContext, data: JobData, request: JobRequest) -> bool:
+    """For a job that asks no teacher."""
     return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, data)
 
 
-def lacks_references(context: ApiContext, data: JobData) -> bool:
-    """Whether graders have too little to measure by; of files with bad lines nobody knows."""
-    good = all(file is None or file.rows_ref is not None for file in data)
-    return good and judge_must_decide(data.rows(context.artifacts))
+def lacks_references(context: ProjectContext, data: JobData) -> bool:
+    """Whether graders have too few references to measure by; False for files with bad lines, whose rows are unknown."""
+    readable = all(file is None or file.rows_ref is not None for file in data)
+    return readable and judge_must_decide(context.job_rows(data))
 
 
-def _check_providers(request: JobRequest, prices: Mapping[str, Price] | None) -> None:
-    for role in ("teacher", "judge"):
-        name = getattr(request.distillation, role).provider
-        if prices is not None and name not in prices:
-            known = ", ".join(prices) or "none; METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names some"
-            raise UserError(
-                f"no strong model is configured under the name {name!r}; known: {known}",
-                param=f"distillation.{role}.provider",
-                code="provider_not_found",
-            )
+def check_provider(name: str, prices: Mapping[str, Price] | None, param: str) -> None:
+    """prices: None while the gateway is unavailable; then nothing is checked. Raises UserError."""
+    if prices is not None and name not in prices:
+        known = ", ".join(prices) or "none; METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names some"
+        raise UserError(
+            f"no strong model is configured under the name {name!r}; known: {known}",
+            param=param,
+            code="provider_not_found",
+        )
 
 
 def _check_student(context: ApiContext, model: str) -> None:
@@ -87,15 +87,17 @@ def _check_student(context: ApiContext, model: str) -> None:
     )
 
 
-def files_of(context: ApiContext, project: str, training: str, validation: str | None) -> JobData:
+def files_of(context: ProjectContext, training: str, validation: str | None) -> JobData:
     """Raises UserError."""
-    found = _file(context, project, training, "training_file")
-    return JobData(found, _file(context, project, validation, "validation_file") if validation else None)
+    return JobData(
+        _file(context, training, "training_file"),
+        _file(context, validation, "validation_file") if validation else None,
+    )
 
 
-def _file(context: ApiContext, project: str, file_id: str, param: str) -> FileRecord:
+def _file(context: ProjectContext, file_id: str, param: str) -> FileRecord:
     try:
-        return context.stores.catalog.file(project, file_id)
+        return context.file(file_id)
     except NotFound as error:
         raise UserError(error.message, param=param, code="file_not_found") from error
 
@@ -112,9 +114,9 @@ def _check_file(file: FileRecord, param: str) -> None:
         raise UserError(message, param=param, code="invalid_file_format")
 
 
-def _check_apart(context: ApiContext, training: FileRecord, validation: FileRecord) -> None:
-    """Nothing is learned from or reported that decisions are made on. Raises UserError."""
-    twice = in_both(rows_of(training, context.artifacts), rows_of(validation, context.artifacts))
+def _check_apart(context: ProjectContext, training: FileRecord, validation: FileRecord) -> None:
+    """Decisions are made on the validation rows, so none of them may be trained on or reported. Raises UserError."""
+    twice = in_both(context.file_rows(training), context.file_rows(validation))
     if twice:
         shown = ", ".join(twice[:5]) + (", ..." if twice[5:] else "")
         raise UserError(
@@ -125,18 +127,20 @@ def _check_apart(context: ApiContext, training: FileRecord, validation: FileReco
         )
 
 
-def _check_files(context: ApiContext, data: JobData, request: JobRequest) -> None:
+def _check_files(context: ProjectContext, data: JobData, request: JobRequest) -> None:
     _check_file(data.training, "training_file")
     if data.validation is not None:
         _check_file(data.validation, "validation_file")
         _check_apart(context, data.training, data.validation)
     splits = data.splits
-    if any(splits[split] < least for split, least in NEEDED.items()):
+    if any(splits[split] < least for split, least in LEAST_ROWS.items()):
         has = ", ".join(f"{split.value} {n}" for split, n in splits.items())
-        needs = ", ".join(f"{split.value} {n}" for split, n in NEEDED.items())
+        needs = ", ".join(f"{split.value} {n}" for split, n in LEAST_ROWS.items())
         raise UserError(
             f"too few rows after splitting by question: {has}; at least {needs} are needed",
-            param="validation_file" if data.validation and splits[Split.DEV] < NEEDED[Split.DEV] else "training_file",
+            param="validation_file"
+            if data.validation and splits[Split.DEV] < LEAST_ROWS[Split.DEV]
+            else "training_file",
             code="too_few_rows",
         )
     wanted = _wanted_questions(request)
@@ -152,25 +156,25 @@ def _check_files(context: ApiContext, data: JobData, request: JobRequest) -> Non
         _check_pairs(context, data)
 
 
-def _check_pairs(context: ApiContext, data: JobData) -> None:
+def _check_pairs(context: ProjectContext, data: JobData) -> None:
     """Raises UserError."""
-    pairs = sum(row.split is Split.TRAIN and row.rejected is not None for row in data.rows(context.artifacts))
-    if pairs < NEEDED[Split.TRAIN]:
+    pairs = sum(row.split is Split.TRAIN and row.rejected is not None for row in context.job_rows(data))
+    if pairs < LEAST_ROWS[Split.TRAIN]:
         raise UserError(
             f"training on preferences needs rows with two answers, and the train split has {pairs} of them, of at least "
-            f"{NEEDED[Split.TRAIN]}: give reference and rejected, or preferred_output and non_preferred_output",
+            f"{LEAST_ROWS[Split.TRAIN]}: give reference and rejected, or preferred_output and non_preferred_output",
             param="training_file",
             code="no_pairs",
         )
 
 
-def _check_judge_calls(context: ApiContext, data: JobData, request: JobRequest) -> None:
-    """Decisions need every question of dev, so a judge that measures, for want of references, cannot stop at a budget: one that
-    might not hold all its calls is refused. Raises UserError."""
+def _check_judge_calls(context: ProjectContext, data: JobData, request: JobRequest) -> None:
+    """Without references the judge measures every question of dev and test, and it cannot stop half way: a budget that might
+    not hold all its calls is refused. Raises UserError."""
     spec, most = request.distillation, request.distillation.evaluation.max_judge_calls
     if most is None:
         return
-    rows = data.rows(context.artifacts)
+    rows = context.job_rows(data)
     if not judge_must_decide(rows):
         return
     count = {split: sum(row.split == split for row in rows) for split in Split}
@@ -180,7 +184,7 @@ def _check_judge_calls(context: ApiContext, data: JobData, request: JobRequest) 
     need += calls_per_judged_question(spec) if spec.evaluation.judged_questions else 0
     if need > most:
         raise UserError(
-            f"dev or test has hardly any references, so the judge measures all students there, which can take {need} calls "
+            f"dev or test has too few references, so the judge measures all students there, which can take {need} calls "
             f"with what else is asked of it, and max_judge_calls allows {most}; raise it, or ask fewer questions by "
             "evaluation.dev_questions and evaluation.test_questions",
             param="distillation.evaluation.max_judge_calls",
@@ -201,11 +205,11 @@ def _check_phases(request: JobRequest, train: int) -> None:
 
 
 def _wanted_questions(request: JobRequest) -> dict[str, int]:
-    """phase -> how many train questions the request asks for, where it names a number."""
-    settings = request.distillation
-    asked = {
-        Phase.DISTILL: settings.distill.questions,
-        Phase.ITERATE: settings.iterate.questions,
-        Phase.EVOLVE: settings.evolve.questions,
+    """phase -> the number of training questions that the request names for it."""
+    spec = request.distillation
+    named = {Phase.DISTILL: spec.distill, Phase.ITERATE: spec.iterate, Phase.EVOLVE: spec.evolve}
+    return {
+        phase.value: settings.questions
+        for phase, settings in named.items()
+        if phase in spec.phases and settings.questions is not None
     }
-    return {phase.value: n for phase, n in asked.items() if phase in settings.phases and n is not None}

@@ -1,7 +1,7 @@
-"""Estimates: what a job would cost, by the price list and the lengths of its rows. Nothing is asked of a strong model."""
+"""Estimates: what a job would cost, from the price list and the lengths of its rows. No strong model is called."""
 
-from services.api.context import ApiContext
-from services.api.features.jobs import checks as job_checks
+from services.api.context import ProjectContext
+from services.api.features.jobs import checks
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
@@ -9,22 +9,21 @@ from shared.contracts.jobs import JobRequest
 from shared.plan.allocation import allocate
 from shared.plan.estimate import Work, estimate, sizes
 
-MOST_ROWS = 100_000  # all are held in memory for a moment
+MOST_ROWS = 100_000  # all of them are held in memory
 
 
-def estimate_job(context: ApiContext, project: str, request: JobRequest) -> Estimate:
-    """Raises what posting the job would raise, and GatewayUnavailable where the prices cannot be had."""
+def estimate_job(context: ProjectContext, request: JobRequest) -> Estimate:
+    """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
     prices = context.providers.prices()
-    data = job_checks.check(context, project, request, prices).data
+    data = checks.check(context, request, prices).data
     if (count := sum(data.splits.values())) > MOST_ROWS:
         raise UserError(
-            f"the job has {count} rows, an estimate reads {MOST_ROWS} at most; post the job with "
-            "pause_after: pilot for one that is measured",
+            f"the job has {count} rows, and an estimate reads {MOST_ROWS} at most; post the job with pause_after: pilot, "
+            "which measures the cost",
             param="training_file",
             code="too_many_rows",
         )
-    spec = request.distillation
-    rows = data.rows(context.artifacts)
+    spec, rows = request.distillation, context.job_rows(data)
     train = sizes(row for row in rows if row.split == Split.TRAIN)
     by_judge = judge_must_decide(rows)
     dev, test = (

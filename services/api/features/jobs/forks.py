@@ -1,14 +1,14 @@
-"""Forks: a new job out of another one's body. What both have in common is taken over, by the hashes of the steps.
+"""Forks: a new job with another job's settings and changes to them. Steps with the same hash are reused.
 
-A fork from a phase or a round names in numbers how the questions before that point were shared out, so that they stay where
-they were whatever comes after. It is a job like any other: its body could have been posted by hand.
+A fork from a phase or a round fixes how many questions each stage up to that point had, so that their split stays the same. It
+is a job like any other: its body could have been posted by hand.
 """
 
 from typing import Any
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
-from services.api.features.jobs.bodies import job_of
+from services.api.features.jobs.service import job_request
 from shared.contracts.data import Split
 from shared.contracts.distillation import FULL_RATES, Distillation, Phase
 from shared.contracts.errors import Conflict, UserError
@@ -26,42 +26,42 @@ ALWAYS_BEFORE = (
     "distillation.teacher", "distillation.judge", "distillation.pilot", "distillation.distill",
     "distillation.evaluation.dev_questions",
 )  # fmt: skip
-OF_LATER_ROUNDS = {"rounds", "questions", "round_questions"}  # of phase 2's settings, what may change after a round
+OF_LATER_ROUNDS = {"rounds", "questions", "round_questions"}  # settings of phase 2 that may change after a round
+
+JobBody = dict[str, Any]  # a job request as JSON, which changes are merged into
 
 
-def fork(context: ApiContext, project: str, job_id: str, request: ForkRequest, key_id: str | None = None) -> JobObject:
-    """Queue a new job with another one's settings and changes to them. Raises NotFound, UserError, and Conflict where what
-    `from` names is not finished."""
-    origin, point = jobs.row(context, project, job_id), request.point
+def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObject:
+    """Queue the new job. Raises NotFound, UserError, and Conflict if the stage that `from` names is not finished."""
+    origin, point = jobs.lifecycle.record(context, job_id), request.point
     before = JobRequest.model_validate(origin.request)
-    body = merged(_body(before), request.changes)
-    after = job_of(body)
+    body = merged(_inherited(before), request.changes)
+    after = job_request(body)
     if point is not None:
         _check_finished(point, before.distillation, context.stores.steps.of_job(job_id))
         _check_unchanged(before, after, point)
         train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
-        after = job_of(_pinned(body, before.distillation, after.distillation, point, train))
-    made_from = ForkedFrom(job_id=job_id, **(point.model_dump() if point else {}))
-    return jobs.create(context, project, after, made_from, key_id)
+        after = job_request(_pinned(body, before.distillation, after.distillation, point, train))
+    return jobs.create(context, after, ForkedFrom(job_id=job_id, **(point.model_dump() if point else {})))
 
 
-def _body(job: JobRequest) -> dict[str, Any]:
-    """What to lay the changes over: the job's effective settings, less what only belongs to itself: its place in an
-    experiment, and learning rates that are the method's own and would be others with another method."""
+def _inherited(job: JobRequest) -> JobBody:
+    """The job's effective settings, without its place in an experiment and without learning rates that are the method's own
+    default, which change with the method."""
     body = job.model_dump(mode="json")
     for key in (EXPERIMENT, VARIANT):
         body["metadata"].pop(key, None)
     spec = body["distillation"]
     for phase, full in FULL_RATES.items():
         lora = Distillation.model_fields[phase].get_default().learning_rate
-        own = full if job.distillation.adapter.method is Method.FULL else lora
-        if spec[phase]["learning_rate"] == own:
+        default = full if job.distillation.adapter.method is Method.FULL else lora
+        if spec[phase]["learning_rate"] == default:
             del spec[phase]["learning_rate"]
     return body
 
 
 def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord]) -> None:
-    """A phase is over once its student is measured on dev, a round once it is trained on or the next one has begun."""
+    """A phase ends when its student is measured on dev, a round when its training has ended or the next round has begun."""
     if point.phase not in spec.phases:
         raise UserError(f"the job has no phase {point.phase.value}", param="from.phase", code="no_such_phase")
     done = {step.key for step in steps if step.state == StepState.SUCCEEDED}
@@ -69,40 +69,40 @@ def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord
     def any_of(prefix: str) -> bool:
         return any(key.startswith(prefix) for key in done)
 
-    over = any_of(f"evaluate/dev/{point.phase.value}/")
+    finished = any_of(f"evaluate/dev/{point.phase.value}/")
     if point.round is not None:
         trained = f"iterate/{point.round}/train" in done or any_of(f"iterate/{point.round + 1}/")
-        over = trained or (over and any_of(f"iterate/{point.round}/"))
-    if not over:
+        finished = trained or (finished and any_of(f"iterate/{point.round}/"))
+    if not finished:
         raise Conflict(
-            f"{point} is not finished; GET .../steps shows what is. Leave `from` out to take over whatever is done",
+            f"{point} is not finished; GET .../steps shows what is. Leave `from` out to reuse whatever is finished",
             param="from",
             code="not_finished",
         )
 
 
 def _check_unchanged(before: JobRequest, after: JobRequest, point: ForkPoint) -> None:
-    """Nothing that comes before the point is another than it was. Raises UserError that names it."""
-    one, other = before.model_dump(mode="json"), after.model_dump(mode="json")
+    """Raises UserError that names a changed setting of a stage up to the point."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     names: list[str] = list(ALWAYS_BEFORE)
     if point.phase is not Phase.DISTILL:
         free = OF_LATER_ROUNDS if point.round is not None else set()
-        names += [f"distillation.iterate.{name}" for name in one["distillation"]["iterate"] if name not in free]
+        names += [f"distillation.iterate.{name}" for name in old["distillation"]["iterate"] if name not in free]
     if point.phase is Phase.EVOLVE:
         names.append("distillation.evolve")
-    changed = next((name for name in names if _at(one, name) != _at(other, name)), None)
-    kept, phases = _until(before.distillation, point.phase), _until(after.distillation, point.phase)
-    changed = changed or ("distillation.phases" if kept != phases else None)
+    changed = next((name for name in names if _at(old, name) != _at(new, name)), None)
+    phases_before, phases_after = _until(before.distillation, point.phase), _until(after.distillation, point.phase)
+    changed = changed or ("distillation.phases" if phases_before != phases_after else None)
     if changed:
         raise UserError(
-            f"{changed} has to do with what comes before the end of {point}, which a fork from there takes over as it is; "
-            "leave `from` out to have what it changes done again",
+            f"{changed} affects stages up to the end of {point}, which a fork from there reuses unchanged; "
+            "leave `from` out to run again what it affects",
             param=f"changes.{changed}",
             code="before_the_fork",
         )
 
 
-def _at(body: dict[str, Any], name: str) -> Any:
+def _at(body: JobBody, name: str) -> Any:
     for part in name.split("."):
         body = body[part]
     return body
@@ -114,26 +114,24 @@ def _until(spec: Distillation, last: Phase) -> list[Phase]:
     return [phase for phase in spec.phases if order.index(phase) <= order.index(last)]
 
 
-def _pinned(
-    body: dict[str, Any], before: Distillation, after: Distillation, point: ForkPoint, train: int
-) -> dict[str, Any]:
-    """The body with the numbers of questions that everything up to the point had. train: rows of the train split."""
+def _pinned(body: JobBody, before: Distillation, after: Distillation, point: ForkPoint, train: int) -> JobBody:
+    """The body with the number of questions that each stage up to the point had. train: rows of the train split."""
     had = allocate(train, before)
-    pins: dict[str, Any] = {phase.value: {"questions": had[phase]} for phase in _until(before, point.phase)}
+    pins: JobBody = {phase.value: {"questions": had[phase]} for phase in _until(before, point.phase)}
     if point.round is not None:
         rounds = rounds_of(range(had[Phase.ITERATE]), before.iterate.rounds, before.iterate.round_questions)
         first = [len(questions) for questions in rounds[: point.round]]
         total = _questions_of_all_rounds(after, first, train - had.get(Phase.DISTILL, 0))
         pins["iterate"] = {"questions": total, "round_questions": first}
     if after.pause_after is not None and after.pause_after in after.stages[: after.stages.index(point.phase.value) + 1]:
-        pins["pause_after"] = None  # that stage is behind it
+        pins["pause_after"] = None  # the fork starts after that stage
     return merged(body, {"distillation": pins})
 
 
 def _questions_of_all_rounds(spec: Distillation, first: list[int], left: int) -> int:
-    """What the job names, else the first rounds' and, for further ones, their share of what is left beside later phases.
+    """The number in the request; else that of the first rounds plus, for further rounds, a share of the rows that are left.
 
-    left: train rows for phase 2 and later. Raises UserError where a round would have no question.
+    left: train rows for phase 2 and later. Raises UserError if a round would have no question.
     """
     settings = spec.iterate
     if len(first) > settings.rounds:

@@ -1,35 +1,40 @@
-"""API keys: made, listed, given another budget, revoked."""
+"""API keys: created, listed, given another budget, revoked."""
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
+from services.api.paging import Paging, listed
+from shared.contracts.errors import NotFound
 from shared.contracts.keys import KeyChange, KeyObject, KeyRequest, NewKey
+from shared.contracts.views import Listed
 from shared.security.api_keys import issue, set_budget, shown
 
 
-def create(context: ApiContext, project: str, request: KeyRequest) -> NewKey:
-    """The only answer in which the key stands. Raises NotFound for a project that is not."""
-    made = issue(context.stores.keys, context.ledger, context.keyring.secret, project, request)
+def create(context: ProjectContext, request: KeyRequest) -> NewKey:
+    """The only answer that shows the key. Raises NotFound for a project that does not exist or is not the caller's."""
+    project = request.project or context.project
+    if project != context.project and not context.caller.operator:
+        raise NotFound(f"no project {project!r}", param="project", code="project_not_found")
+    key = issue(context.stores.keys, context.ledger, context.keyring.secret, project, request)
     context.keyring.forget()
-    return made
+    return key
 
 
-def get(context: ApiContext, view: str | None, key_id: str) -> KeyObject:
-    """view: the caller's project, None for the operator."""
-    return shown(context.stores.keys.get(view, key_id), context.ledger)
+def get(context: ProjectContext, key_id: str) -> KeyObject:
+    return shown(context.stores.keys.get(context.view, key_id), context.ledger)
 
 
-def page(context: ApiContext, view: str | None, after: str | None, limit: int) -> tuple[list[KeyObject], bool]:
-    rows, more = context.stores.keys.page(view, after, limit)
-    return [shown(row, context.ledger) for row in rows], more
+def page(context: ProjectContext, paging: Paging) -> Listed[KeyObject]:
+    rows, more = context.stores.keys.page(context.view, *paging)
+    return listed([shown(row, context.ledger) for row in rows], more)
 
 
-def change(context: ApiContext, view: str | None, key_id: str, wanted: KeyChange) -> KeyObject:
+def change(context: ProjectContext, key_id: str, change: KeyChange) -> KeyObject:
     """Raises NotFound."""
-    row = context.stores.keys.get(view, key_id)
-    set_budget(context.ledger, key_id, wanted)
+    row = context.stores.keys.get(context.view, key_id)
+    set_budget(context.ledger, key_id, change)
     return shown(row, context.ledger)
 
 
-def revoke(context: ApiContext, view: str | None, key_id: str) -> None:
-    """From now on it opens nothing here, and after a second nowhere. Raises NotFound."""
-    context.stores.keys.revoke(view, key_id)
+def revoke(context: ProjectContext, key_id: str) -> None:
+    """The key is invalid in this process at once, and in others after a second. Raises NotFound."""
+    context.stores.keys.revoke(context.view, key_id)
     context.keyring.forget()

@@ -1,8 +1,9 @@
-"""The models that can be asked: the bases, the aliases that are served, and every version."""
+"""The models that can be called: the bases, the served aliases, and every version."""
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
+from services.api.paging import listed
 from shared.contracts.errors import UserError
-from shared.contracts.views import ModelDeleted, ModelObject
+from shared.contracts.views import Listed, ModelDeleted, ModelObject
 from shared.jobs.records import ModelRecord
 
 
@@ -11,60 +12,60 @@ class NotDeletable(UserError):
     code = "model_not_deletable"
 
 
-def listed(context: ApiContext, project: str) -> list[ModelObject]:
-    """The bases first, then versions newest first, an alias right before the version it stands for."""
-    found = [_base(base.name) for base in context.students]
-    for row, served in context.stores.catalog.models(project):
+def page(context: ProjectContext) -> Listed[ModelObject]:
+    """The bases first, then versions newest first, an alias right before the version that it serves."""
+    models = [_base(base.name) for base in context.students]
+    for row, served in context.stores.catalog.models(context.project):
         if served:
-            found.append(_tuned(row, row.alias))
-        found.append(_tuned(row, f"{row.alias}@{row.version}"))
-    return found
+            models.append(_version(row, row.alias))
+        models.append(_version(row, f"{row.alias}@{row.version}"))
+    return listed(models)
 
 
-def get(context: ApiContext, project: str, name: str) -> ModelObject:
-    if _is_base(context, name):
+def get(context: ProjectContext, name: str) -> ModelObject:
+    if context.is_base(name):
         return _base(name)
-    return _tuned(context.stores.catalog.resolve(project, name), name)
+    return _version(context.stores.catalog.resolve(context.project, name), name)
 
 
-def promote(context: ApiContext, project: str, name: str) -> ModelObject:
+def promote(context: ProjectContext, name: str) -> ModelObject:
     """Serve one version under its alias, whatever its state. Raises UserError for a name without a version."""
     if "@" not in name:
         raise UserError(f"name the version to serve, as in {name}@1", param="model", code="version_missing")
-    row = context.stores.catalog.resolve(project, name)
-    context.stores.catalog.serve(project, row)
-    return _tuned(row, row.alias)
+    row = context.stores.catalog.resolve(context.project, name)
+    context.stores.catalog.serve(context.project, row)
+    context.model_router.forget()
+    return _version(row, row.alias)
 
 
-def roll_back(context: ApiContext, project: str, alias: str) -> ModelObject:
-    """Serve the promoted version before the present one again; the answer's `version` says which."""
-    return _tuned(context.stores.catalog.roll_back(project, alias), alias)
+def roll_back(context: ProjectContext, alias: str) -> ModelObject:
+    """Serve again the version that was promoted before the current one; `version` of the response names it."""
+    row = context.stores.catalog.roll_back(context.project, alias)
+    context.model_router.forget()
+    return _version(row, alias)
 
 
-def delete(context: ApiContext, project: str, name: str) -> ModelDeleted:
+def delete(context: ProjectContext, name: str) -> ModelDeleted:
     """A version (alias@version, or its id), or an alias with all its versions. Raises NotFound, Conflict, NotDeletable."""
-    if _is_base(context, name):
+    if context.is_base(name):
         raise NotDeletable(
-            f"{name!r} is a base that this system was set up with; METEOR_STUDENT_MODEL and METEOR_STUDENTS name them",
+            f"{name!r} is a base model of this deployment; METEOR_STUDENT_MODEL and METEOR_STUDENTS name the bases",
             param="model",
         )
     catalog = context.stores.catalog
-    if "@" in name or not catalog.has_versions(project, name):
-        catalog.delete_version(project, catalog.resolve(project, name))
+    if "@" in name or not catalog.has_versions(context.project, name):
+        catalog.delete_version(context.project, catalog.resolve(context.project, name))
     else:
-        catalog.delete_alias(project, name)
+        catalog.delete_alias(context.project, name)
+    context.model_router.forget()
     return ModelDeleted(id=name)
 
 
-def _is_base(context: ApiContext, name: str) -> bool:
-    return any(name == base.name for base in context.students)
-
-
 def _base(name: str) -> ModelObject:
-    return ModelObject(id=name, created=0, owned_by="meteor")  # its age is not known
+    return ModelObject(id=name, created=0, owned_by="meteor")  # its age is unknown
 
 
-def _tuned(row: ModelRecord, name: str) -> ModelObject:
+def _version(model: ModelRecord, name: str) -> ModelObject:
     return ModelObject(
-        id=name, created=int(row.created_at), owned_by=row.project_id, parent=row.base, version=row.version
+        id=name, created=int(model.created_at), owned_by=model.project_id, parent=model.base, version=model.version
     )

@@ -1,61 +1,60 @@
-"""One example's way through a job: question, guideline, teacher's answer, attempts, verdicts, pair, and what learned of it.
+"""One example's way through a job: prompt, guideline, teacher response, student completions, verdicts, pair, and the versions
+trained on it.
 
-`adapter` is the content hash of what was trained, also where that is a whole model (method full).
-Nothing is written down for it: the chain is read from the steps' own inputs and results, so it cannot disagree with them.
+`adapter` is the content hash of the checkpoint, also for a whole model (method full). The chain is read from the steps' own inputs
+and results, so it cannot disagree with them.
 """
 
-from functools import partial
 from typing import Any
 
-from services.api.context import ApiContext
+from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
 from shared.contracts.errors import NotFound
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import ModelRef, Queue, StepRequest, StepResult
+from shared.contracts.views import LineageModel, LineageObject
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
 from shared.jobs.states import StepState
 
+Link = dict[str, Any]  # what went into a step and what came out, in the step's own JSON
 
-def lineage(context: ApiContext, project: str, job_id: str, example_id: str) -> dict[str, Any]:
-    """Every finished step that the example went into, in time. Raises NotFound for an example of no step of the job."""
-    job = jobs.row(context, project, job_id)
-    data = data_of(job, partial(context.stores.catalog.file, project))
-    question = next((row for row in data.rows(context.artifacts) if row.id == example_id), None)
-    if question is None:
+
+def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObject:
+    """Every finished step that the example went into, in time. Raises NotFound for an example that is not in the job's files."""
+    job = jobs.lifecycle.record(context, job_id)
+    example = next((row for row in context.job_rows(data_of(job, context.file)) if row.id == example_id), None)
+    if example is None:
         raise NotFound(f"no example {example_id!r} in the job's file", param="example_id", code="example_not_found")
-    done = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
-    links = [
-        link for step in sorted(done, key=lambda s: (s.finished_at, s.id)) if (link := _link(context, step, example_id))
-    ]
-    trained = {link["adapter"] for link in links if link.get("adapter") and learns(link["kind"])}
-    versions = [
-        {
-            "model": f"{row.alias}@{row.version}",
-            "adapter": row.adapter,
-            "method": row.method,
-            "state": row.state,
-            "served": served,
-        }
-        for row, served in context.stores.catalog.models(project)
-        if row.adapter in trained
-    ]
-    return {
-        "object": "distillation.lineage",
-        "job_id": job_id,
-        "example": question.model_dump(mode="json"),
-        "chain": links,
-        "adapters": sorted(trained),
-        "models": versions,
-    }
+    finished = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
+    finished.sort(key=lambda step: (step.finished_at, step.id))
+    chain = [link for step in finished if (link := _link(context, step, example_id))]
+    checkpoints = {link["adapter"] for link in chain if link.get("adapter") and learns(link["kind"])}
+    return LineageObject(
+        job_id=job_id,
+        example=example,
+        chain=chain,
+        adapters=sorted(checkpoints),
+        models=[
+            LineageModel(
+                model=f"{row.alias}@{row.version}",
+                adapter=row.adapter,
+                method=row.method,
+                state=row.state,
+                served=served,
+            )
+            for row, served in context.stores.catalog.models(context.project)
+            if row.adapter in checkpoints
+        ],
+    )
 
 
-def _link(context: ApiContext, step: StepRecord, example_id: str) -> dict[str, Any] | None:
-    """What went into the step for this example and what came out; None when it was not part of it.
+def _link(context: ProjectContext, step: StepRecord, example_id: str) -> Link | None:
+    """The example's row in the step's input and in its result; None if the example was not part of the step.
 
-    Raises NotFound where the step's results were let go of."""
+    Raises NotFound if the step's result has expired."""
     if step.result_ref is None:
-        message = "the job ended so long ago that its steps' results are not kept any more (METEOR_RETENTION)"
+        message = "the job ended so long ago that the results of its steps have expired (METEOR_RETENTION)"
         raise NotFound(message, param="job_id", code="lineage_expired")
     request = StepRequest.model_validate(context.artifacts.get_json(step.input_hash))
     given = next((row for row in request.rows if row["id"] == example_id), None)
@@ -63,7 +62,7 @@ def _link(context: ApiContext, step: StepRecord, example_id: str) -> dict[str, A
         return None
     result = StepResult.model_validate(context.artifacts.get_json(step.result_ref))
     model = request.params.get("model")
-    link: dict[str, Any] = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
+    link: Link = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
     if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
         link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
     if learns(step.kind):

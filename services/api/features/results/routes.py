@@ -1,16 +1,16 @@
-"""What a job has made and counted: its report, figures, cost, versions, and the rows that it works on."""
+"""The results of a job: its report, figures, cost and versions, and the rows that it works on."""
 
 import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
-from services.api.deps import Context, Project, needs
-from services.api.features.jobs import service as jobs
+from services.api.deps import Context, Id, Page, needs
 from services.api.features.results import lineage, report_page
-from services.api.features.results import service as insight
+from services.api.features.results import service as results
+from services.api.openapi_document import Responses
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
-from services.api.responses.lists import DEFAULT_LIMIT, After, Id, Limit, listed
+from services.api.responses.page_policy import page_headers
 from shared.contracts.data import Split
 from shared.contracts.keys import Scope
 from shared.contracts.report import read_report
@@ -25,16 +25,9 @@ from shared.contracts.views import (
 )
 
 OURS, OPENAIS = "/v1/distillation/jobs/{job_id}", "/v1/fine_tuning/jobs/{job_id}"
-
 HTML = "text/html"
-AS_PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {HTML: {"schema": {"type": "string"}}}}}
+AS_PAGE: Responses = {200: {"content": {HTML: {"schema": {"type": "string"}}}}}
 BY_ACCEPT = {"vary": "accept"}
-PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
 
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
@@ -43,65 +36,54 @@ router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 @router.get(OPENAIS + "/report", response_model=dict[str, Any], responses=UNCHANGED | AS_PAGE)
 def get_report(
     context: Context,
-    project: Project,
     job_id: Id,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """With `Accept: text/html` one page with plots, complete in itself: it loads nothing from anywhere."""
-    found = jobs.report(context, project, job_id)
+    report = results.report(context, job_id)
     if HTML not in accept.lower():
-        return tagged(json.dumps(found).encode(), if_none_match, BY_ACCEPT)
-    return tagged(
-        report_page.page(read_report(found)).encode(), if_none_match, BY_ACCEPT | PAGE_HEADERS, f"{HTML}; charset=utf-8"
-    )
+        return tagged(json.dumps(report).encode(), if_none_match, BY_ACCEPT)
+    headers = BY_ACCEPT | page_headers("style-src 'unsafe-inline'")
+    return tagged(report_page.page(read_report(report)).encode(), if_none_match, headers, f"{HTML}; charset=utf-8")
 
 
-@router.get(OURS + "/usage", response_model=JobUsage)
-@router.get(OPENAIS + "/usage", response_model=JobUsage)
-def get_usage(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
-    return jobs.usage(context, project, job_id)
+@router.get(OURS + "/usage")
+@router.get(OPENAIS + "/usage")
+def get_usage(context: Context, job_id: Id) -> JobUsage:
+    return results.usage(context, job_id)
 
 
-@router.get(OURS + "/metrics", response_model=Listed[MetricsObject])
-@router.get(OPENAIS + "/metrics", response_model=Listed[MetricsObject])
-def list_metrics(
-    context: Context, project: Project, job_id: Id, after: After = None, limit: Limit = DEFAULT_LIMIT
-) -> dict[str, Any]:
+@router.get(OURS + "/metrics")
+@router.get(OPENAIS + "/metrics")
+def list_metrics(context: Context, job_id: Id, paging: Page) -> Listed[MetricsObject]:
     """What the steps have counted so far: losses and speeds of trainings, scores of measurements, lengths of answers."""
-    return listed(*insight.metrics(context, project, job_id, after, limit))
+    return results.metrics(context, job_id, paging)
 
 
-@router.get(OURS + "/checkpoints", response_model=Listed[CheckpointObject])
-@router.get(OPENAIS + "/checkpoints", response_model=Listed[CheckpointObject])
-def list_checkpoints(
-    context: Context, project: Project, job_id: Id, after: After = None, limit: Limit = DEFAULT_LIMIT
-) -> dict[str, Any]:
+@router.get(OURS + "/checkpoints")
+@router.get(OPENAIS + "/checkpoints")
+def list_checkpoints(context: Context, job_id: Id, paging: Page) -> Listed[CheckpointObject]:
     """The versions that the job has published, each of which can be asked. Those of a running job are none yet."""
-    return listed(*insight.checkpoints(context, project, job_id, after, limit))
+    return results.checkpoints(context, job_id, paging)
 
 
-@router.get(OURS + "/steps", response_model=Listed[StepObject])
-@router.get(OPENAIS + "/steps", response_model=Listed[StepObject])
-def list_steps(context: Context, project: Project, job_id: Id) -> dict[str, Any]:
-    return listed(jobs.steps(context, project, job_id))
+@router.get(OURS + "/steps")
+@router.get(OPENAIS + "/steps")
+def list_steps(context: Context, job_id: Id) -> Listed[StepObject]:
+    return results.steps(context, job_id)
 
 
-@router.get(OURS + "/examples", response_model=Listed[ExampleObject])
-@router.get(OPENAIS + "/examples", response_model=Listed[ExampleObject])
+@router.get(OURS + "/examples")
+@router.get(OPENAIS + "/examples")
 def list_examples(
-    context: Context,
-    project: Project,
-    job_id: Id,
-    split: Annotated[Split | None, Query()] = None,
-    after: After = None,
-    limit: Limit = DEFAULT_LIMIT,
-) -> dict[str, Any]:
+    context: Context, job_id: Id, paging: Page, split: Annotated[Split | None, Query()] = None
+) -> Listed[ExampleObject]:
     """The rows of the job's file with the side of the split that each stands on, in the file's order."""
-    return listed(*insight.examples(context, project, job_id, split, after, limit))
+    return results.examples(context, job_id, paging, split)
 
 
-@router.get(OURS + "/examples/{example_id:path}/lineage", response_model=LineageObject)
-@router.get(OPENAIS + "/examples/{example_id:path}/lineage", response_model=LineageObject)
-def get_lineage(context: Context, project: Project, job_id: Id, example_id: Id) -> dict[str, Any]:
-    return lineage.lineage(context, project, job_id, example_id)
+@router.get(OURS + "/examples/{example_id:path}/lineage")
+@router.get(OPENAIS + "/examples/{example_id:path}/lineage")
+def get_lineage(context: Context, job_id: Id, example_id: Id) -> LineageObject:
+    return lineage.lineage(context, job_id, example_id)

@@ -1,78 +1,126 @@
-"""What a job has made and counted so far: its figures, the versions that can be asked, the rows that it works on."""
+"""What a job has produced and counted: report, cost, figures of its steps, published versions, and the rows it works on."""
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from services.api.context import ApiContext
+from pydantic_core import to_jsonable_python
+
+from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
+from services.api.paging import Paging, listed, page_of
 from shared.contracts.data import Split
-from shared.contracts.errors import UserError
+from shared.contracts.errors import NotFound
+from shared.contracts.jobs import JobRequest
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import StepResult
-from shared.contracts.views import CheckpointMetrics, CheckpointObject
+from shared.contracts.views import (
+    CheckpointMetrics,
+    CheckpointObject,
+    ExampleObject,
+    JobUsage,
+    Listed,
+    MetricsObject,
+    StepObject,
+)
 from shared.datasets.files import data_of
 from shared.jobs.records import ModelRecord, StepRecord
 from shared.jobs.states import StepState
+from shared.ledger.accounts import FIELDS
 
 
-def metrics(
-    context: ApiContext, project: str, job_id: str, after: str | None, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
+def report(context: ProjectContext, job_id: str) -> Any:
+    """The report's JSON. Raises NotFound (report_not_ready) before it is written."""
+    job = jobs.lifecycle.record(context, job_id)
+    if job.report_ref is None:
+        message = f"job {job_id} is {job.status} and has no report yet"
+        raise NotFound(message, param="job_id", code="report_not_ready")
+    return context.artifacts.get_json(job.report_ref)
+
+
+def usage(context: ProjectContext, job_id: str) -> JobUsage:
+    """What the job's calls to the strong model have cost, in total and by phase, and its budget."""
+    request = JobRequest.model_validate(jobs.lifecycle.record(context, job_id).request)
+    account = context.ledger.account(job_id)
+    return JobUsage(
+        job_id=job_id,
+        budget=request.distillation.budget,
+        counted=None
+        if account is None
+        else {name: getattr(account, name) + getattr(account, f"held_{name}") for name in FIELDS},
+        total=context.ledger.usage(job_id),
+        phases=context.ledger.usage_by_phase(job_id),
+    )
+
+
+def steps(context: ProjectContext, job_id: str) -> Listed[StepObject]:
+    """The job's steps, oldest first."""
+    return listed([_step(step) for step in reversed(_newest_first(context, job_id))])
+
+
+STEP_FIELDS = StepObject.model_fields.keys() - {"object", "progress"}
+
+
+def _step(step: StepRecord) -> StepObject:
+    fields = {name: to_jsonable_python(getattr(step, name)) for name in STEP_FIELDS}
+    return StepObject(**fields, progress=step.progress.model_dump(mode="json") if step.progress else {})
+
+
+def _newest_first(context: ProjectContext, job_id: str) -> list[StepRecord]:
+    jobs.lifecycle.record(context, job_id)
+    steps = context.stores.steps.of_job(job_id)
+    return sorted(steps, key=lambda step: (step.created_at, step.id), reverse=True)
+
+
+def metrics(context: ProjectContext, job_id: str, paging: Paging) -> Listed[MetricsObject]:
     """The figures of the steps that have any, newest first. Raises UserError for an `after` that is no step of the job."""
-    jobs.row(context, project, job_id)
-    found = [_figures(step) for step in _newest_first(context.stores.steps.of_job(job_id))]
-    return _page([figures for figures in found if figures["values"]], after, limit, "step")
+    figures = [_figures(step) for step in _newest_first(context, job_id)]
+    return page_of([step for step in figures if step.values], paging, "step")
 
 
-def _figures(step: StepRecord) -> dict[str, Any]:
+def _figures(step: StepRecord) -> MetricsObject:
     progress = step.progress
-    return {
-        "object": "distillation.metrics",
-        "id": step.id,
-        "step": step.key,
-        "phase": StepKey.parse(step.key).phase,
-        "kind": step.kind,
-        "state": step.state,
-        "done": progress.done if progress else None,
-        "total": progress.total if progress else None,
-        "values": step.metrics or (progress.metrics if progress else {}),
-        "finished_at": step.finished_at,
-    }
+    return MetricsObject(
+        id=step.id,
+        step=step.key,
+        phase=StepKey.parse(step.key).phase,
+        kind=step.kind,
+        state=step.state,
+        done=progress.done if progress else None,
+        total=progress.total if progress else None,
+        values=step.metrics or (progress.metrics if progress else {}),
+        finished_at=step.finished_at,
+    )
 
 
-def checkpoints(
-    context: ApiContext, project: str, job_id: str, after: str | None, limit: int
-) -> tuple[list[CheckpointObject], bool]:
+def checkpoints(context: ProjectContext, job_id: str, paging: Paging) -> Listed[CheckpointObject]:
     """The job's versions, newest first. Raises UserError for an `after` that is none of them."""
-    jobs.row(context, project, job_id)
-    trained = {adapter: (step, count) for adapter, step, count in _trainings(context, job_id)}
-    made = [
-        _checkpoint(version, *trained.get(version.adapter, (None, 0)))
-        for version, _ in context.stores.catalog.models(project)
+    jobs.lifecycle.record(context, job_id)
+    trainings = {checkpoint: (step, count) for checkpoint, step, count in _trainings(context, job_id)}
+    versions = [
+        _checkpoint(version, *trainings.get(version.adapter, (None, 0)))
+        for version, _ in context.stores.catalog.models(context.project)
         if version.job_id == job_id
     ]
-    items, more = _page([checkpoint.model_dump() for checkpoint in made], after, limit, "checkpoint")
-    return [CheckpointObject.model_validate(item) for item in items], more
+    return page_of(versions, paging, "checkpoint")
 
 
-def _trainings(context: ApiContext, job_id: str) -> Iterator[tuple[str, StepRecord, int]]:
-    """(what was trained, its step, optimiser steps of the job up to there), in time. Baselines are not on the way there, and
-    of trainings whose results were let go of nobody knows any more what they made."""
-    done = [
+def _trainings(context: ProjectContext, job_id: str) -> Iterator[tuple[str, StepRecord, int]]:
+    """(content hash of the checkpoint, its step, optimiser steps of the job up to there), in time. Baselines are left out, and so
+    are trainings whose results have expired."""
+    trainings = [
         step
         for step in context.stores.steps.of_job(job_id)
         if learns(step.kind) and step.state == StepState.SUCCEEDED and not StepKey.parse(step.key).is_baseline
     ]
-    done.sort(key=lambda step: (step.finished_at, step.id))
-    counts = accumulate(int(step.metrics.get("steps", 0)) for step in done)
-    for step, count in zip(done, counts, strict=True):
+    trainings.sort(key=lambda step: (step.finished_at, step.id))
+    counts = accumulate(int(step.metrics.get("steps", 0)) for step in trainings)
+    for step, count in zip(trainings, counts, strict=True):
         if step.result_ref is not None:
-            made = StepResult.model_validate(context.artifacts.get_json(step.result_ref)).trained
-            if made is not None:
-                yield made, step, count
+            checkpoint = StepResult.model_validate(context.artifacts.get_json(step.result_ref)).trained
+            if checkpoint is not None:
+                yield checkpoint, step, count
 
 
 def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> CheckpointObject:
@@ -89,27 +137,7 @@ def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> Ch
     )
 
 
-def examples(
-    context: ApiContext, project: str, job_id: str, split: Split | None, after: str | None, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
+def examples(context: ProjectContext, job_id: str, paging: Paging, split: Split | None) -> Listed[ExampleObject]:
     """The rows of the job's files, in their order. Raises UserError for an `after` that is none of them."""
-    job = jobs.row(context, project, job_id)
-    rows = data_of(job, partial(context.stores.catalog.file, project)).rows(context.artifacts)
-    shown = [
-        {"object": "distillation.example"} | row.model_dump(mode="json") for row in rows if split in (None, row.split)
-    ]
-    return _page(shown, after, limit, "example")
-
-
-def _newest_first(steps: list[StepRecord]) -> list[StepRecord]:
-    return sorted(steps, key=lambda step: (step.created_at, step.id), reverse=True)
-
-
-def _page(items: list[dict[str, Any]], after: str | None, limit: int, what: str) -> tuple[list[dict[str, Any]], bool]:
-    start = 0
-    if after:
-        places = [place for place, item in enumerate(items) if item["id"] == after]
-        if not places:
-            raise UserError(f"no {what} {after[:100]!r} to continue after", param="after", code="unknown_cursor")
-        start = places[0] + 1
-    return items[start : start + limit], len(items) > start + limit
+    rows = context.job_rows(data_of(jobs.lifecycle.record(context, job_id), context.file))
+    return page_of([ExampleObject(**dict(row)) for row in rows if split in (None, row.split)], paging, "example")

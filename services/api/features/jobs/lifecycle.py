@@ -1,0 +1,67 @@
+"""What jobs of every kind (distillation, import, export) have in common: they are found, listed, cancelled, paused, resumed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from services.api.context import ProjectContext
+from services.api.paging import Paging, WithId, listed
+from shared.contracts.errors import NotFound
+from shared.contracts.jobs import JobKind, JobStatus
+from shared.contracts.views import Listed
+from shared.jobs.records import JobRecord
+
+JobView = TypeVar("JobView", bound=WithId)
+
+
+@dataclass(frozen=True)
+class JobLifecycle(Generic[JobView]):
+    """show: a record as the API's object. noun: what error messages and paths call a job of this kind."""
+
+    kind: JobKind
+    noun: str
+    show: Callable[[ProjectContext, JobRecord], JobView]
+
+    def record(self, context: ProjectContext, job_id: str) -> JobRecord:
+        """Raises NotFound, also for a job of another project or of another kind."""
+        record = context.stores.jobs.get(job_id, context.project, self.kind)
+        if record is None:
+            raise NotFound(f"no {self.noun} {job_id!r}", param=f"{self.noun}_id", code=f"{self.noun}_not_found")
+        return record
+
+    def get(self, context: ProjectContext, job_id: str) -> JobView:
+        return self.show(context, self.record(context, job_id))
+
+    def page(
+        self,
+        context: ProjectContext,
+        paging: Paging,
+        status: JobStatus | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> "Listed[JobView]":
+        """Newest first."""
+        rows, more = context.stores.jobs.page(context.project, *paging, status, metadata, kind=self.kind)
+        return listed([self.show(context, row) for row in rows], more)
+
+    def cancel(self, context: ProjectContext, job_id: str) -> JobView:
+        """Raises Conflict on a job that has ended."""
+        return self.show(context, context.stores.jobs.cancel(self.record(context, job_id)))
+
+    def pause(self, context: ProjectContext, job_id: str) -> JobView:
+        """Raises Conflict on a job that has ended or is being cancelled."""
+        return self.show(context, context.stores.jobs.pause(self.record(context, job_id)))
+
+    def resume(self, context: ProjectContext, job_id: str) -> JobView:
+        """Raises Conflict on a job that is not paused."""
+        return self.show(context, context.stores.jobs.resume(self.record(context, job_id)))
+
+
+def common_fields(job: JobRecord) -> dict[str, Any]:
+    """The fields that the objects of all kinds share."""
+    return {
+        "id": job.id,
+        "created_at": int(job.created_at),
+        "finished_at": int(job.finished_at) if job.finished_at else None,
+        "status": job.status,
+        "error": job.error,
+    }
