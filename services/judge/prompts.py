@@ -32,7 +32,7 @@ def review_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
 
 
 def critique_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
-    """Ask for hints only: a grader has found already that the answer does not pass."""
+    """Ask for a critique only, of an answer that a grader has failed."""
     task = "help a student whose answer was marked wrong"
     return [
         {"role": "system", "content": _system(domain, task, '{"critique": "..."}', "", HINT_RULES)},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFERRED_API_PORT = 8000
 
@@ -61,5 +61,12 @@ class _Given(LocalSettings):
     """Made of what it is given alone; this process's own environment does not count."""
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls, init_settings, **_):
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)

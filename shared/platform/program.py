@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from shared.contracts.errors import MeteorError
-from shared.contracts.json_types import Json
 
 Homes = Mapping[str, tuple[str, ...]]  # command -> "module:attribute"; several are one group of all their commands
 EXIT_CODES = {"paused": 3}  # by an error's code; all others end with 1
@@ -21,7 +20,7 @@ class LazyCommands(MutableMapping[str, Any]):
 
     def __init__(self, homes: Homes) -> None:
         self._homes = homes
-        self._loaded: Json = {}
+        self._loaded: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:

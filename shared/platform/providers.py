@@ -14,22 +14,15 @@ FILE = "METEOR_PROVIDERS_FILE"
 SECRET_FIELDS = ("api_key", "key", "token", "headers")
 
 
-class ProviderEntry(BaseModel):
-    """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. api_key_env, headers_env: the names
-    of environment variables that hold the key, and more headers as a JSON object.
+class ProviderOptions(BaseModel):
+    """Prices, limits and abilities of a strong model. Prices in USD per million tokens.
 
-    price_cached_input: of input that the provider had cached, where it says so. reasoning_tokens: what it may write in one
-    answer beside max_tokens; budgets reserve them. concurrent: calls at once. fallback: other entries, asked in this order
-    where this one fails. json_schema: whether it heeds a response_format of that type. batch_price: the share of both
-    prices that a call by its batch API costs.
+    price_cached_input: of input that the provider had cached; None: price_input. reasoning_tokens: most that it writes in one
+    answer beside max_tokens; budgets reserve them. concurrent: most calls at once; None: METEOR_STRONG_CONCURRENCY.
+    fallback: other providers, asked in this order where this one fails. json_schema: it accepts a response_format of that
+    type. batch_price: the share of both prices that a call by its batch API costs.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    base_url: str = Field(pattern=r"^https?://[^\s]+$")
-    model: str = Field(min_length=1)
-    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    headers_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     price_input: float = Field(default=0.0, ge=0)
     price_output: float = Field(default=0.0, ge=0)
     price_cached_input: float | None = Field(default=None, ge=0)
@@ -40,6 +33,18 @@ class ProviderEntry(BaseModel):
     fallback: list[Name] = []
     json_schema: bool = True
     batch_price: float = Field(default=0.5, ge=0, le=1)
+
+
+class ProviderEntry(ProviderOptions):
+    """base_url as OpenAI's SDK takes it (with /v1). api_key_env, headers_env: the names of environment variables that hold
+    the key, and more headers as a JSON object."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str = Field(pattern=r"^https?://[^\s]+$")
+    model: str = Field(min_length=1)
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    headers_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 
     @property
     def variables(self) -> list[str]:

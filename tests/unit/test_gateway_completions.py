@@ -126,7 +126,9 @@ def test_a_stream_becomes_the_completion_it_was():
     assert completions.cost(PROVIDER, again.finish()) == completions.cost(PROVIDER, body)
 
 
-PRICED = PROVIDER._replace(price_input=10.0, price_output=40.0, price_cached_input=1.0, reasoning_tokens=100)
+PRICED = PROVIDER.model_copy(
+    update={"price_input": 10.0, "price_output": 40.0, "price_cached_input": 1.0, "reasoning_tokens": 100}
+)
 
 
 def test_a_call_costs_what_the_provider_counted():

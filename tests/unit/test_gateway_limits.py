@@ -18,7 +18,15 @@ from services.strong_model.gateway.rate_limit import Bucket, RateLimiter
 from services.strong_model.settings import StrongSettings
 from shared.ledger.store import CallOrigin
 
-PROVIDER = Provider("p", "http://p/v1", "m", SecretStr(""), SecretStr(""), 0.0, 0.0, "a", "k")
+PROVIDER = Provider(
+    name="p",
+    base_url="http://p/v1",
+    model="m",
+    api_key=SecretStr(""),
+    headers=SecretStr(""),
+    address_from="a",
+    key_from="k",
+)
 BUSY = errors.refused(PROVIDER, 429, {"retry-after": "0.3"}, b"{}")
 BROKEN = errors.refused(PROVIDER, 500, {}, b"{}")
 REFUSED = errors.refused(PROVIDER, 400, {}, b"{}")
@@ -155,7 +163,7 @@ def test_no_minute_sees_more_than_the_limit(limit: int):
 
 @pytest.fixture
 def limited() -> Provider:
-    return PROVIDER._replace(requests_per_minute=60, tokens_per_minute=6000)
+    return PROVIDER.model_copy(update={"requests_per_minute": 60, "tokens_per_minute": 6000})
 
 
 async def test_processes_share_their_buckets(valkey: str, limited: Provider):
@@ -188,7 +196,7 @@ async def test_without_redis_a_process_keeps_to_the_limits_by_itself(limited: Pr
 
 
 async def test_a_wait_ends_when_it_said(valkey: str):
-    limiter = RateLimiter(PROVIDER._replace(requests_per_minute=600), valkey, "t:", 20)
+    limiter = RateLimiter(PROVIDER.model_copy(update={"requests_per_minute": 600}), valkey, "t:", 20)
     while not (wait := await limiter.wait_s(1)):
         pass
     started = time.monotonic()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from services.cli.client import JsonObject, Refused, Resource, client
-from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Json, Limit
+from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Json, Limit, given
 from services.cli.output import Columns, emit_page, minute
 from services.cli.verbs import Noun
 from shared.contracts.views import Listed
@@ -58,8 +58,7 @@ def change(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Another address, other events or another name; the secret stays."""
-    fields: JsonObject = {"url": url, "event_types": [event.value for event in events or []], "name": name}
-    body = {field: value for field, value in fields.items() if value}
+    body = given(url=url or None, event_types=[event.value for event in events or []] or None, name=name or None)
     if not body:
         raise Refused("say what to change: --url, --event or --name")
     with client(data) as api:

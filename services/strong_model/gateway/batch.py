@@ -95,13 +95,13 @@ class Batches:
 
     def _pending(self, provider: Provider, batch: BatchRecord) -> BatchPending:
         if batch.state != "submitted":
-            what = f"a batch of {batch.requests} requests is made up for provider {provider.name!r}"
+            state = f"a batch of {batch.requests} requests is collected for provider {provider.name!r}"
         else:
             done = f"{batch.answered} of {batch.requests} requests done"
             minutes = (time.time() - batch.created_at) / 60
-            what = f"a batch at provider {provider.name!r}: {batch.remote_status}, {done} after {minutes:.0f} min"
-        trouble = f" ({batch.error})" if batch.error else ""
-        return BatchPending(what + trouble, again_in_s=self.poll_s)
+            state = f"a batch at provider {provider.name!r}: {batch.remote_status}, {done} after {minutes:.0f} min"
+        error = f" ({batch.error})" if batch.error else ""
+        return BatchPending(state + error, again_in_s=self.poll_s)
 
     async def run_forever(self) -> None:
         while True:

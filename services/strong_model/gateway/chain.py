@@ -1,6 +1,16 @@
-"""The gateway as a chain of stages, top down. Each stage is a file of its own.
+"""The gateway as a chain of stages, each in a file of its own. A call passes them in this order:
 
-Equal requests meet before the cache is read, because no await may stand between looking for a call in flight and opening one.
+    coalesce       equal requests in flight become one call
+    cache          an answer that was paid for before
+    failover       the provider asked for, then its fallbacks
+    retry          attempts at one provider
+    breaker        nothing but probes to a provider that is down
+    concurrency    as many calls at once as the provider bears
+    rate limit     requests and tokens per minute
+    budget         the cost is reserved in the ledger before an attempt is sent, and settled after it
+    provider       one attempt over HTTP
+
+Coalescing stands before the cache, because no await may come between looking for a call in flight and opening one.
 """
 
 from services.strong_model.gateway.breaker import Breaker

@@ -31,7 +31,7 @@ def request_hash(body: Json) -> str:
 
 
 def identity(body: Json, example_id: str | None, sample: str | None) -> str | None:
-    """By what an answer is kept and found again; None: by nothing, each answer is another draw.
+    """The key of the cached answer; None where each answer is another random draw.
 
     A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
     """
@@ -47,7 +47,7 @@ def sent_to(provider: Provider, body: Json) -> Json:
     """The request as this provider gets it."""
     body = body | {"model": provider.model}
     if not provider.json_schema and wants_schema(body):
-        del body["response_format"]  # its reply is checked by who asked, who then asks once more
+        del body["response_format"]  # the caller checks the reply and asks again
     return body
 
 
@@ -62,10 +62,10 @@ def meets_schema(body: Json, answer: Json) -> bool:
     schema = wanted.get("schema") if isinstance(wanted, dict) else None
     required = schema.get("required") if isinstance(schema, dict) else None
     try:
-        said = json.loads(answer["choices"][0]["message"].get("content") or "")
+        reply = json.loads(answer["choices"][0]["message"].get("content") or "")
     except (ValueError, TypeError, RecursionError):
         return False
-    return isinstance(said, dict) and set(required if isinstance(required, list) else ()) <= said.keys()
+    return isinstance(reply, dict) and set(required if isinstance(required, list) else ()) <= reply.keys()
 
 
 def parse(provider: Provider, payload: bytes) -> Json:
@@ -95,21 +95,21 @@ def outcome(body: Json) -> str:
         return "cut_off"
     if reason == "content_filter":
         return "filtered"
-    said = message.get("content") or message.get("refusal") or message.get("tool_calls")
-    return "ok" if said else "empty"
+    content = message.get("content") or message.get("refusal") or message.get("tool_calls")
+    return "ok" if content else "empty"
 
 
 def cost(provider: Provider, body: Json) -> Cost | None:
-    """By the provider's count; None when it gave none. Reasoning that it counts apart is output as well."""
+    """By the provider's token counts; None without them. Reasoning that is only in the total is output as well."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
-    read, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    written = max(written, _count(usage, "total_tokens") - read)
-    if not read and not written:
+    inputs, outputs = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    outputs = max(outputs, _count(usage, "total_tokens") - inputs)
+    if not inputs and not outputs:
         return None
-    cached = min(read, _count(usage.get("prompt_tokens_details"), "cached_tokens"))
-    return Cost(read, written, provider.usd(read, written, cached), cached)
+    cached = min(inputs, _count(usage.get("prompt_tokens_details"), "cached_tokens"))
+    return Cost(inputs, outputs, provider.usd(inputs, outputs, cached), cached)
 
 
 def _count(values: Any, name: str) -> int:
@@ -118,8 +118,8 @@ def _count(values: Any, name: str) -> int:
 
 
 def most(provider: Provider, body: Json) -> Amount:
-    """What one answer can cost at most: a token of the input is at least one byte of UTF-8, and the output is bounded by
-    the request's own limit, for each of the `n` answers, and by the provider's for reasoning beside it."""
+    """The most that a request can cost: an input token is at least one byte of UTF-8, and the output is bounded by the
+    request's limit for each of its `n` answers and the provider's limit for reasoning."""
     read = len(canonical(body)) + TEMPLATE
     named = max(_count(body, "max_tokens"), _count(body, "max_completion_tokens"))
     written = ((named or UNBOUNDED) + provider.reasoning_tokens) * max(1, _count(body, "n"))

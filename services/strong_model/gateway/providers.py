@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ConfigDict, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.platform.providers import FILE, ProviderEntry, ProvidersFileError, given_providers
+from shared.contracts.json_types import Json
+from shared.platform.providers import FILE, ProviderEntry, ProviderOptions, ProvidersFileError, given_providers
 
 DEFAULT, JUDGE = "default", "judge"
 
@@ -18,30 +18,20 @@ def checked_headers(value: SecretStr) -> SecretStr:
     """Empty, or a JSON object of strings. Raises ValueError that does not show it."""
     text = value.get_secret_value()
     try:
-        found = json.loads(text or "{}")
+        headers = json.loads(text or "{}")
     except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(item, str) for item in found.values()):
+        headers = None
+    if not isinstance(headers, dict) or not all(isinstance(item, str) for item in headers.values()):
         raise ValueError('expected a JSON object of strings, such as {"x-team": "a"}')
     return value
 
 
-class _ProviderSettings(BaseSettings):
-    """base_url as OpenAI's SDK takes it (with /v1). Prices in USD per million tokens. headers: a JSON object."""
+class _ProviderSettings(BaseSettings, ProviderOptions):
+    """base_url as OpenAI's SDK takes it (with /v1). fallback: a JSON list. headers: a JSON object."""
 
     base_url: str = ""
     model: str = ""
     api_key: SecretStr = SecretStr("")
-    price_input: float = Field(default=0.0, ge=0)
-    price_output: float = Field(default=0.0, ge=0)
-    price_cached_input: float | None = Field(default=None, ge=0)
-    reasoning_tokens: int = Field(default=0, ge=0)
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    concurrent: int | None = Field(default=None, ge=1)
-    fallback: list[str] = Field(default=[], description="providers to ask where this one fails, as a JSON list")
-    json_schema: bool = True
-    batch_price: float = Field(default=0.5, ge=0, le=1, description="share of the prices that its batch API costs")
     headers: SecretStr = SecretStr("")
 
     @field_validator("headers")
@@ -62,40 +52,24 @@ class JudgeProviderSettings(_ProviderSettings):
     model_config = SettingsConfigDict(env_prefix="METEOR_JUDGE_", extra="ignore", hide_input_in_errors=True)
 
 
-class Provider(NamedTuple):
-    """One configured strong model. address_from, key_from: what to look at when its address or its key is wrong.
+class Provider(ProviderOptions):
+    """One configured strong model. address_from, key_from: the settings to check when its address or its key is wrong."""
 
-    price_cached_input: of input that the provider had cached, where that is cheaper. reasoning_tokens: what it may write
-    in one answer beside max_tokens. concurrent: calls at once; None: METEOR_STRONG_CONCURRENCY. fallback: names of those
-    that are asked where it fails. json_schema: it heeds a response_format of that type. batch_price: the share of its
-    prices that a call by its batch API costs.
-    """
+    model_config = ConfigDict(frozen=True)
 
     name: str
     base_url: str
     model: str
     api_key: SecretStr
     headers: SecretStr
-    price_input: float
-    price_output: float
     address_from: str
     key_from: str
-    price_cached_input: float | None = None
-    reasoning_tokens: int = 0
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
-    fallback: tuple[str, ...] = ()
-    json_schema: bool = True
-    batch_price: float = 0.5
 
     def in_batches(self) -> "Provider":
         """The same at the prices of its batch API."""
-        share = self.batch_price
-        cached = None if self.price_cached_input is None else self.price_cached_input * share
-        return self._replace(
-            price_input=self.price_input * share, price_output=self.price_output * share, price_cached_input=cached
-        )
+        prices = ("price_input", "price_output", "price_cached_input")
+        given = {name: getattr(self, name) for name in prices if getattr(self, name) is not None}
+        return self.model_copy(update={name: price * self.batch_price for name, price in given.items()})
 
     def usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> float:
         """cached_input_tokens: a part of the input tokens."""
@@ -109,15 +83,8 @@ class Provider(NamedTuple):
         return ({"authorization": f"Bearer {key}"} if key else {}) | (json.loads(extra) if extra else {})
 
 
-MORE = (
-    "price_cached_input", "reasoning_tokens", "requests_per_minute", "tokens_per_minute", "concurrent", "json_schema",
-    "batch_price",
-)  # fmt: skip
-
-
-def _more(given: _ProviderSettings | ProviderEntry) -> dict[str, Any]:
-    """What both ways of setting up a provider have in common and may leave out."""
-    return {name: getattr(given, name) for name in MORE} | {"fallback": tuple(given.fallback)}
+def _options(given: ProviderOptions) -> Json:
+    return {name: getattr(given, name) for name in ProviderOptions.model_fields}
 
 
 def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
@@ -127,11 +94,9 @@ def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
         model=given.model,
         api_key=given.api_key,
         headers=given.headers,
-        price_input=given.price_input,
-        price_output=given.price_output,
-        **_more(given),
         address_from=f"{variables}BASE_URL",
         key_from=f"{variables}API_KEY",
+        **_options(given),
     )
 
 
@@ -151,11 +116,9 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
         model=entry.model,
         api_key=SecretStr(environment[entry.api_key_env] if entry.api_key_env else ""),
         headers=headers,
-        price_input=entry.price_input,
-        price_output=entry.price_output,
-        **_more(entry),
         address_from=f"base_url of {name!r} in {FILE}",
         key_from=entry.api_key_env or f"api_key_env of {name!r} in {FILE}",
+        **_options(entry),
     )
 
 
@@ -184,6 +147,5 @@ def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[st
     if judge.base_url and judge.model:
         table[JUDGE] = _provider(JUDGE, judge, "METEOR_JUDGE_")
     elif judge.model and DEFAULT in table:
-        own = {name: getattr(judge, name) for name in ("model", "price_input", "price_output")}
-        table[JUDGE] = table[DEFAULT]._replace(name=JUDGE, **own, **_more(judge))
+        table[JUDGE] = table[DEFAULT].model_copy(update={"name": JUDGE, "model": judge.model, **_options(judge)})
     return table

@@ -88,5 +88,5 @@ async def _of_passage(gateway: GatewayClient, params: AskParams, passage: Passag
         return Written(id=passage.id, questions=[], unparsed=True)
     candidates = [question for question in dict.fromkeys(questions) if usable(question)][: params.per_passage]
     verdicts = [await ask(check_messages(passage, question), CHECK_TOKENS) for question in candidates]
-    kept = [question for question, verdict in zip(candidates, verdicts, strict=True) if YES.match(clean(verdict))]
-    return Written(id=passage.id, questions=kept, dropped=len(questions) - len(kept))
+    confirmed = [question for question, verdict in zip(candidates, verdicts, strict=True) if YES.match(clean(verdict))]
+    return Written(id=passage.id, questions=confirmed, dropped=len(questions) - len(confirmed))
