@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from services.orchestrator.jobs.failing import fail
-from services.orchestrator.jobs.kinds import KINDS, Means
+from services.orchestrator.jobs.kinds import KINDS, Dependencies
 from services.orchestrator.runtime.run import NOTE_S, DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
 from services.orchestrator.settings import OrchestratorSettings
@@ -184,7 +184,7 @@ class Orchestrator:
             kind = KINDS[JobKind(row.kind)]
             budget = budget_of(row.kind, row.request)
             await asyncio.to_thread(self.ledger.set_budget, row.id, budget, change=False, key_id=row.key_id)
-            run = await kind.open(Means(self.steps, self.ledger, self.bases), row)
+            run = await kind.open(Dependencies(self.steps, self.ledger, self.bases), row)
             made = await self._noting(run, kind.work(run))
         except* (DBAPIError, TransientError) as errors:
             log.warning("job interrupted, it will be taken up again", job=row.id, error=repr(errors.exceptions[0]))

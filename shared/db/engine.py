@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.sql.dml import ReturningInsert
 
+Values = dict[str, Any]  # by column
 UNAVAILABLE = (
     OperationalError,
     InterfaceError,
@@ -123,7 +124,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def insert_once(connection: Connection, table: Table, values: dict[str, Any]) -> Row | None:
+def insert_once(connection: Connection, table: Table, values: Values) -> Row | None:
     """Insert a row; returns None if a row with one of its unique keys exists."""
     return connection.execute(_insert_once(connection.dialect.name, table), values).first()
 
@@ -134,7 +135,7 @@ def _insert_once(dialect: str, table: Table) -> "ReturningInsert":
     return _insert(dialect, table).on_conflict_do_nothing().returning(table)
 
 
-def upsert(connection: Connection, table: Table, values: dict[str, Any], keep: Sequence[str] = ()) -> None:
+def upsert(connection: Connection, table: Table, values: Values, keep: Sequence[str] = ()) -> None:
     """Insert a row, or update the row of the same primary key except for the columns in `keep`."""
     keys = [column.name for column in table.primary_key]
     changed = {name: value for name, value in values.items() if name not in keys and name not in keep}

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, or_
 
-FREE: dict[str, Any] = {"lease_owner": None, "lease_expires": None}
+from shared.db.engine import Values
+
+FREE: Values = {"lease_owner": None, "lease_expires": None}
 
 
-def claimed(table: Table, owner: Any, until: Any) -> dict[str, Any]:
+def claimed(table: Table, owner: Any, until: Any) -> Values:
     """The values that begin a new attempt. owner, until: values or bound parameters; until is in Unix seconds."""
     return {"lease_owner": owner, "lease_expires": until, "attempt": table.c.attempt + 1}
 

@@ -4,12 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from shared.contracts.data import LineError, bounded_lines, parse_line
 from shared.contracts.errors import UserError
+from shared.contracts.json_types import Json
 
-Row = dict[str, Any]
+Row = Json
 Progress = Callable[[int, int], None]  # (done, total) in the source's unit; an exception from it stops the import
 LOOK_EVERY = 500  # lines or rows between progress reports
 

@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Exists, and_, func, insert, or
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
+from shared.contracts.json_types import Json
 from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
-from shared.jobs.records import JobRecord, Json
+from shared.jobs.records import JobRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
 from shared.jobs.tables import events, jobs, projects
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, and_, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
-from shared.db.engine import reading, upsert, writing
+from shared.db.engine import Values, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.lease import FREE, claimed, held, unowned
 from shared.db.paging import keyset_page
@@ -180,7 +180,7 @@ class JobStore:
             request = dict(now.request) if budget is None else with_budget(now.kind, now.request, budget)
             if metadata is not None:
                 request["metadata"] = dict(metadata)
-            values: dict[str, Any] = {"request": request}
+            values: Values = {"request": request}
             waits = budget is not None and (now.status_reason or "").startswith(OVER_BUDGET)
             if waits and now.status == JobStatus.PAUSING:
                 values["status_reason"] = RAISED + "goes on at once"

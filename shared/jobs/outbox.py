@@ -4,12 +4,12 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import uuid_utils
 from sqlalchemy import Connection, and_, insert, or_, select
 
 from shared.contracts.jobs import JobKind
+from shared.contracts.json_types import Json
 from shared.contracts.webhooks import JobWebhook, WebhookEvent, events_of
 from shared.db.fetch import fetch_one
 from shared.jobs.records import JobRecord, WebhookRecord
@@ -19,7 +19,7 @@ PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 TRIED_FOR_S = 24 * 3600.0
 
 
-def announce(connection: Connection, job: JobRecord, type: str, data: dict[str, Any] | None) -> None:
+def announce(connection: Connection, job: JobRecord, type: str, data: Json | None) -> None:
     """One delivery for each webhook event of this job event and each endpoint that subscribes to it. job: after the event."""
     events = events_of(type, data, job.error.code if job.error else None)
     if not events or job.kind != JobKind.DISTILLATION:
@@ -41,7 +41,7 @@ def announce(connection: Connection, job: JobRecord, type: str, data: dict[str, 
         connection.execute(insert(deliveries), rows)
 
 
-def _delivery(webhook_id: str, job: JobRecord, event: WebhookEvent, body: str, now: float) -> dict[str, Any]:
+def _delivery(webhook_id: str, job: JobRecord, event: WebhookEvent, body: str, now: float) -> Json:
     return {
         "id": f"msg-{uuid_utils.uuid7().hex}",
         "project_id": job.project_id,
@@ -58,7 +58,7 @@ def _delivery(webhook_id: str, job: JobRecord, event: WebhookEvent, body: str, n
     }
 
 
-def payload(event: WebhookEvent, job: JobRecord, data: dict[str, Any], at: int) -> str:
+def payload(event: WebhookEvent, job: JobRecord, data: Json, at: int) -> str:
     """The body as it is signed: OpenAI's event with more fields in `data`."""
     about = {"id": job.id, "status": job.status, "metadata": job.request.get("metadata", {})} | data
     if event is not WebhookEvent.ROUND:

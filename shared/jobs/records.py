@@ -3,7 +3,7 @@
 JSON columns are parsed where their content has a model. `Json` stands where the shape depends on the row's kind.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.dataclasses import dataclass
@@ -12,12 +12,11 @@ from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
+from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
 from shared.jobs.states import StepState
-
-Json: TypeAlias = dict[str, Any]
 
 
 class EndedAttempt(BaseModel):

@@ -1,7 +1,7 @@
 """Opening the job database: newest schema, default project, stores."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from shared.db.engine import engine_for, upgrade
 from shared.jobs.answer_store import AnswerStore
@@ -48,18 +48,4 @@ def open_stores(url: str) -> Stores:
 def stores_on(url: str) -> Stores:
     """The stores of a database that this process, or its parent before the fork, has opened."""
     engine = engine_for(url)
-    return Stores(
-        JobStore(engine),
-        EventStore(engine),
-        WebhookStore(engine),
-        StepStore(engine),
-        Catalog(engine),
-        LabelStore(engine),
-        Overview(engine),
-        RetentionStore(engine),
-        KeyStore(engine),
-        ProjectStore(engine),
-        AuditStore(engine),
-        CanaryStore(engine),
-        AnswerStore(engine),
-    )
+    return Stores(*(store(engine) for store in get_type_hints(Stores).values()))

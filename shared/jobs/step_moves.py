@@ -1,12 +1,13 @@
 """The parts of a step's moves: statements inside the caller's transaction."""
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Update, bindparam, select, update
 
 from shared.contracts.errors import ErrorBody
 from shared.contracts.steps import StepKind
+from shared.db.engine import Values
 from shared.db.lease import FREE, claimed, held
 from shared.jobs.records import EndedAttempt, StepRecord
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
@@ -62,7 +63,7 @@ class Claim(NamedTuple):
     attempt: int
 
 
-def write(connection: Connection, claim: Claim, values: dict[str, Any]) -> bool:
+def write(connection: Connection, claim: Claim, values: Values) -> bool:
     """Change the row while this attempt runs it. Returns whether it did."""
     of_attempt = {"of_id": claim.step_id, "of_attempt": claim.attempt, "while_state": StepState.RUNNING}
     return connection.execute(_OF_ATTEMPT, of_attempt | values).rowcount == 1
@@ -83,7 +84,7 @@ def requeue_steps(job_id: str) -> Update:
     return update(steps).where(steps.c.job_id == job_id, waiting).values(**REQUEUED)
 
 
-def ended_attempt(step: StepRecord, error: ErrorBody, now: float) -> dict[str, Any]:
+def ended_attempt(step: StepRecord, error: ErrorBody, now: float) -> Values:
     """The values that add this attempt to the step's ended ones and free its lease."""
     ended = EndedAttempt(
         attempt=step.attempt, worker=step.lease_owner, started_at=step.started_at, ended_at=now, error=error

@@ -6,16 +6,16 @@ and a lost worker that wakes up changes nothing.
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import uuid_utils
 from sqlalchemy import Engine, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
+from shared.contracts.json_types import Json
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind
-from shared.db.engine import insert_once, reading, writing
+from shared.db.engine import Values, insert_once, reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.lease import FREE, expired
 from shared.jobs.records import JobRecord, StepRecord
@@ -61,7 +61,7 @@ class StepStore:
         """
         with writing(self.engine) as connection:
             now = time.time()
-            values: dict[str, Any] = {
+            values: Values = {
                 "id": f"step-{uuid_utils.uuid7().hex}",
                 "project_id": job.project_id,
                 "job_id": job.id,
@@ -135,7 +135,7 @@ class StepStore:
 
     def renew(self, claim: Claim, lease_s: float, progress: Progress | None) -> bool:
         """Extend the lease and note the progress. False: the lease was lost to a newer attempt."""
-        values: dict[str, Any] = {"lease_expires": time.time() + lease_s}
+        values: Values = {"lease_expires": time.time() + lease_s}
         if progress is not None:
             values["progress"] = progress.model_dump(mode="json")
         return self._write(claim, values)
@@ -150,7 +150,7 @@ class StepStore:
             state = connection.execute(select(steps.c.state).where(steps.c.id == claim.step_id)).scalar_one()
         return state in FINAL_STEPS or self.job_status(claim) in STOPPING_JOBS
 
-    def finish(self, claim: Claim, result_ref: str, metrics: dict[str, Any]) -> bool:
+    def finish(self, claim: Claim, result_ref: str, metrics: Json) -> bool:
         values = {"state": StepState.SUCCEEDED, "result_ref": result_ref, "metrics": metrics}
         return self._write(claim, FREE | values | {"finished_at": time.time()})
 
@@ -237,6 +237,6 @@ class StepStore:
             ).all()
         return [(row.id, Queue(row.queue)) for row in rows]
 
-    def _write(self, claim: Claim, values: dict[str, Any]) -> bool:
+    def _write(self, claim: Claim, values: Values) -> bool:
         with writing(self.engine) as connection:
             return write(connection, claim, values)

@@ -9,13 +9,13 @@ answer was cut) the reservation counts as spent.
 import calendar
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
-from shared.db.engine import insert_once, upsert
+from shared.db.engine import Values, insert_once, upsert
 from shared.db.fetch import fetch_first, fetch_one
 from shared.ledger.records import AccountRecord
 from shared.ledger.tables import accounts, calls
@@ -130,7 +130,7 @@ def end(connection: Connection, ids: Iterable[str], held: Amount, cost: Amount, 
 
 
 def _move(connection: Connection, account_id: str, held: Amount = NOTHING, spent: Amount = NOTHING) -> None:
-    values: dict[str, Any] = {"of_account": account_id}
+    values: Values = {"of_account": account_id}
     values |= {f"more_{name}": value for name, value in spent._asdict().items()}
     values |= {f"more_held_{name}": value for name, value in held._asdict().items()}
     connection.execute(_MOVED, values)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import uuid_utils
 from sqlalchemy import func, insert, select, update
 
+from shared.contracts.json_types import Json
 from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
@@ -29,7 +30,7 @@ class BatchedRequest(NamedTuple):
     call: CallRecord
     batch: BatchRecord
     mine: bool
-    answer: dict[str, Any] | None
+    answer: Json | None
 
 
 class BatchStore:
@@ -44,7 +45,7 @@ class BatchStore:
         model: str,
         request_hash: str,
         most: Amount,
-        body: dict[str, Any],
+        body: Json,
         size: int,
         room: tuple[int, int],
     ) -> str:
@@ -111,7 +112,7 @@ class BatchStore:
         with writing(self.engine) as connection:
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
-    def requests(self, batch_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def requests(self, batch_id: str) -> Iterator[tuple[str, Json]]:
         """(call id, body) of every request, a page at a time."""
         after = ""
         while True:
@@ -135,7 +136,7 @@ class BatchStore:
         with reading(self.engine) as connection:
             return list(connection.execute(query).scalars())
 
-    def answered(self, call_id: str, outcome: str, cost: Cost | None, body: dict[str, Any], keep: bool) -> None:
+    def answered(self, call_id: str, outcome: str, cost: Cost | None, body: Json, keep: bool) -> None:
         """keep: store it as the answer to every equal request, else for the asking step only."""
         if not keep:
             with writing(self.engine) as connection:

@@ -5,14 +5,15 @@ The intent's transaction also reserves the call's maximum cost in its budgets (a
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delete, func, insert, null, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
-from shared.db.engine import engine_for, insert_once, reading, upgrade, writing
+from shared.contracts.json_types import Json
+from shared.db.engine import Values, engine_for, insert_once, reading, upgrade, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import (
     FIELDS,
@@ -121,7 +122,7 @@ class Ledger:
         *,
         latency_ms: float | None = None,
         error: str | None = None,
-        keep: dict[str, Any] | None = None,
+        keep: Json | None = None,
     ) -> None:
         """Record how the call ended. keep: the answer to cache in the same transaction, so that a paid answer is never lost.
 
@@ -129,7 +130,7 @@ class Ledger:
         changes nothing, so that it may be repeated after a lost connection.
         """
         now, paid = time.time(), None
-        values: dict[str, Any] = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
+        values: Values = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
         values |= {"settled_at": now}
         if cost is not None:
             values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
@@ -147,7 +148,7 @@ class Ledger:
                 # of two equal requests at once the first answer stays; both were paid for
                 insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
 
-    def kept(self, project_id: str, request_hash: str) -> dict[str, Any] | None:
+    def kept(self, project_id: str, request_hash: str) -> Json | None:
         """The cached answer to an equal request of the project, if any."""
         where = (answers.c.project_id == project_id) & (answers.c.request_hash == request_hash)
         with reading(self.engine) as connection:
@@ -214,29 +215,28 @@ class Ledger:
             return fetch_first(connection, AccountRecord, select(accounts).where(accounts.c.id == job_account(job_id)))
 
     def usage(self, job_id: str) -> Usage:
-        return Usage(**self._sums(job_id, None).get("", {}))
+        return self._usage(job_id, None)[""]
 
     def usage_by_phase(self, job_id: str) -> dict[str, Usage]:
         """Usage by phase; a phase without a call has no entry."""
-        return {phase: Usage(**sums) for phase, sums in self._sums(job_id, calls.c.phase).items()}
+        return self._usage(job_id, calls.c.phase)
 
-    def _sums(self, job_id: str, group) -> dict[str, dict[str, Any]]:
+    def _usage(self, job_id: str, group: ColumnElement[str] | None) -> dict[str, Usage]:
         paid = case((calls.c.cached.is_(False), 1), else_=0)
-        columns = [
-            func.coalesce(func.sum(paid), 0).label("teacher_calls"),
-            func.coalesce(func.sum(1 - paid), 0).label("cached_calls"),
-            func.coalesce(func.sum(calls.c.input_tokens), 0).label("input_tokens"),
-            func.coalesce(func.sum(calls.c.output_tokens), 0).label("output_tokens"),
-            func.coalesce(func.sum(calls.c.usd), 0.0).label("usd_spent"),
-            func.coalesce(func.sum(calls.c.reserved_usd), 0.0).label("usd_reserved"),
-            func.coalesce(func.sum(calls.c.saved_usd), 0.0).label("usd_saved_by_cache"),
-        ]
-        query = select(*columns).where(calls.c.job_id == job_id)
-        if group is not None:
-            query = query.add_columns(group.label("phase")).group_by(group)
+        sums = {
+            "teacher_calls": paid,
+            "cached_calls": 1 - paid,
+            "input_tokens": calls.c.input_tokens,
+            "output_tokens": calls.c.output_tokens,
+            "usd_spent": calls.c.usd,
+            "usd_reserved": calls.c.reserved_usd,
+            "usd_saved_by_cache": calls.c.saved_usd,
+        }
+        query = select(null() if group is None else group, *(func.coalesce(func.sum(v), 0) for v in sums.values()))
+        query = query.where(calls.c.job_id == job_id)
         with reading(self.engine) as connection:
-            rows = connection.execute(query).mappings().all()
-        return {(row.get("phase") or ""): {k: v for k, v in row.items() if k != "phase"} for row in rows}
+            rows = connection.execute(query if group is None else query.group_by(group)).all()
+        return {phase or "": Usage(**dict(zip(sums, totals, strict=True))) for phase, *totals in rows}
 
 
 def any_limit(limits: Limits) -> bool:

@@ -106,7 +106,7 @@ def test_a_dataset_of_a_hub_and_none_without_one(tmp_path: Path):
     assert rows == [{"question": f"q{n}", "reference": f"a{n}", "source": source} for n in range(3)]
     assert "the hub has no dataset 'org/other'" in unknown.stderr
     away = meteor(*arguments, HF_ENDPOINT=f"http://127.0.0.1:{free_port()}", HF_HOME=str(tmp_path / "new"))
-    assert "no model hub answers here" in away.stderr
+    assert "the model hub does not answer" in away.stderr
     offline = meteor(*arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "new"))
     assert "HF_HUB_OFFLINE is set" in offline.stderr
     assert [found.returncode for found in (unknown, away, offline)] == [1, 1, 1]

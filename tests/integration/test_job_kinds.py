@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.features.jobs import service as api_jobs
-from services.orchestrator.jobs.kinds import KINDS, Kind, Means
+from services.orchestrator.jobs.kinds import KINDS, Dependencies, Kind
 from services.orchestrator.runtime.run import DurableRun
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import FatalError, NotFound
@@ -28,8 +28,8 @@ class Asking(AnyRequest):
     budget: Budget = Budget()
 
 
-async def open_asking(means: Means, row: Any) -> DurableRun:
-    return DurableRun(row, means.steps, means.ledger, plan={("asking", StepKind.TEACH): 2}, batch_size=2)
+async def open_asking(dependencies: Dependencies, row: Any) -> DurableRun:
+    return DurableRun(row, dependencies.steps, dependencies.ledger, plan={("asking", StepKind.TEACH): 2}, batch_size=2)
 
 
 async def ask(run: DurableRun) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from services.meteor.main import cli
 from services.orchestrator import scheduler
 from services.orchestrator.runtime import steps as step_runner
-from services.orchestrator.runtime.steps import when_there_is_room
+from services.orchestrator.runtime.steps import when_disk_has_space
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import DiskLow
 from shared.contracts.step_key import StepKey
@@ -312,7 +312,7 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
 
 
 async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(step_runner, "ROOM_S", 0.01)
+    monkeypatch.setattr(step_runner, "DISK_RETRY_S", 0.01)
     said: list[Progress] = []
     tries = iter([DiskLow("0.1 GB are free"), DiskLow("0.2 GB are free"), None])
 
@@ -322,5 +322,5 @@ async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.M
             raise error
         return "written"
 
-    assert await when_there_is_room(write, said.append) == "written"
+    assert await when_disk_has_space(write, said.append) == "written"
     assert [progress.waits_for for progress in said] == [f"room on the disk: 0.{n} GB are free" for n in (1, 2)]

@@ -10,7 +10,7 @@ from typing import Any
 from services.orchestrator.jobs import card, parity
 from services.orchestrator.method.selection import general_questions, seeded_order
 from services.orchestrator.runtime.run import DurableRun
-from services.orchestrator.runtime.steps import StepClient, when_there_is_room
+from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import ArtifactMissing
@@ -79,12 +79,12 @@ async def export(run: ExportRun) -> dict[str, Any]:
     merged = await run.step("compare/merge", StepKind.MERGE, merging, rows)
     said = [ParitySample.model_validate(row) for row in merged.rows]
     found = parity.compare(said, await _served(run, rows, {one.id for one in said}))
-    await run.say("compared: base plus adapter, merged model, served model", type="metrics", **found)
+    await run.emit("compared: base plus adapter, merged model, served model", type="metrics", **found)
     parity.check(found)
     await run.enter("package")
     folders = await _folders(run, merged.folder)
-    index = await when_there_is_room(lambda: _index(run, folders, found), lambda _: None)
-    reference = await when_there_is_room(lambda: run.artifacts.put_json(index.model_dump(mode="json")), lambda _: None)
+    index = await when_disk_has_space(lambda: _index(run, folders, found), lambda _: None)
+    reference = await when_disk_has_space(lambda: run.artifacts.put_json(index.model_dump(mode="json")), lambda _: None)
     downloads = [download.model_dump(mode="json") for download in index.downloads]
     result: dict[str, Any] = {"downloads": downloads, "parity": found}
     if run.request.push is not None:

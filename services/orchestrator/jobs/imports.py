@@ -12,7 +12,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process as alike_form
 
 from services.orchestrator.runtime.run import DurableRun
-from services.orchestrator.runtime.steps import StepClient, when_there_is_room
+from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.contracts.errors import FatalError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
 from shared.contracts.steps import StepKind
@@ -50,13 +50,13 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         raise NothingToImport("nothing was found that could become a row; left out: " + _words(left_out))
     file_id = f"file-{run.job.id.partition('-')[2]}"
     about = {"filename": run.request.filename, "dev": run.request.dev_share, "test": run.request.test_share}
-    await when_there_is_room(
+    await when_disk_has_space(
         lambda: add_made_file(
             run.stores.catalog, run.artifacts, run.files, run.job.project_id, rows, id=file_id, **about
         ),
         lambda _: None,
     )
-    await run.say(f"{len(rows)} rows are in {file_id}; left out: {_words(left_out)}")
+    await run.emit(f"{len(rows)} rows are in {file_id}; left out: {_words(left_out)}")
     return {"result": {"file": file_id, "rows": len(rows), "left_out": dict(+left_out)}}
 
 

@@ -12,7 +12,7 @@ from services.orchestrator.jobs.imports import ImportRun, import_rows
 from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
-from services.orchestrator.runtime.steps import StepClient, when_there_is_room
+from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
@@ -22,7 +22,7 @@ from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
 
-class Means(NamedTuple):
+class Dependencies(NamedTuple):
     """What a job is run with, beside its row."""
 
     steps: StepClient
@@ -36,16 +36,16 @@ class Kind:
     row as the job succeeds. What either raises decides as everywhere: transient errors are tried again, others end the
     job as failed."""
 
-    open: Callable[[Means, JobRecord], Awaitable[DurableRun]]
+    open: Callable[[Dependencies, JobRecord], Awaitable[DurableRun]]
     work: Callable[[Any], Awaitable[dict[str, Any]]]
 
 
-async def _open_distillation(means: Means, row: JobRecord) -> DistillationRun:
-    stores, artifacts = means.steps.stores, means.steps.artifacts
-    base = await asyncio.to_thread(means.bases.ref, JobRequest.model_validate(row.request).model)
+async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> DistillationRun:
+    stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
+    base = await asyncio.to_thread(dependencies.bases.ref, JobRequest.model_validate(row.request).model)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts)
-    return DistillationRun(row, base, rows, means.steps, means.ledger)
+    return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger)
 
 
 async def _distil(run: DistillationRun) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def _distil(run: DistillationRun) -> dict[str, Any]:
     files = await _result_files(run)
     return {
         "result": {"result_files": files} if files else None,
-        "report_ref": await when_there_is_room(
+        "report_ref": await when_disk_has_space(
             lambda: run.artifacts.put_json(report.model_dump(mode="json")), lambda _: None
         ),
         "evaluation": {
@@ -77,18 +77,18 @@ async def _distil(run: DistillationRun) -> dict[str, Any]:
 async def _result_files(run: DistillationRun) -> list[str]:
     """A project that has no room for them gets its model all the same."""
     try:
-        return await when_there_is_room(lambda: result_file.keep(run), lambda _: None)
+        return await when_disk_has_space(lambda: result_file.keep(run), lambda _: None)
     except StorageFull as error:
-        await run.say(f"{result_file.NAME} is not kept: {error.message}", level="warn")
+        await run.emit(f"{result_file.NAME} is not kept: {error.message}", level="warn")
         return []
 
 
-async def _open_export(means: Means, row: JobRecord) -> ExportRun:
-    return await open_export(means.steps, means.ledger, means.bases, row)
+async def _open_export(dependencies: Dependencies, row: JobRecord) -> ExportRun:
+    return await open_export(dependencies.steps, dependencies.ledger, dependencies.bases, row)
 
 
-async def _open_import(means: Means, row: JobRecord) -> ImportRun:
-    return ImportRun(row, means.steps, means.ledger)
+async def _open_import(dependencies: Dependencies, row: JobRecord) -> ImportRun:
+    return ImportRun(row, dependencies.steps, dependencies.ledger)
 
 
 KINDS: dict[JobKind, Kind] = {

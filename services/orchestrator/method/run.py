@@ -65,7 +65,7 @@ class DistillationRun(DurableRun):
             reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
             step=self.step,
             gather=self.gather,
-            emit=self.say,
+            emit=self.emit,
             expect=self.expect,
             figures=self.figures,
             prices=job.prices or {},
@@ -94,7 +94,7 @@ class DistillationRun(DurableRun):
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
         name = f"{self.alias}@{row.version}"
         served = f" and served as {self.alias}" if state == "promoted" else ""
-        await self.say(f"{name} is {state}{served}", model=name, state=state)
+        await self.emit(f"{name} is {state}{served}", model=name, state=state)
         return name
 
     async def pause_after(self, stage: str) -> None:
@@ -106,6 +106,6 @@ class DistillationRun(DurableRun):
     async def note_estimate(self, estimate: Estimate) -> None:
         self.estimate = estimate
         await asyncio.to_thread(self.stores.jobs.note, self.job, estimate=estimate.model_dump())
-        await self.say(
+        await self.emit(
             f"estimated by the pilot's calls, {summary(estimate)}", type="metrics", estimate=estimate.model_dump()
         )

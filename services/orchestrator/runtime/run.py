@@ -1,4 +1,4 @@
-"""`DurableRun`: what the code of every kind of job sees of the job that it runs: durable steps, and ways to tell people."""
+"""`DurableRun`: one job while an orchestrator holds it: durable steps, and events and progress for users."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,7 +24,7 @@ def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
 
 
 class PauseHere(Exception):
-    """The job comes to the stage after which it is to pause."""
+    """The job has ended the stage after which it pauses."""
 
     def __init__(self, stage: str, reason: str):
         super().__init__(reason)
@@ -90,9 +90,9 @@ class DurableRun:
             ]
         return [task.result() for task in tasks]
 
-    # telling people
+    # events and progress
 
-    async def say(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
+    async def emit(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
         await asyncio.to_thread(
             self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
         )
@@ -100,7 +100,7 @@ class DurableRun:
     async def enter(self, phase: str) -> None:
         self._meter.enter(phase)
         await asyncio.to_thread(self.stores.jobs.note, self.job, phase=phase)
-        await self.say(f"phase {phase} begins", type="phase", phase=phase)
+        await self.emit(f"phase {phase} begins", type="phase", phase=phase)
 
     async def note_progress(self) -> None:
         """Called every NOTE_S seconds by whoever runs the job."""
@@ -109,4 +109,4 @@ class DurableRun:
         if reason != self._reason:
             values["status_reason"] = reason
         await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
-        self._reason = reason  # not before it stands in the row: a database that is away is told again
+        self._reason = reason  # not before it stands in the row: while the database is unavailable it is written again

@@ -1,4 +1,4 @@
-"""Running one durable step: row, message, wait. The database decides; messages and hints only make it quick."""
+"""The step runner: row, message, wait. The database decides; messages and hints only make it quick."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from shared.queue.done import ended_steps
 
 log = get_logger(__name__)
 POLL_S = 1.0
-ROOM_S = 5.0  # between two looks whether the disk has room again
+DISK_RETRY_S = 5.0  # between two checks whether the disk has space again
 
 OnProgress = Callable[[Progress], None]
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class StepClient:
                 on_progress(progress)
 
             on_progress(Progress())  # it has its place in the queue
-            row = await when_there_is_room(lambda: self._begin(job, key, request), on_progress)
+            row = await when_disk_has_space(lambda: self._begin(job, key, request), on_progress)
             if row.state not in FINAL_STEPS:
                 row = await self._wait(row, on_news)
         if row.state != StepState.SUCCEEDED:
@@ -176,7 +176,7 @@ class StepClient:
         return max(1, self._slots.get(queue, 1))
 
 
-async def when_there_is_room(action: Callable[[], T], on_progress: OnProgress) -> T:
+async def when_disk_has_space(action: Callable[[], T], on_progress: OnProgress) -> T:
     """The result of something that writes to the disk, in a thread; as long as too little is free it is tried again."""
     while True:
         try:
@@ -184,4 +184,4 @@ async def when_there_is_room(action: Callable[[], T], on_progress: OnProgress) -
         except DiskLow as error:
             log.warning("waiting for room on the disk", reason=error.message)
             on_progress(Progress(waits_for=f"room on the disk: {error.message}"))
-            await asyncio.sleep(ROOM_S)
+            await asyncio.sleep(DISK_RETRY_S)
