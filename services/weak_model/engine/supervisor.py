@@ -59,7 +59,7 @@ class Patience(NamedTuple):
         )
 
 
-class Child:
+class EngineChild:
     """One server under the guard."""
 
     def __init__(self, launch: Launch):
@@ -174,7 +174,7 @@ class Engine(WatchedEngine):
             self.state, self.starts = EngineState.STARTING, self.starts + 1
             model = self.choice.begins()
             try:
-                child = Child(self.launch(model))
+                child = EngineChild(self.launch(model))
             except FatalError as error:  # its files were removed since it was asked for
                 if not self.choice.could_not_start(error.message):
                     raise
@@ -208,7 +208,7 @@ class Engine(WatchedEngine):
         self.state = EngineState.STOPPED
         return 0
 
-    def _start(self, child: Child) -> str | None:
+    def _start(self, child: EngineChild) -> str | None:
         """Wait until it answers. Returns what went wrong, or None when it is ready (or we are to stop)."""
         said = 0.0
         log.info("engine starting", model=self.choice.serving, start=self.starts, pid=child.process.pid)
@@ -228,7 +228,7 @@ class Engine(WatchedEngine):
             self._sleep(self.patience.look)
         return None
 
-    def _watch(self, child: Child) -> str | None:
+    def _watch(self, child: EngineChild) -> str | None:
         """Until it dies or falls silent; None when another model is chosen or we are to stop."""
         answered = asked = time.monotonic()
         while not self._stopping:
@@ -246,7 +246,7 @@ class Engine(WatchedEngine):
             self._sleep(self.patience.look)
         return None
 
-    def _why(self, child: Child, event: str) -> str:
+    def _why(self, child: EngineChild, event: str) -> str:
         child.settle()
         return f"{event} (exit code {child.exit_code}): {self.explain(child.exit_code, list(child.lines))}"
 
