@@ -16,11 +16,11 @@ from shared.contracts.json_types import Json
 
 HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
 JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
-MOST_AT_ONCE = 1024  # requests to the engine; more wait for engine_connect_s and are told to come again
-KEPT_S = 3.0  # idle connections; vLLM closes them after five seconds, and a request must not meet that moment
+MOST_AT_ONCE = 1024  # requests to the engine; further ones wait for engine_connect_s and then get a 503
+KEEPALIVE_S = 3.0  # of idle connections; vLLM closes them after five seconds, which must not hit a request
 HASH = re.compile(r"\b[0-9a-f]{64}\b")
-AGAIN_S = 10  # when a caller may ask again where nothing better is known
-LONGEST_WAIT_S = 60  # the longest that OpenAI's clients heed
+RETRY_AFTER_S = 10  # if no better value is known
+LONGEST_WAIT_S = 60  # the longest retry-after that OpenAI's clients obey
 
 
 class EngineUnavailable(TransientError):
@@ -36,26 +36,26 @@ class EngineElsewhere(EngineUnavailable):
 
     def __init__(self, status: EngineStatus, model: str):
         super().__init__(status.sentence(model), param="model")
-        self.retry_after_s = max(2, min(LONGEST_WAIT_S, math.ceil(status.eta_seconds or AGAIN_S)))
+        self.retry_after_s = max(2, min(LONGEST_WAIT_S, math.ceil(status.eta_seconds or RETRY_AFTER_S)))
 
 
 class EngineTimeout(TransientError):
-    """The engine took the request and fell silent; asking again would cost the same work."""
+    """The engine took the request and sent nothing for too long; a retry would cost the same work."""
 
     status = 504
     code = "engine_timeout"
 
 
 class EngineClient:
-    """Speaks to vLLM's OpenAI routes with the internal token. Made inside a running loop; close it with `aclose`.
+    """Speaks to vLLM's OpenAI routes with the internal token. Created inside a running loop; close it with `aclose`.
 
-    Over aiohttp: httpx took many times the processor time to start a request, and three times that for each chunk of a stream.
+    It uses aiohttp: httpx needed many times the processor time to start a request, and three times for each chunk of a stream.
     """
 
     def __init__(self, settings: ApiSettings, token: str):
         self._engine_url, self._control_url = settings.engine_url, settings.engine_control_url
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MOST_AT_ONCE, keepalive_timeout=KEPT_S),
+            connector=aiohttp.TCPConnector(limit=MOST_AT_ONCE, keepalive_timeout=KEEPALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"authorization": f"Bearer {token}"} if token else {},
             timeout=aiohttp.ClientTimeout(
@@ -63,7 +63,7 @@ class EngineClient:
                 sock_connect=settings.engine_connect_s,
                 sock_read=settings.engine_read_s,
             ),
-            trust_env=False,  # the engine is a neighbour; a proxy of the environment would see every prompt
+            trust_env=False,  # a proxy of the environment would see every prompt
         )
 
     async def aclose(self) -> None:
@@ -95,7 +95,7 @@ class EngineClient:
         """Ask for a model that the engine does not seem to serve. None: it does, or nobody can be asked."""
         if not self._control_url or not model:
             return None
-        request = ModelRequest(model=model, seconds=LONGEST_WAIT_S + AGAIN_S).model_dump(mode="json")
+        request = ModelRequest(model=model, seconds=LONGEST_WAIT_S + RETRY_AFTER_S).model_dump(mode="json")
         status = await self._keeper("POST", "/serve", json=request)
         return EngineElsewhere(status, model) if status is not None and status.state is not ModelState.READY else None
 
@@ -161,12 +161,12 @@ def _refusal(status: int, content: bytes, route: str) -> Exception:
 
 
 def nameless(message: object) -> str:
-    """The engine's words without the content hash that it knows a model by, which is nobody else's business."""
+    """The engine's message without the content hash of the model, which is internal."""
     return HASH.sub("the model", str(message))
 
 
 def error_code(code: Any) -> str:
-    """vLLM puts the HTTP status where OpenAI has a word."""
+    """A string, as OpenAI has it; vLLM sends the HTTP status."""
     text = str(code or "")
     if not text.isdecimal():
         return text or "engine_error"

@@ -1,4 +1,4 @@
-"""Where webhooks may lead: to public addresses, and to those that the operator allows. Pure functions."""
+"""Which addresses webhooks may reach: public ones, and those that the operator allows. Pure functions."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# What Python's is_global takes for public: protocol assignments (a cloud's metadata among them), site-local addresses, and
-# a cloud's own service of the machine that asks (Azure's wire server), which is public by its number.
+# Public for Python's is_global, but refused here: protocol assignments (with the metadata service of a cloud), site-local
+# addresses, and Azure's wire server.
 NOT_PUBLIC_EITHER = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "fec0::/10", "168.63.129.16/32")))
 
 
@@ -18,7 +18,7 @@ def networks_of(text: str) -> tuple[Network, ...]:
 
 
 def literal(host: str) -> Address | None:
-    """The address that a URL's host names without a look-up; None for a name."""
+    """The address of a URL's host that is a literal address; None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -26,12 +26,12 @@ def literal(host: str) -> Address | None:
 
 
 def may_connect(address: Address, allowed: Iterable[Network]) -> bool:
-    """An IPv6 address that carries an IPv4 address counts as both: somewhere on the way it becomes that one."""
-    return all(_is_public(one) or any(one in network for network in allowed) for one in (address, *_carried(address)))
+    """An IPv6 address that carries an IPv4 address is checked as both, since a gateway may translate it."""
+    return all(_is_public(ip) or any(ip in network for network in allowed) for ip in (address, *_carried(address)))
 
 
 def _is_public(address: Address) -> bool:
-    """is_global alone lets multicast pass. A mapped address is judged by what it carries."""
+    """is_global alone accepts multicast. A mapped address is checked by the address that it carries."""
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in NAT64):
         return True
     bad = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_link_local
@@ -41,9 +41,9 @@ def _is_public(address: Address) -> bool:
 def _carried(address: Address) -> list[ipaddress.IPv4Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return []
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     if address in NAT64:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if 0xFFFF < int(address) <= 0xFFFFFFFF:  # ::a.b.c.d, an old form
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [one for one in found if one is not None]
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [inner for inner in carried if inner is not None]

@@ -7,7 +7,7 @@ from collections import Counter
 
 from services.judge.prompts import CRITERIA, compare_messages
 from services.judge.replies import Choice
-from services.judge.structured_reply import Judge
+from services.judge.structured_reply import JudgeClient
 from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway_client import ChatReply, GatewayClient
@@ -21,7 +21,7 @@ async def compare(
     gateway: GatewayClient, params: JudgeParams, rows: list[ComparisonInput], progress: OnProgress
 ) -> tuple[list[Preference], dict[str, float]]:
     """A preference per row, in the rows' order, and the judge's own figures. Raises what GatewayClient.chat raises."""
-    judge = Judge(gateway, params)
+    judge = JudgeClient(gateway, params)
 
     async def choose(row: ComparisonInput) -> tuple[Choice | None, ChatReply]:
         return await judge.ask(Choice, compare_messages(judge.params.domain, row), row.id)

@@ -2,7 +2,7 @@
 
 from services.judge.prompts import rate_messages
 from services.judge.replies import Rating
-from services.judge.structured_reply import Judge
+from services.judge.structured_reply import JudgeClient
 from shared.contracts.rows import AnswerScores, JudgeInput
 from shared.contracts.steps import JudgeParams
 from shared.platform.gateway_client import GatewayClient
@@ -13,7 +13,7 @@ async def rate(
     gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: OnProgress
 ) -> tuple[list[AnswerScores], dict[str, int]]:
     """Scores per row, in the rows' order, and counts. Raises what GatewayClient.chat raises."""
-    judge = Judge(gateway, params)
+    judge = JudgeClient(gateway, params)
 
     async def rate_row(row: JudgeInput) -> AnswerScores:
         rating, call = await judge.ask(Rating, rate_messages(judge.params.domain, row), row.id)

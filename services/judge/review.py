@@ -6,7 +6,7 @@ from collections import Counter
 from services.judge.graders import score
 from services.judge.prompts import critique_messages, has_text, review_messages
 from services.judge.replies import Critique, Decision, Review, leaks
-from services.judge.structured_reply import Judge
+from services.judge.structured_reply import JudgeClient
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import JudgeInput, Verdict
@@ -22,7 +22,7 @@ async def review(
 
     Raises UserError for an unknown grader and what GatewayClient.chat raises.
     """
-    judge = Judge(gateway, params)
+    judge = JudgeClient(gateway, params)
     grader = known_grader(judge.params.grader)
 
     async def review_row(row: JudgeInput) -> Verdict:
@@ -61,7 +61,7 @@ def tally(verdicts: list[Verdict]) -> dict[str, int]:
     }
 
 
-async def _judged(judge: Judge, row: JudgeInput) -> Verdict:
+async def _judged(judge: JudgeClient, row: JudgeInput) -> Verdict:
     kind = Review if row.want_critique else Decision
     decision, call = await judge.ask(kind, review_messages(judge.params.domain, row), row.id)
     if decision is None:
@@ -70,7 +70,7 @@ async def _judged(judge: Judge, row: JudgeInput) -> Verdict:
     return _with_critique(Verdict(id=row.id, passed=decision.correct, by="judge", call_id=call.call_id), critique, row)
 
 
-async def _graded(judge: Judge, grader: Grader, row: JudgeInput) -> Verdict:
+async def _graded(judge: JudgeClient, grader: Grader, row: JudgeInput) -> Verdict:
     """The grader decides by the reference; the judge only writes the critique, where one is wanted."""
     grade = await asyncio.to_thread(score, grader, row.answer, row.reference or "")
     verdict = Verdict(id=row.id, passed=grade >= judge.params.pass_mark, by="grader")

@@ -10,7 +10,7 @@ from shared.platform.gateway_client import ChatReply, GatewayClient
 COUNTS = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")
 
 
-class Judge:
+class JudgeClient:
     """The judge of one step, with the costs so far."""
 
     def __init__(self, gateway: GatewayClient, params: JudgeParams):

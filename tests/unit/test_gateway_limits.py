@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from services.strong_model.gateway import errors
 from services.strong_model.gateway.breaker import Breaker
-from services.strong_model.gateway.call import Attempts, Call, Stage
+from services.strong_model.gateway.call import Attempts, Call, GatewayStage
 from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.concurrency import ConcurrencyLimiter
 from services.strong_model.gateway.errors import BreakerOpen, ProviderError
@@ -33,7 +33,7 @@ REFUSED = errors.refused(PROVIDER, 400, {}, b"{}")
 COMPLETION = Completion({}, "ok", None, True)
 
 
-async def pass_through(stage: Stage, failure: ProviderError | None, last: bool = True) -> Attempts:
+async def pass_through(stage: GatewayStage, failure: ProviderError | None, last: bool = True) -> Attempts:
     """Send one attempt through the stage, before a provider that fails like this, or answers."""
 
     async def provider(attempts: Attempts) -> Completion:

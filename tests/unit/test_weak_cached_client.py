@@ -6,7 +6,7 @@ import pytest
 
 from services.weak_model.worker.cached_client import CachedClient
 from services.weak_model.worker.completions import answer
-from services.weak_model.worker.student_client import Completion
+from services.weak_model.worker.student_client import StudentReply
 from shared.contracts.errors import TransientError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
@@ -21,11 +21,11 @@ class Engine:
         self.lasts = lasts
         self.asked: list[str] = []
 
-    async def complete(self, model, messages, sampling, seed) -> Completion:
+    async def complete(self, model, messages, sampling, seed) -> StudentReply:
         self.asked.append(messages[-1]["content"])
         if len(self.asked) > self.lasts:
             raise TransientError("the engine is away")
-        return Completion(f"{model} says {seed}\nné", "stop", 3, 5)
+        return StudentReply(f"{model} says {seed}\nné", "stop", 3, 5)
 
 
 def params(base: str = "tiny", seed: int = 1) -> StudentParams:

@@ -1,12 +1,12 @@
-"""What a JSON body may be before anybody parses it. A small body can take gigabytes: each wrong value of millions becomes an
-error with a place and words, all of them on the event loop, while nobody else is answered."""
+"""Limits of a JSON body, checked before it is parsed. A small body can cost gigabytes and block the event loop: each of millions of
+invalid values becomes an error object with place and message."""
 
 import re
 
 from starlette.exceptions import HTTPException
 
-UPLOADS = "/v1/files"  # the one route whose body may be long; it has a limit of its own
-STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: no way back, so no body takes long
+UPLOADS = "/v1/files"  # the only route with long bodies; it has a limit of its own
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: no backtracking, so time is linear
 ESCAPES = re.compile(
     rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )  # of backslashes, and whole pairs
@@ -14,7 +14,7 @@ HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class BodyLimit:
-    """Pure ASGI middleware: a JSON body that is too long, has too many values or no texts is refused before it is parsed.
+    """Pure ASGI middleware: a JSON body that is too long, has too many values or is not valid text is refused.
 
     limit: bytes; values: texts, numbers, objects and the like, at whatever depth.
     """
@@ -47,7 +47,7 @@ class BodyLimit:
 
 
 def check(body: bytes, most_values: int) -> None:
-    """Raises HTTPException. Takes a small part of the time that parsing would, whatever is in the body."""
+    """Raises HTTPException. Takes a small part of the time of parsing, for any body."""
     if _signs(body) > most_values and _has_more(body, most_values):
         raise HTTPException(413, f"the body has more than {most_values} values")
     if HALF_PAIR.search(body) and HALF_PAIR.search(ESCAPES.sub(b"", body)):
@@ -61,11 +61,11 @@ def check(body: bytes, most_values: int) -> None:
 
 
 def _signs(text: bytes) -> int:
-    """As many as there are values in JSON; and those within texts."""
+    """An upper bound of the number of values: it also counts signs within strings."""
     return sum(text.count(sign) for sign in (b",", b"[", b"{"))
 
 
 def _has_more(body: bytes, most_values: int) -> bool:
-    """The same without those within texts. A member of an object has two texts, its name and perhaps its value."""
+    """The exact check, without signs in strings. An object's member has one or two strings: its name and perhaps its value."""
     texts = body.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"') // 2
     return texts > 2 * most_values or _signs(STRING.sub(b"", body)) > most_values

@@ -1,4 +1,4 @@
-"""How many requests a project's callers may send in a minute, counted by all processes of the API together in Redis."""
+"""Requests per minute of each project, counted in Redis by all processes of the API together."""
 
 import time
 from collections import Counter
@@ -10,10 +10,10 @@ from shared.jobs.project_store import ProjectStore
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
-KNOWN_S = 1.0  # a changed limit counts after so long at the latest
+CACHED_S = 1.0  # a changed limit takes effect within this time
 MINUTE_S = 60
-ANSWER_S = 0.5  # longest wait for Redis
-AWAY_S = 5.0  # so long Redis is left alone once it failed
+REDIS_TIMEOUT_S = 0.5
+REDIS_RETRY_S = 5.0  # pause after Redis has failed
 
 
 class TooManyRequests(UserError):
@@ -26,7 +26,7 @@ class TooManyRequests(UserError):
 
 
 class RequestLimits:
-    """A count per project and minute of the clock. While Redis is away each process counts by itself."""
+    """A count per project and minute of the clock. While Redis is unavailable each process counts its own requests."""
 
     def __init__(self, store: ProjectStore, redis_url: str, key_prefix: str):
         self._store = store
@@ -43,8 +43,8 @@ class RequestLimits:
 
     async def check(self, project: str) -> None:
         """Count one request. Raises TooManyRequests."""
-        limit, at = self._limits.get(project, (None, -KNOWN_S))
-        if time.monotonic() - at >= KNOWN_S:
+        limit, at = self._limits.get(project, (None, -CACHED_S))
+        if time.monotonic() - at >= CACHED_S:
             limit = await run_in_threadpool(self._store.requests_per_minute, project)
             self._limits[project] = (limit, time.monotonic())
         if limit is None:
@@ -61,8 +61,8 @@ class RequestLimits:
             try:
                 return await self._count_together(f"{self._prefix}requests/{project}/{minute}")
             except RedisError as error:
-                self._again_at = time.monotonic() + AWAY_S
-                log.warning("redis away: this process counts requests by itself", error=repr(error))
+                self._again_at = time.monotonic() + REDIS_RETRY_S
+                log.warning("redis unavailable: this process counts its own requests", error=repr(error))
         for key in [key for key in self._counted if key[1] < minute]:
             del self._counted[key]
         self._counted[project, minute] += 1
@@ -73,7 +73,7 @@ class RequestLimits:
             import redis.asyncio
 
             self._redis = redis.asyncio.from_url(
-                self._redis_url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
+                self._redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
             )
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)

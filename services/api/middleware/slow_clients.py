@@ -1,7 +1,7 @@
-"""Connections that begin a request and do not go on with it. uvicorn waits for them for ever, and each holds a descriptor.
+"""Slow-client protection. uvicorn waits forever for a request that a client does not complete, and each holds a descriptor.
 
-Headers have a deadline, counted from their first moment, so that a byte now and then does not move it; so long as they are not
-complete a connection counts as half open, and of too many the oldest are closed. A body may take its time, but not fall silent.
+Headers have a deadline from their first byte, which later bytes do not extend. A connection with incomplete headers counts as half
+open; beyond a limit the oldest of them are closed. A body has no deadline, but a longest silence.
 """
 
 import json
@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from shared.contracts.errors import ErrorBody
 
 HEADER_BYTES = 64 * 1024  # of one request; httptools itself sets no limit
-FEW_DESCRIPTORS = 8192  # what a process may open where nothing limits it: more than this would only cost memory
+FEW_DESCRIPTORS = 8192  # most that the process asks for; more would only cost memory
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -50,9 +50,9 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Of headers only: what comes as such behind a body (trailers) nobody reads, and it has no limit."""
+        """Trailers (headers after a body) are refused: no code reads them, and they have no limit."""
         if self not in self.half_open:
-            raise ValueError("trailers are not taken")
+            raise ValueError("trailers are not supported")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -65,7 +65,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, or too much of it: refused in the form of every other error."""
+        """Refuse invalid HTTP, or too much of it, in the form of every other error."""
         body = ErrorBody(message=msg, type="invalid_request_error", code="invalid_http")
         content = json.dumps({"error": body.model_dump()}).encode()
         head = f"content-type: application/json\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n"
@@ -85,7 +85,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._timer = self.loop.call_later(self.body_s, self._body_is_silent)
 
     def _body_is_silent(self) -> None:
-        if self.flow.read_paused:  # ours is the one that does not read
+        if self.flow.read_paused:  # this side is not reading
             self._wait_for_body()
         else:
             self._give_up()
@@ -102,14 +102,14 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def bounded(header_s: float, body_s: float) -> type[BoundedConnection]:
-    """The class for `uvicorn.run(http=...)`. Half of the descriptors that the process may open can be held half open."""
+    """The class for `uvicorn.run(http=...)`. Half of the process's descriptors may be half-open connections."""
     most = max(64, descriptors() // 2)
-    made = {"header_s": header_s, "body_s": body_s, "most_half_open": most, "half_open": {}}
-    return type("Connection", (BoundedConnection,), made)
+    limits = {"header_s": header_s, "body_s": body_s, "most_half_open": most, "half_open": {}}
+    return type("Connection", (BoundedConnection,), limits)
 
 
 def descriptors() -> int:
-    """Raises the process's limit as far as it may, and returns it. A shell gives 1024, which connections use up soon."""
+    """Raise the process's limit of descriptors as far as allowed, and return it. Shells give 1024, which is soon used up."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FEW_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, FEW_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:

@@ -1,4 +1,4 @@
-"""ETag and If-None-Match: what has not changed is not sent again."""
+"""ETag and If-None-Match: an unchanged object is not sent again."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def tagged(
     headers: Mapping[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Response:
-    """An answer under the hash of its bytes, or 304 without them. The tag is weak: the answer may go out compressed."""
+    """A response with the hash of its bytes as tag, or 304. The tag is weak, since the response may be compressed."""
     tag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
     sent = {"etag": tag, "cache-control": "private, no-cache", **(headers or {})}
     if if_none_match is not None and _names(if_none_match, tag):

@@ -22,23 +22,23 @@ STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"sch
 
 
 class EventResponse(StreamingResponse):
-    """Ends when its reader has taken nothing for `patience_s`: what it has not read it finds again with `Last-Event-ID`."""
+    """Ends when its reader has read nothing for `stall_s`; the reader can continue with `Last-Event-ID`."""
 
     media_type = EVENT_STREAM
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], patience_s: float):
+    def __init__(self, chunks: AsyncGenerator[bytes, None], stall_s: float):
         super().__init__(chunks, headers=STREAM_HEADERS)
         self.chunks = chunks
-        self.patience_s = patience_s
+        self.stall_s = stall_s
 
     async def stream_response(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with contextlib.aclosing(self.chunks):
             try:
                 async for chunk in self.chunks:
-                    async with asyncio.timeout(self.patience_s):
+                    async with asyncio.timeout(self.stall_s):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except TimeoutError:
-                log.warning("an event stream is ended, its reader takes nothing")
+                log.warning("event stream ended, its reader is stalled")
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,4 +1,4 @@
-"""What the API's own pages may load and run: styles and scripts that are named by their hashes, and nothing else."""
+"""Content security policy of the API's own pages: only styles and scripts that are named by their hashes."""
 
 import base64
 import hashlib

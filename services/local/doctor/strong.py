@@ -57,7 +57,7 @@ class Served(BaseModel):
     provider: str | None = None
 
 
-class Reply(BaseModel):
+class ProviderReply(BaseModel):
     usage: TokenUsage | None = None
     meteor: Served | None = None
 
@@ -173,7 +173,7 @@ def _provider(
         )
     if answer.is_error:
         return _refused(label, ProviderState.model_validate(reply["error"]))
-    return _answered(label, name, model, Reply.model_validate(reply), time.monotonic() - started)
+    return _answered(label, name, model, ProviderReply.model_validate(reply), time.monotonic() - started)
 
 
 def _refused(label: str, state: ProviderState) -> Finding:
@@ -181,7 +181,7 @@ def _refused(label: str, state: ProviderState) -> Finding:
     return fail(label, f"{state.code}: {state.message}", mend)
 
 
-def _answered(label: str, name: str, model: GatewayModel, reply: Reply, seconds: float) -> Finding:
+def _answered(label: str, name: str, model: GatewayModel, reply: ProviderReply, seconds: float) -> Finding:
     usage = reply.usage or TokenUsage()
     usd = (usage.prompt_tokens * model.price_input + usage.completion_tokens * model.price_output) / 1e6
     tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"

@@ -51,7 +51,7 @@ HERE = Path(shared.__path__[0]).resolve().parent
 
 
 @dataclass
-class Plan:
+class ProcessPlan:
     """specs in the order of starting. api_moves: the api's port was not asked for, so it may change."""
 
     data: Path
@@ -99,7 +99,7 @@ def wanted(
     return [name for name in NAMES if name in chosen and not replaced.get(name)]
 
 
-def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str, str]) -> Plan:
+def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str, str]) -> ProcessPlan:
     """Choose ports, find the models, build every process's environment. Starts nothing.
 
     Raises UserError (PortTaken, ModelRefused): a port in use, an unknown process, a model that was not prepared.
@@ -125,10 +125,10 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
         port = draft.addresses.get(name)
         specs.append(ProcessSpec(name, command, env, readiness(data, name, common, port), port))
     urls = {name: draft.url(name, "") for name in draft.addresses if name != "broker"}
-    return Plan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
+    return ProcessPlan(data, specs, urls, remarks, settings.api_port is None, draft.taken)
 
 
-def migrate(plan: Plan) -> None:
+def migrate(plan: ProcessPlan) -> None:
     """The newest schema before the processes start, so that none of them has to load what makes it."""
     if not any(spec.name in CONSUMERS.values() or spec.name in USE_DATABASE for spec in plan.specs):
         return
@@ -254,7 +254,7 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
     return own
 
 
-def moved(plan: Plan, spec: ProcessSpec) -> ProcessSpec:
+def moved(plan: ProcessPlan, spec: ProcessSpec) -> ProcessSpec:
     """The api on another free port: somebody took the one that was chosen."""
     port = ports.pick(plan.taken)
     plan.urls["api"] = f"http://{ports.LOOPBACK}:{port}"

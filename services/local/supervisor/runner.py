@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from services.local.supervisor import ports
-from services.local.supervisor.plan import Plan, make_plan, migrate, moved
+from services.local.supervisor.plan import ProcessPlan, make_plan, migrate, moved
 from services.local.supervisor.processes import Child, last_words
 from shared.artifacts.store import write_atomically
 from shared.contracts.errors import UserError
@@ -44,7 +44,7 @@ class Runner:
         self.children: dict[str, Child] = {}
         self.remarks: list[str] = []
         self._say = say
-        self._plan: Plan | None = None
+        self._plan: ProcessPlan | None = None
         self._lock_file: IO[str] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None

@@ -33,7 +33,7 @@ class BudgetHeld(Exception):
                 await self.settled.wait()
 
 
-class Budget:
+class BudgetStage:
     def __init__(self, ledger: Ledger, settings: StrongSettings):
         self.ledger = ledger
         self._database_timeout_s = settings.unavailable_timeout.total_seconds()

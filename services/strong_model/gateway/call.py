@@ -160,13 +160,13 @@ class Attempts:
 Send = Callable[[Attempts], Awaitable[Completion]]
 
 
-class Stage(Protocol):
+class GatewayStage(Protocol):
     """One stage between the retries and the provider; `proceed` sends the attempt through the stages below."""
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion: ...
 
 
-def chained(*stages: Stage, end: Send) -> Send:
+def chained(*stages: GatewayStage, end: Send) -> Send:
     """The stages as one function, the first outermost."""
     for stage in reversed(stages):
         end = partial(stage, proceed=end)

@@ -14,7 +14,7 @@ Coalescing stands before the cache, because no await may come between looking fo
 """
 
 from services.strong_model.gateway.breaker import Breaker
-from services.strong_model.gateway.budget import Budget
+from services.strong_model.gateway.budget import BudgetStage
 from services.strong_model.gateway.cache import Cache
 from services.strong_model.gateway.call import chained
 from services.strong_model.gateway.coalesce import Coalescer
@@ -37,7 +37,7 @@ class Gateway:
         self.providers = providers
         self.clients = {name: ProviderClient(provider, settings) for name, provider in providers.items()}
         self.rate_limiters = {name: rate_limiter(provider, settings) for name, provider in providers.items()}
-        budget = Budget(ledger, settings)
+        budget = BudgetStage(ledger, settings)
         retries = {
             name: Retry(
                 chained(

@@ -26,8 +26,10 @@ def checked_headers(value: SecretStr) -> SecretStr:
     return value
 
 
-class _ProviderSettings(BaseSettings, ProviderOptions):
+class _ProviderSettings(BaseSettings, ProviderOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
     """base_url as OpenAI's SDK takes it (with /v1). fallback: a JSON list. headers: a JSON object."""
+
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     base_url: str = ""
     model: str = ""
@@ -43,13 +45,13 @@ class _ProviderSettings(BaseSettings, ProviderOptions):
 class TeacherSettings(_ProviderSettings):
     """METEOR_TEACHER_*: the provider named "default"."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_TEACHER_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="METEOR_TEACHER_")
 
 
 class JudgeProviderSettings(_ProviderSettings):
     """METEOR_JUDGE_BASE_URL, _MODEL, _API_KEY...: the provider "judge". Without a base URL it is the teacher's host."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_JUDGE_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="METEOR_JUDGE_")
 
 
 class Provider(ProviderOptions):

@@ -61,7 +61,7 @@ class Timing:
         )
 
 
-class Server:
+class EngineServer:
     """One server under the guard. Its output goes to our stderr; the last lines are kept to explain its end."""
 
     def __init__(self, launch: Launch):
@@ -166,7 +166,7 @@ class EngineSupervisor(ExternalEngine):
             self.state, self.starts = EngineState.STARTING, self.starts + 1
             model = self.scheduler.start_begins()
             try:
-                server = Server(self.launch(model))
+                server = EngineServer(self.launch(model))
             except FatalError as error:  # its files were removed after the request
                 if not self.scheduler.start_failed(error.message):
                     raise
@@ -200,7 +200,7 @@ class EngineSupervisor(ExternalEngine):
         self.state = EngineState.STOPPED
         return 0
 
-    def _start(self, server: Server) -> str | None:
+    def _start(self, server: EngineServer) -> str | None:
         """Wait until it answers. Returns the failure, or None when it is ready or stop() was called."""
         reported = 0.0
         log.info("engine starting", model=self.scheduler.serving, start=self.starts, pid=server.process.pid)
@@ -220,7 +220,7 @@ class EngineSupervisor(ExternalEngine):
             self._sleep(self.timing.poll)
         return None
 
-    def _watch(self, server: Server) -> str | None:
+    def _watch(self, server: EngineServer) -> str | None:
         """Returns the failure when the server dies or stops answering; None for a swap or after stop()."""
         answered = asked = time.monotonic()
         while not self._stopping:
@@ -238,7 +238,7 @@ class EngineSupervisor(ExternalEngine):
             self._sleep(self.timing.poll)
         return None
 
-    def _failure(self, server: Server, event: str) -> str:
+    def _failure(self, server: EngineServer, event: str) -> str:
         server.read_rest()
         return f"{event} (exit code {server.exit_code}): {self.explain(server.exit_code, list(server.lines))}"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.weak_model.worker.prompts import Messages
-from services.weak_model.worker.student_client import Completion, CompletionClient
+from services.weak_model.worker.student_client import CompletionClient, StudentReply
 from shared.contracts.steps import Sampling, content_hash
 
 
@@ -20,7 +20,7 @@ class CachedClient:
         self._file = file
         self._cached = dict(_read(file)) if file.exists() else {}
 
-    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> Completion:
+    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> StudentReply:
         """As StudentClient.complete."""
         key = content_hash([model, messages, sampling.model_dump(), seed])
         if key in self._cached:
@@ -31,10 +31,10 @@ class CachedClient:
         return completion
 
 
-def _read(file: Path) -> Iterator[tuple[str, Completion]]:
+def _read(file: Path) -> Iterator[tuple[str, StudentReply]]:
     for line in file.read_text("utf-8", "replace").splitlines():
         try:
             key, *completion = json.loads(line)
-            yield key, Completion(*completion)
+            yield key, StudentReply(*completion)
         except (ValueError, TypeError):  # empty, or cut off
             continue

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from services.weak_model.worker.prompts import Messages, answer_messages, guide_messages, reason_messages
-from services.weak_model.worker.student_client import Completion, CompletionClient
+from services.weak_model.worker.student_client import CompletionClient, StudentReply
 from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
@@ -51,7 +51,7 @@ async def reason(
     return results, metrics | {"marker_missing": sum(result.marker_missing for result in results)}
 
 
-def _split(row: StudentPrompt, completion: Completion, marker_required: bool = False) -> StudentCompletion:
+def _split(row: StudentPrompt, completion: StudentReply, marker_required: bool = False) -> StudentCompletion:
     rationale, text = split_answer(completion.text)
     written = completion.finish_reason != TOO_LONG
     return StudentCompletion(
@@ -69,11 +69,11 @@ async def _complete(
     rows: Sequence[StudentPrompt],
     prompts: Sequence[Messages],
     on_progress: OnProgress,
-) -> tuple[list[Completion], Metrics]:
+) -> tuple[list[StudentReply], Metrics]:
     """All rows at once: the engine batches them."""
     started, tokens = time.monotonic(), 0
 
-    async def complete(prompt: tuple[StudentPrompt, Messages]) -> Completion:
+    async def complete(prompt: tuple[StudentPrompt, Messages]) -> StudentReply:
         nonlocal tokens
         row, messages = prompt
         seed = row_seed(params.sampling.seed, row.id)

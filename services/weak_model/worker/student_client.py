@@ -23,7 +23,7 @@ BAD_REQUEST = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
 POLL_S = 1.0  # between two requests for a model
 
 
-class Completion(NamedTuple):
+class StudentReply(NamedTuple):
     """finish_reason as OpenAI's, or TOO_LONG."""
 
     text: str
@@ -33,7 +33,7 @@ class Completion(NamedTuple):
 
 
 class CompletionClient(Protocol):
-    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> Completion: ...
+    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> StudentReply: ...
 
 
 class EngineRefused(Exception):
@@ -107,7 +107,7 @@ class StudentClient:
         except (httpx.HTTPError, ValueError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error
 
-    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> Completion:
+    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> StudentReply:
         """Raises TransientError when the engine is unavailable, FatalError when it refuses the request."""
         body = {
             "model": model,
@@ -120,7 +120,7 @@ class StudentClient:
         try:
             reply = await self._within_context(body)
             choice, usage = reply["choices"][0], reply.get("usage") or {}
-            return Completion(
+            return StudentReply(
                 text=choice["message"]["content"] or "",
                 finish_reason=choice["finish_reason"],
                 tokens=usage.get("completion_tokens", 0),
@@ -128,7 +128,7 @@ class StudentClient:
             )
         except EngineRefused as refusal:
             if refusal.status == httpx.codes.BAD_REQUEST and "context length" in refusal.message:
-                return Completion("", TOO_LONG)
+                return StudentReply("", TOO_LONG)
             raise self._as_meteor_error(refusal, model) from refusal
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error

@@ -89,8 +89,8 @@ def bars(
 
 def _range(values: Iterable[float]) -> tuple[float, float]:
     """Of the values and zero, never empty."""
-    found = [0.0, *values]
-    low, high = min(found), max(found)
+    with_zero = [0.0, *values]
+    low, high = min(with_zero), max(with_zero)
     return (low, high) if low < high else (low, low + 1.0)
 
 

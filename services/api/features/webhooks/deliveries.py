@@ -1,4 +1,4 @@
-"""Telling webhooks: from the store, at least once, for 24 hours. Any number of processes may do so side by side."""
+"""Delivers webhook messages from the store, at least once, for 24 hours. Any number of processes may run this."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 LOOK_S = 1.0
 AT_ONCE = 16
-LEASE_S = 4 * TOTAL_S  # a delivery whose sender is silent for so long is sent by another
+LEASE_S = 4 * TOTAL_S  # after this another process sends the message
 FIRST_PAUSE_S, GROWTH, LONGEST_PAUSE_S = 5.0, 3.0, 2 * 3600.0  # 5 s, 15 s, 45 s ... 2 h: some 18 attempts in 24 hours
 GONE = 410
 FORGET_EVERY_S = 3600.0
@@ -31,9 +31,9 @@ class NoAnswer(UserError):
 
 
 def pause_after(attempt: int, asked_s: float = 0.0, spread: float | None = None) -> float:
-    """Seconds between attempt number `attempt` (from 1) and the next one, of which a quarter is left to chance.
+    """Seconds between attempt number `attempt` (from 1) and the next one, a quarter of it random.
 
-    asked_s: what the receiver's `retry-after` asks for; it may lengthen the pause. spread: in [0, 1), for tests.
+    asked_s: what the receiver's `retry-after` asks for; it can lengthen the pause. spread: in [0, 1), for tests.
     """
     wanted = min(FIRST_PAUSE_S * GROWTH ** min(attempt - 1, 20), LONGEST_PAUSE_S)
     chance = random.random() if spread is None else spread  # noqa: S311
@@ -41,14 +41,14 @@ def pause_after(attempt: int, asked_s: float = 0.0, spread: float | None = None)
 
 
 def outcome_of(reply: PostReply, attempt: int, seconds: float) -> DeliveryOutcome:
-    """Any 2xx is a delivery. A redirect is none: it is not followed."""
+    """Any 2xx is a delivery. Redirects are not followed and count as failures."""
     delivered = reply.status is not None and 200 <= reply.status < 300
     pause_s = 0.0 if delivered else pause_after(attempt, reply.retry_after_s)
     return DeliveryOutcome(reply.status, reply.error, seconds, delivered, reply.status == GONE, pause_s)
 
 
 async def send_test(poster: Poster, key: bytes, endpoint: WebhookRecord, event: WebhookEvent) -> WebhookTestResult:
-    """One message at once, which no delivery log holds. Raises NoAnswer."""
+    """Send one message now, outside the delivery log. Raises NoAnswer."""
     data = {"id": "ftjob-test", "status": event.value.rpartition(".")[2], "test": True}
     body = json.dumps(
         {
@@ -67,7 +67,7 @@ async def send_test(poster: Poster, key: bytes, endpoint: WebhookRecord, event: 
 
 
 class Deliverer:
-    """One message at a time to each endpoint, so that a slow one holds up itself alone."""
+    """One message at a time to each endpoint, so that a slow endpoint delays no other."""
 
     def __init__(self, store: WebhookStore, poster: Poster, key: bytes, keep_s: float):
         self._store = store
@@ -79,7 +79,7 @@ class Deliverer:
         self._forgotten_at = time.monotonic()
 
     async def run(self) -> None:
-        """Until cancelled. What is under way then is sent again by whoever comes next."""
+        """Until cancelled. Messages in flight at that moment are sent again after their lease."""
         try:
             while True:
                 self._look_now.clear()
@@ -87,9 +87,9 @@ class Deliverer:
                     await self._look()
                     await self._forget()
                 except UNAVAILABLE as error:
-                    log.warning("database away, webhooks wait", error=str(error))
+                    log.warning("database unavailable, webhooks wait", error=str(error))
                 except Exception:
-                    log.exception("webhooks are not told this time")
+                    log.exception("delivering webhooks failed")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._look_now.wait()
@@ -115,11 +115,11 @@ class Deliverer:
             outcome = outcome_of(reply, row.attempts, time.monotonic() - started)
             state = await asyncio.to_thread(self._store.settle, row, outcome)
         except UNAVAILABLE as error:
-            log.warning("database away, a message will be sent again", delivery=row.id, error=str(error))
+            log.warning("database unavailable, the message will be sent again", delivery=row.id, error=str(error))
         except Exception:
             log.exception("a message could not be sent", delivery=row.id)
         else:
-            log.info("webhook told", webhook=row.webhook_id, delivery=row.id, status=reply.status, state=state)
+            log.info("webhook delivered", webhook=row.webhook_id, delivery=row.id, status=reply.status, state=state)
 
     async def _forget(self) -> None:
         if self._keep_s and time.monotonic() - self._forgotten_at > FORGET_EVERY_S:

@@ -1,7 +1,7 @@
-"""Sending to addresses that callers chose, without being led where they may not go.
+"""SSRF-safe POST to addresses that callers chose.
 
-The name is looked up once, every address it has is checked, and the connection goes to a checked address: what the name leads to
-a moment later does not matter. There are no redirects, no proxies, no cookies, and of an answer only its head is read.
+The name is resolved once, each of its addresses is checked, and the connection goes to a checked address, so DNS rebinding has no
+effect. There are no redirects, no proxies and no cookies, and only the head of the response is read.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class AddressRefused(httpcore.ConnectError):
-    """A name that leads, among others, to an address that is not allowed."""
+    """At least one address of the name is not allowed."""
 
 
 class PostReply(NamedTuple):
-    """status: of the answer; None: there was none, for this reason. retry_after_s: where the answer asks for patience."""
+    """status: of the response; None: there was none, and `error` says why. retry_after_s: from the header retry-after."""
 
     status: int | None
     error: str | None = None
@@ -37,12 +37,12 @@ class PostReply(NamedTuple):
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in infos))
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses alone. Host and SNI stay the name's: they come from the URL."""
+    """Connects only to checked addresses. Host and SNI keep the name: they come from the URL."""
 
     def __init__(self, allowed: Iterable[Network], resolve: Resolve = look_up):
         self._allowed = tuple(allowed)
@@ -70,7 +70,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         await anyio.sleep(seconds)
 
     async def _checked(self, host: str, port: int) -> list[str]:
-        """Raises AddressRefused when any address is not allowed: a name that leads both ways means no good."""
+        """Raises AddressRefused if any address is not allowed: a name with public and private addresses is suspicious."""
         addresses = [host] if literal(host) else list(await self._resolve(host, port))
         if not addresses:
             raise httpcore.ConnectError("the name leads nowhere")
@@ -91,7 +91,7 @@ class Poster:
         self._tls = context or certificates()
 
     async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> PostReply:
-        """One attempt, on a connection of its own. Nothing of what the other side says is repeated but its status."""
+        """One attempt, on a new connection. Of the response only status and retry-after are used."""
         timeouts = {"connect": CONNECT_S, "read": self._total_s, "write": self._total_s, "pool": CONNECT_S}
         try:
             async with (
@@ -99,8 +99,8 @@ class Poster:
                 httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=self._network) as pool,
                 pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
             ):
-                patience = dict(answer.headers).get(b"retry-after", b"")
-                return PostReply(answer.status, retry_after_s=float(patience) if patience.isdigit() else 0.0)
+                retry_after = dict(answer.headers).get(b"retry-after", b"")
+                return PostReply(answer.status, retry_after_s=float(retry_after) if retry_after.isdigit() else 0.0)
         except (TimeoutError, httpcore.TimeoutException):
             return PostReply(None, f"no answer within {self._total_s:.0f} s")
         except AddressRefused as error:

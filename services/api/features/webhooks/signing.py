@@ -1,7 +1,7 @@
-"""Webhook secrets, and what is signed with them (Standard Webhooks, symmetric).
+"""Webhook secrets and signatures (Standard Webhooks, symmetric).
 
-A secret has to be known to sign with it, so unlike an API key's it cannot be kept as a hash. It is not kept at all: it is derived
-from a seed in the database and a key outside it, each time it is needed. Neither alone is worth anything.
+Signing needs the secret itself, so a hash cannot be stored as for API keys. The secret is not stored at all: it is derived each
+time from a seed in the database and a key outside of it. Neither is of use without the other.
 """
 
 import base64
