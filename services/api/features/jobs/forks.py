@@ -14,6 +14,7 @@ from shared.contracts.distillation import FULL_RATES, Distillation, Phase
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
+from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
@@ -64,15 +65,15 @@ def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord
     """A phase ends when its student is measured on dev, a round when its training has ended or the next round has begun."""
     if point.phase not in spec.phases:
         raise UserError(f"the job has no phase {point.phase.value}", param="from.phase", code="no_such_phase")
-    done = {step.key for step in steps if step.state == StepState.SUCCEEDED}
+    done = {StepKey.parse(step.key) for step in steps if step.state == StepState.SUCCEEDED}
 
-    def any_of(prefix: str) -> bool:
-        return any(key.startswith(prefix) for key in done)
+    def began(number: int) -> bool:
+        return any((key.phase, key.round) == (Phase.ITERATE, number) for key in done)
 
-    finished = any_of(f"evaluate/dev/{point.phase.value}/")
+    finished = any(key.phase == "evaluate" and key.role.startswith(f"dev/{point.phase.value}/") for key in done)
     if point.round is not None:
-        trained = f"iterate/{point.round}/train" in done or any_of(f"iterate/{point.round + 1}/")
-        finished = trained or (finished and any_of(f"iterate/{point.round}/"))
+        trained = StepKey("iterate", point.round, "train") in done or began(point.round + 1)
+        finished = trained or (finished and began(point.round))
     if not finished:
         raise Conflict(
             f"{point} is not finished; GET .../steps shows what is. Leave `from` out to reuse whatever is finished",
