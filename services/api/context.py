@@ -83,7 +83,7 @@ class ProjectContext(ApiContext):
     """The context of one request: all it reads and writes belongs to the caller's project."""
 
     caller: Caller
-    _rows: dict[tuple[str, ...], list[Question]] = field(default_factory=dict)
+    _rows: dict[tuple[str | None, ...], list[Question]] = field(default_factory=dict)
 
     @property
     def project(self) -> str:
@@ -115,7 +115,7 @@ class ProjectContext(ApiContext):
         refs = (training.rows_ref, validation.rows_ref)
         return self._once(refs, lambda: with_validation(self.file_rows(training), self.file_rows(validation)))
 
-    def _once(self, refs: tuple[str, ...], read: Callable[[], list[Question]]) -> list[Question]:
+    def _once(self, refs: tuple[str | None, ...], read: Callable[[], list[Question]]) -> list[Question]:
         if refs not in self._rows:
             self._rows[refs] = read()
         return self._rows[refs]
