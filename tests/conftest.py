@@ -21,6 +21,14 @@ settings.register_profile("meteor", deadline=None)  # a busy machine is slow; th
 settings.load_profile("meteor")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A worker of pytest-xdist takes whole files, and the end-to-end files together: they share one running system."""
+    for item in items:
+        folder, file = item.path.parts[-2:]
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else f"{folder}/{file}"))
+
+
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Call it for a free loopback port."""

@@ -58,9 +58,11 @@ def test_promote_and_roll_back_move_the_alias(api: RunningApi, http: httpx.Clien
     catalog, ref = api.stores.catalog, ModelRef(base=BASE, base_hash="b", adapter=ADAPTER)
     states = ["promoted", "undecided", "promoted"]
     refs = [ref, *(ref.model_copy(update={"adapter": digit * 64}) for digit in "bc")]
-    for made, state in zip(refs, states, strict=True):
-        model = catalog.publish(DEFAULT_PROJECT, "mover", made, job, state)
-    catalog.serve(DEFAULT_PROJECT, model)
+    models = [
+        catalog.publish(DEFAULT_PROJECT, "mover", version, job, state)
+        for version, state in zip(refs, states, strict=True)
+    ]
+    catalog.serve(DEFAULT_PROJECT, models[-1])
     answer = http.post("/v1/models/mover/rollback")
     assert (answer.status_code, answer.json()["id"], answer.json()["version"]) == (200, "mover", 1)
     assert http.get("/v1/models/mover").json()["version"] == 1

@@ -45,7 +45,7 @@ def receiving() -> Iterator[Receiver]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_):
+        def log_message(self, format: str, *args: object) -> None:
             """Tests read what was kept."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
