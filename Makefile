@@ -76,7 +76,7 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
-	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 3 --dist loadgroup --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
+	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from shared.artifacts.store import Artifacts
 from shared.contracts.distillation import Distillation
@@ -21,12 +23,16 @@ settings.register_profile("meteor", deadline=None)  # a busy machine is slow; th
 settings.load_profile("meteor")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class FilesAndOneSystem(LoadFileScheduling):
     """A worker of pytest-xdist takes whole files, and the end-to-end files together: they share one running system."""
-    for item in items:
-        folder, file = item.path.parts[-2:]
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "e2e" else f"{folder}/{file}"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return FilesAndOneSystem(config, log)
 
 
 @pytest.fixture(scope="session")
