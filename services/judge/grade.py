@@ -10,7 +10,7 @@ from shared.platform.run_rows import OnProgress
 async def grade(rows: list[JudgeInput], progress: OnProgress) -> tuple[list[Grades], dict[str, int]]:
     """All graders' scores per row; a row without a reference gets none and is counted.
 
-    Row by row in a thread, so that the step's lease is renewed while long texts are compared.
+    Runs in a thread, so that the step's lease is renewed while long texts are compared.
     """
     grades = []
     for row in rows:

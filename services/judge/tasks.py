@@ -16,13 +16,13 @@ from shared.queue.step_gateway import step_gateway
 from shared.queue.step_handler import RowsAndMetrics, StepHandler, by_kind, step_handler
 from shared.queue.step_task import StepContext
 
-Row = TypeVar("Row")
+JudgeRow = TypeVar("JudgeRow")
 
 
 def asks_the_judge(
-    kind: StepKind, ask: Callable[[GatewayClient, JudgeParams, list[Row], OnProgress], Awaitable[RowsAndMetrics]]
-) -> StepHandler[JudgeParams, Row]:
-    async def handle(params: JudgeParams, rows: list[Row], context: StepContext) -> RowsAndMetrics:
+    kind: StepKind, ask: Callable[[GatewayClient, JudgeParams, list[JudgeRow], OnProgress], Awaitable[RowsAndMetrics]]
+) -> StepHandler[JudgeParams, JudgeRow]:
+    async def handle(params: JudgeParams, rows: list[JudgeRow], context: StepContext) -> RowsAndMetrics:
         url = judge_settings().gateway_url
         async with step_gateway(context, url, batch=params.batch, param="distillation.judge") as gateway:
             return await ask(gateway, params, rows, context.progress)

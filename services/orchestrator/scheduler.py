@@ -101,12 +101,16 @@ class Orchestrator:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""
         try:
             pruned = await asyncio.to_thread(prune_audit, self.stores.retention, self.platform)
-            found = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
+            collected = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
         except (MeteorError, OSError) as error:
             log.warning("nothing is removed from the data folder", reason=str(error))
             return
-        if pruned or (found is not None and found.removed):
-            log.info("removed what nobody needs", audit_entries=pruned, **(asdict(found) if found is not None else {}))
+        if pruned or (collected is not None and collected.removed):
+            log.info(
+                "removed what nobody needs",
+                audit_entries=pruned,
+                **(asdict(collected) if collected is not None else {}),
+            )
 
     async def _beat(self, stopping: bool = False) -> None:
         await asyncio.to_thread(self.heartbeat.beat, stopping)

@@ -237,13 +237,13 @@ def in_both(rows: Iterable[Question], validation: Iterable[Question]) -> list[st
 def with_validation(rows: Iterable[Question], validation: Iterable[Question]) -> list[Question]:
     """Rows for validation become dev, and what was dev is learned from. Ids tell rows of a job apart, and two files may have
     given the same ones (`row-1`): those for validation get others."""
-    found = [row.model_copy(update={"split": Split.TRAIN}) if row.split is Split.DEV else row for row in rows]
-    taken = {row.id for row in found}
+    merged = [row.model_copy(update={"split": Split.TRAIN}) if row.split is Split.DEV else row for row in rows]
+    taken = {row.id for row in merged}
     for row in validation:
         name = _free(row.id, taken)
         taken.add(name)
-        found.append(row.model_copy(update={"id": name, "split": Split.DEV}))
-    return found
+        merged.append(row.model_copy(update={"id": name, "split": Split.DEV}))
+    return merged
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -268,5 +268,5 @@ REFERENCES_LEAST = 2  # as many as the API wants of rows in dev and in test
 
 def judge_must_decide(rows: Iterable[Question]) -> bool:
     """Whether dev or test holds too few references to measure by. Then the judge compares answers on all questions."""
-    found = Counter(row.split for row in rows if row.reference)
-    return min(found[Split.DEV], found[Split.TEST]) < REFERENCES_LEAST
+    references = Counter(row.split for row in rows if row.reference)
+    return min(references[Split.DEV], references[Split.TEST]) < REFERENCES_LEAST

@@ -80,8 +80,8 @@ class ExperimentRequest(Strict):
             return self.variants
         if self.preset == "students":
             return [Variant(name=variant_name(base), changes={"model": base}) for base in students]
-        found = PRESETS[self.preset](self.job)
-        return [Variant(name=name, changes={"distillation": changes}) for name, changes in found.items()]
+        variants = PRESETS[self.preset](self.job)
+        return [Variant(name=name, changes={"distillation": changes}) for name, changes in variants.items()]
 
 
 class VariantObject(BaseModel):

@@ -88,10 +88,10 @@ class FineTuningRequest(Strict):
 
     def job(self) -> JobRequest:
         """The same as our own request."""
-        found = self._of_method or self.hyperparameters
-        beta = found.beta if isinstance(found, DpoHyperparameters) else "auto"
+        hyperparameters = self._of_method or self.hyperparameters
+        beta = hyperparameters.beta if isinstance(hyperparameters, DpoHyperparameters) else "auto"
         given = {
-            "hyperparameters": found and Hyperparameters(**found.model_dump(exclude={"beta"})),
+            "hyperparameters": hyperparameters and Hyperparameters(**hyperparameters.model_dump(exclude={"beta"})),
             "suffix": self.suffix,
             "seed": self.seed,
             "metadata": self.metadata,

@@ -29,11 +29,11 @@ def from_preference(row: Mapping[str, Any]) -> dict[str, str | None]:
     asked = row.get("input")
     if not isinstance(asked, dict):
         raise NotUsable("input", 'an object {"messages": [...]} is expected')
-    found = from_messages(asked.get("messages"), "input.messages")
-    if found["reference"] is not None:
+    question = from_messages(asked.get("messages"), "input.messages")
+    if question["reference"] is not None:
         raise NotUsable("input.messages", "the last message must be the user's; the answers stand in the outputs")
     preferred, other = (_output(name, row.get(name)) for name in PREFERENCE[1:])
-    return found | {"reference": preferred, "rejected": other}
+    return question | {"reference": preferred, "rejected": other}
 
 
 def _output(name: str, messages: Any) -> str:
@@ -70,10 +70,10 @@ def _turn(where: str, message: Any) -> tuple[str, str, bool]:
     role = message.get("role")
     if not isinstance(role, str) or (role not in SPEAKERS and role not in SYSTEM):
         raise NotUsable(f"{where}.role", f"{str(role)[:50]!r} is not one of system, developer, user, assistant")
-    found = next((name for name in NO_TEXT if message.get(name)), None)
-    if found:
+    unsupported = next((name for name in NO_TEXT if message.get(name)), None)
+    if unsupported:
         raise NotUsable(
-            f"{where}.{found}", "only texts can be trained on; leave the row out, or write the answer as text"
+            f"{where}.{unsupported}", "only texts can be trained on; leave the row out, or write the answer as text"
         )
     return role, _text(f"{where}.content", message.get("content")), message.get("weight") != 0
 

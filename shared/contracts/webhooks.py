@@ -43,15 +43,15 @@ OF_STATUS = {
 def events_of(type: str, data: Mapping[str, Any] | None, error_code: str | None) -> list[WebhookEvent]:
     """What webhooks are told when a job has an event of this type with this data. error_code: of a failed job."""
     data = data or {}
-    found = []
+    events = []
     if type == "status" and data.get("status") in OF_STATUS:
-        found.append(OF_STATUS[data["status"]])
-    of_budget = data.get("code") if type == "budget" else error_code if WebhookEvent.FAILED in found else None
+        events.append(OF_STATUS[data["status"]])
+    of_budget = data.get("code") if type == "budget" else error_code if WebhookEvent.FAILED in events else None
     if of_budget == BudgetExceeded.code:
-        found.append(WebhookEvent.BUDGET)
+        events.append(WebhookEvent.BUDGET)
     if type == "metrics" and data.get("completed") and "round" in data:
-        found.append(WebhookEvent.ROUND)
-    return found
+        events.append(WebhookEvent.ROUND)
+    return events
 
 
 def checked_url(url: str) -> str:

@@ -102,17 +102,17 @@ def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot:
     )
 
 
-def summary(found: Estimate) -> str:
+def summary(estimate: Estimate) -> str:
     """One line for people."""
-    total = found.total
+    total = estimate.total
     line = f"the whole job: {_span(total.calls)} calls, {_span(total.input_tokens + total.output_tokens)} tokens"
     if total.usd is None:
         return f"{line}, price unknown"
     return f"{line}, {total.usd.low:.4f} to {total.usd.high:.4f} USD"
 
 
-def _span(found: Range) -> str:
-    low, high = round(found.low), round(found.high)
+def _span(span: Range) -> str:
+    low, high = round(span.low), round(span.high)
     return f"{low}" if low == high else f"{low} to {high}"
 
 

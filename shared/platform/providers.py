@@ -66,24 +66,24 @@ def given_providers(path: Path | None, environment: Mapping[str, str]) -> dict[s
 
     Raises ProvidersFileError, also for variables that the file names and the environment has not.
     """
-    found = read_providers(path) if path else {}
+    entries = read_providers(path) if path else {}
     missing = [
         f"provider {name!r} takes a secret from {variable}, which is not set"
-        for name, entry in found.items()
+        for name, entry in entries.items()
         for variable in entry.variables
         if not environment.get(variable)
     ]
     if missing:
         raise ProvidersFileError(f"{path}: {'; '.join(missing)}")
-    return found
+    return entries
 
 
 def read_providers(path: Path) -> dict[str, ProviderEntry]:
     """Raises ProvidersFileError that says where, and never shows a value."""
     try:
         text = path.read_text()
-        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        return _File.model_validate(found).providers
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return _File.model_validate(content).providers
     except OSError as error:
         raise ProvidersFileError(f"{FILE} names {path}, which cannot be read: {error.strerror}") from None
     except ValidationError as error:

@@ -116,9 +116,9 @@ def served(name: str, answer: str | None = None) -> StudentCompletion:
     ("merged", "engine", "fault"),
     [
         ([said("a"), said("b")], [served("a"), served("b", "other")], None),
-        ([said("a"), said("b")], [served("a", "other"), served("b", "other")], "what the engine serves is not"),
-        ([said("a", same=False), said("b")], [served("a"), served("b")], "the merged model is not"),
-        ([said("a", apart=0.06), said("b")], [served("a"), served("b")], "the merged model is not"),
+        ([said("a"), said("b")], [served("a", "other"), served("b", "other")], "the served model differs"),
+        ([said("a", same=False), said("b")], [served("a"), served("b")], "the merged model differs"),
+        ([said("a", apart=0.06), said("b")], [served("a"), served("b")], "the merged model differs"),
     ],
 )
 def test_parity_demands_what_each_side_can_keep(

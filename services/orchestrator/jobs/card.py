@@ -101,13 +101,13 @@ def _data(manifest: Mapping[str, Any]) -> str:
 
 
 def _parity(manifest: Mapping[str, Any]) -> str:
-    found = manifest["parity"]
-    merged, served = found["merged"], found["served"]
+    parity = manifest["parity"]
+    merged, served = parity["merged"], parity["served"]
     gguf = (
         "" if ExportFormat.GGUF.value not in manifest["formats"] else " The GGUF file was not compared with anything."
     )
     return (
-        f"## Parity\n\n{found['prompts']} prompts, answered greedily. Base plus adapter and the merged model, in float32: "
+        f"## Parity\n\n{parity['prompts']} prompts, answered greedily. Base plus adapter and the merged model, in float32: "
         f"{merged['greedy_agreement']:.0%} of the answers are the same, logits differ by {merged['logit_difference_max']:.2g} at "
         f"most, {merged['logit_difference_mean']:.2g} in the mean. The served model, in its engine's own type: "
         f"{served['greedy_agreement']:.0%} of the answers are the same.{gguf}"
@@ -115,8 +115,8 @@ def _parity(manifest: Mapping[str, Any]) -> str:
 
 
 def _licences(manifest: Mapping[str, Any]) -> str:
-    found = manifest["licences"]
-    base = f"`{found['base']}`, as {found['base_from']} says" if found["base"] else "unknown; ask who made it"
+    licences = manifest["licences"]
+    base = f"`{licences['base']}`, as {licences['base_from']} says" if licences["base"] else "unknown; ask who made it"
     return (
         f"## Licences\n\nBase model: {base}. Data: unknown to METEOR; whoever uploaded the file knows. Answers of a teacher "
         "model may come under its provider's terms. What binds these also binds what was made of them."
@@ -124,12 +124,12 @@ def _licences(manifest: Mapping[str, Any]) -> str:
 
 
 def _loading(manifest: Mapping[str, Any], top: str) -> str:
-    found = ["## How to load it"]
+    sections = ["## How to load it"]
     for name in manifest["formats"]:
         form = ExportFormat(name)
         text = LOADING[form].format(base=manifest["base"]["name"], folder=f"{top}-{name}", manifest=MANIFEST)
-        found.append(f"```{'sh' if form is ExportFormat.GGUF else 'python'}\n{text}\n```")
-    found.append(
+        sections.append(f"```{'sh' if form is ExportFormat.GGUF else 'python'}\n{text}\n```")
+    sections.append(
         "It was trained with the system text `Answer the question.` and the bare question as the user's message."
     )
-    return "\n\n".join(found)
+    return "\n\n".join(sections)

@@ -77,16 +77,16 @@ async def export(run: ExportRun) -> dict[str, Any]:
         model=run.ref, keep=any(form is not ExportFormat.ADAPTER for form in formats), max_new_tokens=TOKENS
     )
     merged = await run.step("compare/merge", StepKind.MERGE, merging, rows)
-    said = [ParitySample.model_validate(row) for row in merged.rows]
-    found = parity.compare(said, await _served(run, rows, {one.id for one in said}))
-    await run.emit("compared: base plus adapter, merged model, served model", type="metrics", **found)
-    parity.check(found)
+    samples = [ParitySample.model_validate(row) for row in merged.rows]
+    figures = parity.compare(samples, await _served(run, rows, {one.id for one in samples}))
+    await run.emit("compared: base plus adapter, merged model, served model", type="metrics", **figures)
+    parity.check(figures)
     await run.enter("package")
     folders = await _folders(run, merged.folder)
-    index = await when_disk_has_space(lambda: _index(run, folders, found), lambda _: None)
+    index = await when_disk_has_space(lambda: _index(run, folders, figures), lambda _: None)
     reference = await when_disk_has_space(lambda: run.artifacts.put_json(index.model_dump(mode="json")), lambda _: None)
     downloads = [download.model_dump(mode="json") for download in index.downloads]
-    result: dict[str, Any] = {"downloads": downloads, "parity": found}
+    result: dict[str, Any] = {"downloads": downloads, "parity": figures}
     if run.request.push is not None:
         await run.enter("push")
         pushing = PushParams(job=run.job.id, export=reference, **run.request.push.model_dump())
@@ -104,7 +104,7 @@ async def _served(run: ExportRun, rows: list[StudentPrompt], ids: set[str]) -> l
 
 def _questions(run: ExportRun) -> list[Question]:
     """Of the job's dev split, in its own order; general ones where that is not kept any more, or was too small."""
-    found: list[Question] = []
+    questions: list[Question] = []
     seed = 0
     if run.origin is not None:
         request = JobRequest.model_validate(run.origin.request)
@@ -114,28 +114,28 @@ def _questions(run: ExportRun) -> list[Question]:
         except ArtifactMissing:
             rows = []
         dev = [q for q in rows if q.split == Split.DEV]
-        found = seeded_order(dev, seed)[:PROMPTS]
-    return found + seeded_order(general_questions(), seed)[: PROMPTS - len(found)]
+        questions = seeded_order(dev, seed)[:PROMPTS]
+    return questions + seeded_order(general_questions(), seed)[: PROMPTS - len(questions)]
 
 
 async def _folders(run: ExportRun, merged: str | None) -> dict[ExportFormat, str]:
     """Format -> the content hash of its files."""
-    found: dict[ExportFormat, str] = {}
+    folders: dict[ExportFormat, str] = {}
     for form in run.request.formats:
         if form is ExportFormat.ADAPTER:
-            found[form] = run.version.adapter
+            folders[form] = run.version.adapter
         elif merged is None:
             raise ValueError("the merge step has kept no folder")
         elif form is ExportFormat.MERGED:
-            found[form] = merged
+            folders[form] = merged
         else:
             made = await run.step("package/gguf", StepKind.GGUF, GgufParams(folder=merged), [])
             assert made.folder is not None
-            found[form] = made.folder
-    return found
+            folders[form] = made.folder
+    return folders
 
 
-def _index(run: ExportRun, folders: dict[ExportFormat, str], found: dict[str, Any]) -> ExportIndex:
+def _index(run: ExportRun, folders: dict[ExportFormat, str], parity_figures: dict[str, Any]) -> ExportIndex:
     """Reads every file once or twice to hash it: seconds per GB."""
     top = run.request.model.replace("@", "-")
     manifest = {
@@ -149,7 +149,7 @@ def _index(run: ExportRun, folders: dict[ExportFormat, str], found: dict[str, An
         "domain": run.origin.request["distillation"]["domain"] if run.origin is not None else None,
         "data": _data(run),
         "licences": licence_of(run.base.folder),
-        "parity": found,
+        "parity": parity_figures,
         "formats": {form.value: _listed(run.artifacts.folder(digest)) for form, digest in folders.items()},
     }
     reference = run.origin.report_ref if run.origin is not None else None
@@ -168,12 +168,12 @@ def _index(run: ExportRun, folders: dict[ExportFormat, str], found: dict[str, An
 
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """File name -> bytes and SHA-256."""
-    found = {}
+    files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
-    return found
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+    return files
 
 
 def _data(run: ExportRun) -> dict[str, Any] | None:

@@ -78,8 +78,8 @@ async def _asked(
     )
 
     async def one(index: int, batch: Sequence[Passage]) -> list[Written]:
-        found = await run.step(f"ask/{index}", StepKind.ASK, params, batch)
-        return [Written.model_validate(row) for row in found.rows]
+        answered = await run.step(f"ask/{index}", StepKind.ASK, params, batch)
+        return [Written.model_validate(row) for row in answered.rows]
 
     written = [item for batch in await run.gather(one, passages) for item in batch]
     left_out["replies that could not be read"] += sum(item.unparsed for item in written)

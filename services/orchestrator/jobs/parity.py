@@ -37,15 +37,15 @@ def _words(text: str) -> tuple[str | None, str]:
     return split_answer(text)
 
 
-def check(found: dict[str, Any]) -> None:
-    """Raises ParityFailed. An engine in bfloat16 words some answers otherwise than float32 does, so only one that agrees on
-    none is taken for another model."""
-    merged, served = found["merged"], found["served"]
-    figures = (
-        f"of {found['prompts']} prompts: merged model and adapter agree on {merged['greedy_agreement']:.0%}, logits differ by "
+def check(figures: dict[str, Any]) -> None:
+    """Raises ParityFailed. An engine in bfloat16 writes some answers differently than float32, so only an engine that agrees
+    on no answer fails."""
+    merged, served = figures["merged"], figures["served"]
+    summary = (
+        f"of {figures['prompts']} prompts: merged model and adapter agree on {merged['greedy_agreement']:.0%}, logits differ by "
         f"{merged['logit_difference_max']:.3g} at most; served model and adapter agree on {served['greedy_agreement']:.0%}"
     )
     if merged["logit_difference_max"] > LOGITS_APART or merged["greedy_agreement"] < SAME_TEXTS:
-        raise ParityFailed(f"the merged model is not what base and adapter are; {figures}")
+        raise ParityFailed(f"the merged model differs from base plus adapter; {summary}")
     if served["greedy_agreement"] == 0:
-        raise ParityFailed(f"what the engine serves is not what base and adapter are; {figures}")
+        raise ParityFailed(f"the served model differs from base plus adapter; {summary}")

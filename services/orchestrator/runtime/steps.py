@@ -78,20 +78,20 @@ class StepClient:
         return StepResult.model_validate(await asyncio.to_thread(self.artifacts.get_json, row.result_ref))
 
     def _begin(self, job: JobRecord, key: StepKey, request: StepRequest) -> StepRecord:
-        """Row, request, message, in one go: each hop between threads costs more than any of them."""
+        """Create the row, store the request and send the message in one thread: each hop between threads costs more."""
         body = canonical(request.model_dump(mode="json"))
-        found = self.stores.steps.create(job, key, request.kind, hashlib.sha256(body).hexdigest(), self._still_there)
-        if found.state in FINAL_STEPS:
-            return found
+        step = self.stores.steps.create(job, key, request.kind, hashlib.sha256(body).hexdigest(), self._still_there)
+        if step.state in FINAL_STEPS:
+            return step
         self.artifacts.put(body)
-        if found.state == StepState.QUEUED and found.sent_at in (None, found.created_at):
+        if step.state == StepState.QUEUED and step.sent_at in (None, step.created_at):
             # new, or left by an orchestrator that may have died before it sent the message; a second one does no harm
             try:
-                send(found.id, request.kind.queue)
+                send(step.id, request.kind.queue)
             except TransientError as error:
-                log.warning("message not sent yet", step_id=found.id, error=str(error))
-                self.stores.steps.note_sent(found.id, sent=False)
-        return found
+                log.warning("message not sent yet", step_id=step.id, error=str(error))
+                self.stores.steps.note_sent(step.id, sent=False)
+        return step
 
     def _still_there(self, finished: StepRecord) -> bool:
         """Somebody may have removed an artifact, or a trained model's copy for the engine, since another job made it."""

@@ -14,8 +14,8 @@ REPORT = files("services.api.features.results").joinpath("report.html.j2").read_
 
 def _only(tag: str, text: str) -> str:
     """What stands inside the one element of this name."""
-    (found,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return found
+    (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return content
 
 
 HEADERS = page_headers(
