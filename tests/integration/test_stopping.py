@@ -179,7 +179,7 @@ def test_a_batch_that_was_killed_after_forty_answers_pays_for_the_others_only(pl
     result = plant.artifacts.get_json(plant.row(step).result_ref)
     assert [row["id"] for row in result["rows"]] == [str(n) for n in range(64)]
     (first,) = plant.row(step).attempts
-    assert first["error"]["code"] == "worker_lost"
+    assert first.error.code == "worker_lost"
     plant.stores.jobs.cancel(job)
 
 

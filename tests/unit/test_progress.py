@@ -82,6 +82,17 @@ def test_what_an_earlier_process_did_of_a_running_step_tells_no_speed():
     assert meter.progress().percent == 60.0
 
 
+def test_loading_a_model_for_a_resumed_step_tells_no_speed():
+    clock = Clock()
+    meter = ProgressMeter({("distill", StepKind.SFT): 100}, clock)
+    meter.running(TRAIN, StepKind.SFT, 100, 0.4)  # two fifths of it was done before the orchestrator restarted
+    clock.now += 60
+    meter.running(TRAIN, StepKind.SFT, 100, 0.41)  # the first row after the model was loaded
+    clock.now += 10
+    meter.running(TRAIN, StepKind.SFT, 100, 0.51)  # a row per second
+    assert meter.progress().eta_seconds == pytest.approx(49, abs=1)
+
+
 def test_a_stage_that_is_over_takes_the_rest_of_its_plan_with_it():
     clock = Clock()
     meter = ProgressMeter({("iterate", StepKind.REASON): 100, ("evolve", StepKind.REASON): 20}, clock)

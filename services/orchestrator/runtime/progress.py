@@ -20,13 +20,14 @@ STEADY = 0.15  # an ETA that grows by less is held: batches of one kind differ b
 @dataclass
 class Running:
     """A step in progress. rows: repeats counted. share: done of them. measured_from: the share from which speed is measured,
-    since an earlier process, or the loading of a model, tells no speed."""
+    since an earlier process, or the loading of a model, tells no speed. loaded: it has made progress in this process."""
 
     kind: StepKind
     rows: float
     since: float
     share: float
     measured_from: float
+    loaded: bool = False
 
 
 class ProgressMeter:
@@ -71,8 +72,10 @@ class ProgressMeter:
         self._tick()
         share = min(max(share, 0.0), 1.0)
         step = self._running.setdefault(key, Running(kind, rows, self._ticked, share, share))
-        if step.share == 0 < share and not self._rows[kind] and not self._durations[kind]:
-            self._seconds[kind], step.measured_from = 0.0, share  # what came before was loading
+        if share > step.share and not step.loaded:
+            step.loaded = True
+            if not self._rows[kind] and not self._durations[kind]:
+                self._seconds[kind], step.measured_from = 0.0, share  # a model was loading before the first progress
         step.share = share
 
     def ended(self, key: StepKey, kind: StepKind, rows: float) -> None:
