@@ -45,10 +45,10 @@ class PlatformSettings(BaseSettings):
     max_attempts: int = Field(default=4, ge=1)
     disk_floor_gb: float = Field(default=0.5, ge=0, description="so much stays free: steps wait when there is less")
     retention: timedelta = Field(
-        default=timedelta(days=30), description="the results of an ended job are kept for so long; zero: for ever"
+        default=timedelta(days=30), description="the results of an ended job are kept for so long; zero: forever"
     )
     audit_retention: timedelta = Field(
-        default=timedelta(days=365), description="entries of the audit log are kept for so long; zero: for ever"
+        default=timedelta(days=365), description="entries of the audit log are kept for so long; zero: forever"
     )
     log_level: str = "INFO"
     log_json: bool = False

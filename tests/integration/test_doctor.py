@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.local.doctor import machine, serving
-from services.local.doctor.finding import Health, Patient
+from services.local.doctor.finding import Health, Installation
 from services.local.models.prepare import CARD
 from services.local.supervisor.runner import Runner
 from services.meteor.main import cli
@@ -21,7 +21,7 @@ from shared.db.engine import reading
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from shared.platform import process_guard
-from tests.fakes.patient import failed, make_sound, seen, small_model, the_only_failure
+from tests.fakes.installation import failed, make_sound, seen, small_model, the_only_failure
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, start_engine, start_teacher
 
@@ -55,8 +55,8 @@ def test_a_sound_system_at_rest_is_called_sound_and_the_call_stands_on_the_ledge
     found = json.loads(done.stdout)
     wrong = [check for check in found["checks"] if check["state"] != "ok"]
     assert (done.exit_code, found["healthy"], wrong) == (0, True, [])
-    says = {check["name"]: check["says"] for check in found["checks"]}
-    assert "big answered in" in says["provider default"]
+    message = {check["name"]: check["says"] for check in found["checks"]}
+    assert "big answered in" in message["provider default"]
     asked = configured.log()[before:]
     assert [entry["outcome"] for entry in asked] == ["answered"]
     with reading(open_ledger(f"sqlite:///{data.resolve()}/ledger.sqlite3").engine) as connection:
@@ -71,14 +71,14 @@ def test_the_port_is_held_by_another_process(data: Path, monkeypatch: pytest.Mon
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         monkeypatch.setenv("METEOR_API_PORT", str(holder.getsockname()[1]))
-        assert f"(pid {os.getpid()})" in the_only_failure(data, "port").says
+        assert f"(pid {os.getpid()})" in the_only_failure(data, "port").message
 
 
 def test_the_data_folder_cannot_be_written(tmp_path: Path):
     (tmp_path / "in-the-way").write_text("a file")
     for folder in (Path("/proc/meteor"), tmp_path / "in-the-way"):  # not even root may write there
         found = the_only_failure(folder, "data folder")
-        assert "cannot be written" in found.says
+        assert "cannot be written" in found.message
 
 
 def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
@@ -92,12 +92,12 @@ def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert "not those that were prepared" in the_only_failure(data, "model org--small").says
+    assert "not those that were prepared" in the_only_failure(data, "model org--small").message
     content[-1] ^= 1
     weights.write_bytes(content)
     own = tmp_path / "student" / "model.safetensors"
     own.write_bytes(own.read_bytes()[:-100])
-    assert "model.safetensors cannot be read" in the_only_failure(data, "model student").says
+    assert "model.safetensors cannot be read" in the_only_failure(data, "model student").message
 
 
 def test_of_three_providers_one_has_a_wrong_key_and_one_is_away(
@@ -119,12 +119,12 @@ def test_of_three_providers_one_has_a_wrong_key_and_one_is_away(
     found = {finding.name: finding for finding in seen(data, calls=True)}
     wrong, away = (found[f"provider {name}"] for name in ("default", "judge"))
     assert [f.name for f in found.values() if f.health is Health.FAIL] == [wrong.name, away.name]
-    assert "METEOR_TEACHER_API_KEY" in wrong.says
-    assert "sk-a-wrong-one" not in wrong.says + wrong.mend
-    assert "METEOR_JUDGE_BASE_URL" in away.says
-    assert wrong.mend
-    assert away.mend
-    assert "big answered in" in found["provider sound"].says
+    assert "METEOR_TEACHER_API_KEY" in wrong.message
+    assert "sk-a-wrong-one" not in wrong.message + wrong.fix
+    assert "METEOR_JUDGE_BASE_URL" in away.message
+    assert wrong.fix
+    assert away.fix
+    assert "big answered in" in found["provider sound"].message
 
 
 def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -138,26 +138,26 @@ def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path:
     ):
         file.write_text(content)
         found = failed(data)
-        assert words in found["providers file"].says, found
+        assert words in found["providers file"].message, found
 
 
 @pytest.mark.usefixtures("configured")
 def test_a_price_that_is_no_number_keeps_the_gateway_from_starting(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METEOR_TEACHER_PRICE_OUTPUT", "cheap")
-    assert "price_output" in the_only_failure(data, "gateway").says
+    assert "price_output" in the_only_failure(data, "gateway").message
 
 
 def test_the_disk_is_below_the_floor(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METEOR_DISK_FLOOR_GB", "1000000000")
     found = failed(data)
     assert list(found) == ["disk", "disk of the models"]
-    assert "METEOR_DISK_FLOOR_GB" in found["disk"].says
-    assert "meteor gc" in found["disk"].mend
+    assert "METEOR_DISK_FLOOR_GB" in found["disk"].message
+    assert "meteor gc" in found["disk"].fix
 
 
 def test_others_can_reach_the_api_and_need_no_key(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METEOR_API_HOST", "0.0.0.0")
-    assert "meteor keys create" in the_only_failure(data, "access").mend
+    assert "meteor keys create" in the_only_failure(data, "access").fix
     monkeypatch.setenv("METEOR_API_KEYS", "one")
     assert failed(data) == {}
 
@@ -165,12 +165,12 @@ def test_others_can_reach_the_api_and_need_no_key(data: Path, monkeypatch: pytes
 def test_the_engine_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
     url = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("METEOR_WEAK_ENGINE_URL", url)
-    assert f"METEOR_WEAK_ENGINE_URL {url} does not answer" in the_only_failure(data, "engine").says
+    assert f"METEOR_WEAK_ENGINE_URL {url} does not answer" in the_only_failure(data, "engine").message
 
 
 def test_a_setting_cannot_be_read(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METEOR_API_PORT", "eighty")
-    assert "METEOR_API_PORT" in the_only_failure(data, "settings").says
+    assert "METEOR_API_PORT" in the_only_failure(data, "settings").message
 
 
 def test_processes_are_left_over(data: Path):
@@ -180,8 +180,8 @@ def test_processes_are_left_over(data: Path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
         wait_until(lambda: failed(data), 10, "the finding")
         found = the_only_failure(data, "leftover processes")
-        assert str(child.pid) in found.says
-        assert found.mend == f"`kill {child.pid}`"
+        assert str(child.pid) in found.message
+        assert found.fix == f"`kill {child.pid}`"
         child.terminate()
     assert failed(data) == {}
 
@@ -191,8 +191,8 @@ def test_what_is_installed_is_not_what_the_locks_have(tmp_path: Path):
     (tmp_path / "services.lock").write_text("httpx==0.1.0\nno-such-package==1.0\n")
     found = machine.versions(tmp_path)
     assert found.health is Health.FAIL
-    assert "services.lock has 0.1.0" in found.says
-    assert "no-such-package 1.0 of services.lock is not installed" in found.says
+    assert "services.lock has 0.1.0" in found.message
+    assert "no-such-package 1.0 of services.lock is not installed" in found.message
     assert machine.python((3, 13)).health is Health.FAIL
 
 
@@ -202,33 +202,33 @@ def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
     with start_engine() as engine:
         monkeypatch.setenv("METEOR_WEAK_ENGINE_URL", engine.url)
         assert (
-            serving.engine(Patient.of(data, os.environ)).health is Health.OK
+            serving.engine(Installation.of(data, os.environ)).health is Health.OK
         )  # without a token, before the first start
         with Runner(data) as runner:
             runner.start(["broker", "gateway", "api"])
             found = {finding.name: finding for finding in seen(data, calls=True)}
             assert [f for f in found.values() if f.health is Health.FAIL] == []
-            assert "noeviction" in found["broker"].says
-            assert found["gateway"].says == runner.urls["gateway"]
-            assert "big answered in" in found["provider default"].says
+            assert "noeviction" in found["broker"].message
+            assert found["gateway"].message == runner.urls["gateway"]
+            assert "big answered in" in found["provider default"].message
             before = len(configured.log())
             assert not [f for f in seen(data, calls=True) if f.health is Health.FAIL]
             assert len(configured.log()) == before + 1  # an answer out of the cache would say nothing
-            assert "queue:weak" in found["api"].says
-            assert found["port"].says == f"the api listens at {runner.urls['api']}"
-            assert found["processes"].says == "3 run and are ready"
+            assert "queue:weak" in found["api"].message
+            assert found["port"].message == f"the api listens at {runner.urls['api']}"
+            assert found["processes"].message == "3 run and are ready"
             configured.heal()
             configured.fault("quota", times=1)  # it lists its models, and refuses to answer
-            assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).says
+            assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).message
             assert failed(data, calls=False) == {}  # by the list of models alone nobody can tell
 
 
-def test_the_exit_code_is_that_of_the_worst_and_each_line_says_how_to_mend_it(
+def test_the_exit_code_is_that_of_the_worst_and_each_line_says_how_to_fix_it(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("METEOR_API_HOST", "0.0.0.0")
     done = CliRunner().invoke(cli, ["doctor", "--data", str(data), "--no-calls"])
     assert done.exit_code == 1, done.output
     assert "fail access: METEOR_API_HOST is 0.0.0.0" in done.stdout
-    assert "mend: make a key" in done.stdout
+    assert "fix: make a key" in done.stdout
     assert "1 failed" in done.stdout

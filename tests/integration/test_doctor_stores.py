@@ -10,11 +10,11 @@ import redis
 from sqlalchemy import text
 
 from services.local.doctor import databases, stores
-from services.local.doctor.finding import Health, Patient
+from services.local.doctor.finding import Health, Installation
 from shared.db.engine import engine_for, writing
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
-from tests.fakes.patient import failed, make_sound, seen, the_only_failure
+from tests.fakes.installation import failed, make_sound, seen, the_only_failure
 from tests.fakes.ports import free_port
 
 
@@ -27,8 +27,8 @@ def test_the_broker_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
     port = free_port()
     monkeypatch.setenv("REDIS_URL", f"redis://:secret-of-the-broker@127.0.0.1:{port}/0")
     found = the_only_failure(data, "broker")
-    assert f"127.0.0.1:{port} does not answer" in found.says
-    assert "secret-of-the-broker" not in found.says
+    assert f"127.0.0.1:{port} does not answer" in found.message
+    assert "secret-of-the-broker" not in found.message
 
 
 def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeypatch: pytest.MonkeyPatch, valkey: str):
@@ -37,12 +37,12 @@ def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeyp
         try:
             client.config_set("maxmemory-policy", "allkeys-lru")
             found = the_only_failure(data, "broker")
-            assert "allkeys-lru" in found.says
-            assert "noeviction" in found.mend
+            assert "allkeys-lru" in found.message
+            assert "noeviction" in found.fix
             client.config_set("maxmemory-policy", "noeviction")
             assert failed(data) == {}
             client.config_set("requirepass", "a-password")
-            assert "refuses us" in the_only_failure(data, "broker").says
+            assert "refuses us" in the_only_failure(data, "broker").message
         finally:
             with redis.Redis.from_url(valkey, password="a-password") as again:
                 again.config_set("requirepass", "")
@@ -53,8 +53,8 @@ def test_the_database_cannot_be_reached(data: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DATABASE_URL", f"postgresql://meteor:of-the-database@127.0.0.1:{free_port()}/meteor")
     found = failed(data)
     assert list(found) == ["database", "ledger"]
-    assert "DATABASE_URL" in found["database"].says
-    assert "of-the-database" not in found["database"].says
+    assert "DATABASE_URL" in found["database"].message
+    assert "of-the-database" not in found["database"].message
 
 
 def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
@@ -64,13 +64,13 @@ def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
     with writing(engine_for(url)) as connection:
         connection.execute(text("update alembic_version set version_num = '9999'"))
     found = the_only_failure(data, "database")
-    assert "schema 9999 is not known to this version" in found.says
-    assert "restore" in found.mend
+    assert "schema 9999 is not known to this version" in found.message
+    assert "restore" in found.fix
     engine_for(url).dispose()
     for path in data.glob("meteor.sqlite3-*"):
         path.unlink()
     (data / "meteor.sqlite3").write_bytes(b"no database at all" * 1000)
-    assert "backup" in the_only_failure(data, "database").mend
+    assert "backup" in the_only_failure(data, "database").fix
 
 
 def test_an_older_schema_is_a_warning(data: Path):
@@ -80,12 +80,12 @@ def test_an_older_schema_is_a_warning(data: Path):
         connection.execute(text("update alembic_version set version_num = '0001'"))
     (found,) = [finding for finding in seen(data) if finding.name == "database"]
     assert found.health is Health.WARN
-    assert "backup" in found.mend
+    assert "backup" in found.fix
 
 
 def test_clocks_that_disagree():
     assert stores.skew("the broker", 1.0).health is Health.OK
-    assert "6.5 s behind" in stores.skew("the broker", -6.5).says
+    assert "6.5 s behind" in stores.skew("the broker", -6.5).message
     assert stores.skew("the broker", -6.5).health is Health.FAIL
 
 
@@ -96,40 +96,40 @@ def test_a_server_of_postgresql_is_called_sound_empty_and_in_use(
     for words in ("empty; the first start makes its tables", "schema "):
         found = {finding.name: finding for finding in seen(data)}
         assert {found[name].health for name in ("database", "clock", "ledger", "access")} == {Health.OK}
-        assert words in found["database"].says
-        assert words in found["ledger"].says
+        assert words in found["database"].message
+        assert words in found["ledger"].message
         open_stores(postgres_url)
         open_ledger(postgres_url)
     with writing(engine_for(postgres_url)) as connection:
         connection.execute(text("update alembic_version set version_num = '0001'"))
     (older,) = [finding for finding in seen(data) if finding.name == "database"]
-    assert (older.health, "pg_dump" in older.mend) == (Health.WARN, True)
+    assert (older.health, "pg_dump" in older.fix) == (Health.WARN, True)
 
 
 def test_a_server_of_postgresql_that_does_not_serve_us(monkeypatch: pytest.MonkeyPatch, data: Path, postgres_url: str):
     open_stores(postgres_url)
     schema, reader = postgres_url.rpartition("%3D")[2], f"reader_{uuid.uuid4().hex[:8]}"
 
-    def says(url: str, *grants: str) -> str:
+    def message(url: str, *grants: str) -> str:
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             for grant in grants:
                 connection.execute(grant.encode())
         if grants:
             engine_for(url).dispose()  # connections that were made before
         monkeypatch.setenv("DATABASE_URL", url)
-        found = next(databases.database(Patient.of(data, os.environ)))
-        assert (found.health, bool(found.mend)) == (Health.FAIL, True)
-        return found.says
+        found = next(databases.database(Installation.of(data, os.environ)))
+        assert (found.health, bool(found.fix)) == (Health.FAIL, True)
+        return found.message
 
     url = postgres_url.replace("//postgres:@", f"//{reader}:@")
-    assert f'role "{reader}" does not exist' in says(url)
+    assert f'role "{reader}" does not exist' in message(url)
     login = (f"CREATE ROLE {reader} LOGIN", f"GRANT USAGE ON SCHEMA {schema} TO {reader}")
-    assert "permission denied for table" in says(url, *login)
+    assert "permission denied for table" in message(url, *login)
     reads = f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}"
-    assert f"may not make tables in schema {schema}" in says(url, reads)
-    assert "may not write into the tables" in says(url, f"GRANT CREATE ON SCHEMA {schema} TO {reader}")
-    assert "takes no writes" in says(url, f"ALTER ROLE {reader} SET default_transaction_read_only = on")
-    assert 'database "nowhere" does not exist' in says(postgres_url.replace("/postgres?", "/nowhere?"))
+    assert f"may not make tables in schema {schema}" in message(url, reads)
+    assert "may not write into the tables" in message(url, f"GRANT CREATE ON SCHEMA {schema} TO {reader}")
+    assert "takes no writes" in message(url, f"ALTER ROLE {reader} SET default_transaction_read_only = on")
+    assert 'database "nowhere" does not exist' in message(postgres_url.replace("/postgres?", "/nowhere?"))
     engine_for(url).dispose()
     for other in ("mysql://meteor:of-the-database@127.0.0.1/meteor", "of-the-database"):
-        assert "of-the-database" not in says(other)
+        assert "of-the-database" not in message(other)

@@ -1,4 +1,4 @@
-"""`meteor doctor`: what is wrong here, and how to mend it."""
+"""`meteor doctor`: what is wrong here, and how to fix it."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def doctor(
     calls: Annotated[bool, typer.Option(help="ask each strong model for one token; it stands on the ledger")] = True,
 ) -> None:
     """Check machine, data folder, broker, database, models, engine and strong models, running or not. Exit code 1 when
-    something has to be mended first."""
+    something must be fixed first."""
     from services.local.doctor.checkup import check_up  # here: it loads what every part needs
 
     findings: list[Finding] = []
@@ -28,7 +28,7 @@ def doctor(
             _show(finding)
     failed = sum(finding.health is Health.FAIL for finding in findings)
     warned = sum(finding.health is Health.WARN for finding in findings)
-    rows = [{"name": f.name, "state": f.health.value, "says": f.says, "mend": f.mend} for f in findings]
+    rows = [{"name": f.name, "state": f.health.value, "says": f.message, "mend": f.fix} for f in findings]
     summary = f"{len(findings)} checks: {failed} failed, {warned} warnings"
     emit({"object": "checkup", "healthy": not failed, "checks": rows}, as_json, summary)
     if failed:
@@ -37,6 +37,6 @@ def doctor(
 
 def _show(finding: Finding) -> None:
     console.print(f"{finding.health.value:<4}", style=STYLES[finding.health], end=" ", highlight=False)
-    say(f"{finding.name}: {finding.says}")
-    if finding.mend:
-        say(f"     mend: {finding.mend}")
+    say(f"{finding.name}: {finding.message}")
+    if finding.fix:
+        say(f"     fix: {finding.fix}")

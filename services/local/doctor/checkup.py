@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.local.doctor import databases, machine, serving, stores
-from services.local.doctor.finding import Finding, Health, Patient, fail
+from services.local.doctor.finding import Finding, Health, Installation, fail
 from services.local.doctor.strong import strong_models
 
 
@@ -17,28 +17,28 @@ def check_up(data: Path, environment: Mapping[str, str], calls: bool = True) -> 
     yield machine.processor()
     yield machine.gpu()
     try:
-        patient = Patient.of(data, environment)
+        installation = Installation.of(data, environment)
     except (ValidationError, ValueError) as error:
         yield _settings(error)
         return
-    yield machine.memory(patient)
-    yield from machine.disk(patient)
-    ground = [stores.data_folder(patient), machine.leftovers(patient), *databases.database(patient)]
+    yield machine.memory(installation)
+    yield from machine.disk(installation)
+    ground = [stores.data_folder(installation), machine.leftovers(installation), *databases.database(installation)]
     yield from ground
-    yield from stores.message_broker(patient)
-    yield serving.api_port(patient)
-    yield serving.access(patient)
-    yield from serving.models(patient)
-    yield serving.engine(patient)
-    yield from strong_models(patient, calls, sound=all(finding.health is not Health.FAIL for finding in ground))
-    yield from serving.processes(patient)
+    yield from stores.message_broker(installation)
+    yield serving.api_port(installation)
+    yield serving.access(installation)
+    yield from serving.models(installation)
+    yield serving.engine(installation)
+    yield from strong_models(installation, calls, sound=all(finding.health is not Health.FAIL for finding in ground))
+    yield from serving.processes(installation)
 
 
 def _settings(error: Exception) -> Finding:
     """Without the values, which may be secret."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False)[0]
-        says = f"METEOR_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+        message = f"METEOR_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
     else:
-        says = str(error)
-    return fail("settings", says, "mend that variable; docs/reference/settings.md lists all of them")
+        message = str(error)
+    return fail("settings", message, "fix that variable; docs/reference/settings.md lists all of them")

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.doctor.finding import Finding, Installation, fail, ok, warn
 from services.local.doctor.stores import skew
 from shared.db.engine import engine_for, newest, reading, revision, revisions
 from shared.jobs.schema import MIGRATIONS as OF_JOBS
@@ -25,21 +25,19 @@ SERVER = text(
 MAY_WRITE = text("select to_regclass(:name) is null or has_table_privilege(to_regclass(:name)::oid, 'UPDATE')")
 
 
-def database(patient: Patient) -> Iterator[Finding]:
+def database(installation: Installation) -> Iterator[Finding]:
     """Findings on the database of jobs and the ledger."""
-    platform = patient.platform
+    platform = installation.platform
     if platform.database.partition("://")[0] not in SCHEMES:
-        mend = "set it to postgresql://USER:PASSWORD@HOST/NAME, or unset it: then SQLite in the data folder is used"
-        yield fail(
-            "database", "DATABASE_URL does not begin with postgresql://, the only server that METEOR knows", mend
-        )
+        fix = "set it to postgresql://USER:PASSWORD@HOST/NAME, or unset it: then SQLite in the data folder is used"
+        yield fail("database", "DATABASE_URL does not begin with postgresql://, the only server that METEOR knows", fix)
         return
     for name, url, table, migrations in (
         ("database", platform.database, "alembic_version", OF_JOBS),
         ("ledger", platform.ledger_database, "alembic_version_ledger", OF_LEDGER),
     ):
-        if not has_database(patient, url):
-            yield ok(name, f"none in {patient.data} yet; the first start makes it")
+        if not has_database(installation, url):
+            yield ok(name, f"none in {installation.data} yet; the first start makes it")
             continue
         try:
             engine = engine_for(url)
@@ -47,29 +45,29 @@ def database(patient: Patient) -> Iterator[Finding]:
             problem = _ill(name, engine, table)
             ahead = None if name == "ledger" else _clock(engine)
         except SQLAlchemyError as error:
-            yield _unreachable(name, patient, error)
+            yield _unreachable(name, installation, error)
             continue
         yield problem or _of_schema(name, engine, at, migrations)
         if ahead is not None:
             yield skew("the database", ahead)
 
 
-def has_database(patient: Patient, url: str) -> bool:
-    return patient.platform.database_url is not None or (patient.data / url.rpartition("/")[2]).exists()
+def has_database(installation: Installation, url: str) -> bool:
+    return installation.platform.database_url is not None or (installation.data / url.rpartition("/")[2]).exists()
 
 
 def _of_schema(name: str, engine: Engine, at: str | None, migrations: Path) -> Finding:
     wanted, where = newest(migrations), engine.url.render_as_string()
-    says = f"{where}, schema {at}"
+    message = f"{where}, schema {at}"
     if at is None:
         return ok(name, f"{where}, empty; the first start makes its tables")
     if at not in revisions(migrations):
-        mend = "start the newer METEOR that wrote it, or restore the backup made before that one was installed"
-        return fail(name, f"{says} is not known to this version, whose newest is {wanted}", mend)
+        fix = "start the newer METEOR that wrote it, or restore the backup made before that one was installed"
+        return fail(name, f"{message} is not known to this version, whose newest is {wanted}", fix)
     if at != wanted:
         copy = "`meteor backup`" if engine.dialect.name == "sqlite" else "dump (`pg_dump`)"
-        return warn(name, f"{says}; this version's is {wanted}", f"the next start migrates it: make a {copy} first")
-    return ok(name, says)
+        return warn(name, f"{message}; this version's is {wanted}", f"the next start migrates it: make a {copy} first")
+    return ok(name, message)
 
 
 def _ill(name: str, engine: Engine, table: str) -> Finding | None:
@@ -86,8 +84,8 @@ def _ill_file(name: str, engine: Engine, connection: Connection) -> Finding | No
     if check != "ok":
         return fail(name, f"{engine.url.database} is damaged: {check}", "restore the newest `meteor backup`")
     if mode != "wal":
-        mend = "keep the data folder on a local disk: a network file system has no write-ahead log"
-        return fail(name, f"{engine.url.database} has journal mode {mode}", mend)
+        fix = "keep the data folder on a local disk: a network file system has no write-ahead log"
+        return fail(name, f"{engine.url.database} has journal mode {mode}", fix)
     return None
 
 
@@ -96,20 +94,20 @@ def _ill_server(name: str, connection: Connection, table: str) -> Finding | None
     server = connection.execute(SERVER).one()
     who = f"DATABASE_URL: user {server.name}"
     if server.copy or server.read_only:
-        says = "is a standby copy" if server.copy else "takes no writes (default_transaction_read_only)"
-        return fail(name, f"DATABASE_URL: the server {says}", "name the primary server, or let it take writes")
+        message = "is a standby copy" if server.copy else "takes no writes (default_transaction_read_only)"
+        return fail(name, f"DATABASE_URL: the server {message}", "name the primary server, or let it take writes")
     if server.encoding != "UTF8":
-        mend = "make a database with `createdb --encoding=UTF8 --template=template0`"
-        return fail(name, f"DATABASE_URL: the database has the encoding {server.encoding}", mend)
+        fix = "make a database with `createdb --encoding=UTF8 --template=template0`"
+        return fail(name, f"DATABASE_URL: the database has the encoding {server.encoding}", fix)
     if not server.may_create:
-        mend = f"`ALTER DATABASE ... OWNER TO {server.name}`, or `GRANT CREATE ON SCHEMA {server.schema or '...'} TO {server.name}`"
-        return fail(name, f"{who} may not make tables in schema {server.schema}", mend)
+        fix = f"`ALTER DATABASE ... OWNER TO {server.name}`, or `GRANT CREATE ON SCHEMA {server.schema or '...'} TO {server.name}`"
+        return fail(name, f"{who} may not make tables in schema {server.schema}", fix)
     if not connection.execute(MAY_WRITE, {"name": table}).scalar():
-        mend = f"name the user that made the tables, or `REASSIGN OWNED BY ... TO {server.name}`"
-        return fail(name, f"{who} may not write into the tables, which belong to another one", mend)
+        fix = f"name the user that made the tables, or `REASSIGN OWNED BY ... TO {server.name}`"
+        return fail(name, f"{who} may not write into the tables, which belong to another one", fix)
     if server.spare < SPARE:
-        mend = f"raise max_connections by {SPARE}, or end other clients"
-        return warn(name, f"DATABASE_URL: the server has {server.spare} connections left", mend)
+        fix = f"raise max_connections by {SPARE}, or end other clients"
+        return warn(name, f"DATABASE_URL: the server has {server.spare} connections left", fix)
     return None
 
 
@@ -123,13 +121,13 @@ def _clock(engine: Engine) -> float | None:
         )
 
 
-def _unreachable(name: str, patient: Patient, error: SQLAlchemyError) -> Finding:
+def _unreachable(name: str, installation: Installation, error: SQLAlchemyError) -> Finding:
     words = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    if patient.platform.database_url is None:
+    if installation.platform.database_url is None:
         return fail(
-            name, f"in {patient.data}: {words}", "restore the newest `meteor backup`, or name another data folder"
+            name, f"in {installation.data}: {words}", "restore the newest `meteor backup`, or name another data folder"
         )
-    mend = "start the server, and mend host, name, user and password in DATABASE_URL"
+    fix = "start the server, and fix host, name, user and password in DATABASE_URL"
     if getattr(error.orig if isinstance(error, DBAPIError) else None, "sqlstate", None) == NOT_ALLOWED:
-        mend = "name the user that made the tables in DATABASE_URL"
-    return fail(name, f"DATABASE_URL: {words}", mend)
+        fix = "name the user that made the tables in DATABASE_URL"
+    return fail(name, f"DATABASE_URL: {words}", fix)

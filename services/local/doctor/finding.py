@@ -1,4 +1,4 @@
-"""What the doctor says of one part, and what it knows of the run that it looks at."""
+"""A check of the doctor, and the installation that it checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Health(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """says: what was seen. mend: what to do about it; empty where nothing has to be done."""
+    """message: what was observed. fix: what to do about it; empty where nothing is to be done."""
 
     name: str
     health: Health
-    says: str
-    mend: str = ""
+    message: str
+    fix: str = ""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -32,20 +32,20 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"} if token else {}
 
 
-def ok(name: str, says: str) -> Finding:
-    return Finding(name, Health.OK, says)
+def ok(name: str, message: str) -> Finding:
+    return Finding(name, Health.OK, message)
 
 
-def warn(name: str, says: str, mend: str) -> Finding:
-    return Finding(name, Health.WARN, says, mend)
+def warn(name: str, message: str, fix: str) -> Finding:
+    return Finding(name, Health.WARN, message, fix)
 
 
-def fail(name: str, says: str, mend: str) -> Finding:
-    return Finding(name, Health.FAIL, says, mend)
+def fail(name: str, message: str, fix: str) -> Finding:
+    return Finding(name, Health.FAIL, message, fix)
 
 
 @dataclass(frozen=True)
-class Patient:
+class Installation:
     """run: of the data folder, None when nothing runs there. stale: a run that ended without cleaning up."""
 
     data: Path
@@ -56,7 +56,7 @@ class Patient:
     stale: RunState | None
 
     @classmethod
-    def of(cls, data: Path, environment: Mapping[str, str]) -> "Patient":
+    def of(cls, data: Path, environment: Mapping[str, str]) -> "Installation":
         """Raises pydantic's ValidationError for settings that cannot be read."""
         last_run = run_state.read(data)
         alive = last_run is not None and last_run.alive
@@ -77,5 +77,5 @@ class Patient:
         return given or (path.read_text().strip() if path.exists() else "")
 
     def url(self, name: str, variable: str) -> str:
-        """Where a process listens: of this run, else by its variable; empty where nobody says."""
+        """Where a process listens: of this run, else by its variable; empty if unknown."""
         return (self.run.urls.get(name, "") if self.run else "") or self.environment.get(variable, "").rstrip("/")

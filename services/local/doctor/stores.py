@@ -7,33 +7,33 @@ from urllib.parse import urlsplit
 
 import redis
 
-from services.local.doctor.finding import Finding, Patient, fail, ok, warn
+from services.local.doctor.finding import Finding, Installation, fail, ok, warn
 from services.local.supervisor import broker
 
 ANSWER_S = 5.0
 SKEW_S = 2.0  # leases are told by clocks that must agree to a few seconds
 
 
-def data_folder(patient: Patient) -> Finding:
+def data_folder(installation: Installation) -> Finding:
     """Whether this user may write there, tried by writing."""
-    mend = "give this user the folder (`chown -R`), or name another one with --data or METEOR_DATA"
+    fix = "give this user the folder (`chown -R`), or name another one with --data or METEOR_DATA"
     here = [
-        patient.data,
-        *(folder for name in ("artifacts", "logs", "serving") if (folder := patient.data / name).exists()),
+        installation.data,
+        *(folder for name in ("artifacts", "logs", "serving") if (folder := installation.data / name).exists()),
     ]
     try:
-        patient.data.mkdir(parents=True, exist_ok=True)
+        installation.data.mkdir(parents=True, exist_ok=True)
         for folder in here:
             with tempfile.TemporaryFile(dir=folder, prefix=".tmp-") as file:
                 file.write(b"written by the doctor")
     except OSError as error:
-        return fail("data folder", f"{error.filename or patient.data} cannot be written: {error.strerror}", mend)
-    return ok("data folder", str(patient.data.resolve()))
+        return fail("data folder", f"{error.filename or installation.data} cannot be written: {error.strerror}", fix)
+    return ok("data folder", str(installation.data.resolve()))
 
 
-def message_broker(patient: Patient) -> Iterator[Finding]:
+def message_broker(installation: Installation) -> Iterator[Finding]:
     """Reachable, never throwing away messages, keeping them on disk; its clock."""
-    url = _broker_url(patient)
+    url = _broker_url(installation)
     if url is None:
         yield ok("broker", "not running; `meteor up` starts one of its own")
         return
@@ -47,45 +47,49 @@ def message_broker(patient: Patient) -> Iterator[Finding]:
         )
         return
     except (redis.RedisError, ValueError) as error:
-        mend = "start Redis or Valkey there, mend REDIS_URL, or unset it: then `meteor up` starts a broker of its own"
-        yield fail("broker", f"{where} does not answer: {error}", mend)
+        fix = "start Redis or Valkey there, fix REDIS_URL, or unset it: then `meteor up` starts a broker of its own"
+        yield fail("broker", f"{where} does not answer: {error}", fix)
         return
     yield _rules_of_broker(where, info)
     yield skew("the broker", seconds + micro / 1e6 - time.time())
 
 
-def _broker_url(patient: Patient) -> str | None:
+def _broker_url(installation: Installation) -> str | None:
     """Of the given broker, or of this run's own. None when there is none to be asked."""
-    if patient.local.redis_url or patient.run is None:
-        return patient.local.redis_url or None
-    own = next((row for row in patient.run.processes if row.name == "broker"), None)
-    return broker.url(own.port, broker.password(patient.data)) if own and own.port else None
+    if installation.local.redis_url or installation.run is None:
+        return installation.local.redis_url or None
+    own = next((row for row in installation.run.processes if row.name == "broker"), None)
+    return broker.url(own.port, broker.password(installation.data)) if own and own.port else None
 
 
 def _rules_of_broker(where: str, info: dict) -> Finding:
     policy = info.get("maxmemory_policy", "unknown")
-    says = f"{where}, version {info.get('valkey_version') or info.get('redis_version')}, {policy}"
+    message = f"{where}, version {info.get('valkey_version') or info.get('redis_version')}, {policy}"
     if policy != "noeviction":
-        mend = "set `maxmemory-policy noeviction` in its configuration (deploy/redis.conf): else messages vanish under load"
-        return fail("broker", says, mend)
+        fix = "set `maxmemory-policy noeviction` in its configuration (deploy/redis.conf): else messages vanish under load"
+        return fail("broker", message, fix)
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if limit and used > 0.9 * limit:
-        return fail("broker", f"{says}, {used} of {limit} bytes used", "raise its maxmemory: it will refuse messages")
+        return fail(
+            "broker", f"{message}, {used} of {limit} bytes used", "raise its maxmemory: it will refuse messages"
+        )
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         return fail(
-            "broker", f"{says}; its append-only file cannot be written", "make room on its disk, mend its rights"
+            "broker",
+            f"{message}; its append-only file cannot be written",
+            "free space on its disk, or fix its permissions",
         )
     if not info.get("aof_enabled"):
         return warn(
-            "broker", f"{says}, no append-only file", "set `appendonly yes`: else a restart costs waiting messages"
+            "broker", f"{message}, no append-only file", "set `appendonly yes`: else a restart costs waiting messages"
         )
-    return ok("broker", says)
+    return ok("broker", message)
 
 
 def skew(whose: str, seconds: float) -> Finding:
     """seconds: how far the other clock is ahead of ours."""
-    says = f"{whose} is {abs(seconds):.1f} s {'ahead' if seconds > 0 else 'behind'}"
+    message = f"{whose} is {abs(seconds):.1f} s {'ahead' if seconds > 0 else 'behind'}"
     if abs(seconds) <= SKEW_S:
-        return ok("clock", says)
-    mend = "set both clocks by NTP (`timedatectl set-ntp true`): leases of steps are told by them"
-    return fail("clock", says, mend)
+        return ok("clock", message)
+    fix = "set both clocks by NTP (`timedatectl set-ntp true`): leases of steps are told by them"
+    return fail("clock", message, fix)

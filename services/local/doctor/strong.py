@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 from pydantic import BaseModel
 
-from services.local.doctor.finding import Finding, Patient, bearer, fail, ok, warn
+from services.local.doctor.finding import Finding, Installation, bearer, fail, ok, warn
 from services.local.supervisor.plan import make_plan
 from services.local.supervisor.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
@@ -22,10 +22,10 @@ START_S = 90.0
 CALL_S = 60.0
 BORROWED = {"METEOR_STRONG_ATTEMPTS": "1", "METEOR_STRONG_PATIENCE": "PT5S", "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT45S"}
 NOT_HERE = "redis://127.0.0.1:1/0"  # a gateway needs no broker, and none is started for it
-MENDS = {
+FIXES = {
     "teacher_auth_failed": "put the provider's key into the variable that is named, for the process that starts METEOR",
     "teacher_quota_exhausted": "pay the provider, or name another one",
-    "teacher_unreachable": "mend the address that is named; does the provider run, and does this machine reach it?",
+    "teacher_unreachable": "fix the address that is named; does the provider run, and does this machine reach it?",
 }
 
 
@@ -62,35 +62,39 @@ class ProviderReply(BaseModel):
     meteor: Served | None = None
 
 
-def strong_models(patient: Patient, calls: bool, sound: bool) -> Iterator[Finding]:
+def strong_models(installation: Installation, calls: bool, sound: bool) -> Iterator[Finding]:
     """calls: whether each provider may be asked for one token. sound: data folder, ledger and what else a gateway stands on
     are in order."""
     try:
-        named = given_providers(patient.local.providers_file, patient.environment)
+        named = given_providers(installation.local.providers_file, installation.environment)
     except MeteorError as error:
         yield fail(
-            "providers file", str(error), f"mend the file that {FILE} names; docs/how-to/several-models.md shows one"
+            "providers file", str(error), f"fix the file that {FILE} names; docs/how-to/several-models.md shows one"
         )
         return
-    url = patient.url("gateway", "METEOR_STRONG_GATEWAY_URL")
+    url = installation.url("gateway", "METEOR_STRONG_GATEWAY_URL")
     if url:
-        yield from _through(url, patient.token, calls)
-    elif not named and not patient.local.teacher_base_url:
-        yield ok("gateway", f"not running; the embedded teacher {patient.local.teacher_model} starts with `meteor up`")
-    elif patient.platform.database_url is not None:
-        says = "not running, so no strong model was asked: its ledger may be another gateway's"
+        yield from _through(url, installation.token, calls)
+    elif not named and not installation.local.teacher_base_url:
+        yield ok(
+            "gateway", f"not running; the embedded teacher {installation.local.teacher_model} starts with `meteor up`"
+        )
+    elif installation.platform.database_url is not None:
+        message = "not running, so no strong model was asked: its ledger may be another gateway's"
         yield warn(
-            "gateway", says, "`meteor up --only gateway`, or METEOR_STRONG_GATEWAY_URL, then `meteor doctor` again"
+            "gateway", message, "`meteor up --only gateway`, or METEOR_STRONG_GATEWAY_URL, then `meteor doctor` again"
         )
     elif not sound:
-        yield warn("gateway", "not running, and not started for want of what failed above", "mend that first")
+        yield warn(
+            "gateway", "not running, and not started for want of what failed above", "fix the failures above first"
+        )
     else:
-        yield from _borrowed(patient, calls)
+        yield from _borrowed(installation, calls)
 
 
-def _borrowed(patient: Patient, calls: bool) -> Iterator[Finding]:
+def _borrowed(installation: Installation, calls: bool) -> Iterator[Finding]:
     try:
-        with _gateway(patient) as (url, token):
+        with _gateway(installation) as (url, token):
             yield from _through(url, token, calls, "started for this check")
     except MeteorError as error:
         yield fail(
@@ -101,15 +105,15 @@ def _borrowed(patient: Patient, calls: bool) -> Iterator[Finding]:
 
 
 @contextmanager
-def _gateway(patient: Patient) -> Iterator[tuple[str, str]]:
+def _gateway(installation: Installation) -> Iterator[tuple[str, str]]:
     """(address, internal token) of a gateway for as long as the block runs. Raises MeteorError with its last words."""
-    data = patient.data.resolve()
+    data = installation.data.resolve()
     with (data / "run.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{data} is being started or stopped; try again") from error
-        plan = make_plan(data, ["gateway"], {"REDIS_URL": NOT_HERE} | dict(patient.environment))
+        plan = make_plan(data, ["gateway"], {"REDIS_URL": NOT_HERE} | dict(installation.environment))
         spec = plan.specs[0]
         spec.env |= BORROWED
         child = Child(spec, data / "logs" / "doctor-gateway.log")
@@ -130,7 +134,7 @@ def _until_ready(child: Child) -> None:
     while child.state != "ready":
         child.poll()
         if child.state == "restarting" or time.monotonic() > deadline:
-            raise UserError(" ".join(last_words(child.log_file, 4).split()) or "it says nothing")
+            raise UserError(" ".join(last_words(child.log_file, 4).split()) or "it message nothing")
         time.sleep(0.1)
 
 
@@ -141,7 +145,7 @@ def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Fi
             states: dict[str, object] = client.get("/readyz", timeout=30).json()["providers"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             yield fail(
-                "gateway", f"{url} does not answer: {error or type(error).__name__}", "start it, or mend its address"
+                "gateway", f"{url} does not answer: {error or type(error).__name__}", "start it, or fix its address"
             )
             return
         if listed.status_code == 401:
@@ -177,18 +181,20 @@ def _provider(
 
 
 def _refused(label: str, state: ProviderState) -> Finding:
-    mend = MENDS.get(str(state.code), "mend what it names; docs/how-to/several-models.md")
-    return fail(label, f"{state.code}: {state.message}", mend)
+    fix = FIXES.get(str(state.code), "fix what the message names; docs/how-to/several-models.md")
+    return fail(label, f"{state.code}: {state.message}", fix)
 
 
 def _answered(label: str, name: str, model: GatewayModel, reply: ProviderReply, seconds: float) -> Finding:
     usage = reply.usage or TokenUsage()
     usd = (usage.prompt_tokens * model.price_input + usage.completion_tokens * model.price_output) / 1e6
     tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
-    says = f"{model.root} answered in {seconds:.1f} s, {tokens}, {usd:.6f} USD"
+    message = f"{model.root} answered in {seconds:.1f} s, {tokens}, {usd:.6f} USD"
     by = reply.meteor.provider if reply.meteor else None
     if by and by != name:
-        return fail(label, f"its fallback {by} answered in its place", f"the gateway's log says why {name} did not")
+        return fail(label, f"its fallback {by} answered in its place", f"the gateway's log message why {name} did not")
     if not reply.usage:
-        return warn(label, f"{says}: it does not say what it used", "budgets count estimates for it; turn its usage on")
-    return ok(label, says)
+        return warn(
+            label, f"{message}: it does not say what it used", "budgets count estimates for it; turn its usage on"
+        )
+    return ok(label, message)

@@ -127,12 +127,12 @@ class StepClient:
             log.warning("message not sent yet", step_id=step_id, queue=queue, error=str(error))
 
     async def listen(self) -> None:
-        """Feed the poller with hints, for ever."""
+        """Feed the poller with hints, forever."""
         async for step_id in ended_steps():
             self._hints.put_nowait(step_id)
 
     async def poll(self) -> None:
-        """Wake the steps that have ended, for ever: at once on a hint, else within POLL_S."""
+        """Wake the steps that have ended, forever: at once on a hint, else within POLL_S."""
         looked = 0.0
         while True:
             hinted: set[str] = set()

@@ -44,5 +44,5 @@ def failed(data: Path, calls: bool = False) -> dict[str, Finding]:
 def the_only_failure(data: Path, name: str, calls: bool = False) -> Finding:
     found = failed(data, calls)
     assert list(found) == [name], found
-    assert found[name].mend
+    assert found[name].fix
     return found[name]
