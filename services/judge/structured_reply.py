@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from services.judge.prompts import repair_messages
-from services.judge.replies import AnyReply, parse
 from shared.contracts.steps import JudgeParams
+from shared.judging.prompts import repair_messages
+from shared.judging.replies import AnyReply, parse
 from shared.platform.gateway_client import ChatReply, GatewayClient
 
 COUNTS = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")

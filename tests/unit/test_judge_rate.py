@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from services.judge.prompts import CRITERIA, rate_messages
-from services.judge.replies import Rating, parse
 from shared.contracts.rows import JudgeInput
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash
+from shared.judging.prompts import CRITERIA, rate_messages
+from shared.judging.replies import Rating, parse
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "26732b261bf633ba"}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.judge.replies import Critique, Decision, Review, leaks, parse
+from shared.judging.replies import Critique, Decision, Review, leaks, parse
 
 
 def test_a_verdict_is_the_whole_reply():

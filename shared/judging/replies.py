@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import from_json
 
-from services.judge.graders import words
-from services.judge.prompts import response_format
 from shared.contracts.json_types import Json
+from shared.judging.graders import words
+from shared.judging.prompts import response_format
 
 QUOTED_WORDS = 8  # a run of this many words in common with a longer reference is a quotation
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
@@ -45,7 +45,7 @@ Side = Literal["A", "B", "tie"]
 
 
 class Choice(Reply):
-    """Which answer is better, by criterion (services/judge/prompts.py, CRITERIA)."""
+    """Which answer is better, by criterion (shared/judging/prompts.py, CRITERIA)."""
 
     accuracy: Side
     completeness: Side
@@ -59,7 +59,7 @@ Score = Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]  # an enum in the schema: every e
 
 
 class Rating(Reply):
-    """How good one answer is, by criterion (services/judge/prompts.py, SCALE)."""
+    """How good one answer is, by criterion (shared/judging/prompts.py, SCALE)."""
 
     @field_validator("*", mode="before")
     @classmethod
