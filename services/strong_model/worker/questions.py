@@ -3,10 +3,11 @@
 A change of the prompts raises the version of StepKind.ASK.
 """
 
-import json
 import re
+from typing import Any
 
 from services.strong_model.worker.reply_text import clean
+from shared.contracts import loose_json
 from shared.contracts.imports import AskParams, Passage, Written
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
@@ -18,6 +19,7 @@ POINTS_AT_TEXT = re.compile(
 )
 LONGEST, SHORTEST = 400, 12  # letters of a question
 CHECK_TOKENS = 8
+_NUMBERED = re.compile(r"^\s*(?:[-*\u2022]|(?:Q(?:uestion)?\s*)?\d+[.):])\s*", re.IGNORECASE)
 YES = re.compile(r"\W*yes\b", re.IGNORECASE)
 
 
@@ -41,18 +43,27 @@ def check_messages(passage: Passage, question: str) -> list[dict[str, str]]:
 
 
 def read_questions(reply: str) -> list[str] | None:
-    """The strings of the JSON list in a reply, or its lines that end in a question mark; None when there are neither."""
-    text = clean(reply)
-    start, end = text.find("["), text.rfind("]")
-    if 0 <= start < end:
-        try:
-            items = json.loads(text[start : end + 1])
-        except (ValueError, RecursionError):
-            items = None
-        if isinstance(items, list):
-            return [item.strip() for item in items if isinstance(item, str)]
-    lines = [re.sub(r"^\s*(?:[-*]|\d+[.)])\s*", "", line).strip() for line in text.splitlines()]
+    """The questions of the last list in a reply, or its lines that end in a question mark; None when there are neither."""
+    for value in reversed(loose_json.values(reply, "[")):
+        questions = [text for item in _items(value) if (text := _question(item))]
+        if questions:
+            return questions
+    lines = [_NUMBERED.sub("", line).strip(" *\t\"") for line in loose_json.without_reasoning(reply).splitlines()]
     return [line for line in lines if line.endswith("?")] or None
+
+
+def _items(value: Any) -> list[Any]:
+    """A list as it is; of an object the first list in it."""
+    if isinstance(value, dict):
+        value = next((part for part in value.values() if isinstance(part, list)), [])
+    return value if isinstance(value, list) else []
+
+
+def _question(item: Any) -> str:
+    """A string, or the first one of an object such as {"question": "..."}."""
+    if isinstance(item, dict):
+        item = item.get("question") or next((part for part in item.values() if isinstance(part, str)), "")
+    return item.strip() if isinstance(item, str) else ""
 
 
 def usable(question: str) -> bool:
