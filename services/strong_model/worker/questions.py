@@ -9,7 +9,7 @@ from typing import Any
 from services.strong_model.worker.reply_text import clean
 from shared.contracts import loose_json
 from shared.contracts.imports import AskParams, Passage, Written
-from shared.platform.gateway_client import GatewayClient
+from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 
 POINTS_AT_TEXT = re.compile(
@@ -20,7 +20,7 @@ POINTS_AT_TEXT = re.compile(
 LONGEST, SHORTEST = 400, 12  # letters of a question
 CHECK_TOKENS = 8
 _NUMBERED = re.compile(r"^\s*(?:[-*\u2022]|(?:Q(?:uestion)?\s*)?\d+[.):])\s*", re.IGNORECASE)
-YES = re.compile(r"\W*yes\b", re.IGNORECASE)
+YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 def ask_messages(params: AskParams, passage: Passage) -> list[dict[str, str]]:
@@ -42,13 +42,18 @@ def check_messages(passage: Passage, question: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": rules}, {"role": "user", "content": task}]
 
 
-def read_questions(reply: str) -> list[str] | None:
-    """The questions of the last list in a reply, or its lines that end in a question mark; None when there are neither."""
-    for value in reversed(loose_json.values(reply, "[")):
+def read_questions(reply: str, cut_off: bool = False) -> list[str] | None:
+    """The questions of the last list in a reply, or its lines that end in a question mark; None when there are neither.
+
+    cut_off: the reply ended at its token limit, so what it ended in counts only if it is a whole question.
+    """
+    for value in reversed(loose_json.values(reply, "[", cut_off)):
         questions = [text for item in _items(value) if (text := _question(item))]
+        if cut_off and questions and not questions[-1].endswith("?"):
+            questions.pop()
         if questions:
             return questions
-    lines = [_NUMBERED.sub("", line).strip(" *\t\"") for line in loose_json.without_reasoning(reply).splitlines()]
+    lines = [_NUMBERED.sub("", line).strip(' *\t"') for line in loose_json.without_reasoning(reply).splitlines()]
     return [line for line in lines if line.endswith("?")] or None
 
 
@@ -88,16 +93,28 @@ async def write_questions(
 
 
 async def _of_passage(gateway: GatewayClient, params: AskParams, passage: Passage) -> Written:
-    async def ask(messages: list[dict[str, str]], max_tokens: int) -> str:
-        reply = await gateway.chat(
+    async def ask(messages: list[dict[str, str]], max_tokens: int) -> ChatReply:
+        return await gateway.chat(
             model=params.teacher, messages=messages, max_tokens=max_tokens, seed=params.seed, example_id=passage.id
         )
-        return reply.text
 
-    questions = read_questions(await ask(ask_messages(params, passage), params.max_tokens))
+    reply = await ask(ask_messages(params, passage), params.max_tokens)
+    cut_off = reply.finish_reason == "length"
+    questions = read_questions(reply.text, cut_off)
     if questions is None:
-        return Written(id=passage.id, questions=[], unparsed=True)
+        why = "cut_off" if cut_off else "unreadable" if loose_json.without_reasoning(reply.text) else "empty"
+        return Written(id=passage.id, questions=[], unparsed=True, why=why)
     candidates = [question for question in dict.fromkeys(questions) if usable(question)][: params.per_passage]
-    verdicts = [await ask(check_messages(passage, question), CHECK_TOKENS) for question in candidates]
-    confirmed = [question for question, verdict in zip(candidates, verdicts, strict=True) if YES.match(clean(verdict))]
-    return Written(id=passage.id, questions=confirmed, dropped=len(questions) - len(confirmed))
+    verdicts = [(await ask(check_messages(passage, question), CHECK_TOKENS)).text for question in candidates]
+    answers = [YES_OR_NO.match(clean(verdict)) for verdict in verdicts]
+    confirmed = [
+        question
+        for question, answer in zip(candidates, answers, strict=True)
+        if answer and answer.group(1).lower() == "yes"
+    ]
+    return Written(
+        id=passage.id,
+        questions=confirmed,
+        dropped=len(questions) - len(confirmed),
+        unchecked=sum(answer is None for answer in answers),
+    )
