@@ -5,11 +5,11 @@ A criterion is won only where both orders agree. Where they do not it is a tie, 
 
 from collections import Counter
 
-from services.judge.prompts import CRITERIA, compare_messages
-from services.judge.replies import Choice
 from services.judge.structured_reply import JudgeClient
 from shared.contracts.rows import ComparisonInput, Preference
 from shared.contracts.steps import JudgeParams
+from shared.judging.prompts import CRITERIA, compare_messages
+from shared.judging.replies import Choice
 from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.judge.graders import all_scores
 from shared.contracts.rows import Grades, JudgeInput
+from shared.judging.graders import all_scores
 from shared.platform.run_rows import OnProgress
 
 

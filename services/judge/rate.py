@@ -1,10 +1,10 @@
 """Absolute scores from 1 to 10 (paper section 4): all criteria in one reply."""
 
-from services.judge.prompts import rate_messages
-from services.judge.replies import Rating
 from services.judge.structured_reply import JudgeClient
 from shared.contracts.rows import AnswerScores, JudgeInput
 from shared.contracts.steps import JudgeParams
+from shared.judging.prompts import rate_messages
+from shared.judging.replies import Rating
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 

@@ -3,14 +3,14 @@
 import asyncio
 from collections import Counter
 
-from services.judge.graders import score
-from services.judge.prompts import critique_messages, has_text, review_messages
-from services.judge.replies import Critique, Decision, Review, leaks
 from services.judge.structured_reply import JudgeClient
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
 from shared.contracts.rows import JudgeInput, Verdict
 from shared.contracts.steps import JudgeParams
+from shared.judging.graders import score
+from shared.judging.prompts import critique_messages, has_text, review_messages
+from shared.judging.replies import Critique, Decision, Review, leaks
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 

@@ -13,8 +13,6 @@ from statistics import fmean
 from typing import Any
 
 from services.judge.compare import agreed, tally
-from services.judge.prompts import CRITERIA
-from services.judge.replies import Choice
 from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
 from shared.artifacts.store import Artifacts
@@ -46,6 +44,8 @@ from shared.contracts.steps import (
 )
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.judging.prompts import CRITERIA
+from shared.judging.replies import Choice
 from shared.ledger.store import open_ledger
 from shared.platform.settings import PlatformSettings
 

@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 
 from services.judge.grade import grade
-from services.judge.prompts import CRITERIA
 from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
@@ -23,6 +22,7 @@ from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind
 from shared.db.engine import engine_for
 from shared.jobs.step_store import Claim
+from shared.judging.prompts import CRITERIA
 from shared.ledger.store import open_ledger
 from shared.platform.gateway_client import GatewayClient, origin_headers
 from shared.platform.settings import PlatformSettings

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from services.judge.compare import agreed, tally
-from services.judge.prompts import CRITERIA
-from services.judge.replies import Choice
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.rows import ComparisonInput
 from shared.contracts.steps import JudgeParams, Sampling
+from shared.judging.prompts import CRITERIA
+from shared.judging.replies import Choice
 from tests.bench.judge import BATCH, measure, read
 
 PARAMS = JudgeParams(judge="default", domain="shell", sampling=Sampling(max_tokens=64))

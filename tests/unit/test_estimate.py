@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.judge.prompts import compare_messages, critique_messages, repair_messages, review_messages
 from services.strong_model.worker.prompts import teach_messages
 from shared.contracts.distillation import Distillation, Guidance
 from shared.contracts.estimate import Estimate, Price, Spend
 from shared.contracts.rows import ComparisonInput, JudgeInput
+from shared.judging.prompts import compare_messages, critique_messages, repair_messages, review_messages
 from shared.plan.allocation import allocate
 from shared.plan.estimate import RULES, Known, Pilot, Size, Work, estimate, sizes
 from tests.fakes.simulated import questions

@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from services.judge.graders import contains
 from services.orchestrator.method.selection import general_questions
 from shared.contracts.data import group_key
+from shared.judging.graders import contains
 
 
 def test_they_are_enough_balanced_and_different():

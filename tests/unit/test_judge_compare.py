@@ -1,11 +1,11 @@
 """Two orders, one preference; what turns with the order is a tie and is counted."""
 
 from services.judge.compare import agreed, tally
-from services.judge.prompts import CRITERIA, compare_messages
-from services.judge.replies import Choice, parse
 from shared.contracts.rows import ComparisonInput
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash
+from shared.judging.prompts import CRITERIA, compare_messages
+from shared.judging.replies import Choice, parse
 
 ROW = ComparisonInput(id="q", question="List all files.", first="ls", second="ls -a", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "bdb831470d70fec8"}

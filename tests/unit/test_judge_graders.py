@@ -6,7 +6,8 @@ import time
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from services.judge.graders import (
+from shared.contracts.distillation import Grader
+from shared.judging.graders import (
     all_scores,
     chrf,
     clean,
@@ -18,7 +19,6 @@ from services.judge.graders import (
     string_check,
     words,
 )
-from shared.contracts.distillation import Grader
 
 
 @pytest.mark.parametrize(

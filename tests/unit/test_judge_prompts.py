@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from services.judge.prompts import critique_messages, repair_messages, review_messages
 from shared.contracts.rows import JudgeInput
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash
+from shared.judging.prompts import critique_messages, repair_messages, review_messages
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
