@@ -160,9 +160,14 @@ class Passage(Wire):
 
 
 class Written(Wire):
-    """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it."""
+    """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it.
+
+    outcome, why: of a passage that the provider takes never: refused or too_long, and its words. It has no questions then.
+    """
 
     id: str
     questions: list[str]
     dropped: int = 0
     unparsed: bool = False
+    outcome: str | None = None
+    why: str | None = None

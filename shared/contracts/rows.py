@@ -36,13 +36,17 @@ class Guideline(Wire):
 
 
 class TeacherResponse(Wire):
-    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty or cut_off."""
+    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off or too_long.
+
+    why: the provider's words where it took this request never, as refused or too_long.
+    """
 
     id: str
     answer: str
     finish_reason: str
     outcome: str
     call_id: str | None = None
+    why: str | None = None
 
 
 class StudentCompletion(Wire):

@@ -14,11 +14,14 @@ import openai
 import uuid_utils
 
 from shared.contracts.errors import (
+    ROW_CODES,
     BatchPending,
     BudgetExceeded,
     Cancelled,
     FatalError,
     MeteorError,
+    ProviderPaused,
+    RowRefused,
     TransientError,
     UserError,
 )
@@ -119,7 +122,8 @@ class GatewayClient:
         """One completion. model: a configured provider's name.
 
         Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
-        FatalError (our own token refused), Cancelled (the step's calls were aborted), BatchPending (ask again later).
+        FatalError (our own token refused), Cancelled (the step's calls were aborted), Postponed (ask again later), and
+        RowRefused, the one UserError that says nothing of the step's other rows.
         """
         body: Json = {
             "model": model,
@@ -164,6 +168,8 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
         return TransientError("the strong-model gateway did not answer in time", code="gateway_timeout")
     if isinstance(error, openai.APIStatusError):
         message, code = _detail(error)
+        if code in ROW_CODES:
+            return RowRefused(message, param=param, code=code)
         if code in USER_CODES:
             return UserError(message, param=param, code=code)
         if code == BudgetExceeded.code:
@@ -171,7 +177,9 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
         if code == "cancelled":
             return Cancelled(message)
         if code == BatchPending.code:
-            return BatchPending(message, again_in_s=float(error.response.headers.get("retry-after", 1)))
+            return BatchPending(message, again_in_s=_retry_after(error))
+        if code == ProviderPaused.code:
+            return ProviderPaused(message, again_in_s=_retry_after(error))
         if error.status_code in (401, 403):
             return FatalError(
                 f"the strong-model gateway refused METEOR_INTERNAL_TOKEN: {message}", code="gateway_auth_failed"
@@ -182,6 +190,10 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
     if isinstance(error, openai.APIConnectionError):
         return TransientError(f"the strong-model gateway cannot be reached: {error}", code="gateway_unreachable")
     return TransientError(f"unreadable answer of the strong-model gateway: {error}", code="gateway_bad_answer")
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    return float(error.response.headers.get("retry-after", 1))
 
 
 def _detail(error: openai.APIStatusError) -> tuple[str, str | None]:

@@ -18,7 +18,13 @@ class Cache:
 
     async def __call__(self, call: Call) -> Answer:
         if call.repeatable:
-            body = await asyncio.to_thread(self.ledger.kept, call.origin.project_id, call.request_hash)
+            body = await asyncio.to_thread(
+                self.ledger.kept,
+                call.origin.project_id,
+                call.request_hash,
+                former=call.former_hash,
+                provider=call.providers[0].name,
+            )
             if body is not None:
                 await self.note_cached(call, call.origin, body)
                 return Answer(body, cached=True)

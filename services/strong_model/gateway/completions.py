@@ -30,17 +30,24 @@ def request_hash(body: Json) -> str:
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
-def identity(body: Json, example_id: str | None, sample: str | None) -> str | None:
-    """The key of the cached answer; None where each answer is another random draw.
+class Identity(NamedTuple):
+    """key: of this provider's cached answer. former: of answers that were kept before the provider was a part of the key."""
+
+    key: str
+    former: str
+
+
+def identity(provider: Provider, body: Json, example_id: str | None, sample: str | None) -> Identity | None:
+    """What the cached answer is found by; None where each answer is another random draw.
 
     A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
     """
     digest = request_hash(body)
-    if not body.get("temperature") or body.get("seed") is not None:
-        return digest
-    if example_id is None and sample is None:
-        return None
-    return content_hash([digest, example_id, sample or "0"])
+    if body.get("temperature") and body.get("seed") is None:
+        if example_id is None and sample is None:
+            return None
+        digest = content_hash([digest, example_id, sample or "0"])
+    return Identity(content_hash([digest, *provider.identity]), digest)
 
 
 def sent_to(provider: Provider, body: Json) -> Json:

@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 
 import httpx
 
+from services.strong_model.gateway.hints import pause_s
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.errors import MeteorError
 
@@ -26,6 +27,7 @@ KINDS = {  # code -> (HTTP status of our answer, most attempts)
 RETRIED = frozenset({408, 409, 425, 429})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a provider that has too many calls
+PAUSED = "paused"  # of a call that was not sent, because the provider wants to be left alone
 NOT_FOUND = "http_404"
 SHOWN = 300  # characters of a provider's own message that are passed on
 HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
@@ -55,7 +57,9 @@ class ProviderError(MeteorError):
         self.retry_after = retry_after
         self.connected = connected
         self.unpaid = not connected or outcome.startswith("http_")
-        self.overloaded = outcome in OVERLOAD
+        self.limited = code == "teacher_rate_limited"
+        self.paused = outcome == PAUSED
+        self.overloaded = outcome in OVERLOAD and code != "teacher_quota_exhausted"
         self.provider_down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
         # not where the request or the key is at fault
         self.fallback_may_help = self.most_attempts > NEVER or code == "teacher_quota_exhausted"
@@ -136,10 +140,18 @@ def refused(provider: Provider, status: int, headers: Mapping[str, str], payload
         limited = status == 429
         message = f"{who} limits the rate of calls: {text}" if limited else f"{who} failed (HTTP {status}): {text}"
         code = "teacher_rate_limited" if limited else "teacher_error"
-        return ProviderError(message, code, outcome, retry_after=retry_after_s(headers))
+        return ProviderError(message, code, outcome, retry_after=pause_s(headers, payload.decode(errors="replace")))
     hint = f"; is {provider.address_from} right?" if status in (404, 405) or status < 400 else ""
     message = f"{who} rejected the request (HTTP {status}): {text}{hint}"
     return ProviderError(message, "teacher_rejected", outcome, status=max(status, 400))
+
+
+def paused(provider: Provider, seconds: float, cause: ProviderError | None) -> ProviderError:
+    """Nothing was sent: the provider asked to be left alone for longer than a call waits. cause: its refusal."""
+    until = datetime.fromtimestamp(time.time() + seconds, UTC)
+    message = f"provider {provider.name!r} limits the rate of calls until {until:%Y-%m-%d %H:%M:%S} UTC"
+    words = f"; it said: {cause.message}" if cause else ""
+    return ProviderError(message + words, "teacher_rate_limited", PAUSED, retry_after=seconds, connected=False)
 
 
 def without_batches(provider: Provider, path: str, status: int) -> ProviderError:
@@ -154,22 +166,6 @@ def batch_failed(provider: Provider, why: str | None) -> ProviderError:
         "and each call is sent by itself, at the full price"
     )
     return ProviderError(message, "teacher_batch_failed", "batch_failed")
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date); None without a valid one."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        if "retry-after" not in headers:
-            return None
-        value = headers["retry-after"]
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _message_and_code(provider: Provider, payload: bytes) -> tuple[str, str | None]:

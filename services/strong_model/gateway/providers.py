@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -66,6 +67,13 @@ class Provider(ProviderOptions):
     headers: SecretStr
     address_from: str
     key_from: str
+
+    @property
+    def identity(self) -> list[str]:
+        """What makes its answers its own: name and address. Servers of other people may use the same name for a model; a new key
+        or another price changes no answer."""
+        address = urlsplit(self.base_url)
+        return [self.name, f"{address.scheme}://{address.netloc.rpartition('@')[2].lower()}{address.path.rstrip('/')}"]
 
     def in_batches(self) -> "Provider":
         """The same at the prices of its batch API."""

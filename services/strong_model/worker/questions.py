@@ -7,6 +7,7 @@ import json
 import re
 
 from services.strong_model.worker.reply_text import clean
+from shared.contracts.errors import RowRefused
 from shared.contracts.imports import AskParams, Passage, Written
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
@@ -66,7 +67,10 @@ async def write_questions(
     """Questions in the order of the passages, and counts. Raises what GatewayClient.chat raises."""
 
     async def write(passage: Passage) -> Written:
-        return await _of_passage(gateway, params, passage)
+        try:
+            return await _of_passage(gateway, params, passage)
+        except RowRefused as refusal:
+            return Written(id=passage.id, questions=[], outcome=refusal.outcome, why=refusal.message)
 
     written = await run_rows(write, rows, progress)
     return written, {
