@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
+from shared.contracts.rows import Refusal
 from shared.contracts.steps import Wire
 
 FileId = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
@@ -162,12 +163,15 @@ class Passage(Wire):
 class Written(Wire):
     """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it.
 
-    outcome, why: of a passage that the provider takes never: refused or too_long, and its words. It has no questions then.
+    unparsed: no question could be read in the reply; why: what was the matter with it. unchecked: questions of `dropped` whose
+    check brought neither yes nor no.
+    refusal: the provider takes the passage never, so it has no questions.
     """
 
     id: str
     questions: list[str]
     dropped: int = 0
     unparsed: bool = False
-    outcome: str | None = None
-    why: str | None = None
+    why: Literal["cut_off", "empty", "unreadable"] | None = None
+    unchecked: int = 0
+    refusal: Refusal | None = None

@@ -1,13 +1,27 @@
 """The rows that travel between steps. Every row keeps the `id` of the question it belongs to."""
 
+from typing import Self
+
 from pydantic import Field
 
 from shared.contracts.data import Question
+from shared.contracts.errors import RowRefused
 from shared.contracts.steps import Wire
 
 TOO_LONG = (
     "too_long"  # a finish_reason beside OpenAI's: the prompt alone exceeds the student's context, nothing was written
 )
+
+
+class Refusal(Wire):
+    """Of a row that the provider takes never, while it takes others. outcome: refused or too_long; words: the provider's."""
+
+    outcome: str
+    words: str
+
+    @classmethod
+    def of(cls, error: RowRefused) -> Self:
+        return cls(outcome=error.outcome, words=error.message)
 
 
 class StudentPrompt(Wire):
@@ -36,17 +50,14 @@ class Guideline(Wire):
 
 
 class TeacherResponse(Wire):
-    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off or too_long.
-
-    why: the provider's words where it took this request never, as refused or too_long.
-    """
+    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off or too_long."""
 
     id: str
     answer: str
     finish_reason: str
     outcome: str
     call_id: str | None = None
-    why: str | None = None
+    refusal: Refusal | None = None
 
 
 class StudentCompletion(Wire):

@@ -15,6 +15,7 @@ from services.strong_model.settings import strong_settings
 from shared.ledger.store import CallOrigin, Ledger
 from shared.platform.settings import platform_settings
 from tests.fakes.gateway import ask
+from tests.fakes.ports import wait_until
 from tests.fakes.start import start_teacher
 
 ORIGIN = CallOrigin("p", "job-1", "step-1")
@@ -59,12 +60,6 @@ async def answer(ticket: Ticket) -> Answer:
         return await asyncio.shield(ticket.call.task)
 
 
-async def until(condition) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def test_a_paid_answer_waits_for_room_on_the_disk_and_is_not_paid_for_again(own_settings, monkeypatch):
     disk = Disk(monkeypatch)
     with start_teacher() as teacher:
@@ -72,7 +67,7 @@ async def test_a_paid_answer_waits_for_room_on_the_disk_and_is_not_paid_for_agai
         async with open_gateway(given) as gateway:
             disk.full = True
             first = opened(gateway, "paid")
-            await until(lambda: disk.refused >= 2)
+            await asyncio.to_thread(wait_until, lambda: disk.refused >= 2)
             first.leave()  # its step fails, for the full disk, and is tried again
             again, other = opened(gateway, "paid"), opened(gateway, "another")
             assert not again.first
