@@ -10,6 +10,7 @@ from shared.reporting.words import (
     costs_by_phase,
     label,
     missing_markers,
+    refused_rows,
     phase_lines,
     prompts_of,
     row_label,
@@ -51,7 +52,7 @@ def show_table(console: Console, report: Report) -> None:
         console.print(f"  [bold]{verdict.words}[/bold]", style=style)
     for line in missing_markers(report):
         console.print(f"  {line}", markup=False)
-    for warning in report.warnings:
+    for warning in [*report.warnings, *refused_rows(report)]:
         console.print(f"  {warning}", markup=False, style="yellow")
 
 

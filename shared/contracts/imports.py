@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
-from shared.contracts.rows import Refusal
+from shared.contracts.refusals import RefusedRow
 from shared.contracts.steps import Wire
 
 FileId = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
@@ -109,11 +109,12 @@ class ImportChange(Strict):
 
 
 class ImportResult(BaseModel):
-    """file: the dataset that was made. left_out: what was not taken, by reason."""
+    """file: the dataset that was made. left_out: what was not taken, by reason. refused: passages that the provider took never."""
 
     file: str
     rows: int
     left_out: dict[str, int]
+    refused: list[RefusedRow] = []
 
 
 class ImportObject(BaseModel):
@@ -165,7 +166,6 @@ class Written(Wire):
 
     unparsed: no question could be read in the reply; why: what was the matter with it. unchecked: questions of `dropped` whose
     check brought neither yes nor no.
-    refusal: the provider takes the passage never, so it has no questions.
     """
 
     id: str
@@ -174,4 +174,3 @@ class Written(Wire):
     unparsed: bool = False
     why: Literal["cut_off", "empty", "unreadable"] | None = None
     unchecked: int = 0
-    refusal: Refusal | None = None

@@ -1,27 +1,13 @@
 """The rows that travel between steps. Every row keeps the `id` of the question it belongs to."""
 
-from typing import Self
-
 from pydantic import Field
 
 from shared.contracts.data import Question
-from shared.contracts.errors import RowRefused
 from shared.contracts.steps import Wire
 
 TOO_LONG = (
     "too_long"  # a finish_reason beside OpenAI's: the prompt alone exceeds the student's context, nothing was written
 )
-
-
-class Refusal(Wire):
-    """Of a row that the provider takes never, while it takes others. outcome: refused or too_long; words: the provider's."""
-
-    outcome: str
-    words: str
-
-    @classmethod
-    def of(cls, error: RowRefused) -> Self:
-        return cls(outcome=error.outcome, words=error.message)
 
 
 class StudentPrompt(Wire):
@@ -57,7 +43,6 @@ class TeacherResponse(Wire):
     finish_reason: str
     outcome: str
     call_id: str | None = None
-    refusal: Refusal | None = None
 
 
 class StudentCompletion(Wire):

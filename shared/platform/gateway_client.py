@@ -26,6 +26,7 @@ from shared.contracts.errors import (
     UserError,
 )
 from shared.contracts.json_types import Json
+from shared.contracts.refusals import REFUSALS, RefusedRow
 from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
@@ -88,6 +89,7 @@ class GatewayClient:
         self._token = token
         self._param = param
         self._wanted = wanted
+        self._refusals: dict[str, RefusedRow] = {}  # by row
         self._openai = openai.AsyncOpenAI(
             base_url=f"{self._url}/v1",
             api_key=token or "unset",
@@ -138,7 +140,10 @@ class GatewayClient:
         try:
             raw = await self._openai.chat.completions.with_raw_response.create(**body, extra_headers=headers)
         except openai.OpenAIError as error:
-            raise as_meteor_error(error, self._param) from error
+            failure = as_meteor_error(error, self._param)
+            if isinstance(failure, RowRefused) and example_id:
+                self._refusals[example_id] = RefusedRow(id=example_id, outcome=failure.outcome, words=failure.message)
+            raise failure from error
         completion = raw.parse()
         choice, usage = completion.choices[0], completion.usage
         refusal = choice.message.refusal
@@ -150,6 +155,10 @@ class GatewayClient:
             output_tokens=usage.completion_tokens if usage else 0,
             cached=CACHE_HEADER in raw.headers,
         )
+
+    def refusals(self) -> Json:
+        """For a step's metrics: the rows that the provider took never, with its words; empty without any."""
+        return {REFUSALS: [row.model_dump() for row in self._refusals.values()]} if self._refusals else {}
 
     async def cancel_step(self) -> int:
         """Abort what this client still has open for its step; returns how many calls. Raises httpx.HTTPError."""

@@ -73,6 +73,8 @@ class Batches:
         key, former = identity
         with self._asking:
             cached = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
+            if cached is not None and completions.REFUSED in cached:
+                return None
             request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
             if request is not None and request.call.state == "intent":
                 raise self._pending(provider, request.batch)

@@ -63,7 +63,8 @@ class BudgetStage:
             call.ended = True
             failure.call_id = call_id
             cost = Cost() if failure.unpaid else None
-            await self._settle(provider, call_id, started, failure.outcome, cost, error=failure.message)
+            keep = completions.kept_refusal(failure, attempts.provider) if call.repeatable else None
+            await self._settle(provider, call_id, started, failure.outcome, cost, error=failure.message, keep=keep)
             raise
         finally:
             call.sent = call.ended = False

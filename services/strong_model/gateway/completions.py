@@ -1,9 +1,10 @@
 """Chat completions as data: the identity of a request, the checks and the price of an answer. No I/O."""
 
 import json
+import time
 from typing import Any, NamedTuple
 
-from services.strong_model.gateway.errors import bad_answer, not_json
+from services.strong_model.gateway.errors import REFUSED_ROW, ProviderError, bad_answer, not_json
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
 from shared.contracts.steps import canonical, content_hash
@@ -13,7 +14,28 @@ from shared.ledger.store import Cost
 OWN = "meteor"  # our own field in an answer
 TEMPLATE = 64  # tokens that a chat template adds at most beside the request's own JSON
 UNBOUNDED = 32_768  # tokens of an answer to a request that names no limit
+REFUSED, REFUSED_S = "refused", 7 * 86_400.0  # a kept refusal and how long it counts: filters change, requests do not
 CACHEABLE = ("ok", "cut_off")  # outcomes that an equal request would have again
+
+
+def kept_refusal(failure: ProviderError, provider: Provider) -> Json | None:
+    """What is cached of a failed attempt: that the provider refuses this content. It would refuse the same bytes again."""
+    if failure.code != REFUSED_ROW:
+        return None
+    return {REFUSED: failure.message, "at": time.time(), OWN: {"call_id": failure.call_id, "provider": provider.name}}
+
+
+def raise_if_refused(kept: Json) -> None:
+    """Raises ProviderError for a cached refusal."""
+    if REFUSED in kept:
+        failure = ProviderError(kept[REFUSED], REFUSED_ROW, "filtered", connected=False)
+        failure.call_id = kept[OWN]["call_id"]
+        raise failure
+
+
+def is_over(kept: Json) -> bool:
+    """Whether it is a cached refusal that no longer counts."""
+    return REFUSED in kept and time.time() > kept["at"] + REFUSED_S
 
 
 class Completion(NamedTuple):

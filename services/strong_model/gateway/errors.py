@@ -11,6 +11,7 @@ from services.strong_model.gateway.hints import pause_s
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.errors import MeteorError
 
+REFUSED_ROW, TOO_LONG = "teacher_refused_row", "teacher_prompt_too_long"  # codes that concern one request alone
 NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # the most attempts at a request that failed in this way
 KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_unreachable": (503, ALWAYS),
@@ -22,6 +23,8 @@ KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_auth_failed": (403, NEVER),
     "teacher_quota_exhausted": (403, NEVER),
     "teacher_rejected": (400, NEVER),
+    REFUSED_ROW: (400, NEVER),
+    TOO_LONG: (400, NEVER),
     "teacher_batch_failed": (400, NEVER),
 }
 RETRIED = frozenset({408, 409, 425, 429})

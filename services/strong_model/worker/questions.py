@@ -10,7 +10,6 @@ from services.strong_model.worker.reply_text import clean
 from shared.contracts import loose_json
 from shared.contracts.errors import RowRefused
 from shared.contracts.imports import AskParams, Passage, Written
-from shared.contracts.rows import Refusal
 from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 
@@ -86,8 +85,8 @@ async def write_questions(
     async def write(passage: Passage) -> Written:
         try:
             return await _of_passage(gateway, params, passage)
-        except RowRefused as refusal:
-            return Written(id=passage.id, questions=[], refusal=Refusal.of(refusal))
+        except RowRefused:
+            return Written(id=passage.id, questions=[])
 
     written = await run_rows(write, rows, progress)
     return written, {

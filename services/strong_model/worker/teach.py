@@ -6,7 +6,7 @@ from enum import StrEnum
 from services.strong_model.worker.prompts import teach_messages
 from services.strong_model.worker.reply_text import clean
 from shared.contracts.errors import RowRefused
-from shared.contracts.rows import Refusal, TeacherInput, TeacherResponse
+from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
 from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
@@ -55,8 +55,7 @@ def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
 
 
 def refused(row: TeacherInput, refusal: RowRefused) -> TeacherResponse:
-    known = Refusal.of(refusal)
-    return TeacherResponse(id=row.id, answer="", finish_reason="content_filter", outcome=known.outcome, refusal=known)
+    return TeacherResponse(id=row.id, answer="", finish_reason="content_filter", outcome=refusal.outcome)
 
 
 async def teach(
