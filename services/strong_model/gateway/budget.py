@@ -62,9 +62,10 @@ class BudgetStage:
         except ProviderError as failure:
             call.ended = True
             failure.call_id = call_id
-            cost = Cost() if failure.unpaid else None
             keep = completions.kept_refusal(failure, attempts.provider) if call.repeatable else None
-            await self._settle(provider, call_id, started, failure.outcome, cost, error=failure.message, keep=keep)
+            await self._settle(
+                provider, call_id, started, failure.outcome, failure.cost, error=failure.message, keep=keep
+            )
             raise
         finally:
             call.sent = call.ended = False
@@ -77,7 +78,7 @@ class BudgetStage:
     async def _reserve(self, attempts: Attempts) -> str:
         call, provider, settled = attempts.call, attempts.provider, self._settled
         call.sent = True
-        most = completions.most(provider, call.body)
+        most = completions.most(provider, attempts.sent)
         try:
             return await asyncio.to_thread(
                 self.ledger.begin, call.origin, provider.name, provider.model, call.request_hash, most

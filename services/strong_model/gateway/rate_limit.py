@@ -137,7 +137,7 @@ class RateLimiter:
         Raises ProviderError `teacher_rate_limited`, with nothing sent, while the provider's pause is too long to wait for it here.
         """
         call = attempts.call
-        tokens = completions.most(self.provider, call.body).tokens
+        tokens = completions.most(self.provider, attempts.sent).tokens
         while seconds := self.gate.wait_s() or await self.wait_s(tokens):
             await call.unless_stopped(asyncio.sleep(seconds))
         attempts.begin()
