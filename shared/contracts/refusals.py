@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 REFUSALS = "refusals"  # in a step's metrics: its refused rows
 MOST = 0.2  # share of a phase's rows above which a job fails, if it does not say otherwise
-LEAST = 5  # so many never make a job fail
+LEAST = 10  # so many never make a job fail
 
 
 class RefusedRow(BaseModel):

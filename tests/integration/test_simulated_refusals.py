@@ -22,9 +22,11 @@ WORDS = "content_filter: the prompt was flagged as violence"
 
 
 def refusing(share: float, kind: StepKind = StepKind.TEACH) -> World:
-    """Refuses this share of the rows of a kind of step, the first ones."""
+    """Refuses this share of the rows of a kind of step, evenly."""
     world = World()
-    world.refuses = lambda asked, row: WORDS if asked is kind and int(row["id"].split("-")[1]) < 60 * share else None
+    world.refuses = lambda asked, row: (
+        WORDS if asked is kind and int(row["id"].split("-")[1]) % 20 < 20 * share else None
+    )
     return world
 
 
@@ -33,9 +35,9 @@ def of_distill(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in report["refused"] if row["phase"] == "distill"]
 
 
-@pytest.mark.parametrize("share", [0.05, 0.19])
+@pytest.mark.parametrize("share", [0.05, 0.2])
 async def test_refused_rows_are_missing_counted_and_named(tmp_path: Path, share: float):
-    simulation, refused = Simulation(tmp_path), int(60 * share + 0.99)
+    simulation, refused = Simulation(tmp_path), round(60 * share)
     report = await simulation.job(refusing(share), questions(), **DISTILL)
     named = of_distill(report)
     assert len(named) == refused
@@ -69,8 +71,8 @@ async def test_too_many_refused_rows_end_the_job_and_it_says_which_and_why(tmp_p
 
 async def test_the_share_is_the_job_s_to_set_and_few_rows_never_end_it(tmp_path: Path):
     simulation = Simulation(tmp_path)
-    report = await simulation.job(refusing(0.5), questions(), **DISTILL, most_refused=0.6)
+    report = await simulation.job(refusing(0.5), questions(), **DISTILL, most_refused=0.8)
     assert len(of_distill(report)) == 30
-    few = await simulation.job(refusing(5 / 60), questions(), "few", **DISTILL, most_refused=0.0)
-    assert len(of_distill(few)) == 5
+    few = await simulation.job(refusing(0.05), questions(), "few", **DISTILL, most_refused=0.0)
+    assert len(of_distill(few)) == 3
     assert "refused" not in await simulation.job(World(), questions(), "none", **DISTILL)

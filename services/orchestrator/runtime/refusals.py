@@ -1,7 +1,7 @@
 """Rows that a provider takes never: which, why, and how many are too many."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.contracts.errors import FatalError
@@ -23,27 +23,28 @@ class Refusals:
     def __init__(self, planned: PlannedRows, most: float = MOST):
         self.most = most
         self._planned = planned
-        self._asked: dict[tuple[str, StepKind], dict[StepKey, int]] = defaultdict(dict)
-        self._refused: dict[tuple[str, StepKind], dict[tuple[StepKey, str], RefusedRow]] = defaultdict(dict)
+        self._asked: dict[tuple[str, StepKind], set[str]] = defaultdict(set)
+        self._refused: dict[tuple[str, StepKind], dict[str, RefusedRow]] = defaultdict(dict)
 
-    def note(self, key: StepKey, kind: StepKind, rows: int, metrics: Mapping[str, Any]) -> list[RefusedRow]:
-        """The refused rows of a finished step of so many rows."""
+    def note(self, key: StepKey, kind: StepKind, ids: Iterable[str], metrics: Mapping[str, Any]) -> list[RefusedRow]:
+        """The refused rows of a finished step. ids: of all its rows; a phase may ask for one several times."""
         place = (key.phase, kind)
-        self._asked[place][key] = rows
+        self._asked[place].update(ids)
         new = [RefusedRow(**row | {"phase": key.phase}) for row in metrics.get(REFUSALS, [])]
-        self._refused[place].update({(key, row.id): row for row in new})
+        self._refused[place].update({row.id: row for row in new})
         return new
 
     @property
     def rows(self) -> list[RefusedRow]:
         """Of all phases so far, by phase and id; each phase's row once for all that the provider said of it."""
-        rows = {row for refused in self._refused.values() for row in refused.values()}
-        return sorted(rows, key=lambda row: (row.phase, row.id, row.words))
+        rows = (row for refused in self._refused.values() for row in refused.values())
+        different = {(row.phase, row.id, row.words): row for row in rows}
+        return [different[which] for which in sorted(different)]
 
     def check(self, key: StepKey, kind: StepKind) -> None:
         """Raises TooManyRefused."""
         place = (key.phase, kind)
-        refused, total = self._refused[place], max(sum(self._asked[place].values()), int(self._planned.get(place, 0)))
+        refused, total = self._refused[place], max(len(self._asked[place]), int(self._planned.get(place, 0)))
         if len(refused) > max(LEAST, self.most * total):
             raise TooManyRefused(
                 f"the provider refuses {len(refused)} of {total} rows of {key.phase}, more than the {self.most:.0%} that may be "

@@ -89,18 +89,18 @@ class DurableRun:
             self._waits.pop(key, None)
         self._meter.ended(key, kind, size)
         self.figures[key] = result.metrics
-        await self._note_refusals(key, kind, len(rows), result)
+        await self._note_refusals(key, kind, [row["id"] for row in request.rows if "id" in row], result)
         return result
 
     def refused_rows(self) -> list[RefusedRow]:
         """Those that a provider took never."""
         return self._refusals.rows
 
-    async def _note_refusals(self, key: StepKey, kind: StepKind, rows: int, result: StepResult) -> None:
+    async def _note_refusals(self, key: StepKey, kind: StepKind, ids: list[str], result: StepResult) -> None:
         """Raises TooManyRefused."""
-        if refused := self._refusals.note(key, kind, rows, result.metrics):
+        if refused := self._refusals.note(key, kind, ids, result.metrics):
             await self.emit(
-                f"step {key}: the provider refuses {len(refused)} of {rows} rows; {described(refused)}",
+                f"step {key}: the provider refuses {len(refused)} of {len(ids)} rows; {described(refused)}",
                 type="refused",
                 level="warn",
                 rows=[row.model_dump() for row in refused],
