@@ -4,6 +4,7 @@ from typing import TypedDict, TypeVar, cast
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from services.trainer.train import architecture
 from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import UserError
 from shared.contracts.rows import Example, PreferencePair
@@ -41,7 +42,7 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def longest_text(config: PreTrainedConfig, max_length: int) -> int:
     """Tokens a row may have: the job's maximum or the model's context, whichever is less."""
-    return min(max_length, getattr(config, "max_position_embeddings", max_length))
+    return min(max_length, architecture.context(config) or max_length)
 
 
 def example_ids(tokenizer: PreTrainedTokenizerBase, rows: list[Example], limit: int) -> list[ExampleIds]:

@@ -10,9 +10,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Spec
+from services.trainer.train import architecture
 from shared.contracts.steps import Method, TrainParams
 
 # Files beside the weights, copied unchanged from the base's folder.
@@ -42,8 +43,14 @@ def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
     """
     target = device()
     dtype = torch.bfloat16 if target.type == "cuda" and not exact else torch.float32
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+        base,
+        dtype=dtype,
+        attn_implementation=architecture.attention(config),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     return cast(PreTrainedModel, cast(torch.nn.Module, model).to(target))
 
@@ -68,15 +75,14 @@ def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
     model = load_base(spec.base)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
-    return cast(PeftModel, get_peft_model(model, lora_config(params)))
+    return cast(PeftModel, get_peft_model(model, lora_config(params, model)))
 
 
-def lora_config(params: TrainParams) -> LoraConfig:
-    targets = params.adapter.targets
+def lora_config(params: TrainParams, model: PreTrainedModel) -> LoraConfig:
     return LoraConfig(
         r=params.adapter.rank,
         lora_alpha=params.adapter.alpha,
-        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
+        target_modules=architecture.targets(model, params.adapter.targets),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",
