@@ -11,6 +11,7 @@ MLP = re.compile(r"mlp|feed_forward|ffn")
 STATE = re.compile(r"mamba|mixer|linear_attn|ssm|conv|recurrent|rglru|gated_delta")
 # Parts that are never trained by an adapter: other senses, and what chooses the experts.
 APART = re.compile(r"vision|visual|audio|image|multi_modal|projector|router|experts|lm_head")
+ROUTER = re.compile(r"router|\bgate\b")
 EXPERTS = re.compile(r"(num|n)_(local_|routed_)?experts|moe_num_experts")
 SOFT_CAP = re.compile(r"(attn|attention)\w*(softcap|logit_cap)")
 CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
@@ -61,6 +62,15 @@ def eligible(model: PreTrainedModel) -> list[str]:
     moe = experts(model.config) > 0
     names = [name for name in linear_modules(model) if may_target(name, moe)]
     return [name for name in names if not STATE.search(name)] or names
+
+
+def without_routers(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model; what chooses the experts keeps its weights in training."""
+    if experts(model.config):
+        for name, weights in model.named_parameters():
+            if ROUTER.search(name):
+                weights.requires_grad_(False)
+    return model
 
 
 def short(names: list[str]) -> list[str]:

@@ -67,11 +67,11 @@ def load_student(spec: Spec) -> PreTrainedModel:
 def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
     """method lora: the base with an adapter to train, the incoming one, else a fresh one of params.adapter's shape.
 
-    full: all weights, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
+    full: all weights but the routers of experts, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
     """
     set_seed(params.seed)  # decides the fresh adapter's weights
     if params.method is Method.FULL:
-        return load_base(spec.base, exact=True)
+        return architecture.without_routers(load_base(spec.base, exact=True))
     model = load_base(spec.base)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
