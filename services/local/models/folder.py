@@ -52,7 +52,9 @@ def check_config(config: dict[str, Any], where: str) -> None:
     quantised = config.get("quantization_config") or (text_part(config) or {}).get("quantization_config")
     if quantised:
         how = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
-        bits = quantised.get("bits") or (4 if quantised.get("load_in_4bit") else 8 if quantised.get("load_in_8bit") else 0)
+        bits = quantised.get("bits") or (
+            4 if quantised.get("load_in_4bit") else 8 if quantised.get("load_in_8bit") else 0
+        )
         raise ModelRefused(
             f"{where} has quantised weights ({how}{f', {bits} bit' if bits else ''}), which cannot be trained and exported here. "
             "Name the unquantised repository that it was made from (bfloat16 or float16 weights)"

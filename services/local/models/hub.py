@@ -71,7 +71,9 @@ def _check(answer: httpx.Response, hub_id: str, endpoint: str, has_token: bool) 
         again = answer.headers.get("retry-after")
         advice = f"; try again in {again} s" if again else "; try again later"
         more = "" if has_token else f", or {LOGIN}, which has a limit of its own"
-        raise TransientError(f"the hub answers {answer.status_code} for {hub_id}: {words}{advice}{more}", code="hub_busy")
+        raise TransientError(
+            f"the hub answers {answer.status_code} for {hub_id}: {words}{advice}{more}", code="hub_busy"
+        )
     if code == "GatedRepo":
         who = "the account of your token" if has_token else f"your account, then {LOGIN}"
         raise ModelRefused(f"{hub_id} is gated: {words}. Accept its licence at {page} with {who}", code="model_gated")
@@ -100,7 +102,9 @@ def _words(answer: httpx.Response) -> str:
 def _check_weights(model: HubModel) -> None:
     if any(name.endswith(".safetensors") and "/" not in name for name in model.files):
         return
-    others = sorted({name.rpartition(".")[2] for name in model.files if name.endswith((".bin", ".gguf", ".pt", ".pth"))})
+    others = sorted(
+        {name.rpartition(".")[2] for name in model.files if name.endswith((".bin", ".gguf", ".pt", ".pth"))}
+    )
     if "adapter_config.json" in model.files:
         raise ModelRefused(f"{model.hub_id} is a LoRA adapter, not a model: name its base, or a merged model")
     has = f"; it has .{', .'.join(others)} files" if others else ""
@@ -112,7 +116,8 @@ def _check_weights(model: HubModel) -> None:
 def download_from_hub(model: HubModel, folder: Path, report: ProgressReport, patterns: list[str] = WANTED) -> None:
     """Fetch what patterns name into folder. A broken download goes on where it stopped. Raises TransientError,
     ModelRefused."""
-    from huggingface_hub import snapshot_download
+    import httpx2  # huggingface_hub's client
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
@@ -120,8 +125,14 @@ def download_from_hub(model: HubModel, folder: Path, report: ProgressReport, pat
         disable_progress_bars()
     report.say(f"  fetching {model.hub_id} at {model.revision[:12]} from the hub")
     try:
-        snapshot_download(model.hub_id, revision=model.revision, local_dir=folder, allow_patterns=patterns)
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        snapshot_download(
+            model.hub_id,
+            revision=model.revision,
+            local_dir=folder,
+            allow_patterns=patterns,
+            endpoint=constants.ENDPOINT,
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError) as error:
         words = str(getattr(error, "server_message", "") or error).strip().splitlines()[0]
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403, 404):

@@ -181,9 +181,7 @@ def _prepare(source: str, downloads: Path, output: Path, report: ProgressReport)
 
 def _fetch(model: HubModel, folder: Path, report: ProgressReport) -> None:
     """The small files first: what they rule out is refused before gigabytes come."""
-    _with_ticks(
-        report, lambda: f"reading {model.hub_id}", lambda: download_from_hub(model, folder, report, SMALL)
-    )
+    _with_ticks(report, lambda: f"reading {model.hub_id}", lambda: download_from_hub(model, folder, report, SMALL))
     check_config(read_config(folder), model.hub_id)
     _with_ticks(report, lambda: f"fetching {model.hub_id}", lambda: download_from_hub(model, folder, report))
 

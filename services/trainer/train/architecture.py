@@ -43,7 +43,9 @@ def is_hybrid(model: PreTrainedModel) -> bool:
 
 def linear_modules(model: nn.Module) -> list[str]:
     """Full names of all linear modules but the output layer."""
-    return [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and not name.endswith("lm_head")]
+    return [
+        name for name, part in model.named_modules() if isinstance(part, nn.Linear) and not name.endswith("lm_head")
+    ]
 
 
 def may_target(name: str, moe: bool) -> bool:
