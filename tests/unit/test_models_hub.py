@@ -126,7 +126,7 @@ def test_a_download_that_breaks_off_goes_on_at_the_next_try(hub: ModelHub, tmp_p
 def test_only_where_none_answers_it_is_said_that_none_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(MeteorError, match="no hub answers with open/model .*127.0.0.1:9"):
+    with pytest.raises(MeteorError, match=r"no hub answers with open/model .*127\.0\.0\.1:9"):
         pull("open/model", tmp_path / "models")
 
 
