@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.schema_values import value_for
 
-CONTEXT = 2048  # tokens, one a word
+CONTEXT = 2048  # tokens, each the word "word"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -61,7 +61,7 @@ def _refusal(body: dict[str, Any], state: FakeVllm) -> JSONResponse | None:
             words = f"{name}={body[name]} cannot be greater than max_model_len={CONTEXT}. Please request fewer output tokens."
             return bad(f"{words} (parameter={name}, value={body[name]})", name)
     prompt = " ".join(str(message["content"]) for message in body.get("messages", ())) or str(body.get("prompt"))
-    if (tokens := len(prompt.split())) > CONTEXT:
+    if (tokens := prompt.count("word ")) > CONTEXT:
         return bad(
             f"This model's maximum context length is {CONTEXT} tokens. However, your prompt contains at least {tokens} input "
             "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "

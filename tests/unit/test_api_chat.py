@@ -45,9 +45,8 @@ def asked(**fields: Any) -> dict[str, Any]:
     ["chat_template", "kv_transfer_params", "vllm_xargs", "priority", "cache_salt", "request_id", "prompt_embeds"],
 )
 def test_what_is_the_engines_own_is_refused_by_its_name(kind: type, needed: dict[str, Any], name: str):
-    for value in (None, 0, {}):
-        body = kind.model_validate({"model": "m", name: value} | needed)
-        assert name not in chat.asked(body, TARGET, DEFAULT_PROJECT, None).body
+    body = kind.model_validate({"model": "m", name: None} | needed)
+    assert name not in chat.asked(body, TARGET, DEFAULT_PROJECT, None).body
     with pytest.raises(UserError) as refused:
         chat.asked(kind.model_validate({"model": "m", name: 1} | needed), TARGET, DEFAULT_PROJECT, None)
     assert (refused.value.code, refused.value.param) == ("unknown_parameter", name)

@@ -18,7 +18,8 @@ NOT_PLAIN = ("tools", "functions", "response_format", "structured_outputs", "con
 TEXT_ONLY = "the models read and write text; leave it out, or ask for text"
 STORED = "nothing is stored: each request holds its whole conversation"
 OURS = "the server sets it"
-# Name -> why not, and what is offered instead. A value that asks for nothing (null, false, 0, empty) is let pass.
+# Name -> why not, and what is offered instead. A value that asks for nothing (null, false, 0, empty) is let pass,
+# but for what is the engine's inside.
 REFUSED = {
     "audio": TEXT_ONLY,
     "background": "answers come at once or as a stream; set stream to true for long ones",
@@ -71,7 +72,7 @@ def without_effect(request: GenerationRequest) -> list[str]:
     """The fields of a request that nobody knows, or that change nothing here. Raises UserError for one that cannot be ignored."""
     stray = request.stray
     for name, value in stray.items():
-        if name in REFUSED and value and value not in NOTHING.get(name, ()):
+        if name in UNKNOWN or (name in REFUSED and value and value not in NOTHING.get(name, ())):
             code = "unknown_parameter" if name in UNKNOWN else "unsupported_parameter"
             raise UserError(f"{name} is not supported: {REFUSED[name]}", param=name, code=code)
     modalities = stray.get("modalities")

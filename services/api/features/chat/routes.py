@@ -21,7 +21,7 @@ from services.api.features.chat.service import Asked, Body
 from services.api.model_router import Target
 from services.api.openapi_document import Responses, may_answer
 from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEADERS
-from shared.artifacts.chat_templates import template_text
+from shared.artifacts.template_text import template_text
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.keys import Scope

@@ -17,7 +17,7 @@ from services.api.features.chat.fields import (
 )
 from services.api.features.chat.messages import Conversation, conversation, has_calls
 from services.api.model_router import Target
-from shared.artifacts.chat_templates import renders_tools
+from shared.artifacts.template_text import renders_tools
 from shared.contracts.answer_format import split_answer
 from shared.contracts.chat import ChatRequest, GenerationRequest
 from shared.contracts.errors import MeteorError, UserError
