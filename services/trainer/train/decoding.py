@@ -14,6 +14,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from services.trainer.train.data import end_ids
+from shared.contracts.prompt_profile import PLAIN, PromptProfile
+
 
 class Sample(NamedTuple):
     """Token ids without the end token, and the mean log-probability of its tokens, the end token included, in nats."""
@@ -31,11 +34,12 @@ class Decoder:
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[list[int]],
         max_new_tokens: int,
+        profile: PromptProfile = PLAIN,
     ):
         self.model = model
         self.max_new_tokens = max_new_tokens
         self.pad = cast(int, tokenizer.pad_token_id)
-        self.ends = end_tokens(model, tokenizer)
+        self.ends = end_tokens(model, tokenizer, profile)
         self.longest = max(map(len, prompts))
         ids = [[self.pad] * (self.longest - len(p)) + p for p in prompts]
         mask = [[0] * (self.longest - len(p)) + [1] * len(p) for p in prompts]
@@ -122,8 +126,8 @@ class LikelihoodProcessor(LogitsProcessor):
         return (self.total / self.tokens).tolist()
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """All tokens that end a turn, as in the engine: the tokenizer's and the model's."""
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, profile: PromptProfile) -> list[int]:
+    """All tokens that end a turn, as in the engine: the tokenizer's, the template's and the model's."""
     own: Any = model.generation_config.eos_token_id if model.generation_config else None
-    ends: list[Any] = [tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
-    return sorted({token for token in ends if token is not None})
+    model_ends = {token for token in (own if isinstance(own, list) else [own]) if token is not None}
+    return sorted(end_ids(tokenizer, profile) | model_ends)

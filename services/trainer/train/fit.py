@@ -82,7 +82,7 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if params.method is Method.FULL:
-        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights")
+        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
     else:
         save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
     (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))

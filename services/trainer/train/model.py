@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Spec
+from shared.artifacts.chat_templates import write_prompt_files
+from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.steps import Method, TrainParams
 
 # Files beside the weights, copied unchanged from the base's folder.
@@ -28,10 +30,13 @@ def use_cores(threads: int) -> None:
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
 
 
-def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(base: Path, profile: PromptProfile = PLAIN) -> PreTrainedTokenizerBase:
+    """With the chat template that the student is prompted with everywhere."""
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    if profile.template is not None:
+        tokenizer.chat_template = profile.template
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or profile.turn_end
     return tokenizer
 
 
@@ -102,8 +107,9 @@ def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(text + "\n")
 
 
-def save_weights(model: PreTrainedModel, base: Path, folder: Path) -> None:
-    """A model folder for vLLM and transformers: weights in safetensors, everything else as it is in the base's folder.
+def save_weights(model: PreTrainedModel, base: Path, folder: Path, profile: PromptProfile = PLAIN) -> None:
+    """A model folder for vLLM and transformers: weights in safetensors, everything else as it is in the base's folder, with
+    the chat template and the end tokens of the student's prompts.
 
     The weights stay in float32, so that the next phase begins where this one ended; config.json keeps the base's dtype,
     in which the engine computes. Equal weights give equal bytes.
@@ -113,3 +119,4 @@ def save_weights(model: PreTrainedModel, base: Path, folder: Path) -> None:
         path.unlink()  # names the version of the library that wrote it
     for path in {path for pattern in BESIDE_WEIGHTS for path in base.glob(pattern)}:
         shutil.copyfile(path, folder / path.name)
+    write_prompt_files(base, folder, profile)
