@@ -165,14 +165,16 @@ class Generated(GenerationRequest):
     return_tokens_as_token_ids: bool | None = None
 
 
+ShortText = Annotated[str, Field(max_length=512)]
+LongText = Annotated[str, Field(max_length=65_536)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
 class CalledFunction(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(max_length=200)
-    arguments: str | None = None
+    name: ShortText
+    arguments: LongText | None = None
 
 
 class CalledTool(BaseModel):
@@ -180,7 +182,7 @@ class CalledTool(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    id: str | None = None
+    id: ShortText | None = None
     function: CalledFunction
 
 
@@ -191,9 +193,9 @@ class Message(BaseModel):
 
     role: Role
     content: str | list[Json] | None = None
-    name: str | None = None
+    name: ShortText | None = None
     tool_calls: list[CalledTool] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: ShortText | None = None
     function_call: CalledFunction | None = None
 
     @field_validator("content", mode="before")
@@ -203,8 +205,8 @@ class Message(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Message":
-        if self.content is None and self.role not in ("assistant", "tool", "function"):
-            raise ValueError(f"a message of role {self.role} needs content")
+        if self.content is None and self.role == "user":
+            raise ValueError("a message of the user needs content")
         return self
 
 
@@ -214,7 +216,7 @@ class Function(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")
-    description: str | None = None
+    description: LongText | None = None
     parameters: Json | None = None
 
     @field_validator("parameters")
@@ -246,7 +248,7 @@ class ChatRequest(Generated):
     # vLLM's
     echo: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, bool | int | float | str | None] | None = Field(default=None, max_length=32)
+    chat_template_kwargs: dict[str, bool | int | float | ShortText | None] | None = Field(default=None, max_length=32)
 
 
 class CompletionRequest(Generated):
@@ -276,7 +278,7 @@ class ResponsesRequest(GenerationRequest):
     input: str | Annotated[list[Json], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Limit | None = None
-    include: list[str] | None = None
+    include: list[ShortText] | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
     parallel_tool_calls: bool | None = None
     reasoning: Json | None = None

@@ -176,7 +176,9 @@ async def test_the_chat_proxy_finds_all_its_routes_and_hides_the_adapters_name(e
             made = chat.asked(body, target, "proj_other", None)
             parts = client.parts(made.path, made.body, "")
             streamed = b"".join([lines async for lines in streams.shown_lines(parts, rename, failed.append)])
-            whole = rename(await client.whole(made.path, made.body | {"stream": False, "priority": Priority.SHADOW}, ""))
+            whole = rename(
+                await client.whole(made.path, made.body | {"stream": False, "priority": Priority.SHADOW}, "")
+            )
             for said in (streamed, whole):
                 assert b'"model":"expert"' in said, said
                 assert adapter.encode() not in said

@@ -91,8 +91,6 @@ async def create_response(request: Request, context: Context, engine: Engine, bo
 
 @router.get("/v1/responses/{response_id}", include_in_schema=False)
 @router.get("/v1/responses/{response_id}/input_items", include_in_schema=False)
-@router.delete("/v1/responses/{response_id}", include_in_schema=False)
-@router.post("/v1/responses/{response_id}/cancel", include_in_schema=False)
 async def stored_response(context: Context, response_id: Id) -> Response:
     raise NotFound(
         f"responses are not stored, so there is no {response_id!r}", param="response_id", code="response_not_found"
