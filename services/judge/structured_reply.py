@@ -1,16 +1,28 @@
 """Asking the judge for a structured reply, with a second try when the first cannot be read, and what both cost.
 
-Counts: `repairs` were asked for once more, `mended` had slips that were read as they are meant.
+Counts: `repairs` were asked for once more, `mended` had slips that were read as they are meant; of those that could not be read
+`cut_off` ended at their token limit and `empty` held nothing but reasoning.
 """
 
 from collections import Counter
 
+from shared.contracts.loose_json import without_reasoning
 from shared.contracts.steps import JudgeParams
 from shared.judging.prompts import repair_messages
 from shared.judging.replies import AnyReply, read
 from shared.platform.gateway_client import ChatReply, GatewayClient
 
-COUNTS = ("calls", "cached_calls", "repairs", "mended", "critiques_unparsed", "input_tokens", "output_tokens")
+COUNTS = (
+    "calls",
+    "cached_calls",
+    "repairs",
+    "mended",
+    "cut_off",
+    "empty",
+    "critiques_unparsed",
+    "input_tokens",
+    "output_tokens",
+)
 
 
 class JudgeClient:
@@ -42,7 +54,12 @@ class JudgeClient:
 
     def _read(self, kind: type[AnyReply], chat_reply: ChatReply) -> AnyReply | None:
         reply, mended = read(kind, chat_reply.text, chat_reply.finish_reason == "length")
-        self.counter["mended"] += reply is not None and mended
+        if reply is not None:
+            self.counter["mended"] += mended
+        elif chat_reply.finish_reason == "length":
+            self.counter["cut_off"] += 1
+        elif not without_reasoning(chat_reply.text):
+            self.counter["empty"] += 1
         return reply
 
     async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:

@@ -40,6 +40,10 @@ TYPE_OF_STATUS = {
 }
 
 
+# A strong model's failure that is one row's fault -> what becomes of the row; other rows go on.
+ROW_CODES = {"teacher_refused_row": "refused", "teacher_prompt_too_long": "too_long"}
+
+
 class MeteorError(Exception):
     """Root of all errors that this project raises on purpose."""
 

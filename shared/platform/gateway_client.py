@@ -42,7 +42,11 @@ USER_CODES = frozenset(
         "teacher_auth_failed",
         "teacher_quota_exhausted",
         "teacher_not_configured",
+        "teacher_access_denied",
+        "teacher_model_not_found",
         "teacher_rejected",
+        "teacher_refused_row",
+        "teacher_prompt_too_long",
         "teacher_batch_failed",
         "model_not_found",
     }

@@ -37,7 +37,7 @@ def gateway(started: Gateway) -> Iterator[Gateway]:
     [
         ("401", UserError, "teacher_auth_failed", 1),
         ("quota", UserError, "teacher_quota_exhausted", 1),
-        ("400", UserError, "teacher_rejected", 1),
+        ("400", UserError, "teacher_prompt_too_long", 1),
         ("429", TransientError, "teacher_rate_limited", 3),
         ("500", TransientError, "teacher_error", 3),
         ("html", TransientError, "teacher_bad_answer", 2),
@@ -45,7 +45,7 @@ def gateway(started: Gateway) -> Iterator[Gateway]:
         ("empty_choice", TransientError, "teacher_bad_answer", 2),
         ("cut_stream", TransientError, "teacher_bad_answer", 2),
         ("huge", TransientError, "teacher_bad_answer", 2),
-        ("hang", TransientError, "teacher_timeout", 3),
+        ("hang", TransientError, "teacher_timeout", 1),
     ],
 )
 async def test_each_fault_has_its_code_and_number_of_attempts(gateway: Gateway, fault, kind, code, sent):

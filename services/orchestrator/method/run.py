@@ -12,6 +12,7 @@ from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.estimate import Estimate
+from shared.contracts.generation import Generation
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import ModelRef
 from shared.jobs.catalog import ref_of
@@ -91,7 +92,10 @@ class DistillationRun(DurableRun):
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
-        row = await asyncio.to_thread(catalog.publish, self.job.project_id, self.alias, student, self.job.id, state)
+        evaluated = Generation(max_tokens=self.context.spec.answer_tokens)
+        row = await asyncio.to_thread(
+            catalog.publish, self.job.project_id, self.alias, student, self.job.id, state, evaluated
+        )
         if state == "promoted":
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
         name = f"{self.alias}@{row.version}"

@@ -47,6 +47,7 @@ class Batches:
         self.settings = settings
         self.poll_s = settings.batch_poll.total_seconds()
         self._calls = gateway.calls
+        self._negotiations = gateway.negotiations
         self._clients = {name: BatchClient(provider, settings) for name, provider in gateway.providers.items()}
         self._job_is_over = job_is_over
         self._asking = threading.Lock()  # held between looking for a request and adding it
@@ -84,8 +85,8 @@ class Batches:
             return None
 
     def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> None:
-        sent = completions.sent_to(provider, body)
-        most = completions.most(provider.in_batches(), body)
+        sent = self._negotiations[provider.name].adapt(body, batch=True).sent
+        most = completions.most(provider.in_batches(), sent)
         capacity = (self.settings.batch_requests, self.settings.batch_bytes)
         size = len(line_of("call-" + "0" * 32, sent))
         try:
@@ -238,10 +239,13 @@ class Batches:
             body = completions.checked(provider, response.get("body"))
         except ProviderError as failure:
             metrics.CALLS.labels(provider.name, failure.outcome).inc()
-            self.ledger.settle(call_id, failure.outcome, None, error=failure.message)
+            self.ledger.settle(call_id, failure.outcome, failure.cost, error=failure.message)
             return
         completion = completions.completion(provider.in_batches(), call_id, body)
-        self.store.answered(call_id, completion.outcome, completion.cost, body, keep=completion.cacheable)
+        if completion.outcome == "thought":  # asked again, it is sent by itself, with more room
+            self.ledger.settle(call_id, completion.outcome, completion.cost)
+        else:
+            self.store.answered(call_id, completion.outcome, completion.cost, body, keep=completion.cacheable)
         metrics.CALLS.labels(provider.name, completion.outcome).inc()
         metrics.count_cost(provider.name, completion.cost)
 

@@ -55,8 +55,7 @@ class BudgetStage:
             raise
         except ProviderError as failure:
             failure.call_id = call_id
-            cost = Cost() if failure.unpaid else None
-            await self._settle(provider, call_id, started, failure.outcome, cost, error=failure.message)
+            await self._settle(provider, call_id, started, failure.outcome, failure.cost, error=failure.message)
             raise
         finally:
             call.sent = False
@@ -67,7 +66,7 @@ class BudgetStage:
     async def _reserve(self, attempts: Attempts) -> str:
         call, provider, settled = attempts.call, attempts.provider, self._settled
         call.sent = True
-        most = completions.most(provider, call.body)
+        most = completions.most(provider, attempts.sent)
         try:
             return await asyncio.to_thread(
                 self.ledger.begin, call.origin, provider.name, provider.model, call.request_hash, most

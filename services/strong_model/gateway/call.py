@@ -14,6 +14,7 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
 from shared.contracts.json_types import Json
+from shared.contracts.providers import Change
 from shared.ledger.store import CallOrigin
 
 T = TypeVar("T")
@@ -126,6 +127,7 @@ class Attempts:
     last: no fallback is left, so waiting for this provider is worth while.
     started_at: when the first attempt passed the limiters; until then, when the provider's turn came.
     began_at: when the latest attempt passed them.
+    sent: the body of the latest attempt on the wire; changed: what was changed in it for this provider.
     """
 
     call: Call
@@ -135,6 +137,8 @@ class Attempts:
     failures: int = 0
     started_at: float = field(default_factory=time.monotonic)
     began_at: float = 0.0
+    sent: Json = field(default_factory=dict)
+    changed: list[Change] = field(default_factory=list)
 
     def begin(self) -> None:
         """An attempt passed the limiters. The first one starts the clock: waiting for the limiters is no attempt."""

@@ -86,7 +86,7 @@ class RateLimiter:
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         """Take the most tokens that the call can use, and give back what it did not."""
         call = attempts.call
-        tokens = completions.most(self.provider, call.body).tokens
+        tokens = completions.most(self.provider, attempts.sent).tokens
         while seconds := self.pause_s() or await self.wait_s(tokens):
             await call.unless_stopped(asyncio.sleep(seconds))
         attempts.begin()
