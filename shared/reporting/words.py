@@ -12,6 +12,7 @@ LABELS = {
     "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
 }  # fmt: skip
 
+REFUSED_SHOWN = 10  # rows that a provider refused
 WINS = "won / tied / lost against base"
 WINS_OF_FINAL = "won / tied / lost"
 
@@ -87,6 +88,15 @@ def standing(report: Report, name: str) -> str:
     return f"the final model ({label(final.name)}) is {told} {label(name)}: {gain:+.3f}{counts}"
 
 
+def refused_rows(report: Report) -> list[str]:
+    """How many rows a provider took never, then a line for each of the first; empty without any."""
+    rows = report.refused or []
+    head = f"rows that a provider refused, which are missing from the data: {len(rows)}"
+    lines = [f"{row.phase}, row {row.id}, {row.outcome}: {row.words}" for row in rows[:REFUSED_SHOWN]]
+    more = [f"and {len(rows) - REFUSED_SHOWN} more, in the report's JSON"] if len(rows) > REFUSED_SHOWN else []
+    return [head, *lines, *more] if rows else []
+
+
 def costs_by_phase(report: Report) -> Iterator[tuple[str, Usage, Timing | None]]:
     """(phase, calls to the strong model, its steps' time), in the order of the method."""
     phases = {*report.timings, *report.teacher}
@@ -114,9 +124,9 @@ def final_gains(report: Report) -> list[list[str]]:
 
 
 def warnings_of(report: Report) -> list[str]:
-    """Of data and intervals, of the judge on labels, and of the judge's comparison."""
+    """Of data and intervals, of the judge on labels, of the judge's comparison, and of rows that a provider refused."""
     parts = [report, report.judge, report.judge and report.judge.labels, report.judged and report.judged.judge]
-    return list(dict.fromkeys(warning for part in parts if part for warning in part.warnings))
+    return list(dict.fromkeys([*(one for part in parts if part for one in part.warnings), *refused_rows(report)]))
 
 
 def plain_gain(gain: Triple) -> str:

@@ -110,6 +110,9 @@ def _loading(manifest: Mapping[str, Any], top: str) -> str:
     for name in manifest["formats"]:
         form = ExportFormat(name)
         text = LOADING[form].format(base=manifest["base"]["name"], folder=f"{top}-{name}", manifest=MANIFEST)
+        if form is ExportFormat.ADAPTER and manifest.get("prompts", {}).get("template"):
+            chat_template = f'json.load(open("{MANIFEST}"))["prompts"]["template"]'
+            text = f"import json\n\n{text}\ntokenizer.chat_template = {chat_template}  # as in training"
         sections.append(f"```{'sh' if form is ExportFormat.GGUF else 'python'}\n{text}\n```")
     sections.append(
         "It was trained with the system text `Answer the question.` and the bare question as the user's message."
