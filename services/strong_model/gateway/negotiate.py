@@ -173,7 +173,8 @@ class Negotiation:
         return failure.code == "teacher_rejected" and failure.said is not None and refusals.no_room(failure.said)
 
     def _change(self, failure: ProviderError, sent: Json, tried: list[Rule]) -> Rule | None:
-        if failure.said is None or not failure.outcome.startswith("http_"):
+        """None for a refused content: it is kept as the answer to this request, so that another try would contradict it."""
+        if failure.said is None or not failure.outcome.startswith("http_") or failure.code == "teacher_refused_row":
             return None
         rule = refusals.change_for(int(failure.outcome.removeprefix("http_")), failure.said, sent, self.provider, tried)
         return rule and rule.model_copy(update={"why": failure.words})
