@@ -14,31 +14,19 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
-from shared.contracts.error_location import place_of
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
+from shared.contracts.faults import problems_in
+from shared.contracts.problems import Problem, body_of
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 REQUESTS = Counter("meteor_http_requests_total", "HTTP requests by route and status", ["service", "route", "status"])
-CODE_OF_VALIDATION = {
-    "json_invalid": "invalid_json",
-    "extra_forbidden": "unknown_parameter",
-    "missing": "missing_required_parameter",
-}
 RETRY_AFTER_S = 2  # where an error does not say
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def error_response(body: ErrorBody, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": body.model_dump()}, status_code=status, headers=headers)
-
-
-def _place(fault: dict, body: Any) -> str | None:
-    """Where in the body, or which parameter of the path, the query or the headers."""
-    where, *location = fault["loc"]
-    if where == "body":
-        return place_of(fault | {"loc": location}, body)
-    return ".".join(map(str, location)) or None
 
 
 async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
@@ -52,20 +40,22 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
     return error_response(error.body(), error.status, headers)
 
 
-async def _on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":  # its location is a position in the text, not a field
-        message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
-    elif first["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
-        tag = first["ctx"]["discriminator"].strip("'")
-        param = ".".join(part for part in (_place(first, error.body), tag) if part)
-        tags = first["ctx"].get("expected_tags")
-        message = f"{param} must be one of {tags}" if tags else f"{param} is required"
-    else:
-        param = _place(first, error.body)
-        message = f"{param}: {first['msg']}" if param else first["msg"]
-    code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
-    return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
+async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    """All that is wrong, in one answer."""
+    problems: list[Problem] = []
+    in_body: list[dict[str, Any]] = []
+    for fault in error.errors():
+        where, *location = fault["loc"]
+        if fault["type"] == "json_invalid":  # its location is a position in the text, not a field
+            message = f"the body is not JSON: {fault['ctx']['error']} at character {location[-1]}"
+            problems.append(Problem(code="invalid_json", message=message))
+        elif where == "body":
+            in_body.append(fault | {"loc": location})
+        else:
+            problems += problems_in([fault | {"loc": location}], None, dict.fromkeys(location))
+    model = getattr(getattr(request.scope.get("route"), "body_field", None), "field_info", None)
+    problems += problems_in(in_body, model and model.annotation, error.body)
+    return error_response(body_of(problems, 400), 400)
 
 
 async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:

@@ -1,17 +1,18 @@
 """Experiments: jobs that share an id in their metadata. Steps that they have in common run once, by their hashes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
 
 from services.api.context import ProjectContext
-from services.api.features.jobs import checks
 from services.api.features.jobs import service as jobs
+from services.api.features.jobs.posted import Posted
 from services.api.paging import Paging, listed
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE
 from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.estimate import Price
 from shared.contracts.experiments import (
     ALONE,
     EXPERIMENT,
@@ -25,6 +26,7 @@ from shared.contracts.experiments import (
     merged,
 )
 from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem, Refused, refuse
 from shared.contracts.report import NOTHING, Report, read_report
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
@@ -39,12 +41,34 @@ def create(context: ProjectContext, request: ExperimentRequest) -> ExperimentObj
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
     variants = _variants(context, request)
-    requests = [_job_of(request, variant, experiment_id) for variant in variants]
-    for variant, job in zip(variants, requests, strict=True):
-        with _errors_name(variant):
-            checks.check(context, job, prices)
+    requests, problems = _checked(context, request, variants, experiment_id, prices)
+    refuse(problems)
     context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
     return get(context, experiment_id)
+
+
+def _checked(
+    context: ProjectContext,
+    request: ExperimentRequest,
+    variants: Sequence[Variant],
+    experiment_id: str,
+    prices: Mapping[str, Price] | None,
+) -> tuple[list[JobRequest], list[Problem]]:
+    """The variants' jobs, and all that is wrong with them; what several have in common is told once."""
+    requests: list[JobRequest] = []
+    wrong: dict[str, tuple[Problem, list[str]]] = {}
+    for variant in variants:
+        try:
+            requests.append(_job_of(request, variant, experiment_id))
+            problems = jobs.problems_of(Posted(context, requests[-1], prices))
+        except Refused as error:
+            problems = error.problems
+        for problem in problems:
+            wrong.setdefault(problem.text, (problem, []))[1].append(repr(variant.name))
+    return requests, [
+        problem.model_copy(update={"message": f"variant{'s' * bool(names[1:])} {', '.join(names)}: {problem.message}"})
+        for problem, names in wrong.values()
+    ]
 
 
 def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Variant]:
@@ -84,17 +108,7 @@ def _job_of(request: ExperimentRequest, variant: Variant, experiment_id: str) ->
     body = merged(request.job, variant.changes)
     body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
     body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
-    with _errors_name(variant):
-        return jobs.job_request(body)
-
-
-@contextlib.contextmanager
-def _errors_name(variant: Variant) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        message = f"variant {variant.name!r}: {error.message}"
-        raise UserError(message, param=error.param, code=error.code) from error
+    return jobs.job_request(body)
 
 
 def page(context: ProjectContext, paging: Paging) -> Listed[ExperimentObject]:

@@ -45,7 +45,8 @@ def create_fine_tuning_job(
     request: Request, context: Context, body: FineTuningRequest, response: Response
 ) -> JobObject:
     """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
-    return _created(request, jobs.create(context, fine_tuning.job_of(context, body)), response, OPENAIS)
+    job = jobs.create(context, body.job(), more=[fine_tuning.checks_of(body)])
+    return _created(request, job, response, OPENAIS)
 
 
 @router.post(OURS + "/estimate")
@@ -57,7 +58,7 @@ def estimate_job(context: Context, body: JobRequest) -> Estimate:
 @router.post(OPENAIS + "/estimate")
 def estimate_fine_tuning_job(context: Context, body: FineTuningRequest) -> Estimate:
     """Of a job without a `distillation` object: nothing. What it takes is time."""
-    return estimates.estimate_job(context, fine_tuning.job_of(context, body))
+    return estimates.estimate_job(context, body.job(), [fine_tuning.checks_of(body)])
 
 
 def _created(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:

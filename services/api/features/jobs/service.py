@@ -1,21 +1,23 @@
 """Distillation jobs: how they are created, changed and shown."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.features.jobs import checks
+from services.api.features.jobs.checks import Check
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
+from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
-from shared.contracts.error_location import place_of
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.faults import problems_in
 from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
     ForkedFrom,
@@ -26,6 +28,7 @@ from shared.contracts.jobs import (
     JobRequest,
     JobStatus,
 )
+from shared.contracts.problems import Problem, Refused, refuse, warning
 from shared.jobs.records import JobRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
@@ -37,19 +40,36 @@ UNCHECKED = (
 )
 
 
-def create(context: ProjectContext, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
-    """Queue a job that can run. Raises UserError."""
-    prices = known_prices(context)
-    checked = checks.check(context, request, prices)
-    if request.webhook is not None:
-        webhooks.refuse_address(context, request.webhook.url, "webhook.url")
-    record = context.stores.jobs.create(context.project, request, prices, forked_from, context.key_id)
-    if prices is None and checked.asks:
-        context.stores.jobs.add_event(record, UNCHECKED, level="warn")
+def create(
+    context: ProjectContext,
+    request: JobRequest,
+    forked_from: ForkedFrom | None = None,
+    more: Sequence[Check] = (),
+) -> JobObject:
+    """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
+    posted = Posted(context, request, known_prices(context))
+    problems = problems_of(posted, more)
+    refuse(problems)
+    record = context.stores.jobs.create(context.project, request, posted.prices, forked_from, context.key_id)
+    for problem in problems:
+        context.stores.jobs.add_event(record, problem.text, level="warn")
     job = as_object(context, record)
     if request.webhook is not None:
         job.webhook_secret = webhooks.job_secret(context, request.webhook.url)
     return job
+
+
+def problems_of(posted: Posted, more: Sequence[Check] = ()) -> list[Problem]:
+    """All that is wrong with a posted job; warnings too."""
+    problems = checks.problems_of(posted, more)
+    if posted.request.webhook is not None:
+        try:
+            webhooks.refuse_address(posted.context, posted.request.webhook.url, "webhook.url")
+        except UserError as error:
+            problems.append(Problem.of(error))
+    if posted.prices is None and posted.asks:
+        problems.append(warning("gateway_unavailable", UNCHECKED))
+    return problems
 
 
 def known_prices(context: ApiContext) -> dict[str, Price] | None:
@@ -63,12 +83,11 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 
 def job_request(body: dict) -> JobRequest:
-    """A job's body that this program assembled. Raises UserError with the first error and its dotted place."""
+    """A job's body that this program assembled. Raises Refused with all that is wrong with it."""
     try:
         return JobRequest.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(first["msg"], param=place_of(first, body), code="invalid_value") from error
+        raise Refused(problems_in(error.errors(), JobRequest, body)) from error
 
 
 def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject:
