@@ -1,13 +1,16 @@
-"""Asking the judge for a structured reply, with a second try when the first is invalid, and what both cost."""
+"""Asking the judge for a structured reply, with a second try when the first cannot be read, and what both cost.
+
+Counts: `repairs` were asked for once more, `mended` had slips that were read as they are meant.
+"""
 
 from collections import Counter
 
 from shared.contracts.steps import JudgeParams
 from shared.judging.prompts import repair_messages
-from shared.judging.replies import AnyReply, parse
+from shared.judging.replies import AnyReply, read
 from shared.platform.gateway_client import ChatReply, GatewayClient
 
-COUNTS = ("calls", "cached_calls", "repairs", "critiques_unparsed", "input_tokens", "output_tokens")
+COUNTS = ("calls", "cached_calls", "repairs", "mended", "critiques_unparsed", "input_tokens", "output_tokens")
 
 
 class JudgeClient:
@@ -24,18 +27,23 @@ class JudgeClient:
     async def ask(
         self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
     ) -> tuple[AnyReply | None, ChatReply]:
-        """(reply, the call that brought it). The reply is None when both tries were invalid.
+        """(reply, the call that brought it). The reply is None when neither try could be read.
 
         Raises what GatewayClient.chat raises.
         """
         chat_reply = await self._chat(kind, messages, example_id)
-        reply = parse(kind, chat_reply.text, chat_reply.finish_reason == "length")
+        reply = self._read(kind, chat_reply)
         if reply is None:
             self.counter["repairs"] += 1
             again = repair_messages(messages, chat_reply.text, list(kind.model_fields))
             chat_reply = await self._chat(kind, again, example_id)
-            reply = parse(kind, chat_reply.text, chat_reply.finish_reason == "length")
+            reply = self._read(kind, chat_reply)
         return reply, chat_reply
+
+    def _read(self, kind: type[AnyReply], chat_reply: ChatReply) -> AnyReply | None:
+        reply, mended = read(kind, chat_reply.text, chat_reply.finish_reason == "length")
+        self.counter["mended"] += reply is not None and mended
+        return reply
 
     async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:
         reply = await self._gateway.chat(

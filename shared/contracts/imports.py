@@ -160,9 +160,15 @@ class Passage(Wire):
 
 
 class Written(Wire):
-    """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it."""
+    """The questions that a passage answers. dropped: those that it does not answer, or that cannot be asked without it.
+
+    unparsed: no question could be read in the reply; why: what was the matter with it. unchecked: questions of `dropped` whose
+    check brought neither yes nor no.
+    """
 
     id: str
     questions: list[str]
     dropped: int = 0
     unparsed: bool = False
+    why: Literal["cut_off", "empty", "unreadable"] | None = None
+    unchecked: int = 0

@@ -81,16 +81,17 @@ def rate_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
 
 
 def repair_messages(messages: list[dict[str, str]], reply: str, fields: list[str]) -> list[dict[str, str]]:
-    """The same conversation once more, after a reply that was not the JSON object asked for."""
+    """The same conversation once more, after a reply that was not the JSON object asked for. An empty reply is not repeated:
+    some providers refuse an empty turn."""
     names = " and ".join(f'"{field}"' for field in fields)
+    again = f"Reply again, briefly, with one JSON object that has {names} and nothing before or after it."
+    if not has_text(reply):
+        *before, last = messages
+        return [*before, last | {"content": f"{last['content']}\n\n{again}"}]
     return [
         *messages,
         {"role": "assistant", "content": reply},
-        {
-            "role": "user",
-            "content": f"That is not what was asked for. Reply again, briefly, with one JSON object that has {names} "
-            "and nothing before or after it.",
-        },
+        {"role": "user", "content": f"That is not what was asked for. {again}"},
     ]
 
 

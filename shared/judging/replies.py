@@ -1,24 +1,31 @@
-"""The judge's structured replies: their schemas, strict parsing, and whether a critique gives the reference away."""
+"""The judge's structured replies: their schemas, how what it wrote is read, and whether a critique gives the reference away."""
 
 import contextlib
 import json
 import re
+from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
-from pydantic_core import from_json
 
+from shared.contracts import loose_json
 from shared.contracts.json_types import Json
 from shared.judging.graders import words
 from shared.judging.prompts import response_format
 
 QUOTED_WORDS = 8  # a run of this many words in common with a longer reference is a quotation
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
+TRUE = frozenset({"true", "yes", "y", "pass", "passed", "passes", "correct", "right", "1", "1.0"})
+FALSE = frozenset({"false", "no", "n", "fail", "failed", "fails", "incorrect", "wrong", "not correct", "0", "0.0"})
+TIES = frozenset({"tie", "tied", "equal", "equally good", "draw", "both", "neither", "none", "same", "no difference"})
+_LEADING = re.compile(r"\A(yes|no|true|false)\s*[,;:(-].*", re.DOTALL)
+_ANSWER = re.compile(r"\A(?:answer|response|option|assistant|model)[\s_-]*(?=[ab]\Z)")
+_SCORE = re.compile(r"(\d{1,2}(?:\.\d+)?)(?:\s*(?:/|of|out of)\s*10)?(?:\s*points?)?")
 
 
 class Reply(BaseModel):
-    """Strict: "yes" is not a boolean, and a missing or surplus field makes the reply invalid."""
+    """What the schema asks for, strictly; `read` takes what judges really write."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -80,28 +87,105 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 def parse(kind: type[AnyReply], text: str, cut_off: bool = False) -> AnyReply | None:
-    """The reply, or None. The whole text must be the object; a fence around it is tolerated.
+    """The reply, or None where it cannot be read; see `read`."""
+    return read(kind, text, cut_off)[0]
 
-    cut_off: the reply ended at its token limit. If that was inside its last string, the beginning of the string counts: the
-    verdict is complete by then, half a hint is a hint, and another reply would cost as much.
-    An object inside a longer text does not count: the judge may quote one from the student's answer.
+
+def read(kind: type[AnyReply], text: str, cut_off: bool = False) -> tuple[AnyReply | None, bool]:
+    """(the reply or None, whether it had to be mended). A fence around the object is no slip.
+
+    Of several objects the last one counts that has a field of this kind: the judge may quote one from the student's answer
+    first. What its fields say is taken as it is meant ("yes" for true, "8/10" for 8); a missing critique is "".
+    cut_off: the reply ended at its token limit. If that was inside its critique, the beginning of it counts: the verdict is
+    complete by then, half a hint is a hint, and another reply would cost as much.
     """
-    text = text.strip()
-    fenced = _FENCE.match(text)
+    fenced = _FENCE.match(text.strip())
     try:
-        return kind.model_validate_json(fenced.group(1) if fenced else text)
+        return kind.model_validate_json(fenced.group(1) if fenced else text.strip()), False
     except ValidationError:
-        return _unfinished(kind, text) if cut_off else None
+        with contextlib.suppress(RecursionError):
+            return _mended(kind, text, cut_off), True
+        return None, True
 
 
-def _unfinished(kind: type[AnyReply], text: str) -> AnyReply | None:
-    with contextlib.suppress(ValueError):
-        json.JSONDecoder().raw_decode(text)
-        return None  # text follows a complete object
-    try:
-        return kind.model_validate(from_json(text, allow_partial="trailing-strings"))
-    except ValueError:
+def _mended(kind: type[AnyReply], text: str, cut_off: bool) -> AnyReply | None:
+    for value in reversed(loose_json.values(text, cut_off=cut_off)):
+        fields = _fields(kind, value)
+        if fields:
+            return _valid(kind, fields)
+    if cut_off:
         return None
+    if "correct" in kind.model_fields and (verdict := _truth(loose_json.without_reasoning(text))) is not None:
+        return _valid(kind, {"correct": verdict})
+    return _valid(kind, _fields(kind, loose_json.members(text)))
+
+
+def _valid(kind: type[AnyReply], fields: Json) -> AnyReply | None:
+    mended = {
+        name: _MENDED[name](value) if name in _MENDED else _side_or_score(kind, value) for name, value in fields.items()
+    }
+    if "correct" in fields and "critique" in kind.model_fields:
+        mended.setdefault("critique", "")
+    try:
+        return kind.model_validate(mended)
+    except ValidationError:
+        return None
+
+
+def _fields(kind: type[Reply], value: Any, depth: int = 3) -> Json:
+    """The fields of this kind in a value: in it, or in what it wraps (a list of one, an object under one of its names, JSON as a
+    string). Names are compared without regard to case."""
+    value = _only(value)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, bool) and "correct" in kind.model_fields:
+        return {"correct": value}
+    if not isinstance(value, dict):
+        return {}
+    names = {re.sub(r"[\W_]+", "", str(name)).casefold(): name for name in value}
+    fields = {name: value[names[name]] for name in kind.model_fields if name in names}
+    if fields or not depth:
+        return fields
+    wrapped = [part for part in value.values() if isinstance(part, dict | list | str)]
+    return next((inner for part in wrapped if (inner := _fields(kind, part, depth - 1))), {})
+
+
+def _only(value: Any) -> Any:
+    """What a list of one holds; anything else as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _word(value: Any) -> str:
+    return str(_only(value)).strip(" \t\n.!*_\"'`()[]").casefold()
+
+
+def _truth(value: Any) -> bool | None:
+    """true, yes, pass, 1 and their like; None for what is neither true nor false."""
+    word = _LEADING.sub(r"\1", _word(value))
+    return True if word in TRUE else False if word in FALSE else None
+
+
+def _text(value: Any) -> str:
+    value = _only(value)
+    if isinstance(value, list):
+        return " ".join(_text(part) for part in value)
+    if isinstance(value, dict):
+        return " ".join(_text(part) for part in value.values())
+    return "" if value is None else loose_json.sound(str(value))
+
+
+def _side_or_score(kind: type[Reply], value: Any) -> Any:
+    word = _word(value)
+    if kind is Choice:
+        side = _ANSWER.sub("", word)
+        return {"a": "A", "b": "B"}.get(side) or ("tie" if side in TIES else value)
+    if isinstance(_only(value), bool) or not (score := _SCORE.fullmatch(word)):
+        return value
+    return int(float(score.group(1)) + 0.5)
+
+
+_MENDED: Mapping[str, Callable[[Any], Any]] = {"correct": _truth, "critique": _text}
 
 
 def leaks(critique: str, reference: str) -> bool:

@@ -19,6 +19,8 @@ def answer(messages: list[dict[str, Any]], body: dict[str, Any]) -> str:
         return "No." if "unanswerable" in text else "Yes."
     if "UNREADABLE" in text:
         return "I would rather not."
+    if "RAMBLING" in text:
+        return "Let me think about it. " * 200
     asked = [f"What does fact {number} say about {what}?" for number, what in FACT.findall(text)]
     asked += ["What does this passage say about it?", "Which unanswerable thing is not mentioned at all?"]
     return f"Here they are:\n```json\n{json.dumps(asked)}\n```"

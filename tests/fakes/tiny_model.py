@@ -18,18 +18,9 @@ CORPUS = [
 ]
 
 
-def make_tiny_llama(folder: Path | str, seed: int = 0) -> Path:
-    """Write a Hugging Face folder (safetensors, tokenizer.json, chat template); equal seeds give equal bytes.
-
-    Hidden size 64, 2 layers, 2 heads of 32 (vLLM on a CPU refuses heads of 16), a byte-level BPE of at most 512 tokens,
-    512 positions; embeddings are tied.
-    """
-    import torch
+def write_tokenizer(folder: Path, template: str | None = TEMPLATE) -> None:
+    """tokenizer.json and tokenizer_config.json: a byte-level BPE of at most 512 tokens, trained on CORPUS."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -53,11 +44,24 @@ def make_tiny_llama(folder: Path | str, seed: int = 0) -> Path:
                 "add_bos_token": False,
                 "clean_up_tokenization_spaces": False,
                 "model_max_length": 512,
-                "chat_template": TEMPLATE,
+                **({"chat_template": template} if template else {}),
             }
         )
     )
 
+
+def make_tiny_llama(folder: Path | str, seed: int = 0) -> Path:
+    """Write a Hugging Face folder (safetensors, tokenizer.json, chat template); equal seeds give equal bytes.
+
+    Hidden size 64, 2 layers, 2 heads of 32 (vLLM on a CPU refuses heads of 16), a byte-level BPE of at most 512 tokens,
+    512 positions; embeddings are tied.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
     model = LlamaForCausalLM(

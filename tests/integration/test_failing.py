@@ -15,10 +15,11 @@ from services.api.features.jobs.queue_place import starts_in
 from services.api.features.results import service as results
 from services.orchestrator import scheduler
 from services.orchestrator.runtime import steps as step_runner
+from services.orchestrator.runtime.fair_limit import FairLimit
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.jobs import ForkRequest
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import Queue, StepKind
+from shared.contracts.steps import Progress, Queue, StepKind, StepRequest
 from shared.jobs.overview import Waiting
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.system import System
@@ -194,3 +195,39 @@ async def test_a_job_that_is_taken_up_again_beside_its_former_run_still_hears_of
         assert (await asyncio.wait_for(latter, 10)).state == "succeeded"
     finally:
         polling.cancel()
+
+
+async def test_a_step_that_waits_for_a_batch_leaves_its_place_in_the_queue(system: System, monkeypatch):
+    """With one consumer two steps of a job are sent; the third is sent once one of them waits for its batch."""
+    sent: list[str] = []
+    third, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def send(step_id: str, queue: Queue) -> None:
+        sent.append(step_id)
+        if len(sent) == 3:
+            loop.call_soon_threadsafe(third.set)
+
+    monkeypatch.setattr(step_runner, "send", send)
+    client = step_runner.StepClient(system.stores, system.artifacts, system.settings)
+    row = system.row(system.post(system.file()))
+    assert system.stores.jobs.claim("orchestrator@a:1", 60) is not None
+    limit = FairLimit(client.consumers)
+    requests = [StepRequest(kind=StepKind.TEACH, version=1, params={"batch": n}, rows=[]) for n in range(3)]
+    keys = [StepKey.parse(f"distill/answers/{n}") for n in range(3)]
+    polling = asyncio.create_task(client.poll())
+    running = [
+        asyncio.create_task(client.run(row, key, request, limit, lambda _: None))
+        for key, request in zip(keys, requests, strict=True)
+    ]
+    try:
+        await asyncio.sleep(2 * step_runner.POLL_S)
+        assert len(sent) == 2
+        claim = system.stores.steps.claim(sent[0], "w", 60)
+        assert claim is not None
+        system.stores.steps.renew(claim, 60, Progress(waits_for="the provider's batch", unavailable=True))
+        async with asyncio.timeout(20):
+            await third.wait()
+    finally:
+        for task in (polling, *running):
+            task.cancel()
+        await asyncio.gather(polling, *running, return_exceptions=True)

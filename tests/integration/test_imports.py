@@ -167,6 +167,37 @@ async def test_documents_become_questions_balanced_and_answerable(
     assert left_out["questions that the passage does not answer, or that point at it"] >= 2 * 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "source", "words"),
+    [
+        ("empty", {}, ["empty replies 8", "raise source.max_tokens"]),
+        ("refusal", {}, ["replies that could not be read 8", "name another source.provider"]),
+        ("RAMBLING", {"max_tokens": 16}, ["replies cut off at source.max_tokens 8", "source.max_tokens is 16", "raise source.max"]),
+    ],
+)  # fmt: skip
+async def test_replies_without_a_question_stop_the_import_at_the_first_passages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway, fault: str, source: dict, words: list[str]
+):
+    text = "\n\n".join(fact(n, "bees") * 5 + f" {fault}" for n in range(20))
+    zipped(tmp_path / "docs.zip", {"long.md": text.encode()})
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    raw = stored(system, (tmp_path / "docs.zip").read_bytes(), "docs.zip")
+    before = len(gateway.teacher.log())
+    if fault != "RAMBLING":
+        gateway.teacher.fault(fault)
+    try:
+        job = posted(system, raw, type="documents", domain="insects", questions=60, per_passage=3, **source)
+        async with system.running():
+            await system.until(job, "failed", within_s=40)
+    finally:
+        gateway.teacher.heal()
+    error = imports.lifecycle.get(system.context, job).error
+    assert error is not None
+    assert error.code == "nothing_to_import"
+    assert not [part for part in words if part not in error.message], error.message
+    assert len(gateway.teacher.log()) - before == 8, "the other passages are not paid for"
+
+
 def test_passages_are_whole_paragraphs_and_documents_take_turns(tmp_path: Path):
     text = "# One\n\n" + "\n\n".join(fact(n, "x") for n in range(20))
     parts = passages_of("d.md", text)
@@ -187,12 +218,17 @@ def test_passages_are_whole_paragraphs_and_documents_take_turns(tmp_path: Path):
         ('```json\n["a?"]\n```', ["a?"]),
         ("1. What is it?\n2) Why?\nno question", ["What is it?", "Why?"]),
         ("<think>[1]</think>[\"a?\", 5]", ["a?"]),
+        ("['a?', 'b?',]", ["a?", "b?"]),
+        ("Here [are] two: [“a?”, “b?”] Enjoy!", ["a?", "b?"]),
+        ('{"questions": [{"question": "a?", "answer": "x"}, {"question": "b?"}]}', ["a?", "b?"]),
+        ('Of course!\n\n1. **What is it?**\nQ2: Why?', ["What is it?", "Why?"]),
+        ('["a?", "b', ["a?"]),
         ("[" * 5000, None),
         ("", None),
     ],
 )  # fmt: skip
 def test_replies_are_read(reply: str, expected: list[str] | None):
-    assert read_questions(reply) == expected
+    assert read_questions(reply, cut_off=reply.endswith('"b')) == expected
 
 
 def test_questions_that_point_at_a_text_are_not_asked():

@@ -25,6 +25,22 @@ BATCH = 8  # passages of one step
 ALIKE = 90.0  # percent of the words of two questions, in any order, above which they are the same one
 
 
+UNREAD = {  # why no question was read in a reply -> how it is counted
+    "cut_off": "replies cut off at source.max_tokens",
+    "empty": "empty replies",
+    "unreadable": "replies that could not be read",
+}
+UNCHECKED = "questions whose check was answered with neither yes nor no"
+REMEDIES = {
+    UNREAD["cut_off"]: "raise source.max_tokens (a reasoning model also thinks within it)",
+    UNREAD[
+        "empty"
+    ]: "raise source.max_tokens (a reasoning model also thinks within it), or name another source.provider",
+    UNREAD["unreadable"]: "name another source.provider: this one does not write the list of questions it is asked for",
+    UNCHECKED: "name another source.provider: this one does not answer yes or no to the check of a question",
+}
+
+
 class NothingToImport(FatalError):
     code = "nothing_to_import"
 
@@ -81,10 +97,32 @@ async def _asked(
         answered = await run.step(f"ask/{index}", StepKind.ASK, params, batch)
         return [Written.model_validate(row) for row in answered.rows]
 
+    check_first(await one(0, passages[: run.batch_size]), source)  # before the others are paid for
     written = [item for batch in await run.gather(one, passages) for item in batch]
-    left_out["replies that could not be read"] += sum(item.unparsed for item in written)
-    left_out["questions that the passage does not answer, or that point at it"] += sum(item.dropped for item in written)
+    left_out += failures(written)
+    dropped = sum(item.dropped - item.unchecked for item in written)
+    left_out["questions that the passage does not answer, or that point at it"] += dropped
     return await asyncio.to_thread(balanced, source.questions, passages, written, left_out)
+
+
+def failures(written: Sequence[Written]) -> Counter[str]:
+    """Replies without a question and checks without a verdict, by reason."""
+    counts = Counter(UNREAD[item.why or "unreadable"] for item in written if item.unparsed)
+    counts[UNCHECKED] += sum(item.unchecked for item in written)
+    return +counts
+
+
+def check_first(written: Sequence[Written], source: DocumentsOptions) -> None:
+    """Raises NothingToImport when no question comes of the first passages because of how the replies are."""
+    if any(item.questions or not (item.unparsed or item.unchecked) for item in written) or not written:
+        return
+    counts = failures(written)
+    reason = counts.most_common(1)[0][0]
+    raise NothingToImport(
+        f"no question came of the first {len(written)} passages: {_words(counts)}. source.max_tokens is "
+        f"{source.max_tokens}, source.provider is {source.provider!r}; {REMEDIES[reason]}",
+        param="source.max_tokens" if "max_tokens" in REMEDIES[reason] else "source.provider",
+    )
 
 
 def balanced(

@@ -37,7 +37,10 @@ class FairLimit:
     @contextlib.asynccontextmanager
     async def place(self, queue: Queue) -> AsyncIterator[Place]:
         freed = self._freed[queue]
-        while self._held[queue] >= 2 * await self._consumers(queue):
+        while True:
+            most = 2 * await self._consumers(queue)
+            if self._held[queue] < most:  # read after the await: another step may have taken a place meanwhile
+                break
             freed.clear()
             with contextlib.suppress(TimeoutError):  # there may be more consumers by then
                 async with asyncio.timeout(WORKERS_AGE_S):

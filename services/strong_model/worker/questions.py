@@ -3,12 +3,13 @@
 A change of the prompts raises the version of StepKind.ASK.
 """
 
-import json
 import re
+from typing import Any
 
 from services.strong_model.worker.reply_text import clean
+from shared.contracts import loose_json
 from shared.contracts.imports import AskParams, Passage, Written
-from shared.platform.gateway_client import GatewayClient
+from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 
 POINTS_AT_TEXT = re.compile(
@@ -18,7 +19,8 @@ POINTS_AT_TEXT = re.compile(
 )
 LONGEST, SHORTEST = 400, 12  # letters of a question
 CHECK_TOKENS = 8
-YES = re.compile(r"\W*yes\b", re.IGNORECASE)
+_NUMBERED = re.compile(r"^\s*(?:[-*\u2022]|(?:Q(?:uestion)?\s*)?\d+[.):])\s*", re.IGNORECASE)
+YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 def ask_messages(params: AskParams, passage: Passage) -> list[dict[str, str]]:
@@ -40,19 +42,33 @@ def check_messages(passage: Passage, question: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": rules}, {"role": "user", "content": task}]
 
 
-def read_questions(reply: str) -> list[str] | None:
-    """The strings of the JSON list in a reply, or its lines that end in a question mark; None when there are neither."""
-    text = clean(reply)
-    start, end = text.find("["), text.rfind("]")
-    if 0 <= start < end:
-        try:
-            items = json.loads(text[start : end + 1])
-        except (ValueError, RecursionError):
-            items = None
-        if isinstance(items, list):
-            return [item.strip() for item in items if isinstance(item, str)]
-    lines = [re.sub(r"^\s*(?:[-*]|\d+[.)])\s*", "", line).strip() for line in text.splitlines()]
+def read_questions(reply: str, cut_off: bool = False) -> list[str] | None:
+    """The questions of the last list in a reply, or its lines that end in a question mark; None when there are neither.
+
+    cut_off: the reply ended at its token limit, so what it ended in counts only if it is a whole question.
+    """
+    for value in reversed(loose_json.values(reply, "[", cut_off)):
+        questions = [text for item in _items(value) if (text := _question(item))]
+        if cut_off and questions and not questions[-1].endswith("?"):
+            questions.pop()
+        if questions:
+            return questions
+    lines = [_NUMBERED.sub("", line).strip(' *\t"') for line in loose_json.without_reasoning(reply).splitlines()]
     return [line for line in lines if line.endswith("?")] or None
+
+
+def _items(value: Any) -> list[Any]:
+    """A list as it is; of an object the first list in it."""
+    if isinstance(value, dict):
+        value = next((part for part in value.values() if isinstance(part, list)), [])
+    return value if isinstance(value, list) else []
+
+
+def _question(item: Any) -> str:
+    """A string, or the first one of an object such as {"question": "..."}."""
+    if isinstance(item, dict):
+        item = item.get("question") or next((part for part in item.values() if isinstance(part, str)), "")
+    return item.strip() if isinstance(item, str) else ""
 
 
 def usable(question: str) -> bool:
@@ -77,16 +93,28 @@ async def write_questions(
 
 
 async def _of_passage(gateway: GatewayClient, params: AskParams, passage: Passage) -> Written:
-    async def ask(messages: list[dict[str, str]], max_tokens: int) -> str:
-        reply = await gateway.chat(
+    async def ask(messages: list[dict[str, str]], max_tokens: int) -> ChatReply:
+        return await gateway.chat(
             model=params.teacher, messages=messages, max_tokens=max_tokens, seed=params.seed, example_id=passage.id
         )
-        return reply.text
 
-    questions = read_questions(await ask(ask_messages(params, passage), params.max_tokens))
+    reply = await ask(ask_messages(params, passage), params.max_tokens)
+    cut_off = reply.finish_reason == "length"
+    questions = read_questions(reply.text, cut_off)
     if questions is None:
-        return Written(id=passage.id, questions=[], unparsed=True)
+        why = "cut_off" if cut_off else "unreadable" if loose_json.without_reasoning(reply.text) else "empty"
+        return Written(id=passage.id, questions=[], unparsed=True, why=why)
     candidates = [question for question in dict.fromkeys(questions) if usable(question)][: params.per_passage]
-    verdicts = [await ask(check_messages(passage, question), CHECK_TOKENS) for question in candidates]
-    confirmed = [question for question, verdict in zip(candidates, verdicts, strict=True) if YES.match(clean(verdict))]
-    return Written(id=passage.id, questions=confirmed, dropped=len(questions) - len(confirmed))
+    verdicts = [(await ask(check_messages(passage, question), CHECK_TOKENS)).text for question in candidates]
+    answers = [YES_OR_NO.match(clean(verdict)) for verdict in verdicts]
+    confirmed = [
+        question
+        for question, answer in zip(candidates, answers, strict=True)
+        if answer and answer.group(1).lower() == "yes"
+    ]
+    return Written(
+        id=passage.id,
+        questions=confirmed,
+        dropped=len(questions) - len(confirmed),
+        unchecked=sum(answer is None for answer in answers),
+    )
