@@ -43,9 +43,8 @@ def read(model: type[Model], body: Any) -> Reading[Model]:
         except ValidationError as error:
             faults = error.errors()
             problems += problems_in(faults, model, left)
-            if not all([_leave_out(left, fault["loc"]) for fault in faults if fault["type"] != "missing"]):
-                break
-            if any(fault["type"] == "missing" for fault in faults):
+            kept = [fault for fault in faults if fault["type"] == "missing" or not _leave_out(left, fault["loc"])]
+            if kept:
                 break
     return Reading(None, problems)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperparameters, Name, Phase, Strict
-from shared.contracts.errors import ErrorBody
+from shared.contracts.errors import ErrorBody, ErrorItem
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.json_types import Json, Whole
@@ -229,6 +229,18 @@ class JobDistillation(Distillation):
     usage: Usage = Usage()
     estimate: Estimate | None = None
     evaluation_result: Json | None = Field(default=None, serialization_alias="evaluation_result")
+
+
+class JobCheck(BaseModel):
+    """What posting a job would tell: all that is wrong (errors: it would be refused), what its owner should know (warnings), what was
+    found in order (checked, for people), and what it would cost; no estimate where there are errors or the prices are unknown."""
+
+    object: Literal["distillation.check"] = "distillation.check"
+    ok: bool
+    errors: list[ErrorItem] = []
+    warnings: list[ErrorItem] = []
+    checked: list[str] = []
+    estimate: Estimate | None = None
 
 
 class JobObject(BaseModel):

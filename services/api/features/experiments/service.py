@@ -1,13 +1,14 @@
 """Experiments: jobs that share an id in their metadata. Steps that they have in common run once, by their hashes."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
+from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
 from services.api.paging import Paging, listed
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE
@@ -43,7 +44,9 @@ def create(context: ProjectContext, request: ExperimentRequest) -> ExperimentObj
     variants = _variants(context, request)
     requests, problems = _checked(context, request, variants, experiment_id, prices)
     refuse(problems)
-    context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
+    made = context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
+    for problem in problems:
+        context.stores.jobs.add_event(made[0], problem.text, level="warn")
     return get(context, experiment_id)
 
 
@@ -55,17 +58,22 @@ def _checked(
     prices: Mapping[str, Price] | None,
 ) -> tuple[list[JobRequest], list[Problem]]:
     """The variants' jobs, and all that is wrong with them; what several have in common is told once."""
-    requests: list[JobRequest] = []
+    posted: dict[str, Posted] = {}
     wrong: dict[str, tuple[Problem, list[str]]] = {}
+
+    def tell(name: str, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            wrong.setdefault(problem.text, (problem, []))[1].append(repr(name))
+
     for variant in variants:
         try:
-            requests.append(_job_of(request, variant, experiment_id))
-            problems = jobs.problems_of(Posted(context, requests[-1], prices))
+            job = posted[variant.name] = Posted(context, _job_of(request, variant, experiment_id), prices)
+            tell(variant.name, jobs.still_findings(job).problems)
         except Refused as error:
-            problems = error.problems
-        for problem in problems:
-            wrong.setdefault(problem.text, (problem, []))[1].append(repr(variant.name))
-    return requests, [
+            tell(variant.name, error.problems)
+    for name, findings in zip(posted, live_findings(list(posted.values())), strict=True):
+        tell(name, findings.problems)
+    return [job.request for job in posted.values()], [
         problem.model_copy(update={"message": f"variant{'s' * bool(names[1:])} {', '.join(names)}: {problem.message}"})
         for problem, names in wrong.values()
     ]

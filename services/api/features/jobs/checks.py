@@ -1,10 +1,12 @@
 """What is refused before a job exists: all that is wrong with a request, in one list, each with how to mend it.
 
-To add a check write a function `(Posted) -> Iterator[Problem]` and name it in CHECKS. It yields nothing where the request is
-right, and nothing where what it reads is unknown (a missing file, a gateway that does not answer): another check tells that.
+To add a check write a function `(Posted) -> Iterator[Problem | str]` and name it in CHECKS, or in LIVE of live_checks.py where
+it asks something outside this process. It yields problems, and as a text what was found right, for people. It yields nothing where
+what it reads is unknown (a missing file, a gateway that does not answer): another check tells that.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from services.api.features.files.service import error_summary
 from services.api.features.jobs.posted import Posted
@@ -19,14 +21,22 @@ from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, calls_per_judged_question
 
 LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
-Check = Callable[[Posted], Iterator[Problem]]
+Check = Callable[[Posted], Iterator[Problem | str]]
 
 
-def student(posted: Posted) -> Iterator[Problem]:
+class Findings(NamedTuple):
+    """problems: errors and warnings. right: what was looked at and is in order."""
+
+    problems: list[Problem]
+    right: list[str]
+
+
+def student(posted: Posted) -> Iterator[Problem | str]:
     """The student is one that this deployment can serve and train."""
     context, model = posted.context, posted.request.model
     names = [base.name for base in context.students]
     if model in names:
+        yield f"student {model!r}: served and trained here"
         return
     hint = "METEOR_STUDENTS names more"
     if not context.swaps and context.bases.find(model) is not None:
@@ -35,7 +45,7 @@ def student(posted: Posted) -> Iterator[Problem]:
     yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
 
 
-def adapter(posted: Posted) -> Iterator[Problem]:
+def adapter(posted: Posted) -> Iterator[Problem | str]:
     """The engine can serve what is trained."""
     wanted, most = posted.spec.adapter, posted.context.settings.max_rank
     if wanted.method is Method.FULL and not posted.context.swaps:
@@ -55,7 +65,7 @@ def adapter(posted: Posted) -> Iterator[Problem]:
         )
 
 
-def providers(posted: Posted) -> Iterator[Problem]:
+def providers(posted: Posted) -> Iterator[Problem | str]:
     """The strong models are configured."""
     if posted.asks:
         yield from provider_problems(posted.spec.teacher.provider, posted.prices, "distillation.teacher.provider")
@@ -73,11 +83,14 @@ def provider_problems(name: str, prices: Mapping[str, Price] | None, param: str)
         )
 
 
-def files(posted: Posted) -> Iterator[Problem]:
+def files(posted: Posted) -> Iterator[Problem | str]:
     """The files are there, are datasets and have no bad lines."""
     yield from posted.missing_files
     for field, file in posted.files.items():
         yield from _file_problems(file, field)
+    if posted.data is not None:
+        counts = ", ".join(f"{split.value} {rows}" for split, rows in posted.data.splits.items())
+        yield f"rows: {sum(posted.data.splits.values())} ({counts})"
 
 
 def _file_problems(file: FileRecord, param: str) -> Iterator[Problem]:
@@ -97,7 +110,7 @@ def _file_problems(file: FileRecord, param: str) -> Iterator[Problem]:
         )
 
 
-def apart(posted: Posted) -> Iterator[Problem]:
+def apart(posted: Posted) -> Iterator[Problem | str]:
     """Decisions are made on the validation rows, so none of them may be trained on or reported."""
     training, validation = posted.data or (None, None)
     if training is None or validation is None:
@@ -114,7 +127,7 @@ def apart(posted: Posted) -> Iterator[Problem]:
         )
 
 
-def enough_rows(posted: Posted) -> Iterator[Problem]:
+def enough_rows(posted: Posted) -> Iterator[Problem | str]:
     """Every split and every phase has something to work on."""
     if posted.data is None:
         return
@@ -160,7 +173,7 @@ def _wanted_questions(spec: Distillation) -> dict[str, int]:
     }
 
 
-def pairs(posted: Posted) -> Iterator[Problem]:
+def pairs(posted: Posted) -> Iterator[Problem | str]:
     """Training on preferences has rows with two answers."""
     spec = posted.spec
     if posted.data is None or Phase.EVOLVE not in spec.phases or spec.evolve.pairs != "file":
@@ -176,7 +189,7 @@ def pairs(posted: Posted) -> Iterator[Problem]:
         )
 
 
-def judge_calls(posted: Posted) -> Iterator[Problem]:
+def judge_calls(posted: Posted) -> Iterator[Problem | str]:
     """Without references the judge measures every question of dev and test, and it cannot stop half way: a budget that might
     not hold all its calls is refused."""
     settings = posted.spec.evaluation
@@ -199,9 +212,13 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
-def problems_of(posted: Posted, more: Sequence[Check] = ()) -> list[Problem]:
-    """All that is wrong with the job, and what its owner should know of it. more: checks beside CHECKS, asked first."""
-    return [problem for check in (*more, *CHECKS) for problem in check(posted)]
+def findings_of(posted: Posted, checks: Iterable[Check]) -> Findings:
+    """All that is wrong with the job, what its owner should know of it, and what is right."""
+    findings = Findings([], [])
+    for check in checks:
+        for finding in check(posted):
+            (findings.right if isinstance(finding, str) else findings.problems).append(finding)  # pyright: ignore[reportArgumentType]
+    return findings
 
 
 def check_provider(name: str, prices: Mapping[str, Price] | None, param: str) -> None:

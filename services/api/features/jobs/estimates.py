@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from services.api.context import ProjectContext
-from services.api.features.jobs import checks
-from services.api.features.jobs.checks import Check
+from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.estimate import Estimate
@@ -17,7 +16,7 @@ from shared.plan.estimate import Work, estimate, sizes
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
     posted = Posted(context, request, context.providers.prices())
-    refuse([*checks.problems_of(posted, more), *_too_many(posted)])
+    refuse([*findings_of(posted, [*more, *CHECKS]).problems, *_too_many(posted)])
     return estimate_of(posted)
 
 

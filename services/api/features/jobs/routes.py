@@ -21,7 +21,7 @@ from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.fine_tuning import FineTuningRequest
-from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
+from shared.contracts.jobs import ForkRequest, JobChange, JobCheck, JobObject, JobRequest, JobStatus
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 from shared.jobs.states import FINAL_JOBS
@@ -59,6 +59,18 @@ def estimate_job(context: Context, body: JobRequest) -> Estimate:
 def estimate_fine_tuning_job(context: Context, body: FineTuningRequest) -> Estimate:
     """Of a job without a `distillation` object: nothing. What it takes is time."""
     return estimates.estimate_job(context, body.job(), [fine_tuning.checks_of(body)])
+
+
+@router.post(OURS + "/check")
+def check_job(context: Context, body: JobRequest) -> JobCheck:
+    """Everything that is checked when this job is posted. No job is made; teacher and judge are asked for a few words."""
+    return jobs.check(context, body)
+
+
+@router.post(OPENAIS + "/check")
+def check_fine_tuning_job(context: Context, body: FineTuningRequest) -> JobCheck:
+    """The same for a job under OpenAI's names."""
+    return jobs.check(context, body.job(), [fine_tuning.checks_of(body)])
 
 
 def _created(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:

@@ -1,14 +1,15 @@
 """Distillation jobs: how they are created, changed and shown."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from services.api.context import ApiContext, ProjectContext
-from services.api.features.jobs import checks
-from services.api.features.jobs.checks import Check
+from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
+from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
+from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
@@ -22,6 +23,7 @@ from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
     ForkedFrom,
     JobChange,
+    JobCheck,
     JobDistillation,
     JobKind,
     JobObject,
@@ -48,10 +50,10 @@ def create(
 ) -> JobObject:
     """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
     posted = Posted(context, request, known_prices(context))
-    problems = problems_of(posted, more)
-    refuse(problems)
+    findings = all_findings(posted, more)
+    refuse(findings.problems)
     record = context.stores.jobs.create(context.project, request, posted.prices, forked_from, context.key_id)
-    for problem in problems:
+    for problem in findings.problems:
         context.stores.jobs.add_event(record, problem.text, level="warn")
     job = as_object(context, record)
     if request.webhook is not None:
@@ -59,17 +61,46 @@ def create(
     return job
 
 
-def problems_of(posted: Posted, more: Sequence[Check] = ()) -> list[Problem]:
-    """All that is wrong with a posted job; warnings too."""
-    problems = checks.problems_of(posted, more)
+def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
+    """What every check finds, the live ones too. more: checks beside those of every job, asked first."""
+    still, (live,) = still_findings(posted, more), live_findings([posted])
+    return Findings(still.problems + live.problems, still.right + live.right)
+
+
+def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
+    """What the checks find that ask nothing outside."""
+    return findings_of(posted, [*more, *CHECKS, webhook, gateway])
+
+
+def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
+    """What posting the job would tell. No job is made; the live checks may ask each provider for a few words."""
+    posted = Posted(context, request, known_prices(context))
+    findings = all_findings(posted, more)
+    errors = [problem for problem in findings.problems if problem.is_error]
+    warnings = [problem for problem in findings.problems if not problem.is_error]
+    known = not errors and posted.prices is not None and not posted.too_long_to_read
+    return JobCheck(
+        ok=not errors,
+        errors=list(errors),
+        warnings=list(warnings),
+        checked=findings.right,
+        estimate=estimate_of(posted) if known else None,
+    )
+
+
+def webhook(posted: Posted) -> Iterator[Problem | str]:
+    """The webhook leads to a public address."""
     if posted.request.webhook is not None:
         try:
             webhooks.refuse_address(posted.context, posted.request.webhook.url, "webhook.url")
         except UserError as error:
-            problems.append(Problem.of(error))
+            yield Problem.of(error)
+
+
+def gateway(posted: Posted) -> Iterator[Problem | str]:
+    """The gateway says which providers there are."""
     if posted.prices is None and posted.asks:
-        problems.append(warning("gateway_unavailable", UNCHECKED))
-    return problems
+        yield warning("gateway_unavailable", UNCHECKED)
 
 
 def known_prices(context: ApiContext) -> dict[str, Price] | None:
