@@ -1,13 +1,12 @@
 """What pydantic refuses in a request's body, as problems: where, what, and the nearest name of a field that does not exist."""
 
 import copy
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.contracts.error_location import place_of
+from shared.contracts.error_location import nearest_field, place_of, unknown_field
 from shared.contracts.problems import Problem
 
 CODES = {
@@ -15,7 +14,6 @@ CODES = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
 }
-MOST_NAMES = 12  # that are listed where none is near
 ROUNDS = 4  # of leaving out: some faults show only after others are gone
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,19 +59,27 @@ def _leave_out(value: Any, location: Sequence[int | str]) -> bool:
     return True
 
 
-def problems_in(errors: Iterable[Mapping[str, Any]], model: Any, body: Any) -> list[Problem]:
-    """One problem for each place of the body. errors: of a ValidationError. model: what the body was read as.
+def problems_in(errors: Iterable[Mapping[str, Any]], kind: Any, body: Any) -> list[Problem]:
+    """One problem for each place of the body. errors: of a ValidationError. kind: what the body was read as.
 
-    A value that may be of several types has an error for each of them; the first says enough.
+    A value that may be of several types has an error for each of them; the first says enough. A field that is missing because it
+    is misspelt is told once.
     """
-    problems: dict[tuple[str | None, str], Problem] = {}
-    for error in errors:
-        problem = _problem(error, model, body)
-        problems.setdefault((problem.param, problem.message if problem.param is None else ""), problem)
+    faults = list(errors)
+    meant = {
+        (*error["loc"][:-1], nearest_field(error["loc"], kind))
+        for error in faults
+        if error["type"] == "extra_forbidden"
+    }
+    problems: dict[str, Problem] = {}
+    for error in faults:
+        if error["type"] != "missing" or tuple(error["loc"]) not in meant:
+            problem = _problem(error, kind, body)
+            problems.setdefault(problem.param or f"the body: {problem.message}", problem)
     return list(problems.values())
 
 
-def _problem(error: Mapping[str, Any], model: Any, body: Any) -> Problem:
+def _problem(error: Mapping[str, Any], kind: Any, body: Any) -> Problem:
     param, message = place_of(error, body), error["msg"]
     if error["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
         tag = error["ctx"]["discriminator"].strip("'")
@@ -81,37 +87,7 @@ def _problem(error: Mapping[str, Any], model: Any, body: Any) -> Problem:
         tags = error["ctx"].get("expected_tags")
         message = f"must be one of {tags}" if tags else "is required"
         return Problem(code="invalid_value", param=param, message=f"{param} {message}")
-    remedy = _names(error["loc"], model) if error["type"] == "extra_forbidden" else ""
+    if error["type"] == "extra_forbidden":
+        message = unknown_field(error["loc"], kind)
     text = f"{param}: {message}" if param else message
-    return Problem(code=CODES.get(error["type"], "invalid_value"), param=param, message=text, remedy=remedy)
-
-
-def _names(location: Sequence[int | str], model: Any) -> str:
-    """The field that was meant, or the fields that there are."""
-    *parents, name = location
-    names = sorted({known for owner in _owners(parents, model) for known in _fields(owner)})
-    near = difflib.get_close_matches(str(name), names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there are {', '.join(names)}" if 0 < len(names) <= MOST_NAMES else ""
-
-
-def _owners(location: Sequence[int | str], model: Any) -> list[type[BaseModel]]:
-    """The models that may stand at this place. Parts that are no field name the alternative of a union, or an item of a list."""
-    owners = _models(model)
-    for part in location:
-        inner = [field for owner in owners for name, field in _fields(owner).items() if name == part]
-        owners = [found for field in inner for found in _models(field)] or owners
-    return owners
-
-
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Name on the wire -> its type."""
-    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models in a type: itself, or within a union, a list, an Annotated."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+    return Problem(code=CODES.get(error["type"], "invalid_value"), param=param, message=text)

@@ -138,10 +138,20 @@ class Catalog:
         with reading(self.engine) as connection:
             return fetch_one(connection, FileRecord, select(files).where(files.c.id == file_id))
 
-    def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[FileRecord], bool]:
-        """Newest first. Raises UserError for an unknown `after`."""
-        query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
-        return keyset_page(self.engine, FileRecord, query, files.c.id, after, limit, "file")
+    def file_page(
+        self,
+        project_id: str,
+        after: str | None,
+        limit: int,
+        purpose: str | None = None,
+        ascending: bool = False,
+    ) -> tuple[list[FileRecord], bool]:
+        """Newest first; ascending: oldest first. Raises UserError for an unknown `after`, whatever its purpose."""
+        mine = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
+        query = mine if purpose is None else mine.where(files.c.purpose == purpose)
+        return keyset_page(
+            self.engine, FileRecord, query, files.c.id, after, limit, "file", cursors=mine, ascending=ascending
+        )
 
     def delete_file(self, project_id: str, file_id: str) -> None:
         """Mark it deleted; the row stays for ended jobs. Raises NotFound, and Conflict while an unfinished job needs it."""

@@ -15,12 +15,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
-from shared.contracts.faults import problems_in
+from shared.contracts.faults import CODES, problems_in
 from shared.contracts.problems import Problem, body_of
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 REQUESTS = Counter("meteor_http_requests_total", "HTTP requests by route and status", ["service", "route", "status"])
+# Errors of a body as a whole -> what it is instead of an object; empty: what Python calls it.
+NO_OBJECT = {"missing": "empty", "model_attributes_type": "", "model_type": "", "dict_type": ""}
 RETRY_AFTER_S = 2  # where an error does not say
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -42,20 +44,37 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     """All that is wrong, in one answer."""
-    problems: list[Problem] = []
-    in_body: list[dict[str, Any]] = []
-    for fault in error.errors():
-        where, *location = fault["loc"]
-        if fault["type"] == "json_invalid":  # its location is a position in the text, not a field
-            message = f"the body is not JSON: {fault['ctx']['error']} at character {location[-1]}"
-            problems.append(Problem(code="invalid_json", message=message))
-        elif where == "body":
-            in_body.append(fault | {"loc": location})
-        else:
-            problems += problems_in([fault | {"loc": location}], None, dict.fromkeys(location))
-    model = getattr(getattr(request.scope.get("route"), "body_field", None), "field_info", None)
-    problems += problems_in(in_body, model and model.annotation, error.body)
-    return error_response(body_of(problems, 400), 400)
+    return error_response(body_of(_problems(request, error), 400), 400)
+
+
+def _problems(request: Request, error: RequestValidationError) -> list[Problem]:
+    first, *_ = faults = list(error.errors())
+    if first["loc"] == ("body",) and isinstance(error.body, bytes):  # left unparsed for its content type
+        sent = request.headers.get("content-type", "")[:100] or "none"
+        remedy = "send Content-Type: application/json"
+        return [
+            Problem(
+                code=CODES.get(first["type"], "invalid_value"),
+                message=f"the body is not read: its content type is {sent}",
+                remedy=remedy,
+            )
+        ]
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        message = f"the body must be a JSON object, not {NO_OBJECT[first['type']] or type(error.body).__name__}"
+        return [Problem(code=CODES.get(first["type"], "invalid_value"), message=message)]
+    if first["type"] == "json_invalid":  # its location is a position in the text, not a field
+        message = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+        return [Problem(code="invalid_json", message=message)]
+    in_body = [fault | {"loc": fault["loc"][1:]} for fault in faults if fault["loc"][0] == "body"]
+    beside = [fault | {"loc": fault["loc"][1:]} for fault in faults if fault["loc"][0] != "body"]
+    places = dict.fromkeys(part for fault in beside for part in fault["loc"])  # of the path, the query or the headers
+    return problems_in(beside, None, places) + problems_in(in_body, _kind_of_body(request), error.body)
+
+
+def _kind_of_body(request: Request) -> Any:
+    """The model that the route reads its body as; None where it reads none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return field and field.field_info.annotation
 
 
 async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:
