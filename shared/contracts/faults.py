@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PrivateAttr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from shared.contracts.error_location import nearest_field, place_of, unknown_field
 from shared.contracts.problems import Problem
@@ -26,13 +26,42 @@ class Reading(NamedTuple, Generic[Model]):
     value: Model | None
     problems: list[Problem]
 
-    def concerns(self, problem: Problem) -> bool:
-        """Whether a problem is with what the caller wrote, and not with a default that stands in for a fault."""
-        places = [fault.param for fault in self.problems if fault.param]
-        return not any(problem.param == place or str(problem.param).startswith(f"{place}.") for place in places)
+
+class Readable(BaseModel):
+    """A request that can be checked although parts of it are at fault. `Body = Annotated[Request, as_far_as_readable(Request)]`"""
+
+    _faults: list[Problem] = PrivateAttr(default=[])
+
+    @property
+    def faults(self) -> list[Problem]:
+        """What was wrong with the parts that were left out when it was read."""
+        return self._faults
+
+
+def as_far_as_readable(model: type[Readable]) -> WrapValidator:
+    """Reads a body without what is at fault in it. Where too little is left it is refused as ever."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            reading = read(model, value)
+            if reading.value is None:
+                raise
+            reading.value._faults = reading.problems
+            return reading.value
+
+    return WrapValidator(validate)
+
+
+def besides(faults: Sequence[Problem], problems: Iterable[Problem]) -> list[Problem]:
+    """The problems with what the caller wrote, and not with a default that stands in for one of the faults."""
+    places = tuple(fault.param for fault in faults if fault.param)
+    return [one for one in problems if not f"{one.param}.".startswith(tuple(f"{place}." for place in places))]
 
 
 def read(model: type[Model], body: Any) -> Reading[Model]:
+    """What a body says, and all that is wrong with it."""
     problems: list[Problem] = []
     left = copy.deepcopy(body)
     for _ in range(ROUNDS):

@@ -10,6 +10,7 @@ from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperpar
 from shared.contracts.errors import ErrorBody, ErrorItem
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.faults import Readable
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.webhooks import JobWebhook
 
@@ -73,7 +74,7 @@ def read_back(value: Any) -> Any:
     return kept
 
 
-class JobRequest(AnyRequest):
+class JobRequest(AnyRequest, Readable):
     """Body of POST /v1/distillation/jobs: what is to be done, or a job's whole object as it was read, for the same again.
 
     suffix names the alias under which the result is served. validation_file: its rows are the dev split; what would be dev of the

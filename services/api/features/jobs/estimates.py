@@ -7,6 +7,7 @@ from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.estimate import Estimate
+from shared.contracts.faults import besides
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem, refuse
 from shared.plan.allocation import allocate
@@ -16,11 +17,12 @@ from shared.plan.estimate import Work, estimate, sizes
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
     posted = Posted(context, request, context.providers.prices())
-    refuse([*findings_of(posted, [*more, *CHECKS]).problems, *_too_many(posted)])
+    found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
+    refuse([*request.faults, *besides(request.faults, found)])
     return estimate_of(posted)
 
 
-def _too_many(posted: Posted) -> Iterator[Problem]:
+def _too_many(posted: Posted) -> Iterator[Problem | str]:
     if posted.data is not None and posted.too_long_to_read:
         yield Problem(
             code="too_many_rows",

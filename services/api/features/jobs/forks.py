@@ -41,6 +41,8 @@ def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObjec
     before = JobRequest.model_validate(origin.request)
     body = merged(_inherited(before), request.changes)
     after = job_request(body)
+    if after.faults:
+        refuse(jobs.all_findings(Posted(context, after, jobs.known_prices(context))).problems)
     if point is not None:
         _check_finished(point, before.distillation, context.stores.steps.of_job(job_id))
         if changed := list(_changed_before(before, after, point)):

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydantic import ValidationError
-
 from services.api.context import ApiContext, ProjectContext
 from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
 from services.api.features.jobs.estimates import estimate_of
@@ -18,7 +16,7 @@ from shared.contracts.distillation import Budget
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
-from shared.contracts.faults import problems_in
+from shared.contracts.faults import besides, read
 from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
     ForkedFrom,
@@ -64,12 +62,14 @@ def create(
 def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
     """What every check finds, the live ones too. more: checks beside those of every job, asked first."""
     still, (live,) = still_findings(posted, more), live_findings([posted])
-    return Findings(still.problems + live.problems, still.right + live.right)
+    problems = [*still.problems, *besides(posted.request.faults, live.problems)]
+    return Findings(problems, still.right + live.right)
 
 
 def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
-    """What the checks find that ask nothing outside."""
-    return findings_of(posted, [*more, *CHECKS, webhook, gateway])
+    """What is wrong with the body, and what the checks find that ask nothing outside."""
+    faults, found = posted.request.faults, findings_of(posted, [*more, *CHECKS, webhook, gateway])
+    return Findings([*faults, *besides(faults, found.problems)], found.right)
 
 
 def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
@@ -114,11 +114,12 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 
 def job_request(body: dict) -> JobRequest:
-    """A job's body that this program assembled. Raises Refused with all that is wrong with it."""
-    try:
-        return JobRequest.model_validate(body)
-    except ValidationError as error:
-        raise Refused(problems_in(error.errors(), JobRequest, body)) from error
+    """A job's body that this program assembled, as far as it can be read. Raises Refused with all that is wrong with it."""
+    reading = read(JobRequest, body)
+    if reading.value is None:
+        raise Refused(reading.problems)
+    reading.value._faults = reading.problems
+    return reading.value
 
 
 def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject:
