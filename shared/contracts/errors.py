@@ -1,7 +1,7 @@
 """The three families of errors and OpenAI's error shape.
 
 `UserError`: the caller's fault; never retried, never alerted.  `TransientError`: may succeed when tried again.
-`FatalError`: retrying cannot help.  To add one, subclass the family and set `code` (and `status` for a UserError);
+`FatalError`: retrying cannot help.  Others: shared/contracts/deterministic.py says whether they would come again.  To add one, subclass the family and set `code` (and `status` for a UserError);
 each family has exactly one HTTP form, made by `shared.platform.http`.
 """
 
