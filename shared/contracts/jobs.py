@@ -193,13 +193,24 @@ class JobChange(Strict):
     metadata: Metadata | None = None
 
 
+class Measured(BaseModel):
+    """What a job has measured of one kind of step: rows (repeats counted), and the seconds that they took."""
+
+    rows: float
+    seconds: float
+
+
 class JobProgress(BaseModel):
-    """done and total in seconds of estimated work; eta_seconds None until the first step has ended."""
+    """done and total in seconds of estimated work. eta_seconds: the time left, most likely between eta_low_seconds and
+    eta_high_seconds; None until something tells it. measured: by kind of step; later jobs here begin with it."""
 
     percent: float = 0.0
     done: float = 0.0
     total: float = 0.0
     eta_seconds: float | None = None
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
+    measured: dict[str, Measured] = {}
 
 
 class Usage(BaseModel):

@@ -205,6 +205,7 @@ def test_the_command_lists_all_and_ends_with_one(provided: Provided, tmp_path: P
     monkeypatch.setenv("METEOR_API_URL", str(provided.http.base_url))
     monkeypatch.setenv("METEOR_API_KEY", KEY)
     (tmp_path / "rows.jsonl").write_bytes(rows(60))
+    before = provided.http.get(JOBS).json()["data"]
     job = {"model": BASE, "distillation": {"domain": "sums", "adapter": {"rank": 64}, "judge": {"provider": "gpt"}}}
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = ["jobs", "create", str(tmp_path / "job.json"), "--rows", str(tmp_path / "rows.jsonl"), "--check"]
@@ -217,4 +218,4 @@ def test_the_command_lists_all_and_ends_with_one(provided: Provided, tmp_path: P
     assert told.exit_code == 0, told.output
     for word in ("the job can run", "teacher 'default' answered", "total"):
         assert word in told.output
-    assert provided.http.get(JOBS).json()["data"] == []
+    assert provided.http.get(JOBS).json()["data"] == before

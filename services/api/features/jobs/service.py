@@ -34,6 +34,7 @@ from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
+ETA = ("eta_seconds", "eta_low_seconds", "eta_high_seconds")
 UNCHECKED = (
     "the strong-model gateway did not answer, so the job's providers were not checked; the first call to each will show "
     "whether it is configured"
@@ -144,7 +145,7 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
     request = JobRequest.model_validate(job.request)
     progress = job.progress
     if job.status == JobStatus.PAUSED:
-        progress = progress.model_copy(update={"eta_seconds": None})  # unknown until it resumes
+        progress = progress.model_copy(update=dict.fromkeys(ETA))  # unknown until it resumes
     eta = progress.eta_seconds if job.status not in FINAL_JOBS else None
     return JobObject(
         **common_fields(job),
