@@ -58,6 +58,10 @@ FEATURES = (
     files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, webhooks,
     audit, health, docs, live,
 )  # fmt: skip  # in the order of the OpenAPI document
+EXPOSED = [
+    "x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed", "x-meteor-model",
+    "x-meteor-ignored", "x-meteor-clamped",
+]  # fmt: skip
 SHUTDOWN_S = 5  # open event streams get this long when the process ends
 
 
@@ -71,7 +75,7 @@ def _cors(settings: ApiSettings) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed"],
+            expose_headers=EXPOSED,
         )
     ]
 

@@ -8,6 +8,7 @@ import uuid_utils
 from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull
+from shared.contracts.generation import GREEDY, Generation
 from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import insert_once, reading, upsert, writing
@@ -172,8 +173,13 @@ class Catalog:
 
     # models
 
-    def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> ModelRecord:
-        """Add a version to an alias. A job's second call with the same model returns the version of the first."""
+    def publish(
+        self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str, generation: Generation = GREEDY
+    ) -> ModelRecord:
+        """Add a version to an alias. A job's second call with the same model returns the version of the first.
+
+        generation: how the version was evaluated; it is served so by default.
+        """
         with writing(self.engine) as connection:
             # the lock admits one publication of a project at a time, so that two jobs never take the same number
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
@@ -195,6 +201,7 @@ class Catalog:
                 state=state,
                 job_id=job_id,
                 created_at=time.time(),
+                generation=generation.model_dump(mode="json"),
             )
             return fetch_one(connection, ModelRecord, added.returning(models))
 

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
+from shared.contracts.generation import Generation
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
 from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
@@ -182,6 +183,7 @@ class ModelRecord:
     job_id: str | None
     created_at: float
     deleted_at: float | None
+    generation: Annotated[Generation, BeforeValidator(lambda stored: stored or {})]
 
 
 @dataclass(frozen=True, slots=True)
