@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.api.features.chat.service import CHAT
+from services.api.features.chat.service import asked
+from services.api.model_router import Target
 from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
 from services.weak_model.engine import vllm as engine
@@ -16,9 +17,12 @@ from services.weak_model.settings import EngineSettings
 from services.weak_model.worker.prompts import answer_messages
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import TemplateRefused, end_ids, read_prompts, write_prompt_files
+from shared.artifacts.template_text import template_text
+from shared.contracts.chat import ChatRequest
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.rows import Example, StudentPrompt
 from shared.contracts.steps import ModelRef, content_hash
+from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.chat_templates import CASES, CHATML, QUESTION, START, TemplateCase, write_case
 
 Folders = dict[str, Path]
@@ -93,7 +97,8 @@ def test_the_engines_prompt_is_the_trainers(name: str, folders: Folders, tmp_pat
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
     trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
     step = answer_messages(StudentPrompt(id="a", question=QUESTION))
-    chat = CHAT.prepared({"messages": [{"role": "user", "content": QUESTION}]})["messages"]
+    request = ChatRequest.model_validate({"model": "base", "messages": [{"role": "user", "content": QUESTION}]})
+    chat = asked(request, Target(*["base"] * 4), DEFAULT_PROJECT, template_text(folders[name])).body["messages"]
     parts = [step[0], {"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     for messages in (step, chat, parts):
         assert rendered_by_the_engine(folders[name], case, messages, tmp_path) == trained
