@@ -10,6 +10,7 @@ import pytest
 
 from services.api.features.chat.service import asked
 from services.api.model_router import Target
+from services.local.commands.models import models_prompts
 from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
 from services.weak_model.engine import vllm as engine
@@ -226,6 +227,21 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_own_words(text: str,
     assert refused.value.code == "bad_chat_template"
     assert "METEOR_STUDENT_TEMPLATE" in refused.value.message
     assert engine.prompts(EngineSettings(model=str(base), served_name="base"), Bases(students={})) is None
+
+
+def test_a_vllm_of_ones_own_gets_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    base = write_case(tmp_path / "mine", CASES["system role raises"])
+    (base / "config.json").write_text('{"model_type": "llama"}')
+    (base / "model.safetensors").write_bytes(b"")
+    models_prompts(str(base), tmp_path / "out", as_json=True)
+    flags = json.loads(capsys.readouterr().out)["flags"]
+    assert flags[2:] == [
+        "--chat-template",
+        str(tmp_path / "out/chat_template.jinja"),
+        "--generation-config",
+        str(tmp_path / "out"),
+    ]
+    assert (tmp_path / "out/chat_template.jinja").read_text() == (read_prompts(base) or PLAIN).template
 
 
 def test_a_folder_without_a_tokenizer_has_no_profile(tmp_path: Path):
