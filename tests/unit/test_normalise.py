@@ -124,7 +124,10 @@ def test_usage_is_read_wherever_it_can_be(usage: Any, counted: tuple[int, int] |
         ({"error": "the model is overloaded"}, "teacher_error"),
         ([{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], "teacher_rate_limited"),
         ({"choices": [{"error": {"code": 502, "message": "upstream"}, "message": {"content": ""}}]}, "teacher_error"),
-        ({"object": "error", "message": "This model's maximum context length is 5", "code": 400}, "teacher_prompt_too_long"),
+        (
+            {"object": "error", "message": "This model's maximum context length is 5", "code": 400},
+            "teacher_prompt_too_long",
+        ),
         ("a text", "teacher_bad_answer"),
         (None, "teacher_bad_answer"),
     ],

@@ -162,7 +162,11 @@ def test_neither_name_of_the_limit_is_taken():
 
 
 def test_options_of_a_provider_are_in_each_request():
-    options = {"extra": {"enable_thinking": False, "stream_options": {"x": 1}}, "omit": ["seed"], "reasoning_effort": "high"}
+    options = {
+        "extra": {"enable_thinking": False, "stream_options": {"x": 1}},
+        "omit": ["seed"],
+        "reasoning_effort": "high",
+    }
     sent = adapted(provider(**options), BODY | {"reasoning_effort": "low"}, room=100).sent
     assert (sent["enable_thinking"], sent["max_tokens"], sent["reasoning_effort"]) == (False, 5100, "low")
     assert sent["stream_options"] == {"include_usage": True, "x": 1}
