@@ -13,11 +13,11 @@ class LearnedStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def load(self, provider: str, settings_hash: str, since: float) -> Json | None:
-        """What was learned under these settings and saved after `since` (Unix seconds)."""
+    def load(self, provider: str, settings_hash: str) -> Json | None:
+        """What was learned under these settings."""
         where = (learned.c.provider == provider) & (learned.c.settings_hash == settings_hash)
         with reading(self.engine) as connection:
-            query = select(learned.c.content).where(where, learned.c.saved_at > since)
+            query = select(learned.c.content).where(where)
             return connection.execute(query).scalar_one_or_none()
 
     def save(self, provider: str, settings_hash: str, content: Json | None) -> None:

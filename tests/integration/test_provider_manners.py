@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from services.strong_model.worker.teach import teach
@@ -129,6 +130,21 @@ async def test_each_provider_judges(gateway: Gateway, name: str):
     messages = [{"role": "system", "content": asked}, {"role": "user", "content": blocks}]
     reply = await chat(gateway, name, messages, response_format=FORMAT)
     assert json.loads(reply.text) == {"correct": True}
+
+
+@pytest.mark.parametrize("name", ["plain", "lm-studio", "openrouter", "mistral", "kimi"])
+async def test_a_stream_has_text_and_reasoning_apart(gateway: Gateway, name: str):
+    text, thoughts, reason = "", "", None
+    async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=TOKEN, max_retries=0) as client:
+        messages: Any = ask("streamed words")
+        async for chunk in await client.chat.completions.create(
+            model=name, messages=messages, stream=True, max_tokens=400
+        ):
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                thoughts += getattr(choice.delta, "reasoning_content", None) or ""
+                reason = choice.finish_reason or reason
+    assert (text.strip(), bool(thoughts), reason) == ("streamed words", name != "plain", "stop")
 
 
 async def test_every_request_that_arrived_has_its_own_row(gateway: Gateway, servers: dict[str, FakeServer]):

@@ -9,6 +9,7 @@ from services.strong_model.gateway import completions
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.normalise import normalised
 from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings, providers
+from services.strong_model.gateway.streams import Assembly, Event, Live
 
 TEACHER = providers(
     TeacherSettings(base_url="http://teacher/v1", model="big", api_key=SecretStr("k")), JudgeProviderSettings()
@@ -152,3 +153,54 @@ def test_an_answer_that_reasoning_used_up_is_told_from_a_long_one():
     assert outcome("a whole long answer", 160, 60) == "cut_off"
     assert outcome("a whole long answer", 100, 0) == "cut_off"
     assert outcome("a whole long answer", 100) == "cut_off"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text", "reasoning"),
+    [
+        (["plain", " text"], "plain text", ""),
+        (["<thi", "nk>r", "r</th", "ink>\n\na", "b"], "ab", "rr"),
+        (["<think>never ends", " at all"], "", "never ends at all"),
+        (["<", "b>bold</b>"], "<b>bold</b>", ""),
+        (["<thi"], "<thi", ""),
+        (["<|channel|>analysis<|message|>r<|end|>", "<|start|>assistant<|channel|>final<|message|>a"], "a", "r<|end|><|start|>assistant"),
+    ],
+)  # fmt: skip
+def test_a_client_of_a_stream_gets_text_and_reasoning_apart(pieces: list[str], text: str, reasoning: str):
+    live = Live()
+    chunks = [live.chunk({"choices": [{"index": 0, "delta": {"content": piece}}]}) for piece in pieces]
+    chunks.append(live.chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "eos"}]}))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert "".join(delta.get("content") or "" for delta in deltas) == text
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == reasoning
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_pieces_of_a_stream_have_one_form():
+    part = {"index": 0, "delta": {"reasoning": "r", "content": [{"type": "text", "text": "a"}]}, "finish_reason": None}
+    assert Live().chunk({"choices": [part]})["choices"][0]["delta"] == {"content": "a", "reasoning_content": "r"}
+
+
+def test_an_error_that_begins_a_stream_is_read_as_any_other():
+    first = Event("message", '{"error": {"code": 400, "message": "temperature is not supported"}}')
+    with pytest.raises(ProviderError, match="temperature is not supported") as caught:
+        Assembly(TEACHER).add(first)
+    assert caught.value.outcome == "http_400"
+
+
+@pytest.mark.parametrize(
+    ("kept", "text"),
+    [
+        (answer({"content": "a"}), "a"),
+        (answer({"content": "<think>r</think>a"}), "a"),
+        (answer({"content": ""}), None),
+        (answer({"content": "<think>cut"}), None),
+        (answer({"content": "a"}, "error"), None),
+        (answer({"content": {"no": "text"}}, None), None),
+        ({"choices": []}, None),
+        (None, None),
+    ],
+)
+def test_what_was_cached_before_answers_were_checked_is_asked_for_again(kept: Any, text: str | None):
+    body = completions.usable(kept)
+    assert (body and body["choices"][0]["message"]["content"]) == text

@@ -25,7 +25,8 @@ class Cache:
                 former=call.former_hash,
                 provider=call.providers[0].name,
             )
-            if body is not None and not completions.is_over(body):
+            body = completions.usable(body)
+            if body is not None:
                 completions.raise_if_refused(body)
                 await self.note_cached(call, call.origin, body)
                 return Answer(body, cached=True)

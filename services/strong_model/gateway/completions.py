@@ -42,6 +42,19 @@ class Habits(NamedTuple):
 CERTAIN = Habits()
 
 
+def usable(kept: Json | None) -> Json | None:
+    """A cached answer or refusal, the answer in today's form. None where it no longer counts: a refusal that is over, or an
+    answer of the time when unreadable ones were cached as well."""
+    if kept is None or REFUSED in kept:
+        return None if kept is None or is_over(kept) else kept
+    try:
+        answer = normalised(kept)
+    except (Failed, Blocked, Unreadable):
+        return None
+    broken = any(choice["finish_reason"] == "error" for choice in answer["choices"])
+    return answer if outcome(answer) in CACHEABLE and not broken else None
+
+
 def kept_refusal(failure: ProviderError, provider: Provider) -> Json | None:
     """What is cached of a failed attempt: that the provider refuses this content. It would refuse the same bytes again."""
     if failure.code != REFUSED_ROW:

@@ -58,12 +58,16 @@ Kind = frozenset[tuple[str, object]]
 
 
 class Learned(BaseModel):
-    """What is stored. room: tokens that reasoning needs beside the answer. whole, unopened: see completions.Habits."""
+    """What is stored. room: tokens that reasoning needs beside the answer. whole, unopened: see completions.Habits.
+
+    since: when the first of it was learned, Unix seconds.
+    """
 
     rules: list[Rule] = []
     room: int = 0
     whole: bool = False
     unopened: bool = False
+    since: float = 0.0
 
 
 class Negotiation:
@@ -73,14 +77,15 @@ class Negotiation:
         self.provider = provider
         self.store = store
         self.settings_hash = content_hash(provider.model_dump(mode="json", include=set(OF_SETTINGS)))
-        kept = store.load(provider.name, self.settings_hash, time.time() - KEPT_S)
-        self.learned = Learned.model_validate(kept or {})
+        self.learned = Learned.model_validate(store.load(provider.name, self.settings_hash) or {})
         self._times: dict[tuple[str, str, str | None], int] = {}
         self._accepted: set[Kind] = set()
         self._first: asyncio.Event | None = None  # set when the first request of its kind came back
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         call = attempts.call
+        if self.learned.since and time.time() > self.learned.since + KEPT_S:
+            await self.forget()
         async with self._first_of_its_kind(call):
             completion = await self._ask(attempts, proceed)
             unsure = completion.outcome == "cut_off" and not attempts.habits.whole and self.provider.answer_room
@@ -207,7 +212,7 @@ class Negotiation:
             await self._learn(whole=whole or self.learned.whole, unopened=unopened or self.learned.unopened)
 
     async def _learn(self, **new: Any) -> None:
-        self.learned = self.learned.model_copy(update=new)
+        self.learned = self.learned.model_copy(update={"since": self.learned.since or time.time()} | new)
         await self._save(self.learned.model_dump(mode="json"))
 
     async def _save(self, content: Json | None) -> None:

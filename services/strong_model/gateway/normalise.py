@@ -201,6 +201,22 @@ def read_message(message: Json) -> tuple[str, str, End]:
     return answer, "\n".join([*thoughts, *inside]).strip(), end
 
 
+def read_parts(delta: Json) -> tuple[str, str]:
+    """(text, reasoning) of a piece of a streamed message; marks inside its text are left in it."""
+    try:
+        text, thoughts = _content(delta.get("content"))
+    except Unreadable:
+        text, thoughts = "", []
+    named = next((_flat(delta[name]) for name in REASONING if delta.get(name)), "")
+    return text, "".join(thoughts) + named
+
+
+def live_reason(given: Any) -> str:
+    """The reason to finish as a client of a stream gets it; what is not known means that the answer is not whole."""
+    reason = _reason(given, ())
+    return "length" if reason in (UNKNOWN, "error") else reason
+
+
 def _content(content: Any) -> tuple[str, list[str]]:
     if isinstance(content, dict):
         content = [content]

@@ -5,6 +5,7 @@ while it arrives and tells an HTML page from JSON; the SDK parses before one can
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -20,6 +21,9 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
+OF_THE_LIST = re.compile(
+    r"scope|insufficient permission", re.IGNORECASE
+)  # a key may be good for chats and not for the list
 
 OnChunk = Callable[[Json], None]
 
@@ -134,7 +138,9 @@ class ProviderClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise errors.unreachable(self.provider, error, connected=False) from error
         if response.status_code in (401, 403) or response.status_code >= 500:
-            raise errors.refused(self.provider, response.status_code, response.headers, response.content)
+            failure = errors.refused(self.provider, response.status_code, response.headers, response.content)
+            if not OF_THE_LIST.search(failure.words):
+                raise failure
 
 
 async def _once(payload: bytes) -> AsyncIterator[Event]:

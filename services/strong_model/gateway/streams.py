@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from services.strong_model.gateway.completions import checked
 from services.strong_model.gateway.errors import bad_answer, broken_stream, in_answer, not_json
+from services.strong_model.gateway.normalise import REASONING, live_reason, read_parts
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
 
@@ -67,6 +68,75 @@ def _is_whole(data: list[str]) -> bool:
     return True
 
 
+OPENERS = {  # of reasoning at the beginning of a text -> what ends it
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "[THINK]": "[/THINK]",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
+}
+
+
+class LiveText:
+    """Text and reasoning of one choice, told apart while they arrive. What may be the beginning of a mark is held back."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._closer: str | None = None  # while it reasons
+        self._text = False  # the text has begun
+
+    def feed(self, piece: str, last: bool = False) -> tuple[str, str]:
+        """(text, reasoning) that are certain now."""
+        self._held += piece
+        thoughts = ""
+        if not self._text and self._closer is None and not self._begins(last):
+            return "", ""
+        if self._closer is not None:
+            thought, closer, rest = self._held.partition(self._closer)
+            if not closer:
+                kept = 0 if last else len(self._closer) - 1
+                cut = max(len(self._held) - kept, 0)
+                self._held, thoughts = self._held[cut:], self._held[:cut]
+                return "", thoughts
+            thoughts, self._held, self._closer = thought, rest.lstrip(), None
+            self._text = bool(self._held)
+        text, self._held = self._held, ""
+        return text, thoughts
+
+    def _begins(self, last: bool) -> bool:
+        """Whether it is known by what the text begins."""
+        start = self._held.lstrip()
+        for opener, closer in OPENERS.items():
+            if start.startswith(opener):
+                self._held, self._closer = start[len(opener) :], closer
+                return True
+        self._text = last or not any(opener.startswith(start) for opener in OPENERS)
+        return self._text
+
+
+class Live:
+    """Chunks as a client gets them: in OpenAI's form, reasoning in `reasoning_content`."""
+
+    def __init__(self) -> None:
+        self._choices: dict[Any, LiveText] = {}
+
+    def chunk(self, chunk: Json) -> Json:
+        choices = chunk.get("choices")
+        return chunk | {"choices": [self._choice(part) for part in choices or [] if isinstance(part, dict)]}
+
+    def _choice(self, part: Json) -> Json:
+        delta = part.get("delta") if isinstance(part.get("delta"), dict) else {}
+        reason = part.get("finish_reason")
+        content, thoughts = read_parts(delta or {})
+        text, inside = self._choices.setdefault(part.get("index"), LiveText()).feed(content, bool(reason))
+        clean = {name: value for name, value in (delta or {}).items() if name not in (*REASONING, "content")}
+        if "content" in (delta or {}) or text:
+            clean["content"] = text
+        if thoughts + inside:
+            clean["reasoning_content"] = thoughts + inside
+        return part | {"delta": clean, "finish_reason": reason and live_reason(reason)}
+
+
 class Assembly:
     """A completion put together from its chunks. whole: nothing was met that this class cannot put together.
 
@@ -80,9 +150,10 @@ class Assembly:
         self._head: Json = {}
         self._choices: dict[int, Json] = {}
         self._usage: Any = None
+        self._live = Live()
 
     def add(self, event: Event) -> Json | None:
-        """One event; returns its chunk. Raises ProviderError for an error that the provider sends, and for garbage."""
+        """One event; returns its chunk for a client. Raises ProviderError for an error that the provider sends, and for garbage."""
         try:
             chunk = json.loads(event.data)
         except (ValueError, RecursionError):
@@ -97,7 +168,7 @@ class Assembly:
         for part in choices if isinstance(choices, list) else []:
             if isinstance(part, dict):
                 self._add_choice(part)
-        return chunk
+        return self._live.chunk(chunk)
 
     def _add_choice(self, part: Json) -> None:
         given = part.get("index")
