@@ -25,7 +25,7 @@ from shared.plan.plan import Pool, Sizes, make_plan
 class DistillationRun(DurableRun):
     """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
 
-    finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
+    continues: the version that the job starts from, None for a base. finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
     what the whole job is expected to cost.
     """
 
@@ -33,6 +33,7 @@ class DistillationRun(DurableRun):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
+        self.continues = request.model if base.tuned else None
         self.finished: dict[str, ModelRef] = {}
         self.estimate = job.estimate
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
@@ -85,15 +86,16 @@ class DistillationRun(DurableRun):
     def served_version(self) -> ModelRef | None:
         """What the job's alias serves now, if it stands on the same base."""
         row = self.stores.catalog.served(self.job.project_id, self.alias)
-        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
+        if row is None or row.base_hash != self.context.base.base_hash:
+            return None
+        return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
 
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
         evaluated = Generation(max_tokens=self.context.spec.answer_tokens)
-        row = await asyncio.to_thread(
-            catalog.publish, self.job.project_id, self.alias, student, self.job.id, state, evaluated
-        )
+        of_job = (self.job.project_id, self.alias, student, self.job.id, state)
+        row = await asyncio.to_thread(catalog.publish, *of_job, evaluated, self.continues)
         if state == "promoted":
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
         name = f"{self.alias}@{row.version}"

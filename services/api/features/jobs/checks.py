@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.features.files.service import error_summary
+from services.api.features.jobs import starts
 from shared.contracts.data import Split, in_both, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.errors import NotFound, UserError
@@ -28,7 +29,7 @@ class Checked(NamedTuple):
 
 def check(context: ProjectContext, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
     """Check the request against model, engine, providers and files. Raises UserError."""
-    _check_student(context, request.model)
+    _check_student(context, starts.base_of(context, request.model))
     adapter, most = request.distillation.adapter, context.settings.max_rank
     if adapter.method is Method.FULL and not context.swaps:
         raise UserError(
@@ -83,7 +84,10 @@ def _check_student(context: ApiContext, model: str) -> None:
     if not context.swaps and context.bases.find(model) is not None:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
     raise UserError(
-        f"model must be {' or '.join(map(repr, names))}, not {model!r}; {hint}", param="model", code="model_not_found"
+        f"model must be {' or '.join(map(repr, names))}, or a version such as expert@1 whose training goes on, not {model!r}; "
+        f"{hint}; GET /v1/models lists all",
+        param="model",
+        code="model_not_found",
     )
 
 

@@ -1,7 +1,7 @@
 """Estimates: what a job would cost, from the price list and the lengths of its rows. No strong model is called."""
 
 from services.api.context import ProjectContext
-from services.api.features.jobs import checks
+from services.api.features.jobs import checks, starts
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
@@ -14,7 +14,7 @@ MOST_ROWS = 100_000  # all of them are held in memory
 
 def estimate_job(context: ProjectContext, request: JobRequest) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
-    prices = context.providers.prices()
+    prices, request = context.providers.prices(), starts.pinned(context, request)
     data = checks.check(context, request, prices).data
     if (count := sum(data.splits.values())) > MOST_ROWS:
         raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from services.api.context import ApiContext, ProjectContext
-from services.api.features.jobs import checks
+from services.api.features.jobs import checks, starts
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
@@ -39,6 +39,7 @@ UNCHECKED = (
 
 def create(context: ProjectContext, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
     """Queue a job that can run. Raises UserError."""
+    request = starts.pinned(context, request)
     prices = known_prices(context)
     checked = checks.check(context, request, prices)
     if request.webhook is not None:
