@@ -1,4 +1,4 @@
-"""METEOR_PROVIDERS_FILE: strong models by name, as TOML or JSON. Keys are not in it, only the names of their variables."""
+"""METEOR_PROVIDERS_FILE, or providers.toml of the data folder: strong models by name, as TOML or JSON. Keys are not in it, only the names of their variables."""
 
 import json
 import tomllib
@@ -12,6 +12,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
 
 FILE = "METEOR_PROVIDERS_FILE"
+DEFAULT_FILE = "providers.toml"  # of the data folder
 OWN_FIELDS = ("model", "messages", "stream")  # of a request: what the gateway itself sets
 SECRET_FIELDS = ("api_key", "key", "token", "headers")
 
@@ -84,6 +85,12 @@ class ProvidersFileError(UserError):
     code = "providers_file_invalid"
 
 
+def providers_path(given: Path | None, data: Path) -> Path | None:
+    """The file that METEOR_PROVIDERS_FILE names, else that of the data folder; None where there is none."""
+    default = data / DEFAULT_FILE
+    return given or (default if default.exists() else None)
+
+
 def given_providers(path: Path | None, environment: Mapping[str, str]) -> dict[str, ProviderEntry]:
     """Name -> entry of the file, in its order; none where there is no file.
 
@@ -108,15 +115,16 @@ def read_providers(path: Path) -> dict[str, ProviderEntry]:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         return _File.model_validate(content).providers
     except OSError as error:
-        raise ProvidersFileError(f"{FILE} names {path}, which cannot be read: {error.strerror}") from None
+        raise ProvidersFileError(f"the providers file {path} ({FILE}) cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ProvidersFileError(f"{path}: {_first(error)}") from None
+        raise ProvidersFileError(f"{path}: {first_problem(error)}") from None
     except ValueError as error:
         form = "JSON" if path.suffix == ".json" else "TOML"
         raise ProvidersFileError(f"{path} is not {form}: {error}") from None
 
 
-def _first(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where the first mistake is and what it is, without the value."""
     first = error.errors(include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "[key]")
     hint = ""

@@ -53,7 +53,7 @@ class DistillationRun(DurableRun):
                 judge_measures=judge_measures,
             ),
         )
-        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size)
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,
@@ -70,6 +70,7 @@ class DistillationRun(DurableRun):
             emit=self.emit,
             expect=self.expect,
             figures=self.figures,
+            refused_rows=self.refused_rows,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
