@@ -173,7 +173,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             with httpx.Client(base_url=runner.urls["api"], timeout=30) as client:
                 running = System(runner, teacher, client, data / "run")
                 running.before_the_engine = job_without_an_engine(running)
-                runner.wait_ready(240)
+                runner.wait_ready(600)
                 running.until(lambda: client.get("/readyz").status_code == 200, 60, lambda: client.get("/readyz").text)
                 yield running
 

@@ -13,7 +13,7 @@ from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from tests.e2e.conftest import System
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1000)]
 QUESTION = "whole: which number comes after 3?"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.api.features.chat.service import CHAT
+from services.api.features.chat.messages import conversation
 from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
 from services.weak_model.engine import vllm as engine
@@ -16,6 +16,7 @@ from services.weak_model.settings import EngineSettings
 from services.weak_model.worker.prompts import answer_messages
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import TemplateRefused, end_ids, read_prompts, write_prompt_files
+from shared.contracts.answer_format import SYSTEM
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.rows import Example, StudentPrompt
 from shared.contracts.steps import ModelRef, content_hash
@@ -93,7 +94,7 @@ def test_the_engines_prompt_is_the_trainers(name: str, folders: Folders, tmp_pat
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
     trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
     step = answer_messages(StudentPrompt(id="a", question=QUESTION))
-    chat = CHAT.prepared({"messages": [{"role": "user", "content": QUESTION}]})["messages"]
+    chat = conversation([{"role": "user", "content": QUESTION}], SYSTEM, native_calls=True).messages
     parts = [step[0], {"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     for messages in (step, chat, parts):
         assert rendered_by_the_engine(folders[name], case, messages, tmp_path) == trained
