@@ -19,11 +19,8 @@ from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
 from shared.contracts.steps import ModelRef
 from shared.datasets.files import data_of
-<<<<<<< HEAD
 from shared.jobs.catalog import ref_of
-=======
 from shared.jobs.expected import expected_rates
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -48,15 +45,11 @@ class Kind:
 
 async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> DistillationRun:
     stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
-<<<<<<< HEAD
-    base = await asyncio.to_thread(_starting_student, dependencies, row)
-=======
     request = JobRequest.model_validate(row.request)
-    base = await asyncio.to_thread(dependencies.bases.ref, request.model)
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
+    base = await asyncio.to_thread(_starting_student, dependencies, row)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts)
-    student = dependencies.bases.find(request.model)
+    student = dependencies.bases.find(base.base)
     folder = student.folder if student is not None else None
     rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows, folder)
     return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger, rates)

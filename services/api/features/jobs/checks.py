@@ -9,16 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from services.api.features.files.service import error_summary
-<<<<<<< HEAD
 from services.api.features.jobs import starts
-from shared.contracts.data import Split, in_both, judge_must_decide
-from shared.contracts.distillation import Phase
-from shared.contracts.errors import NotFound, UserError
-=======
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Split, in_both
 from shared.contracts.distillation import Distillation, Phase
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
 from shared.contracts.estimate import Price
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.steps import Method
@@ -38,80 +32,21 @@ class Findings(NamedTuple):
     right: list[str]
 
 
-<<<<<<< HEAD
-def check(context: ProjectContext, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
-    """Check the request against model, engine, providers and files. Raises UserError."""
-    _check_student(context, starts.base_of(context, request.model))
-    adapter, most = request.distillation.adapter, context.settings.max_rank
-    if adapter.method is Method.FULL and not context.swaps:
-        raise UserError(
-            "method full needs an engine that can load the trained model, and METEOR_WEAK_ENGINE_URL names "
-            "a server of your own; ask for method lora",
-            param="distillation.adapter.method",
-            code="method_not_served",
-        )
-    if adapter.method is Method.LORA and adapter.rank > most:
-        raise UserError(
-            f"the engine serves adapters of rank {most} at most, not {adapter.rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
-            param="distillation.adapter.rank",
-            code="rank_too_large",
-        )
-    data = files_of(context, request.training_file, request.validation_file)
-    asks = not request.distillation.plain or _judge_is_asked(context, data, request)
-    if asks:
-        check_provider(request.distillation.teacher.provider, prices, "distillation.teacher.provider")
-        check_provider(request.distillation.judge.provider, prices, "distillation.judge.provider")
-    _check_files(context, data, request)
-    _check_judge_calls(context, data, request)
-    return Checked(data, asks)
-
-
-def _judge_is_asked(context: ProjectContext, data: JobData, request: JobRequest) -> bool:
-    """For a job that asks no teacher."""
-    return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, data)
-
-
-def lacks_references(context: ProjectContext, data: JobData) -> bool:
-    """Whether graders have too few references to measure by; False for files with bad lines, whose rows are unknown."""
-    readable = all(file is None or file.rows_ref is not None for file in data)
-    return readable and judge_must_decide(context.job_rows(data))
-
-
-def check_provider(name: str, prices: Mapping[str, Price] | None, param: str) -> None:
-    """prices: None while the gateway is unavailable; then nothing is checked. Raises UserError."""
-    if prices is not None and name not in prices:
-        known = ", ".join(prices) or "none; METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names some"
-        raise UserError(
-            f"no strong model is configured under the name {name!r}; known: {known}",
-            param=param,
-            code="provider_not_found",
-        )
-
-
-def _check_student(context: ApiContext, model: str) -> None:
-=======
 def student(posted: Posted) -> Iterator[Problem | str]:
-    """The student is one that this deployment can serve and train."""
+    """The student is one that this deployment can serve and train, or a version of one."""
     context, model = posted.context, posted.request.model
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
     names = [base.name for base in context.students]
     if model in names:
         yield f"student {model!r}: served and trained here"
         return
-    hint = "METEOR_STUDENTS names more"
+    if (version := starts.version_of(context, model)) is not None:
+        yield from starts.problems(posted, version)
+        return
+    hint = "METEOR_STUDENTS names more; a version (GET /v1/models) is trained further"
     if not context.swaps and context.bases.find(model) is not None:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
-<<<<<<< HEAD
-    raise UserError(
-        f"model must be {' or '.join(map(repr, names))}, or a version such as expert@1 whose training goes on, not {model!r}; "
-        f"{hint}; GET /v1/models lists all",
-        param="model",
-        code="model_not_found",
-    )
-=======
     message = f"model must be {' or '.join(map(repr, names))}, not {model!r}"
     yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
 
 
 def adapter(posted: Posted) -> Iterator[Problem | str]:

@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from services.api.context import ProjectContext
-<<<<<<< HEAD
-from services.api.features.jobs import checks, starts
-=======
+from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import besides
@@ -20,16 +17,7 @@ from shared.plan.estimate import Work, estimate, sizes
 
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
-<<<<<<< HEAD
-    prices, request = context.providers.prices(), starts.pinned(context, request)
-    data = checks.check(context, request, prices).data
-    if (count := sum(data.splits.values())) > MOST_ROWS:
-        raise UserError(
-            f"the job has {count} rows, and an estimate reads {MOST_ROWS} at most; post the job with pause_after: pilot, "
-            "which measures the cost",
-            param="training_file",
-=======
-    posted = Posted(context, request, context.providers.prices())
+    posted = Posted(context, starts.pinned(context, request), context.providers.prices())
     found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
     refuse([*request.faults, *besides(request.faults, found)])
     return estimate_of(posted)
@@ -38,7 +26,6 @@ def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Ch
 def _too_many(posted: Posted) -> Iterator[Problem | str]:
     if posted.data is not None and posted.too_long_to_read:
         yield Problem(
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
             code="too_many_rows",
             param="training_file",
             message=f"the job has {sum(posted.data.splits.values())} rows, and an estimate reads {MOST_ROWS} at most",

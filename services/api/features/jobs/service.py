@@ -4,12 +4,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from services.api.context import ApiContext, ProjectContext
-<<<<<<< HEAD
-from services.api.features.jobs import checks, starts
-=======
+from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
 from services.api.features.jobs.estimates import estimate_of
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
@@ -45,18 +42,6 @@ UNCHECKED = (
 )
 
 
-<<<<<<< HEAD
-def create(context: ProjectContext, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
-    """Queue a job that can run. Raises UserError."""
-    request = starts.pinned(context, request)
-    prices = known_prices(context)
-    checked = checks.check(context, request, prices)
-    if request.webhook is not None:
-        webhooks.refuse_address(context, request.webhook.url, "webhook.url")
-    record = context.stores.jobs.create(context.project, request, prices, forked_from, context.key_id)
-    if prices is None and checked.asks:
-        context.stores.jobs.add_event(record, UNCHECKED, level="warn")
-=======
 def create(
     context: ProjectContext,
     request: JobRequest,
@@ -64,13 +49,12 @@ def create(
     more: Sequence[Check] = (),
 ) -> JobObject:
     """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
-    posted = Posted(context, request, known_prices(context))
+    posted = Posted(context, starts.pinned(context, request), known_prices(context))
     findings = all_findings(posted, more)
     refuse(findings.problems)
-    record = context.stores.jobs.create(context.project, request, posted.prices, forked_from, context.key_id)
+    record = context.stores.jobs.create(context.project, posted.request, posted.prices, forked_from, context.key_id)
     for problem in findings.problems:
         context.stores.jobs.add_event(record, problem.text, level="warn")
->>>>>>> 560c2870f35b3dd1a132f81879f8e02554975bd1
     job = as_object(context, record)
     if request.webhook is not None:
         job.webhook_secret = webhooks.job_secret(context, request.webhook.url)
@@ -92,7 +76,7 @@ def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
 
 def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
     """What posting the job would tell. No job is made; the live checks may ask each provider for a few words."""
-    posted = Posted(context, request, known_prices(context))
+    posted = Posted(context, starts.pinned(context, request), known_prices(context))
     findings = all_findings(posted, more)
     errors = [problem for problem in findings.problems if problem.is_error]
     warnings = [problem for problem in findings.problems if not problem.is_error]

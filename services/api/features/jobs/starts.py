@@ -1,51 +1,59 @@
 """What a job starts from: a base, or a version whose training it continues."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from services.api.context import ProjectContext
-from shared.contracts.errors import NotFound, UserError
+from services.api.features.jobs.posted import Posted
+from shared.contracts.distillation import Distillation
+from shared.contracts.errors import NotFound
 from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem
 from shared.contracts.steps import Method
 from shared.jobs.records import ModelRecord
 
 SHAPE = ("rank", "alpha", "targets")  # of an adapter; a training that continues one keeps them
 
 
-def base_of(context: ProjectContext, model: str) -> str:
-    """The base's name of a request's `model`, which may be a version. Any other name is returned as it is."""
-    version = _version(context, model)
-    return version.base if version is not None else model
-
-
 def pinned(context: ProjectContext, request: JobRequest) -> JobRequest:
-    """The request as it stays true: a version by its number instead of its alias, and the shape of its adapter. Raises UserError
-    where the version cannot be continued."""
-    version = _version(context, request.model)
+    """The request as it stays true: a version by its number instead of its alias, and with the shape of its adapter where the
+    request says nothing of it. A base, and a name that nobody knows, stay as they are."""
+    version = version_of(context, request.model)
     if version is None:
         return request
-    name = f"{version.alias}@{version.version}"
-    if not context.is_base(version.base):
-        known = ", ".join(base.name for base in context.students)
-        raise UserError(
-            f"{name} was trained on {version.base!r}, which is no student here ({known}); METEOR_STUDENTS adds it",
-            param="model",
+    spec = request.distillation
+    given = spec.adapter.model_fields_set
+    kept = {field: value for field, value in _shape(context, version).items() if field not in given}
+    adapter = spec.adapter.model_copy(update=kept)
+    if adapter.method is Method.FULL:  # whose rates are other ones
+        spec = Distillation.model_validate(spec.model_dump(exclude_unset=True) | {"adapter": adapter.model_dump()})
+    spec = spec.model_copy(update={"adapter": adapter})
+    return request.model_copy(update={"model": name_of(version), "distillation": spec})
+
+
+def problems(posted: Posted, version: ModelRecord) -> Iterator[Problem | str]:
+    """Why a version cannot be continued."""
+    name, bases = name_of(version), [base.name for base in posted.context.students]
+    if version.base not in bases:
+        yield Problem(
             code="base_not_served",
+            param="model",
+            message=f"{name} was trained on {version.base!r}, which is no student here ({', '.join(bases)})",
+            remedy="METEOR_STUDENTS adds it",
         )
-    before = _adapter(context, version) | {"method": Method(version.method)}
-    adapter = request.distillation.adapter
-    for field, value in before.items():
-        if field in adapter.model_fields_set and getattr(adapter, field) != value:
-            raise UserError(
-                f"{name} was trained with {field} {_shown(value)}, and a training that continues it keeps that; leave "
-                f"distillation.adapter.{field} out, or start from {version.base}",
-                param=f"distillation.adapter.{field}",
+    for field, value in _shape(posted.context, version).items():
+        if getattr(posted.spec.adapter, field) != value:
+            yield Problem(
                 code="adapter_differs",
+                param=f"distillation.adapter.{field}",
+                message=f"{name} was trained with {field} {value}, and a training that goes on from it keeps that",
+                remedy=f"leave the field out, or start from {version.base}",
             )
-    spec = request.distillation.model_dump(exclude_unset=True)
-    spec["adapter"] = spec.get("adapter", {}) | before
-    body = request.model_dump(exclude_unset=True) | {"model": name, "distillation": spec}
-    return JobRequest.model_validate(body)
+    if version.base in bases:
+        yield f"student {name!r}: goes on from this version of {version.base!r}"
 
 
-def _version(context: ProjectContext, model: str) -> ModelRecord | None:
+def version_of(context: ProjectContext, model: str) -> ModelRecord | None:
     """None for a base, and for a name that nobody knows."""
     if context.is_base(model) or context.bases.find(model) is not None:
         return None
@@ -55,13 +63,15 @@ def _version(context: ProjectContext, model: str) -> ModelRecord | None:
         return None
 
 
-def _adapter(context: ProjectContext, version: ModelRecord) -> dict[str, object]:
+def name_of(version: ModelRecord) -> str:
+    return f"{version.alias}@{version.version}"
+
+
+def _shape(context: ProjectContext, version: ModelRecord) -> dict[str, Any]:
+    """The settings of its training that one that goes on from it has too."""
+    shape: dict[str, Any] = {"method": Method(version.method)}
     job = context.stores.jobs.get(version.job_id) if version.job_id and version.method == Method.LORA else None
     if job is None:
-        return {}
+        return shape
     adapter = JobRequest.model_validate(job.request).distillation.adapter
-    return {field: getattr(adapter, field) for field in SHAPE}
-
-
-def _shown(value: object) -> str:
-    return value.value if isinstance(value, Method) else str(value)
+    return shape | {field: getattr(adapter, field) for field in SHAPE}
