@@ -6,14 +6,17 @@ each family has exactly one HTTP form, made by `shared.platform.http`.
 """
 
 import errno
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
+
+from shared.contracts.masking import masked
 
 
 class ErrorBody(BaseModel):
     """The inside of `{"error": {...}}`: what went wrong, of which type, at which dotted field, with which code."""
 
-    message: str
+    message: Annotated[str, AfterValidator(masked)]
     type: str
     param: str | None = None
     code: str | None = None
@@ -54,8 +57,8 @@ class MeteorError(Exception):
     type: str | None = None  # where it is not the one that belongs to the status
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
-        super().__init__(message)
-        self.message = message
+        super().__init__(masked(message))
+        self.message = masked(message)
         self.param = param
         self.code = code or self.code
         self.status = status or self.status
