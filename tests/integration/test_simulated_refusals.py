@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from services.orchestrator.runtime.refusals import TooManyRefused
 from shared.contracts.report import read_report
 from shared.contracts.steps import StepKind
+from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import Simulation, World, questions
 
 DISTILL: dict[str, Any] = {

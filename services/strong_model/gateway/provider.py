@@ -56,7 +56,9 @@ class ProviderClient:
             met = completions.meets_schema(call.body, answer)
             metrics.STRUCTURED.labels(name, str(met).lower()).inc()
         asked = completions.asked_room(call.body)
-        completion = completions.completion(self.provider, call.call_id, answer, whole, asked, attempts.changed)
+        completion = completions.completion(
+            self.provider, call.call_id, answer, whole, asked, attempts.changed, attempts.habits
+        )
         metrics.count_cost(name, completion.cost)
         return completion
 
