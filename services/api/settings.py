@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.api.public_addresses import Network, networks_of
+from shared.contracts.data import DEV_SHARE, TEST_SHARE
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
@@ -50,8 +51,8 @@ class ApiSettings(BaseSettings):
     headers_s: float = Field(default=10.0, gt=0, description="until a request's headers must be complete")
     body_idle_s: float = Field(default=60.0, gt=0, description="longest silence within a request's body")
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
-    dev_share: float = Field(default=0.15, ge=0, lt=1)
-    test_share: float = Field(default=0.20, ge=0, lt=1)
+    dev_share: float = Field(default=DEV_SHARE, ge=0, lt=1)
+    test_share: float = Field(default=TEST_SHARE, ge=0, lt=1)
     gguf_converter: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),
