@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import REGISTRY
 from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -41,9 +42,11 @@ from services.api.features.webhooks.safe_post import CheckedNetwork, Poster
 from services.api.middleware.audit import AuditTrail
 from services.api.middleware.body_limits import BodyLimit
 from services.api.middleware.compression import Compression
+from services.api.middleware.head import HeadAsGet
 from services.api.middleware.idempotency import Replayed, StoredResponses, on_replayed
 from services.api.openapi_document import document, operation_id
 from services.api.settings import ApiSettings, api_settings
+from services.api.unknown_paths import on_http_error
 from shared.contracts.errors import ErrorBody
 from shared.jobs.schema import open_stores
 from shared.platform.http import error_response, is_loopback, new_app
@@ -55,6 +58,10 @@ FEATURES = (
     files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, webhooks,
     audit, health, docs, live,
 )  # fmt: skip  # in the order of the OpenAPI document
+EXPOSED = [
+    "x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed", "x-meteor-model",
+    "x-meteor-ignored", "x-meteor-clamped",
+]  # fmt: skip
 SHUTDOWN_S = 5  # open event streams get this long when the process ends
 
 
@@ -68,7 +75,7 @@ def _cors(settings: ApiSettings) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed"],
+            expose_headers=EXPOSED,
         )
     ]
 
@@ -129,6 +136,8 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_middleware(StoredResponses)
     app.add_middleware(AuditTrail)
     app.add_middleware(Compression)
+    app.add_middleware(HeadAsGet)
+    app.add_exception_handler(HTTPException, on_http_error)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(Replayed, on_replayed)
     app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(OperationalError, _on_database_unavailable)  # pyright: ignore[reportArgumentType]
@@ -172,6 +181,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         http=bounded(settings.headers_s, settings.body_idle_s),
+        timeout_keep_alive=settings.keep_alive_s,
+        headers=[("keep-alive", f"timeout={settings.keep_alive_s}")],
         ws="none",
         log_level="warning",
         access_log=False,

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from services.api.context import ApiContext, Caller, ProjectContext
 from services.api.engine_client import EngineClient
 from services.api.keyring import NotAuthenticated
+from services.api.known_query import refuse_unknown
 from services.api.paging import Paging
 from services.api.settings import key_hash
 from shared.contracts.errors import UserError
@@ -118,6 +119,7 @@ class Needs:
         if not context.caller.scopes.intersection(self.scopes):
             wanted = " or ".join(repr(scope.value) for scope in self.scopes)
             raise Forbidden(f"this API key lacks the scope {wanted}", code="missing_scope")
+        refuse_unknown(request)
 
 
 def needs(*scopes: Scope):

@@ -2,23 +2,22 @@
 
 import json
 import math
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
+from services.api.engine_errors import as_ours, inner_of, missing_route, nameless, plain_words
 from services.api.settings import ApiSettings
 from shared.contracts.engine import EngineStatus, ModelRequest, ModelState
-from shared.contracts.errors import FatalError, NotFound, TransientError, UserError
+from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.json_types import Json
 
 HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
 JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 MOST_AT_ONCE = 1024  # requests to the engine; further ones wait for engine_connect_s and then get a 503
 KEEPALIVE_S = 3.0  # of idle connections; vLLM closes them after five seconds, which must not hit a request
-HASH = re.compile(r"\b[0-9a-f]{64}\b")
 RETRY_AFTER_S = 10  # if no better value is known
 LONGEST_WAIT_S = 60  # the longest retry-after that OpenAI's clients obey
 
@@ -139,35 +138,16 @@ def _json(body: Json) -> bytes:
 
 
 def _refusal(status: int, content: bytes, route: str) -> Exception:
-    """vLLM's error as one of ours, with a string for its integer code."""
-    try:
-        value = json.loads(content)
-    except ValueError:
-        value = None
-    inner = value.get("error", value) if isinstance(value, dict) else None
-    inner = inner if isinstance(inner, dict) else {}
-    message = nameless(inner.get("message") or f"the engine answered with status {status}")
+    """The engine's error as one of ours."""
+    inner = inner_of(content)
     if status in (401, 403):
         return FatalError("the engine refuses the internal token; give both the same METEOR_INTERNAL_TOKEN")
     if status in (404, 405, 501) and "message" not in inner:  # not vLLM's words on a model, but a server's on a path
-        return NotFound(f"this engine has no {route}", code="unsupported_route")
+        return missing_route(route)
     if status == 404:  # the name came from our own database: its adapter is not within the engine's reach
         return EngineUnavailable("the engine cannot load this model now", code="model_not_loaded", param="model")
     if status == 429 or status >= 500:
-        return EngineUnavailable(message)
-    param = inner.get("param")
-    where = param.removeprefix("body.") if isinstance(param, str) else None
-    return UserError(message, param=where, code=error_code(inner.get("code")), status=status)
-
-
-def nameless(message: object) -> str:
-    """The engine's message without the content hash of the model, which is internal."""
-    return HASH.sub("the model", str(message))
-
-
-def error_code(code: Any) -> str:
-    """A string, as OpenAI has it; vLLM sends the HTTP status."""
-    text = str(code or "")
-    if not text.isdecimal():
-        return text or "engine_error"
-    return "engine_error" if int(text) >= 500 else "invalid_request"
+        return EngineUnavailable(
+            plain_words(nameless(inner.get("message") or f"the engine answered with status {status}"))
+        )
+    return as_ours(status, inner)

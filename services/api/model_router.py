@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 
+from shared.contracts.generation import GREEDY, Generation
 from shared.jobs.catalog import ref_of
 from shared.jobs.records import ModelRecord
 from shared.jobs.schema import Stores
@@ -20,6 +21,7 @@ MOST_CACHED = 1000
 class Target(NamedTuple):
     """shown: `model` in the response. engine_name: vLLM's name for the model, a base or a content hash. served_by: what the
     engine must have been started with to serve it. alias, version, role (base, served, canary, shadow, version): for metrics.
+    base: the base's name. generation: how it answers where the request does not say.
     """
 
     shown: str
@@ -28,6 +30,8 @@ class Target(NamedTuple):
     alias: str
     version: str = ""
     role: str = "base"
+    base: str = ""
+    generation: Generation = GREEDY
 
     @property
     def header(self) -> str:
@@ -68,7 +72,7 @@ class ModelRouter:
     def resolve(self, project: str, name: str) -> ModelRoute:
         """Only names of base models and hashes from the database reach the engine. Raises NotFound."""
         if name in self._students:
-            return ModelRoute(Target(name, name, name, name))
+            return ModelRoute(Target(name, name, name, name, base=name))
         alias, at, _ = name.partition("@")
         canary = None if at else self._stores.canaries.get(project, alias)
         if canary is None:
@@ -99,4 +103,13 @@ class ModelRouter:
 
 def _target(model: ModelRecord, role: str, shown: str = "") -> Target:
     ref, version = ref_of(model), str(model.version)
-    return Target(shown or f"{model.alias}@{version}", ref.engine_name, ref.served_by, model.alias, version, role)
+    return Target(
+        shown or f"{model.alias}@{version}",
+        ref.engine_name,
+        ref.served_by,
+        model.alias,
+        version,
+        role,
+        model.base,
+        model.generation,
+    )

@@ -50,6 +50,11 @@ class ApiSettings(BaseSettings):
     body_values: int = Field(default=50_000, ge=1000, description="most values in a JSON body, at whatever depth")
     headers_s: float = Field(default=10.0, gt=0, description="until a request's headers must be complete")
     body_idle_s: float = Field(default=60.0, gt=0, description="longest silence within a request's body")
+    keep_alive_s: int = Field(
+        default=75,
+        ge=1,
+        description="how long an idle connection stays open; longer than clients and proxies keep theirs, so that they close first",
+    )
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
     dev_share: float = Field(default=DEV_SHARE, ge=0, lt=1)
     test_share: float = Field(default=TEST_SHARE, ge=0, lt=1)

@@ -1,16 +1,31 @@
 """Asking the judge for a structured reply, with a second try when the first cannot be read, and what both cost.
 
-Counts: `repairs` were asked for once more, `mended` had slips that were read as they are meant.
+Counts: `repairs` were asked for once more, `mended` had slips that were read as they are meant; of those that could not be read
+`cut_off` ended at their token limit and `empty` held nothing but reasoning.
 """
 
 from collections import Counter
 
+from shared.contracts.errors import RowRefused
+from shared.contracts.loose_json import without_reasoning
 from shared.contracts.steps import JudgeParams
 from shared.judging.prompts import repair_messages
 from shared.judging.replies import AnyReply, read
 from shared.platform.gateway_client import ChatReply, GatewayClient
 
-COUNTS = ("calls", "cached_calls", "repairs", "mended", "critiques_unparsed", "input_tokens", "output_tokens")
+COUNTS = (
+    "calls",
+    "cached_calls",
+    "repairs",
+    "mended",
+    "cut_off",
+    "empty",
+    "critiques_unparsed",
+    "input_tokens",
+    "output_tokens",
+)
+
+UNANSWERED = ChatReply("", "content_filter", None, 0, 0, cached=False)
 
 
 class JudgeClient:
@@ -27,10 +42,18 @@ class JudgeClient:
     async def ask(
         self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
     ) -> tuple[AnyReply | None, ChatReply]:
-        """(reply, the call that brought it). The reply is None when neither try could be read.
+        """(reply, the call that brought it). The reply is None when neither try could be read, or the provider refuses this row.
 
-        Raises what GatewayClient.chat raises.
+        Raises what GatewayClient.chat raises, but for RowRefused.
         """
+        try:
+            return await self._ask(kind, messages, example_id)
+        except RowRefused:
+            return None, UNANSWERED
+
+    async def _ask(
+        self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
+    ) -> tuple[AnyReply | None, ChatReply]:
         chat_reply = await self._chat(kind, messages, example_id)
         reply = self._read(kind, chat_reply)
         if reply is None:
@@ -42,7 +65,12 @@ class JudgeClient:
 
     def _read(self, kind: type[AnyReply], chat_reply: ChatReply) -> AnyReply | None:
         reply, mended = read(kind, chat_reply.text, chat_reply.finish_reason == "length")
-        self.counter["mended"] += reply is not None and mended
+        if reply is not None:
+            self.counter["mended"] += mended
+        elif chat_reply.finish_reason == "length":
+            self.counter["cut_off"] += 1
+        elif not without_reasoning(chat_reply.text):
+            self.counter["empty"] += 1
         return reply
 
     async def _chat(self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str) -> ChatReply:

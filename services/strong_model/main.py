@@ -8,7 +8,7 @@ from services.strong_model.gateway.app import gateway_app
 from services.strong_model.gateway.providers import all_providers
 from services.strong_model.settings import strong_settings
 from shared.platform.log import set_up_logging
-from shared.platform.providers import ProvidersFileError
+from shared.platform.providers import ProvidersFileError, providers_path
 from shared.platform.settings import platform_settings
 
 SHUTDOWN_S = 5  # for answers on their way when the process is told to end
@@ -20,7 +20,7 @@ def run_gateway() -> None:
         raise SystemExit("METEOR_INTERNAL_TOKEN is not set; the gateway answers nobody without it")
     settings = strong_settings()
     try:
-        providers = all_providers(platform_settings().providers_file)
+        providers = all_providers(providers_path(platform_settings().providers_file, platform_settings().data))
     except ProvidersFileError as error:
         raise SystemExit(error.message) from None
     uvicorn.run(

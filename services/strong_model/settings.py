@@ -26,12 +26,19 @@ class StrongSettings(BaseSettings):
         description="how long a request waits for a provider that accepts no connection",
     )
     connect_timeout: timedelta = timedelta(seconds=5)
-    attempt_timeout: timedelta = Field(default=timedelta(minutes=5), description="one attempt, answer included")
+    silence_timeout: timedelta = Field(
+        default=timedelta(minutes=5), description="how long a provider may send nothing, not even a sign of life"
+    )
+    attempt_timeout: timedelta = Field(default=timedelta(minutes=20), description="one attempt, answer included")
     deadline: timedelta = Field(
-        default=timedelta(minutes=10), description="all attempts of one request, pauses included"
+        default=timedelta(minutes=25), description="all attempts of one request, pauses included"
     )
     backoff: timedelta = Field(default=timedelta(seconds=0.5), description="first pause; doubles up to max_backoff")
     max_backoff: timedelta = timedelta(seconds=20)
+    longest_wait: timedelta = Field(
+        default=timedelta(minutes=2),
+        description="so long a provider's own pause is waited for; in a longer one, such as of a day's quota, jobs rest",
+    )
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
     breaker_failures: int = Field(
         default=10, ge=1, description="failures in a row after which a provider gets only probes"

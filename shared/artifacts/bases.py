@@ -1,18 +1,24 @@
 """The weak models of a deployment: which bases a job may name, where their folders are, and their content hashes.
 
 METEOR_STUDENT_MODEL and METEOR_STUDENT_PATH name the first one, which is the default; METEOR_STUDENTS names more of them.
+METEOR_STUDENT_TEMPLATE and METEOR_STUDENT_TEMPLATE_ARGS say how they are prompted, where that is not found in their folders.
 """
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.artifacts.chat_templates import read_prompts
 from shared.artifacts.store import hash_folder
 from shared.contracts.errors import FatalError
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import ModelRef, content_hash
+
+DEFAULT = ""  # in the settings of templates: the default student
 
 
 class Base(NamedTuple):
@@ -33,10 +39,35 @@ class Bases(BaseSettings):
     student_path: Path | None = Field(default=None, validation_alias=AliasChoices("METEOR_STUDENT_PATH"))
     students: Annotated[dict[str, Path], NoDecode] = Field(default={}, validation_alias=AliasChoices("METEOR_STUDENTS"))
 
+    student_template: Annotated[dict[str, Path], NoDecode] = Field(
+        default={}, validation_alias=AliasChoices("METEOR_STUDENT_TEMPLATE")
+    )
+    student_template_args: Annotated[dict[str, Any], NoDecode] = Field(
+        default={}, validation_alias=AliasChoices("METEOR_STUDENT_TEMPLATE_ARGS")
+    )
+
     @field_validator("students", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return parse(value) if isinstance(value, str) else value
+
+    @field_validator("student_template", mode="before")
+    @classmethod
+    def _templates(cls, value: object) -> object:
+        """One file is the default student's."""
+        if not isinstance(value, str):
+            return value
+        return parse(value) if "=" in value else {DEFAULT: value} if value.strip() else {}
+
+    @field_validator("student_template_args", mode="before")
+    @classmethod
+    def _arguments(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError as error:
+            raise ValueError(f'write a JSON object, such as {{"enable_thinking": false}}: {error}') from error
 
     @property
     def default(self) -> Base:
@@ -49,6 +80,28 @@ class Bases(BaseSettings):
 
     def find(self, name: str) -> Base | None:
         return next((base for base in self.all() if base.name == name), None)
+
+    def prompts(self, name: str, folder: Path | None = None, steps_only: bool = False) -> PromptProfile | None:
+        """How a base must be prompted; None: its own template does, or its folder is unknown. Raises UserError with the remedy.
+
+        folder: of the base, where the settings do not name it.
+        """
+        base = self.find(name)
+        folder = folder or (base.folder if base else None)
+        if folder is None:
+            return None
+        key = DEFAULT if name == self.student_model and name not in self.student_template else name
+        return read_prompts(folder, self.student_template.get(key), self._template_args(name), steps_only)
+
+    def _template_args(self, name: str) -> dict[str, Any]:
+        """Those under the base's name, else those that are under no base's name, for the default student."""
+        names = {base.name for base in self.all()}
+        own = self.student_template_args.get(name)
+        if isinstance(own, dict):
+            return own
+        if name != self.student_model:
+            return {}
+        return {key: value for key, value in self.student_template_args.items() if key not in names}
 
     def folder(self, ref: ModelRef) -> Path:
         """The folder of a base's weights. Raises FatalError if it is unknown or its content has changed."""
@@ -65,12 +118,15 @@ class Bases(BaseSettings):
         return base.folder
 
     def ref(self, name: str) -> ModelRef:
-        """The base model. Without a folder its name replaces the content hash. Raises FatalError."""
+        """The base model. Without a folder its name replaces the content hash. Raises FatalError, or UserError for a chat
+        template that cannot be used."""
         base = self.find(name)
         if base is None:
             raise FatalError(f"the student {name!r} is no longer configured", param="model", code="wrong_student")
         return ModelRef(
-            base=name, base_hash=hash_once(base.folder) if base.folder is not None else content_hash(base.name)
+            base=name,
+            base_hash=hash_once(base.folder) if base.folder is not None else content_hash(base.name),
+            prompts=self.prompts(name, steps_only=True),
         )
 
 

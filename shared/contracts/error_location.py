@@ -1,7 +1,12 @@
 """Where in a value a fault is, as its author would say it: `distillation.adapter.rank`."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from typing_extensions import TypeAliasType
 
 
 def dotted(location: Sequence[int | str], value: Any) -> str | None:
@@ -25,3 +30,49 @@ def place_of(error: Any, value: Any) -> str | None:
     if error["type"] != "missing" or not location:
         return dotted(location, value)
     return ".".join(part for part in (dotted(location[:-1], value), str(location[-1])) if part)
+
+
+def unknown_field(location: Sequence[int | str], kind: Any) -> str:
+    """What to say of a field that the model `kind` does not have there: the fields it has, the nearest first."""
+    *outer, name = location
+    known = sorted(_fields_at(kind, outer))
+    if not known:
+        return "no such field"
+    near = get_close_matches(str(name), known, 1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"no such field{hint} There are: {', '.join(known)}"
+
+
+def _fields_at(kind: Any, location: Sequence[int | str]) -> set[str]:
+    """The names on the wire of the fields of the models that stand at a location of pydantic's."""
+    kinds = _alternatives(kind)
+    for part in location:
+        inner = [one for kind in kinds for one in _inside(kind, part)]
+        kinds = [
+            one for kind in inner for one in _alternatives(kind)
+        ] or kinds  # a part that leads nowhere names an alternative
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The members of a union, without what only annotates them."""
+    if isinstance(kind, TypeAliasType):
+        return _alternatives(kind.__value__)
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for member in get_args(kind) for one in _alternatives(member)]
+    return [kind]
+
+
+def _inside(kind: Any, part: int | str) -> list[Any]:
+    """The types of what has this name or number in a value of the type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [field.annotation for name, field in kind.model_fields.items() if part in (name, field.alias)]
+    arguments = get_args(kind)
+    if not arguments:
+        return []
+    if isinstance(part, int):
+        return [argument for argument in arguments if argument is not Ellipsis]
+    return [arguments[-1]] if get_origin(kind) in (dict, Mapping) else []

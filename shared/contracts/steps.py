@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from shared.contracts.json_types import Json, Whole
+from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
 
 class Queue(StrEnum):
@@ -77,7 +78,7 @@ def _is_lora(value: Any) -> bool:
 
 class ModelRef(Wire):
     """A student: the base's name and content hash, plus the content hash of what was trained: an adapter, or a whole
-    model (weights). Neither: the bare base.
+    model (weights). Neither: the bare base. prompts: how the base's prompts differ from what its folder alone would give.
 
     What came after the first release is left out of the JSON where it is unset, so older steps keep their hashes.
     """
@@ -86,6 +87,11 @@ class ModelRef(Wire):
     base_hash: str
     adapter: str | None = None
     weights: str | None = Field(default=None, exclude_if=_unset)
+    prompts: PromptProfile | None = Field(default=None, exclude_if=_unset)
+
+    @property
+    def profile(self) -> PromptProfile:
+        return self.prompts or PLAIN
 
     @property
     def tuned(self) -> str | None:

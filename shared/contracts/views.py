@@ -9,6 +9,7 @@ from shared.contracts.distillation import Budget
 from shared.contracts.engine import EngineStatus
 from shared.contracts.errors import ErrorBody
 from shared.contracts.file_reading import FileReading
+from shared.contracts.generation import GREEDY, Generation
 from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
 
@@ -190,7 +191,10 @@ class LineageObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias."""
+    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias.
+
+    generation: how it answers where the request does not say, which is how it was evaluated.
+    """
 
     id: str
     object: Literal["model"] = "model"
@@ -198,6 +202,7 @@ class ModelObject(BaseModel):
     owned_by: str
     parent: str | None = None
     version: int | None = None
+    generation: Generation = GREEDY
 
 
 class ModelDeleted(BaseModel):

@@ -21,8 +21,9 @@ def keyset_page(
     noun: str,
     order: tuple[ColumnElement[Any], ...] = (),
     cursors: Select[Any] | None = None,
+    ascending: bool = False,
 ) -> tuple[list[Item], bool]:
-    """The next `limit` rows of the query, newest first, and whether there are more.
+    """The next `limit` rows of the query, newest first (ascending: oldest first), and whether there are more.
 
     item: called with each row's columns. key: the id column that `after` names; ids are UUIDv7, so they order by time.
     order: the columns to order by instead. cursors: the rows that `after` may name, if more than those of the query.
@@ -35,7 +36,8 @@ def keyset_page(
             last = connection.execute(known).first()
             if last is None:
                 raise UserError(f"no {noun} {after!r} to continue after", param="after", code="unknown_cursor")
-            query = query.where(tuple_(*columns) < tuple(last) if order else key < after)
-        newest_first = query.order_by(*(column.desc() for column in columns)).limit(limit + 1)
-        items = [item(*row) for row in connection.execute(newest_first)]
+            place, before = (tuple_(*columns), tuple(last)) if order else (key, after)
+            query = query.where(place > before if ascending else place < before)
+        ordered = query.order_by(*(column if ascending else column.desc() for column in columns)).limit(limit + 1)
+        items = [item(*row) for row in connection.execute(ordered)]
     return items[:limit], len(items) > limit

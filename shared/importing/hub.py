@@ -49,7 +49,7 @@ def read_hub(options: HubOptions, left_out: Counter[str], on_progress: Progress 
     names = chosen(dataset.files, options)
     source = f"https://huggingface.co/datasets/{options.dataset} at {dataset.commit[:12]}, licence {dataset.licence}"
     values = islice(_values(options, dataset.commit, names, on_progress), options.limit)
-    for row in checked_rows(values, left_out, options.columns):
+    for row in checked_rows(values, left_out, {**options.columns}):
         yield row | {"source": source}
 
 

@@ -32,7 +32,7 @@ def values(file: BinaryIO, path: Path | None) -> Iterator[Any]:
     values of a file that holds one or several. Raises ijson.JSONError."""
     level = 0 if path is None else len(path) + 1  # of the list's elements
     inside, keys = path is None, []
-    builder: ObjectBuilder | None = None
+    builder: Any = None  # an ObjectBuilder, which has no types, while a value is read
     for depth, event, value in _events(file):
         if not inside:
             if event == "map_key" and depth < level:

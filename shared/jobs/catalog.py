@@ -8,6 +8,7 @@ import uuid_utils
 from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull
+from shared.contracts.generation import GREEDY, Generation
 from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import insert_once, reading, upsert, writing
@@ -138,10 +139,20 @@ class Catalog:
         with reading(self.engine) as connection:
             return fetch_one(connection, FileRecord, select(files).where(files.c.id == file_id))
 
-    def file_page(self, project_id: str, after: str | None, limit: int) -> tuple[list[FileRecord], bool]:
-        """Newest first. Raises UserError for an unknown `after`."""
-        query = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
-        return keyset_page(self.engine, FileRecord, query, files.c.id, after, limit, "file")
+    def file_page(
+        self,
+        project_id: str,
+        after: str | None,
+        limit: int,
+        purpose: str | None = None,
+        ascending: bool = False,
+    ) -> tuple[list[FileRecord], bool]:
+        """Newest first; ascending: oldest first. Raises UserError for an unknown `after`, whatever its purpose."""
+        mine = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
+        query = mine if purpose is None else mine.where(files.c.purpose == purpose)
+        return keyset_page(
+            self.engine, FileRecord, query, files.c.id, after, limit, "file", cursors=mine, ascending=ascending
+        )
 
     def delete_file(self, project_id: str, file_id: str) -> None:
         """Mark it deleted; the row stays for ended jobs. Raises NotFound, and Conflict while an unfinished job needs it."""
@@ -162,8 +173,13 @@ class Catalog:
 
     # models
 
-    def publish(self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str) -> ModelRecord:
-        """Add a version to an alias. A job's second call with the same model returns the version of the first."""
+    def publish(
+        self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str, generation: Generation = GREEDY
+    ) -> ModelRecord:
+        """Add a version to an alias. A job's second call with the same model returns the version of the first.
+
+        generation: how the version was evaluated; it is served so by default.
+        """
         with writing(self.engine) as connection:
             # the lock admits one publication of a project at a time, so that two jobs never take the same number
             connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
@@ -185,6 +201,7 @@ class Catalog:
                 state=state,
                 job_id=job_id,
                 created_at=time.time(),
+                generation=generation.model_dump(mode="json"),
             )
             return fetch_one(connection, ModelRecord, added.returning(models))
 

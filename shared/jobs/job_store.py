@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, or_, select, update
+from sqlalchemy import Connection, Engine, Text, and_, cast, or_, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
@@ -66,11 +66,14 @@ class JobStore:
         metadata: Mapping[str, str] | None = None,
         kind: JobKind = JobKind.DISTILLATION,
     ) -> tuple[list[JobRecord], bool]:
-        """Newest first. metadata: pairs that a job must have. Raises UserError for an unknown `after`, whatever its status."""
+        """Newest first. metadata: pairs that a job must have; empty: jobs without metadata. Raises UserError for an unknown `after`,
+        whatever its status."""
         mine = (jobs.c.project_id == project_id) & (jobs.c.kind == kind)
         query = select(jobs).where(mine)
         if status:
             query = query.where(jobs.c.status == status)
+        if metadata is not None and not metadata:
+            query = query.where(cast(jobs.c.request["metadata"], Text) == "{}")
         for name, value in (metadata or {}).items():
             query = query.where(jobs.c.request["metadata"][name].as_string() == value)
         return keyset_page(

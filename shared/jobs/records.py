@@ -12,6 +12,7 @@ from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.file_reading import FileReading
+from shared.contracts.generation import Generation
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
 from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
@@ -184,6 +185,7 @@ class ModelRecord:
     job_id: str | None
     created_at: float
     deleted_at: float | None
+    generation: Annotated[Generation, BeforeValidator(lambda stored: stored or {})]
 
 
 @dataclass(frozen=True, slots=True)

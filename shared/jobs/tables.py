@@ -199,6 +199,7 @@ models = Table(
     Column("job_id", ForeignKey("jobs.id")),
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),  # deleted versions are not served; their numbers are not reused
+    Column("generation", JSON),  # Generation: how it was evaluated, and is served by default
     UniqueConstraint("project_id", "alias", "version"),
 )
 

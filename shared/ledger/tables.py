@@ -18,7 +18,7 @@ calls = Table(
     Column("model", String(200), nullable=False),
     Column("request_hash", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # intent, settled, unknown
-    # ok, cached, empty, cut_off, filtered, http_<status>, timeout, bad_answer, unreachable, cancelled
+    # ok, cached, empty, cut_off, thought, unfinished, filtered, http_<status>, timeout, bad_answer, unreachable, cancelled
     Column("outcome", String(32)),
     Column("cached", Boolean, nullable=False, default=False),
     Column("input_tokens", Integer, nullable=False, default=0),
@@ -82,6 +82,17 @@ answers = Table(
     Column("call_id", String(64), nullable=False),
     Column("response", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
+)
+
+# What was learned of each provider: parameters that it refuses, and the room that its reasoning needs. settings_hash: of the
+# settings under which it was learned.
+learned = Table(
+    "ledger_learned",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("settings_hash", String(64), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("saved_at", Float, nullable=False),
 )
 
 # Budgets. Ids: "job/<id>", "project/<id>/<year>-<month>[-<day>]", "key/<id>/<year>-<month>", and "limit/<id>", which holds the limits

@@ -13,6 +13,7 @@ from shared.plan.allocation import allocate, rounds_of
 
 PILOT, EVALUATE = "pilot", "evaluate"  # the stages beside the phases
 ORDERS = 2  # a comparison is asked in both orders
+JUDGE_GATE = 4  # so many answers are judged in the pilot before the job relies on the judge
 REPAIRED = 2  # a reply that is no verdict is asked for once more
 WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
 LATER_TRY = 0.6  # share of the questions that each further try of phase 2 is expected to take
@@ -147,8 +148,7 @@ class Plan:
 
     def judge_uses(self) -> list[JudgeUse]:
         """What relies on the judge, whether or not the judge turns out to be better than chance."""
-        uses = {step.use for stage in self.stages for step in stage.steps}
-        return [use for use in JudgeUse if use in uses]
+        return judge_uses(self.stages)
 
     def most_calls(self, use: JudgeUse) -> int:
         return sum(step.most.total for stage in self.stages for step in stage.steps if step.use is use)
@@ -161,9 +161,7 @@ def weighted(rows: PlannedRows) -> float:
 
 def make_plan(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None = None) -> Plan:
     """pilot: what it has settled, once it is over."""
-    stages = []
-    if PILOT in spec.stages:
-        stages.append(Stage(PILOT, tuple(_pilot(spec, sizes))))
+    stages: list[Stage] = []
     if Phase.DISTILL in spec.phases:
         stages.append(Stage(Phase.DISTILL.value, tuple(_distill(spec, sizes, pilot))))
     if Phase.ITERATE in spec.phases:
@@ -171,7 +169,28 @@ def make_plan(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None = Non
     if Phase.EVOLVE in spec.phases:
         stages.append(Stage(Phase.EVOLVE.value, tuple(_evolve(spec, sizes))))
     stages.append(Stage(EVALUATE, tuple(_evaluate(spec, sizes))))
+    if PILOT in spec.stages:
+        steps = tuple(_pilot(spec, sizes))
+        gated = sizes.judge_decides and judge_is_tried(judge_uses([Stage(PILOT, steps), *stages]))
+        gate = PlannedStep(
+            StepKind.REVIEW,
+            JUDGE_GATE,
+            Calls(JUDGE_GATE),
+            Calls(JUDGE_GATE, REPAIRED),
+            written=WRITTEN * spec.teacher.max_tokens,
+        )
+        stages.insert(0, Stage(PILOT, (*steps, gate) if gated else steps))
     return Plan(tuple(stages), sizes.questions)
+
+
+def judge_uses(stages: Iterable[Stage]) -> list[JudgeUse]:
+    uses = {step.use for stage in stages for step in stage.steps}
+    return [use for use in JudgeUse if use in uses]
+
+
+def judge_is_tried(uses: Iterable[str]) -> bool:
+    """Whether the pilot has the judge decide on a few answers first: where more than the last comparison relies on it."""
+    return any(use != JudgeUse.EVALUATION for use in uses)
 
 
 def students_measured(spec: Distillation, references: bool) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
-from shared.contracts.error_location import place_of
+from shared.contracts.error_location import place_of, unknown_field
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
 from shared.platform.log import get_logger
 
@@ -25,6 +25,8 @@ CODE_OF_VALIDATION = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
 }
+# Errors of a body as a whole -> what it is instead of an object; empty: what Python calls it.
+NO_OBJECT = {"missing": "empty", "model_attributes_type": "", "model_type": "", "dict_type": ""}
 RETRY_AFTER_S = 2  # where an error does not say
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -41,6 +43,19 @@ def _place(fault: dict, body: Any) -> str | None:
     return ".".join(map(str, location)) or None
 
 
+def _most_telling(errors: Sequence[Any]) -> Any:
+    """The first error; of a field that is missing and one beside it that does not exist, the latter, for it may be misspelt."""
+    first = errors[0]
+    beside = (one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
+    return next(beside, first) if first["type"] == "missing" else first
+
+
+def _kind_of_body(request: Request) -> Any:
+    """The model that the route reads its body as; None where it reads none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return field and field.field_info.annotation
+
+
 async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
     headers = {}
     if error.should_retry is not None:
@@ -52,9 +67,17 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
     return error_response(error.body(), error.status, headers)
 
 
-async def _on_validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":  # its location is a position in the text, not a field
+async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    first = _most_telling(error.errors())
+    if first["loc"] == ("body",) and isinstance(error.body, bytes):  # left unparsed for its content type
+        sent = request.headers.get("content-type", "")[:100] or "none"
+        message, param = f"the body is not read: its content type is {sent}; send Content-Type: application/json", None
+    elif first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        message, param = (
+            f"the body must be a JSON object, not {NO_OBJECT[first['type']] or type(error.body).__name__}",
+            None,
+        )
+    elif first["type"] == "json_invalid":  # its location is a position in the text, not a field
         message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
     elif first["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
         tag = first["ctx"]["discriminator"].strip("'")
@@ -64,6 +87,8 @@ async def _on_validation_error(_: Request, error: RequestValidationError) -> JSO
     else:
         param = _place(first, error.body)
         message = f"{param}: {first['msg']}" if param else first["msg"]
+        if first["type"] == "extra_forbidden" and first["loc"][0] == "body":
+            message = f"{param}: {unknown_field(first['loc'][1:], _kind_of_body(request))}"
     code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
     return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
 

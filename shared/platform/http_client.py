@@ -46,13 +46,23 @@ def internal_sync_client(url: str = "", token: str = "", *, timeout_s: float) ->
 
 
 def external_client(
-    url: str = "", headers: dict[str, str] | None = None, *, connect_s: float = CONNECT_S, connections: int = 100
+    url: str = "",
+    headers: dict[str, str] | None = None,
+    *,
+    connect_s: float = CONNECT_S,
+    connections: int = 100,
+    query: dict[str, str] | None = None,
+    silence_s: float | None = None,
 ) -> httpx.AsyncClient:
-    """For a provider outside: heeds the proxy variables; each call sets its own deadline (asyncio.timeout)."""
+    """For a provider outside: heeds the proxy variables; each call sets its own deadline (asyncio.timeout).
+
+    query: parameters of every address. silence_s: the longest time without a byte.
+    """
     return httpx.AsyncClient(
         base_url=url,
         headers=headers,
-        timeout=httpx.Timeout(None, connect=connect_s),
+        params=query,
+        timeout=httpx.Timeout(None, connect=connect_s, read=silence_s),
         limits=httpx.Limits(max_connections=connections, keepalive_expiry=20),
         verify=certificates(),
     )

@@ -1,16 +1,19 @@
-"""METEOR_PROVIDERS_FILE: strong models by name, as TOML or JSON. Keys are not in it, only the names of their variables."""
+"""METEOR_PROVIDERS_FILE, or providers.toml of the data folder: strong models by name, as TOML or JSON. Keys are not in it, only the names of their variables."""
 
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.contracts.distillation import Name
 from shared.contracts.errors import UserError
+from shared.contracts.json_types import Json
 
 FILE = "METEOR_PROVIDERS_FILE"
+DEFAULT_FILE = "providers.toml"  # of the data folder
+OWN_FIELDS = ("model", "messages", "stream")  # of a request: what the gateway itself sets
 SECRET_FIELDS = ("api_key", "key", "token", "headers")
 
 
@@ -21,6 +24,12 @@ class ProviderOptions(BaseModel):
     answer beside max_tokens; budgets reserve them. concurrent: most calls at once; None: METEOR_STRONG_CONCURRENCY.
     fallback: other providers, asked in this order where this one fails. json_schema: it accepts a response_format of that
     type. batch_price: the share of both prices that a call by its batch API costs.
+
+    extra: fields added to each request. omit: fields that are never sent. query: query parameters of its address.
+    api_key_header: the header that holds the key as it is; None: `Authorization: Bearer`. reasoning_effort: sent where a
+    request names none. answer_room: the most tokens added to a request's limit for reasoning; 0: none is added.
+    stream: whether answers are streamed; None: as far as it can. finished_by: more words of its finish_reason that mean a
+    whole answer ("" where it sends none).
     """
 
     price_input: float = Field(default=0.0, ge=0)
@@ -33,6 +42,21 @@ class ProviderOptions(BaseModel):
     fallback: list[Name] = []
     json_schema: bool = True
     batch_price: float = Field(default=0.5, ge=0, le=1)
+    extra: Json = {}
+    omit: list[str] = []
+    query: dict[str, str] = {}
+    api_key_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
+    reasoning_effort: str | None = Field(default=None, pattern=r"^\w+$")
+    answer_room: int = Field(default=16_384, ge=0)
+    stream: bool | None = None
+    finished_by: list[str] = []
+
+    @field_validator("extra", "omit")
+    @classmethod
+    def _may_be_set(cls, value: Json | list[str]) -> Json | list[str]:
+        if kept := ", ".join(name for name in OWN_FIELDS if name in value):
+            raise ValueError(f"{kept} cannot be set here")
+        return value
 
 
 class ProviderEntry(ProviderOptions):
@@ -61,6 +85,12 @@ class ProvidersFileError(UserError):
     code = "providers_file_invalid"
 
 
+def providers_path(given: Path | None, data: Path) -> Path | None:
+    """The file that METEOR_PROVIDERS_FILE names, else that of the data folder; None where there is none."""
+    default = data / DEFAULT_FILE
+    return given or (default if default.exists() else None)
+
+
 def given_providers(path: Path | None, environment: Mapping[str, str]) -> dict[str, ProviderEntry]:
     """Name -> entry of the file, in its order; none where there is no file.
 
@@ -85,15 +115,16 @@ def read_providers(path: Path) -> dict[str, ProviderEntry]:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         return _File.model_validate(content).providers
     except OSError as error:
-        raise ProvidersFileError(f"{FILE} names {path}, which cannot be read: {error.strerror}") from None
+        raise ProvidersFileError(f"the providers file {path} ({FILE}) cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ProvidersFileError(f"{path}: {_first(error)}") from None
+        raise ProvidersFileError(f"{path}: {first_problem(error)}") from None
     except ValueError as error:
         form = "JSON" if path.suffix == ".json" else "TOML"
         raise ProvidersFileError(f"{path} is not {form}: {error}") from None
 
 
-def _first(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where the first mistake is and what it is, without the value."""
     first = error.errors(include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"] if part != "[key]")
     hint = ""

@@ -78,7 +78,7 @@ def running_api(data: Path, **changes: str) -> Iterator[RunningApi]:
     url = f"http://127.0.0.1:{port}"
     platform = PlatformSettings(data=data)
     try:
-        wait_until(lambda: process.poll() is not None or _answers(url), 60, "the API")
+        wait_until(lambda: process.poll() is not None or _answers(url), 240, "the API")
         assert process.poll() is None, f"the API ended with {process.returncode}"
         yield RunningApi(url, process, platform, open_stores(f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"))
     finally:

@@ -256,7 +256,7 @@ def test_only_names_from_the_database_reach_the_engine(engine: FakeVllm):
         ("DELETE", "/v1/files/file-nobody", 404, "file_not_found", "file_id"),
         ("GET", "/v1/models/..%2F..%2Fetc", 404, "model_not_found", "model"),
         ("GET", "/v1/nothing", 404, "not_found", None),
-        ("PUT", "/v1/fine_tuning/jobs", 405, "invalid_request", None),
+        ("PUT", "/v1/fine_tuning/jobs", 405, "method_not_allowed", None),
         ("GET", f"{JOBS}?limit=0", 400, "invalid_value", "limit"),
         ("GET", f"{JOBS}?limit=101", 400, "invalid_value", "limit"),
         ("GET", f"{JOBS}?after=ftjob-nobody", 400, "unknown_cursor", "after"),

@@ -35,12 +35,13 @@ def test_completions(client: openai.OpenAI, engine: FakeVllm, expert: str):
 def test_responses(client: openai.OpenAI, engine: FakeVllm, expert: str):
     answer = client.responses.create(model=expert, input="abcd")
     assert (answer.model, answer.output_text) == (expert, "abcd")
-    assert engine.last == {"model": ADAPTER, "input": "abcd", "store": False, "instructions": SYSTEM}
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "abcd"}]
+    assert engine.last == {"model": ADAPTER, "messages": messages, "temperature": 0.0}
     with client.responses.stream(model=expert, input=[{"role": "user", "content": "abcd"}]) as stream:
         events = list(stream)
         final = stream.get_final_response()
-    assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["ab", "cd"]
-    assert (final.model, final.output_text) == (expert, "abcd")
+    assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["Hel", "lo é"]
+    assert (final.model, final.output_text) == (expert, "Hello é")
     assert ADAPTER not in str(events)
 
 
@@ -50,7 +51,6 @@ def test_responses(client: openai.OpenAI, engine: FakeVllm, expert: str):
         ("/v1/completions", {"prompt": "a", "priority": -1}, "priority"),
         ("/v1/completions", {"prompt": "a", "n": 1000}, "n"),
         ("/v1/responses", {"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
-        ("/v1/responses", {"input": "a", "store": True}, "store"),
         ("/v1/responses", {"input": []}, "input"),
         ("/v1/chat/completions", {"messages": ASK, "top_k": 10**20}, "top_k"),
         ("/v1/chat/completions", {"messages": ASK, "stop": [1]}, "stop"),
@@ -71,16 +71,17 @@ def test_bad_answers_of_the_engine_have_one_shape_on_all_routes(http: httpx.Clie
 
 
 def test_a_route_that_the_engine_lacks_is_said_to_be_missing(http: httpx.Client, engine: FakeVllm):
-    engine.routes.discard("/v1/responses")
+    engine.routes.discard("/v1/completions")
     try:
-        answer = http.post("/v1/responses", json={"model": BASE, "input": "hello"})
+        answer = http.post("/v1/completions", json={"model": BASE, "prompt": "hello"})
     finally:
-        engine.routes.add("/v1/responses")
+        engine.routes.add("/v1/completions")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unsupported_route")
 
 
 def test_a_number_that_is_none_is_refused(http: httpx.Client):
-    body = f'{{"model": "{BASE}", "messages": [{{"role": "user", "content": "hello", "weight": NaN}}]}}'
+    form = '{"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "number", "minimum": NaN}}}'
+    body = f'{{"model": "{BASE}", "messages": [{{"role": "user", "content": "hello"}}], "response_format": {form}}}'
     answer = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
 

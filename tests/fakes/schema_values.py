@@ -8,25 +8,32 @@ PASSED = 0.6  # share of booleans that come out true
 
 def value_for(schema: dict[str, Any], seed: int) -> Any:
     """Same schema and seed, same value. Knows what pydantic and OpenAI's structured outputs use of JSON schema."""
-    return _value(schema, schema.get("$defs", {}), random.Random(seed))
+    return _value(schema, schema, random.Random(seed))
 
 
-def _value(schema: dict[str, Any], defs: dict[str, Any], dice: random.Random) -> Any:
+def _pointed_at(root: dict[str, Any], reference: str) -> dict[str, Any]:
+    here: Any = root
+    for part in reference.removeprefix("#").strip("/").split("/"):
+        here = here[part] if part else here
+    return here
+
+
+def _value(schema: dict[str, Any], root: dict[str, Any], dice: random.Random) -> Any:
     if "$ref" in schema:
-        return _value(defs[schema["$ref"].rpartition("/")[2]], defs, dice)
+        return _value(_pointed_at(root, schema["$ref"]), root, dice)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return dice.choice(schema["enum"])
     for union in ("anyOf", "oneOf", "allOf"):
         if union in schema:
-            return _value(schema[union][0], defs, dice)
+            return _value(schema[union][0], root, dice)
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        return {name: _value(part, defs, dice) for name, part in schema.get("properties", {}).items()}
+        return {name: _value(part, root, dice) for name, part in schema.get("properties", {}).items()}
     if kind == "array":
-        return [_value(schema["items"], defs, dice) for _ in range(max(1, schema.get("minItems", 1)))]
+        return [_value(schema["items"], root, dice) for _ in range(max(1, schema.get("minItems", 1)))]
     if kind == "boolean":
         return dice.random() < PASSED
     if kind == "integer":

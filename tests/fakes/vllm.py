@@ -1,8 +1,9 @@
 """A small engine that speaks vLLM's dialect of the OpenAI protocol, for tests of the chat proxy.
 
-What it does follows from the last message (or the prompt, or the input): "think" answers with a rationale, "refuse" is refused
+What it does follows from the last message (or the prompt): "think" answers with a rationale, "refuse" is refused
 in vLLM's error shape, "fail" breaks off with an error event, "drop" closes the connection in mid-stream, "wait" never answers,
-"trickle" begins a stream that never ends. Anything else is echoed; where tools are given the first one is called instead.
+"trickle" begins a stream that never ends. Anything else is echoed; where the engine may call a tool it calls the first one, and where
+the answer has a schema and the text is no JSON, it is a value of the schema. What vLLM refuses is refused in vLLM's own words.
 """
 
 import asyncio
@@ -18,7 +19,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from tests.fakes.ports import free_port, wait_until
+from tests.fakes.schema_values import value_for
 
+CONTEXT = 2048  # tokens, each the word "word"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -28,10 +31,11 @@ class FakeVllm:
     which models keep their askers waiting (held: so many of them)."""
 
     models: set[str]
-    routes: set[str] = field(default_factory=lambda: {"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+    routes: set[str] = field(default_factory=lambda: {"/v1/chat/completions", "/v1/completions"})
     url: str = ""
     asked: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     takes_priority: bool = True
+    tool_parser: bool = True
     slow: set[str] = field(default_factory=set)
     held: int = 0
     waiting: int = 0
@@ -42,8 +46,37 @@ class FakeVllm:
         return self.asked[-1][0]
 
 
-def _refused(status: int, message: str, kind: str) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
+def _refused(status: int, message: str, kind: str, param: str | None = None) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": status}}, status)
+
+
+def _refusal(body: dict[str, Any], state: FakeVllm) -> JSONResponse | None:
+    """What vLLM 0.32 says to requests that it does not take."""
+
+    def bad(message: str, param: str | None = None) -> JSONResponse:
+        return _refused(400, message, "BadRequestError", param)
+
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (body.get(name) or 0) > CONTEXT:
+            words = f"{name}={body[name]} cannot be greater than max_model_len={CONTEXT}. Please request fewer output tokens."
+            return bad(f"{words} (parameter={name}, value={body[name]})", name)
+    prompt = " ".join(str(message["content"]) for message in body.get("messages", ())) or str(body.get("prompt"))
+    if (tokens := prompt.count("word ")) > CONTEXT:
+        return bad(
+            f"This model's maximum context length is {CONTEXT} tokens. However, your prompt contains at least {tokens} input "
+            "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+            f"(parameter=input_tokens, value={tokens})",
+            "input_tokens",
+        )
+    if body.get("n", 1) > 1 and body.get("temperature") == 0:
+        return bad(f"n must be 1 when using greedy sampling, got {body['n']}. (parameter=n, value={body['n']})", "n")
+    if body.get("tools") and body.get("tool_choice", "auto") == "auto" and not state.tool_parser:
+        return bad('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')
+    for place, message in enumerate(body.get("messages", ())):
+        if message["role"] not in ("system", "user", "assistant", "tool"):
+            error = {"type": "literal_error", "loc": f"body.messages.{place}.role", "input": message}
+            return bad(f"1 validation error:\n  {error}\n", f"body.messages.{place}.role")
+    return None
 
 
 def _event(value: dict[str, Any], name: str = "") -> str:
@@ -60,18 +93,48 @@ def _chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> str:
     return _event(_head(model, "chat.completion.chunk") | {"choices": [choice]})
 
 
-async def _chunks(model: str, word: str, usage: bool) -> AsyncIterator[str]:
+async def _chunks(body: dict[str, Any], word: str, usage: bool) -> AsyncIterator[str]:
+    model = body["model"]
     yield _chunk(model, {"role": "assistant", "content": ""})
-    yield _chunk(model, {"content": "Hel"})
+    if _calls(body):
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
+        call = {"index": 0, "id": "call-1", "type": "function", "function": function}
+        yield _chunk(model, {"tool_calls": [call]}, "tool_calls")
+        yield "data: [DONE]\n\n"
+        return
+    text = _text(body, word) if _schema(body) is not None else "Hello é"
+    middle = text.find('"') + 5 if _schema(body) is not None else 3
+    yield _chunk(model, {"content": text[:middle]})
     if word == "fail":
         yield _event({"error": {"message": f"{model} is out of memory", "type": "InternalServerError", "code": 500}})
         return
     if word == "drop":
         raise ConnectionError("the engine died")  # uvicorn closes the connection without the last chunk
-    yield _chunk(model, {"content": "lo é"}, "stop")
+    yield _chunk(model, {"content": text[middle:]}, "stop")
     if usage:
         yield _event(_head(model, "chat.completion.chunk") | {"choices": [], "usage": USAGE})
     yield "data: [DONE]\n\n"
+
+
+def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
+    form = body.get("response_format") or {}
+    return form["json_schema"]["schema"] if form.get("type") == "json_schema" else None
+
+
+def _calls(body: dict[str, Any]) -> bool:
+    return bool(body.get("tools")) and body.get("tool_choice", "auto") != "none"
+
+
+def _text(body: dict[str, Any], word: str) -> str:
+    """The word, or where there is a schema that it does not fit, a value of it."""
+    schema = _schema(body)
+    if schema is None:
+        return "It is twice 21.\nAnswer: 42" if word == "think" else word
+    try:
+        json.loads(word)
+        return word
+    except ValueError:
+        return json.dumps(value_for(schema, 1), separators=(",", ":"))
 
 
 async def _trickle(model: str, state: FakeVllm) -> AsyncIterator[str]:
@@ -93,11 +156,8 @@ async def _texts(model: str, word: str) -> AsyncIterator[str]:
 
 def _choice(body: dict[str, Any], word: str) -> dict[str, Any]:
     """A call of the first tool, where there is one, else a text; with the log-probability of its one token, if that is wanted."""
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": "It is twice 21.\nAnswer: 42" if word == "think" else word,
-    }
-    if body.get("tools"):
+    message: dict[str, Any] = {"role": "assistant", "content": _text(body, word)}
+    if _calls(body):
         function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
         message |= {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
     entry = {"token": word, "logprob": -0.25, "bytes": list(word.encode()), "top_logprobs": []}
@@ -105,44 +165,8 @@ def _choice(body: dict[str, Any], word: str) -> dict[str, Any]:
         "index": 0,
         "message": message,
         "logprobs": {"content": [entry]} if body.get("logprobs") else None,
-        "finish_reason": "tool_calls" if body.get("tools") else "stop",
+        "finish_reason": "tool_calls" if _calls(body) else "stop",
     }
-
-
-def _response(model: str, text: str | None, body: dict[str, Any]) -> dict[str, Any]:
-    """The Responses API's object; without a text one that has just begun."""
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": model,
-        "status": "in_progress" if text is None else "completed",
-        "error": None,
-        "output": [] if text is None else [message],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": body.get("tools", []),
-    }
-
-
-async def _response_events(model: str, word: str, body: dict[str, Any]) -> AsyncIterator[str]:
-    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-    part = {"type": "output_text", "text": "", "annotations": []}
-    events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": _response(model, None, body)},
-        {"type": "response.output_item.added", "output_index": 0, "item": item},
-        {"type": "response.content_part.added", "part": part} | place,
-        *(
-            {"type": "response.output_text.delta", "delta": text, "logprobs": []} | place
-            for text in (word[:2], word[2:])
-        ),
-        {"type": "response.completed", "response": _response(model, word, body)},
-    ]
-    for number, event in enumerate(events):
-        yield _event(event | {"sequence_number": number}, event["type"])
 
 
 async def _plain(body: dict[str, Any], word: str) -> Any:
@@ -153,15 +177,8 @@ async def _plain(body: dict[str, Any], word: str) -> Any:
     return _head(body["model"], "text_completion") | {"choices": [choice], "usage": USAGE}
 
 
-async def _responded(body: dict[str, Any], word: str) -> Any:
-    """/v1/responses"""
-    if body.get("stream"):
-        return StreamingResponse(_response_events(body["model"], word, body), media_type="text/event-stream")
-    return _response(body["model"], word, body)
-
-
 def _last_word(body: dict[str, Any]) -> str:
-    given = body.get("messages", body.get("input", body.get("prompt")))
+    given = body.get("messages", body.get("prompt"))
     return str(given[-1]["content"] if isinstance(given, list) else given)
 
 
@@ -183,7 +200,9 @@ def vllm_app(state: FakeVllm) -> FastAPI:
         if "priority" in body and not state.takes_priority:
             return _refused(400, "Got priority 10 but priority scheduling is not enabled.", "BadRequestError")
         if word == "refuse":
-            return _refused(400, "max_tokens is too large", "BadRequestError")
+            return _refused(400, "this word is not to the engine's taste", "BadRequestError")
+        if (refusal := _refusal(body, state)) is not None:
+            return refusal
         if word == "wait":
             state.waiting += 1
             while (await request.receive())["type"] != "http.disconnect":
@@ -201,8 +220,9 @@ def vllm_app(state: FakeVllm) -> FastAPI:
             return StreamingResponse(_trickle(body["model"], state), media_type="text/event-stream")
         if body.get("stream"):
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            return StreamingResponse(_chunks(body["model"], word, usage), media_type="text/event-stream")
-        return _head(body["model"], "chat.completion") | {"choices": [_choice(body, word)], "usage": USAGE}
+            return StreamingResponse(_chunks(body, word, usage), media_type="text/event-stream")
+        choices = [_choice(body, word) | {"index": n} for n in range(body.get("n", 1))]
+        return _head(body["model"], "chat.completion") | {"choices": choices, "usage": USAGE}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(request: Request):
@@ -211,10 +231,6 @@ def vllm_app(state: FakeVllm) -> FastAPI:
     @app.post("/v1/completions", response_model=None)
     async def complete(request: Request):
         return await asked(request, _plain)
-
-    @app.post("/v1/responses", response_model=None)
-    async def respond(request: Request):
-        return await asked(request, _responded)
 
     return app
 

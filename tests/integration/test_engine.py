@@ -19,13 +19,14 @@ import pytest
 from services.api.engine_client import EngineClient
 from services.api.features.chat import service as chat
 from services.api.features.chat import streams
+from services.api.model_router import Target
 from services.api.settings import ApiSettings
 from services.trainer.publishing import publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import completions
 from services.weak_model.worker.student_client import StudentClient
 from shared.artifacts.store import Artifacts
-from shared.contracts.chat import ChatRequest, CompletionRequest, Message, ResponsesRequest
+from shared.contracts.chat import ChatRequest, CompletionRequest, Message
 from shared.contracts.engine import Priority
 from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.rows import StudentPrompt
@@ -165,17 +166,19 @@ async def test_the_chat_proxy_finds_all_its_routes_and_hides_the_adapters_name(e
     client = EngineClient(ApiSettings(engine_url=engine.url), TOKEN)
     rename = streams.renaming(adapter, "expert")
     bodies = (
-        (chat.CHAT, ChatRequest(model="x", messages=[Message(role="user", content="hi")], max_tokens=4, stream=True)),
-        (chat.COMPLETIONS, CompletionRequest(model="x", prompt="hi", max_tokens=4, stream=True)),
-        (chat.RESPONSES, ResponsesRequest(model="x", input="hi", max_output_tokens=16, stream=True)),
+        ChatRequest(model="x", messages=[Message(role="user", content="hi")], max_tokens=4, stream=True),
+        CompletionRequest(model="x", prompt="hi", max_tokens=4, stream=True),
     )
+    target = Target("expert", adapter, "", "expert")
     failed: list[MeteorError] = []
     try:
-        for route, body in bodies:
-            sent = chat.for_engine(route, body.sent, adapter, "proj_other")
-            parts = client.parts(route.path, sent, "")
+        for body in bodies:
+            made = chat.asked(body, target, "proj_other", None)
+            parts = client.parts(made.path, made.body, "")
             streamed = b"".join([lines async for lines in streams.shown_lines(parts, rename, failed.append)])
-            whole = rename(await client.whole(route.path, sent | {"stream": False, "priority": Priority.SHADOW}, ""))
+            whole = rename(
+                await client.whole(made.path, made.body | {"stream": False, "priority": Priority.SHADOW}, "")
+            )
             for said in (streamed, whole):
                 assert b'"model":"expert"' in said, said
                 assert adapter.encode() not in said

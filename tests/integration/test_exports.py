@@ -169,8 +169,8 @@ async def test_a_model_that_is_not_the_one_ends_the_export_with_the_figures(syst
 def test_a_merge_that_went_wrong_shows_in_the_logits(
     base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def save_another(model: Any, source: Path, folder: Path) -> None:
-        save_weights(model, source, folder)
+    def save_another(model: Any, source: Path, folder: Path, *rest: Any) -> None:
+        save_weights(model, source, folder, *rest)
         weights = load_file(folder / "model.safetensors")
         weights["model.layers.0.mlp.down_proj.weight"] *= 1.5
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

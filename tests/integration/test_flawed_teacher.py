@@ -5,6 +5,7 @@ student is pretended.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from services.judge import review as judging
 from services.judge.compare import compare
 from services.strong_model.worker.teach import teach
+from shared.contracts.errors import FatalError
 from shared.contracts.rows import ComparisonInput, JudgeInput, TeacherInput
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult, TeachParams
@@ -141,3 +143,20 @@ async def test_every_count_of_the_report_is_what_the_flawed_model_did(gateway: G
     assert sum(used["teacher_calls"] for used in report["teacher"].values()) == len(gateway.teacher.log())
     for phase, used in report["teacher"].items():
         assert used["teacher_calls"] + used["cached_calls"] == len(said(gateway, phase))
+
+
+async def test_a_judge_that_says_nothing_ends_the_job_in_the_pilot(gateway: Gateway, tmp_path: Path):
+    """After four answers of the teacher and the judge's replies to them, each asked for twice."""
+    before = len(gateway.teacher.log())
+    gateway.teacher.fault("empty", skip=4)
+    try:
+        with pytest.raises(FatalError) as error:
+            await Simulation(tmp_path).job(Served(gateway), questions(), guidance="none", evaluation=EVALUATION, seed=5)
+    finally:
+        gateway.teacher.heal()
+    assert (error.value.code, error.value.param) == ("judge_unfit", "distillation.judge.max_tokens")
+    judged = re.search(r"the first (\d) answers \1 give no verdict", error.value.message)
+    assert judged is not None, error.value.message
+    assert "held no text" in error.value.message
+    assert "judge.max_tokens is 256" in error.value.message
+    assert len(gateway.teacher.log()) - before == 4 + 2 * int(judged.group(1))

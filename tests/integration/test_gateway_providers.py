@@ -97,7 +97,7 @@ async def test_another_provider_stands_in_and_its_answer_is_kept(gateway: Gatewa
     assert not (await chat(gateway, "spare", "stand in")).cached, "it was not asked for by its own name"
 
 
-@pytest.mark.parametrize(("fault", "code"), [("400", "teacher_rejected"), ("401", "teacher_auth_failed")])
+@pytest.mark.parametrize(("fault", "code"), [("400", "teacher_prompt_too_long"), ("401", "teacher_auth_failed")])
 async def test_what_the_request_or_the_key_is_to_blame_for_goes_nowhere_else(gateway: Gateway, fault: str, code: str):
     before = len(gateway.rows())
     gateway.teacher.fault(fault)

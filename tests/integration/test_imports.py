@@ -180,7 +180,7 @@ async def test_documents_become_questions_balanced_and_answerable(
 async def test_replies_without_a_question_stop_the_import_at_the_first_passages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway, fault: str, source: dict, words: list[str]
 ):
-    text = "\n\n".join(fact(n, "bees") * 5 + f" {fault}" for n in range(20))
+    text = "\n\n".join(f"{fact(n, 'bees')} {fault} " * 5 for n in range(20))
     zipped(tmp_path / "docs.zip", {"long.md": text.encode()})
     system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
     raw = stored(system, (tmp_path / "docs.zip").read_bytes(), "docs.zip")

@@ -168,6 +168,7 @@ async def test_one_repair_then_unparsed(gateway_url, teacher):
     verdicts, metrics, _ = await reviewed(gateway_url, [row("mended", "ls", None)], "mended")
     assert verdicts[0].by == "judge"
     assert (metrics["repairs"], metrics["calls"], metrics["unparsed"]) == (1, 2, 0)
+    assert (metrics["mended"], metrics["empty"], metrics["cut_off"]) == (0, 0, 0)
     repair = teacher.log()[-1]["messages"]
     assert [message["role"] for message in repair] == ["system", "user", "assistant", "user"]
 

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.api.engine_client import error_code, nameless
+from services.api.engine_errors import error_code, nameless
+from services.api.features.chat import responses, streams
 from services.api.features.chat import service as chat
-from services.api.features.chat import streams
+from services.api.features.chat.service import Asked
+from services.api.model_router import Target
 from shared.contracts.answer_format import SYSTEM
 from shared.contracts.chat import ChatRequest, CompletionRequest, ResponsesRequest
-from shared.contracts.errors import MeteorError
+from shared.contracts.errors import MeteorError, UserError
+from shared.contracts.generation import Generation
 from shared.jobs.tables import DEFAULT_PROJECT
 
 HASH = "a" * 64
@@ -21,23 +24,32 @@ FAILED: list[MeteorError] = []
 RENAME = streams.renaming(HASH, 'the "expert"')
 
 
-def asked(**fields: Any) -> dict[str, Any]:
+TARGET = Target("expert", HASH, "base", "expert", base="base", generation=Generation(max_tokens=48))
+KNOWS_TOOLS = "{{ tools }} {{ message.tool_calls }} {% if enable_thinking %}"
+
+
+def made(template: str | None = KNOWS_TOOLS, **fields: Any) -> Asked:
     body = ChatRequest.model_validate({"model": "expert", "messages": ASK} | fields)
-    return chat.for_engine(chat.CHAT, body.sent, HASH, DEFAULT_PROJECT)
+    return chat.asked(body, TARGET, DEFAULT_PROJECT, template)
+
+
+def asked(**fields: Any) -> dict[str, Any]:
+    return made(**fields).body
 
 
 @pytest.mark.parametrize(
-    ("kind", "needed"), [(ChatRequest, {"messages": ASK}), (CompletionRequest, {"prompt": "a"}), (ResponsesRequest, {"input": "a"})]
+    ("kind", "needed"), [(ChatRequest, {"messages": ASK}), (CompletionRequest, {"prompt": "a"})]
 )  # fmt: skip
 @pytest.mark.parametrize(
     "name",
     ["chat_template", "kv_transfer_params", "vllm_xargs", "priority", "cache_salt", "request_id", "prompt_embeds"],
 )
-def test_what_is_not_on_the_list_is_refused_by_its_name(kind: type, needed: dict[str, Any], name: str):
-    assert kind.model_validate({"model": "m"} | needed)
-    with pytest.raises(ValidationError) as refused:
-        kind.model_validate({"model": "m", name: 1} | needed)
-    assert [(error["type"], error["loc"]) for error in refused.value.errors()] == [("extra_forbidden", (name,))]
+def test_what_is_the_engines_own_is_refused_by_its_name(kind: type, needed: dict[str, Any], name: str):
+    body = kind.model_validate({"model": "m", name: None} | needed)
+    assert name not in chat.asked(body, TARGET, DEFAULT_PROJECT, None).body
+    with pytest.raises(UserError) as refused:
+        chat.asked(kind.model_validate({"model": "m", name: 1} | needed), TARGET, DEFAULT_PROJECT, None)
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", name)
 
 
 def test_what_is_on_the_list_arrives_as_it_was_given():
@@ -46,12 +58,12 @@ def test_what_is_on_the_list_arrives_as_it_was_given():
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     given = {
         "messages": [
-            {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "system", "content": "Be brief."},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c", "content": "4"},
         ],
         "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "top_logprobs": 3,
-        "response_format": schema, "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": schema, "tools": [tool], "tool_choice": "auto",
         "temperature": 0, "top_k": 5, "min_p": 0.1, "seed": -1, "ignore_eos": True, "logit_bias": {"7": -100.0},
     }  # fmt: skip
     sent = asked(**given, stop="x", safety_identifier="me")
@@ -61,29 +73,64 @@ def test_what_is_on_the_list_arrives_as_it_was_given():
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_a_system_text_is_added_only_where_none_is(role: str):
     assert asked(top_k=3)["messages"] == [{"role": "system", "content": SYSTEM}, *ASK]
-    own = [{"role": role, "content": "Be brief."}, *ASK]
-    assert asked(messages=own)["messages"] == own
+    own = [{"role": role, "content": [{"type": "text", "text": "Be brief."}]}, *ASK]
+    assert asked(messages=own)["messages"] == [{"role": "system", "content": "Be brief."}, *ASK]
+    both = [{"role": "system", "content": "Be brief."}, {"role": role, "content": "Be kind."}, *ASK]
+    assert asked(messages=both)["messages"] == [{"role": "system", "content": "Be brief.\n\nBe kind."}, *ASK]
     assert asked(continue_final_message=True)["add_generation_prompt"] is False, "the engine refuses both"
 
 
 def test_prompts_that_the_engine_keeps_serve_one_project_alone():
-    body = {"model": "m", "prompt": "a"}
-    salts = [
-        chat.for_engine(chat.COMPLETIONS, body, "m", project).get("cache_salt") for project in ("proj_1", "proj_2")
-    ]
+    body = CompletionRequest(model="m", prompt="a")
+    salts = [chat.asked(body, TARGET, project, None).body.get("cache_salt") for project in ("proj_1", "proj_2")]
     assert salts == ["proj_1", "proj_2"]
 
 
-def test_a_response_is_never_stored_and_has_instructions():
+DEFAULTS = [
+    ("greedy and no longer than evaluated", {}, {"temperature": 0.0, "max_tokens": 48}),
+    ("null is no value", {"temperature": None, "max_tokens": None}, {"temperature": 0.0, "max_tokens": 48}),
+    ("a temperature of the caller's", {"temperature": 0.7}, {"temperature": 0.7, "max_tokens": 48}),
+    ("samples are wanted", {"top_p": 0.9}, {"top_p": 0.9, "max_tokens": 48}),
+    ("every token may come", {"top_p": 1}, {"top_p": 1, "temperature": 0.0, "max_tokens": 48}),
+    ("the likeliest alone", {"top_p": 0}, {"top_p": 1.0, "temperature": 0.0, "max_tokens": 48}),
+    ("a length of the caller's", {"max_completion_tokens": 9}, {"temperature": 0.0, "max_completion_tokens": 9}),
+    ("whole numbers as floats", {"max_tokens": 9.0, "seed": 3.0}, {"temperature": 0.0, "max_tokens": 9, "seed": 3}),
+    ("longer than any", {"max_tokens": 10**12}, {"temperature": 0.0, "max_tokens": 2**31 - 1}),
+    ("a structured answer is not cut", {"response_format": {"type": "json_object"}},
+     {"temperature": 0.0, "response_format": {"type": "json_object"}}),
+    ("a plain format", {"response_format": {"type": "text"}},
+     {"temperature": 0.0, "max_tokens": 48, "response_format": {"type": "text"}}),
+    ("no end texts", {"stop": [], "tools": [], "logit_bias": None}, {"temperature": 0.0, "max_tokens": 48}),
+    ("an empty end text", {"stop": ""}, {"temperature": 0.0, "max_tokens": 48}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "sent"), [pytest.param(*case[1:], id=case[0]) for case in DEFAULTS])
+def test_a_version_answers_as_it_was_evaluated_unless_the_caller_says_otherwise(
+    given: dict[str, Any], sent: dict[str, Any]
+):
+    assert {name: value for name, value in asked(**given).items() if name not in ("model", "messages")} == sent
+
+
+def test_a_response_is_a_chat():
     def sent(**fields: Any) -> dict[str, Any]:
         body = ResponsesRequest.model_validate({"model": "m", "input": "hi"} | fields)
-        return chat.for_engine(chat.RESPONSES, body.sent, "m", DEFAULT_PROJECT)
+        return chat.asked(responses.as_chat(body).chat, TARGET, DEFAULT_PROJECT, KNOWS_TOOLS).body
 
-    assert sent() == {"model": "m", "input": "hi", "store": False, "instructions": SYSTEM}
-    assert sent(instructions="Be brief.")["instructions"] == "Be brief."
-    assert "instructions" not in sent(input=[{"role": "developer", "content": "Be brief."}, *ASK])
-    with pytest.raises(ValidationError):
-        sent(store=True)
+    assert sent() == asked()
+    assert sent(instructions="Be brief.")["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert sent(input=[{"role": "developer", "content": "Be brief."}, *ASK])["messages"][0]["content"] == "Be brief."
+    assert sent(max_output_tokens=7)["max_completion_tokens"] == 7
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
+    items = [
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "4"}]},
+    ]
+    with_tools = sent(input=[*ASK, *items], tools=[tool])
+    assert with_tools["tools"][0]["function"]["name"] == "f"
+    assert [message["role"] for message in with_tools["messages"]] == ["system", "user", "assistant", "tool"]
+    assert with_tools["messages"][-1] == {"role": "tool", "tool_call_id": "c", "content": "4"}
 
 
 @pytest.mark.parametrize(
@@ -105,15 +152,14 @@ def answer(text: str | None) -> bytes:
         ("Because.\nAnswer: 42", "Because.", "42"),
         ("Answer: 42", None, "42"),
         ("Answer: half \ud800", None, "half \ud800"),
-        (" just text ", None, " just text "),
+        (" just text ", None, "just text"),
         ("The answer: 42", None, "The answer: 42"),
         ("a\nAnswer: b\nAnswer: c", "a\nAnswer: b", "c"),
         (None, None, None),
     ],
 )
 def test_rationale_and_answer_are_parted(text: str | None, rationale: str | None, content: str | None):
-    shown = json.loads(chat.shown(chat.CHAT, answer(text), {}, RENAME))
-    assert shown["model"] == 'the "expert"'
+    shown = chat.shown(made(), answer(text))
     message = shown["choices"][0]["message"]
     assert (message.get("reasoning_content"), message["content"]) == (rationale, content)
 
@@ -121,7 +167,8 @@ def test_rationale_and_answer_are_parted(text: str | None, rationale: str | None
 def test_structured_text_is_left_alone():
     text = '{"a": "x\nAnswer: y"}'
     for form, parted in (("json_schema", False), ("json_object", False), ("text", True)):
-        shown = json.loads(chat.shown(chat.CHAT, answer(text), {"response_format": {"type": form}}, RENAME))
+        schema = {"json_schema": {"name": "s", "schema": {"type": "object"}}} if form == "json_schema" else {}
+        shown = chat.shown(made(response_format={"type": form, **schema}), answer(text))
         assert (shown["choices"][0]["message"]["content"] != text) == parted
 
 

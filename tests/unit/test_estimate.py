@@ -47,8 +47,8 @@ def calls(found: Estimate) -> dict[str, tuple[float, float]]:
         (True, {"phases": ["distill"], "guidance": "none"}, {"pilot": (16, 16), "distill": (24, 40)}),
         (True, {"phases": ["distill"], "guidance": "auto"}, {"pilot": (32, 32), "distill": (24, 40)}),
         (True, {"phases": ["distill"], "guidance": "best"}, {"pilot": (32, 32), "distill": (48, 80)}),
-        # the judge compares, in both orders and again where a reply is none
-        (False, {"phases": ["distill"], "guidance": "auto"}, {"pilot": (64, 96), "distill": (24, 40)}),
+        # the judge compares, in both orders and again where a reply is none, after it was tried on four answers
+        (False, {"phases": ["distill"], "guidance": "auto"}, {"pilot": (68, 104), "distill": (24, 40)}),
         (True, {"phases": ["distill"], "distill": {"answers": "references"}}, {}),
         # hints for all but the last try, each perhaps asked for twice
         (True, {"phases": ["iterate"], "judge": {"grader": "chrf"}}, {"iterate": (0, 160)}),

@@ -6,7 +6,18 @@ from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation, Guidance, Phase
 from shared.contracts.step_kinds import cost
 from shared.contracts.steps import StepKind
-from shared.plan.plan import JudgeUse, PilotOutcome, Plan, Pool, Sizes, make_plan, students_measured, weighted
+from shared.plan.plan import (
+    JUDGE_GATE,
+    JudgeUse,
+    PilotOutcome,
+    Plan,
+    Pool,
+    Sizes,
+    judge_is_tried,
+    make_plan,
+    students_measured,
+    weighted,
+)
 
 SPLITS = {Split.TRAIN: 100, Split.DEV: 20, Split.TEST: 30}
 
@@ -45,7 +56,8 @@ def test_baselines_are_work_where_references_make_them():
 
 
 def test_the_work_of_a_default_job_is_what_it_always_was():
-    assert work(Distillation(domain="d")) == pytest.approx(1102.5)
+    """But for the four answers that the judge decides on in the pilot."""
+    assert work(Distillation(domain="d")) == pytest.approx(1102.5 + cost(StepKind.REVIEW, JUDGE_GATE))
 
 
 def test_stages_stand_in_the_order_in_which_a_job_enters_them():
@@ -59,6 +71,13 @@ def test_what_relies_on_the_judge_follows_from_the_references():
     assert plan_of(spec, judge_measures=True).judge_uses()[0] == JudgeUse.MEASURING
     graded = {"judge": {"grader": "string_check"}, "evaluation": {"judged_questions": 0}}
     assert plan_of(Distillation.model_validate({"domain": "d"} | graded)).judge_uses() == []
+
+
+def test_the_pilot_tries_the_judge_where_more_than_the_last_comparison_relies_on_it():
+    last = Distillation.model_validate({"domain": "d", "phases": ["distill"], "evaluation": {"judged_questions": 5}})
+    assert plan_of(last).judge_uses() == [JudgeUse.EVALUATION]
+    assert not judge_is_tried(plan_of(last).judge_uses())
+    assert judge_is_tried(plan_of(Distillation(domain="d")).judge_uses())
 
 
 def test_the_pilot_settles_which_way_the_teacher_is_asked():

@@ -10,6 +10,7 @@ STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: no back
 ESCAPES = re.compile(
     rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
 )  # of backslashes, and whole pairs
+NO_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")  # Python's parser takes them
 HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -53,6 +54,11 @@ def check(body: bytes, most_values: int) -> None:
     if HALF_PAIR.search(body) and HALF_PAIR.search(ESCAPES.sub(b"", body)):
         raise HTTPException(
             400, "half of a surrogate pair (\\ud800 to \\udfff) stands alone in the body: that is no text"
+        )
+    word = NO_NUMBER.search(body) and NO_NUMBER.search(STRING.sub(b'""', body))
+    if word:
+        raise HTTPException(
+            400, f"the body is not JSON: {word[0].decode()} is no number there; leave the field out or send null"
         )
     try:
         body.decode()

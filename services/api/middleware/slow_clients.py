@@ -1,7 +1,8 @@
 """Slow-client protection. uvicorn waits forever for a request that a client does not complete, and each holds a descriptor.
 
 Headers have a deadline from their first byte, which later bytes do not extend. A connection with incomplete headers counts as half
-open; beyond a limit the oldest of them are closed. A body has no deadline, but a longest silence.
+open; beyond a limit the oldest of them are closed. A body has no deadline, but a longest silence. Of the connections that wait for
+their next request the oldest are closed beyond a limit, too.
 """
 
 import json
@@ -24,6 +25,8 @@ class BoundedConnection(HttpToolsProtocol):
     most_half_open = 512
     read_at_once = 256 * 1024  # what the event loop may hand over in one piece: headers with the begin of a body
     half_open: dict["BoundedConnection", None]  # in the order in which they became so
+    most_idle = 256
+    idle: dict["BoundedConnection", None]  # likewise
 
     def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
@@ -33,6 +36,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
+        self.idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -47,7 +51,17 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self not in self.half_open:  # a further request on the same connection
             self._begin_headers()
+        self.idle.pop(self, None)
         super().on_message_begin()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
+            self.idle[self] = None
+            if len(self.idle) > self.most_idle:
+                oldest = next(iter(self.idle))
+                self.idle.pop(oldest)
+                oldest.transport.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Trailers (headers after a body) are refused: no code reads them, and they have no limit."""
@@ -102,9 +116,10 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def bounded(header_s: float, body_s: float) -> type[BoundedConnection]:
-    """The class for `uvicorn.run(http=...)`. Half of the process's descriptors may be half-open connections."""
-    most = max(64, descriptors() // 2)
-    limits = {"header_s": header_s, "body_s": body_s, "most_half_open": most, "half_open": {}}
+    """The class for `uvicorn.run(http=...)`. Half of the process's descriptors may be half-open connections, a quarter idle ones."""
+    most = descriptors() // 2
+    limits = {"header_s": header_s, "body_s": body_s, "half_open": {}, "idle": {}}
+    limits |= {"most_half_open": max(64, most), "most_idle": max(32, most // 2)}
     return type("Connection", (BoundedConnection,), limits)
 
 

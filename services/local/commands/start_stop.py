@@ -39,7 +39,7 @@ def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False
     settings = LocalSettings()
     report = ConsoleReport(console)
     with report.live():
-        for source in models_needed(only, os.environ):
+        for source in models_needed(only, os.environ, data):
             pull(source, settings.models, report)
     if foreground:
         raise typer.Exit(serve(data, only))

@@ -62,7 +62,7 @@ def _keys_were_made(installation: Installation) -> bool:
 def models(installation: Installation) -> Iterator[Finding]:
     """Every model that a start needs: prepared, and its files as they were prepared."""
     try:
-        needed = models_needed(None, installation.environment)
+        needed = models_needed(None, installation.environment, installation.data)
     except MeteorError as error:
         yield fail("models", str(error), "fix the named setting")
         return

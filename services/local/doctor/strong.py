@@ -16,7 +16,7 @@ from services.local.doctor.finding import Finding, Installation, bearer, fail, o
 from services.local.supervisor.plan import make_plan
 from services.local.supervisor.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
-from shared.platform.providers import FILE, given_providers
+from shared.platform.providers import FILE, given_providers, providers_path
 
 START_S = 90.0
 CALL_S = 60.0
@@ -66,7 +66,8 @@ def strong_models(installation: Installation, calls: bool, sound: bool) -> Itera
     """calls: whether each provider may be asked for one token. sound: data folder, ledger and what else a gateway stands on
     are in order."""
     try:
-        named = given_providers(installation.local.providers_file, installation.environment)
+        file = providers_path(installation.local.providers_file, installation.data)
+        named = given_providers(file, installation.environment)
     except MeteorError as error:
         yield fail(
             "providers file", str(error), f"fix the file that {FILE} names; docs/how-to/several-models.md shows one"

@@ -15,7 +15,7 @@ from services.local.supervisor.processes import ProcessSpec
 from services.local.supervisor.readiness import http_readiness, platform_of, readiness
 from shared.contracts.errors import UserError
 from shared.contracts.steps import Queue
-from shared.platform.providers import FILE, ProviderEntry, given_providers, secret_variables
+from shared.platform.providers import FILE, ProviderEntry, given_providers, providers_path, secret_variables
 from shared.platform.run_state import token_path
 from shared.security.secret_file import kept_secret
 
@@ -69,6 +69,7 @@ class _Draft:
     settings: LocalSettings
     names: list[str]
     providers: dict[str, ProviderEntry] = field(default_factory=dict)
+    providers_file: Path | None = None
     taken: set[int] = field(default_factory=set)
     addresses: dict[str, int] = field(default_factory=dict)
 
@@ -105,8 +106,9 @@ def make_plan(data: Path, names: Iterable[str] | None, environment: Mapping[str,
     Raises UserError (PortTaken, ModelRefused): a port in use, an unknown process, a model that was not prepared.
     """
     settings = LocalSettings.of(environment)
-    providers = given_providers(settings.providers_file, environment)
-    draft = _Draft(data, dict(environment), settings, wanted(names, settings, providers), providers)
+    file = providers_path(settings.providers_file, data)
+    providers = given_providers(file, environment)
+    draft = _Draft(data, dict(environment), settings, wanted(names, settings, providers), providers, file)
     remarks: list[str] = []
     for name in draft.names:
         if name == "api":
@@ -137,10 +139,13 @@ def migrate(plan: ProcessPlan) -> None:
     databases.migrate(platform_of(plan.data, plan.specs[0].env))
 
 
-def models_needed(names: Iterable[str] | None, environment: Mapping[str, str]) -> list[str]:
+def models_needed(
+    names: Iterable[str] | None, environment: Mapping[str, str], data: Path = Path(".meteor")
+) -> list[str]:
     """The models (names, folders or hub ids) that have to be prepared before a start."""
     settings = LocalSettings.of(environment)
-    chosen = wanted(names, settings, given_providers(settings.providers_file, environment))
+    file = providers_path(settings.providers_file, data)
+    chosen = wanted(names, settings, given_providers(file, environment))
     student = str(settings.student_path or settings.student_model)
     needed = [student, *models.students(settings.students).values()] if NEED_STUDENT & set(chosen) else []
     return needed + ([settings.teacher_model] if "teacher-engine" in chosen else [])
@@ -213,7 +218,7 @@ def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
     if name == "gateway":
         secrets = (*ONLY_GATEWAY, *secret_variables(draft.providers.values()))
         own = {"METEOR_STRONG_PORT": port} | {key: given[key] for key in secrets if given.get(key)}
-        own |= {FILE: str(draft.settings.providers_file.resolve())} if draft.settings.providers_file else {}
+        own |= {FILE: str(draft.providers_file.resolve())} if draft.providers_file else {}
         if "teacher-engine" in draft.addresses:
             own["METEOR_TEACHER_BASE_URL"] = draft.url("teacher-engine", "") + "/v1"
             own["METEOR_TEACHER_MODEL"] = models.served_name(draft.settings.teacher_model)

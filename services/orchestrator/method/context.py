@@ -11,6 +11,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import Usage
+from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
@@ -56,6 +57,7 @@ class State:
     """What the phases so far have come to.
 
     student: the model that the next phase starts from. guidance: how phase 1 asks the teacher, settled by the pilot.
+    tries_judge: the pilot looks first whether the judge's replies can be read.
     judge_decides: False once human preferences show that the judge is no better than chance. examples: what students were
     trained on so far, in order. checkpoints: per phase the named students after each round or iteration, where it has several.
     writes_rationale: content hashes of the students that were trained to write a rationale. base_answers: the base's answers
@@ -65,6 +67,7 @@ class State:
     student: ModelRef
     guidance: Guidance
     judge_decides: bool = True
+    tries_judge: bool = False
     examples: Sequence[Example] = ()
     checkpoints: Mapping[Phase, Sequence[tuple[str, ModelRef]]] = field(default_factory=dict)
     writes_rationale: frozenset[str | None] = frozenset()
@@ -89,7 +92,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
-    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
+    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
@@ -108,6 +111,7 @@ class JobContext:
     emit: Emit
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
+    refused_rows: Callable[[], Sequence[RefusedRow]]
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
 

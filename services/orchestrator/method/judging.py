@@ -12,6 +12,7 @@ from typing import Any
 from services.orchestrator.method.context import JobContext
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader
+from shared.contracts.errors import FatalError
 from shared.contracts.report import (
     AbsoluteScore,
     AbsoluteScores,
@@ -21,7 +22,15 @@ from shared.contracts.report import (
     LabelAgreement,
     Triple,
 )
-from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, TeacherResponse
+from shared.contracts.rows import (
+    AnswerScores,
+    ComparisonInput,
+    Grades,
+    JudgeInput,
+    Preference,
+    TeacherResponse,
+    Verdict,
+)
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepResult
 from shared.evaluation.judge_quality import LABELS_LEAST, OVERALL, UNPARSED_MOST, agreement, quality
@@ -37,6 +46,15 @@ CONSEQUENCES = {
     "iterate": "the judge passes nothing in phase 2: where no grader decides, questions are not tried but dropped, "
     "or answered by the teacher (iterate.on_failure)",
     "evaluation": "ignore the judge's comparison of the final model with the base, and its scores",
+}
+UNREADABLE_MOST = 0.75  # share of replies without a verdict from which the pilot ends the job
+UNFIT_JUDGE = {  # what most replies had -> in words, and what to do
+    "cut_off": ("ended at their limit of tokens", "raise judge.max_tokens (a reasoning model also thinks within it)"),
+    "empty": (
+        "held no text",
+        "raise judge.max_tokens (a reasoning model also thinks within it), or name another provider",
+    ),
+    "": ("hold no JSON object of the form asked for", "name a provider that keeps to a form"),
 }
 LOWEST, HIGHEST = 1, 10  # of an absolute score
 SAME_SCORE = 0.9  # share of answers with the same score above which the report warns
@@ -76,6 +94,30 @@ async def below_pass_threshold(
         return {}
     scores = await grade(ctx, key, [q for q, _ in gradable], [response.answer for _, response in gradable], grader)
     return {q.id: score for (q, _), score in zip(gradable, scores, strict=True) if score < threshold}
+
+
+async def try_judge(ctx: JobContext, questions: Sequence[Question], responses: Sequence[TeacherResponse]) -> None:
+    """Have the judge decide on the teacher's first responses. Raises FatalError `judge_unfit` when nearly none of its replies
+    can be read. The verdicts themselves are not used."""
+    rows = [
+        judge_input(q.model_copy(update={"reference": None}) if ctx.spec.judge.grader else q, response.answer)
+        for q, response in zip(questions, responses, strict=True)
+        if response.outcome == "ok"
+    ]
+    tried = await ctx.step(StepKey("pilot", role="judge/verdicts"), StepKind.REVIEW, ctx.judge, rows)
+    verdicts = tried.read(Verdict)
+    unread = sum(verdict.by == "unparsed" for verdict in verdicts)
+    if unread < UNREADABLE_MOST * len(verdicts):
+        return
+    counts = Counter({name: tried.metrics.get(name, 0) for name in ("cut_off", "empty")})
+    cause, remedy = UNFIT_JUDGE.get(counts.most_common(1)[0][0] if counts.total() else "", UNFIT_JUDGE[""])
+    raise FatalError(
+        f"the judge is not fit for this job: of its replies to the first {len(verdicts)} answers {unread} give no verdict, "
+        f"though each was asked for twice; most {cause}. Now judge.max_tokens is {ctx.spec.judge.max_tokens} and "
+        f"judge.provider is {ctx.spec.judge.provider!r}: {remedy}",
+        param="distillation.judge.max_tokens" if "max_tokens" in remedy else "distillation.judge.provider",
+        code="judge_unfit",
+    )
 
 
 async def better(

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.distill import ask_teacher
-from services.orchestrator.method.judging import below_pass_threshold, better
+from services.orchestrator.method.judging import below_pass_threshold, better, try_judge
 from services.orchestrator.method.selection import stratified
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Guidance, Phase
@@ -20,11 +20,12 @@ from shared.contracts.jobs import Usage
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Example, Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import ModelRef, ScoreParams, StepKind
+from shared.contracts.steps import ScoreParams, StepKind
 from shared.evaluation.statistics import mean_difference, paired_mean_gain
 from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
+from shared.plan.plan import JUDGE_GATE
 
-GATE = 4  # so many responses are checked before the others are asked for
+GATE = JUDGE_GATE  # so many responses are checked before the others are asked for
 SHOWN = 2  # unusable responses in the error message
 KEYS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}
 Responses = Mapping[Guidance, Sequence[TeacherResponse]]
@@ -40,11 +41,12 @@ class PilotResult:
 
 
 async def pilot(ctx: JobContext, state: State) -> PilotResult:
-    """How phase 1 is to ask the teacher. Raises FatalError `teacher_unfit` when its first responses cannot be used."""
+    """How phase 1 is to ask the teacher. Raises FatalError `teacher_unfit` when its first responses cannot be used, and
+    `judge_unfit` when the judge's replies to them cannot be read."""
     wanted, judge_decides = state.guidance, state.judge_decides
     questions = stratified(ctx.shards[Phase.DISTILL], ctx.spec.pilot.questions)
     ways = [wanted] if wanted in KEYS else list(KEYS)
-    responses = {way: await respond(ctx, state.student, way, questions) for way in ways}
+    responses = {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways}
     usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
     record = PilotRecord(questions=len(questions), usable=usable, guidance=wanted.value)
     guidance = wanted
@@ -66,11 +68,11 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
 
 
 async def respond(
-    ctx: JobContext, student: ModelRef, way: Guidance, questions: Sequence[Question]
+    ctx: JobContext, state: State, way: Guidance, questions: Sequence[Question], tries_judge: bool
 ) -> list[TeacherResponse]:
     """The teacher's responses one way. Raises FatalError with what it answered when none of the first few can be used, or
-    none passes the job's grader; the others are not asked for then."""
-    role, guided_by = KEYS[way], student if way is Guidance.WEAK else None
+    none passes the job's grader, or (tries_judge) the judge's replies to them cannot be read; the others are not asked for then."""
+    role, guided_by = KEYS[way], state.student if way is Guidance.WEAK else None
     responses: list[TeacherResponse] = []
     for index, part in enumerate((questions[:GATE], questions[GATE:])):
         if part:
@@ -81,6 +83,8 @@ async def respond(
             reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
             if len(reasons) == len(responses):
                 raise unfit_teacher(part, responses, reasons)
+            if tries_judge:
+                await try_judge(ctx, part, responses)
     return responses
 
 

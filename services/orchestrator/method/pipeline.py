@@ -31,6 +31,7 @@ from services.orchestrator.method.run import DistillationRun
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.report import PhaseRecords, Report
+from shared.plan.plan import judge_is_tried
 
 PHASES: dict[Phase, Callable[[JobContext, State], Awaitable[PhaseResult]]] = {
     Phase.DISTILL: distill,
@@ -47,7 +48,8 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     await announce_measure(ctx)
     uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
-    state = State(student=ctx.base, guidance=ctx.spec.guidance, judge_decides=judge.decides)
+    tries_judge = judge.decides and judge_is_tried(uses)
+    state = State(ctx.base, ctx.spec.guidance, judge_decides=judge.decides, tries_judge=tries_judge)
     records = PhaseRecords()
     if "pilot" in ctx.spec.stages:
         await run.enter("pilot")

@@ -94,6 +94,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
             for q, before, after in islice(answered, SAMPLES)
         ],
+        **{"refused": list(refused)} if (refused := ctx.refused_rows()) else {},
     )
 
 
@@ -196,6 +197,7 @@ def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[
         *_data_warnings(ctx, data),
         *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
         *_verdict_warnings(rounds),
+        *_thought_warnings(ctx),
         *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
         *(warning for name, record in rounds for warning in _round_warnings(name, record)),
         *(warning for name, training in turns for warning in _training_warnings(name, training)),
@@ -235,6 +237,18 @@ def _verdict_warnings(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:
         "answers were not trained on"
         for name, record in rounds
         if 2 * record.unparsed_verdicts > sum(record.asked_by_try)
+    ]
+
+
+def _thought_warnings(ctx: JobContext) -> list[str]:
+    """Answers that are empty because they ended inside a thought make the base look worse than it is."""
+    counted = [figures for figures in ctx.figures.values() if "cut_in_thought" in figures]
+    cut, n = (sum(figures[name] for figures in counted) for name in ("cut_in_thought", "n"))
+    if not cut:
+        return []
+    return [
+        f"{cut} of {n} answers of the student ended inside a thought and count as empty: raise "
+        "distillation.answer_tokens, or turn thoughts off in METEOR_STUDENT_TEMPLATE_ARGS"
     ]
 
 

@@ -12,6 +12,7 @@ from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Phase
 from shared.contracts.estimate import Estimate
+from shared.contracts.generation import Generation
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import ModelRef
 from shared.jobs.catalog import ref_of
@@ -51,7 +52,7 @@ class DistillationRun(DurableRun):
                 judge_measures=judge_measures,
             ),
         )
-        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size)
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,
@@ -68,6 +69,7 @@ class DistillationRun(DurableRun):
             emit=self.emit,
             expect=self.expect,
             figures=self.figures,
+            refused_rows=self.refused_rows,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
@@ -84,12 +86,17 @@ class DistillationRun(DurableRun):
     def served_version(self) -> ModelRef | None:
         """What the job's alias serves now, if it stands on the same base."""
         row = self.stores.catalog.served(self.job.project_id, self.alias)
-        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
+        if row is None or row.base_hash != self.context.base.base_hash:
+            return None
+        return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
 
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
-        row = await asyncio.to_thread(catalog.publish, self.job.project_id, self.alias, student, self.job.id, state)
+        evaluated = Generation(max_tokens=self.context.spec.answer_tokens)
+        row = await asyncio.to_thread(
+            catalog.publish, self.job.project_id, self.alias, student, self.job.id, state, evaluated
+        )
         if state == "promoted":
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
         name = f"{self.alias}@{row.version}"

@@ -15,6 +15,7 @@ from typing import Any
 from services.strong_model.gateway import completions, errors, metrics
 from services.strong_model.gateway.batch_client import BatchClient, line_of
 from services.strong_model.gateway.chain import Gateway
+from services.strong_model.gateway.completions import Identity
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
@@ -47,6 +48,7 @@ class Batches:
         self.settings = settings
         self.poll_s = settings.batch_poll.total_seconds()
         self._calls = gateway.calls
+        self._negotiations = gateway.negotiations
         self._clients = {name: BatchClient(provider, settings) for name, provider in gateway.providers.items()}
         self._job_is_over = job_is_over
         self._asking = threading.Lock()  # held between looking for a request and adding it
@@ -61,17 +63,20 @@ class Batches:
 
         Raises BatchPending, ProviderError (the provider takes no such batch) and BudgetExceeded.
         """
-        digest = completions.identity(body, origin.example_id, None)
-        if digest is None or origin.job_id is None or origin.step_id is None:
+        identity = completions.identity(provider, body, origin.example_id, None)
+        if identity is None or origin.job_id is None or origin.step_id is None:
             return None
-        if self._calls.in_flight(origin.project_id, digest):
+        if self._calls.in_flight(origin.project_id, identity.key):
             return None
-        return await asyncio.to_thread(self._ask, provider, body, origin, digest)
+        return await asyncio.to_thread(self._ask, provider, body, origin, identity)
 
-    def _ask(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> Json | None:
+    def _ask(self, provider: Provider, body: Json, origin: CallOrigin, identity: Identity) -> Json | None:
+        key, former = identity
         with self._asking:
-            cached = self.ledger.kept(origin.project_id, digest)
-            request = self.store.find(origin.project_id, origin.step_id, digest)
+            cached = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
+            if cached is not None and completions.REFUSED in cached:
+                return None
+            request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
             if request is not None and request.call.state == "intent":
                 raise self._pending(provider, request.batch)
             if request is not None and request.mine:
@@ -79,13 +84,13 @@ class Batches:
                     raise errors.batch_failed(provider, request.batch.error)
                 return request.answer or cached
             if cached is None:
-                self._add(provider, body, origin, digest)
+                self._add(provider, body, origin, key)
                 raise BatchPending("its request waits for a batch to be filled", again_in_s=self.poll_s)
             return None
 
     def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> None:
-        sent = completions.sent_to(provider, body)
-        most = completions.most(provider.in_batches(), body)
+        sent = self._negotiations[provider.name].adapt(body, batch=True).sent
+        most = completions.most(provider.in_batches(), sent)
         capacity = (self.settings.batch_requests, self.settings.batch_bytes)
         size = len(line_of("call-" + "0" * 32, sent))
         try:
@@ -238,10 +243,13 @@ class Batches:
             body = completions.checked(provider, response.get("body"))
         except ProviderError as failure:
             metrics.CALLS.labels(provider.name, failure.outcome).inc()
-            self.ledger.settle(call_id, failure.outcome, None, error=failure.message)
+            self.ledger.settle(call_id, failure.outcome, failure.cost, error=failure.message)
             return
         completion = completions.completion(provider.in_batches(), call_id, body)
-        self.store.answered(call_id, completion.outcome, completion.cost, body, keep=completion.cacheable)
+        if completion.outcome == "thought":  # asked again, it is sent by itself, with more room
+            self.ledger.settle(call_id, completion.outcome, completion.cost)
+        else:
+            self.store.answered(call_id, completion.outcome, completion.cost, body, keep=completion.cacheable)
         metrics.CALLS.labels(provider.name, completion.outcome).inc()
         metrics.count_cost(provider.name, completion.cost)
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from typing import IO, Any
 
 from services.strong_model.gateway import errors
-from services.strong_model.gateway.provider import ERROR_BYTES
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
@@ -31,7 +30,10 @@ class BatchClient:
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
         self._http = external_client(
-            provider.base_url, provider.request_headers(), connect_s=settings.connect_timeout.total_seconds()
+            provider.base_url,
+            provider.request_headers(),
+            connect_s=settings.connect_timeout.total_seconds(),
+            query=provider.query,
         )
 
     async def close(self) -> None:
@@ -86,7 +88,7 @@ class BatchClient:
             ):
                 answering = True
                 if response.status_code != 200:
-                    head = (await response.aread())[:ERROR_BYTES]
+                    head = (await response.aread())[: errors.ERROR_BYTES]
                     raise errors.refused(self.provider, response.status_code, response.headers, head)
                 rest = b""
                 async for piece in response.aiter_bytes():
@@ -98,7 +100,9 @@ class BatchClient:
                 if rest.strip():
                     yield self._parsed(rest)
         except errors.HTTP_ERRORS as error:
-            raise errors.by_http_error(self.provider, error, FILE_TIMEOUT_S, answering) from error
+            raise errors.by_http_error(
+                self.provider, error, errors.Limits(FILE_TIMEOUT_S, FILE_TIMEOUT_S), answering
+            ) from error
 
     def _parsed(self, row: bytes) -> Any:
         try:
@@ -111,7 +115,9 @@ class BatchClient:
             async with asyncio.timeout(timeout_s):
                 response = await self._http.request(method, path, **more)
         except errors.HTTP_ERRORS as error:
-            raise errors.by_http_error(self.provider, error, timeout_s, answering=False) from error
+            raise errors.by_http_error(
+                self.provider, error, errors.Limits(timeout_s, timeout_s), answering=False
+            ) from error
         if response.status_code in (404, 405, 501):
             raise errors.without_batches(self.provider, path, response.status_code)
         if response.status_code not in (200, 201):

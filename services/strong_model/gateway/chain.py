@@ -4,6 +4,7 @@
     cache          an answer that was paid for before
     failover       the provider asked for, then its fallbacks
     retry          attempts at one provider
+    negotiate      what the provider refuses is changed, what its reasoning needs is added
     breaker        nothing but probes to a provider that is down
     concurrency    as many calls at once as the provider bears
     rate limit     requests and tokens per minute
@@ -20,11 +21,13 @@ from services.strong_model.gateway.call import chained
 from services.strong_model.gateway.coalesce import Coalescer
 from services.strong_model.gateway.concurrency import ConcurrencyLimiter
 from services.strong_model.gateway.failover import Failover
+from services.strong_model.gateway.negotiate import Negotiation
 from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.gateway.providers import Provider
-from services.strong_model.gateway.rate_limit import RateLimiter
+from services.strong_model.gateway.rate_limit import Gate, RateLimiter
 from services.strong_model.gateway.retry import Retry
 from services.strong_model.settings import StrongSettings
+from shared.ledger.learned_store import LearnedStore
 from shared.ledger.store import Ledger
 from shared.platform.settings import platform_settings
 
@@ -37,10 +40,13 @@ class Gateway:
         self.providers = providers
         self.clients = {name: ProviderClient(provider, settings) for name, provider in providers.items()}
         self.rate_limiters = {name: rate_limiter(provider, settings) for name, provider in providers.items()}
-        budget = BudgetStage(ledger, settings)
+        learned = LearnedStore(ledger.engine)
+        self.negotiations = {name: Negotiation(provider, learned) for name, provider in providers.items()}
+        budget = BudgetStage(ledger)
         retries = {
             name: Retry(
                 chained(
+                    self.negotiations[name],
                     Breaker(name, settings),
                     ConcurrencyLimiter(name, provider.concurrent or settings.concurrency),
                     self.rate_limiters[name],
@@ -63,4 +69,6 @@ class Gateway:
 
 def rate_limiter(provider: Provider, settings: StrongSettings) -> RateLimiter:
     platform = platform_settings()
-    return RateLimiter(provider, platform.redis_url, platform.key_prefix, settings.max_backoff.total_seconds())
+    pauses = (settings.backoff, settings.max_backoff, settings.longest_wait)
+    gate = Gate(provider, *(pause.total_seconds() for pause in pauses))
+    return RateLimiter(provider, platform.redis_url, platform.key_prefix, gate)

@@ -1,32 +1,78 @@
 """How an attempt at a provider can fail: the error's code, its HTTP status, its ledger outcome and how often to try again."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
 
 import httpx
 
+from services.strong_model.gateway import said
+from services.strong_model.gateway.failure_words import (
+    CONTENT,
+    CONTENT_CODES,
+    DEMANDS,
+    KEY_REFUSED,
+    MODEL_CODES,
+    NO_MODEL,
+    NO_MONEY,
+    QUOTA_CODES,
+    QUOTED_KEY,
+    STATUS_OF,
+    TOO_LONG,
+    TOO_LONG_CODES,
+)
+from services.strong_model.gateway.hints import pause_s
 from services.strong_model.gateway.providers import Provider
-from shared.contracts.errors import MeteorError
+from services.strong_model.gateway.said import Said
+from shared.contracts.errors import ROW_CODES, MeteorError
+from shared.ledger.store import Cost
 
+REFUSED_ROW = "teacher_refused_row"
 NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # the most attempts at a request that failed in this way
 KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_unreachable": (503, ALWAYS),
     "teacher_resting": (503, ALWAYS),
-    "teacher_timeout": (504, ALWAYS),
+    "teacher_timeout": (504, NEVER),  # it may still be computed and be paid for
     "teacher_rate_limited": (429, ALWAYS),
     "teacher_error": (502, ALWAYS),
     "teacher_bad_answer": (502, ONCE_MORE),  # it may have been paid for
     "teacher_auth_failed": (403, NEVER),
     "teacher_quota_exhausted": (403, NEVER),
+    "teacher_access_denied": (403, NEVER),
+    "teacher_model_not_found": (404, NEVER),
     "teacher_rejected": (400, NEVER),
+    REFUSED_ROW: (400, NEVER),
+    "teacher_prompt_too_long": (400, NEVER),
     "teacher_batch_failed": (400, NEVER),
 }
 RETRIED = frozenset({408, 409, 425, 429})
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+ACCOUNT_CODES = frozenset(
+    {
+        "teacher_auth_failed",
+        "teacher_quota_exhausted",
+        "teacher_access_denied",
+        "teacher_model_not_found",
+        "teacher_rejected",
+        "teacher_batch_failed",
+    }
+)
+MEANINGS = {  # what an error's message says the provider did
+    "teacher_auth_failed": "refused the key",
+    "teacher_access_denied": "denies this account access",
+    "teacher_quota_exhausted": "has no credit or quota left for this account",
+    "teacher_model_not_found": "does not have the model",
+    "teacher_refused_row": "refused the content of a request",
+    "teacher_prompt_too_long": "takes no request of this length",
+    "teacher_rejected": "rejected the request",
+}
+Scope = Literal["row", "provider", "account"]
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a provider that has too many calls
+PAUSED = "paused"  # of a call that was not sent, because the provider wants to be left alone
 NOT_FOUND = "http_404"
+ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 SHOWN = 300  # characters of a provider's own message that are passed on
 HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
@@ -34,7 +80,8 @@ HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamErro
 class ProviderError(MeteorError):
     """One failed attempt. outcome: its word in the ledger. retry_after: seconds that the provider asked for.
 
-    connected: False when the provider took no connection, so that nothing was sent and nothing paid.
+    connected: False when the provider took no connection, so that nothing was sent and nothing paid. said: its own words.
+    cost: what it counted all the same; None where that is unknown.
     """
 
     def __init__(
@@ -47,6 +94,8 @@ class ProviderError(MeteorError):
         most_attempts: int | None = None,
         retry_after: float | None = None,
         connected: bool = True,
+        said: Said | None = None,
+        cost: Cost | None = None,
     ):
         usual_status, usual_attempts = KINDS[code]
         super().__init__(message, code=code, status=status or usual_status)
@@ -54,12 +103,29 @@ class ProviderError(MeteorError):
         self.most_attempts = most_attempts or usual_attempts
         self.retry_after = retry_after
         self.connected = connected
+        self.said = said
+        self.words = ""  # what the provider said, short and masked
         self.unpaid = not connected or outcome.startswith("http_")
-        self.overloaded = outcome in OVERLOAD
+        self.limited = code == "teacher_rate_limited"
+        self.paused = outcome == PAUSED
+        self.cost = Cost() if self.unpaid else cost
+        self.overloaded = outcome in OVERLOAD and code != "teacher_quota_exhausted"
         self.provider_down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
         # not where the request or the key is at fault
-        self.fallback_may_help = self.most_attempts > NEVER or code == "teacher_quota_exhausted"
+        self.fallback_may_help = self.most_attempts > NEVER or code in ("teacher_quota_exhausted", "teacher_timeout")
         self.call_id: str | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """Who is at fault: this request alone, the provider for now, or the account (then every request fails)."""
+        if self.code in ROW_CODES:
+            return "row"
+        return "account" if self.code in ACCOUNT_CODES else "provider"
+
+    def of_this_request(self) -> "ProviderError":
+        """The same as a fault of this request alone: requests with the same parameters were accepted."""
+        code = "teacher_refused_row" if self.code == "teacher_rejected" else self.code
+        return self if code == self.code else ProviderError(self.message, code, self.outcome, said=self.said)
 
 
 class BreakerOpen(ProviderError):
@@ -78,12 +144,21 @@ class BreakerOpen(ProviderError):
         )
 
 
-def by_http_error(provider: Provider, error: Exception, timeout_s: float, answering: bool) -> ProviderError:
+class Limits(NamedTuple):
+    """Of one attempt, in seconds. silence_s: without a byte."""
+
+    total_s: float
+    silence_s: float
+
+
+def by_http_error(provider: Provider, error: Exception, limits: Limits, answering: bool) -> ProviderError:
     """One of HTTP_ERRORS as ours. answering: the head of the answer had arrived."""
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         return unreachable(provider, error, connected=False)
+    if isinstance(error, httpx.ReadTimeout):
+        return _too_slow(provider, f"sent nothing for {limits.silence_s:.0f} s", "METEOR_STRONG_SILENCE_TIMEOUT")
     if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return timed_out(provider, timeout_s)
+        return timed_out(provider, limits.total_s)
     if answering:
         return bad_answer(provider, f"an answer that broke off ({type(error).__name__})")
     return unreachable(provider, error, connected=True)
@@ -98,7 +173,14 @@ def unreachable(provider: Provider, error: Exception, connected: bool) -> Provid
 
 
 def timed_out(provider: Provider, seconds: float) -> ProviderError:
-    message = f"provider {provider.name!r} gave no whole answer within {seconds:.0f} s"
+    return _too_slow(provider, f"gave no whole answer within {seconds:.0f} s", "METEOR_STRONG_ATTEMPT_TIMEOUT")
+
+
+def _too_slow(provider: Provider, what: str, setting: str) -> ProviderError:
+    message = (
+        f"provider {provider.name!r} {what}; the request may still be computed and be paid for, so it is not sent again "
+        f"now. Raise {setting} if its model thinks for longer"
+    )
     return ProviderError(message, "teacher_timeout", "timeout")
 
 
@@ -107,39 +189,119 @@ def bad_answer(provider: Provider, what: str) -> ProviderError:
     return ProviderError(f"provider {provider.name!r} sent {what}", "teacher_bad_answer", "bad_answer")
 
 
+def broken_off(provider: Provider, reason: str) -> ProviderError:
+    """The provider ended its answer for a fault of its own. It may be paid for."""
+    message = f"provider {provider.name!r} broke its answer off (finish_reason {reason})"
+    return ProviderError(message, "teacher_error", "bad_answer", most_attempts=ONCE_MORE)
+
+
+def blocked_prompt(provider: Provider, why: str, cost: Cost | None) -> ProviderError:
+    """An answer without a choice, which some providers give to a prompt that their filter stops."""
+    message = (
+        f"provider {provider.name!r} refused the content of a request: it answered without a choice {why}".rstrip()
+    )
+    return ProviderError(message, "teacher_refused_row", "filtered", cost=cost)
+
+
 def not_json(provider: Provider, payload: bytes) -> ProviderError:
     if payload.lstrip()[:1] == b"<":
         hint = f"is {provider.address_from} right (it usually ends in /v1)?"
-        return bad_answer(provider, f"an HTML page instead of JSON; {hint}")
+        return bad_answer(provider, f"{said.read(payload[:ERROR_BYTES]).message} instead of JSON; {hint}")
     return bad_answer(provider, f"invalid JSON ({len(payload)} bytes)")
 
 
 def broken_stream(provider: Provider, data: str) -> ProviderError:
-    """The provider sent an error in the middle of a stream."""
-    text = _message_and_code(provider, data.encode())[0]
-    message = f"provider {provider.name!r} ended its stream with an error: {text}"
+    """The provider sent an error in the middle of a stream, after parts of the answer."""
+    words = shown(provider, said.read(data))
+    message = f"provider {provider.name!r} ended its stream with an error: {words}"
     return ProviderError(message, "teacher_error", "bad_answer", most_attempts=ONCE_MORE)
+
+
+def in_answer(provider: Provider, body: object) -> ProviderError:
+    """An error that came with HTTP status 200. Its own code says which one it is."""
+    words = said.of(body)
+    status = words.status or next((STATUS_OF[code] for code in words.codes if code in STATUS_OF), 502)
+    return told(provider, status, pause_s({}, json.dumps(body)), words)
 
 
 def refused(provider: Provider, status: int, headers: Mapping[str, str], payload: bytes) -> ProviderError:
     """An HTTP status other than 200. The provider's key is masked in its message."""
-    text, given_code = _message_and_code(provider, payload)
-    outcome, who = f"http_{status}", f"provider {provider.name!r}"
-    if status in (401, 403):
-        # without the provider's text, which often quotes a part of the key
-        message = f"{who} refused the key (HTTP {status}); set {provider.key_from} to one that is valid for it"
-        return ProviderError(message, "teacher_auth_failed", outcome)
-    if status == 402 or given_code in QUOTA_CODES:
-        message = f"the account at {who} has no credit or quota left: {text}"
-        return ProviderError(message, "teacher_quota_exhausted", outcome)
-    if status >= 500 or status in RETRIED:
-        limited = status == 429
-        message = f"{who} limits the rate of calls: {text}" if limited else f"{who} failed (HTTP {status}): {text}"
-        code = "teacher_rate_limited" if limited else "teacher_error"
-        return ProviderError(message, code, outcome, retry_after=retry_after_s(headers))
-    hint = f"; is {provider.address_from} right?" if status in (404, 405) or status < 400 else ""
-    message = f"{who} rejected the request (HTTP {status}): {text}{hint}"
-    return ProviderError(message, "teacher_rejected", outcome, status=max(status, 400))
+    return told(provider, status, pause_s(headers, payload.decode(errors="replace")), said.read(payload))
+
+
+def told(provider: Provider, status: int, retry_after: float | None, words: Said) -> ProviderError:
+    """What the status and the provider's words mean, with the setting to change."""
+    text, who = shown(provider, words), f"provider {provider.name!r}"
+    code = _code(status, words)
+    if status == 429 and code == "teacher_rate_limited":
+        message = f"{who} limits the rate of calls: {text}"
+    elif code == "teacher_error":
+        message = f"{who} failed (HTTP {status}): {text}"
+    else:
+        message = f"{who} {MEANINGS[code]} (HTTP {status}): {text}{_hint(provider, code, status)}"
+    own_status = max(status, 400) if code in ("teacher_rejected", "teacher_model_not_found") else None
+    failure = ProviderError(message, code, f"http_{status}", status=own_status, retry_after=retry_after, said=words)
+    failure.words = text
+    return failure
+
+
+def _code(status: int, words: Said) -> str:
+    text, codes = words.message.lower(), words.codes
+    if status == 401:
+        return "teacher_auth_failed"
+    if status == 402 or codes & QUOTA_CODES or (status in DEMANDS and NO_MONEY.search(text)):
+        return "teacher_quota_exhausted"
+    if status >= 500 or (status in RETRIED and not (status == 429 and codes & TOO_LONG_CODES)):
+        return "teacher_rate_limited" if status == 429 else "teacher_error"
+    if status == 413 or codes & TOO_LONG_CODES or TOO_LONG.search(text):
+        return "teacher_prompt_too_long"
+    if codes & CONTENT_CODES or CONTENT.search(text):
+        return "teacher_refused_row"
+    if status in DEMANDS and (codes & MODEL_CODES or NO_MODEL.search(text)):
+        return "teacher_model_not_found" if status != 403 else "teacher_access_denied"
+    if status == 403:
+        return "teacher_auth_failed" if KEY_REFUSED.search(text) else "teacher_access_denied"
+    return "teacher_rejected"
+
+
+def _hint(provider: Provider, code: str, status: int) -> str:
+    if code == "teacher_auth_failed":
+        return f"; set {provider.key_from} to one that is valid for it"
+    if code == "teacher_access_denied":
+        return f"; ask for access there, or name another model in {provider.setting('model')}"
+    if code == "teacher_model_not_found":
+        return f"; are {provider.setting('model')} ({provider.model!r}) and {provider.address_from} right?"
+    if code == "teacher_prompt_too_long":
+        return "; give shorter texts, or a model with a larger context"
+    if code != "teacher_rejected":
+        return ""
+    if status in (404, 405) or status < 400:
+        return f"; is {provider.address_from} right?"
+    return f"; {provider.setting('omit')} and {provider.setting('extra')} change what is sent"
+
+
+def shown(provider: Provider, words: Said) -> str:
+    """Its words, short, and without the key or a part of it that the provider quotes."""
+    return masked(provider, words.message)[:SHOWN]
+
+
+def masked(provider: Provider, text: str) -> str:
+    for secret in provider.secrets():
+        text = text.replace(secret, "***")
+        text = (
+            re.sub(rf"\S*(?:{re.escape(secret[:6])}|{re.escape(secret[-4:])})\S*", "***", text)
+            if len(secret) > 11
+            else text
+        )
+    return QUOTED_KEY.sub("***", text)
+
+
+def paused(provider: Provider, seconds: float, cause: ProviderError | None) -> ProviderError:
+    """Nothing was sent: the provider asked to be left alone for longer than a call waits. cause: its refusal."""
+    until = datetime.fromtimestamp(time.time() + seconds, UTC)
+    message = f"provider {provider.name!r} limits the rate of calls until {until:%Y-%m-%d %H:%M:%S} UTC"
+    words = f"; it said: {cause.message}" if cause else ""
+    return ProviderError(message + words, "teacher_rate_limited", PAUSED, retry_after=seconds, connected=False)
 
 
 def without_batches(provider: Provider, path: str, status: int) -> ProviderError:
@@ -154,34 +316,3 @@ def batch_failed(provider: Provider, why: str | None) -> ProviderError:
         "and each call is sent by itself, at the full price"
     )
     return ProviderError(message, "teacher_batch_failed", "batch_failed")
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date); None without a valid one."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        if "retry-after" not in headers:
-            return None
-        value = headers["retry-after"]
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _message_and_code(provider: Provider, payload: bytes) -> tuple[str, str | None]:
-    """Those of an error body in OpenAI's shape, else the beginning of the text. The key is masked."""
-    text, code = payload.decode(errors="replace"), None
-    try:
-        error = json.loads(text)["error"]
-    except (ValueError, TypeError, KeyError):
-        error = "an HTML page" if text.lstrip().startswith("<") else text
-    if isinstance(error, dict):
-        code = error.get("code") or error.get("type")
-        error = error.get("message")
-    key = provider.api_key.get_secret_value()
-    message = str(error).replace(key, "***") if key else str(error)
-    return message[:SHOWN], code if isinstance(code, str) else None

@@ -12,6 +12,9 @@ LATENCY = Histogram(
 )
 SENT = Gauge("meteor_teacher_calls_open", "Attempts sent and not answered", ["provider"])
 FAILED_OVER = Counter("meteor_teacher_failovers_total", "Requests passed on to a fallback", ["provider"])
+CHANGED = Counter(
+    "meteor_teacher_changed_total", "Requests changed for what their provider refuses", ["provider", "field"]
+)
 STRUCTURED = Counter(
     "meteor_teacher_structured_total",
     "Answers to requests with a JSON schema, by whether they met it",

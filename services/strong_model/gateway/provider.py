@@ -12,13 +12,13 @@ import httpx
 from services.strong_model.gateway import completions, errors, metrics
 from services.strong_model.gateway.call import Attempts
 from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.errors import Limits
 from services.strong_model.gateway.providers import Provider
-from services.strong_model.gateway.streams import Assembly
+from services.strong_model.gateway.streams import Assembly, Event, EventReader
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
-ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 PING_S = 5.0
 
 OnChunk = Callable[[Json], None]
@@ -30,11 +30,14 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
+        self.silence_s = settings.silence_timeout.total_seconds()
         self._http = external_client(
             provider.base_url,
             provider.request_headers(),
             connect_s=settings.connect_timeout.total_seconds(),
             connections=(provider.concurrent or settings.concurrency) + 4,
+            query=provider.query,
+            silence_s=self.silence_s,
         )
 
     async def close(self) -> None:
@@ -43,28 +46,27 @@ class ProviderClient:
     async def send(self, attempts: Attempts) -> Completion:
         """One attempt at a call; stopping the call cancels it."""
         call, name = attempts.call, self.provider.name
-        body = completions.sent_to(self.provider, call.body)
         on_chunk = call.deliver if call.chunks is not None else None
         with metrics.SENT.labels(name).track_inprogress():
             answer, whole = await call.unless_stopped(
-                self.complete(body, call.call_id or "", attempts.timeout_s, on_chunk)
+                self.complete(attempts.sent, call.call_id or "", attempts.timeout_s, on_chunk)
             )
         if completions.wants_schema(call.body):
             met = completions.meets_schema(call.body, answer)
             metrics.STRUCTURED.labels(name, str(met).lower()).inc()
-        completion = completions.completion(self.provider, call.call_id, answer, whole)
+        asked = completions.asked_room(call.body)
+        completion = completions.completion(self.provider, call.call_id, answer, whole, asked, attempts.changed)
         metrics.count_cost(name, completion.cost)
         return completion
 
     async def complete(
         self, body: Json, call_id: str, timeout_s: float, on_chunk: OnChunk | None = None
     ) -> tuple[Json, bool]:
-        """(completion, whole). With on_chunk it is streamed: each chunk is handed over as it comes, and put together.
+        """(completion, whole). A streamed answer is put together; each of its chunks is handed to on_chunk as it comes.
 
-        whole: False when the streamed answer held parts that cannot be put together, so that it must not be cached.
+        whole: False when a streamed answer held parts that cannot be put together, so that it must not be cached.
         """
-        if on_chunk is not None:
-            body = body | {"stream": True, "stream_options": {"include_usage": True}}
+        limits = Limits(timeout_s, self.silence_s)
         answering = False
         try:
             async with (
@@ -75,13 +77,16 @@ class ProviderClient:
             ):
                 answering = True
                 if response.status_code != 200:
-                    payload = await self._read(response, ERROR_BYTES, strict=False)
+                    payload = await self._read(response, errors.ERROR_BYTES, strict=False)
                     raise errors.refused(self.provider, response.status_code, response.headers, payload)
-                if on_chunk is None:
-                    return completions.parse(self.provider, await self._read(response, self.max_bytes)), True
-                return await self._read_stream(response, on_chunk)
+                if "text/event-stream" in response.headers.get("content-type", ""):
+                    return await self._read_stream(self._events(response), on_chunk)
+                payload = await self._read(response, self.max_bytes)
+                if payload.lstrip().startswith((b"data:", b"event:")):
+                    return await self._read_stream(_once(payload), on_chunk)
+                return completions.parse(self.provider, payload), True
         except errors.HTTP_ERRORS as error:
-            raise errors.by_http_error(self.provider, error, timeout_s, answering) from error
+            raise errors.by_http_error(self.provider, error, limits, answering) from error
 
     async def _read(self, response: httpx.Response, limit: int, strict: bool = True) -> bytes:
         """The body, at most `limit` bytes of it; more is an error, or with strict off left unread."""
@@ -94,28 +99,29 @@ class ProviderClient:
                 break
         return bytes(payload)
 
-    async def _read_stream(self, response: httpx.Response, on_chunk: OnChunk) -> tuple[Json, bool]:
-        if "text/event-stream" not in response.headers.get("content-type", ""):
-            payload = await self._read(response, self.max_bytes)
-            raise errors.not_json(self.provider, payload)
+    async def _read_stream(self, events: AsyncIterator[Event], on_chunk: OnChunk | None) -> tuple[Json, bool]:
         assembly = Assembly(self.provider)
-        async for data in self._events(response):
-            if data == "[DONE]":
+        async for event in events:
+            if event.data == "[DONE]":
+                assembly.ended = True
                 break
-            on_chunk(assembly.add(data))
+            chunk = assembly.add(event)
+            if on_chunk is not None and chunk is not None:
+                on_chunk(chunk)
         return assembly.finish(), assembly.whole
 
-    async def _events(self, response: httpx.Response) -> AsyncIterator[str]:
-        """The `data:` lines of a stream. Bytes are counted before lines are split, so an endless line is noticed too."""
-        size, rest = 0, b""
+    async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
+        """Bytes are counted before lines are split, so that an endless line is noticed too."""
+        reader = EventReader()
+        size = 0
         async for piece in response.aiter_bytes():
             size += len(piece)
             if size > self.max_bytes:
                 raise errors.bad_answer(self.provider, f"an answer of more than {self.max_bytes} bytes")
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                if line.startswith(b"data:"):
-                    yield line[5:].decode(errors="replace").strip()
+            for event in reader.feed(piece):
+                yield event
+        for event in reader.feed(b"\n\n"):
+            yield event
 
     async def ping(self) -> None:
         """Ask for the list of models. Only a refused key or a server error is a failure: a provider may have no such list."""
@@ -127,3 +133,9 @@ class ProviderClient:
             raise errors.unreachable(self.provider, error, connected=False) from error
         if response.status_code in (401, 403) or response.status_code >= 500:
             raise errors.refused(self.provider, response.status_code, response.headers, response.content)
+
+
+async def _once(payload: bytes) -> AsyncIterator[Event]:
+    """The events of a stream that came as another type."""
+    for event in EventReader().feed(payload + b"\n\n"):
+        yield event

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,7 +56,10 @@ class JudgeProviderSettings(_ProviderSettings):
 
 
 class Provider(ProviderOptions):
-    """One configured strong model. address_from, key_from: the settings to check when its address or its key is wrong."""
+    """One configured strong model. address_from, key_from: the settings to check when its address or its key is wrong.
+
+    settings_from: what the names of its variables begin with; "" for a provider of METEOR_PROVIDERS_FILE.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,6 +70,16 @@ class Provider(ProviderOptions):
     headers: SecretStr
     address_from: str
     key_from: str
+    settings_from: str = ""
+
+    @property
+    def identity(self) -> list[str]:
+        """What makes its answers its own: name, address, and what its settings add to each request. Other servers may use the same
+        name for a model; a new key or another price changes no answer."""
+        url = urlsplit(self.base_url)
+        added = self.extra | ({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {})
+        own = [self.name, f"{url.scheme}://{url.netloc.rpartition('@')[2].lower()}{url.path.rstrip('/')}"]
+        return [*own, json.dumps(added, sort_keys=True)] if added else own
 
     def in_batches(self) -> "Provider":
         """The same at the prices of its batch API."""
@@ -79,25 +93,47 @@ class Provider(ProviderOptions):
         fresh = input_tokens - cached_input_tokens
         return (fresh * self.price_input + cached_input_tokens * cheaper + output_tokens * self.price_output) / 1e6
 
+    def setting(self, name: str) -> str:
+        """Where this option of it is set."""
+        return f"{self.settings_from}{name.upper()}" if self.settings_from else f"{name} of {self.name!r} in {FILE}"
+
+    def secrets(self) -> list[str]:
+        """Its key, and the values of the operator's headers, longest first."""
+        headers = self.headers.get_secret_value()
+        values = [self.api_key.get_secret_value(), *(json.loads(headers) if headers else {}).values()]
+        return sorted((value for value in values if len(value) > 3), key=len, reverse=True)
+
     def request_headers(self) -> dict[str, str]:
         """Authorization (when there is a key) and what the operator adds."""
-        key, extra = self.api_key.get_secret_value(), self.headers.get_secret_value()
-        return ({"authorization": f"Bearer {key}"} if key else {}) | (json.loads(extra) if extra else {})
+        key, more = self.api_key.get_secret_value(), self.headers.get_secret_value()
+        named = {self.api_key_header: key} if self.api_key_header else {"authorization": f"Bearer {key}"}
+        return (named if key else {}) | (json.loads(more) if more else {})
 
 
-def _options(given: ProviderOptions) -> Json:
-    return {name: getattr(given, name) for name in ProviderOptions.model_fields}
+def address(base_url: str) -> str:
+    """Without what is not part of it: the route that is added to it, and a query (see query_of)."""
+    return base_url.strip().partition("?")[0].rstrip("/").removesuffix("/chat/completions")
+
+
+def query_of(base_url: str) -> dict[str, str]:
+    return dict(parse_qsl(base_url.strip().partition("?")[2]))
+
+
+def _options(given: "_ProviderSettings | ProviderEntry") -> Json:
+    options = {name: getattr(given, name) for name in ProviderOptions.model_fields}
+    return options | {"query": query_of(given.base_url) | given.query}
 
 
 def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
     return Provider(
         name=name,
-        base_url=given.base_url.rstrip("/"),
+        base_url=address(given.base_url),
         model=given.model,
         api_key=given.api_key,
         headers=given.headers,
         address_from=f"{variables}BASE_URL",
         key_from=f"{variables}API_KEY",
+        settings_from=variables,
         **_options(given),
     )
 
@@ -114,7 +150,7 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
         raise ProvidersFileError(f"provider {name!r}: {entry.headers_env}: {error}") from None
     return Provider(
         name=name,
-        base_url=entry.base_url.rstrip("/"),
+        base_url=address(entry.base_url),
         model=entry.model,
         api_key=SecretStr(environment[entry.api_key_env] if entry.api_key_env else ""),
         headers=headers,
@@ -149,5 +185,12 @@ def providers(teacher: TeacherSettings, judge: JudgeProviderSettings) -> dict[st
     if judge.base_url and judge.model:
         table[JUDGE] = _provider(JUDGE, judge, "METEOR_JUDGE_")
     elif judge.model and DEFAULT in table:
-        table[JUDGE] = table[DEFAULT].model_copy(update={"name": JUDGE, "model": judge.model, **_options(judge)})
+        table[JUDGE] = _beside(table[DEFAULT], judge)
     return table
+
+
+def _beside(teacher: Provider, judge: JudgeProviderSettings) -> Provider:
+    """The judge at the teacher's host, which is reached as the teacher is."""
+    reached = {"query": teacher.query | judge.query, "api_key_header": judge.api_key_header or teacher.api_key_header}
+    own = {"name": JUDGE, "model": judge.model, "settings_from": "METEOR_JUDGE_"}
+    return teacher.model_copy(update=_options(judge) | own | reached)

@@ -19,6 +19,7 @@ from services.strong_model.gateway.providers import DEFAULT, Provider
 from services.strong_model.gateway.streams import chunks_of
 from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserError, as_body
 from shared.contracts.json_types import Json
+from shared.contracts.providers import ProvidersStatus, ProviderStatus
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
 from shared.platform.call_headers import (
@@ -126,6 +127,21 @@ async def models(gateway: OpenGateway) -> Json:
         for name, provider in gateway.providers.items()
     ]
     return {"object": "list", "data": data}
+
+
+@router.get("/internal/providers")
+async def learned(gateway: OpenGateway) -> ProvidersStatus:
+    """What was learned of each provider."""
+    return ProvidersStatus(providers=[negotiation.status() for negotiation in gateway.negotiations.values()])
+
+
+@router.delete("/internal/providers/{name}/learned")
+async def forget(name: str, gateway: OpenGateway) -> ProviderStatus:
+    negotiation = gateway.negotiations.get(name)
+    if negotiation is None:
+        raise NotFound(f"no provider named {name!r}; known: {', '.join(gateway.negotiations) or 'none'}")
+    await negotiation.forget()
+    return negotiation.status()
 
 
 @router.post("/internal/cancel")

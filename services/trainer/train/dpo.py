@@ -28,9 +28,10 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
     params = TrainParams.model_validate(spec.params)
     pairs = [PreferencePair.model_validate(row) for row in spec.rows]
     fit.score_answers_only()
-    tokenizer = load_tokenizer(spec.base)
+    tokenizer = load_tokenizer(spec.base, params.model.profile)
     model = trainable(spec, params)
-    rows = data.pair_ids(tokenizer, pairs, data.longest_text(model.config, params.adapter.max_length))
+    limit = data.longest_text(model.config, params.adapter.max_length)
+    rows = data.pair_ids(tokenizer, pairs, limit, params.model.profile)
     longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
     config = DPOConfig(
         **fit.arguments(spec, params, 2 * longest),

@@ -37,6 +37,7 @@ def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": params.batch_size // at_once,
         "max_length": None,  # rows were measured already
+        "router_aux_loss_coef": 0.0,  # the router of a mixture of experts is not trained
         "seed": params.seed,
         "data_seed": params.seed,
         "bf16": on_gpu,
@@ -82,7 +83,7 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if params.method is Method.FULL:
-        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights")
+        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
     else:
         save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
     (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))

@@ -1,6 +1,7 @@
 """Merges an adapter into the base's weights and compares greedy answers of both, in float32 on every device."""
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -9,12 +10,13 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data
+from services.trainer.train import architecture, data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import device, load_base, load_tokenizer, save_weights
 from services.trainer.train.progress import Reporter
 from shared.contracts.errors import UserError
 from shared.contracts.export_steps import MergeParams
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.rows import ParitySample, StudentPrompt
 
 
@@ -31,44 +33,37 @@ def merge(spec: Spec, reporter: Reporter) -> Metrics:
     Without an adapter (a whole model was trained) the model is compared with itself.
     """
     params = MergeParams.model_validate(spec.params)
-    tokenizer, model = load_tokenizer(spec.base), load_base(spec.base, exact=True).eval()
-    longest = model.config.max_position_embeddings - params.max_new_tokens
+    tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_base(spec.base, exact=True).eval()
+    room = architecture.context(model.config) or sys.maxsize
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
-    prompts = {q.id: ids for q in questions if len(ids := data.prompt_ids(tokenizer, q.question)) <= longest}
+    prompts = {q.id: data.prompt_ids(tokenizer, q.question) for q in questions}
+    prompts = {name: ids for name, ids in prompts.items() if len(ids) + params.max_new_tokens <= room}
     if not prompts:
         raise UserError("no question of the comparison fits into the model's context", code="rows_too_long")
-    total = 2 * len(prompts)
+    total, profile = 2 * len(prompts), params.model.profile
+
+    def answered(student: PreTrainedModel, done: int) -> dict[str, GreedyAnswer]:
+        answers = {}
+        for number, (name, prompt) in enumerate(prompts.items(), start=done + 1):
+            with torch.inference_mode():
+                (ids,) = Decoder(student, tokenizer, [prompt], params.max_new_tokens, profile).beams(1)
+            answers[name] = GreedyAnswer(ids, logits(student, prompt, ids))
+            reporter.tick(number, total)
+        return answers
+
     if spec.adapter is None:
-        answers = _answers(model, tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
-        return _write(spec.output, tokenizer, answers, answers)
+        answers = answered(model, 0)
+        return _write(spec.output, tokenizer, answers, answers, profile)
     adapted = PeftModel.from_pretrained(model, str(spec.adapter), torch_device=str(device())).eval()
-    answers = _answers(cast(PreTrainedModel, adapted), tokenizer, prompts, params.max_new_tokens, reporter, 0, total)
+    answers = answered(cast(PreTrainedModel, adapted), 0)
     merged = cast(PreTrainedModel, adapted.merge_and_unload())
     if params.keep:
-        save_weights(merged, spec.base, spec.output / "weights")
+        save_weights(merged, spec.base, spec.output / "weights", profile)
         del model, adapted, merged
         merged = load_base(spec.output / "weights", exact=True).eval()  # the exported files, read back
-    again = _answers(merged, tokenizer, prompts, params.max_new_tokens, reporter, len(prompts), total)
+    again = answered(merged, len(prompts))
     forced = {name: GreedyAnswer(again[name].ids, logits(merged, prompts[name], answers[name].ids)) for name in prompts}
-    return _write(spec.output, tokenizer, answers, forced)
-
-
-def _answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: dict[str, list[int]],
-    new_tokens: int,
-    reporter: Reporter,
-    done: int,
-    total: int,
-) -> dict[str, GreedyAnswer]:
-    answers = {}
-    for number, (name, prompt) in enumerate(prompts.items(), start=done + 1):
-        with torch.inference_mode():
-            (ids,) = Decoder(model, tokenizer, [prompt], new_tokens).beams(1)
-        answers[name] = GreedyAnswer(ids, logits(model, prompt, ids))
-        reporter.tick(number, total)
-    return answers
+    return _write(spec.output, tokenizer, answers, forced, profile)
 
 
 @torch.inference_mode()
@@ -83,12 +78,14 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     adapted: dict[str, GreedyAnswer],
     merged: dict[str, GreedyAnswer],
+    profile: PromptProfile,
 ) -> Metrics:
     rows = []
     for name, answer in adapted.items():
         other = merged[name]
         difference = (answer.logits - other.logits).abs()
         texts = [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in (answer.ids, other.ids)]
+        texts = [profile.without_thoughts(text)[0] for text in texts]
         rows.append(
             ParitySample(
                 id=name,

@@ -21,12 +21,12 @@ def score(spec: Spec, reporter: Reporter) -> Metrics:
     """Rows are Example. Writes rows.json with a Likelihood per row that fits."""
     params = ScoreParams.model_validate(spec.params)
     examples = [Example.model_validate(row) for row in spec.rows]
-    tokenizer, model = load_tokenizer(spec.base), load_student(spec)
+    tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_student(spec)
     limit = data.longest_text(model.config, params.max_length)
     likelihoods = []
     for number, example in enumerate(examples, start=1):
         prompt = data.prompt_ids(tokenizer, example.question)
-        answer = data.completion_ids(tokenizer, example.completion)
+        answer = data.completion_ids(tokenizer, example.completion, params.model.profile)
         if len(prompt) + len(answer) <= limit:
             likelihoods.append(Likelihood(id=example.id, nll=mean_nll(model, prompt, answer), tokens=len(answer)))
         reporter.tick(number, len(examples))

@@ -13,12 +13,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data
+from services.trainer.train import architecture, data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
 from services.trainer.train.strategies import STRATEGIES
 from shared.contracts.errors import UserError
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.rows import PreferencePair, StudentPrompt
 from shared.contracts.steps import SearchParams
 
@@ -31,10 +32,11 @@ def search(spec: Spec, reporter: Reporter) -> Metrics:
     request's order."""
     params = SearchParams.model_validate(spec.params)
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
-    tokenizer, model = load_tokenizer(spec.base), load_student(spec)
+    tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_student(spec)
     prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
-    longest = model.config.max_position_embeddings - params.max_new_tokens
-    fitting = sorted((i for i, ids in enumerate(prompts) if len(ids) <= longest), key=lambda i: len(prompts[i]))
+    room = architecture.context(model.config)
+    fits = [room is None or len(ids) <= room - params.max_new_tokens for ids in prompts]
+    fitting = sorted((i for i in range(len(prompts)) if fits[i]), key=lambda i: len(prompts[i]))
     if not fitting:
         raise UserError(
             f"no question leaves {params.max_new_tokens} tokens for the answer in the model's context",
@@ -53,7 +55,8 @@ def search(spec: Spec, reporter: Reporter) -> Metrics:
                     file.write(json.dumps([i, chosen, rejected]) + "\n")
                 file.flush()
             reporter.tick(min(start + params.batch_size, len(fitting)), len(fitting))
-    return _write(spec.output, tokenizer, questions, finished) | {"dropped_too_long": len(questions) - len(fitting)}
+    written = _write(spec.output, tokenizer, questions, finished, params.model.profile)
+    return written | {"dropped_too_long": len(questions) - len(fitting)}
 
 
 @torch.inference_mode()
@@ -61,7 +64,7 @@ def both_sides(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], params: SearchParams
 ) -> tuple[list[list[int]], list[list[int]]]:
     """The high-compute and the low-compute (greedy) completions of all prompts, as token ids without the end token."""
-    decoder = Decoder(model, tokenizer, prompts, params.max_new_tokens)
+    decoder = Decoder(model, tokenizer, prompts, params.max_new_tokens, params.model.profile)
     return STRATEGIES[params.strategy](decoder, params), decoder.beams(1)
 
 
@@ -80,11 +83,13 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     questions: list[StudentPrompt],
     finished: Sides,
+    profile: PromptProfile,
 ) -> Metrics:
     rows = []
     for i, question in enumerate(questions):
         if i in finished:
-            chosen, rejected = (cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in finished[i])
+            texts = [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in finished[i]]
+            chosen, rejected = (profile.without_thoughts(text)[0] for text in texts)
             rows.append(PreferencePair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))

@@ -53,9 +53,10 @@ def fine_tune(spec: Spec, reporter: Reporter) -> Metrics:
 def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[AnswerTrainer, int]:
     """The trainer over the examples that fit, and their number. Raises UserError when none fits."""
     fit.score_answers_only()
-    tokenizer = load_tokenizer(spec.base)
+    tokenizer = load_tokenizer(spec.base, params.model.profile)
     model = trainable(spec, params)
-    rows = data.example_ids(tokenizer, examples, data.longest_text(model.config, params.adapter.max_length))
+    limit = data.longest_text(model.config, params.adapter.max_length)
+    rows = data.example_ids(tokenizer, examples, limit, params.model.profile)
     config = SFTConfig(
         **fit.arguments(spec, params, max(len(row["input_ids"]) for row in rows)),
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are token ids already

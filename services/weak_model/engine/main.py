@@ -38,7 +38,8 @@ def _build(settings: EngineSettings) -> ExternalEngine:
         if model_settings is None:
             raise FatalError(f"the files of {model!r} are gone", code="model_missing")
         _empty(sockets)  # the previous engine has ended
-        return vllm.launch(model_settings, adapters, token, vllm.on_cpu(), os.sched_getaffinity(0), sockets)
+        cores, profile = os.sched_getaffinity(0), vllm.prompts(model_settings, bases)
+        return vllm.launch(model_settings, adapters, token, vllm.on_cpu(), cores, sockets, profile)
 
     def is_known(model: str) -> bool:
         return vllm.for_model(settings, model, bases, adapters) is not None

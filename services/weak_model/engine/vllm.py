@@ -11,9 +11,13 @@ from pathlib import Path
 
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
+from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, write_prompt_files
 from shared.contracts.errors import FatalError
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import content_hash
+from shared.platform.log import get_logger
 
+log = get_logger(__name__)
 GIB = 2**30
 KILLED = (-9, 137)
 MAX_SOCKET_PATH, SOCKET_NAME = 107, 36  # bytes: the limit of Linux, and a UUID, as vLLM names its sockets
@@ -66,11 +70,32 @@ def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path
 
 
 def launch(
-    settings: EngineSettings, adapters: Path, token: str, cpu: bool, cores: Iterable[int], sockets: Path
+    settings: EngineSettings,
+    adapters: Path,
+    token: str,
+    cpu: bool,
+    cores: Iterable[int],
+    sockets: Path,
+    profile: PromptProfile | None = None,
 ) -> Launch:
-    """Command line and environment of one server. The token is in the environment: every user can read command lines."""
+    """Command line and environment of one server. The token is in the environment: every user can read command lines.
+
+    sockets: a folder of the server's own; what profile changes of the model's prompts is written into it.
+    """
     variables = environment(os.environ, settings, adapters, token, cpu, cores)
-    return Launch(command_line(settings, cpu), variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
+    if profile is not None:
+        write_prompt_files(Path(settings.model), sockets, profile)
+    return Launch(command_line(settings, cpu, sockets), variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
+
+
+def prompts(settings: EngineSettings, bases: Bases) -> PromptProfile | None:
+    """How the model must be prompted. A template that cannot be used is left to the jobs' checks: the model is served without
+    chat."""
+    try:
+        return bases.prompts(settings.served_name, Path(settings.model))
+    except TemplateRefused as refusal:
+        log.warning("the model's chat template is used as it is", reason=refusal.message)
+        return None
 
 
 def socket_folder(data: Path, port: int) -> Path:
@@ -82,7 +107,8 @@ def socket_folder(data: Path, port: int) -> Path:
     return Path(tempfile.gettempdir()) / f"meteor-{os.getuid()}-{content_hash(str(folder))[:16]}"
 
 
-def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
+def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None = None) -> list[str]:
+    """prompt_files: a folder that may hold a chat template and a generation configuration instead of the model's."""
     eager = cpu if settings.enforce_eager is None else settings.enforce_eager
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     options: dict[str, object] = {
@@ -94,6 +120,9 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         "max-model-len": settings.max_model_len,
         "max-num-seqs": settings.max_num_seqs,
         "generation-config": "vllm",  # the model's own file would add a repetition penalty that training lacks
+        # Every content reaches the template as one text, from one kind of tokenizer: as in training.
+        "chat-template-content-format": "string",
+        "tokenizer-mode": "hf",
         "uvicorn-log-level": "warning",
         "scheduling-policy": "priority",  # chats go before the waiting rows of steps
         # With free white space in a schema, small models write white space until they are cut off.
@@ -104,6 +133,10 @@ def command_line(settings: EngineSettings, cpu: bool) -> list[str]:
         options["block-size"] = 32  # only whole blocks are cached for the next prompt, few with the default of 128
     else:
         options["gpu-memory-utilization"] = settings.gpu_memory_utilization
+    if prompt_files and (prompt_files / TEMPLATE).is_file():
+        options["chat-template"] = prompt_files / TEMPLATE
+    if prompt_files and (prompt_files / GENERATION).is_file():
+        options["generation-config"] = prompt_files  # names the tokens that end a turn, and nothing else
     if settings.tool_call_parser:
         options["tool-call-parser"] = settings.tool_call_parser
     if settings.lora:

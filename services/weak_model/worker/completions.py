@@ -70,16 +70,19 @@ async def _complete(
     prompts: Sequence[Messages],
     on_progress: OnProgress,
 ) -> tuple[list[StudentReply], Metrics]:
-    """All rows at once: the engine batches them."""
-    started, tokens = time.monotonic(), 0
+    """All rows at once: the engine batches them. Texts come without the student's thoughts."""
+    started, tokens, cut_in_thought = time.monotonic(), 0, 0
+    profile = params.model.profile
 
     async def complete(prompt: tuple[StudentPrompt, Messages]) -> StudentReply:
-        nonlocal tokens
+        nonlocal tokens, cut_in_thought
         row, messages = prompt
         seed = row_seed(params.sampling.seed, row.id)
         completion = await client.complete(params.model.engine_name, messages, params.sampling, seed)
         tokens += completion.tokens
-        return completion
+        text, unfinished = profile.without_thoughts(completion.text)
+        cut_in_thought += unfinished and completion.finish_reason != TOO_LONG
+        return completion._replace(text=text)
 
     completions = await run_rows(
         complete,
@@ -95,4 +98,6 @@ async def _complete(
         "too_long": sum(completion.finish_reason == TOO_LONG for completion in completions),
         "marker_missing": 0,
     }
+    if profile.think is not None:
+        metrics["cut_in_thought"] = cut_in_thought
     return completions, metrics

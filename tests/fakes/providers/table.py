@@ -122,7 +122,6 @@ def _azure_filter(asked: Asked) -> Any:
         code="content_filter",
         param="prompt",
         innererror=inner,
-        status=400,
     )
 
 

@@ -1,23 +1,29 @@
-"""/v1/chat/completions, /v1/completions and /v1/responses: a proxy to the engine that knows our models' names."""
+"""/v1/chat/completions, /v1/completions and /v1/responses: the door to the engine that knows our models' names."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from services.api.context import ProjectContext
-from services.api.deps import Context, Engine, needs
+from services.api.deps import Context, Engine, Id, needs
 from services.api.engine_client import EngineClient
+from services.api.engine_errors import at_our_places
+from services.api.features.chat import responses, streams
 from services.api.features.chat import service as chat
-from services.api.features.chat import streams
+from services.api.features.chat.fields import CLAMPED_HEADER, IGNORED_HEADER
 from services.api.features.chat.metrics import ChatMetrics
-from services.api.features.chat.service import Route
+from services.api.features.chat.service import Asked, Body
 from services.api.model_router import Target
 from services.api.openapi_document import Responses, may_answer
 from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEADERS
+from shared.artifacts.template_text import template_text
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
-from shared.contracts.errors import MeteorError
+from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.keys import Scope
 from shared.platform.disconnect import until_disconnected
 from shared.platform.log import get_logger
@@ -25,95 +31,196 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 MODEL_HEADER = "x-meteor-model"  # the version that answered
 CLIENT_CLOSED_REQUEST = 499  # no client reads it; it shows in metrics
+
+
+def _header(description: str) -> Body:
+    return {"schema": {"type": "string"}, "description": description}
+
+
 ANSWERS: Responses = may_answer(404, 504) | {
     200: {
-        "description": "What the engine says: one object, or with `stream` server-sent events that end with `[DONE]`.",
+        "description": "What the model says: one object, or with `stream` server-sent events that end with `[DONE]`.",
         "content": {"application/json": {"schema": {"type": "object"}}, EVENT_STREAM: {"schema": EVENT}},
-        "headers": {MODEL_HEADER: {"schema": {"type": "string"}, "description": "The version that answered."}},
+        "headers": {
+            MODEL_HEADER: _header("The version that answered."),
+            IGNORED_HEADER: _header("Fields of the request that had no effect."),
+            CLAMPED_HEADER: _header("Limits that were lowered to what the model's context holds."),
+        },
     }
 }
 
 router = APIRouter(tags=["chat"], dependencies=[needs(Scope.CHAT)])
 
 
-@router.post(chat.CHAT.path, response_model=None, responses=ANSWERS)
+class Form(NamedTuple):
+    """How one request's answer is told. opening: what stays the same as its conversation grows. whole: the answer, from the
+    chat's. events: makes the events of a stream, where they are no chunks of a chat. places: of the chat's messages in `messages`,
+    the field of the request. names: the request's names of the chat's fields."""
+
+    opening: Any
+    whole: Callable[[Body], Body] = lambda answer: answer
+    events: Callable[[str], responses.Events] | None = None
+    messages: str = "messages"
+    places: list[int | None] | None = None
+    names: Mapping[str, str] = MappingProxyType({})
+
+
+@router.post(chat.CHAT, response_model=None, responses=ANSWERS)
 async def create_chat_completion(request: Request, context: Context, engine: Engine, body: ChatRequest) -> Response:
-    return await _answer(request, context, engine, chat.CHAT, body)
+    return await _answer(request, context, engine, body, Form(chat.opening_of(body.sent["messages"])))
 
 
-@router.post(chat.COMPLETIONS.path, response_model=None, responses=ANSWERS)
+@router.post(chat.COMPLETIONS, response_model=None, responses=ANSWERS)
 async def create_completion(request: Request, context: Context, engine: Engine, body: CompletionRequest) -> Response:
-    return await _answer(request, context, engine, chat.COMPLETIONS, body)
+    return await _answer(request, context, engine, body, Form(body.prompt, messages="prompt"))
 
 
-@router.post(chat.RESPONSES.path, response_model=None, responses=ANSWERS)
+@router.post("/v1/responses", response_model=None, responses=ANSWERS)
 async def create_response(request: Request, context: Context, engine: Engine, body: ResponsesRequest) -> Response:
-    return await _answer(request, context, engine, chat.RESPONSES, body)
+    asked, places = responses.as_chat(body)
+    form = Form(
+        opening=chat.opening_of(asked.sent["messages"]),
+        whole=lambda answer: responses.whole(body, answer),
+        events=lambda model: responses.Events(body, model),
+        messages="input",
+        places=places,
+        names=responses.NAMES,
+    )
+    return await _answer(request, context, engine, asked, form)
+
+
+@router.get("/v1/responses/{response_id}", include_in_schema=False)
+@router.get("/v1/responses/{response_id}/input_items", include_in_schema=False)
+async def stored_response(context: Context, response_id: Id) -> Response:
+    raise NotFound(
+        f"responses are not stored, so there is no {response_id!r}", param="response_id", code="response_not_found"
+    )
 
 
 async def _answer(
-    request: Request, context: ProjectContext, engine: EngineClient, route: Route, body: GenerationRequest
+    request: Request, context: ProjectContext, engine: EngineClient, body: GenerationRequest, form: Form
 ) -> Response:
-    project, given = context.project, body.sent
-    target, shadow = await _targets(request, context, route, body.model, given)
-    sent = chat.for_engine(route, given, target.engine_name, project)
-    rename = streams.renaming(target.engine_name, target.shown)
-    metrics = ChatMetrics(project, target)
-
-    def finished() -> None:
-        metrics.end("ok")
-        if shadow is not None:
-            request.app.state.shadows.send(project, route, sent, shadow)
-
+    target, shadow = await _targets(request, context, body, form.opening)
+    base = context.bases.find(target.base)
+    made = chat.asked(body, target, context.project, template_text(base.folder if base is not None else None))
+    metrics = ChatMetrics(context.project, target)
     if not body.stream:
         with metrics.until_answered():
-            answer = await until_disconnected(request, engine.whole(route.path, sent, target.served_by))
-        if answer is None:
+            whole = await until_disconnected(request, _whole(engine, made, target, form))
+        if whole is None:
             metrics.end("left")
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        finished()
-        shown = chat.shown(route, answer, sent, rename)
-        return Response(shown, media_type="application/json", headers={MODEL_HEADER: target.header})
-    chunks = engine.parts(route.path, sent, target.served_by)
+        answer, made = whole
+        _finished(request, context.project, made, metrics, shadow)
+        shown = json.dumps(form.whole(chat.shown(made, answer) | {"model": target.shown}), separators=(",", ":"))
+        return Response(
+            shown, media_type="application/json", headers=_headers(made, target, form)
+        )  # ASCII: a text may hold a lone surrogate
     with metrics.until_answered():  # errors before the first chunk still get a status of their own
-        first = await until_disconnected(request, anext(chunks, b""))
-    if first is None:
+        begun = await until_disconnected(request, _begun(engine, made, target, form))
+    if begun is None:
         metrics.end("left")
-        await chunks.aclose()
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    first, chunks, made = begun
     metrics.first()
-    headers = STREAM_HEADERS | {MODEL_HEADER: target.header}
-    stream = _relayed(first, chunks, rename, metrics, finished)
-    return StreamingResponse(stream, media_type=EVENT_STREAM, headers=headers)
+
+    def finished() -> None:
+        _finished(request, context.project, made, metrics, shadow)
+
+    stream = _relayed(first, chunks, made, target, form, metrics, finished)
+    return StreamingResponse(stream, media_type=EVENT_STREAM, headers=STREAM_HEADERS | _headers(made, target, form))
+
+
+def _headers(made: Asked, target: Target, form: Form) -> dict[str, str]:
+    said = made.notes.headers()
+    for chats, ours in form.names.items():
+        said = {name: value.replace(chats, ours) for name, value in said.items()}
+    return said | {MODEL_HEADER: target.header}
+
+
+def _finished(request: Request, project: str, made: Asked, metrics: ChatMetrics, shadow: Target | None) -> None:
+    metrics.end("ok")
+    if shadow is not None:
+        request.app.state.shadows.send(project, made.path, made.body, shadow)
 
 
 async def _targets(
-    request: Request, context: ProjectContext, route: Route, model: str, given: chat.Body
+    request: Request, context: ProjectContext, body: GenerationRequest, opening: Any
 ) -> tuple[Target, Target | None]:
     """The model that answers, and the one that gets a copy. Raises NotFound."""
-    model_route = await context.model_router.cached(context.project, model)
+    model_route = await context.model_router.cached(context.project, body.model)
     if model_route.canary is None:
         return model_route.main, None
-    return model_route.choose(chat.conversation(route, given, request.headers.get("x-session-id", "")))
+    return model_route.choose(chat.stickiness(body, opening, request.headers.get("x-session-id", "")))
+
+
+async def _whole(engine: EngineClient, made: Asked, target: Target, form: Form) -> tuple[bytes, Asked]:
+    """The engine's answer to the request, or to a form of it that the engine takes."""
+    while True:
+        try:
+            return await engine.whole(made.path, made.body, target.served_by), made
+        except MeteorError as error:
+            made = _otherwise(made, error, form)
+
+
+async def _begun(
+    engine: EngineClient, made: Asked, target: Target, form: Form
+) -> tuple[bytes, AsyncGenerator[bytes, None], Asked]:
+    """The same of a stream, whose first part has come."""
+    while True:
+        chunks = engine.parts(made.path, made.body, target.served_by)
+        try:
+            return await anext(chunks, b""), chunks, made
+        except MeteorError as error:
+            await chunks.aclose()
+            made = _otherwise(made, error, form)
+        except BaseException:
+            await chunks.aclose()
+            raise
+
+
+def _otherwise(made: Asked, error: MeteorError, form: Form) -> Asked:
+    """Raises the error, in the request's own words, where there is no other form."""
+    other = chat.adapted(made, error)
+    if other is not None:
+        return other
+    places = made.places
+    if form.places is not None:
+        places = [None if place is None else form.places[place] for place in places]
+    at_our_places(error, places, form.messages)
+    error.param = form.names.get(error.param or "", error.param)
+    raise error
 
 
 async def _relayed(
     first: bytes,
     rest: AsyncGenerator[bytes, None],
-    rename: streams.Rename,
+    made: Asked,
+    target: Target,
+    form: Form,
     metrics: ChatMetrics,
     finished: Callable[[], None],
 ) -> AsyncIterator[bytes]:
     """The engine's stream as the client gets it."""
+    events = form.events(target.shown) if form.events is not None else None
     try:
         async with contextlib.aclosing(rest):  # closes the engine's side when the client disconnects
-            async for lines in streams.shown_lines(_chained(first, rest), rename, metrics.failed):
-                yield lines
+            rename = streams.renaming(target.engine_name, target.shown)
+            lines = streams.shown_lines(_chained(first, rest), rename, metrics.failed)
+            if events is not None:
+                async for part in streams.as_events(lines, chat.Reshaper(made), events):
+                    yield part
+            elif made.reshapes:
+                async for part in streams.reshaped(lines, chat.Reshaper(made)):
+                    yield part
+            else:
+                async for part in lines:
+                    yield part
         finished()
     except MeteorError as error:
         log.warning("stream broke", error=str(error))
         metrics.failed(error)
-        yield streams.broken(error)
+        yield streams.broken(error, named=events is not None)
     finally:
         metrics.end("left")  # has no effect after another end
 

@@ -1,100 +1,243 @@
 """Chat: the request as the engine gets it, and its whole answer as the client gets it. Pure functions."""
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from services.api.features.chat.streams import Rename
-from shared.contracts.answer_format import MARKER, SYSTEM, split_answer
+from services.api.engine_errors import CONTEXT_TOO_SHORT, NO_TOOL_PARSER, TEMPLATE_REFUSED
+from services.api.features.chat import tools
+from services.api.features.chat.fields import (
+    LIMITS,
+    NOT_PLAIN,
+    Notes,
+    template_variables,
+    with_defaults,
+    without_effect,
+)
+from services.api.features.chat.messages import Conversation, conversation, has_calls
+from services.api.model_router import Target
+from shared.artifacts.template_text import renders_tools
+from shared.contracts.answer_format import split_answer
+from shared.contracts.chat import ChatRequest, GenerationRequest
+from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
 
-SYSTEM_ROLES = ("system", "developer")
-NOT_SENT = ("safety_identifier",)  # fields that the engine does not get
+NOT_SENT = ("model", "user", "safety_identifier")
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 Body = Json  # a request in OpenAI's JSON, whose fields pass through
 
 
-class Route(NamedTuple):
-    """One of the engine's routes. prepared: the request with what we add to it. shown: the whole answer as the client gets it.
-    opening: the part of the request that stays the same as a conversation grows."""
+@dataclass(frozen=True)
+class Asked:
+    """A request on its way to the engine.
+
+    path: the engine's route. body: what it gets. notes: what the headers say. use: the tools of a chat; guided: its call is
+    asked for as JSON. copies: so many equal answers, where greedy decoding makes one. request: the chat as it was posted;
+    places: of the engine's messages among the request's.
+    """
 
     path: str
-    prepared: Callable[[Body], Body]
-    shown: Callable[[bytes, Body], bytes]
-    opening: Callable[[Body], Any]
+    body: Body
+    notes: Notes
+    use: tools.ToolUse | None = None
+    copies: int = 1
+    request: Body = field(default_factory=dict)
+    places: list[int | None] = field(default_factory=list)
+    system: str = ""
+
+    @property
+    def guided(self) -> bool:
+        return self.use is not None and self.use.must
+
+    @property
+    def reshapes(self) -> bool:
+        """The engine's chunks are not what the client gets."""
+        return self.guided or self.copies > 1 or (self.use is not None and self.use.legacy)
 
 
-def for_engine(route: Route, given: Body, engine_name: str, project: str) -> Body:
-    """The request under the engine's name for the model. The engine's prompt cache is separate for each project: how quickly an
-    answer begins would reveal what another project asked before."""
-    sent = route.prepared(given) | {"model": engine_name}
+def asked(request: GenerationRequest, target: Target, project: str, template: str | None) -> Asked:
+    """The request under the engine's name for the model. template: the base's chat template, None where it is unknown.
+    Raises UserError.
+
+    The engine's prompt cache is separate for each project: how quickly an answer begins would reveal what another project asked
+    before.
+    """
+    given, ignored = request.sent, without_effect(request)
+    given = {name: value for name, value in given.items() if name not in NOT_SENT}
+    if not given.get("stream") and given.pop("stream_options", None):
+        ignored.append("stream_options")
+    notes = Notes(ignored, [])
+    if isinstance(request, ChatRequest):
+        made = _chat(given, request.stray.get("reasoning_effort"), target, notes, template)
+    else:
+        made = Asked(COMPLETIONS, with_defaults(given, target.generation, plain=False), notes, request=given)
+    made.body["model"] = target.engine_name
     if project != DEFAULT_PROJECT:
-        sent["cache_salt"] = project
-    return {name: value for name, value in sent.items() if name not in NOT_SENT}
+        made.body["cache_salt"] = project
+    return _greedy_once(made)
 
 
-def shown(route: Route, answer: bytes, sent: Body, rename: Rename) -> bytes:
-    """The engine's whole answer under the requested name."""
-    return rename(route.shown(answer, sent))
+def _chat(given: Body, effort: Any, target: Target, notes: Notes, template: str | None) -> Asked:
+    use = tools.tool_use(given)
+    if use is None:
+        notes.ignored.extend(name for name in ("tools", "parallel_tool_calls", "functions") if name in given)
+    guided = use is not None and use.must
+    native = renders_tools(template)
+    system = target.generation.system
+    extra = tools.instructions(use) if use is not None and guided else ""
+    made = conversation(given["messages"], system, native, extra)
+    body = {name: value for name, value in given.items() if name not in (*tools.FIELDS, "chat_template_kwargs")}
+    body["messages"] = made.messages
+    if not given.get("logprobs") and "top_logprobs" in body and body.pop("top_logprobs"):
+        raise UserError("top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
+    if given.get("continue_final_message"):
+        body["add_generation_prompt"] = False
+    variables = dict(given.get("chat_template_kwargs") or {})
+    if isinstance(effort, str) and template is not None and "reasoning_effort" in template:
+        variables.setdefault("reasoning_effort", effort)
+        notes.ignored.remove("reasoning_effort")
+    read, ignored = template_variables(variables, template)
+    notes.ignored.extend(ignored)
+    if read:
+        body["chat_template_kwargs"] = read
+    if use is not None and guided:
+        body.pop("structured_outputs", None)
+        body["response_format"] = tools.guided(use)
+    elif use is not None:
+        body |= {"tools": use.offered, "tool_choice": "auto"}
+        if not use.parallel:
+            body["parallel_tool_calls"] = False
+    plain = not any(given.get(name) for name in NOT_PLAIN) or given.get("response_format") == {"type": "text"}
+    body = with_defaults(body, target.generation, plain)
+    return Asked(CHAT, body, notes, use, request=given, places=made.places, system=system)
 
 
-def conversation(route: Route, given: Body, session: str) -> str:
+def _greedy_once(made: Asked) -> Asked:
+    """Greedy answers are all the same, and the engine refuses to write one twice."""
+    n = made.body.get("n", 1)
+    if n == 1 or made.body.get("temperature") != 0:
+        return made
+    return replace(made, body={name: value for name, value in made.body.items() if name != "n"}, copies=n)
+
+
+def adapted(made: Asked, error: MeteorError) -> Asked | None:
+    """The request in a form that the engine may take after it refused this one; None where there is none."""
+    if error.code == CONTEXT_TOO_SHORT:
+        limits = [name for name in LIMITS if name in made.body]
+        made.notes.clamped.extend(name for name in limits if name in made.request)
+        return _without(made, limits) if limits else None
+    if error.code == NO_TOOL_PARSER and made.body.get("tool_choice") == "auto":
+        return replace(made, body=made.body | {"tool_choice": "none"})
+    if error.code == TEMPLATE_REFUSED and has_calls(made.request.get("messages", ())):
+        extra = tools.instructions(made.use) if made.use is not None and made.guided else ""
+        in_words: Conversation = conversation(made.request["messages"], made.system, native_calls=False, extra=extra)
+        if in_words.messages != made.body["messages"]:
+            return replace(made, body=made.body | {"messages": in_words.messages}, places=in_words.places)
+    return None
+
+
+def _without(made: Asked, names: Iterable[str]) -> Asked:
+    return replace(made, body={name: value for name, value in made.body.items() if name not in set(names)})
+
+
+def stickiness(request: GenerationRequest, opening: Any, session: str) -> str:
     """What keeps a conversation with one version: its user, the header x-session-id, `safety_identifier`, or its opening."""
-    identity = given.get("user") or session or given.get("safety_identifier")
-    return identity or json.dumps(route.opening(given), sort_keys=True)
+    return request.user or session or request.safety_identifier or json.dumps(opening, sort_keys=True)
 
 
-def _chat_prepared(body: Body) -> Body:
-    """With the system prompt of the training, if it has none. An answer that is to be continued gets no generation prompt."""
-    messages = body["messages"]
-    if body.get("continue_final_message"):
-        body = body | {"add_generation_prompt": False}
-    if any(message["role"] in SYSTEM_ROLES for message in messages):
-        return body
-    return body | {"messages": [{"role": "system", "content": SYSTEM}, *messages]}
+def opening_of(messages: list[Body]) -> list[Body]:
+    """Up to the first message of the user: a conversation grows after it."""
+    place = next((place for place, item in enumerate(messages) if item.get("role") == "user"), len(messages))
+    return messages[: place + 1]
 
 
-def _responses_prepared(body: Body) -> Body:
-    """The same; and the engine stores no responses, because its memory is shared between projects."""
-    body = body | {"store": False}
-    given = body["input"] if isinstance(body["input"], list) else []
-    if body.get("instructions") is not None or any(item.get("role") in SYSTEM_ROLES for item in given):
-        return body
-    return body | {"instructions": SYSTEM}
+# the whole answer
 
 
-def _chat_shown(answer: bytes, sent: Body) -> bytes:
-    """With the rationale in a field of its own, if there is one. With a response_format the text stays as it is."""
-    if MARKER.strip().encode() not in answer or _is_structured(sent):
-        return answer
+def shown(made: Asked, answer: bytes) -> Body:
+    """The engine's whole answer: of a chat the rationale in a field of its own, and a guided call as a call."""
     value = json.loads(answer)
-    for choice in value.get("choices") or []:
-        message = choice.get("message") or {}
-        text = message.get("content")
-        if isinstance(text, str) and MARKER in f"\n{text}":
-            rationale, message["content"] = split_answer(text)
-            if rationale:
-                message["reasoning_content"] = rationale
-    return json.dumps(value, separators=(",", ":")).encode()  # ASCII, since a text may hold a lone surrogate
+    choices = [_choice(made, choice) if "message" in choice else choice for choice in value.get("choices") or []]
+    return value | {"choices": copied(choices, made.copies)}
+
+
+def _choice(made: Asked, choice: Body) -> Body:
+    message = choice["message"]
+    if made.use is not None and made.guided:
+        reason = tools.ended(made.use, choice.get("finish_reason"))
+        return choice | {"message": tools.with_call(message, made.use), "finish_reason": reason}
+    text = message.get("content")
+    if isinstance(text, str) and not _is_structured(made.body):
+        rationale, answer = split_answer(text)
+        message = message | {"content": answer} | ({"reasoning_content": rationale} if rationale else {})
+    return choice | {"message": tools.as_legacy(message, made.use)}
 
 
 def _is_structured(sent: Body) -> bool:
-    response_format = sent.get("response_format")
-    return isinstance(response_format, dict) and response_format.get("type") != "text"
+    """The text has a form of its own, or goes on with what stood before."""
+    form = sent.get("response_format")
+    structured = isinstance(form, dict) and form.get("type") != "text"
+    return structured or bool(sent.get("structured_outputs") or sent.get("continue_final_message") or sent.get("echo"))
 
 
-def _opening(items: list[Body]) -> list[Body]:
-    """Up to the first message of the user: a conversation grows after it."""
-    place = next((place for place, item in enumerate(items) if item.get("role") == "user"), len(items))
-    return items[: place + 1]
+def copied(choices: list[Body], copies: int) -> list[Body]:
+    return choices if copies == 1 else [choice | {"index": n} for choice in choices for n in range(copies)]
 
 
-def _input_opening(body: Body) -> Any:
-    given = body["input"]
-    return [body.get("instructions"), _opening(given) if isinstance(given, list) else given]
+# chunks of a stream
 
 
-CHAT = Route("/v1/chat/completions", _chat_prepared, _chat_shown, lambda body: _opening(body["messages"]))
-COMPLETIONS = Route("/v1/completions", lambda body: body, lambda answer, _: answer, lambda body: body["prompt"])
-RESPONSES = Route("/v1/responses", _responses_prepared, lambda answer, _: answer, _input_opening)
+class Reshaper:
+    """Turns the engine's chunks of one chat into what the client gets."""
+
+    def __init__(self, made: Asked):
+        self.made = made
+        self.readers: dict[int, tools.CallReader] = {}
+
+    def __call__(self, chunk: Body) -> Iterator[Body]:
+        if not chunk.get("choices"):
+            yield chunk
+        for choice in chunk.get("choices") or []:
+            for whole in self._guided(choice) if self.made.guided else [self._plain(choice)]:
+                yield chunk | {"choices": copied([whole], self.made.copies)}
+
+    def _plain(self, choice: Body) -> Body:
+        if self.made.use is None or not self.made.use.legacy:
+            return choice
+        delta = dict(choice.get("delta") or {})
+        for call in delta.pop("tool_calls", None) or []:
+            delta["function_call"] = call["function"]
+        reason = "function_call" if choice.get("finish_reason") == "tool_calls" else choice.get("finish_reason")
+        return choice | {"delta": delta, "finish_reason": reason}
+
+    def _guided(self, choice: Body) -> Iterator[Body]:
+        for delta, reason in self._deltas(choice):
+            yield {"index": choice["index"], "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _deltas(self, choice: Body) -> Iterator[tuple[Body, str | None]]:
+        """Of a guided call: its name, then its arguments as they come, then its end."""
+        use, delta, reason = self.made.use, choice.get("delta") or {}, choice.get("finish_reason")
+        if use is None:
+            return
+        reader = self.readers.setdefault(choice["index"], tools.CallReader(use.only))
+        if delta.get("role"):
+            yield {"role": delta["role"], "content": None}, None
+        before = reader.begun
+        added = reader.read(delta.get("content") or "")
+        if reader.name is not None and not before:
+            reader.begun = True
+            yield _call_delta(use, {"name": reader.name, "arguments": ""}, reader.id), None
+        if added:
+            yield _call_delta(use, {"arguments": added}), None
+        if reason:
+            yield {}, tools.ended(use, reason)
+
+
+def _call_delta(use: tools.ToolUse, function: Body, call_id: str | None = None) -> Body:
+    if use.legacy:
+        return {"function_call": function}
+    first = {"id": call_id, "type": "function"} if call_id else {}
+    return {"tool_calls": [{"index": 0, **first, "function": function}]}

@@ -5,7 +5,7 @@ import contextlib
 
 from services.api.engine_client import EngineClient
 from services.api.features.chat.metrics import ChatMetrics
-from services.api.features.chat.service import Body, Route
+from services.api.features.chat.service import Body
 from services.api.model_router import Target
 from shared.contracts.engine import Priority
 from shared.contracts.errors import MeteorError, UserError
@@ -22,33 +22,33 @@ class Shadows:
         self.takes_priority = True  # until the engine refuses the field
         self._running: set[asyncio.Task[None]] = set()
 
-    def send(self, project: str, route: Route, sent: Body, target: Target) -> None:
+    def send(self, project: str, path: str, sent: Body, target: Target) -> None:
         """Returns at once. sent: the request that the served version got."""
         metrics = ChatMetrics(project, target)
         if len(self._running) >= self.limit:
             metrics.end("dropped")
             return
         body = {name: value for name, value in sent.items() if name not in NOT_COPIED} | {"model": target.engine_name}
-        task = asyncio.create_task(self._measure(route, body, metrics))
+        task = asyncio.create_task(self._measure(path, body, metrics))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _measure(self, route: Route, body: Body, metrics: ChatMetrics) -> None:
+    async def _measure(self, path: str, body: Body, metrics: ChatMetrics) -> None:
         with contextlib.suppress(MeteorError), metrics.until_answered():  # counted; no caller waits for the result
-            await self._ask(route, body)
+            await self._ask(path, body)
             metrics.end("ok")
 
-    async def _ask(self, route: Route, body: Body) -> None:
+    async def _ask(self, path: str, body: Body) -> None:
         """served_by stays empty: the engine loads no other model for a shadow."""
         if self.takes_priority:
             try:
-                await self.engine.whole(route.path, body | {"priority": Priority.SHADOW}, "")
+                await self.engine.whole(path, body | {"priority": Priority.SHADOW}, "")
                 return
             except UserError as error:
                 if "priority" not in error.message.lower():
                     raise
                 self.takes_priority = False
-        await self.engine.whole(route.path, body, "")
+        await self.engine.whole(path, body, "")
 
     async def aclose(self) -> None:
         for task in self._running:

@@ -6,10 +6,12 @@ of the model; therefore no chunk has to be parsed.
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Protocol
 
-from services.api.engine_client import error_code, nameless
+from services.api.engine_errors import error_code, nameless, plain_words
 from shared.contracts.errors import FatalError, MeteorError
+from shared.contracts.json_types import Json
 
 Rename = Callable[[bytes], bytes]
 
@@ -68,14 +70,70 @@ def _error_in(line: bytes) -> EngineFailed | None:
     if not error:
         return None
     inner = error if isinstance(error, dict) else {"message": str(error)}
-    return EngineFailed(nameless(inner.get("message") or "the engine failed"), code=error_code(inner.get("code")))
+    return EngineFailed(
+        plain_words(nameless(inner.get("message") or "the engine failed")), code=error_code(inner.get("code"))
+    )
 
 
-def broken(error: MeteorError) -> bytes:
+def broken(error: MeteorError, named: bool = False) -> bytes:
     """The last event of a broken stream: the status was sent before, so the error travels as data. It starts with a line end,
-    since the stream may have broken within a line."""
-    return b"\n\n" + _error_line(error) + b"\n\n"
+    since the stream may have broken within a line. named: the stream's events have names."""
+    return b"\n\n" + (b"event: error\n" if named else b"") + _error_line(error) + b"\n\n"
 
 
 def _error_line(error: MeteorError) -> bytes:
     return b"data: " + json.dumps({"error": error.body().model_dump()}).encode()
+
+
+# streams whose chunks are not passed on as they are
+
+Reshape = Callable[[Json], Iterable[Json]]
+
+
+async def reshaped(lines: AsyncIterator[bytes], reshape: Reshape) -> AsyncIterator[bytes]:
+    """lines: complete ones. Each chunk in them as the chunks that it becomes; whatever else there is stays."""
+    async for part in lines:
+        for line in filter(None, part.splitlines()):
+            value = _value_in(line)
+            for chunk in [] if value is None else [value] if "error" in value else reshape(value):
+                yield b"data: " + _compact(chunk) + b"\n\n"
+            if value is None:
+                yield line + b"\n\n"
+
+
+class ToEvents(Protocol):
+    def begin(self) -> Iterable[Json]: ...
+    def __call__(self, chunk: Json) -> Iterable[Json]: ...
+    def end(self) -> Iterable[Json]: ...
+
+
+async def as_events(lines: AsyncIterator[bytes], reshape: Reshape, events: ToEvents) -> AsyncIterator[bytes]:
+    """The chunks as events with names; an error ends them."""
+    for event in events.begin():
+        yield _named(event)
+    async for part in lines:
+        for line in part.splitlines():
+            value = _value_in(line)
+            if value is not None and "error" in value:
+                yield b"event: error\ndata: " + _compact({"type": "error"} | value) + b"\n\n"
+                return
+            for chunk in [] if value is None else reshape(value):
+                for event in events(chunk):
+                    yield _named(event)
+    for event in events.end():
+        yield _named(event)
+
+
+def _value_in(line: bytes) -> Json | None:
+    """The JSON object of a data line."""
+    data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+    value = json.loads(data) if data.startswith(b"{") else None
+    return value if isinstance(value, dict) else None
+
+
+def _named(event: Json) -> bytes:
+    return b"event: " + event["type"].encode() + b"\ndata: " + _compact(event) + b"\n\n"
+
+
+def _compact(value: Json) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

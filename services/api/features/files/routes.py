@@ -1,15 +1,19 @@
 """/v1/files"""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from services.api.deps import Context, Id, Page, needs
+from services.api.deps import Context, Id, needs
 from services.api.features.files import service as files
 from services.api.features.files.upload import FORM_BYTES, received_upload
 from services.api.openapi_document import may_answer
+from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
 from shared.artifacts.archives import Parts
+from shared.contracts.distillation import NO_NUL
 from shared.contracts.file_reading import Preview, PreviewRequest
 from shared.contracts.keys import Scope
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
@@ -41,8 +45,15 @@ async def create_file(request: Request, context: Context) -> FileObject:
 
 
 @router.get("")
-def list_files(context: Context, paging: Page) -> Listed[FileObject]:
-    return files.page(context, paging)
+def list_files(
+    context: Context,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=files.MOST_LISTED)] = files.MOST_LISTED,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: Annotated[str | None, Query(max_length=64, pattern=NO_NUL)] = None,
+) -> Listed[FileObject]:
+    """By time of upload. A purpose that no file has gives an empty list."""
+    return files.page(context, Paging(after, limit), purpose, order)
 
 
 @router.get("/{file_id}")

@@ -21,6 +21,7 @@ STORED_ERRORS = 100  # with the file's row
 SHOWN_ERRORS = 1000  # by `validate`, which reads the file again
 RAW = "user_data"  # OpenAI's purpose for files that are stored unchecked; imports read them
 PURPOSES = (PURPOSE, RAW)
+MOST_LISTED = 10_000  # OpenAI's, for the default too
 
 
 class Received(NamedTuple):
@@ -103,8 +104,8 @@ def get(context: ProjectContext, file_id: str) -> FileObject:
     return _as_object(context.file(file_id))
 
 
-def page(context: ProjectContext, paging: Paging) -> Listed[FileObject]:
-    rows, more = context.stores.catalog.file_page(context.project, *paging)
+def page(context: ProjectContext, paging: Paging, purpose: str | None, order: str) -> Listed[FileObject]:
+    rows, more = context.stores.catalog.file_page(context.project, *paging, purpose, ascending=order == "asc")
     return listed([_as_object(row) for row in rows], more)
 
 

@@ -23,6 +23,7 @@ from shared.contracts.file_reading import ReadOptions
 FIELD_BYTES = 64 * 1024  # longest plain field
 HEADER_BYTES = 16 * 1024  # longest headers of one part
 FORM_BYTES = 1 << 20  # what boundaries and plain fields may add to the file
+FIELDS = ("file", "purpose", "mapping", "skip_bad")
 WRITE_BYTES = 1 << 20  # written and hashed at once, in a thread
 
 
@@ -118,6 +119,8 @@ async def received_upload(request: Request, folder: Path, limit: int) -> AsyncIt
             raise UserError("the form has no field 'file'", param="file", code="missing_required_parameter")
         if "purpose" not in form.fields:
             raise UserError("the form has no field 'purpose'", param="purpose", code="missing_required_parameter")
+        for name in form.fields:
+            _refuse_field(name)
         yield Received(path, digest, size, form.filename, form.fields["purpose"], read_options(form.fields))
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240  one short system call
@@ -140,6 +143,18 @@ def read_options(fields: dict[str, str]) -> ReadOptions:
     except ValueError as error:
         message = f'mapping must be a JSON object such as {{"question": "prompt"}}: {error}'
         raise UserError(message, param="mapping", code="invalid_value") from error
+
+
+def _refuse_field(name: str) -> None:
+    """Raises UserError for a field that would be ignored."""
+    outer = name.partition("[")[0][:100]
+    if outer == "expires_after":
+        message = "expires_after is not offered: a file stays until it is deleted (DELETE /v1/files/{file_id})"
+        raise UserError(message, param=outer, code="unsupported_parameter")
+    if outer not in FIELDS:
+        raise UserError(
+            f"unknown field {outer!r}; the form takes {', '.join(FIELDS)}", param=outer, code="unknown_parameter"
+        )
 
 
 async def _stream(request: Request, file, limit: int) -> tuple[str, int, _Form]:

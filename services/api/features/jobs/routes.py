@@ -68,20 +68,28 @@ def _created(request: Request, job: JobObject, response: Response, path: str = O
 
 
 class JobFilter(NamedTuple):
+    """metadata: pairs that a job must have; empty: jobs without metadata; None: whatever they have."""
+
     status: JobStatus | None
-    metadata: dict[str, str]
+    metadata: dict[str, str] | None
 
 
-async def job_filter(request: Request, status: Annotated[JobStatus | None, Query()] = None) -> JobFilter:
-    """The status and the `metadata[name]=value` pairs of the query."""
-    metadata = {}
+async def job_filter(
+    request: Request,
+    status: Annotated[JobStatus | None, Query()] = None,
+    metadata: Annotated[str | None, Query(include_in_schema=False)] = None,
+) -> JobFilter:
+    """The status and the `metadata[name]=value` pairs of the query; `metadata=null`, or empty: jobs without any."""
+    if metadata in ("", "null"):
+        return JobFilter(status, {})
+    pairs = {}
     for name, value in request.query_params.items():
         if name.startswith("metadata"):
             match = METADATA.match(name)
             if match is None:
                 raise UserError(f"{name[:100]!r}: write metadata[name]=value", param="metadata", code="invalid_value")
-            metadata[match.group(1)] = value
-    return JobFilter(status, metadata)
+            pairs[match.group(1)] = value
+    return JobFilter(status, pairs or None)
 
 
 @router.get(OURS)

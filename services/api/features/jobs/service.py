@@ -12,7 +12,7 @@ from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
-from shared.contracts.error_location import place_of
+from shared.contracts.error_location import place_of, unknown_field
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
@@ -68,7 +68,11 @@ def job_request(body: dict) -> JobRequest:
         return JobRequest.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(first["msg"], param=place_of(first, body), code="invalid_value") from error
+        if first["type"] == "extra_forbidden":
+            message, code = unknown_field(first["loc"], JobRequest), "unknown_parameter"
+        else:
+            message, code = first["msg"], "invalid_value"
+        raise UserError(message, param=place_of(first, body), code=code) from error
 
 
 def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject:

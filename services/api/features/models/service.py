@@ -67,5 +67,10 @@ def _base(name: str) -> ModelObject:
 
 def _version(model: ModelRecord, name: str) -> ModelObject:
     return ModelObject(
-        id=name, created=int(model.created_at), owned_by=model.project_id, parent=model.base, version=model.version
+        id=name,
+        created=int(model.created_at),
+        owned_by=model.project_id,
+        parent=model.base,
+        version=model.version,
+        generation=model.generation,
     )
