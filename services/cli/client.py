@@ -102,6 +102,13 @@ class ApiClient:
     def delete(self, of: Resource[Item], name: str) -> Deleted:
         return self.ask(Deleted, "DELETE", of.path(name))
 
+    def asks_no_key(self) -> bool:
+        """Whether the API answers a caller without a key."""
+        try:
+            return httpx.get(f"{str(self.http.base_url).rstrip('/')}/v1/models", timeout=30).is_success
+        except httpx.HTTPError as error:
+            raise Refused(f"{self.http.base_url} does not answer: {error}") from error
+
     def job_id(self, job: str) -> str:
         """The id; `last` is the newest job's."""
         if job != "last":
