@@ -122,16 +122,36 @@ class DiskLow(TransientError):
     retry_after_s = 30
 
 
-class BatchPending(TransientError):
-    """The request is in a batch at the provider, whose answers come in minutes or hours. A step that meets it rests;
-    nothing has failed."""
-
-    code = "batch_pending"
+class Postponed(TransientError):
+    """The answer comes later, if it is asked for again then. A step that meets it rests; nothing has failed."""
 
     def __init__(self, message: str, *, again_in_s: float):
         super().__init__(message)
         self.again_in_s = again_in_s
         self.retry_after_s = max(1, round(again_in_s))
+
+
+class BatchPending(Postponed):
+    """The request is in a batch at the provider, whose answers come in minutes or hours."""
+
+    code = "batch_pending"
+
+
+class ProviderPaused(Postponed):
+    """The provider limits the rate of calls, or the quota of a day is used up; the message says until when."""
+
+    code = "teacher_rate_limited"
+
+
+class RowRefused(UserError):
+    """The provider takes this one request never, and others of the same job: its content is filtered, or it is too long.
+
+    outcome: a value of ROW_CODES. The message holds the provider's own words.
+    """
+
+    def __init__(self, message: str, *, code: str, param: str | None = None):
+        super().__init__(message, code=code, param=param)
+        self.outcome = ROW_CODES[code]
 
 
 class FatalError(MeteorError):

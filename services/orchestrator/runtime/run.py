@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 from services.orchestrator.runtime.fair_limit import FairLimit
 from services.orchestrator.runtime.progress import ProgressMeter
+from services.orchestrator.runtime.refusals import Refusals, described
 from services.orchestrator.runtime.steps import StepClient
+from shared.contracts.refusals import MOST, RefusedRow
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import Progress, StepKind, StepResult, Wire
@@ -35,10 +37,19 @@ class PauseHere(Exception):
 class DurableRun:
     """One job while an orchestrator holds it. Keys make every call of `step` a restart point.
 
-    plan: rows that are planned. batch_size: rows of one step in `gather`.
+    plan: rows that are planned. batch_size: rows of one step in `gather`. most_refused: the share of a phase's rows that the
+    provider may refuse.
     """
 
-    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, plan: PlannedRows, batch_size: int):
+    def __init__(
+        self,
+        job: JobRecord,
+        steps: StepClient,
+        ledger: Ledger,
+        plan: PlannedRows,
+        batch_size: int,
+        most_refused: float = MOST,
+    ):
         self.job = job
         self.ledger = ledger
         self.stores = steps.stores
@@ -51,6 +62,7 @@ class DurableRun:
         self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps.consumers)
         self._meter = ProgressMeter(plan)
+        self._refusals = Refusals(plan, most_refused)
 
     # durable steps
 
@@ -77,7 +89,23 @@ class DurableRun:
             self._waits.pop(key, None)
         self._meter.ended(key, kind, size)
         self.figures[key] = result.metrics
+        await self._note_refusals(key, kind, [row["id"] for row in request.rows if "id" in row], result)
         return result
+
+    def refused_rows(self) -> list[RefusedRow]:
+        """Those that a provider took never."""
+        return self._refusals.rows
+
+    async def _note_refusals(self, key: StepKey, kind: StepKind, ids: list[str], result: StepResult) -> None:
+        """Raises TooManyRefused."""
+        if refused := self._refusals.note(key, kind, ids, result.metrics):
+            await self.emit(
+                f"step {key}: the provider refuses {len(refused)} of {len(ids)} rows; {described(refused)}",
+                type="refused",
+                level="warn",
+                rows=[row.model_dump() for row in refused],
+            )
+            self._refusals.check(key, kind)
 
     async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
         """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.

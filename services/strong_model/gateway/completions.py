@@ -1,10 +1,19 @@
 """Chat completions as data: the identity of a request, the checks and the price of an answer. No I/O."""
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from services.strong_model.gateway.errors import bad_answer, blocked_prompt, broken_off, in_answer, not_json
+from services.strong_model.gateway.errors import (
+    REFUSED_ROW,
+    ProviderError,
+    bad_answer,
+    blocked_prompt,
+    broken_off,
+    in_answer,
+    not_json,
+)
 from services.strong_model.gateway.normalise import UNKNOWN, Blocked, Failed, Unreadable, normalised, usage_of
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
@@ -16,7 +25,28 @@ from shared.ledger.store import Cost
 OWN = "meteor"  # our own field in an answer
 TEMPLATE = 64  # tokens that a chat template adds at most beside the request's own JSON
 UNBOUNDED = 32_768  # tokens of an answer to a request that names no limit
+REFUSED, REFUSED_S = "refused", 7 * 86_400.0  # a kept refusal and how long it counts: filters change, requests do not
 CACHEABLE = ("ok", "cut_off")  # outcomes that an equal request would have again
+
+
+def kept_refusal(failure: ProviderError, provider: Provider) -> Json | None:
+    """What is cached of a failed attempt: that the provider refuses this content. It would refuse the same bytes again."""
+    if failure.code != REFUSED_ROW:
+        return None
+    return {REFUSED: failure.message, "at": time.time(), OWN: {"call_id": failure.call_id, "provider": provider.name}}
+
+
+def raise_if_refused(kept: Json) -> None:
+    """Raises ProviderError for a cached refusal."""
+    if REFUSED in kept:
+        failure = ProviderError(kept[REFUSED], REFUSED_ROW, "filtered", connected=False)
+        failure.call_id = kept[OWN]["call_id"]
+        raise failure
+
+
+def is_over(kept: Json) -> bool:
+    """Whether it is a cached refusal that no longer counts."""
+    return REFUSED in kept and time.time() > kept["at"] + REFUSED_S
 
 
 class Completion(NamedTuple):
@@ -33,17 +63,24 @@ def request_hash(body: Json) -> str:
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
-def identity(body: Json, example_id: str | None, sample: str | None) -> str | None:
-    """The key of the cached answer; None where each answer is another random draw.
+class Identity(NamedTuple):
+    """key: of this provider's cached answer. former: of answers that were kept before the provider was a part of the key."""
+
+    key: str
+    former: str
+
+
+def identity(provider: Provider, body: Json, example_id: str | None, sample: str | None) -> Identity | None:
+    """What the cached answer is found by; None where each answer is another random draw.
 
     A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
     """
     digest = request_hash(body)
-    if not body.get("temperature") or body.get("seed") is not None:
-        return digest
-    if example_id is None and sample is None:
-        return None
-    return content_hash([digest, example_id, sample or "0"])
+    if body.get("temperature") and body.get("seed") is None:
+        if example_id is None and sample is None:
+            return None
+        digest = content_hash([digest, example_id, sample or "0"])
+    return Identity(content_hash([digest, *provider.identity]), digest)
 
 
 def wants_schema(body: Json) -> bool:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ConfigDict, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,6 +71,15 @@ class Provider(ProviderOptions):
     address_from: str
     key_from: str
     settings_from: str = ""
+
+    @property
+    def identity(self) -> list[str]:
+        """What makes its answers its own: name, address, and what its settings add to each request. Other servers may use the same
+        name for a model; a new key or another price changes no answer."""
+        url = urlsplit(self.base_url)
+        added = self.extra | ({"reasoning_effort": self.reasoning_effort} if self.reasoning_effort else {})
+        own = [self.name, f"{url.scheme}://{url.netloc.rpartition('@')[2].lower()}{url.path.rstrip('/')}"]
+        return [*own, json.dumps(added, sort_keys=True)] if added else own
 
     def in_batches(self) -> "Provider":
         """The same at the prices of its batch API."""

@@ -7,6 +7,7 @@ from typing import TypedDict, TypeVar, cast
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from services.trainer.train import architecture
 from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import UserError
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
@@ -61,7 +62,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, profile: PromptProfile) -> set[i
 
 def longest_text(config: PreTrainedConfig, max_length: int) -> int:
     """Tokens a row may have: the job's maximum or the model's context, whichever is less."""
-    return min(max_length, getattr(config, "max_position_embeddings", max_length))
+    return min(max_length, architecture.context(config) or max_length)
 
 
 def example_ids(

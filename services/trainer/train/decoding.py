@@ -1,4 +1,7 @@
-"""Several ways to decode the same prompts with one model: the prompts are prefilled once, each search copies that cache."""
+"""Several ways to decode the same prompts with one model: the prompts are prefilled once, each search copies that cache.
+
+A model with states beside its keys and values is not shared so: each search computes the prompts again.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from services.trainer.train import architecture
 from services.trainer.train.data import end_ids
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
@@ -44,15 +48,19 @@ class Decoder:
         ids = [[self.pad] * (self.longest - len(p)) + p for p in prompts]
         mask = [[0] * (self.longest - len(p)) + [1] * len(p) for p in prompts]
         self.ids, self.mask = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
-        self.prefilled = DynamicCache(config=model.config)
-        model(
+        self.prefilled = None if architecture.is_hybrid(model) else self._prefill()
+
+    def _prefill(self) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        self.model(
             input_ids=self.ids[:, :-1],
             attention_mask=self.mask[:, :-1],
             position_ids=(self.mask.cumsum(-1) - 1).clamp(min=0)[:, :-1],
-            past_key_values=self.prefilled,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
+        return cache
 
     def beams(self, width: int) -> list[list[int]]:
         """Beam search; width 1 is greedy."""
@@ -76,14 +84,15 @@ class Decoder:
     def _generate(self, copies: int, processors: Sequence[LogitsProcessor] = (), **settings: Any) -> torch.Tensor:
         """Prompt and completion ids, shape (prompts x returned, longest + new)."""
         cache = copy.deepcopy(self.prefilled)
-        cache.batch_repeat_interleave(copies)
+        if cache is not None:
+            cache.batch_repeat_interleave(copies)
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens, eos_token_id=self.ends, pad_token_id=self.pad, **settings
         )
         return cast(Any, self.model).generate(
             input_ids=self.ids,
             attention_mask=self.mask,
-            past_key_values=cache,
+            **({} if cache is None else {"past_key_values": cache}),
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
         )

@@ -37,6 +37,7 @@ def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": params.batch_size // at_once,
         "max_length": None,  # rows were measured already
+        "router_aux_loss_coef": 0.0,  # the router of a mixture of experts is not trained
         "seed": params.seed,
         "data_seed": params.seed,
         "bf16": on_gpu,

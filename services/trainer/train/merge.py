@@ -1,6 +1,7 @@
 """Merges an adapter into the base's weights and compares greedy answers of both, in float32 on every device."""
 
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -9,7 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data
+from services.trainer.train import architecture, data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import device, load_base, load_tokenizer, save_weights
 from services.trainer.train.progress import Reporter
@@ -33,9 +34,10 @@ def merge(spec: Spec, reporter: Reporter) -> Metrics:
     """
     params = MergeParams.model_validate(spec.params)
     tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_base(spec.base, exact=True).eval()
-    longest = model.config.max_position_embeddings - params.max_new_tokens
+    room = architecture.context(model.config) or sys.maxsize
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
-    prompts = {q.id: ids for q in questions if len(ids := data.prompt_ids(tokenizer, q.question)) <= longest}
+    prompts = {q.id: data.prompt_ids(tokenizer, q.question) for q in questions}
+    prompts = {name: ids for name, ids in prompts.items() if len(ids) + params.max_new_tokens <= room}
     if not prompts:
         raise UserError("no question of the comparison fits into the model's context", code="rows_too_long")
     total, profile = 2 * len(prompts), params.model.profile

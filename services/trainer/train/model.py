@@ -10,9 +10,17 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 
 from services.trainer.spec import Spec
+from services.trainer.train import architecture
 from shared.artifacts.chat_templates import write_prompt_files
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.steps import Method, TrainParams
@@ -47,8 +55,14 @@ def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
     """
     target = device()
     dtype = torch.bfloat16 if target.type == "cuda" and not exact else torch.float32
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
+        base,
+        dtype=dtype,
+        attn_implementation=architecture.attention(config),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     return cast(PreTrainedModel, cast(torch.nn.Module, model).to(target))
 
@@ -65,23 +79,22 @@ def load_student(spec: Spec) -> PreTrainedModel:
 def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
     """method lora: the base with an adapter to train, the incoming one, else a fresh one of params.adapter's shape.
 
-    full: all weights, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
+    full: all weights but the routers of experts, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
     """
     set_seed(params.seed)  # decides the fresh adapter's weights
     if params.method is Method.FULL:
-        return load_base(spec.base, exact=True)
+        return architecture.without_routers(load_base(spec.base, exact=True))
     model = load_base(spec.base)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
-    return cast(PeftModel, get_peft_model(model, lora_config(params)))
+    return cast(PeftModel, get_peft_model(model, lora_config(params, model)))
 
 
-def lora_config(params: TrainParams) -> LoraConfig:
-    targets = params.adapter.targets
+def lora_config(params: TrainParams, model: PreTrainedModel) -> LoraConfig:
     return LoraConfig(
         r=params.adapter.rank,
         lora_alpha=params.adapter.alpha,
-        target_modules=targets if targets == "all-linear" else [name.strip() for name in targets.split(",")],
+        target_modules=architecture.targets(model, params.adapter.targets),
         lora_dropout=0.0,
         bias="none",
         task_type="CAUSAL_LM",

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data
+from services.trainer.train import architecture, data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
@@ -34,8 +34,9 @@ def search(spec: Spec, reporter: Reporter) -> Metrics:
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
     tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_student(spec)
     prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
-    longest = model.config.max_position_embeddings - params.max_new_tokens
-    fitting = sorted((i for i, ids in enumerate(prompts) if len(ids) <= longest), key=lambda i: len(prompts[i]))
+    room = architecture.context(model.config)
+    fits = [room is None or len(ids) <= room - params.max_new_tokens for ids in prompts]
+    fitting = sorted((i for i in range(len(prompts)) if fits[i]), key=lambda i: len(prompts[i]))
     if not fitting:
         raise UserError(
             f"no question leaves {params.max_new_tokens} tokens for the answer in the model's context",
