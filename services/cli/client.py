@@ -14,6 +14,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobObject
 from shared.contracts.views import Deleted, FileObject, Listed
 from shared.platform import run_state
+from shared.platform.http_client import sync_client
 
 UPLOAD_S = 3600
 ELSEWHERE = ("METEOR_URL", "METEOR_API_URL")
@@ -94,6 +95,13 @@ class ApiClient:
     def delete(self, of: Resource[Item], name: str) -> Deleted:
         return self.ask(Deleted, "DELETE", of.path(name))
 
+    def asks_no_key(self) -> bool:
+        """Whether the API answers a caller without a key."""
+        try:
+            return httpx.get(f"{str(self.http.base_url).rstrip('/')}/v1/models", timeout=30).is_success
+        except httpx.HTTPError as error:
+            raise Refused(f"{self.http.base_url} does not answer: {error}") from error
+
     def job_id(self, job: str) -> str:
         """The id; `last` is the newest job's."""
         if job != "last":
@@ -138,7 +146,7 @@ def client(data: Path) -> ApiClient:
     key = api_key(None if url else data)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(30, read=60)
-    return ApiClient(httpx.Client(base_url=url or run_state.api_url(data), headers=headers, timeout=timeout))
+    return ApiClient(sync_client(url or run_state.api_url(data), headers, timeout=timeout))
 
 
 def elsewhere() -> str | None:

@@ -21,6 +21,7 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts.store import Artifacts
+from shared.contracts.deterministic import is_deterministic
 from shared.contracts.errors import (
     BudgetExceeded,
     Cancelled,
@@ -172,7 +173,7 @@ class StepRunner:
             self._failed(context, error)
 
     def _failed(self, context: StepContext, error: Exception) -> None:
-        claim, again = context.claim, not isinstance(error, UserError | FatalError)
+        claim, again = context.claim, not (isinstance(error, UserError | FatalError) or is_deterministic(error))
         log.error(
             "step failed",
             step_key=claim.key,

@@ -12,13 +12,13 @@ from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, Refuse
 from services.cli.commands import job_details
 from services.cli.commands.report import report, usage
 from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Job, JobBody, Json, Limit, Sets, given
-from services.cli.output import Columns, emit_page
+from services.cli.output import Columns, emit_page, minute
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, estimate_table, how_to_continue
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import merged
-from shared.contracts.jobs import JobObject
+from shared.contracts.jobs import JobCheck, JobObject
 from shared.platform import run_state
 from shared.platform.terminal import console, emit, say
 
@@ -26,6 +26,7 @@ app = typer.Typer(help="Post jobs, look at them and steer them, through the API.
 app.command()(report)
 app.command()(usage)
 app.add_typer(job_details.app)
+CHECK_S = 60.0  # the live checks take ten seconds at most, reading many rows some more
 Validation = Annotated[
     Path | None,
     typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
@@ -36,6 +37,8 @@ COLUMNS: Columns[JobObject] = {
     "phase": lambda job: job.distillation.phase,
     "done": lambda job: f"{job.distillation.progress.percent:.0f} %",
     "model": lambda job: job.fine_tuned_model,
+    "posted": lambda job: minute(job.created_at),
+    "ended": lambda job: minute(job.finished_at),
 }
 
 
@@ -52,16 +55,45 @@ def create(
     changes: Sets = None,
     validation: Validation = None,
     follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="post nothing: list all that is wrong, or what was checked and what it costs"),
+    ] = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Post a job and print its id."""
+    """Post a job and print its id. With --check exit code 1 when it would be refused."""
     body = merged(job_body(job), changes_of(changes))
+    if check:
+        _check(body, rows, validation, as_json, data)
+        return
     with client(data) as api:
         created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation))
     emit(created, as_json, created.id)
     if follow:
         watch(created.id, data, as_json)
+
+
+def _check(body: JsonObject, rows: Path | None, validation: Path | None, as_json: bool, data: Path) -> None:
+    with client(data) as api:
+        checked = api.ask(
+            JobCheck, "POST", JOBS.path("check"), upload_rows(api, body, rows, validation), timeout=CHECK_S
+        )
+    if as_json:
+        emit(checked, True)
+    else:
+        for mark, style, findings in (("x", "red", checked.errors), ("!", "yellow", checked.warnings)):
+            for number, problem in enumerate(findings, start=1):
+                say(f"{mark} {number}. {problem.param or 'the job'}: {problem.message}", style=style)
+                if problem.remedy:
+                    say(f"     {problem.remedy}")
+        for line in checked.checked:
+            say(f"ok {line}")
+        if checked.estimate is not None:
+            console.print(estimate_table(checked.estimate))
+        say("the job can run" if checked.ok else f"{len(checked.errors)} problems: the job would be refused")
+    if not checked.ok:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -121,11 +153,20 @@ def fork(
     """A new job with another one's settings and changes to them. What both have in common is not done again."""
     body: JsonObject = {"changes": changes_of(changes)}
     if point:
-        phase, _, number = point.partition("/")
-        body["from"] = {"phase": phase, **({"round": number} if number else {})}
+        body["from"] = fork_point(point)
     with client(data) as api:
         forked = api.act(JOBS, api.job_id(job), "fork", body)
     emit(forked, as_json, forked.id)
+
+
+def fork_point(text: str) -> JsonObject:
+    """ "iterate/1" -> {"phase": "iterate", "round": 1}. Raises UserError."""
+    phase, slash, number = text.partition("/")
+    if slash and not (number.isascii() and number.isdecimal()):
+        message = f"--from wants a phase, or a phase and the number of a round such as iterate/1, not {text!r}"
+        raise UserError(message, param="from", code="invalid_value")
+    point: JsonObject = {"phase": phase}
+    return point | {"round": int(number)} if slash else point
 
 
 def changes_of(settings: list[str] | None) -> JsonObject:

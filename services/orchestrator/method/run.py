@@ -20,6 +20,7 @@ from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
 from shared.plan.plan import Pool, Sizes, make_plan
+from shared.plan.rates import Rates
 
 
 class DistillationRun(DurableRun):
@@ -29,7 +30,15 @@ class DistillationRun(DurableRun):
     what the whole job is expected to cost.
     """
 
-    def __init__(self, job: JobRecord, base: ModelRef, rows: Sequence[Question], steps: StepClient, ledger: Ledger):
+    def __init__(
+        self,
+        job: JobRecord,
+        base: ModelRef,
+        rows: Sequence[Question],
+        steps: StepClient,
+        ledger: Ledger,
+        rates: Rates | None = None,
+    ):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
@@ -52,7 +61,7 @@ class DistillationRun(DurableRun):
                 judge_measures=judge_measures,
             ),
         )
-        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused)
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused, rates)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,

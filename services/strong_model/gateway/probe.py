@@ -131,7 +131,7 @@ class ProviderTest:
         }
         body |= options
         origin = CallOrigin(DEFAULT_PROJECT, phase=PHASE)
-        call = Call([self.provider], body, completions.request_hash(body), origin, repeatable=False)
+        call = Call([self.provider], body, completions.request_hash(body), origin, former_hash=None)
         call.join(WaitingCaller(next(self._numbers), origin, None))
         self.report.calls += 1
         answer = await self.gateway.cache(call)

@@ -2,6 +2,7 @@
 
 import errno
 
+from shared.contracts.deterministic import is_deterministic
 from shared.contracts.errors import FatalError, MeteorError, TransientError, is_disk_full
 
 # The last three: a library that could not be loaded, a thread without memory for its stack.
@@ -16,7 +17,7 @@ NO_MEMORY = (
 
 
 def as_error(error: BaseException) -> MeteorError:
-    """The error for the supervisor. Unexpected errors are transient, as everywhere in the system."""
+    """The error for the supervisor. Unexpected errors are fatal where they would come again, as everywhere in the system."""
     if isinstance(error, MeteorError):
         return error
     text = str(error)
@@ -30,4 +31,5 @@ def as_error(error: BaseException) -> MeteorError:
         )
     if is_disk_full(error):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
-    return TransientError(f"{type(error).__name__}: {text[:500]}", code="training_failed")
+    family = FatalError if is_deterministic(error) else TransientError
+    return family(f"{type(error).__name__}: {text[:500]}", code="training_failed")
