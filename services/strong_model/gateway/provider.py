@@ -5,6 +5,7 @@ while it arrives and tells an HTML page from JSON; the SDK parses before one can
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -20,6 +21,8 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
+LIMITS = re.compile(r"(?:x-|anthropic-)?ratelimit")
+READABLE = ("identity", "gzip", "deflate")  # what httpx asks for
 
 OnChunk = Callable[[Json], None]
 
@@ -30,6 +33,7 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
+        self.limits: dict[str, str] = {}  # rate limits, as its latest answer told them
         self.silence_s = settings.silence_timeout.total_seconds()
         self._http = external_client(
             provider.base_url,
@@ -78,9 +82,12 @@ class ProviderClient:
                 ) as response,
             ):
                 answering = True
+                self.limits |= {name: value for name, value in response.headers.items() if LIMITS.match(name)}
                 if response.status_code != 200:
                     payload = await self._read(response, errors.ERROR_BYTES, strict=False)
                     raise errors.refused(self.provider, response.status_code, response.headers, payload)
+                if (encoding := response.headers.get("content-encoding", "identity")) not in READABLE:
+                    raise errors.encoded(self.provider, encoding)
                 if "text/event-stream" in response.headers.get("content-type", ""):
                     return await self._read_stream(self._events(response), on_chunk)
                 payload = await self._read(response, self.max_bytes)
@@ -125,6 +132,17 @@ class ProviderClient:
         for event in reader.feed(b"\n\n"):
             yield event
 
+    async def look(self, path: str) -> Json | None:
+        """The JSON object at a path of the provider's; None where nothing answers, {} where it has none there."""
+        try:
+            response = await self._http.get(path, timeout=PING_S)
+            content = response.json() if response.status_code == 200 else {}
+        except httpx.HTTPError:
+            return None
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
     async def ping(self) -> None:
         """Ask for the list of models. Only a refused key or a server error is a failure: a provider may have no such list."""
         try:
@@ -132,7 +150,9 @@ class ProviderClient:
         except httpx.TimeoutException as error:
             raise errors.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.unreachable(self.provider, error, connected=False) from error
+            raise errors.by_http_error(self.provider, error, Limits(PING_S, PING_S), answering=False) from error
+        if 300 <= response.status_code < 400:
+            raise errors.redirected(self.provider, response.status_code, response.headers)
         if response.status_code in (401, 403) or response.status_code >= 500:
             raise errors.refused(self.provider, response.status_code, response.headers, response.content)
 
