@@ -102,7 +102,7 @@ def test_the_served_version_answers_as_it_was_evaluated_question_by_question(fin
         assert len(rows) >= 8
         served = {}
         for row in rows:
-            asked = {} if model == "numbers" else {"max_tokens": 16}  # a base has no longest answer of its own
+            asked: Any = {} if model == "numbers" else {"max_tokens": 16}  # a base has no longest answer of its own
             messages: Any = [{"role": "user", "content": row["question"]}]
             reply = client.chat.completions.create(model=model, messages=messages, **asked)
             served[row["id"]] = reply.choices[0].message.content
