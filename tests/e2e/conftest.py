@@ -62,7 +62,12 @@ class System:
         return answer.json()["id"]
 
     def post(self, file_id: str, suffix: str, **changes: Any) -> dict[str, Any]:
-        body = {"model": changes.pop("model", "tiny"), "training_file": file_id, "suffix": suffix, "distillation": SMALL | changes}
+        body = {
+            "model": changes.pop("model", "tiny"),
+            "training_file": file_id,
+            "suffix": suffix,
+            "distillation": SMALL | changes,
+        }
         answer = self.client.post("/v1/distillation/jobs", json=body)
         assert answer.status_code == 201, answer.text
         return answer.json()
