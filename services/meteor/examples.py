@@ -49,6 +49,7 @@ EXAMPLES = dict(
     data upload: data upload rows.jsonl
     data download: data download file-... --out rows.jsonl
     data validate: data validate rows.jsonl
+    data preview: data preview rows.csv --map question=prompt
     data list: data list
     data show: data show file-...
     data delete: data delete file-...
