@@ -22,6 +22,7 @@ from services.strong_model.gateway.normalise import UNOPENED
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.errors import BudgetExceeded
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.contracts.providers import ProviderStatus
 from shared.contracts.steps import content_hash
 from shared.db.engine import UNAVAILABLE
@@ -155,7 +156,7 @@ class Negotiation:
         return ProviderStatus(
             name=self.provider.name,
             model=self.provider.model,
-            address=self.provider.base_url,
+            address=masked(self.provider.base_url),
             room=self.learned.room,
             changed=changes,
         )

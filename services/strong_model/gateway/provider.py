@@ -21,9 +21,14 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
+<<<<<<< HEAD
 OF_THE_LIST = re.compile(
     r"scope|insufficient permission", re.IGNORECASE
 )  # a key may be good for chats and not for the list
+=======
+LIMITS = re.compile(r"(?:x-|anthropic-)?ratelimit")
+READABLE = ("identity", "gzip", "deflate")  # what httpx asks for
+>>>>>>> 873945bc6ab391592db2695df5b16b257a02947f
 
 OnChunk = Callable[[Json], None]
 
@@ -34,6 +39,7 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
+        self.limits: dict[str, str] = {}  # rate limits, as its latest answer told them
         self.silence_s = settings.silence_timeout.total_seconds()
         self._http = external_client(
             provider.base_url,
@@ -82,9 +88,12 @@ class ProviderClient:
                 ) as response,
             ):
                 answering = True
+                self.limits |= {name: value for name, value in response.headers.items() if LIMITS.match(name)}
                 if response.status_code != 200:
                     payload = await self._read(response, errors.ERROR_BYTES, strict=False)
                     raise errors.refused(self.provider, response.status_code, response.headers, payload)
+                if (encoding := response.headers.get("content-encoding", "identity")) not in READABLE:
+                    raise errors.encoded(self.provider, encoding)
                 if "text/event-stream" in response.headers.get("content-type", ""):
                     return await self._read_stream(self._events(response), on_chunk)
                 payload = await self._read(response, self.max_bytes)
@@ -129,6 +138,17 @@ class ProviderClient:
         for event in reader.feed(b"\n\n"):
             yield event
 
+    async def look(self, path: str) -> Json | None:
+        """The JSON object at a path of the provider's; None where nothing answers, {} where it has none there."""
+        try:
+            response = await self._http.get(path, timeout=PING_S)
+            content = response.json() if response.status_code == 200 else {}
+        except httpx.HTTPError:
+            return None
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
+
     async def ping(self) -> None:
         """Ask for the list of models. Only a refused key or a server error is a failure: a provider may have no such list."""
         try:
@@ -136,7 +156,9 @@ class ProviderClient:
         except httpx.TimeoutException as error:
             raise errors.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.unreachable(self.provider, error, connected=False) from error
+            raise errors.by_http_error(self.provider, error, Limits(PING_S, PING_S), answering=False) from error
+        if 300 <= response.status_code < 400:
+            raise errors.redirected(self.provider, response.status_code, response.headers)
         if response.status_code in (401, 403) or response.status_code >= 500:
             failure = errors.refused(self.provider, response.status_code, response.headers, response.content)
             if not OF_THE_LIST.search(failure.words):
