@@ -21,14 +21,10 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
-<<<<<<< HEAD
-OF_THE_LIST = re.compile(
-    r"scope|insufficient permission", re.IGNORECASE
-)  # a key may be good for chats and not for the list
-=======
+# of a refused list of models: a key may be good for chats and not for the list
+OF_THE_LIST = re.compile(r"scope|insufficient permission", re.IGNORECASE)
 LIMITS = re.compile(r"(?:x-|anthropic-)?ratelimit")
 READABLE = ("identity", "gzip", "deflate")  # what httpx asks for
->>>>>>> 873945bc6ab391592db2695df5b16b257a02947f
 
 OnChunk = Callable[[Json], None]
 
