@@ -62,21 +62,21 @@ def ensure(folder: Path, name: str, model: Path) -> Capabilities:
 def run_probe(name: str, model: Path) -> Capabilities:
     """On the CPU, with one thread, so that it disturbs nothing that runs beside it."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    argv = [sys.executable, "-m", MODULE, name, str(model)]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", MODULE, name, str(model)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=MOST_S,
-            check=False,
+            argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=MOST_S, check=False
         )
-        return Capabilities.model_validate_json(done.stdout)
     except subprocess.TimeoutExpired:
-        reason = f"the probe took more than {MOST_S:.0f} s"
+        return _not_tried(name, model, f"the probe took more than {MOST_S:.0f} s")
+    try:
+        return Capabilities.model_validate_json(done.stdout)
     except ValidationError:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        reason = f"the probe ended with code {done.returncode}: {' '.join(last)[:300]}"
+        return _not_tried(name, model, f"the probe ended with code {done.returncode}: {' '.join(last)[:300]}")
+
+
+def _not_tried(name: str, model: Path, reason: str) -> Capabilities:
     abilities = dict.fromkeys(UNKNOWN, Ability(ok=None, reason=reason))
     return Capabilities(
         base=name, identity=identity(model), libraries=libraries(), model_type="", architecture="", **abilities

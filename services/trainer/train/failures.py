@@ -14,9 +14,32 @@ NO_MEMORY = (
     "can't start new thread",
 )
 
+# What the same code does with the same input again.
+DETERMINISTIC = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    ImportError,
+    AssertionError,
+    ArithmeticError,
+)
+DETERMINISTIC_WORDS = (
+    "size mismatch",
+    "shapes cannot be multiplied",
+    "must match the size",
+    "not implemented for",
+    "on the same device",
+    "does not require grad",
+    "no file named",
+    "does not appear to have a file",
+)
+
 
 def as_error(error: BaseException) -> MeteorError:
-    """The error for the supervisor. Unexpected errors are transient, as everywhere in the system."""
+    """The error for the supervisor. An unexpected one is transient, as everywhere in the system, unless its kind or its words say
+    that it would come again."""
     if isinstance(error, MeteorError):
         return error
     text = str(error)
@@ -30,4 +53,6 @@ def as_error(error: BaseException) -> MeteorError:
         )
     if is_disk_full(error):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
-    return TransientError(f"{type(error).__name__}: {text[:500]}", code="training_failed")
+    again = isinstance(error, DETERMINISTIC) or any(sign in text for sign in DETERMINISTIC_WORDS)
+    kind = FatalError if again else TransientError
+    return kind(f"{type(error).__name__}: {text[:500]}", code="training_failed")

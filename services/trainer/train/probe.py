@@ -30,6 +30,7 @@ from shared.contracts.capabilities import Ability, Capabilities
 from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.steps import AdapterConfig, Method, ModelRef, SearchParams, StepKind, TrainParams
+from shared.platform.terminal import write
 
 YES = Ability(ok=True)
 TINY = 20_000_000  # parameters; larger ones are tried in small
@@ -83,7 +84,7 @@ def _measured(result: Capabilities, folder: Path) -> Capabilities:
             f"{config.model_type} is a model of several senses: `meteor models pull {folder}` keeps its language model, and the "
             "student is then known by the folder's name"
         )
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,
         device_map={"": "meta"},
@@ -92,6 +93,7 @@ def _measured(result: Capabilities, folder: Path) -> Capabilities:
         local_files_only=True,
         trust_remote_code=False,
     )
+    model, report = loaded
     lacks = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacks:
         raise UserError(
@@ -124,7 +126,9 @@ def _measured(result: Capabilities, folder: Path) -> Capabilities:
         targets=tuple(architecture.short(architecture.eligible(model))),
         prompts=profile,
         load=YES,
-        warnings=(f"{len(unknown)} tensors of the checkpoint are not used: {', '.join(unknown[:3])}",) if unknown else (),
+        warnings=(f"{len(unknown)} tensors of the checkpoint are not used: {', '.join(unknown[:3])}",)
+        if unknown
+        else (),
     )
     with tempfile.TemporaryDirectory(prefix="meteor-probe-") as scratch:
         return _tried(result, folder, config, profile, Path(scratch))
@@ -143,17 +147,23 @@ def _tried(
     if result.parameters > TINY:
         toy, how = scratch / "toy", "shrunken"
         if not make_toy(config, folder, toy):
-            return _with(result, warnings=(*result.warnings, "no small model of this architecture could be made to try"))
+            return _with(
+                result, warnings=(*result.warnings, "no small model of this architecture could be made to try")
+            )
     differs = _attention_differs(toy, result.attention)
     if differs:
         unfit = Ability(ok=False, reason=differs, remedy="take another student")
         return _with(result, tried=how, train_lora=unfit, train_full=unfit, dpo=unfit, search=unfit)
     ref = ModelRef(base=result.base, base_hash="0" * 64, prompts=profile)
 
-    def attempt(kind: StepKind, rows: list, work: Callable[[Spec, Any], Any], remedy: str = "", **params: Any) -> Ability:
+    def attempt(
+        kind: StepKind, rows: list, work: Callable[[Spec, Any], Any], remedy: str = "", **params: Any
+    ) -> Ability:
         method = params.pop("method", Method.LORA)
         place = scratch / f"{kind.value}-{method.value}"
-        given = SearchParams(model=ref, beam_width=2, max_new_tokens=4, batch_size=2) if kind is StepKind.SEARCH else None
+        given = (
+            SearchParams(model=ref, beam_width=2, max_new_tokens=4, batch_size=2) if kind is StepKind.SEARCH else None
+        )
         given = given or TrainParams(
             model=ref,
             method=method,
@@ -221,7 +231,7 @@ def make_toy(config: PreTrainedConfig, folder: Path, toy: Path) -> bool:
                 model = AutoModelForCausalLM.from_config(small, attn_implementation=architecture.attention(config))
                 model(input_ids=torch.arange(3, 9)[None])
             except Exception as error:  # a width that this family does not allow
-                print(f"shrinking failed: {type(error).__name__}: {error}", file=sys.stderr)
+                write(f"shrinking failed: {type(error).__name__}: {error}\n")
                 continue
         model.to(torch.float32).save_pretrained(toy)
         for path in {path for pattern in BESIDE_WEIGHTS for path in folder.glob(pattern)} - {folder / "config.json"}:
@@ -254,7 +264,9 @@ def shrunken(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
             base[name] = min(value, 4)
     limits = {"num_experts_per_tok": 2, "top_k_experts": 2, "moe_top_k": 2, "n_group": 1, "topk_group": 1}
     limits |= {"first_k_dense_replace": 1, "num_kv_shared_layers": 0}
-    base |= {name: min(value, most) for name, most in limits.items() if isinstance(value := getattr(config, name, None), int)}
+    base |= {
+        name: min(value, most) for name, most in limits.items() if isinstance(value := getattr(config, name, None), int)
+    }
     heads, kv = getattr(config, "num_attention_heads", None), getattr(config, "num_key_value_heads", None)
     narrow: dict[str, Any] = {}
     if isinstance(heads, int) and isinstance(getattr(config, "hidden_size", None), int):
