@@ -1,13 +1,20 @@
-"""HTTP client of the strong-model gateway: the configured providers and their prices."""
+"""HTTP client of the strong-model gateway: the configured providers, their prices, and cheap calls that check them."""
+
+import time
+from typing import Any, NamedTuple
 
 import httpx
 
 from services.api.settings import ApiSettings
 from shared.contracts.errors import TransientError
 from shared.contracts.estimate import Price
+from shared.contracts.json_types import Json
+from shared.platform.call_headers import origin_headers
 from shared.platform.http_client import internal_sync_client
 
 GATEWAY_S = 3.0
+PHASE = "check"  # of these calls on the ledger
+KEPT_S = 300.0  # an answer says for so long that the provider answers
 
 
 class GatewayUnavailable(TransientError):
@@ -16,11 +23,29 @@ class GatewayUnavailable(TransientError):
     code = "gateway_unavailable"
 
 
+class NoAnswer(Exception):
+    """A provider gave no answer. code: the gateway's; None: it took longer than was waited, or the gateway is away."""
+
+    def __init__(self, message: str, code: str | None = None):
+        super().__init__(message)
+        self.message, self.code = message, code
+
+
+class Answered(NamedTuple):
+    """seconds: that the call took; kept: by an earlier check, so that nothing was paid now."""
+
+    text: str
+    cut_off: bool
+    seconds: float
+    kept: bool = False
+
+
 class ProviderList:
     """The strong models that jobs may name, as the gateway has them. It is asked anew each time."""
 
     def __init__(self, settings: ApiSettings, token: str):
         self._client = internal_sync_client(settings.gateway_url, token, timeout_s=GATEWAY_S)
+        self._kept: dict[tuple[Any, ...], tuple[float, Answered]] = {}
 
     def close(self) -> None:
         self._client.close()
@@ -36,3 +61,41 @@ class ProviderList:
             raise GatewayUnavailable(
                 f"the strong-model gateway does not say which providers there are: {error!r}"
             ) from error
+
+    def ask(self, project: str, body: Json, timeout_s: float) -> Answered:
+        """One call on the ledger of the project. body: a chat completion; model: a provider's name. Raises NoAnswer."""
+        headers = origin_headers(project, "", "", PHASE)
+        began = time.monotonic()
+        try:
+            answer = self._client.post("/v1/chat/completions", json=body, headers=headers, timeout=timeout_s)
+            reply = answer.json()
+            if answer.is_error:
+                raise NoAnswer(str(reply["error"]["message"]), str(reply["error"]["code"]))
+            choice = reply["choices"][0]
+            text = choice["message"].get("content") or choice["message"].get("refusal") or ""
+            cut_off = choice.get("finish_reason") == "length"
+        except httpx.TimeoutException as error:
+            raise NoAnswer(f"no answer within {timeout_s:.0f} s") from error
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise NoAnswer(f"the gateway gave no answer: {error!r}") from error
+        return Answered(text, cut_off, time.monotonic() - began)
+
+    def kept(self, key: tuple[Any, ...]) -> Answered | None:
+        """What `keep` was given under this key a short time ago."""
+        at, answered = self._kept.get(key, (0.0, None))
+        return answered._replace(kept=True) if answered and time.monotonic() - at < KEPT_S else None
+
+    def keep(self, key: tuple[Any, ...], answered: Answered) -> None:
+        self._kept[key] = (time.monotonic(), answered)
+
+    def unready(self) -> dict[str, NoAnswer]:
+        """The providers that the gateway cannot reach just now, with its words. Empty where it does not say."""
+        try:
+            states = self._client.get("/readyz").json()["providers"]
+            return {
+                name: NoAnswer(str(state["message"]), str(state["code"]))
+                for name, state in states.items()
+                if not state["ready"]
+            }
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
+            return {}

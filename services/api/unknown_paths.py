@@ -56,7 +56,8 @@ async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
     elif error.status_code == 404:
         code = "not_found"
         if not methods:
-            message = f"there is no route {request.method} {path[:200]}{_instead(app, path)}"
+            named = f" {request.method} {path[:200]}" if path.startswith("/v1/") else ""
+            message = f"there is no such route{named}{_instead(app, path)}"
     elif isinstance(error.__cause__, RecursionError):
         message = "the body cannot be read: its lists and objects are nested too deeply"
     body = ErrorBody(message=message, type=TYPE_OF_STATUS.get(error.status_code, "server_error"), code=code)

@@ -14,6 +14,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobObject
 from shared.contracts.views import Deleted, FileObject, Listed
 from shared.platform import run_state
+from shared.platform.http_client import sync_client
 
 UPLOAD_S = 3600
 ELSEWHERE = ("METEOR_URL", "METEOR_API_URL")
@@ -138,7 +139,7 @@ def client(data: Path) -> ApiClient:
     key = api_key(None if url else data)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(30, read=60)
-    return ApiClient(httpx.Client(base_url=url or run_state.api_url(data), headers=headers, timeout=timeout))
+    return ApiClient(sync_client(url or run_state.api_url(data), headers, timeout=timeout))
 
 
 def elsewhere() -> str | None:

@@ -19,6 +19,7 @@ from shared.contracts.estimate import Estimate, Range
 from shared.contracts.jobs import JobObject
 from shared.contracts.views import EventObject, Listed, StepObject
 from shared.platform.terminal import QUIET_S, emit
+from shared.reporting.durations import time_left
 
 ENDED = ("succeeded", "failed", "cancelled", "paused")  # a paused job changes no more until it is resumed
 LOOK_S = 1.0
@@ -67,17 +68,17 @@ class Follower:
             return self._follow(on_change)
 
     def _lines(self, console: Console) -> JobObject:
-        """Each event, and a line when status, phase or whole percent changed, or after QUIET_S."""
-        shown, shown_at = None, 0.0
+        """Each event, and a line when status or phase changed, or when anything else did that the last line said, QUIET_S ago."""
+        shown, line, shown_at = None, "", 0.0
 
         def on_change(job: JobObject, events: list[EventObject]) -> None:
-            nonlocal shown, shown_at
+            nonlocal shown, line, shown_at
             for event in events:
                 console.print(_line(event), markup=False, soft_wrap=True)
-            state = (job.status, job.distillation.phase, int(job.distillation.progress.percent))
-            if state != shown or time.monotonic() - shown_at >= QUIET_S:
-                shown, shown_at = state, time.monotonic()
-                console.print(_plain(job, self._passed(job)), markup=False, soft_wrap=True)
+            state, new = (job.status, job.distillation.phase), _plain(job, self._passed(job))
+            if state != shown or (new != line and time.monotonic() - shown_at >= QUIET_S):
+                shown, line, shown_at = state, new, time.monotonic()
+                console.print(new, markup=False, soft_wrap=True)
 
         return self._follow(on_change)
 
@@ -162,20 +163,12 @@ def _of(limit: float | None) -> str:
     return "" if limit is None else f" of {limit}"
 
 
-def _left(job: JobObject) -> str:
-    seconds = job.distillation.progress.eta_seconds
-    if seconds is None:
-        return "no estimate yet"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"about {minutes} min {rest:02d} s left" if minutes else f"about {rest} s left"
-
-
 def _status(job: JobObject, passed: str) -> Group:
     """The phases with the one that runs, a bar, and below them what was spent and what passes."""
     percent = job.distillation.progress.percent
     grid = Table.grid(padding=(0, 2))
     bar = ProgressBar(total=100, completed=percent, width=30)
-    grid.add_row(_stages(job), bar, f"{percent:.0f} %", _left(job))
+    grid.add_row(_stages(job), bar, f"{percent:.0f} %", time_left(job.distillation.progress))
     return Group(grid, Text(_spent(job, passed), "dim"))
 
 
@@ -191,7 +184,7 @@ def _stages(job: JobObject) -> Text:
 
 def _plain(job: JobObject, passed: str) -> str:
     percent = job.distillation.progress.percent
-    return f"          {job.distillation.phase or job.status}: {percent:.0f} %, {_left(job)}; {_spent(job, passed)}"
+    return f"          {job.distillation.phase or job.status}: {percent:.0f} %, {time_left(job.distillation.progress)}; {_spent(job, passed)}"
 
 
 def how_to_continue(job: JobObject) -> str:

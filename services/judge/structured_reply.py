@@ -6,6 +6,7 @@ Counts: `repairs` were asked for once more, `mended` had slips that were read as
 
 from collections import Counter
 
+from shared.contracts.errors import RowRefused
 from shared.contracts.loose_json import without_reasoning
 from shared.contracts.steps import JudgeParams
 from shared.judging.prompts import repair_messages
@@ -24,6 +25,8 @@ COUNTS = (
     "output_tokens",
 )
 
+UNANSWERED = ChatReply("", "content_filter", None, 0, 0, cached=False)
+
 
 class JudgeClient:
     """The judge of one step, with the costs so far."""
@@ -39,10 +42,18 @@ class JudgeClient:
     async def ask(
         self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
     ) -> tuple[AnyReply | None, ChatReply]:
-        """(reply, the call that brought it). The reply is None when neither try could be read.
+        """(reply, the call that brought it). The reply is None when neither try could be read, or the provider refuses this row.
 
-        Raises what GatewayClient.chat raises.
+        Raises what GatewayClient.chat raises, but for RowRefused.
         """
+        try:
+            return await self._ask(kind, messages, example_id)
+        except RowRefused:
+            return None, UNANSWERED
+
+    async def _ask(
+        self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
+    ) -> tuple[AnyReply | None, ChatReply]:
         chat_reply = await self._chat(kind, messages, example_id)
         reply = self._read(kind, chat_reply)
         if reply is None:

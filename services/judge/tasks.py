@@ -25,7 +25,8 @@ def asks_the_judge(
     async def handle(params: JudgeParams, rows: list[JudgeRow], context: StepContext) -> RowsAndMetrics:
         url = judge_settings().gateway_url
         async with step_gateway(context, url, batch=params.batch, param="distillation.judge") as gateway:
-            return await ask(gateway, params, rows, context.progress)
+            judged, counts = await ask(gateway, params, rows, context.progress)
+            return judged, counts | gateway.refusals()
 
     return StepHandler(kind, handle)
 

@@ -35,6 +35,10 @@ class StrongSettings(BaseSettings):
     )
     backoff: timedelta = Field(default=timedelta(seconds=0.5), description="first pause; doubles up to max_backoff")
     max_backoff: timedelta = timedelta(seconds=20)
+    longest_wait: timedelta = Field(
+        default=timedelta(minutes=2),
+        description="so long a provider's own pause is waited for; in a longer one, such as of a day's quota, jobs rest",
+    )
     max_answer_bytes: int = Field(default=10_000_000, ge=1000)
     breaker_failures: int = Field(
         default=10, ge=1, description="failures in a row after which a provider gets only probes"

@@ -81,13 +81,17 @@ class Bases(BaseSettings):
     def find(self, name: str) -> Base | None:
         return next((base for base in self.all() if base.name == name), None)
 
-    def prompts(self, name: str, steps_only: bool = False) -> PromptProfile | None:
-        """How a base must be prompted; None: as its folder says, or the folder is unknown. Raises UserError with the remedy."""
+    def prompts(self, name: str, folder: Path | None = None, steps_only: bool = False) -> PromptProfile | None:
+        """How a base must be prompted; None: its own template does, or its folder is unknown. Raises UserError with the remedy.
+
+        folder: of the base, where the settings do not name it.
+        """
         base = self.find(name)
-        if base is None or base.folder is None:
+        folder = folder or (base.folder if base else None)
+        if folder is None:
             return None
         key = DEFAULT if name == self.student_model and name not in self.student_template else name
-        return read_prompts(base.folder, self.student_template.get(key), self._template_args(name), steps_only)
+        return read_prompts(folder, self.student_template.get(key), self._template_args(name), steps_only)
 
     def _template_args(self, name: str) -> dict[str, Any]:
         """Those under the base's name, else those that are under no base's name, for the default student."""

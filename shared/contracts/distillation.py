@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.contracts.graders import grader_name
 from shared.contracts.json_types import Number, Switch, Whole
+from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Method, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -255,6 +256,12 @@ class Distillation(Strict):
     pause_after: Literal["pilot", "distill", "iterate", "evolve"] | None = None
     batch_size: Whole = Field(default=32, ge=1, le=512, description="questions per step")
     answer_tokens: Whole = Field(default=256, ge=1, le=8192, description="the student's longest answer, in tokens")
+    most_refused: Number = Field(
+        default=MOST,
+        ge=0,
+        le=1,
+        description="share of a phase's rows that a provider may refuse; above it the job fails",
+    )
     adapter: Adapter = Adapter()
     teacher: Teacher = Teacher()
     judge: Judge = Judge()

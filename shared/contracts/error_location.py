@@ -34,13 +34,18 @@ def place_of(error: Any, value: Any) -> str | None:
 
 def unknown_field(location: Sequence[int | str], kind: Any) -> str:
     """What to say of a field that the model `kind` does not have there: the fields it has, the nearest first."""
-    *outer, name = location
-    known = sorted(_fields_at(kind, outer))
+    known = sorted(_fields_at(kind, location[:-1]))
     if not known:
         return "no such field"
-    near = get_close_matches(str(name), known, 1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    near = nearest_field(location, kind)
+    hint = f"; did you mean {near!r}?" if near else "."
     return f"no such field{hint} There are: {', '.join(known)}"
+
+
+def nearest_field(location: Sequence[int | str], kind: Any) -> str | None:
+    """The field of the model `kind` that was meant there; None where no name is near."""
+    known = sorted(_fields_at(kind, location[:-1]))
+    return next(iter(get_close_matches(str(location[-1]), known, 1, cutoff=0.5)), None)
 
 
 def _fields_at(kind: Any, location: Sequence[int | str]) -> set[str]:

@@ -1,22 +1,40 @@
 """The three families of errors and OpenAI's error shape.
 
 `UserError`: the caller's fault; never retried, never alerted.  `TransientError`: may succeed when tried again.
-`FatalError`: retrying cannot help.  To add one, subclass the family and set `code` (and `status` for a UserError);
+`FatalError`: retrying cannot help.  Others: shared/contracts/deterministic.py says whether they would come again.  To add one, subclass the family and set `code` (and `status` for a UserError);
 each family has exactly one HTTP form, made by `shared.platform.http`.
 """
 
 import errno
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, Field
+
+from shared.contracts.masking import masked
+
+Masked = Annotated[str, AfterValidator(masked)]
+
+
+class ErrorItem(BaseModel):
+    """One of several things that are wrong with a request, and how to mend it."""
+
+    code: str
+    param: str | None = None
+    message: Masked
+    remedy: str = ""
 
 
 class ErrorBody(BaseModel):
-    """The inside of `{"error": {...}}`: what went wrong, of which type, at which dotted field, with which code."""
+    """The inside of `{"error": {...}}`: what went wrong, of which type, at which dotted field, with which code.
 
-    message: str
+    errors: all of them where there are several; the message is then a numbered list, param and code are the first one's.
+    """
+
+    message: Masked
     type: str
     param: str | None = None
     code: str | None = None
+    errors: list[ErrorItem] | None = Field(default=None, exclude_if=lambda errors: errors is None)
 
 
 class ErrorResponse(BaseModel):
@@ -54,8 +72,8 @@ class MeteorError(Exception):
     type: str | None = None  # where it is not the one that belongs to the status
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
-        super().__init__(message)
-        self.message = message
+        super().__init__(masked(message))
+        self.message = masked(message)
         self.param = param
         self.code = code or self.code
         self.status = status or self.status
@@ -122,16 +140,36 @@ class DiskLow(TransientError):
     retry_after_s = 30
 
 
-class BatchPending(TransientError):
-    """The request is in a batch at the provider, whose answers come in minutes or hours. A step that meets it rests;
-    nothing has failed."""
-
-    code = "batch_pending"
+class Postponed(TransientError):
+    """The answer comes later, if it is asked for again then. A step that meets it rests; nothing has failed."""
 
     def __init__(self, message: str, *, again_in_s: float):
         super().__init__(message)
         self.again_in_s = again_in_s
         self.retry_after_s = max(1, round(again_in_s))
+
+
+class BatchPending(Postponed):
+    """The request is in a batch at the provider, whose answers come in minutes or hours."""
+
+    code = "batch_pending"
+
+
+class ProviderPaused(Postponed):
+    """The provider limits the rate of calls, or the quota of a day is used up; the message says until when."""
+
+    code = "teacher_rate_limited"
+
+
+class RowRefused(UserError):
+    """The provider takes this one request never, and others of the same job: its content is filtered, or it is too long.
+
+    outcome: a value of ROW_CODES. The message holds the provider's own words.
+    """
+
+    def __init__(self, message: str, *, code: str, param: str | None = None):
+        super().__init__(message, code=code, param=param)
+        self.outcome = ROW_CODES[code]
 
 
 class FatalError(MeteorError):

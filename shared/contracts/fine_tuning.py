@@ -14,6 +14,7 @@ from shared.contracts.distillation import (
     Phase,
     Strict,
 )
+from shared.contracts.faults import Readable
 from shared.contracts.jobs import JobRequest, Metadata, read_back
 from shared.contracts.json_types import Json, Number, Whole
 from shared.contracts.webhooks import JobWebhook
@@ -45,7 +46,7 @@ class FineTuningMethod(Strict):
     reinforcement: Json | None = None
 
 
-class FineTuningRequest(Strict):
+class FineTuningRequest(Strict, Readable):
     """Body of POST /v1/fine_tuning/jobs. suffix names the alias under which the result is served.
 
     hyperparameters: OpenAI's older place for those of `method`; not both. distillation: makes it the same request as one to
@@ -97,7 +98,7 @@ class FineTuningRequest(Strict):
             "metadata": self.metadata,
             "webhook": self.webhook,
         }
-        return JobRequest(
+        job = JobRequest(
             model=self.model,
             training_file=self.training_file,
             validation_file=self.validation_file or None,
@@ -105,6 +106,8 @@ class FineTuningRequest(Strict):
             or (preference_training(beta) if self.preferences else supervised_training()),
             **{name: value for name, value in given.items() if value is not None},
         )
+        job._faults = self._faults
+        return job
 
 
 def supervised_training() -> Distillation:

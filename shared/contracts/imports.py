@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
 from shared.contracts.errors import ErrorBody
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
+from shared.contracts.refusals import RefusedRow
 from shared.contracts.steps import Wire
 
 FileId = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
@@ -108,11 +109,12 @@ class ImportChange(Strict):
 
 
 class ImportResult(BaseModel):
-    """file: the dataset that was made. left_out: what was not taken, by reason."""
+    """file: the dataset that was made. left_out: what was not taken, by reason. refused: passages that the provider took never."""
 
     file: str
     rows: int
     left_out: dict[str, int]
+    refused: list[RefusedRow] = []
 
 
 class ImportObject(BaseModel):

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.distillation import NO_NUL, Budget, Distillation, Hyperparameters, Name, Phase, Strict
-from shared.contracts.errors import ErrorBody
+from shared.contracts.errors import ErrorBody, ErrorItem
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.faults import Readable
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.webhooks import JobWebhook
 
@@ -73,7 +74,7 @@ def read_back(value: Any) -> Any:
     return kept
 
 
-class JobRequest(AnyRequest):
+class JobRequest(AnyRequest, Readable):
     """Body of POST /v1/distillation/jobs: what is to be done, or a job's whole object as it was read, for the same again.
 
     suffix names the alias under which the result is served. validation_file: its rows are the dev split; what would be dev of the
@@ -192,13 +193,24 @@ class JobChange(Strict):
     metadata: Metadata | None = None
 
 
+class Measured(BaseModel):
+    """What a job has measured of one kind of step: rows (repeats counted), and the seconds that they took."""
+
+    rows: float
+    seconds: float
+
+
 class JobProgress(BaseModel):
-    """done and total in seconds of estimated work; eta_seconds None until the first step has ended."""
+    """done and total in seconds of estimated work. eta_seconds: the time left, most likely between eta_low_seconds and
+    eta_high_seconds; None until something tells it. measured: by kind of step; later jobs here begin with it."""
 
     percent: float = 0.0
     done: float = 0.0
     total: float = 0.0
     eta_seconds: float | None = None
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
+    measured: dict[str, Measured] = {}
 
 
 class Usage(BaseModel):
@@ -229,6 +241,18 @@ class JobDistillation(Distillation):
     usage: Usage = Usage()
     estimate: Estimate | None = None
     evaluation_result: Json | None = Field(default=None, serialization_alias="evaluation_result")
+
+
+class JobCheck(BaseModel):
+    """What posting a job would tell: all that is wrong (errors: it would be refused), what its owner should know (warnings), what was
+    found in order (checked, for people), and what it would cost; no estimate where there are errors or the prices are unknown."""
+
+    object: Literal["distillation.check"] = "distillation.check"
+    ok: bool
+    errors: list[ErrorItem] = []
+    warnings: list[ErrorItem] = []
+    checked: list[str] = []
+    estimate: Estimate | None = None
 
 
 class JobObject(BaseModel):

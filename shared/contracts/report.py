@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from shared.contracts.estimate import Estimate
 from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
+from shared.contracts.refusals import RefusedRow
 
 REPORT_VERSION = 2  # version 1 has no field `version`
 Decision = Literal["promoted", "undecided", "rejected"]
@@ -393,7 +394,8 @@ class SampleAnswers(ReportPart):
 
 
 class Report(ReportPart):
-    """table: the base first. prompts: the version of each prompt by step kind. rows: by split; teacher and timings: by phase."""
+    """table: the base first. prompts: the version of each prompt by step kind. rows: by split; teacher and timings: by phase.
+    refused: rows that a provider took never, with its words; absent without any."""
 
     object: Literal["distillation.report"] = "distillation.report"
     version: int = REPORT_VERSION
@@ -421,6 +423,7 @@ class Report(ReportPart):
     teacher: dict[str, Usage]
     timings: dict[str, Timing]
     samples: list[SampleAnswers]
+    refused: list[RefusedRow] | None = None
 
     @property
     def graders(self) -> list[str]:

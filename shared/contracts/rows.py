@@ -36,7 +36,7 @@ class Guideline(Wire):
 
 
 class TeacherResponse(Wire):
-    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty or cut_off."""
+    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off or too_long."""
 
     id: str
     answer: str

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Text, and_, cast, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
+from shared.contracts.masking import masked
 from shared.db.engine import Values, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.lease import FREE, claimed, held, unowned
@@ -236,6 +237,7 @@ class JobStore:
         once: bool = False,
     ) -> None:
         """once: skip an event that the job already has; a replay after a crash repeats its events."""
+        message = masked(message)
         with writing(self.engine) as connection:
             # the lock commits a job's events in the order of their sequence, so a reader with a cursor misses none
             connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update(key_share=True))

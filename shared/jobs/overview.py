@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, func, or_, select
 
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import JobStatus
+from shared.contracts.jobs import JobKind, JobProgress, JobRequest, JobStatus, Measured
 from shared.db.engine import reading
 from shared.db.fetch import fetch_all
 from shared.db.paging import keyset_page
@@ -24,6 +24,13 @@ class Waiting(NamedTuple):
     running: list[float | None]
     capacity: int
     project_full: bool = False
+
+
+class Past(NamedTuple):
+    """An earlier job: what it was asked, and what it has measured by kind of step."""
+
+    request: JobRequest
+    measured: dict[str, Measured]
 
 
 class Overview:
@@ -56,6 +63,14 @@ class Overview:
                 connection.execute(capacity).scalar_one() or 0,
                 connection.execute(full).first() is not None,
             )
+
+    def past(self, most: int = 40) -> list[Past]:
+        """The newest distillation jobs that have measured something, of all projects."""
+        query = select(jobs.c.request, jobs.c.progress).where(jobs.c.kind == JobKind.DISTILLATION)
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.order_by(jobs.c.created_at.desc()).limit(most)).all()
+        progress = [(request, JobProgress.model_validate(progress or {})) for request, progress in rows]
+        return [Past(JobRequest.model_validate(request), one.measured) for request, one in progress if one.measured]
 
     def count_by_status(self) -> dict[str, int]:
         with reading(self.engine) as connection:

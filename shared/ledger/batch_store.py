@@ -5,13 +5,14 @@ it), ended (its answers are stored), failed (the provider refused it; nothing wa
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
 from sqlalchemy import func, insert, select, update
 
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
@@ -73,12 +74,13 @@ class BatchStore:
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
         return call_id
 
-    def find(self, project_id: str, step_id: str | None, request_hash: str) -> BatchedRequest | None:
-        """The latest batch with this request: any step's if it is unanswered, else one that this step added it to."""
+    def find(self, project_id: str, step_id: str | None, provider: str, hashes: Sequence[str]) -> BatchedRequest | None:
+        """The latest batch of the provider with this request, which has one of the hashes: any step's if it is unanswered, else
+        one that this step added it to."""
         query = (
             select(calls, batch_requests.c.answer.label("answer"))
             .join(batch_requests, batch_requests.c.call_id == calls.c.id)
-            .where(calls.c.project_id == project_id, calls.c.request_hash == request_hash)
+            .where(calls.c.project_id == project_id, calls.c.request_hash.in_(hashes), calls.c.provider == provider)
             .where((calls.c.state == "intent") | (calls.c.step_id == step_id))
             .order_by((calls.c.state == "intent").desc(), calls.c.created_at.desc())
             .limit(1)
@@ -153,6 +155,10 @@ class BatchStore:
         with writing(self.engine) as connection:
             connection.execute(update(batch_requests).where(batch_requests.c.batch_id == batch_id).values(body=None))
             answered = select(func.count()).where(calls.c.batch_id == batch_id, calls.c.input_tokens > 0)
-            values = {"state": "failed" if failed else "ended", "error": error, "ended_at": time.time()}
+            values = {
+                "state": "failed" if failed else "ended",
+                "error": error and masked(error),
+                "ended_at": time.time(),
+            }
             values |= {"answered": answered.scalar_subquery()}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delet
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.db.engine import Values, engine_for, insert_once, reading, upgrade, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import (
@@ -130,7 +131,12 @@ class Ledger:
         changes nothing, so that it may be repeated after a lost connection.
         """
         now, paid = time.time(), None
-        values: Values = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
+        values: Values = {
+            "state": "settled",
+            "outcome": outcome,
+            "latency_ms": latency_ms,
+            "error": error and masked(error),
+        }
         values |= {"settled_at": now}
         if cost is not None:
             values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
@@ -148,11 +154,21 @@ class Ledger:
                 # of two equal requests at once the first answer stays; both were paid for
                 insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
 
-    def kept(self, project_id: str, request_hash: str) -> Json | None:
-        """The cached answer to an equal request of the project, if any."""
-        where = (answers.c.project_id == project_id) & (answers.c.request_hash == request_hash)
+    def kept(
+        self, project_id: str, request_hash: str, *, former: str | None = None, provider: str | None = None
+    ) -> Json | None:
+        """The cached answer to an equal request of the project, if any.
+
+        former: the request's hash of the time when the provider was no part of it; such an answer counts where `provider` paid
+        for it.
+        """
+        mine = select(answers.c.response).where(answers.c.project_id == project_id)
         with reading(self.engine) as connection:
-            return connection.execute(select(answers.c.response).where(where)).scalar_one_or_none()
+            answer = connection.execute(mine.where(answers.c.request_hash == request_hash)).scalar_one_or_none()
+            if answer is None and former is not None:
+                paid = mine.join(calls, calls.c.id == answers.c.call_id).where(calls.c.provider == provider)
+                answer = connection.execute(paid.where(answers.c.request_hash == former)).scalar_one_or_none()
+        return answer
 
     def note_cached(
         self, origin: CallOrigin, provider: str, model: str, request_hash: str, saved_usd: float = 0.0

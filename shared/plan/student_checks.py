@@ -4,25 +4,25 @@ from collections.abc import Iterator
 
 from shared.contracts.capabilities import Ability, Capabilities
 from shared.contracts.distillation import Baseline, Phase
-from shared.contracts.errors import UserError
 from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem
 from shared.contracts.steps import Method
 
 CODE = "student_unfit"
 
 
-def problems(capabilities: Capabilities, request: JobRequest, max_rank: int) -> list[UserError]:
+def problems(capabilities: Capabilities, request: JobRequest, max_rank: int) -> list[Problem]:
     """All of them, each with what to do instead. max_rank: of an adapter that the engine serves."""
     return [*_of_base(capabilities), *_of_training(capabilities, request, max_rank)]
 
 
-def _of_base(capabilities: Capabilities) -> Iterator[UserError]:
+def _of_base(capabilities: Capabilities) -> Iterator[Problem]:
     for ability, what in ((capabilities.load, "cannot be loaded"), (capabilities.serve, "cannot be served")):
         if ability.ok is False:
             yield _unfit(capabilities, ability, what, "model")
 
 
-def _of_training(capabilities: Capabilities, request: JobRequest, max_rank: int) -> Iterator[UserError]:
+def _of_training(capabilities: Capabilities, request: JobRequest, max_rank: int) -> Iterator[Problem]:
     spec = request.distillation
     adapter, full = spec.adapter, spec.adapter.method is Method.FULL
     trains = bool(spec.phases) or Baseline.SFT_REFERENCES in spec.evaluation.baselines
@@ -40,19 +40,20 @@ def _of_training(capabilities: Capabilities, request: JobRequest, max_rank: int)
     unknown = sorted(_wanted(adapter.targets) - set(capabilities.linear)) if capabilities.linear else []
     if unknown:
         hint = "experts and their router are not trained; " if capabilities.experts else ""
-        yield UserError(
-            f"{capabilities.base} has no linear module {', '.join(unknown)} on which an adapter may sit; {hint}it has "
-            f"{', '.join(capabilities.linear)}. Name some of those, or all-linear",
-            param="distillation.adapter.targets",
+        yield Problem(
             code="unknown_targets",
+            param="distillation.adapter.targets",
+            message=f"{capabilities.base} has no linear module {', '.join(unknown)} on which an adapter may sit",
+            remedy=f"{hint}name some of {', '.join(capabilities.linear)}, or all-linear",
         )
     rank = adapter.rank * capabilities.rank_factor
     if rank > max_rank and adapter.rank <= max_rank:  # a larger rank of its own is refused for every student
-        yield UserError(
-            f"an adapter of rank {adapter.rank} on {capabilities.base} has rank {rank} in the engine, which serves {max_rank} at "
-            f"most; ask for rank {max(1, max_rank // capabilities.rank_factor)}, or raise METEOR_ENGINE_MAX_LORA_RANK",
-            param="distillation.adapter.rank",
+        yield Problem(
             code="rank_too_large",
+            param="distillation.adapter.rank",
+            message=f"an adapter of rank {adapter.rank} on {capabilities.base} has rank {rank} in the engine, which serves "
+            f"{max_rank} at most",
+            remedy=f"ask for rank {max(1, max_rank // capabilities.rank_factor)}, or raise METEOR_ENGINE_MAX_LORA_RANK",
         )
 
 
@@ -60,6 +61,10 @@ def _wanted(targets: str) -> set[str]:
     return set() if targets == "all-linear" else {name.strip().rpartition(".")[2] for name in targets.split(",")}
 
 
-def _unfit(capabilities: Capabilities, ability: Ability, what: str, param: str) -> UserError:
-    remedy = f"; {ability.remedy}" if ability.remedy else ""
-    return UserError(f"{capabilities.base} {what}: {ability.reason}{remedy}", param=param, code=CODE)
+def _unfit(capabilities: Capabilities, ability: Ability, what: str, param: str) -> Problem:
+    return Problem(
+        code=CODE,
+        param=param,
+        message=f"{capabilities.base} {what}: {ability.reason}",
+        remedy=ability.remedy or "take another student",
+    )

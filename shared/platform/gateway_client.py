@@ -14,15 +14,19 @@ import openai
 import uuid_utils
 
 from shared.contracts.errors import (
+    ROW_CODES,
     BatchPending,
     BudgetExceeded,
     Cancelled,
     FatalError,
     MeteorError,
+    ProviderPaused,
+    RowRefused,
     TransientError,
     UserError,
 )
 from shared.contracts.json_types import Json
+from shared.contracts.refusals import REFUSALS, RefusedRow
 from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
@@ -44,6 +48,7 @@ USER_CODES = frozenset(
         "teacher_not_configured",
         "teacher_access_denied",
         "teacher_model_not_found",
+        "teacher_misconfigured",
         "teacher_rejected",
         "teacher_refused_row",
         "teacher_prompt_too_long",
@@ -89,6 +94,7 @@ class GatewayClient:
         self._token = token
         self._param = param
         self._wanted = wanted
+        self._refusals: dict[str, RefusedRow] = {}  # by row
         self._openai = openai.AsyncOpenAI(
             base_url=f"{self._url}/v1",
             api_key=token or "unset",
@@ -123,7 +129,8 @@ class GatewayClient:
         """One completion. model: a configured provider's name.
 
         Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
-        FatalError (our own token refused), Cancelled (the step's calls were aborted), BatchPending (ask again later).
+        FatalError (our own token refused), Cancelled (the step's calls were aborted), Postponed (ask again later), and
+        RowRefused, the one UserError that says nothing of the step's other rows.
         """
         body: Json = {
             "model": model,
@@ -138,7 +145,10 @@ class GatewayClient:
         try:
             raw = await self._openai.chat.completions.with_raw_response.create(**body, extra_headers=headers)
         except openai.OpenAIError as error:
-            raise as_meteor_error(error, self._param) from error
+            failure = as_meteor_error(error, self._param)
+            if isinstance(failure, RowRefused) and example_id:
+                self._refusals[example_id] = RefusedRow(id=example_id, outcome=failure.outcome, words=failure.message)
+            raise failure from error
         completion = raw.parse()
         choice, usage = completion.choices[0], completion.usage
         refusal = choice.message.refusal
@@ -150,6 +160,10 @@ class GatewayClient:
             output_tokens=usage.completion_tokens if usage else 0,
             cached=CACHE_HEADER in raw.headers,
         )
+
+    def refusals(self) -> Json:
+        """For a step's metrics: the rows that the provider took never, with its words; empty without any."""
+        return {REFUSALS: [row.model_dump() for row in self._refusals.values()]} if self._refusals else {}
 
     async def cancel_step(self) -> int:
         """Abort what this client still has open for its step; returns how many calls. Raises httpx.HTTPError."""
@@ -168,6 +182,8 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
         return TransientError("the strong-model gateway did not answer in time", code="gateway_timeout")
     if isinstance(error, openai.APIStatusError):
         message, code = _detail(error)
+        if code in ROW_CODES:
+            return RowRefused(message, param=param, code=code)
         if code in USER_CODES:
             return UserError(message, param=param, code=code)
         if code == BudgetExceeded.code:
@@ -175,7 +191,9 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
         if code == "cancelled":
             return Cancelled(message)
         if code == BatchPending.code:
-            return BatchPending(message, again_in_s=float(error.response.headers.get("retry-after", 1)))
+            return BatchPending(message, again_in_s=_retry_after(error))
+        if code == ProviderPaused.code:
+            return ProviderPaused(message, again_in_s=_retry_after(error))
         if error.status_code in (401, 403):
             return FatalError(
                 f"the strong-model gateway refused METEOR_INTERNAL_TOKEN: {message}", code="gateway_auth_failed"
@@ -186,6 +204,10 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
     if isinstance(error, openai.APIConnectionError):
         return TransientError(f"the strong-model gateway cannot be reached: {error}", code="gateway_unreachable")
     return TransientError(f"unreadable answer of the strong-model gateway: {error}", code="gateway_bad_answer")
+
+
+def _retry_after(error: openai.APIStatusError) -> float:
+    return float(error.response.headers.get("retry-after", 1))
 
 
 def _detail(error: openai.APIStatusError) -> tuple[str, str | None]:

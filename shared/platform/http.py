@@ -14,17 +14,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from starlette.exceptions import HTTPException
 
-from shared.contracts.error_location import place_of, unknown_field
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, FatalError, MeteorError
+from shared.contracts.faults import CODES, problems_in
+from shared.contracts.problems import Problem, body_of
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 REQUESTS = Counter("meteor_http_requests_total", "HTTP requests by route and status", ["service", "route", "status"])
-CODE_OF_VALIDATION = {
-    "json_invalid": "invalid_json",
-    "extra_forbidden": "unknown_parameter",
-    "missing": "missing_required_parameter",
-}
 # Errors of a body as a whole -> what it is instead of an object; empty: what Python calls it.
 NO_OBJECT = {"missing": "empty", "model_attributes_type": "", "model_type": "", "dict_type": ""}
 RETRY_AFTER_S = 2  # where an error does not say
@@ -33,27 +29,6 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 def error_response(body: ErrorBody, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": body.model_dump()}, status_code=status, headers=headers)
-
-
-def _place(fault: dict, body: Any) -> str | None:
-    """Where in the body, or which parameter of the path, the query or the headers."""
-    where, *location = fault["loc"]
-    if where == "body":
-        return place_of(fault | {"loc": location}, body)
-    return ".".join(map(str, location)) or None
-
-
-def _most_telling(errors: Sequence[Any]) -> Any:
-    """The first error; of a field that is missing and one beside it that does not exist, the latter, for it may be misspelt."""
-    first = errors[0]
-    beside = (one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
-    return next(beside, first) if first["type"] == "missing" else first
-
-
-def _kind_of_body(request: Request) -> Any:
-    """The model that the route reads its body as; None where it reads none."""
-    field = getattr(request.scope.get("route"), "body_field", None)
-    return field and field.field_info.annotation
 
 
 async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
@@ -68,29 +43,38 @@ async def _on_own_error(_: Request, error: MeteorError) -> JSONResponse:
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    first = _most_telling(error.errors())
+    """All that is wrong, in one answer."""
+    return error_response(body_of(_problems(request, error), 400), 400)
+
+
+def _problems(request: Request, error: RequestValidationError) -> list[Problem]:
+    first, *_ = faults = list(error.errors())
     if first["loc"] == ("body",) and isinstance(error.body, bytes):  # left unparsed for its content type
         sent = request.headers.get("content-type", "")[:100] or "none"
-        message, param = f"the body is not read: its content type is {sent}; send Content-Type: application/json", None
-    elif first["loc"] == ("body",) and first["type"] in NO_OBJECT:
-        message, param = (
-            f"the body must be a JSON object, not {NO_OBJECT[first['type']] or type(error.body).__name__}",
-            None,
-        )
-    elif first["type"] == "json_invalid":  # its location is a position in the text, not a field
-        message, param = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}", None
-    elif first["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
-        tag = first["ctx"]["discriminator"].strip("'")
-        param = ".".join(part for part in (_place(first, error.body), tag) if part)
-        tags = first["ctx"].get("expected_tags")
-        message = f"{param} must be one of {tags}" if tags else f"{param} is required"
-    else:
-        param = _place(first, error.body)
-        message = f"{param}: {first['msg']}" if param else first["msg"]
-        if first["type"] == "extra_forbidden" and first["loc"][0] == "body":
-            message = f"{param}: {unknown_field(first['loc'][1:], _kind_of_body(request))}"
-    code = CODE_OF_VALIDATION.get(first["type"], "invalid_value")
-    return error_response(ErrorBody(message=message, type="invalid_request_error", param=param, code=code), 400)
+        remedy = "send Content-Type: application/json"
+        return [
+            Problem(
+                code=CODES.get(first["type"], "invalid_value"),
+                message=f"the body is not read: its content type is {sent}",
+                remedy=remedy,
+            )
+        ]
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        message = f"the body must be a JSON object, not {NO_OBJECT[first['type']] or type(error.body).__name__}"
+        return [Problem(code=CODES.get(first["type"], "invalid_value"), message=message)]
+    if first["type"] == "json_invalid":  # its location is a position in the text, not a field
+        message = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+        return [Problem(code="invalid_json", message=message)]
+    in_body = [fault | {"loc": fault["loc"][1:]} for fault in faults if fault["loc"][0] == "body"]
+    beside = [fault | {"loc": fault["loc"][1:]} for fault in faults if fault["loc"][0] != "body"]
+    places = dict.fromkeys(part for fault in beside for part in fault["loc"])  # of the path, the query or the headers
+    return problems_in(beside, None, places) + problems_in(in_body, _kind_of_body(request), error.body)
+
+
+def _kind_of_body(request: Request) -> Any:
+    """The model that the route reads its body as; None where it reads none."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return field and field.field_info.annotation
 
 
 async def _on_http_error(_: Request, error: HTTPException) -> JSONResponse:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from shared.contracts.errors import BatchPending
+from shared.contracts.errors import Postponed
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -14,16 +14,16 @@ OnProgress = Callable[[int, int], None]  # rows done, rows in total
 async def run_rows(work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row], progress: OnProgress) -> list[Result]:
     """Work on every row at once; results in the rows' order. The first error cancels the rest and is raised.
 
-    BatchPending is raised only at the end, when every row has sent its request to the batch.
+    Postponed is raised only at the end, when every row was answered, or put into a batch, or told to come later.
     """
     done = 0
-    pending: list[BatchPending] = []
+    pending: list[Postponed] = []
 
     async def work_on(row: Row) -> Result | None:
         nonlocal done
         try:
             result = await work(row)
-        except BatchPending as reason:
+        except Postponed as reason:
             pending.append(reason)
             return None
         done += 1
@@ -38,5 +38,5 @@ async def run_rows(work: Callable[[Row], Awaitable[Result]], rows: Sequence[Row]
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     if pending:
-        raise pending[-1]
+        raise max(pending, key=lambda reason: reason.again_in_s)
     return [result for result in results if result is not None]

@@ -21,12 +21,13 @@ import stamina
 from pydantic import ValidationError
 
 from shared.artifacts.store import Artifacts
+from shared.contracts.deterministic import is_deterministic
 from shared.contracts.errors import (
-    BatchPending,
     BudgetExceeded,
     Cancelled,
     DiskLow,
     FatalError,
+    Postponed,
     TransientError,
     UserError,
     as_body,
@@ -153,8 +154,8 @@ class StepRunner:
             log.warning("step waits for disk space", step_key=claim.key, reason=error.message)
             waiting = Progress(waits_for=f"room on the disk: {error.message}")
             self._persist(lambda: steps.postpone(claim, DISK_RETRY_S, waiting))
-        except BatchPending as error:
-            log.info("step waits for its batch", step_key=claim.key, reason=error.message)
+        except Postponed as error:
+            log.info("step rests", step_key=claim.key, reason=error.message)
             waiting, pause_s = context.waiting_for(error.message), error.again_in_s
             self._persist(lambda: steps.postpone(claim, pause_s, waiting))
         except BudgetExceeded as error:
@@ -172,7 +173,7 @@ class StepRunner:
             self._failed(context, error)
 
     def _failed(self, context: StepContext, error: Exception) -> None:
-        claim, again = context.claim, not isinstance(error, UserError | FatalError)
+        claim, again = context.claim, not (isinstance(error, UserError | FatalError) or is_deterministic(error))
         log.error(
             "step failed",
             step_key=claim.key,

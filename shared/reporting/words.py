@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.jobs import Usage
-from shared.contracts.report import EvolveIteration, PhaseRecords, PilotRecord, Report, TableRow, Triple, WinRecord
+from shared.contracts.report import Report, TableRow, Timing, Triple, WinRecord
 
 LABELS = {
     "base": "base model", **BASELINE_NAMES,
@@ -12,6 +12,7 @@ LABELS = {
     "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
 }  # fmt: skip
 
+REFUSED_SHOWN = 10  # rows that a provider refused
 WINS = "won / tied / lost against base"
 WINS_OF_FINAL = "won / tied / lost"
 
@@ -52,67 +53,56 @@ def what_measured(report: Report) -> str:
     if measured.by == JUDGE:
         return (
             f"hardly any references in dev or test: the judge decided, {measured.compared} answers compared with the base's; "
-            f"{measured.flipped} verdicts turned with the order, {measured.unparsed} could not be read"
+            f"{measured.flipped} verdicts turned with the order, {measured.unparsed} could not be read, of {measured.calls} calls"
         )
     dev, test = (measured.without_reference.get(split, 0) for split in ("dev", "test"))
     return f"not measured, for want of a reference: {dev} questions of dev, {test} of test" if dev or test else ""
 
 
-def phase_lines(phases: PhaseRecords) -> list[str]:
-    """What each phase did: how much was asked for, kept and dropped, and why."""
-    lines = _pilot_lines(phases.pilot) if phases.pilot else []
-    if distill := phases.distill:
+def data_lines(report: Report) -> list[str]:
+    """What is wrong with the file: questions without a reference, and references that contradict each other."""
+    data = report.data
+    if data is None:
+        return []
+    lines = []
+    if any(data.without_reference.values()):
+        counts = ", ".join(f"{split} {n}" for split, n in data.without_reference.items())
+        lines.append(f"questions without a reference: {counts}")
+    if data.conflicting_references:
+        groups = "; ".join(", ".join(ids) for ids in data.conflicting_ids)
         lines.append(
-            f"distill: {distill.kept} of {distill.questions} answers kept, dropped {distill.dropped or 'none'}"
-        )
-    for number, record in enumerate(phases.rounds, start=1):
-        rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(record.pass_rate, start=1))
-        lines.append(
-            f"iterate, round {number}: passed within {rates} of {record.questions - record.undecidable} questions; "
-            f"{record.corrected} answered by the teacher; {record.leaked_hints} hints dropped because they told the answer"
-            + (f"; {record.missing_markers} answers without the marker" if record.missing_markers else "")
-            + (f"; {record.undecidable} more not tried, nobody can say what passes" if record.undecidable else "")
-            + (f"; corrections dropped {record.dropped_corrections}" if record.dropped_corrections else "")
-        )
-    for number, record in enumerate(phases.turns, start=1):
-        lines.append(
-            f"evolve, turn {number}: {record.pairs} pairs from {record.questions} questions, "
-            f"dropped {record.dropped or 'none'}" + "".join(f"; {figure}" for figure in _lengths_and_margin(record))
+            f"{data.conflicting_references} questions are asked more than once with different references, for example the rows "
+            f"{groups}"
         )
     return lines
 
 
-def _pilot_lines(pilot: PilotRecord) -> list[str]:
-    usable = ", ".join(f"{count} with guidance {way}" for way, count in pilot.usable.items())
-    lines = [f"pilot: of {pilot.questions} answers each way can be used: {usable}; guidance: {pilot.guidance}"]
-    if pilot.gain is not None:
-        nll = pilot.student_nll
-        closer = f"; the student's NLL {nll.unguided} -> {nll.guided}" if nll and nll.n else ""
-        lines.append(f"pilot: guided against unguided answers {pilot.gain:+.3f}, {pilot.decision}{closer}")
-    return lines
+def standing(report: Report, name: str) -> str:
+    """The final model against another row of the table."""
+    final, gain = report.final, report.final.over[name]
+    if gain.low == gain.high:
+        return f"the final model ({label(final.name)}) is {label(name)} itself"
+    told = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
+    record = final.record.get(name)
+    counts = f"; won {record.win}, tied {record.tie}, lost {record.loss}" if record else ""
+    return f"the final model ({label(final.name)}) is {told} {label(name)}: {gain:+.3f}{counts}"
 
 
-def _lengths_and_margin(record: EvolveIteration) -> list[str]:
-    """Mean tokens of both sides, of all pairs and of those that were trained on, and how training changed the margin."""
-    lines, training = [], record.training
-    for name, figures in (("mean tokens", record.search), ("of the trained pairs", training)):
-        if figures and figures.mean_tokens_chosen is not None:
-            lines.append(f"{name} {figures.mean_tokens_chosen} chosen, {figures.mean_tokens_rejected} rejected")
-    if training and training.margin is not None:
-        lines.append(
-            f"margin {training.margin_first:.3f} -> {training.margin:.3f}, chosen preferred in "
-            f"{training.reward_accuracy:.0%} of them"
-        )
-    return lines
+def refused_rows(report: Report) -> list[str]:
+    """How many rows a provider took never, then a line for each of the first; empty without any."""
+    rows = report.refused or []
+    head = f"rows that a provider refused, which are missing from the data: {len(rows)}"
+    lines = [f"{row.phase}, row {row.id}, {row.outcome}: {row.words}" for row in rows[:REFUSED_SHOWN]]
+    more = [f"and {len(rows) - REFUSED_SHOWN} more, in the report's JSON"] if len(rows) > REFUSED_SHOWN else []
+    return [head, *lines, *more] if rows else []
 
 
-def costs_by_phase(report: Report) -> Iterator[tuple[str, Usage, float]]:
-    """(phase, calls to the strong model, busy seconds), in the order of the method."""
+def costs_by_phase(report: Report) -> Iterator[tuple[str, Usage, Timing | None]]:
+    """(phase, calls to the strong model, its steps' time), in the order of the method."""
     phases = {*report.timings, *report.teacher}
     order = ["pilot", *(phase.value for phase in Phase), "evaluate", "sft_references"]
     for phase in [*(name for name in order if name in phases), *sorted(phases - set(order))]:
-        timing = report.timings.get(phase)
-        yield phase, report.teacher.get(phase, Usage()), timing.busy_seconds if timing else 0.0
+        yield phase, report.teacher.get(phase, Usage()), report.timings.get(phase)
 
 
 def prompts_of(report: Report) -> str:
@@ -134,9 +124,9 @@ def final_gains(report: Report) -> list[list[str]]:
 
 
 def warnings_of(report: Report) -> list[str]:
-    """Of data and intervals, of the judge on labels, and of the judge's comparison."""
-    parts = [report, report.judge, report.judged and report.judged.judge]
-    return [warning for part in parts if part for warning in part.warnings]
+    """Of data and intervals, of the judge on labels, of the judge's comparison, and of rows that a provider refused."""
+    parts = [report, report.judge, report.judge and report.judge.labels, report.judged and report.judged.judge]
+    return list(dict.fromkeys([*(one for part in parts if part for one in part.warnings), *refused_rows(report)]))
 
 
 def plain_gain(gain: Triple) -> str:

@@ -66,6 +66,9 @@ def job_with(
     wait_until(lambda: running(fleet, job_id, during), 120, "the teacher's part")
     meanwhile(job_id)
     wait_until(lambda: job_status(fleet, job_id) in FINAL_JOBS, END_S, "the job's end")
+    job = fleet.stores.jobs.get(job_id)
+    assert job is not None
+    assert job.status == "succeeded", job.error
     wait_until(lambda: open_calls(fleet) == 0, 30, "the settling of the last calls")
     return collect(fleet, job_id, [entry for entry in teacher.log() if f"{name}:" in str(entry["messages"])])
 
@@ -76,8 +79,7 @@ def running(fleet: Fleet, job_id: str, beginning: str) -> bool:
 
 
 def assert_whole(outcome: Outcome) -> None:
-    """Succeeded, every example once, every call that arrived on the ledger, nothing paid for twice, nothing held."""
-    assert outcome.job["status"] == "succeeded", outcome.job["error"]
+    """Every example once, every call that arrived on the ledger, nothing paid for twice, nothing held."""
     assert outcome.report["phases"]["distill"]["kept"] == JOB["distill"]["questions"]
     assert checks.once(outcome) + checks.ledger(outcome, []) + checks.released(outcome) == []
 

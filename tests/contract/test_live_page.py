@@ -49,7 +49,7 @@ def test_the_page_is_only_read(api: RunningApi, method: str):
 
 
 def test_the_page_is_no_part_of_the_document(api: RunningApi):
-    assert "/" not in httpx.get(f"{api.url}/openapi.json", trust_env=False).json()["paths"]
+    assert "/" not in httpx.get(f"{api.url}/openapi.json", trust_env=False, timeout=60).json()["paths"]
 
 
 def note(api: RunningApi, job_id: str, **values: Any) -> None:

@@ -19,6 +19,7 @@ from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader
 from shared.contracts.jobs import JobRequest
+from shared.contracts.refusals import REFUSALS
 from shared.contracts.rows import (
     AnswerScores,
     Grades,
@@ -84,6 +85,7 @@ class World:
             completion
         )  # changes a student's completion
         self.verdict: Callable[[dict[str, Any]], Verdict] = by_reference
+        self.refuses: Callable[[StepKind, dict[str, Any]], str | None] = lambda kind, row: None  # the provider's words
         self.training: Callable[[StepRequest], dict[str, Any]] = lambda request: {}  # more figures of a training
         self.salt = 0
         self.right_answer: str | None = None  # None: "right" and the question's id
@@ -110,7 +112,12 @@ class World:
             return result.model_copy(update={"weights" if full else "adapter": trained})
         row_of = getattr(self, "_" + request.kind.name.lower())
         rows = [row_of(str(key), request, adapter, row).model_dump(mode="json") for row in request.rows]
-        return StepResult(rows=rows, metrics=self._figures(request, rows))
+        return StepResult(rows=rows, metrics=self._figures(request, rows) | self._refusals(request))
+
+    def _refusals(self, request: StepRequest) -> dict[str, Any]:
+        words = {row["id"]: self.refuses(request.kind, row) for row in request.rows if "id" in row}
+        refused = [{"id": row, "outcome": "refused", "words": said} for row, said in words.items() if said]
+        return {REFUSALS: refused} if refused else {}
 
     def _figures(self, request: StepRequest, rows: list[dict]) -> dict[str, Any]:
         """As the workers count them: words of both sides of a pair; the judge's choices over both orders, and its calls (two
@@ -130,7 +137,7 @@ class World:
         return Guideline(id=row["id"], guideline="mind the details", finish_reason="stop")
 
     def _teach(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> TeacherResponse:
-        answer, outcome = self.teacher(row)
+        answer, outcome = ("", "refused") if self.refuses(request.kind, row) else self.teacher(row)
         return TeacherResponse(id=row["id"], answer=answer, finish_reason="stop", outcome=outcome)
 
     def _answer(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> StudentCompletion:

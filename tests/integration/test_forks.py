@@ -126,7 +126,7 @@ async def test_a_fork_of_a_fork_and_one_with_another_last_phase(system: System):
         ({"phase": "iterate", "round": 1}, {"distillation": {"iterate": {"rounds": 3, "questions": 12}}}, "changes.distillation.iterate.questions", "too_few_rows"),
         ({"phase": "iterate", "round": 2}, {}, "from", "not_finished"),
         (None, {"distillation": {"iterate": {"rounds": 0}}}, "distillation.iterate.rounds", "invalid_value"),
-        (None, {"distillation": {"loud": 1}}, "distillation.loud", "invalid_value"),
+        (None, {"distillation": {"loud": 1}}, "distillation.loud", "unknown_parameter"),
         (None, {"metadata": 3}, "metadata", "invalid_value"),
     ],
 )  # fmt: skip

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from shared.contracts.data import Question, Split
 from shared.contracts.errors import FatalError
 from shared.contracts.report import read_report
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
+from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import WRONG, Simulation, World, questions
 
 NOTHING: dict[str, Any] = {"baselines": [], "forgetting": 0}
@@ -83,7 +83,7 @@ async def test_each_reason_is_counted_and_the_rest_is_learned(simulation: Simula
     assert record["kept"] == 60 - 36 == len(trained[0])
     assert report["phases"]["pilot"]["usable"] == {"weak": 24}
     assert not {row[-1] for row in trained[0]} & set("123456")
-    assert "'copies_guideline': 6" in shown(report)
+    assert "6 copies_guideline" in shown(report)
 
 
 async def test_rows_that_training_could_not_use_are_counted(simulation: Simulation):
@@ -112,7 +112,7 @@ async def test_a_handful_of_usable_answers_is_all_that_is_learned(simulation: Si
     assert report["phases"]["pilot"]["usable"] == {"none": usable}
     assert report["phases"]["distill"]["dropped"] == {"refused": 60 - usable}
     for text in (shown(report), as_markdown(read_report(report))):
-        assert f"distill: {usable} of 60 answers kept, dropped {{'refused': {60 - usable}}}" in text
+        assert f"distill: {usable} of 60 answers kept, dropped {60 - usable} refused; answers of the teacher" in text
         assert f"of 16 answers each way can be used: {usable} with guidance none" in text
 
 

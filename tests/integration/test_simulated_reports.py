@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from services.orchestrator.method.report import power_of
 from shared.contracts.report import REPORT_VERSION, Power, Report, read_report
@@ -17,6 +16,7 @@ from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, StepRequest
 from shared.evaluation.statistics import power, questions_needed
+from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import Simulation, World, questions
 
 DISTILL: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}

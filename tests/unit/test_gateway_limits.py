@@ -14,7 +14,7 @@ from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.concurrency import ConcurrencyLimiter
 from services.strong_model.gateway.errors import BreakerOpen, ProviderError
 from services.strong_model.gateway.providers import Provider
-from services.strong_model.gateway.rate_limit import Bucket, RateLimiter
+from services.strong_model.gateway.rate_limit import Bucket, Gate, RateLimiter
 from services.strong_model.settings import StrongSettings
 from shared.ledger.store import CallOrigin
 
@@ -33,6 +33,10 @@ REFUSED = errors.refused(PROVIDER, 400, {}, b"{}")
 COMPLETION = Completion({}, "ok", None, True)
 
 
+def gate(backoff_s: float = 0.5, most_s: float = 20.0, longest_s: float = 20.0) -> Gate:
+    return Gate(PROVIDER, backoff_s, most_s, longest_s)
+
+
 async def pass_through(stage: GatewayStage, failure: ProviderError | None, last: bool = True) -> Attempts:
     """Send one attempt through the stage, before a provider that fails like this, or answers."""
 
@@ -43,7 +47,7 @@ async def pass_through(stage: GatewayStage, failure: ProviderError | None, last:
             raise failure
         return COMPLETION
 
-    call = Call([PROVIDER], {"messages": []}, "hash", CallOrigin("p"), repeatable=True)
+    call = Call([PROVIDER], {"messages": []}, "hash", CallOrigin("p"), former_hash="former")
     attempts = Attempts(call, PROVIDER, StrongSettings(), last)
     if failure is None:
         assert await stage(attempts, provider) is COMPLETION
@@ -143,16 +147,46 @@ async def test_an_open_breaker_sends_a_call_with_a_fallback_on_at_once():
 
 async def test_a_refusal_for_too_many_lowers_the_limit_and_pauses_the_provider():
     limiter = ConcurrencyLimiter("f", 8)
-    rates = RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", longest_pause_s=20)
+    rates = RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", gate())
     for failure in (REFUSED, BROKEN, BUSY):
         await pass_through(limiter, failure)
         await pass_through(rates, failure)
     assert (limiter.limit, limiter.in_use) == (4, 0)
-    assert 0 < rates.pause_s() <= 0.3
+    assert 0 < rates.gate.pause_s() <= 0.3
     started = time.monotonic()
     attempts = await pass_through(rates, None)
     assert attempts.began_at - started >= 0.2, "nothing is sent during the pause"
     await rates.close()
+
+
+def test_a_burst_of_refusals_without_a_hint_closes_the_gate_once_and_the_next_one_for_twice_as_long():
+    one = gate(backoff_s=1.0, most_s=3.0)
+    limited = errors.refused(PROVIDER, 429, {}, b"{}")
+    pauses = []
+    for _ in range(3):
+        began = time.monotonic()
+        for _ in range(16):
+            one.refused(limited, began)
+        pauses.append(round(one.pause_s()))
+    assert pauses == [1, 2, 3]
+    one.answered()
+    one.answered()
+    one.refused(limited, time.monotonic())
+    assert round(one.pause_s()) == 3, "a longer pause that was asked for stays"
+    one.refused(errors.refused(PROVIDER, 429, {"retry-after": "19"}, b"{}"), began)
+    assert round(one.pause_s()) == 19
+    one.refused(BROKEN, time.monotonic())
+    one.refused(errors.refused(PROVIDER, 429, {}, b'{"error": {"code": "insufficient_quota"}}'), time.monotonic())
+    assert round(one.wait_s()) == 19
+
+
+def test_during_a_long_pause_calls_end_at_once_and_say_until_when():
+    one = gate(longest_s=60.0)
+    one.refused(errors.refused(PROVIDER, 429, {}, b'{"error": {"message": "tokens per day; try again in 2h"}}'), 0.0)
+    with pytest.raises(ProviderError, match=r"until \d{4}-.* UTC; it said: .*tokens per day") as caught:
+        one.wait_s()
+    assert caught.value.retry_after == pytest.approx(7200, abs=5)
+    assert (caught.value.code, caught.value.unpaid, caught.value.overloaded) == ("teacher_rate_limited", True, False)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 600, 100_000])
@@ -167,7 +201,7 @@ def limited() -> Provider:
 
 
 async def test_processes_share_their_buckets(valkey: str, limited: Provider):
-    limiters = [RateLimiter(limited, valkey, "t:", 20) for _ in range(2)]
+    limiters = [RateLimiter(limited, valkey, "t:", gate()) for _ in range(2)]
     taken = [await limiters[n % 2].wait_s(10) for n in range(14)]
     assert taken.count(0) == 10, "a sixth of a minute's requests at once"
     assert 0 < max(taken) <= 1.3
@@ -176,7 +210,7 @@ async def test_processes_share_their_buckets(valkey: str, limited: Provider):
 
 
 async def test_tokens_are_bounded_too_and_given_back(valkey: str, limited: Provider):
-    limiter = RateLimiter(limited, valkey, "t:", 20)
+    limiter = RateLimiter(limited, valkey, "t:", gate())
     assert await limiter.wait_s(900) == 0
     wait = await limiter.wait_s(900)
     assert wait == pytest.approx(800 / (5000 / 60), rel=0.05)
@@ -187,16 +221,18 @@ async def test_tokens_are_bounded_too_and_given_back(valkey: str, limited: Provi
 
 
 async def test_without_redis_a_process_keeps_to_the_limits_by_itself(limited: Provider, free_port):
-    limiter = RateLimiter(limited, f"redis://127.0.0.1:{free_port()}/0", "t:", 20)
+    limiter = RateLimiter(limited, f"redis://127.0.0.1:{free_port()}/0", "t:", gate())
     taken = [await limiter.wait_s(10) for _ in range(14)]
     assert taken.count(0) == 10
     await limiter.give_back(5)
-    assert await RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", 20).wait_s(10**9) == 0, "no limits, nothing asked"
+    assert await RateLimiter(PROVIDER, "redis://127.0.0.1:1/0", "t:", gate()).wait_s(10**9) == 0, (
+        "no limits, nothing asked"
+    )
     await limiter.close()
 
 
 async def test_a_wait_ends_when_it_said(valkey: str):
-    limiter = RateLimiter(PROVIDER.model_copy(update={"requests_per_minute": 600}), valkey, "t:", 20)
+    limiter = RateLimiter(PROVIDER.model_copy(update={"requests_per_minute": 600}), valkey, "t:", gate())
     while not (wait := await limiter.wait_s(1)):
         pass
     started = time.monotonic()

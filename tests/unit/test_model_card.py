@@ -65,7 +65,7 @@ def test_results_data_parity_and_how_to_load_it():
         "# expert@3",
         "for the domain: shell commands",
         "| final | 10 | 0.600 [0.300, 0.800] | +0.500 [+0.100, +0.800] |",
-        "| distill | promoted | +0.400 [+0.100, +0.700] |",
+        "| phase 1, distill | promoted | +0.400 [+0.100, +0.700] |",
         f"`rows.jsonl`, SHA-256 `{'d' * 64}`: 60 rows (train 40, dev 10, test 10)",
         "62% of the answers are the same",
         "Base model: unknown; ask who made it.",

@@ -1,5 +1,6 @@
 """The report as a page: complete, whole as HTML, asking nobody for anything, and nothing of a model's text is markup."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -92,10 +93,11 @@ def test_every_part_is_there(text: str):
     found = Page(text)
     words = " ".join(part.strip() for part in found.texts if part.strip())
     assert words.index("Nothing is told apart from the base.") < words.index("Test split, 60 questions")
+    assert words.index("Test split, 60 questions") < words.index("Before and after")
     for part in (
         "0.500 [0.400, 0.600]", "+0.300 [+0.200, +0.400]", "40 / 15 / 5", "few questions",
         "phase 3, evolve rejected -0.200 [-0.300, -0.100]", "distill: 90 of 112 answers kept",
-        "phase 2, iterate 30 0 700 80 0.0000 91", "base model", "Calls to strong models by phase",
+        "phase 2, iterate 30 0 700 80 0.0000 0.0000 0.0000 91 3", "base model", "Calls to strong models by phase",
     ):  # fmt: skip
         assert part in words, part
     assert found.tags.count("figure") == found.tags.count("svg") == 7
@@ -111,10 +113,32 @@ def test_intervals_stand_where_their_values_are():
     plot = plots.intervals("gain", [("a", [-0.5, -1.0, 0.0]), ("b", [0.5, 0.0, 1.0])])
     assert plot is not None
     first, second = plot.intervals
-    middle = (plots.LEFT + plots.WIDTH - plots.RIGHT) / 2
-    assert (first.low, first.high, second.low, second.high) == (plots.LEFT, middle, middle, plots.WIDTH - plots.RIGHT)
+    middle = (plots.EDGE + plots.WIDTH - plots.RIGHT) / 2
+    assert (first.low, first.high, second.low, second.high) == (plots.EDGE, middle, middle, plots.WIDTH - plots.RIGHT)
     assert plot.zero == middle
     assert first.y < second.y < plot.height
+
+
+def test_no_label_is_cut_and_none_lies_over_another():
+    long = (
+        "phase 2, iterate, round 12, of the student org/a-student-with-a-very-long-name-7B-Instruct, mean of 12 draws"
+    )
+    drawn = [
+        plots.intervals("gain", [(long, [0.5, 0.0, 1.0]), ("short", [123456.789, 0.0, 1.0])]),
+        plots.bars("calls", [(long, [1.0, 2.0]), (long, [1e9, None])], ["a", "b"], "{:,.0f}"),
+    ]
+    for plot in drawn:
+        assert plot is not None
+        for word in plot.words:  # 14 units high, at most 8 wide in any letter on average
+            wide = 8 * len(word.text)
+            assert (
+                word.x + wide <= plot.width if word.anchor == "start" else word.x == plot.width and wide <= plots.RIGHT
+            )
+            assert 0 < word.y < plot.height
+        labels = [word.y for word in plot.words if word.x == 0]
+        assert all(second - first >= 14 for first, second in itertools.pairwise(labels))
+        marks = [mark.y for mark in plot.intervals] + [bar.y for bar in plot.bars]
+        assert all(abs(mark - label) > 3 for mark in marks for label in labels)
 
 
 def test_bars_begin_at_zero_and_what_is_missing_has_none():

@@ -243,7 +243,7 @@ def test_errors_of_the_process_by_family():
         (AttributeError("no attribute 'num_experts'"), FatalError),
         (ModuleNotFoundError("No module named 'torchvision'"), FatalError),
         (RuntimeError("size mismatch for lm_head.weight"), FatalError),
-        (RuntimeError("CUDA error: device-side assert triggered"), TransientError),
+        (RuntimeError("CUDA error: unspecified launch failure"), TransientError),
         (OSError("Connection reset"), TransientError),
     ],
 )

@@ -9,13 +9,13 @@ from rich.table import Table
 from services.cli.client import PAUSED_EXIT, JsonObject, Refused, Resource, client, job_body, read_json
 from services.cli.options import DEFAULT_DATA, Data, JobBody, Json
 from services.cli.output import Columns
-from services.cli.report_markdown import markdown_table
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, how_to_continue
 from shared.contracts.experiments import ExperimentObject
 from shared.contracts.report import Triple
 from shared.contracts.views import Listed
 from shared.platform.terminal import console, emit, say, write
+from shared.reporting.markdown import markdown_table
 from shared.reporting.tables import TextTable
 from shared.reporting.words import label, plain_gain
 

@@ -18,7 +18,7 @@ from services.cli.watch import Follower, estimate_table, how_to_continue
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import merged
-from shared.contracts.jobs import JobObject
+from shared.contracts.jobs import JobCheck, JobObject
 from shared.platform import run_state
 from shared.platform.terminal import console, emit, say
 
@@ -26,6 +26,7 @@ app = typer.Typer(help="Post jobs, look at them and steer them, through the API.
 app.command()(report)
 app.command()(usage)
 app.add_typer(job_details.app)
+CHECK_S = 60.0  # the live checks take ten seconds at most, reading many rows some more
 Validation = Annotated[
     Path | None,
     typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
@@ -52,16 +53,45 @@ def create(
     changes: Sets = None,
     validation: Validation = None,
     follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="post nothing: list all that is wrong, or what was checked and what it costs"),
+    ] = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Post a job and print its id."""
+    """Post a job and print its id. With --check exit code 1 when it would be refused."""
     body = merged(job_body(job), changes_of(changes))
+    if check:
+        _check(body, rows, validation, as_json, data)
+        return
     with client(data) as api:
         created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation))
     emit(created, as_json, created.id)
     if follow:
         watch(created.id, data, as_json)
+
+
+def _check(body: JsonObject, rows: Path | None, validation: Path | None, as_json: bool, data: Path) -> None:
+    with client(data) as api:
+        checked = api.ask(
+            JobCheck, "POST", JOBS.path("check"), upload_rows(api, body, rows, validation), timeout=CHECK_S
+        )
+    if as_json:
+        emit(checked, True)
+    else:
+        for mark, style, findings in (("x", "red", checked.errors), ("!", "yellow", checked.warnings)):
+            for number, problem in enumerate(findings, start=1):
+                say(f"{mark} {number}. {problem.param or 'the job'}: {problem.message}", style=style)
+                if problem.remedy:
+                    say(f"     {problem.remedy}")
+        for line in checked.checked:
+            say(f"ok {line}")
+        if checked.estimate is not None:
+            console.print(estimate_table(checked.estimate))
+        say("the job can run" if checked.ok else f"{len(checked.errors)} problems: the job would be refused")
+    if not checked.ok:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -8,12 +8,12 @@ from rich.table import Table
 
 from services.cli.client import JOBS, client
 from services.cli.options import DEFAULT_DATA, Data, Job, Json
-from services.cli.report_markdown import as_markdown
 from services.cli.report_screen import show_report
 from shared.artifacts.store import write_atomically
 from shared.contracts.report import read_report
 from shared.contracts.views import JobUsage
 from shared.platform.terminal import console, emit, say, write
+from shared.reporting.markdown import as_markdown
 from shared.reporting.words import label
 
 

@@ -1,5 +1,6 @@
-"""`meteor models list|pull|path`: the bases on this machine."""
+"""`meteor models list|pull|path|prompts`: the bases on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ from services.local.models.prepare import find, pull
 from services.local.models.probing import known, summary, tried
 from services.local.progress import ConsoleReport, SilentReport
 from services.local.settings import LocalSettings
+from shared.artifacts.bases import Bases
+from shared.artifacts.chat_templates import GENERATION, TEMPLATE, write_prompt_files
 from shared.contracts.errors import UserError
 from shared.platform.terminal import console, emit, write
 
@@ -60,3 +63,22 @@ def models_path(source: Annotated[str, typer.Argument(help="a prepared model")])
     if prepared is None:
         raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
     write(f"{prepared.path}\n")
+
+
+@app.command("prompts")
+def models_prompts(
+    source: Annotated[str, typer.Argument(help="a prepared model")],
+    output: Annotated[Path, typer.Option("--output", help="where the files go")] = Path("prompts"),
+    as_json: Json = False,
+) -> None:
+    """Write what a vLLM of your own needs to render this model's prompts as training does; nothing for most models."""
+    prepared = find(source, LocalSettings().models)
+    if prepared is None:
+        raise UserError(f"{source} was not prepared; run `meteor models pull {source}`")
+    profile = Bases().prompts(prepared.name, prepared.path)
+    flags = ["--chat-template-content-format", "string"]
+    if profile is not None:
+        write_prompt_files(prepared.path, output, profile)
+        flags += ["--chat-template", str(output / TEMPLATE)] if (output / TEMPLATE).is_file() else []
+        flags += ["--generation-config", str(output)] if (output / GENERATION).is_file() else []
+    emit({"name": prepared.name, "flags": flags}, as_json, f"{prepared.name}: vllm serve ... {' '.join(flags)}")

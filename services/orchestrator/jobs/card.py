@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.contracts.exports import MANIFEST, ExportFormat
 from shared.contracts.report import Report
+from shared.reporting.markdown import as_markdown
 
 STANDING = {
     "promoted": "promoted: the dev split showed it to be better than what was served before (the base, at first)",
@@ -32,7 +33,7 @@ model = AutoModelForCausalLM.from_pretrained("{folder}", dtype="auto")""",
 
 def card(manifest: Mapping[str, Any], report: Report | None, top: str) -> str:
     """report: of the job that made the version; None where it has none."""
-    parts = [_front(manifest), _head(manifest), _results(report), _phases(report), _data(manifest), _parity(manifest)]
+    parts = [_front(manifest), _head(manifest), _results(report), _data(manifest), _parity(manifest)]
     parts += [_licences(manifest), _loading(manifest, top)]
     return "\n\n".join(parts) + "\n"
 
@@ -65,26 +66,7 @@ def _head(manifest: Mapping[str, Any]) -> str:
 def _results(report: Report | None) -> str:
     if report is None:
         return "## Results\n\nNone: the job has left no report, so nothing is known of what this version is worth."
-    metric, verdict = report.primary_metric, report.verdict
-    lines = [
-        f"## Results\n\n{verdict.words}\n" if verdict else "## Results\n",
-        f"On the test split, `{metric}`, each value with its 95 % interval; the gain is paired, question by question.\n",
-        "| model | questions | value | gain over the base |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.name} | {row.n} | {row.metrics[metric]:.3f} | {row.gain_over_base:+.3f} |" for row in report.table
-    ]
-    lines += [f"\n{warning}" for warning in report.warnings]
-    return "\n".join(lines)
-
-
-def _phases(report: Report | None) -> str:
-    if report is None or not report.decisions:
-        return "## Phases\n\nNone was finished and compared."
-    lines = ["## Phases\n", "| phase | decision | gain on dev |", "|---|---|---|"]
-    lines += [f"| {d.phase} | {d.decision} | {d.gain_on_dev:+.3f} |" for d in report.decisions]
-    return "\n".join(lines)
+    return "## Results\n\n" + as_markdown(report, level=3)
 
 
 def _data(manifest: Mapping[str, Any]) -> str:
@@ -128,6 +110,9 @@ def _loading(manifest: Mapping[str, Any], top: str) -> str:
     for name in manifest["formats"]:
         form = ExportFormat(name)
         text = LOADING[form].format(base=manifest["base"]["name"], folder=f"{top}-{name}", manifest=MANIFEST)
+        if form is ExportFormat.ADAPTER and manifest.get("prompts", {}).get("template"):
+            chat_template = f'json.load(open("{MANIFEST}"))["prompts"]["template"]'
+            text = f"import json\n\n{text}\ntokenizer.chat_template = {chat_template}  # as in training"
         sections.append(f"```{'sh' if form is ExportFormat.GGUF else 'python'}\n{text}\n```")
     sections.append(
         "It was trained with the system text `Answer the question.` and the bare question as the user's message."

@@ -18,6 +18,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import MANIFEST, README, Download, ExportFormat, ExportIndex, ExportRequest
 from shared.contracts.jobs import JobRequest
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.report import read_report
 from shared.contracts.rows import ParitySample, StudentCompletion, StudentPrompt, asked
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
@@ -32,7 +33,7 @@ LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]{1,64})[\"']?\s*$", re.MULTILIN
 
 
 class ExportRun(DurableRun):
-    """version: the row of the model. origin: its job, where it has one."""
+    """version: the row of the model. origin: its job, where it has one. prompts: how its base must be prompted."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class ExportRun(DurableRun):
         version: ModelRecord,
         origin: JobRecord | None,
         base: Base,
+        prompts: PromptProfile | None,
         steps: StepClient,
         ledger: Ledger,
     ):
@@ -47,6 +49,7 @@ class ExportRun(DurableRun):
         self.version = version
         self.origin = origin
         self.base = base
+        self.prompts = prompts
         plan = {
             ("compare", StepKind.MERGE): PROMPTS,
             ("compare", StepKind.ANSWER): PROMPTS,
@@ -57,14 +60,16 @@ class ExportRun(DurableRun):
 
     @property
     def ref(self) -> ModelRef:
-        return ref_of(self.version)
+        return ref_of(self.version).model_copy(update={"prompts": self.prompts})
 
 
 async def open_export(steps: StepClient, ledger: Ledger, bases: Bases, row: JobRecord) -> ExportRun:
     request, stores = ExportRequest.model_validate(row.request), steps.stores
     version = await asyncio.to_thread(stores.catalog.resolve, row.project_id, request.model_id)
     origin = await asyncio.to_thread(stores.jobs.get, version.job_id) if version.job_id else None
-    return ExportRun(row, version, origin, bases.find(version.base) or Base(version.base, None), steps, ledger)
+    base = bases.find(version.base) or Base(version.base, None)
+    prompts = await asyncio.to_thread(bases.prompts, version.base, steps_only=True)
+    return ExportRun(row, version, origin, base, prompts, steps, ledger)
 
 
 async def export(run: ExportRun) -> dict[str, Any]:
@@ -152,6 +157,8 @@ def _index(run: ExportRun, folders: dict[ExportFormat, str], parity_figures: dic
         "parity": parity_figures,
         "formats": {form.value: _listed(run.artifacts.folder(digest)) for form, digest in folders.items()},
     }
+    if run.prompts is not None:
+        manifest["prompts"] = run.prompts.model_dump(mode="json")
     reference = run.origin.report_ref if run.origin is not None else None
     report = read_report(run.artifacts.get_json(reference)) if reference else None
     index = ExportIndex(top=top, folders=folders, readme=card.card(manifest, report, top), manifest=manifest)

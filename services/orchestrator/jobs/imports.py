@@ -73,7 +73,8 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         lambda _: None,
     )
     await run.emit(f"{len(rows)} rows are in {file_id}; left out: {_words(left_out)}")
-    return {"result": {"file": file_id, "rows": len(rows), "left_out": dict(+left_out)}}
+    refused = {"refused": [row.model_dump() for row in run.refused_rows()]} if run.refused_rows() else {}
+    return {"result": {"file": file_id, "rows": len(rows), "left_out": dict(+left_out)} | refused}
 
 
 def _words(left_out: Counter[str]) -> str:
@@ -99,6 +100,7 @@ async def _asked(
 
     check_first(await one(0, passages[: run.batch_size]), source)  # before the others are paid for
     written = [item for batch in await run.gather(one, passages) for item in batch]
+    left_out["passages that the provider refuses"] += len(run.refused_rows())
     left_out += failures(written)
     dropped = sum(item.dropped - item.unchecked for item in written)
     left_out["questions that the passage does not answer, or that point at it"] += dropped

@@ -18,6 +18,7 @@ from shared.contracts.errors import StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
 from shared.datasets.files import data_of
+from shared.jobs.expected import expected_rates
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -42,10 +43,14 @@ class Kind:
 
 async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> DistillationRun:
     stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
-    base = await asyncio.to_thread(dependencies.bases.ref, JobRequest.model_validate(row.request).model)
+    request = JobRequest.model_validate(row.request)
+    base = await asyncio.to_thread(dependencies.bases.ref, request.model)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts)
-    return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger)
+    student = dependencies.bases.find(request.model)
+    folder = student.folder if student is not None else None
+    rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows, folder)
+    return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger, rates)
 
 
 async def _distil(run: DistillationRun) -> dict[str, Any]:

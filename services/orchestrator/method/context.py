@@ -11,6 +11,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import Usage
+from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
 from shared.contracts.rows import Example
 from shared.contracts.step_key import StepKey
@@ -91,7 +92,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
-    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. expect(kind,
+    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
@@ -110,6 +111,7 @@ class JobContext:
     emit: Emit
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
+    refused_rows: Callable[[], Sequence[RefusedRow]]
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
 

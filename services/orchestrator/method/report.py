@@ -94,6 +94,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
             for q, before, after in islice(answered, SAMPLES)
         ],
+        **{"refused": list(refused)} if (refused := ctx.refused_rows()) else {},
     )
 
 

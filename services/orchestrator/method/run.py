@@ -20,6 +20,7 @@ from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
 from shared.plan.plan import Pool, Sizes, make_plan
+from shared.plan.rates import Rates
 
 
 class DistillationRun(DurableRun):
@@ -29,7 +30,15 @@ class DistillationRun(DurableRun):
     what the whole job is expected to cost.
     """
 
-    def __init__(self, job: JobRecord, base: ModelRef, rows: Sequence[Question], steps: StepClient, ledger: Ledger):
+    def __init__(
+        self,
+        job: JobRecord,
+        base: ModelRef,
+        rows: Sequence[Question],
+        steps: StepClient,
+        ledger: Ledger,
+        rates: Rates | None = None,
+    ):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
@@ -52,7 +61,7 @@ class DistillationRun(DurableRun):
                 judge_measures=judge_measures,
             ),
         )
-        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size)
+        super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused, rates)
         self.context = JobContext(
             spec=spec,
             hyperparameters=request.hyperparameters,
@@ -69,6 +78,7 @@ class DistillationRun(DurableRun):
             emit=self.emit,
             expect=self.expect,
             figures=self.figures,
+            refused_rows=self.refused_rows,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
         )
@@ -85,7 +95,9 @@ class DistillationRun(DurableRun):
     def served_version(self) -> ModelRef | None:
         """What the job's alias serves now, if it stands on the same base."""
         row = self.stores.catalog.served(self.job.project_id, self.alias)
-        return ref_of(row) if row is not None and row.base_hash == self.context.base.base_hash else None
+        if row is None or row.base_hash != self.context.base.base_hash:
+            return None
+        return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
 
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""

@@ -1,20 +1,27 @@
-"""How far a job is, and when it will end: the plan's rows, weighted by cost, and the speed of each kind of step in this job."""
+"""How far a job is, and when it will end: the plan's rows, weighted by cost, and the speed of each kind of step: at first as it is
+expected on this machine (shared/plan/rates.py), then as this job is measured."""
 
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from shared.contracts.jobs import JobProgress
+from shared.contracts.jobs import JobProgress, Measured
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import cost
 from shared.contracts.steps import StepKind
 from shared.plan.plan import PlannedRows, weighted
+from shared.plan.rates import FIRST, LEARNED, Rate, Rates
 
 ENOUGH = 0.003  # share of the work that has to be measured before an ETA is shown
 INSTANT_S = 0.05  # a step that ends sooner had a cached result
 ALMOST = 0.95  # share of a running step at most that is assumed by its age
 STEADY = 0.15  # an ETA that grows by less is held: batches of one kind differ by as much
+EXPECTED = 0.1  # share of a kind's rows that an expected speed counts as, against measured ones
+DOUBT, DOUBT_S = 1.5, 15.0  # an ETA that the measured speeds exceed by less is held
+RISE, RISE_EVERY_S = 1.1, 10.0  # one that they exceed by more rises in steps
+LEAST_SPREAD = 1.1
 
 
 @dataclass
@@ -37,7 +44,8 @@ class ProgressMeter:
     has passed, however many workers there are. A kind that has not run yet takes its cost, scaled by the kinds that have.
     """
 
-    def __init__(self, plan: PlannedRows, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, plan: PlannedRows, clock: Callable[[], float] = time.monotonic, rates: Rates | None = None):
+        """rates: expected ones; without them there is no ETA before enough has been measured."""
         self.total = max(weighted(plan), 1e-9)
         self.done = 0.0
         self._clock = clock
@@ -52,8 +60,10 @@ class ProgressMeter:
         self._rows = defaultdict[StepKind, float](float)  # of ended steps, as far as this process saw them worked on
         self._seconds = defaultdict[StepKind, float](float)  # of these rows and of running steps
         self._durations = defaultdict[StepKind, float](float)  # of the ended steps, one by one
+        self._rates = rates or {}
         self._ticked = clock()
         self._eta: float | None = None
+        self._rose = float("-inf")
 
     def more(self, kind: StepKind, rows: float) -> None:
         """Work on top of the plan or, where negative, less of it; in the last stage."""
@@ -95,13 +105,29 @@ class ProgressMeter:
         self._tick()
         running = sum(cost(step.kind, step.rows) * step.share for step in self._running.values())
         done = min(self.done + running, self.total * 0.99)
-        self._eta = self._steady(self._seconds_left())
+        left = self._expected_left() if self._rates else _exactly(self._seconds_left())
+        self._eta = self._steady(left and left.likely)
+        low, high = (left.low, left.high) if left else (None, None)
         return JobProgress(
             percent=round(100 * done / self.total, 1),
             done=round(done, 1),
             total=round(self.total, 1),
-            eta_seconds=round(self._eta, 1) if self._eta is not None else None,
+            eta_seconds=_rounded(self._eta),
+            eta_low_seconds=_rounded(self._eta and min(low or 0.0, self._eta)),
+            eta_high_seconds=_rounded(self._eta and max(high or 0.0, self._eta)),
+            measured=self.measured(),
         )
+
+    def measured(self) -> dict[str, Measured]:
+        """Rows and seconds of the kinds of which steps have ended here."""
+        running = defaultdict[StepKind, float](float)
+        for step in self._running.values():
+            running[step.kind] += step.rows * (self._share(step) - step.measured_from)
+        return {
+            kind.value: Measured(rows=round(rows + running[kind], 2), seconds=round(self._seconds[kind], 3))
+            for kind, rows in self._rows.items()
+            if rows > 0
+        }
 
     def _tick(self) -> None:
         now = self._clock()
@@ -136,7 +162,57 @@ class ProgressMeter:
             for place in left.keys() | running.keys()
         )
 
+    def _left(self) -> tuple[dict[StepKind, float], dict[StepKind, float]]:
+        """By kind: rows measured in this job, rows still to come."""
+        rows, left = self._rows.copy(), self._planned.copy()
+        running = defaultdict[tuple[str, StepKind], float](float)
+        for key, step in self._running.items():
+            share = self._share(step)
+            rows[step.kind] += step.rows * (share - step.measured_from)
+            left[key.phase, step.kind] -= step.rows * share
+            running[key.phase, step.kind] += step.rows * (1 - share)
+        to_come = defaultdict[StepKind, float](float)
+        for place in left.keys() | running.keys():
+            to_come[place[1]] += max(left[place], running[place], 0)
+        return rows, to_come
+
+    def _expected_left(self) -> "Left":
+        """By the expected speeds, which give way to measured ones as rows are done."""
+        rows, to_come = self._left()
+        likely = low = high = 0.0
+        for kind, count in to_come.items():
+            rate = self._rates.get(kind) or Rate(cost(kind, 1), FIRST)
+            doubt = max(EXPECTED * (rows[kind] + count), 1e-9)
+            trust = rows[kind] / (rows[kind] + doubt)
+            speed = (1 - trust) * rate.seconds + (trust * self._seconds[kind] / rows[kind] if rows[kind] > 0 else 0.0)
+            spread = max(LEAST_SPREAD, rate.spread ** (1 - trust))
+            likely, low, high = likely + count * speed, low + count * speed / spread, high + count * speed * spread
+        return Left(likely, low, high)
+
     def _steady(self, eta: float | None) -> float | None:
-        """Hold an ETA that grows a little."""
+        """Hold an ETA that grows a little; let one that was far too small rise in steps."""
         before = self._eta
-        return before if eta and before and before < eta <= before * (1 + STEADY) else eta
+        if not eta or not before or eta <= before:
+            return eta
+        if not self._rates:
+            return before if eta <= before * (1 + STEADY) else eta
+        if eta <= before * DOUBT + DOUBT_S or self._ticked - self._rose < RISE_EVERY_S:
+            return before
+        self._rose = self._ticked
+        return before * RISE
+
+
+class Left(NamedTuple):
+    """Seconds."""
+
+    likely: float
+    low: float
+    high: float
+
+
+def _exactly(seconds: float | None) -> Left | None:
+    return None if seconds is None else Left(seconds, seconds / LEARNED, seconds * LEARNED)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

@@ -1,20 +1,28 @@
 """`DurableRun`: one job while an orchestrator holds it: durable steps, and events and progress for users."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from services.orchestrator.runtime.fair_limit import FairLimit
 from services.orchestrator.runtime.progress import ProgressMeter
+from services.orchestrator.runtime.refusals import Refusals, described
 from services.orchestrator.runtime.steps import StepClient
+from shared.contracts.jobs import JobProgress
+from shared.contracts.refusals import MOST, RefusedRow
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import Progress, StepKind, StepResult, Wire
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 from shared.plan.plan import PlannedRows
+from shared.plan.rates import Rates
+from shared.reporting.durations import time_left
 
 NOTE_S = 2.0  # how often progress reaches the job's row
+HEARTBEAT_S = 55.0  # without another event, after so long one says what is at work
+SHOWN_STEPS = 3
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,10 +43,20 @@ class PauseHere(Exception):
 class DurableRun:
     """One job while an orchestrator holds it. Keys make every call of `step` a restart point.
 
-    plan: rows that are planned. batch_size: rows of one step in `gather`.
+    plan: rows that are planned. batch_size: rows of one step in `gather`. most_refused: the share of a phase's rows that the
+    provider may refuse. rates: expected speeds.
     """
 
-    def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger, plan: PlannedRows, batch_size: int):
+    def __init__(
+        self,
+        job: JobRecord,
+        steps: StepClient,
+        ledger: Ledger,
+        plan: PlannedRows,
+        batch_size: int,
+        most_refused: float = MOST,
+        rates: Rates | None = None,
+    ):
         self.job = job
         self.ledger = ledger
         self.stores = steps.stores
@@ -50,7 +68,10 @@ class DurableRun:
         self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
         self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps.consumers)
-        self._meter = ProgressMeter(plan)
+        self._meter = ProgressMeter(plan, rates=rates)
+        self._worked: dict[StepKey, Progress] = {}  # running step -> what it reported last
+        self._said = time.monotonic()  # when an event of the job was written last
+        self._refusals = Refusals(plan, most_refused)
 
     # durable steps
 
@@ -66,6 +87,7 @@ class DurableRun:
 
         def on_progress(progress: Progress) -> None:
             self._waits[key] = progress.waits_for
+            self._worked[key] = progress
             self._meter.running(key, kind, size, progress.done / progress.total if progress.total else 0)
 
         try:
@@ -75,9 +97,26 @@ class DurableRun:
             raise
         finally:
             self._waits.pop(key, None)
+            self._worked.pop(key, None)
         self._meter.ended(key, kind, size)
         self.figures[key] = result.metrics
+        await self._note_refusals(key, kind, [row["id"] for row in request.rows if "id" in row], result)
         return result
+
+    def refused_rows(self) -> list[RefusedRow]:
+        """Those that a provider took never."""
+        return self._refusals.rows
+
+    async def _note_refusals(self, key: StepKey, kind: StepKind, ids: list[str], result: StepResult) -> None:
+        """Raises TooManyRefused."""
+        if refused := self._refusals.note(key, kind, ids, result.metrics):
+            await self.emit(
+                f"step {key}: the provider refuses {len(refused)} of {len(ids)} rows; {described(refused)}",
+                type="refused",
+                level="warn",
+                rows=[row.model_dump() for row in refused],
+            )
+            self._refusals.check(key, kind)
 
     async def gather(self, flow: Callable[[int, Sequence[T]], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
         """flow(index, batch) over all batches at once; each goes its own way, results come in batch order.
@@ -93,6 +132,7 @@ class DurableRun:
     # events and progress
 
     async def emit(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
+        self._said = time.monotonic()
         await asyncio.to_thread(
             self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
         )
@@ -104,9 +144,22 @@ class DurableRun:
 
     async def note_progress(self) -> None:
         """Called every NOTE_S seconds by whoever runs the job."""
-        values: dict[str, Any] = {"progress": self._meter.progress().model_dump()}
+        progress = self._meter.progress()
+        values: dict[str, Any] = {"progress": progress.model_dump()}
         reason = next(filter(None, self._waits.values()), None)
         if reason != self._reason:
             values["status_reason"] = reason
         await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
         self._reason = reason  # not before it stands in the row: while the database is unavailable it is written again
+        if self._worked and time.monotonic() - self._said >= HEARTBEAT_S:
+            await self.emit(self._heartbeat(progress), type="progress", percent=progress.percent)
+
+    def _heartbeat(self, progress: JobProgress) -> str:
+        """What runs, how far it is, and the time left."""
+        parts = []
+        for key, step in sorted(self._worked.items(), key=lambda item: str(item[0])):
+            done = step.waits_for or (f"{step.done} of {step.total}" if step.total else "begun")
+            parts.append(f"{key}: {done}")
+        more = f" and {len(parts) - SHOWN_STEPS} more steps" if parts[SHOWN_STEPS:] else ""
+        left = f"; {time_left(progress)}" if progress.eta_seconds else ""
+        return f"at work: {', '.join(parts[:SHOWN_STEPS])}{more}; {progress.percent:.1f} %{left}"

@@ -15,6 +15,7 @@ from typing import Any
 from services.strong_model.gateway import completions, errors, metrics
 from services.strong_model.gateway.batch_client import BatchClient, line_of
 from services.strong_model.gateway.chain import Gateway
+from services.strong_model.gateway.completions import Identity
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
@@ -62,17 +63,20 @@ class Batches:
 
         Raises BatchPending, ProviderError (the provider takes no such batch) and BudgetExceeded.
         """
-        digest = completions.identity(body, origin.example_id, None)
-        if digest is None or origin.job_id is None or origin.step_id is None:
+        identity = completions.identity(provider, body, origin.example_id, None)
+        if identity is None or origin.job_id is None or origin.step_id is None:
             return None
-        if self._calls.in_flight(origin.project_id, digest):
+        if self._calls.in_flight(origin.project_id, identity.key):
             return None
-        return await asyncio.to_thread(self._ask, provider, body, origin, digest)
+        return await asyncio.to_thread(self._ask, provider, body, origin, identity)
 
-    def _ask(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> Json | None:
+    def _ask(self, provider: Provider, body: Json, origin: CallOrigin, identity: Identity) -> Json | None:
+        key, former = identity
         with self._asking:
-            cached = self.ledger.kept(origin.project_id, digest)
-            request = self.store.find(origin.project_id, origin.step_id, digest)
+            cached = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
+            if cached is not None and completions.REFUSED in cached:
+                return None
+            request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
             if request is not None and request.call.state == "intent":
                 raise self._pending(provider, request.batch)
             if request is not None and request.mine:
@@ -80,7 +84,7 @@ class Batches:
                     raise errors.batch_failed(provider, request.batch.error)
                 return request.answer or cached
             if cached is None:
-                self._add(provider, body, origin, digest)
+                self._add(provider, body, origin, key)
                 raise BatchPending("its request waits for a batch to be filled", again_in_s=self.poll_s)
             return None
 

@@ -10,7 +10,6 @@ from services.strong_model.gateway import completions, metrics
 from services.strong_model.gateway.call import Attempts, Send
 from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.errors import ProviderError
-from services.strong_model.settings import StrongSettings
 from shared.contracts.errors import Cancelled
 from shared.contracts.json_types import Json
 from shared.db.engine import UNAVAILABLE
@@ -34,10 +33,12 @@ class BudgetHeld(Exception):
 
 
 class BudgetStage:
-    def __init__(self, ledger: Ledger, settings: StrongSettings):
+    def __init__(self, ledger: Ledger):
         self.ledger = ledger
-        self._database_timeout_s = settings.unavailable_timeout.total_seconds()
         self._settled = asyncio.Event()  # replaced by a new one each time a call is settled
+        self._unwritten: set[str] = set()  # ended calls whose rows could not be written yet
+        self._written = asyncio.Event()  # set while there is none
+        self._written.set()
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         """The intent row is committed, the request sent, the row settled, also when the call is stopped meanwhile.
@@ -45,23 +46,34 @@ class BudgetStage:
         Raises BudgetHeld or BudgetExceeded before anything is sent.
         """
         call, provider = attempts.call, attempts.provider.name
+        await call.unless_stopped(self._all_written())
         call.raise_if_stopped()
         call.call_id = call_id = await self._reserve(attempts)
         started = time.monotonic()
         try:
             completion = await proceed(attempts)
+            call.ended = True
+            keep = completion.body if completion.cacheable and call.repeatable else None
+            await self._settle(provider, call_id, started, completion.outcome, completion.cost, keep=keep)
+            return completion
         except Cancelled:
             await self._settle(provider, call_id, started, "cancelled", None)
             raise
         except ProviderError as failure:
+            call.ended = True
             failure.call_id = call_id
-            await self._settle(provider, call_id, started, failure.outcome, failure.cost, error=failure.message)
+            keep = completions.kept_refusal(failure, attempts.provider) if call.repeatable else None
+            await self._settle(
+                provider, call_id, started, failure.outcome, failure.cost, error=failure.message, keep=keep
+            )
             raise
         finally:
-            call.sent = False
-        keep = completion.body if completion.cacheable and call.repeatable else None
-        await self._settle(provider, call_id, started, completion.outcome, completion.cost, keep=keep)
-        return completion
+            call.sent = call.ended = False
+
+    async def _all_written(self) -> None:
+        """Nothing is sent while the end of an earlier call could not be written: its answer would have no place either."""
+        while self._unwritten:
+            await self._written.wait()
 
     async def _reserve(self, attempts: Attempts) -> str:
         call, provider, settled = attempts.call, attempts.provider, self._settled
@@ -86,14 +98,30 @@ class BudgetStage:
         error: str | None = None,
         keep: Json | None = None,
     ) -> None:
-        """While the database is unavailable the write is tried again: a paid answer must not be lost."""
+        """While the database is unavailable, or its disk full, the answer is kept here and the write tried again for as long as
+        the process lives: what was paid for must not be lost."""
         seconds = time.monotonic() - started
         metrics.CALLS.labels(provider, outcome).inc()
         metrics.LATENCY.labels(provider).observe(seconds)
-        async for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=self._database_timeout_s):
-            with attempt:
-                await asyncio.to_thread(
-                    self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, error=error, keep=keep
-                )
+        try:
+            async for attempt in stamina.retry_context(on=UNAVAILABLE, attempts=None, timeout=None):
+                with attempt:
+                    if attempt.num > 1:
+                        self._hold_back(call_id)
+                    await asyncio.to_thread(
+                        self.ledger.settle, call_id, outcome, cost, latency_ms=seconds * 1000, error=error, keep=keep
+                    )
+        finally:
+            self._let_go(call_id)
         settled, self._settled = self._settled, asyncio.Event()
         settled.set()
+
+    def _hold_back(self, call_id: str) -> None:
+        if not self._unwritten:
+            self._written.clear()
+        self._unwritten.add(call_id)
+
+    def _let_go(self, call_id: str) -> None:
+        self._unwritten.discard(call_id)
+        if not self._unwritten:
+            self._written.set()

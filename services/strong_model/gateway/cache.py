@@ -18,8 +18,15 @@ class Cache:
 
     async def __call__(self, call: Call) -> Answer:
         if call.repeatable:
-            body = await asyncio.to_thread(self.ledger.kept, call.origin.project_id, call.request_hash)
-            if body is not None:
+            body = await asyncio.to_thread(
+                self.ledger.kept,
+                call.origin.project_id,
+                call.request_hash,
+                former=call.former_hash,
+                provider=call.providers[0].name,
+            )
+            if body is not None and not completions.is_over(body):
+                completions.raise_if_refused(body)
                 await self.note_cached(call, call.origin, body)
                 return Answer(body, cached=True)
         return Answer(await self._send(call), cached=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.completions import Completion, Habits
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
@@ -40,24 +40,33 @@ class Answer(NamedTuple):
 class Call:
     """A request in flight.
 
-    providers: the one asked for, then its fallbacks. repeatable: its answer is cached for equal requests.
+    providers: the one asked for, then its fallbacks. former_hash: see completions.Identity; None for a request whose answer is
+    not cached for equal ones.
     callers: all that were not cancelled, disconnected ones included; waiting: the numbers of the connected ones.
     chunks: of a streamed call, then None. delivered: a chunk was handed out, so the request cannot be sent again.
+    sent: an attempt is on its way, or its end is being written. ended: only the latter, so that nothing stops the call: equal
+    requests wait for the answer that is there already, and do not pay for another one.
     """
 
     providers: Sequence[Provider]
     body: Json
     request_hash: str
     origin: CallOrigin
-    repeatable: bool
+    former_hash: str | None
     chunks: asyncio.Queue[Json | None] | None = None
     callers: dict[int, WaitingCaller] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
     sent: bool = False
+    ended: bool = False
     delivered: bool = False
     call_id: str | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[Answer] = field(init=False)
+
+    @property
+    def repeatable(self) -> bool:
+        """Its answer is cached for equal requests."""
+        return self.former_hash is not None
 
     def join(self, caller: WaitingCaller) -> None:
         self.callers[caller.number] = caller
@@ -73,12 +82,12 @@ class Call:
             self.stopped.set()
 
     def cancel(self, step_id: str, client_id: str | None) -> bool:
-        """Remove a cancelled step's callers; True when that stops the call."""
+        """Remove a cancelled step's callers; True when nobody is left, which stops the call unless its answer is there."""
         for caller in list(self.callers.values()):
             if caller.origin.step_id == step_id and client_id in (None, caller.client_id):
                 self.waiting.discard(caller.number)
                 del self.callers[caller.number]
-        if not self.callers:
+        if not self.callers and not self.ended:
             self.stopped.set()
         return not self.callers
 
@@ -127,7 +136,9 @@ class Attempts:
     last: no fallback is left, so waiting for this provider is worth while.
     started_at: when the first attempt passed the limiters; until then, when the provider's turn came.
     began_at: when the latest attempt passed them.
+    limited_since: when the provider refused the first attempt for its rate, if nothing else came after it.
     sent: the body of the latest attempt on the wire; changed: what was changed in it for this provider.
+    habits: what is known of the model's answers.
     """
 
     call: Call
@@ -137,14 +148,24 @@ class Attempts:
     failures: int = 0
     started_at: float = field(default_factory=time.monotonic)
     began_at: float = 0.0
+    limited_since: float | None = None
     sent: Json = field(default_factory=dict)
     changed: list[Change] = field(default_factory=list)
+    habits: Habits = field(default_factory=Habits)
 
     def begin(self) -> None:
         """An attempt passed the limiters. The first one starts the clock: waiting for the limiters is no attempt."""
         self.began_at = time.monotonic()
         if not self.failures:
             self.started_at = self.began_at
+
+    def limited(self) -> bool:
+        """The attempt was refused for the provider's rate: it cost time, which does not count, and is no attempt. False where
+        that has gone on for a whole deadline."""
+        now = time.monotonic()
+        self.started_at += now - self.began_at
+        self.limited_since = self.limited_since or now
+        return now < self.limited_since + self.settings.deadline.total_seconds()
 
     @property
     def deadline(self) -> float:

@@ -24,7 +24,7 @@ from services.strong_model.gateway.failover import Failover
 from services.strong_model.gateway.negotiate import Negotiation
 from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.gateway.providers import Provider
-from services.strong_model.gateway.rate_limit import RateLimiter
+from services.strong_model.gateway.rate_limit import Gate, RateLimiter
 from services.strong_model.gateway.retry import Retry
 from services.strong_model.settings import StrongSettings
 from shared.ledger.learned_store import LearnedStore
@@ -42,7 +42,7 @@ class Gateway:
         self.rate_limiters = {name: rate_limiter(provider, settings) for name, provider in providers.items()}
         learned = LearnedStore(ledger.engine)
         self.negotiations = {name: Negotiation(provider, learned) for name, provider in providers.items()}
-        budget = BudgetStage(ledger, settings)
+        budget = BudgetStage(ledger)
         retries = {
             name: Retry(
                 chained(
@@ -69,4 +69,6 @@ class Gateway:
 
 def rate_limiter(provider: Provider, settings: StrongSettings) -> RateLimiter:
     platform = platform_settings()
-    return RateLimiter(provider, platform.redis_url, platform.key_prefix, settings.max_backoff.total_seconds())
+    pauses = (settings.backoff, settings.max_backoff, settings.longest_wait)
+    gate = Gate(provider, *(pause.total_seconds() for pause in pauses))
+    return RateLimiter(provider, platform.redis_url, platform.key_prefix, gate)

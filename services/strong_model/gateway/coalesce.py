@@ -43,9 +43,9 @@ class Coalescer:
     ) -> Ticket:
         """Join the equal request in flight, or begin one. No await may stand between looking and beginning."""
         number = next(self._numbers)
-        identity = completions.identity(body, origin.example_id, sample)
-        digest = identity or completions.request_hash(body)
-        key = (origin.project_id, identity or f"{digest}/{number}")
+        identity = completions.identity(provider, body, origin.example_id, sample)
+        digest = identity.key if identity else completions.request_hash(body)
+        key = (origin.project_id, digest if identity else f"{digest}/{number}")
         caller = WaitingCaller(number, origin, client_id)
         call = self._calls.get(key)
         if call is not None and not call.stopped.is_set():
@@ -54,7 +54,7 @@ class Coalescer:
             return Ticket(call, caller, first=False)
         providers = [provider, *(self._providers[name] for name in provider.fallback)]
         chunks = asyncio.Queue() if stream else None
-        call = Call(providers, body, digest, origin, repeatable=identity is not None, chunks=chunks)
+        call = Call(providers, body, digest, origin, identity and identity.former, chunks=chunks)
         call.join(caller)
         self._calls[key] = call
         call.task = asyncio.create_task(self._run(call))

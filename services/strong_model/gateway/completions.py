@@ -1,10 +1,19 @@
 """Chat completions as data: the identity of a request, the checks and the price of an answer. No I/O."""
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from services.strong_model.gateway.errors import bad_answer, blocked_prompt, broken_off, in_answer, not_json
+from services.strong_model.gateway.errors import (
+    REFUSED_ROW,
+    ProviderError,
+    bad_answer,
+    blocked_prompt,
+    broken_off,
+    in_answer,
+    not_json,
+)
 from services.strong_model.gateway.normalise import UNKNOWN, Blocked, Failed, Unreadable, normalised, usage_of
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
@@ -16,7 +25,41 @@ from shared.ledger.store import Cost
 OWN = "meteor"  # our own field in an answer
 TEMPLATE = 64  # tokens that a chat template adds at most beside the request's own JSON
 UNBOUNDED = 32_768  # tokens of an answer to a request that names no limit
+REFUSED, REFUSED_S = "refused", 7 * 86_400.0  # a kept refusal and how long it counts: filters change, requests do not
 CACHEABLE = ("ok", "cut_off")  # outcomes that an equal request would have again
+
+
+class Habits(NamedTuple):
+    """What is known of a model's answers. whole: it has given whole ones, so a cut one is really too long.
+
+    unopened: its reasoning has no beginning, so the text of a cut answer is reasoning.
+    """
+
+    whole: bool = True
+    unopened: bool = False
+
+
+CERTAIN = Habits()
+
+
+def kept_refusal(failure: ProviderError, provider: Provider) -> Json | None:
+    """What is cached of a failed attempt: that the provider refuses this content. It would refuse the same bytes again."""
+    if failure.code != REFUSED_ROW:
+        return None
+    return {REFUSED: failure.message, "at": time.time(), OWN: {"call_id": failure.call_id, "provider": provider.name}}
+
+
+def raise_if_refused(kept: Json) -> None:
+    """Raises ProviderError for a cached refusal."""
+    if REFUSED in kept:
+        failure = ProviderError(kept[REFUSED], REFUSED_ROW, "filtered", connected=False)
+        failure.call_id = kept[OWN]["call_id"]
+        raise failure
+
+
+def is_over(kept: Json) -> bool:
+    """Whether it is a cached refusal that no longer counts."""
+    return REFUSED in kept and time.time() > kept["at"] + REFUSED_S
 
 
 class Completion(NamedTuple):
@@ -33,17 +76,24 @@ def request_hash(body: Json) -> str:
     return content_hash({name: value for name, value in body.items() if name not in ("stream", "stream_options")})
 
 
-def identity(body: Json, example_id: str | None, sample: str | None) -> str | None:
-    """The key of the cached answer; None where each answer is another random draw.
+class Identity(NamedTuple):
+    """key: of this provider's cached answer. former: of answers that were kept before the provider was a part of the key."""
+
+    key: str
+    former: str
+
+
+def identity(provider: Provider, body: Json, example_id: str | None, sample: str | None) -> Identity | None:
+    """What the cached answer is found by; None where each answer is another random draw.
 
     A request that samples (temperature above 0) is repeatable by its seed, else by its example and sample number.
     """
     digest = request_hash(body)
-    if not body.get("temperature") or body.get("seed") is not None:
-        return digest
-    if example_id is None and sample is None:
-        return None
-    return content_hash([digest, example_id, sample or "0"])
+    if body.get("temperature") and body.get("seed") is None:
+        if example_id is None and sample is None:
+            return None
+        digest = content_hash([digest, example_id, sample or "0"])
+    return Identity(content_hash([digest, *provider.identity]), digest)
 
 
 def wants_schema(body: Json) -> bool:
@@ -159,15 +209,28 @@ def completion(
     whole: bool = True,
     asked: int | None = None,
     changed: Iterable[Change] = (),
+    habits: Habits = CERTAIN,
 ) -> Completion:
     """A checked answer, marked with its call. whole: all of it could be read, so it may be cached. asked: see `outcome`.
 
     An answer that ended for an unknown reason is given as one that was cut, which every client knows to be incomplete.
     """
+    if habits.unopened:
+        for choice in body["choices"]:
+            _all_reasoning(choice)
     result = outcome(body, asked)
     for choice in body["choices"]:
         if choice["finish_reason"] == UNKNOWN:
             choice["finish_reason"] = "length"
     changes = [change.model_dump(include={"field", "how", "why"}) for change in changed]
     body[OWN] = {"call_id": call_id, "provider": provider.name} | ({"changed": changes} if changes else {})
-    return Completion(body, result, cost(provider, body), whole and result in CACHEABLE)
+    return Completion(
+        body, result, cost(provider, body), whole and result in CACHEABLE and (habits.whole or result == "ok")
+    )
+
+
+def _all_reasoning(choice: Json) -> None:
+    """The text of an answer that was cut before its reasoning ended is reasoning."""
+    message = choice["message"]
+    if choice["finish_reason"] == "length" and not message.get("reasoning_content"):
+        message |= {"content": "", "reasoning_content": message["content"]}

@@ -1,9 +1,10 @@
 """How an attempt at a provider can fail: the error's code, its HTTP status, its ledger outcome and how often to try again."""
 
+import json
 import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import httpx
@@ -23,11 +24,14 @@ from services.strong_model.gateway.failure_words import (
     TOO_LONG,
     TOO_LONG_CODES,
 )
+from services.strong_model.gateway.hints import pause_s
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.said import Said
 from shared.contracts.errors import ROW_CODES, MeteorError
 from shared.ledger.store import Cost
+from shared.platform.http_client import Fault, fault_of
 
+REFUSED_ROW = "teacher_refused_row"
 NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # the most attempts at a request that failed in this way
 KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_unreachable": (503, ALWAYS),
@@ -40,8 +44,9 @@ KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_quota_exhausted": (403, NEVER),
     "teacher_access_denied": (403, NEVER),
     "teacher_model_not_found": (404, NEVER),
+    "teacher_misconfigured": (502, NEVER),
     "teacher_rejected": (400, NEVER),
-    "teacher_refused_row": (400, NEVER),
+    REFUSED_ROW: (400, NEVER),
     "teacher_prompt_too_long": (400, NEVER),
     "teacher_batch_failed": (400, NEVER),
 }
@@ -52,6 +57,7 @@ ACCOUNT_CODES = frozenset(
         "teacher_quota_exhausted",
         "teacher_access_denied",
         "teacher_model_not_found",
+        "teacher_misconfigured",
         "teacher_rejected",
         "teacher_batch_failed",
     }
@@ -65,8 +71,15 @@ MEANINGS = {  # what an error's message says the provider did
     "teacher_prompt_too_long": "takes no request of this length",
     "teacher_rejected": "rejected the request",
 }
+FAULTS: dict[Fault, str] = {
+    "certificate": "its certificate is not trusted ({error}); METEOR_CA_BUNDLE names further certificates to trust",
+    "tls": "no encrypted connection comes about ({error}); does {setting} say https:// for a server that speaks http://?",
+    "name": "no such host is known ({error}); is {setting} right?",
+    "proxy": "the proxy of HTTPS_PROXY or HTTP_PROXY refuses the connection ({error}); NO_PROXY takes hosts that need none",
+}
 Scope = Literal["row", "provider", "account"]
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a provider that has too many calls
+PAUSED = "paused"  # of a call that was not sent, because the provider wants to be left alone
 NOT_FOUND = "http_404"
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 SHOWN = 300  # characters of a provider's own message that are passed on
@@ -102,8 +115,10 @@ class ProviderError(MeteorError):
         self.said = said
         self.words = ""  # what the provider said, short and masked
         self.unpaid = not connected or outcome.startswith("http_")
+        self.limited = code == "teacher_rate_limited"
+        self.paused = outcome == PAUSED
         self.cost = Cost() if self.unpaid else cost
-        self.overloaded = outcome in OVERLOAD
+        self.overloaded = outcome in OVERLOAD and code != "teacher_quota_exhausted"
         self.provider_down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
         # not where the request or the key is at fault
         self.fallback_may_help = self.most_attempts > NEVER or code in ("teacher_quota_exhausted", "teacher_timeout")
@@ -147,6 +162,8 @@ class Limits(NamedTuple):
 
 def by_http_error(provider: Provider, error: Exception, limits: Limits, answering: bool) -> ProviderError:
     """One of HTTP_ERRORS as ours. answering: the head of the answer had arrived."""
+    if fault := fault_of(error):
+        return misconfigured(provider, FAULTS[fault].format(error=error, setting=provider.address_from))
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         return unreachable(provider, error, connected=False)
     if isinstance(error, httpx.ReadTimeout):
@@ -156,6 +173,26 @@ def by_http_error(provider: Provider, error: Exception, limits: Limits, answerin
     if answering:
         return bad_answer(provider, f"an answer that broke off ({type(error).__name__})")
     return unreachable(provider, error, connected=True)
+
+
+def misconfigured(
+    provider: Provider, what: str, outcome: str = "misconfigured", connected: bool = False
+) -> ProviderError:
+    """No request will ever arrive there, or no answer be read."""
+    message = f"provider {provider.name!r} at {provider.base_url}: {what}"
+    return ProviderError(message, "teacher_misconfigured", outcome, connected=connected)
+
+
+def redirected(provider: Provider, status: int, headers: Mapping[str, str]) -> ProviderError:
+    to = headers.get("location", "").partition("?")[0].removesuffix("/chat/completions").removesuffix("/models")
+    where = f"to {to}; set {provider.address_from} to that address" if to else f"; is {provider.address_from} right?"
+    return misconfigured(provider, f"it sends requests on (HTTP {status}) {where}", f"http_{status}")
+
+
+def encoded(provider: Provider, name: str) -> ProviderError:
+    """A compression that was not asked for and cannot be undone here."""
+    what = f"its answer is compressed as {name!r}, which was not asked for; is there something between it and us?"
+    return misconfigured(provider, what, "bad_answer", connected=True)
 
 
 def unreachable(provider: Provider, error: Exception, connected: bool) -> ProviderError:
@@ -215,12 +252,14 @@ def in_answer(provider: Provider, body: object) -> ProviderError:
     """An error that came with HTTP status 200. Its own code says which one it is."""
     words = said.of(body)
     status = words.status or next((STATUS_OF[code] for code in words.codes if code in STATUS_OF), 502)
-    return told(provider, status, None, words)
+    return told(provider, status, pause_s({}, json.dumps(body)), words)
 
 
 def refused(provider: Provider, status: int, headers: Mapping[str, str], payload: bytes) -> ProviderError:
     """An HTTP status other than 200. The provider's key is masked in its message."""
-    return told(provider, status, retry_after_s(headers), said.read(payload))
+    if 300 <= status < 400:
+        return redirected(provider, status, headers)
+    return told(provider, status, pause_s(headers, payload.decode(errors="replace")), said.read(payload))
 
 
 def told(provider: Provider, status: int, retry_after: float | None, words: Said) -> ProviderError:
@@ -290,6 +329,14 @@ def masked(provider: Provider, text: str) -> str:
     return QUOTED_KEY.sub("***", text)
 
 
+def paused(provider: Provider, seconds: float, cause: ProviderError | None) -> ProviderError:
+    """Nothing was sent: the provider asked to be left alone for longer than a call waits. cause: its refusal."""
+    until = datetime.fromtimestamp(time.time() + seconds, UTC)
+    message = f"provider {provider.name!r} limits the rate of calls until {until:%Y-%m-%d %H:%M:%S} UTC"
+    words = f"; it said: {cause.message}" if cause else ""
+    return ProviderError(message + words, "teacher_rate_limited", PAUSED, retry_after=seconds, connected=False)
+
+
 def without_batches(provider: Provider, path: str, status: int) -> ProviderError:
     message = f"it has no batch API (HTTP {status} at {provider.base_url}{path})"
     return ProviderError(message, "teacher_rejected", NOT_FOUND)
@@ -302,19 +349,3 @@ def batch_failed(provider: Provider, why: str | None) -> ProviderError:
         "and each call is sent by itself, at the full price"
     )
     return ProviderError(message, "teacher_batch_failed", "batch_failed")
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date); None without a valid one."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        if "retry-after" not in headers:
-            return None
-        value = headers["retry-after"]
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -1,4 +1,5 @@
-"""The rate limiter: requests and tokens per minute, in token buckets that all gateways share through Redis.
+"""The rate limiter: requests and tokens per minute, in token buckets that all gateways share through Redis; and the gate that a
+provider's own refusals close for all its calls.
 
 A bucket holds a sixth of a minute's worth and fills with the rest evenly, so that no sixty seconds see more than the limit.
 While Redis is unavailable each process keeps buckets of its own: the limit then holds for each process alone.
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from services.strong_model.gateway import completions
+from services.strong_model.gateway import completions, errors
 from services.strong_model.gateway.call import Attempts, Send
 from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.errors import ProviderError
@@ -20,6 +21,7 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 MINUTE_S = 60.0
+LONGEST_S = 26 * 3600.0  # no pause of a provider is longer: it is asked again
 UNAVAILABLE_S = 5.0  # until a Redis that did not answer is asked again
 REDIS_TIMEOUT_S = 1.0
 # KEYS: buckets. ARGV: per bucket rate, capacity, cost. Takes from all or from none; returns the seconds to wait. What costs
@@ -57,13 +59,60 @@ class Bucket(NamedTuple):
         return cls(name, max(limit - capacity, limit / 2) / MINUTE_S, capacity)
 
 
+class Gate:
+    """The pause of one provider. It says itself how long, or each burst of refusals doubles a pause of our own.
+
+    backoff_s, most_s: the first and the longest pause of our own. longest_s: so long a pause is waited for here; during a longer
+    one, such as that of a day's quota, calls end at once and the jobs' steps rest.
+    """
+
+    def __init__(self, provider: Provider, backoff_s: float, most_s: float, longest_s: float):
+        self.provider = provider
+        self.backoff_s, self.most_s, self.longest_s = backoff_s, most_s, longest_s
+        self._until = self._closed_at = 0.0  # monotonic seconds
+        self._bursts = 0
+        self._cause: ProviderError | None = None
+
+    def pause_s(self) -> float:
+        """Seconds until the provider wants to be asked again."""
+        return max(0.0, self._until - time.monotonic())
+
+    def wait_s(self) -> float:
+        """As pause_s. Raises ProviderError where that is longer than calls wait here."""
+        seconds = self.pause_s()
+        if seconds > self.longest_s:
+            raise errors.paused(self.provider, seconds, self._cause)
+        return seconds
+
+    def refused(self, failure: ProviderError, began_at: float) -> None:
+        """An attempt that began then failed; too many calls close the gate."""
+        if failure.limited:
+            pause = failure.retry_after
+        elif failure.overloaded and failure.retry_after:
+            pause = min(failure.retry_after, self.longest_s)
+        else:
+            return
+        if pause is None:
+            if began_at <= self._closed_at:
+                return  # of the burst that closed it
+            pause = min(self.backoff_s * 2 ** min(self._bursts, 20), self.most_s)
+            self._bursts += 1
+        now = time.monotonic()
+        self._cause, self._closed_at = failure, now
+        self._until = max(self._until, now + min(pause, LONGEST_S))
+
+    def answered(self) -> None:
+        """Not back to the first pause at once: right after a pause the provider answers some calls more."""
+        self._bursts = max(0, self._bursts - 1)
+
+
 class RateLimiter:
     """The buckets of one provider, and the pause that it asked for. Without limits Redis is not asked.
 
-    longest_pause_s: a longer `retry-after` holds back only the request that got it.
+    gate: the pause, which is one for all calls.
     """
 
-    def __init__(self, provider: Provider, redis_url: str, key_prefix: str, longest_pause_s: float):
+    def __init__(self, provider: Provider, redis_url: str, key_prefix: str, gate: Gate):
         limits = {"requests": provider.requests_per_minute, "tokens": provider.tokens_per_minute}
         self.provider = provider
         self.buckets = {
@@ -71,8 +120,7 @@ class RateLimiter:
             for unit, limit in limits.items()
             if limit
         }
-        self.longest_pause_s = longest_pause_s
-        self._paused_until = 0.0
+        self.gate = gate
         self._local: dict[str, tuple[float, float]] = {}  # unit -> level and time, while Redis is unavailable
         self._redis_retry_at = 0.0
         self._redis = redis.asyncio.from_url(
@@ -84,26 +132,24 @@ class RateLimiter:
         await self._redis.aclose()
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
-        """Take the most tokens that the call can use, and give back what it did not."""
+        """Take the most tokens that the call can use, and give back what it did not.
+
+        Raises ProviderError `teacher_rate_limited`, with nothing sent, while the provider's pause is too long to wait for it here.
+        """
         call = attempts.call
         tokens = completions.most(self.provider, attempts.sent).tokens
-        while seconds := self.pause_s() or await self.wait_s(tokens):
+        while seconds := self.gate.wait_s() or await self.wait_s(tokens):
             await call.unless_stopped(asyncio.sleep(seconds))
         attempts.begin()
         try:
             completion = await proceed(attempts)
         except ProviderError as failure:
-            if failure.overloaded and failure.retry_after:
-                pause = min(failure.retry_after, self.longest_pause_s)
-                self._paused_until = max(self._paused_until, time.monotonic() + pause)
+            self.gate.refused(failure, attempts.began_at)
             raise
+        self.gate.answered()
         if completion.cost is not None:
             await self.give_back(tokens - completion.cost.input_tokens - completion.cost.output_tokens)
         return completion
-
-    def pause_s(self) -> float:
-        """Seconds until the provider wants to be asked again."""
-        return max(0.0, self._paused_until - time.monotonic())
 
     async def wait_s(self, tokens: int) -> float:
         """Take one request of so many tokens; 0: taken, else the seconds after which to ask again."""

@@ -6,7 +6,7 @@ import time
 
 from services.strong_model.gateway.budget import BudgetHeld
 from services.strong_model.gateway.call import Attempts, Call, Send
-from services.strong_model.gateway.errors import BreakerOpen, ProviderError
+from services.strong_model.gateway.errors import NEVER, BreakerOpen, ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
@@ -24,7 +24,8 @@ class Retry:
 
     async def __call__(self, call: Call, provider: Provider, last: bool) -> Json:
         """An attempt that found no connection cost nothing, so that of a call's last provider is bounded by
-        METEOR_STRONG_PATIENCE and not by number: a local teacher has the time to start again."""
+        METEOR_STRONG_PATIENCE and not by number: a local teacher has the time to start again. One that it refused for its rate is
+        bounded by neither: the rate limiter's gate keeps all calls back until the provider's pause is over."""
         attempts = Attempts(call, provider, self.settings, last)
         charged = 0
         latest: ProviderError | None = None
@@ -37,10 +38,19 @@ class Retry:
                 raise latest or resting from None
             except ProviderError as failure:
                 latest = failure
+                if failure.paused:
+                    raise
+                if failure.limited and last and not call.delivered and call.waiting:
+                    if not attempts.limited():
+                        raise
+                    log.warning("refused for its rate", call_id=call.call_id, asks_for_s=failure.retry_after)
+                    continue
+                attempts.limited_since = None
                 attempts.failures += 1
                 charged += failure.connected or not last
                 seconds = self._pause_s(attempts.failures, failure)
-                exhausted = charged >= min(self.settings.attempts, failure.most_attempts)
+                most = min(self.settings.attempts, failure.most_attempts)
+                exhausted = most == NEVER or charged >= most
                 deadline = attempts.deadline if failure.connected else attempts.unavailable_deadline
                 if exhausted or call.delivered or not call.waiting or time.monotonic() + seconds >= deadline:
                     raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.strong_model.worker.reply_text import clean
 from shared.contracts import loose_json
+from shared.contracts.errors import RowRefused
 from shared.contracts.imports import AskParams, Passage, Written
 from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
@@ -82,7 +83,10 @@ async def write_questions(
     """Questions in the order of the passages, and counts. Raises what GatewayClient.chat raises."""
 
     async def write(passage: Passage) -> Written:
-        return await _of_passage(gateway, params, passage)
+        try:
+            return await _of_passage(gateway, params, passage)
+        except RowRefused:
+            return Written(id=passage.id, questions=[])
 
     written = await run_rows(write, rows, progress)
     return written, {

@@ -8,26 +8,26 @@ from services.strong_model.worker import questions
 from services.strong_model.worker import teach as teaching
 from services.strong_model.worker.imports import read_source
 from shared.contracts.errors import Cancelled
-from shared.contracts.imports import AskParams, Passage, ReadParams, Written
-from shared.contracts.rows import TeacherInput, TeacherResponse
+from shared.contracts.imports import AskParams, Passage, ReadParams
+from shared.contracts.rows import TeacherInput
 from shared.contracts.steps import StepKind, StepResult, TeachParams, Wire
 from shared.queue.step_gateway import step_gateway
-from shared.queue.step_handler import by_kind, step_handler
+from shared.queue.step_handler import RowsAndMetrics, by_kind, step_handler
 from shared.queue.step_task import StepContext
 
 
 @step_handler(StepKind.TEACH)
-async def teach(
-    params: TeachParams, rows: list[TeacherInput], context: StepContext
-) -> tuple[list[TeacherResponse], dict[str, int]]:
+async def teach(params: TeachParams, rows: list[TeacherInput], context: StepContext) -> RowsAndMetrics:
     async with step_gateway(context, strong_settings().gateway_url, batch=params.batch) as gateway:
-        return await teaching.teach(gateway, params, rows, context.progress)
+        responses, counts = await teaching.teach(gateway, params, rows, context.progress)
+        return responses, counts | gateway.refusals()
 
 
 @step_handler(StepKind.ASK)
-async def ask(params: AskParams, rows: list[Passage], context: StepContext) -> tuple[list[Written], dict[str, int]]:
+async def ask(params: AskParams, rows: list[Passage], context: StepContext) -> RowsAndMetrics:
     async with step_gateway(context, strong_settings().gateway_url) as gateway:
-        return await questions.write_questions(gateway, params, rows, context.progress)
+        written, counts = await questions.write_questions(gateway, params, rows, context.progress)
+        return written, counts | gateway.refusals()
 
 
 @step_handler(StepKind.READ)

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from services.strong_model.worker.prompts import teach_messages
 from services.strong_model.worker.reply_text import clean
+from shared.contracts.errors import RowRefused
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
 from shared.platform.gateway_client import ChatReply, GatewayClient
@@ -16,6 +17,7 @@ class ResponseOutcome(StrEnum):
     REFUSED = "refused"
     EMPTY = "empty"
     CUT_OFF = "cut_off"
+    TOO_LONG = "too_long"
 
 
 # Only at the beginning: an answer may well say "I cannot" further down.
@@ -52,21 +54,28 @@ def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
     )
 
 
+def refused(row: TeacherInput, refusal: RowRefused) -> TeacherResponse:
+    return TeacherResponse(id=row.id, answer="", finish_reason="content_filter", outcome=refusal.outcome)
+
+
 async def teach(
     gateway: GatewayClient, params: TeachParams, rows: list[TeacherInput], progress: OnProgress
 ) -> tuple[list[TeacherResponse], dict[str, int]]:
     """Teacher responses in the order of the rows, and counts. All rows are asked at once; the gateway limits what is sent.
 
-    The first failed row ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
+    A row that the provider takes never is an outcome of its own; every other failure ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
     gets it from there. Raises what GatewayClient.chat raises.
     """
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included
 
     async def ask(row: TeacherInput) -> TeacherResponse:
         messages = teach_messages(params.domain, row.question, row.guideline, row.reference, params.ground)
-        reply = await gateway.chat(
-            model=params.teacher, messages=messages, example_id=row.id, **params.sampling.model_dump()
-        )
+        try:
+            reply = await gateway.chat(
+                model=params.teacher, messages=messages, example_id=row.id, **params.sampling.model_dump()
+            )
+        except RowRefused as refusal:
+            return refused(row, refusal)
         tokens["input_tokens"] += reply.input_tokens
         tokens["output_tokens"] += reply.output_tokens
         return teacher_response(row, reply)
@@ -76,5 +85,6 @@ async def teach(
 
 
 def tally(responses: list[TeacherResponse]) -> dict[str, int]:
-    """How many of each outcome, all four always present."""
-    return {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in ResponseOutcome}
+    """How many of each outcome; but for `too_long` all are always present."""
+    counts = {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in ResponseOutcome}
+    return {name: count for name, count in counts.items() if count or name != ResponseOutcome.TOO_LONG}

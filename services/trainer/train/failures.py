@@ -2,6 +2,7 @@
 
 import errno
 
+from shared.contracts.deterministic import is_deterministic
 from shared.contracts.errors import FatalError, MeteorError, TransientError, is_disk_full
 
 # The last three: a library that could not be loaded, a thread without memory for its stack.
@@ -14,32 +15,9 @@ NO_MEMORY = (
     "can't start new thread",
 )
 
-# What the same code does with the same input again.
-DETERMINISTIC = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-    ImportError,
-    AssertionError,
-    ArithmeticError,
-)
-DETERMINISTIC_WORDS = (
-    "size mismatch",
-    "shapes cannot be multiplied",
-    "must match the size",
-    "not implemented for",
-    "on the same device",
-    "does not require grad",
-    "no file named",
-    "does not appear to have a file",
-)
-
 
 def as_error(error: BaseException) -> MeteorError:
-    """The error for the supervisor. An unexpected one is transient, as everywhere in the system, unless its kind or its words say
-    that it would come again."""
+    """The error for the supervisor. Unexpected errors are fatal where they would come again, as everywhere in the system."""
     if isinstance(error, MeteorError):
         return error
     text = str(error)
@@ -53,6 +31,5 @@ def as_error(error: BaseException) -> MeteorError:
         )
     if is_disk_full(error):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
-    again = isinstance(error, DETERMINISTIC) or any(sign in text for sign in DETERMINISTIC_WORDS)
-    kind = FatalError if again else TransientError
-    return kind(f"{type(error).__name__}: {text[:500]}", code="training_failed")
+    family = FatalError if is_deterministic(error) else TransientError
+    return family(f"{type(error).__name__}: {text[:500]}", code="training_failed")

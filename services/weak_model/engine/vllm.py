@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
-from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, read_prompts, write_prompt_files
+from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, write_prompt_files
 from shared.contracts.errors import FatalError
 from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import content_hash
@@ -97,10 +97,10 @@ def launch(
 
 
 def prompts(settings: EngineSettings, bases: Bases) -> PromptProfile | None:
-    """How the model must be prompted: as a base of the registry, else as its folder says. A template that cannot be used is
-    left to the jobs' checks: the model is served without chat."""
+    """How the model must be prompted. A template that cannot be used is left to the jobs' checks: the model is served without
+    chat."""
     try:
-        return bases.prompts(settings.served_name) or read_prompts(Path(settings.model))
+        return bases.prompts(settings.served_name, Path(settings.model))
     except TemplateRefused as refusal:
         log.warning("the model's chat template is used as it is", reason=refusal.message)
         return None

@@ -1,17 +1,19 @@
 """Experiments: jobs that share an id in their metadata. Steps that they have in common run once, by their hashes."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
 
 from services.api.context import ProjectContext
-from services.api.features.jobs import checks
 from services.api.features.jobs import service as jobs
+from services.api.features.jobs.live_checks import live_findings
+from services.api.features.jobs.posted import Posted
 from services.api.paging import Paging, listed
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE
 from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.estimate import Price
 from shared.contracts.experiments import (
     ALONE,
     EXPERIMENT,
@@ -25,6 +27,7 @@ from shared.contracts.experiments import (
     merged,
 )
 from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem, Refused, refuse
 from shared.contracts.report import NOTHING, Report, read_report
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
@@ -39,12 +42,41 @@ def create(context: ProjectContext, request: ExperimentRequest) -> ExperimentObj
     experiment_id = f"exp-{uuid_utils.uuid7().hex}"
     prices = jobs.known_prices(context)
     variants = _variants(context, request)
-    requests = [_job_of(request, variant, experiment_id) for variant in variants]
-    for variant, job in zip(variants, requests, strict=True):
-        with _errors_name(variant):
-            checks.check(context, job, prices)
-    context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
+    requests, problems = _checked(context, request, variants, experiment_id, prices)
+    refuse(problems)
+    made = context.stores.jobs.create_all(context.project, requests, prices, context.key_id)
+    for problem in problems:
+        context.stores.jobs.add_event(made[0], problem.text, level="warn")
     return get(context, experiment_id)
+
+
+def _checked(
+    context: ProjectContext,
+    request: ExperimentRequest,
+    variants: Sequence[Variant],
+    experiment_id: str,
+    prices: Mapping[str, Price] | None,
+) -> tuple[list[JobRequest], list[Problem]]:
+    """The variants' jobs, and all that is wrong with them; what several have in common is told once."""
+    posted: dict[str, Posted] = {}
+    wrong: dict[str, tuple[Problem, list[str]]] = {}
+
+    def tell(name: str, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            wrong.setdefault(problem.text, (problem, []))[1].append(repr(name))
+
+    for variant in variants:
+        try:
+            job = posted[variant.name] = Posted(context, _job_of(request, variant, experiment_id), prices)
+            tell(variant.name, jobs.still_findings(job).problems)
+        except Refused as error:
+            tell(variant.name, error.problems)
+    for name, findings in zip(posted, live_findings(list(posted.values())), strict=True):
+        tell(name, findings.problems)
+    return [job.request for job in posted.values()], [
+        problem.model_copy(update={"message": f"variant{'s' * bool(names[1:])} {', '.join(names)}: {problem.message}"})
+        for problem, names in wrong.values()
+    ]
 
 
 def teachers(job: Mapping[str, Any], providers: Mapping[str, Any]) -> list[Variant]:
@@ -84,17 +116,7 @@ def _job_of(request: ExperimentRequest, variant: Variant, experiment_id: str) ->
     body = merged(request.job, variant.changes)
     body["suffix"] = f"{body.get('suffix', 'expert')}-{variant.name}"
     body["metadata"] = {**(body.get("metadata") or {}), EXPERIMENT: experiment_id, VARIANT: variant.name}
-    with _errors_name(variant):
-        return jobs.job_request(body)
-
-
-@contextlib.contextmanager
-def _errors_name(variant: Variant) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        message = f"variant {variant.name!r}: {error.message}"
-        raise UserError(message, param=error.param, code=error.code) from error
+    return jobs.job_request(body)
 
 
 def page(context: ProjectContext, paging: Paging) -> Listed[ExperimentObject]:

@@ -1,215 +1,239 @@
-"""What is refused before a job exists: every request that could not run, with how to fix it."""
+"""What is refused before a job exists: all that is wrong with a request, in one list, each with how to mend it.
 
-from collections.abc import Mapping
+To add a check write a function `(Posted) -> Iterator[Problem | str]` and name it in CHECKS, or in LIVE of live_checks.py where
+it asks something outside this process. It yields problems, and as a text what was found right, for people. It yields nothing where
+what it reads is unknown (a missing file, a gateway that does not answer): another check tells that.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from services.api.context import ApiContext, ProjectContext
 from services.api.features.files.service import error_summary
-from shared.contracts.data import Split, in_both, judge_must_decide
-from shared.contracts.distillation import Phase
-from shared.contracts.errors import NotFound, UserError
+from services.api.features.jobs.posted import Posted
+from shared.artifacts.capabilities import published
+from shared.contracts.data import Split, in_both
+from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
-from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem, refuse
 from shared.contracts.steps import Method
-from shared.datasets.files import PURPOSE, JobData
+from shared.datasets.files import PURPOSE
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
-from shared.plan.plan import JudgeUse, Sizes, calls_per_judged_question, make_plan
+from shared.plan.plan import JudgeUse, calls_per_judged_question
+from shared.plan.student_checks import problems
 
 LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
+Check = Callable[[Posted], Iterator[Problem | str]]
 
 
-class Checked(NamedTuple):
-    """The job's files, and whether it asks a strong model anything."""
+class Findings(NamedTuple):
+    """problems: errors and warnings. right: what was looked at and is in order."""
 
-    data: JobData
-    asks: bool
-
-
-def check(context: ProjectContext, request: JobRequest, prices: Mapping[str, Price] | None) -> Checked:
-    """Check the request against model, engine, providers and files. Raises UserError."""
-    _check_student(context, request.model)
-    adapter, most = request.distillation.adapter, context.settings.max_rank
-    if adapter.method is Method.FULL and not context.swaps:
-        raise UserError(
-            "method full needs an engine that can load the trained model, and METEOR_WEAK_ENGINE_URL names "
-            "a server of your own; ask for method lora",
-            param="distillation.adapter.method",
-            code="method_not_served",
-        )
-    if adapter.method is Method.LORA and adapter.rank > most:
-        raise UserError(
-            f"the engine serves adapters of rank {most} at most, not {adapter.rank}; METEOR_ENGINE_MAX_LORA_RANK raises it",
-            param="distillation.adapter.rank",
-            code="rank_too_large",
-        )
-    data = files_of(context, request.training_file, request.validation_file)
-    asks = not request.distillation.plain or _judge_is_asked(context, data, request)
-    if asks:
-        check_provider(request.distillation.teacher.provider, prices, "distillation.teacher.provider")
-        check_provider(request.distillation.judge.provider, prices, "distillation.judge.provider")
-    _check_files(context, data, request)
-    _check_judge_calls(context, data, request)
-    return Checked(data, asks)
+    problems: list[Problem]
+    right: list[str]
 
 
-def _judge_is_asked(context: ProjectContext, data: JobData, request: JobRequest) -> bool:
-    """For a job that asks no teacher."""
-    return request.distillation.evaluation.judged_questions > 0 or lacks_references(context, data)
-
-
-def lacks_references(context: ProjectContext, data: JobData) -> bool:
-    """Whether graders have too few references to measure by; False for files with bad lines, whose rows are unknown."""
-    readable = all(file is None or file.rows_ref is not None for file in data)
-    return readable and judge_must_decide(context.job_rows(data))
-
-
-def check_provider(name: str, prices: Mapping[str, Price] | None, param: str) -> None:
-    """prices: None while the gateway is unavailable; then nothing is checked. Raises UserError."""
-    if prices is not None and name not in prices:
-        known = ", ".join(prices) or "none; METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names some"
-        raise UserError(
-            f"no strong model is configured under the name {name!r}; known: {known}",
-            param=param,
-            code="provider_not_found",
-        )
-
-
-def _check_student(context: ApiContext, model: str) -> None:
+def student(posted: Posted) -> Iterator[Problem | str]:
+    """The student is one that this deployment can serve and train."""
+    context, model = posted.context, posted.request.model
     names = [base.name for base in context.students]
     if model in names:
+        yield f"student {model!r}: served and trained here"
         return
     hint = "METEOR_STUDENTS names more"
     if not context.swaps and context.bases.find(model) is not None:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
-    raise UserError(
-        f"model must be {' or '.join(map(repr, names))}, not {model!r}; {hint}", param="model", code="model_not_found"
-    )
+    message = f"model must be {' or '.join(map(repr, names))}, not {model!r}"
+    yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
 
 
-def files_of(context: ProjectContext, training: str, validation: str | None) -> JobData:
-    """Raises UserError."""
-    return JobData(
-        _file(context, training, "training_file"),
-        _file(context, validation, "validation_file") if validation else None,
-    )
+def abilities(posted: Posted) -> Iterator[Problem | str]:
+    """The student can do what the job needs, as far as the capability probe has tried it."""
+    capabilities = published(posted.context.platform.data, posted.request.model)
+    if capabilities is None:
+        return
+    unfit = problems(capabilities, posted.request, posted.context.settings.max_rank)
+    yield from unfit
+    if not unfit:
+        yield f"student {capabilities.base!r}: tried as {capabilities.architecture}"
 
 
-def _file(context: ProjectContext, file_id: str, param: str) -> FileRecord:
-    try:
-        return context.file(file_id)
-    except NotFound as error:
-        raise UserError(error.message, param=param, code="file_not_found") from error
-
-
-def _check_file(file: FileRecord, param: str) -> None:
-    if file.purpose != PURPOSE:
-        raise UserError(
-            f"file {file.id} is no dataset (purpose {file.purpose}); import it first: POST /v1/imports, or meteor data import",
-            param=param,
-            code="invalid_file_format",
+def adapter(posted: Posted) -> Iterator[Problem | str]:
+    """The engine can serve what is trained."""
+    wanted, most = posted.spec.adapter, posted.context.settings.max_rank
+    if wanted.method is Method.FULL and not posted.context.swaps:
+        yield Problem(
+            code="method_not_served",
+            param="distillation.adapter.method",
+            message="method full needs an engine that can load the trained model, and METEOR_WEAK_ENGINE_URL names a server "
+            "of your own",
+            remedy="ask for method lora",
         )
-    if file.status != "processed":
-        message = f"file {file.id} has {error_summary(file) or 'status ' + file.status}"
-        raise UserError(message, param=param, code="invalid_file_format")
+    if wanted.method is Method.LORA and wanted.rank > most:
+        yield Problem(
+            code="rank_too_large",
+            param="distillation.adapter.rank",
+            message=f"the engine serves adapters of rank {most} at most, not {wanted.rank}",
+            remedy="METEOR_ENGINE_MAX_LORA_RANK raises it",
+        )
 
 
-def _check_apart(context: ProjectContext, training: FileRecord, validation: FileRecord) -> None:
-    """Decisions are made on the validation rows, so none of them may be trained on or reported. Raises UserError."""
-    twice = in_both(context.file_rows(training), context.file_rows(validation))
+def providers(posted: Posted) -> Iterator[Problem | str]:
+    """The strong models are configured."""
+    if posted.asks:
+        yield from provider_problems(posted.spec.teacher.provider, posted.prices, "distillation.teacher.provider")
+        yield from provider_problems(posted.spec.judge.provider, posted.prices, "distillation.judge.provider")
+
+
+def provider_problems(name: str, prices: Mapping[str, Price] | None, param: str) -> Iterator[Problem]:
+    """prices: None while the gateway is unavailable; then nothing is checked."""
+    if prices is not None and name not in prices:
+        yield Problem(
+            code="provider_not_found",
+            param=param,
+            message=f"no strong model is configured under the name {name!r}; known: {', '.join(prices) or 'none'}",
+            remedy="name one of them, or add it: METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE",
+        )
+
+
+def files(posted: Posted) -> Iterator[Problem | str]:
+    """The files are there, are datasets and have no bad lines."""
+    yield from posted.missing_files
+    for field, file in posted.files.items():
+        yield from _file_problems(file, field)
+    if posted.data is not None:
+        counts = ", ".join(f"{split.value} {rows}" for split, rows in posted.data.splits.items())
+        yield f"rows: {sum(posted.data.splits.values())} ({counts})"
+
+
+def _file_problems(file: FileRecord, param: str) -> Iterator[Problem]:
+    if file.purpose != PURPOSE:
+        yield Problem(
+            code="invalid_file_format",
+            param=param,
+            message=f"file {file.id} is no dataset (purpose {file.purpose})",
+            remedy="import it first: POST /v1/imports, or meteor data import",
+        )
+    elif file.status != "processed":
+        yield Problem(
+            code="invalid_file_format",
+            param=param,
+            message=f"file {file.id} has {error_summary(file) or 'status ' + file.status}",
+            remedy=f"mend these lines and upload the file again; POST /v1/files/{file.id}/validate lists them",
+        )
+
+
+def apart(posted: Posted) -> Iterator[Problem | str]:
+    """Decisions are made on the validation rows, so none of them may be trained on or reported."""
+    training, validation = posted.data or (None, None)
+    if training is None or validation is None:
+        return
+    twice = in_both(posted.context.file_rows(training), posted.context.file_rows(validation))
     if twice:
         shown = ", ".join(twice[:5]) + (", ..." if twice[5:] else "")
-        raise UserError(
-            f"{len(twice)} rows of the validation file ({shown}) have a question or a group that is in the training file too; "
-            "take them out of one of the two",
-            param="validation_file",
+        yield Problem(
             code="rows_in_both_files",
+            param="validation_file",
+            message=f"{len(twice)} rows of the validation file ({shown}) have a question or a group that is in the training file "
+            "too",
+            remedy="take them out of one of the two",
         )
 
 
-def _check_files(context: ProjectContext, data: JobData, request: JobRequest) -> None:
-    _check_file(data.training, "training_file")
-    if data.validation is not None:
-        _check_file(data.validation, "validation_file")
-        _check_apart(context, data.training, data.validation)
-    splits = data.splits
+def enough_rows(posted: Posted) -> Iterator[Problem | str]:
+    """Every split and every phase has something to work on."""
+    if posted.data is None:
+        return
+    splits = posted.data.splits
     if any(splits[split] < least for split, least in LEAST_ROWS.items()):
         has = ", ".join(f"{split.value} {n}" for split, n in splits.items())
         needs = ", ".join(f"{split.value} {n}" for split, n in LEAST_ROWS.items())
-        raise UserError(
-            f"too few rows after splitting by question: {has}; at least {needs} are needed",
-            param="validation_file"
-            if data.validation and splits[Split.DEV] < LEAST_ROWS[Split.DEV]
-            else "training_file",
+        of_validation = posted.data.validation and splits[Split.DEV] < LEAST_ROWS[Split.DEV]
+        yield Problem(
             code="too_few_rows",
+            param="validation_file" if of_validation else "training_file",
+            message=f"too few rows after splitting by question: {has}; at least {needs} are needed",
+            remedy="upload more rows",
         )
-    wanted = _wanted_questions(request)
-    if sum(wanted.values()) > splits[Split.TRAIN]:
+        return
+    train, wanted = splits[Split.TRAIN], _wanted_questions(posted.spec)
+    if sum(wanted.values()) > train:
         parts = " + ".join(f"{phase}.questions {n}" for phase, n in wanted.items())
-        raise UserError(
-            f"{parts} is more than the train split's {splits[Split.TRAIN]} rows",
-            param=f"distillation.{next(iter(wanted))}.questions",
+        yield Problem(
             code="too_many_questions",
+            param=f"distillation.{next(iter(wanted))}.questions",
+            message=f"{parts} is more than the train split's {train} rows",
+            remedy="name fewer, or upload more rows",
         )
-    _check_phases(request, splits[Split.TRAIN])
-    if Phase.EVOLVE in request.distillation.phases and request.distillation.evolve.pairs == "file":
-        _check_pairs(context, data)
-
-
-def _check_pairs(context: ProjectContext, data: JobData) -> None:
-    """Raises UserError."""
-    pairs = sum(row.split is Split.TRAIN and row.rejected is not None for row in context.job_rows(data))
-    if pairs < LEAST_ROWS[Split.TRAIN]:
-        raise UserError(
-            f"training on preferences needs rows with two answers, and the train split has {pairs} of them, of at least "
-            f"{LEAST_ROWS[Split.TRAIN]}: give reference and rejected, or preferred_output and non_preferred_output",
-            param="training_file",
-            code="no_pairs",
-        )
-
-
-def _check_judge_calls(context: ProjectContext, data: JobData, request: JobRequest) -> None:
-    """Without references the judge measures every question of dev and test, and it cannot stop half way: a budget that might
-    not hold all its calls is refused. Raises UserError."""
-    spec, most = request.distillation, request.distillation.evaluation.max_judge_calls
-    if most is None:
         return
-    rows = context.job_rows(data)
-    if not judge_must_decide(rows):
-        return
-    count = {split: sum(row.split == split for row in rows) for split in Split}
-    bare = sum(not row.reference for row in rows if row.split == Split.TRAIN)
-    plan = make_plan(spec, Sizes.of_splits(spec, count, bare, judge_measures=True))
-    need = plan.most_calls(JudgeUse.MEASURING)
-    need += calls_per_judged_question(spec) if spec.evaluation.judged_questions else 0
-    if need > most:
-        raise UserError(
-            f"dev or test has too few references, so the judge measures all students there, which can take {need} calls "
-            f"with what else is asked of it, and max_judge_calls allows {most}; raise it, or ask fewer questions by "
-            "evaluation.dev_questions and evaluation.test_questions",
-            param="distillation.evaluation.max_judge_calls",
-            code="max_judge_calls_too_small",
+    empty = [phase.value for phase, count in allocate(train, posted.spec).items() if count == 0]
+    if empty:
+        yield Problem(
+            code="too_few_rows",
+            param=f"distillation.{empty[0]}.questions",
+            message=f"the train split's {train} rows leave none for {' and '.join(empty)}",
+            remedy="upload more rows, name fewer questions for the other phases, or leave the phase out",
         )
 
 
-def _check_phases(request: JobRequest, train: int) -> None:
-    """Every phase has a question to work on. Raises UserError."""
-    for phase, count in allocate(train, request.distillation).items():
-        if count == 0:
-            raise UserError(
-                f"the train split's {train} rows leave none for {phase.value}; upload more rows, name fewer questions for "
-                "the other phases, or leave the phase out",
-                param=f"distillation.{phase.value}.questions",
-                code="too_few_rows",
-            )
-
-
-def _wanted_questions(request: JobRequest) -> dict[str, int]:
+def _wanted_questions(spec: Distillation) -> dict[str, int]:
     """phase -> the number of training questions that the request names for it."""
-    spec = request.distillation
     named = {Phase.DISTILL: spec.distill, Phase.ITERATE: spec.iterate, Phase.EVOLVE: spec.evolve}
     return {
         phase.value: settings.questions
         for phase, settings in named.items()
         if phase in spec.phases and settings.questions is not None
     }
+
+
+def pairs(posted: Posted) -> Iterator[Problem | str]:
+    """Training on preferences has rows with two answers."""
+    spec = posted.spec
+    if posted.data is None or Phase.EVOLVE not in spec.phases or spec.evolve.pairs != "file":
+        return
+    count = sum(row.split is Split.TRAIN and row.rejected is not None for row in posted.rows)
+    if count < LEAST_ROWS[Split.TRAIN]:
+        yield Problem(
+            code="no_pairs",
+            param="training_file",
+            message=f"training on preferences needs rows with two answers, and the train split has {count} of them, of at least "
+            f"{LEAST_ROWS[Split.TRAIN]}",
+            remedy="give reference and rejected, or preferred_output and non_preferred_output",
+        )
+
+
+def judge_calls(posted: Posted) -> Iterator[Problem | str]:
+    """Without references the judge measures every question of dev and test, and it cannot stop half way: a budget that might
+    not hold all its calls is refused."""
+    settings = posted.spec.evaluation
+    if settings.max_judge_calls is None or not posted.lacks_references or posted.plan is None:
+        return
+    need = posted.plan.most_calls(JudgeUse.MEASURING)
+    need += calls_per_judged_question(posted.spec) if settings.judged_questions else 0
+    if need > settings.max_judge_calls:
+        yield Problem(
+            code="max_judge_calls_too_small",
+            param="distillation.evaluation.max_judge_calls",
+            message=f"dev or test has too few references, so the judge measures all students there, which can take {need} calls "
+            f"with what else is asked of it, and max_judge_calls allows {settings.max_judge_calls}",
+            remedy="raise it, or ask fewer questions by evaluation.dev_questions and evaluation.test_questions",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    student, abilities, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
+)  # fmt: skip
+
+
+def findings_of(posted: Posted, checks: Iterable[Check]) -> Findings:
+    """All that is wrong with the job, what its owner should know of it, and what is right."""
+    findings = Findings([], [])
+    for check in checks:
+        for finding in check(posted):
+            (findings.right if isinstance(finding, str) else findings.problems).append(finding)  # pyright: ignore[reportArgumentType]
+    return findings
+
+
+def check_provider(name: str, prices: Mapping[str, Price] | None, param: str) -> None:
+    """Raises UserError."""
+    refuse(provider_problems(name, prices, param))

@@ -1,29 +1,40 @@
 """Estimates: what a job would cost, from the price list and the lengths of its rows. No strong model is called."""
 
+from collections.abc import Iterator, Sequence
+
 from services.api.context import ProjectContext
-from services.api.features.jobs import checks
+from services.api.features.jobs.checks import CHECKS, Check, findings_of
+from services.api.features.jobs.posted import MOST_ROWS, Posted
 from shared.contracts.data import Split, judge_must_decide
-from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
+from shared.contracts.faults import besides
 from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem, refuse
 from shared.plan.allocation import allocate
 from shared.plan.estimate import Work, estimate, sizes
 
-MOST_ROWS = 100_000  # all of them are held in memory
 
-
-def estimate_job(context: ProjectContext, request: JobRequest) -> Estimate:
+def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
-    prices = context.providers.prices()
-    data = checks.check(context, request, prices).data
-    if (count := sum(data.splits.values())) > MOST_ROWS:
-        raise UserError(
-            f"the job has {count} rows, and an estimate reads {MOST_ROWS} at most; post the job with pause_after: pilot, "
-            "which measures the cost",
-            param="training_file",
+    posted = Posted(context, request, context.providers.prices())
+    found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
+    refuse([*request.faults, *besides(request.faults, found)])
+    return estimate_of(posted)
+
+
+def _too_many(posted: Posted) -> Iterator[Problem | str]:
+    if posted.data is not None and posted.too_long_to_read:
+        yield Problem(
             code="too_many_rows",
+            param="training_file",
+            message=f"the job has {sum(posted.data.splits.values())} rows, and an estimate reads {MOST_ROWS} at most",
+            remedy="post the job with pause_after: pilot, which measures the cost",
         )
-    spec, rows = request.distillation, context.job_rows(data)
+
+
+def estimate_of(posted: Posted) -> Estimate:
+    """Of a job without problems."""
+    spec, rows = posted.spec, posted.rows
     train = sizes(row for row in rows if row.split == Split.TRAIN)
     by_judge = judge_must_decide(rows)
     dev, test = (
@@ -31,4 +42,5 @@ def estimate_job(context: ProjectContext, request: JobRequest) -> Estimate:
         for split in (Split.DEV, Split.TEST)
     )
     counts = allocate(len(train), spec)
-    return estimate(spec, Work(dict.fromkeys(counts, train), counts, dev, test, by_judge), prices)
+    work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge)
+    return estimate(spec, work, posted.prices or {})

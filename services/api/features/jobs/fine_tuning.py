@@ -1,10 +1,11 @@
-"""Jobs as OpenAI's clients post them, converted to distillation jobs, or refused with what to do instead."""
+"""What is checked of a job as OpenAI's clients post it, beside what is checked of every job: each with what to do instead."""
 
-from services.api.context import ProjectContext
-from services.api.features.jobs import checks
-from shared.contracts.errors import UserError
+from collections.abc import Iterator
+
+from services.api.features.jobs.checks import Check
+from services.api.features.jobs.posted import Posted
 from shared.contracts.fine_tuning import FineTuningRequest
-from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem
 
 ALTERNATIVES = {
     "reinforcement": "a grader's reward is no training signal here. A job's phase iterate keeps the answers that a grader "
@@ -12,31 +13,30 @@ ALTERNATIVES = {
 }
 
 
-def job_of(context: ProjectContext, request: FineTuningRequest) -> JobRequest:
-    """Raises UserError for a feature of OpenAI's API that this one lacks, and for a file without answers to train on."""
-    _refuse_unsupported(request)
-    if request.distillation is None:
-        data = checks.files_of(context, request.training_file, request.validation_file or None)
-        if checks.lacks_references(context, data):
-            raise UserError(
-                "supervised training needs answers to train on and to measure by: a last message of the assistant in (nearly) "
-                "every row, or a reference. For a file of questions alone post a `distillation` object: a teacher answers",
-                param="training_file",
-                code="no_references",
+def checks_of(request: FineTuningRequest) -> Check:
+    """What this API lacks of OpenAI's, and a file without answers to train on."""
+
+    def check(posted: Posted) -> Iterator[Problem]:
+        if request.method is not None and request.method.type in ALTERNATIVES:
+            yield Problem(
+                code="unsupported_method",
+                param="method.type",
+                message=f"method {request.method.type} is not supported: {ALTERNATIVES[request.method.type]}",
             )
-    return request.job()
+        if request.integrations:
+            yield Problem(
+                code="unsupported_parameter",
+                param="integrations",
+                message="no integrations are supported",
+                remedy="GET .../metrics and .../report have the figures",
+            )
+        if request.distillation is None and posted.lacks_references:
+            yield Problem(
+                code="no_references",
+                param="training_file",
+                message="supervised training needs answers to train on and to measure by: a last message of the assistant in "
+                "(nearly) every row, or a reference",
+                remedy="for a file of questions alone post a `distillation` object: a teacher answers",
+            )
 
-
-def _refuse_unsupported(request: FineTuningRequest) -> None:
-    if request.method is not None and request.method.type in ALTERNATIVES:
-        raise UserError(
-            f"method {request.method.type} is not supported: {ALTERNATIVES[request.method.type]}",
-            param="method.type",
-            code="unsupported_method",
-        )
-    if request.integrations:
-        raise UserError(
-            "no integrations are supported; GET .../metrics and .../report have the figures",
-            param="integrations",
-            code="unsupported_parameter",
-        )
+    return check

@@ -4,16 +4,19 @@ A fork from a phase or a round fixes how many questions each stage up to that po
 is a job like any other: its body could have been posted by hand.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
+from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.service import job_request
 from shared.contracts.data import Split
 from shared.contracts.distillation import FULL_RATES, Distillation, Phase
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
+from shared.contracts.problems import Problem, refuse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method
 from shared.datasets.files import data_of
@@ -33,14 +36,17 @@ JobBody = dict[str, Any]  # a job request as JSON, which changes are merged into
 
 
 def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObject:
-    """Queue the new job. Raises NotFound, UserError, and Conflict if the stage that `from` names is not finished."""
+    """Queue the new job. Raises NotFound, Refused, and Conflict if the stage that `from` names is not finished."""
     origin, point = jobs.lifecycle.record(context, job_id), request.point
     before = JobRequest.model_validate(origin.request)
     body = merged(_inherited(before), request.changes)
     after = job_request(body)
+    if after.faults:
+        refuse(jobs.all_findings(Posted(context, after, jobs.known_prices(context))).problems)
     if point is not None:
         _check_finished(point, before.distillation, context.stores.steps.of_job(job_id))
-        _check_unchanged(before, after, point)
+        if changed := list(_changed_before(before, after, point)):
+            refuse([*changed, *jobs.all_findings(Posted(context, after, jobs.known_prices(context))).problems])
         train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
         after = job_request(_pinned(body, before.distillation, after.distillation, point, train))
     return jobs.create(context, after, ForkedFrom(job_id=job_id, **(point.model_dump() if point else {})))
@@ -82,8 +88,8 @@ def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord
         )
 
 
-def _check_unchanged(before: JobRequest, after: JobRequest, point: ForkPoint) -> None:
-    """Raises UserError that names a changed setting of a stage up to the point."""
+def _changed_before(before: JobRequest, after: JobRequest, point: ForkPoint) -> Iterator[Problem]:
+    """Settings of a stage up to the point that were changed."""
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     names: list[str] = list(ALWAYS_BEFORE)
     if point.phase is not Phase.DISTILL:
@@ -91,15 +97,15 @@ def _check_unchanged(before: JobRequest, after: JobRequest, point: ForkPoint) ->
         names += [f"distillation.iterate.{name}" for name in old["distillation"]["iterate"] if name not in free]
     if point.phase is Phase.EVOLVE:
         names.append("distillation.evolve")
-    changed = next((name for name in names if _at(old, name) != _at(new, name)), None)
-    phases_before, phases_after = _until(before.distillation, point.phase), _until(after.distillation, point.phase)
-    changed = changed or ("distillation.phases" if phases_before != phases_after else None)
-    if changed:
-        raise UserError(
-            f"{changed} affects stages up to the end of {point}, which a fork from there reuses unchanged; "
-            "leave `from` out to run again what it affects",
-            param=f"changes.{changed}",
+    changed = [name for name in names if _at(old, name) != _at(new, name)]
+    if _until(before.distillation, point.phase) != _until(after.distillation, point.phase):
+        changed.append("distillation.phases")
+    for name in changed:
+        yield Problem(
             code="before_the_fork",
+            param=f"changes.{name}",
+            message=f"{name} affects stages up to the end of {point}, which a fork from there reuses unchanged",
+            remedy="leave `from` out to run again what it affects",
         )
 
 

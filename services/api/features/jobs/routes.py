@@ -20,8 +20,9 @@ from services.api.openapi_document import may_answer
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
+from shared.contracts.faults import as_far_as_readable
 from shared.contracts.fine_tuning import FineTuningRequest
-from shared.contracts.jobs import ForkRequest, JobChange, JobObject, JobRequest, JobStatus
+from shared.contracts.jobs import ForkRequest, JobChange, JobCheck, JobObject, JobRequest, JobStatus
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 from shared.jobs.states import FINAL_JOBS
@@ -32,32 +33,46 @@ LONGEST_WAIT_S = 60
 CHECK_CLIENT_EVERY_S = 1.0
 OURS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
 
+JobBody = Annotated[JobRequest, as_far_as_readable(JobRequest)]
+FineTuningBody = Annotated[FineTuningRequest, as_far_as_readable(FineTuningRequest)]
+
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
-def create_job(request: Request, context: Context, body: JobRequest, response: Response) -> JobObject:
+def create_job(request: Request, context: Context, body: JobBody, response: Response) -> JobObject:
     return _created(request, jobs.create(context, body), response)
 
 
 @router.post(OPENAIS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
-def create_fine_tuning_job(
-    request: Request, context: Context, body: FineTuningRequest, response: Response
-) -> JobObject:
+def create_fine_tuning_job(request: Request, context: Context, body: FineTuningBody, response: Response) -> JobObject:
     """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
-    return _created(request, jobs.create(context, fine_tuning.job_of(context, body)), response, OPENAIS)
+    job = jobs.create(context, body.job(), more=[fine_tuning.checks_of(body)])
+    return _created(request, job, response, OPENAIS)
 
 
 @router.post(OURS + "/estimate")
-def estimate_job(context: Context, body: JobRequest) -> Estimate:
+def estimate_job(context: Context, body: JobBody) -> Estimate:
     """What this job would cost, before anything is asked or paid. No job is made."""
     return estimates.estimate_job(context, body)
 
 
 @router.post(OPENAIS + "/estimate")
-def estimate_fine_tuning_job(context: Context, body: FineTuningRequest) -> Estimate:
+def estimate_fine_tuning_job(context: Context, body: FineTuningBody) -> Estimate:
     """Of a job without a `distillation` object: nothing. What it takes is time."""
-    return estimates.estimate_job(context, fine_tuning.job_of(context, body))
+    return estimates.estimate_job(context, body.job(), [fine_tuning.checks_of(body)])
+
+
+@router.post(OURS + "/check")
+def check_job(context: Context, body: JobBody) -> JobCheck:
+    """Everything that is checked when this job is posted. No job is made; teacher and judge are asked for a few words."""
+    return jobs.check(context, body)
+
+
+@router.post(OPENAIS + "/check")
+def check_fine_tuning_job(context: Context, body: FineTuningBody) -> JobCheck:
+    """The same for a job under OpenAI's names."""
+    return jobs.check(context, body.job(), [fine_tuning.checks_of(body)])
 
 
 def _created(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:

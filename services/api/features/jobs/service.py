@@ -1,55 +1,107 @@
 """Distillation jobs: how they are created, changed and shown."""
 
 import time
-from collections.abc import Mapping
-
-from pydantic import ValidationError
+from collections.abc import Iterator, Mapping, Sequence
 
 from services.api.context import ApiContext, ProjectContext
-from services.api.features.jobs import checks
+from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
+from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
+from services.api.features.jobs.live_checks import live_findings
+from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
-from shared.contracts.error_location import place_of, unknown_field
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
+from shared.contracts.faults import besides, read
 from shared.contracts.fine_tuning import method_of
 from shared.contracts.jobs import (
     ForkedFrom,
     JobChange,
+    JobCheck,
     JobDistillation,
     JobKind,
     JobObject,
     JobRequest,
     JobStatus,
 )
+from shared.contracts.problems import Problem, Refused, refuse, warning
 from shared.jobs.records import JobRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
+ETA = ("eta_seconds", "eta_low_seconds", "eta_high_seconds")
 UNCHECKED = (
     "the strong-model gateway did not answer, so the job's providers were not checked; the first call to each will show "
     "whether it is configured"
 )
 
 
-def create(context: ProjectContext, request: JobRequest, forked_from: ForkedFrom | None = None) -> JobObject:
-    """Queue a job that can run. Raises UserError."""
-    prices = known_prices(context)
-    checked = checks.check(context, request, prices)
-    if request.webhook is not None:
-        webhooks.refuse_address(context, request.webhook.url, "webhook.url")
-    record = context.stores.jobs.create(context.project, request, prices, forked_from, context.key_id)
-    if prices is None and checked.asks:
-        context.stores.jobs.add_event(record, UNCHECKED, level="warn")
+def create(
+    context: ProjectContext,
+    request: JobRequest,
+    forked_from: ForkedFrom | None = None,
+    more: Sequence[Check] = (),
+) -> JobObject:
+    """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
+    posted = Posted(context, request, known_prices(context))
+    findings = all_findings(posted, more)
+    refuse(findings.problems)
+    record = context.stores.jobs.create(context.project, request, posted.prices, forked_from, context.key_id)
+    for problem in findings.problems:
+        context.stores.jobs.add_event(record, problem.text, level="warn")
     job = as_object(context, record)
     if request.webhook is not None:
         job.webhook_secret = webhooks.job_secret(context, request.webhook.url)
     return job
+
+
+def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
+    """What every check finds, the live ones too. more: checks beside those of every job, asked first."""
+    still, (live,) = still_findings(posted, more), live_findings([posted])
+    problems = [*still.problems, *besides(posted.request.faults, live.problems)]
+    return Findings(problems, still.right + live.right)
+
+
+def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
+    """What is wrong with the body, and what the checks find that ask nothing outside."""
+    faults, found = posted.request.faults, findings_of(posted, [*more, *CHECKS, webhook, gateway])
+    return Findings([*faults, *besides(faults, found.problems)], found.right)
+
+
+def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
+    """What posting the job would tell. No job is made; the live checks may ask each provider for a few words."""
+    posted = Posted(context, request, known_prices(context))
+    findings = all_findings(posted, more)
+    errors = [problem for problem in findings.problems if problem.is_error]
+    warnings = [problem for problem in findings.problems if not problem.is_error]
+    known = not errors and posted.prices is not None and not posted.too_long_to_read
+    return JobCheck(
+        ok=not errors,
+        errors=list(errors),
+        warnings=list(warnings),
+        checked=findings.right,
+        estimate=estimate_of(posted) if known else None,
+    )
+
+
+def webhook(posted: Posted) -> Iterator[Problem | str]:
+    """The webhook leads to a public address."""
+    if posted.request.webhook is not None:
+        try:
+            webhooks.refuse_address(posted.context, posted.request.webhook.url, "webhook.url")
+        except UserError as error:
+            yield Problem.of(error)
+
+
+def gateway(posted: Posted) -> Iterator[Problem | str]:
+    """The gateway says which providers there are."""
+    if posted.prices is None and posted.asks:
+        yield warning("gateway_unavailable", UNCHECKED)
 
 
 def known_prices(context: ApiContext) -> dict[str, Price] | None:
@@ -63,16 +115,12 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
 
 
 def job_request(body: dict) -> JobRequest:
-    """A job's body that this program assembled. Raises UserError with the first error and its dotted place."""
-    try:
-        return JobRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            message, code = unknown_field(first["loc"], JobRequest), "unknown_parameter"
-        else:
-            message, code = first["msg"], "invalid_value"
-        raise UserError(message, param=place_of(first, body), code=code) from error
+    """A job's body that this program assembled, as far as it can be read. Raises Refused with all that is wrong with it."""
+    reading = read(JobRequest, body)
+    if reading.value is None:
+        raise Refused(reading.problems)
+    reading.value._faults = reading.problems
+    return reading.value
 
 
 def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject:
@@ -97,7 +145,7 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
     request = JobRequest.model_validate(job.request)
     progress = job.progress
     if job.status == JobStatus.PAUSED:
-        progress = progress.model_copy(update={"eta_seconds": None})  # unknown until it resumes
+        progress = progress.model_copy(update=dict.fromkeys(ETA))  # unknown until it resumes
     eta = progress.eta_seconds if job.status not in FINAL_JOBS else None
     return JobObject(
         **common_fields(job),

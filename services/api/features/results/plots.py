@@ -1,11 +1,14 @@
 """The plots of a report's page: where every line, bar and word stands. The template draws them, and escapes the words."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-WIDTH, LEFT, RIGHT = 720, 250, 90  # units of the drawing; labels stand left of the plot, figures right of it
-ROW, TOP = 24, 8
+# Units of the drawing. A label stands above its row from the left edge, so that none is cut; figures stand right of the plot.
+WIDTH, RIGHT, EDGE = 480, 110, 6
+ROW, TOP, LINE = 22, 4, 19
+LABEL = 56  # characters in a line of a label
 COLOURS = 6
 
 
@@ -55,11 +58,13 @@ def intervals(title: str, rows: Sequence[tuple[str, Sequence[float]]]) -> Plot |
         return None
     low, high = _range(part for _, triple in rows for part in triple)
     at = _scale(low, high)
-    plot = Plot(title, TOP * 2 + ROW * len(rows), zero=at(0.0))
-    for number, (label, (value, lowest, highest)) in enumerate(rows):
-        y = TOP + ROW * (number + 0.5)
+    plot = Plot(title, TOP * 2, zero=at(0.0))
+    for label, (value, lowest, highest) in rows:
+        _add_label(plot, label)
+        y = plot.height - TOP + ROW / 2
         plot.intervals.append(IntervalMark(at(lowest), at(value), at(highest), y))
-        plot.words += [Word(LEFT - 10, y + 4, label, "end"), Word(WIDTH - RIGHT + 10, y + 4, f"{value:.3f}", "start")]
+        plot.words.append(Word(WIDTH, y + 5, f"{value:.3f}", "end"))
+        plot.height += ROW
     return plot
 
 
@@ -75,7 +80,7 @@ def bars(
     thick = ROW * 0.7
     plot = Plot(title, TOP * 2, zero=at(0.0), legend=[(name, n % COLOURS) for n, name in enumerate(series)])
     for label, values in rows:
-        plot.words.append(Word(LEFT - 10, plot.height - TOP + ROW * len(values) / 2 + 4, label, "end"))
+        _add_label(plot, label)
         for number, value in enumerate(values):
             y = plot.height - TOP
             plot.height += ROW
@@ -83,8 +88,14 @@ def bars(
                 continue
             start, end = sorted((at(0.0), at(value)))
             plot.bars.append(Bar(start, y + ROW * 0.15, end - start, thick, number % COLOURS))
-            plot.words.append(Word(WIDTH - RIGHT + 10, y + ROW / 2 + 4, form.format(value), "start"))
+            plot.words.append(Word(WIDTH, y + ROW / 2 + 5, form.format(value), "end"))
     return plot
+
+
+def _add_label(plot: Plot, label: str) -> None:
+    for line in textwrap.wrap(label, LABEL) or [""]:
+        plot.words.append(Word(0, plot.height - TOP + LINE - 5, line, "start"))
+        plot.height += LINE
 
 
 def _range(values: Iterable[float]) -> tuple[float, float]:
@@ -96,4 +107,4 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
 
 def _scale(low: float, high: float):
     """A value's position on the drawing."""
-    return lambda value: round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
+    return lambda value: round(EDGE + (value - low) / (high - low) * (WIDTH - EDGE - RIGHT), 1)

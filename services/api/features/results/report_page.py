@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING
 
 from services.api.features.results import plots
 from services.api.features.results.plots import Plot
-from shared.contracts.jobs import Usage
 from shared.contracts.report import EvolveIteration, Report
-from shared.reporting.tables import decisions, final_against_others, scores
-from shared.reporting.words import (
-    costs_by_phase,
-    label,
-    missing_markers,
-    phase_lines,
-    prompts_of,
-    row_label,
-    warnings_of,
-    what_measured,
-)
+from shared.reporting.sections import sections
+from shared.reporting.words import costs_by_phase, label, row_label
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,22 +18,15 @@ Bars = list[tuple[str, list[float | None]]]
 
 def page(report: Report) -> str:
     """Every text of the report is escaped: questions and answers may hold markup."""
+    summary, tested, *others = sections(report)
     return _template().render(
         report=report,
-        verdict=report.verdict.words if report.verdict else "What this job measured",
+        summary=summary,
+        tested=tested,
+        others=others,
         final=label(report.final.name),
-        scores=scores(report),
-        against=final_against_others(report),
-        decisions=decisions(report),
-        remarks=[*filter(None, [what_measured(report)]), *missing_markers(report)],
-        warnings=warnings_of(report),
-        did=phase_lines(report.phases),
         plots=[plot for plot in _plots(report) if plot is not None],
         samples=report.samples,
-        costs_head=["phase", "calls", "from cache", "tokens in", "tokens out", "USD", "busy seconds"],
-        costs=[_cost(*cost) for cost in costs_by_phase(report)],
-        prompts=prompts_of(report),
-        colours=plots.COLOURS,
     )
 
 
@@ -54,11 +37,6 @@ def _template() -> "Template":
     loader = FileSystemLoader(Path(__file__).parent)
     env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return env.get_template("report.html.j2")
-
-
-def _cost(phase: str, used: Usage, seconds: float) -> list[str]:
-    counts = (f"{n:,}" for n in (used.teacher_calls, used.cached_calls, used.input_tokens, used.output_tokens))
-    return [label(phase), *counts, f"{used.usd_spent:.4f}", f"{seconds:.0f}"]
 
 
 def _plots(report: Report) -> list[Plot | None]:

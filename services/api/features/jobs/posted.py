@@ -1,0 +1,112 @@
+"""A posted job as its checks see it: the request, its files and rows, the providers, and the plan of what it will ask."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from services.api.context import ProjectContext
+from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.distillation import Distillation
+from shared.contracts.errors import NotFound
+from shared.contracts.estimate import Price
+from shared.contracts.jobs import JobRequest
+from shared.contracts.problems import Problem
+from shared.contracts.steps import StepKind
+from shared.datasets.files import JobData
+from shared.jobs.records import FileRecord
+from shared.plan.plan import Plan, PlannedStep, Sizes, make_plan
+
+MOST_ROWS = 100_000  # all of them are held in memory
+
+
+@dataclass(frozen=True)
+class Posted:
+    """prices: by provider; None while the gateway is unavailable, and then nothing is known of the providers."""
+
+    context: ProjectContext
+    request: JobRequest
+    prices: Mapping[str, Price] | None
+
+    @property
+    def spec(self) -> Distillation:
+        return self.request.distillation
+
+    @cached_property
+    def _files(self) -> dict[str, FileRecord | Problem]:
+        """By the request's field."""
+        named = {"training_file": self.request.training_file, "validation_file": self.request.validation_file}
+        return {field: _file(self.context, file_id, field) for field, file_id in named.items() if file_id}
+
+    @property
+    def missing_files(self) -> list[Problem]:
+        return [file for file in self._files.values() if isinstance(file, Problem)]
+
+    @property
+    def files(self) -> dict[str, FileRecord]:
+        """Those that there are, by the request's field."""
+        return {field: file for field, file in self._files.items() if isinstance(file, FileRecord)}
+
+    @cached_property
+    def data(self) -> JobData | None:
+        """None where a file is missing, is no dataset or has bad lines: then nothing is known of the rows."""
+        if self.missing_files or not all(file.rows_ref is not None for file in self.files.values()):
+            return None
+        return JobData(self.files["training_file"], self.files.get("validation_file"))
+
+    @property
+    def rows(self) -> list[Question]:
+        """All rows with their splits; none where they cannot be read."""
+        return [] if self.data is None else self.context.job_rows(self.data)
+
+    @cached_property
+    def lacks_references(self) -> bool:
+        """Whether graders have too few references to measure by; False where the rows are unknown."""
+        return self.data is not None and judge_must_decide(self.rows)
+
+    @property
+    def too_long_to_read(self) -> bool:
+        """Whether the rows are too many to hold in memory; what is told of each row is left out then."""
+        return self.data is not None and sum(self.data.splits.values()) > MOST_ROWS
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """None where the rows are unknown."""
+        if self.data is None:
+            return None
+        if self.too_long_to_read:
+            by_judge = self.spec.evaluation.max_judge_calls is not None and self.lacks_references
+            return make_plan(self.spec, Sizes.of_splits(self.spec, self.data.splits, judge_measures=by_judge))
+        bare = sum(not row.reference for row in self.rows if row.split == Split.TRAIN)
+        sizes = Sizes.of_splits(self.spec, self.data.splits, bare, judge_measures=self.lacks_references)
+        return make_plan(self.spec, sizes)
+
+    @property
+    def asks_teacher(self) -> bool:
+        return any(step.kind is StepKind.TEACH for step in self._asking)
+
+    @property
+    def asks_judge(self) -> bool:
+        return any(step.kind is not StepKind.TEACH for step in self._asking)
+
+    @property
+    def _asking(self) -> list[PlannedStep]:
+        """The planned steps that may ask a strong model."""
+        stages = self.plan.stages if self.plan else ()
+        return [step for stage in stages for step in stage.steps if step.asks_strong_model and step.most.total]
+
+    @property
+    def asks(self) -> bool:
+        """Whether the job asks a strong model anything, as far as that is known."""
+        return not self.spec.plain or self.spec.evaluation.judged_questions > 0 or self.lacks_references
+
+
+def _file(context: ProjectContext, file_id: str, field: str) -> FileRecord | Problem:
+    try:
+        return context.file(file_id)
+    except NotFound as error:
+        return Problem(
+            code="file_not_found",
+            param=field,
+            message=error.message,
+            remedy="upload the file first (POST /v1/files, or `--rows`), and name the id that the answer has",
+        )

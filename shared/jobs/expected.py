@@ -1,0 +1,75 @@
+"""The speeds that a job of this deployment is expected to run at: from earlier jobs with the same models, else from the sizes of the
+student and of this machine."""
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from shared.contracts.data import Question
+from shared.contracts.distillation import Distillation
+from shared.contracts.jobs import JobRequest, Measured
+from shared.contracts.steps import Queue, StepKind
+from shared.jobs.overview import Overview, Past
+from shared.plan.rates import Lengths, Machine, Rates, first_rates, learned_rates
+
+ENOUGH_JOBS = 3  # the newest jobs that have measured a kind
+NVIDIA = Path("/dev/nvidiactl")
+
+
+def expected_rates(overview: Overview, request: JobRequest, rows: Sequence[Question], folder: Path | None) -> Rates:
+    """folder: of the base's weights; None: unknown here."""
+    lengths, machine, spec = Lengths.of(rows), machine_of(folder), request.distillation
+    first = first_rates(spec, lengths, machine)
+
+    def scale(past: Distillation, kind: StepKind) -> float:
+        """What other limits of tokens and widths of search make of it."""
+        return first[kind].seconds / first_rates(past, lengths, machine)[kind].seconds
+
+    return learned_rates(first, _measured(overview.past(), request, set(first), scale))
+
+
+def _measured(past: Iterable[Past], request: JobRequest, kinds: set[StepKind], scale) -> dict[StepKind, Measured]:
+    """Of the newest jobs with the same student, teacher or judge, by kind."""
+    seen: defaultdict[StepKind, list[Measured]] = defaultdict(list)
+    for job in past:
+        for name, one in job.measured.items():
+            kind = StepKind(name)
+            if kind in kinds and len(seen[kind]) < ENOUGH_JOBS and _asks(job.request, kind) == _asks(request, kind):
+                seconds = one.seconds * scale(job.request.distillation, kind)
+                seen[kind].append(Measured(rows=one.rows, seconds=seconds))
+    return {
+        kind: Measured(rows=sum(one.rows for one in all_), seconds=sum(one.seconds for one in all_))
+        for kind, all_ in seen.items()
+        if all_
+    }
+
+
+def _asks(request: JobRequest, kind: StepKind) -> object:
+    """The model that works at this kind, as far as its speed depends on it."""
+    spec = request.distillation
+    if kind.queue is Queue.STRONG:
+        return spec.teacher.provider
+    if kind.queue is Queue.JUDGE:
+        return spec.judge.provider
+    return request.model, spec.adapter.method
+
+
+def machine_of(folder: Path | None) -> Machine:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(parameters_of(folder), cores, NVIDIA.exists())
+
+
+def parameters_of(folder: Path | None) -> float | None:
+    """Counted in the headers of the safetensors files: 8 bytes of length, then JSON with each tensor's shape. None: unknown."""
+    try:
+        total = 0
+        for path in folder.glob("*.safetensors") if folder else ():
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return float(total) or None

@@ -1,0 +1,114 @@
+"""How long a job takes: seconds per row of each kind of step, first from the size of the student and of the machine, later as jobs
+here were measured. Pure.
+
+The first rates are those of docs/results.md's demo (two cores, a student of 135 million parameters), per token and row, scaled by
+parameters and processors. They are right within a factor of FIRST; measured ones within LEARNED.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shared.contracts.data import Question
+from shared.contracts.distillation import Distillation
+from shared.contracts.estimate import Range
+from shared.contracts.jobs import Measured
+from shared.contracts.step_kinds import STEP_KINDS
+from shared.contracts.steps import Queue, StepKind, Strategy
+from shared.plan.plan import PlannedRows
+
+FIRST, LEARNED = 2.0, 1.3
+PARAMETERS, CORES = 135e6, 2  # of the demo
+GPU = 60.0  # times as fast as one of the demo's cores
+BYTES_PER_TOKEN, TEMPLATE = 4.0, 45  # tokens that a chat template and our instructions put around a row
+DECODED, LEARNED_FROM, PREFERRED, SEARCHED = 0.0043, 0.004, 0.0127, 0.011  # seconds per token of a row
+CALL_S, TAUGHT_S, JUDGED_S = 0.3, 0.006, 0.6  # a call to a strong model, its token, a verdict
+VERDICT_CALLS = {StepKind.REVIEW: 1, StepKind.RATE: 2, StepKind.COMPARE: 2}
+TYPICAL_ANSWER = 120  # tokens of an answer where no reference shows the length
+
+
+class Rate(NamedTuple):
+    """seconds: per row. spread: the true value lies between a spread-th of it and spread times as much."""
+
+    seconds: float
+    spread: float
+
+
+Rates = Mapping[StepKind, Rate]
+
+
+class Lengths(NamedTuple):
+    """Mean tokens of a row's question and of its reference (0: there are none)."""
+
+    question: float
+    answer: float
+
+    @classmethod
+    def of(cls, rows: Iterable[Question]) -> "Lengths":
+        sizes = [(len(row.text.encode()), len((row.reference or "").encode())) for row in rows]
+        answers = [answer for _, answer in sizes if answer]
+        question = sum(question for question, _ in sizes) / max(len(sizes), 1)
+        return cls(question / BYTES_PER_TOKEN, sum(answers) / max(len(answers), 1) / BYTES_PER_TOKEN)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """parameters: of the student; None: unknown. gpu: whether training and engine run on one."""
+
+    parameters: float | None = None
+    cores: int = CORES
+    gpu: bool = False
+
+    @property
+    def slowness(self) -> float:
+        """Times as long as on the demo's machine with its student."""
+        power = GPU if self.gpu else max(self.cores, 1)
+        return (self.parameters or PARAMETERS) / PARAMETERS * CORES / power
+
+
+def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[StepKind, Rate]:
+    """Before any job was measured here."""
+    answer = min(lengths.answer or TYPICAL_ANSWER, spec.answer_tokens)
+    taught = min(lengths.answer or TYPICAL_ANSWER, spec.teacher.max_tokens)
+    learned = min(lengths.question + max(answer, taught) + TEMPLATE, spec.adapter.max_length)
+    beams = spec.evolve.beam_width if spec.evolve.strategy is Strategy.BEAM else spec.evolve.samples
+    # a batch ends with its longest answer, so the limit counts beside what is usual
+    written = {
+        StepKind.ANSWER: (answer + spec.answer_tokens) / 2 + 10,
+        StepKind.GUIDE: spec.distill.guideline_tokens,
+        StepKind.REASON: 2 * spec.answer_tokens,
+    }
+    student = {kind: DECODED * tokens for kind, tokens in written.items()} | {
+        StepKind.SFT: LEARNED_FROM * learned,
+        StepKind.SCORE: LEARNED_FROM * learned / 2,
+        StepKind.DPO: PREFERRED * learned,
+        StepKind.SEARCH: SEARCHED * spec.answer_tokens * beams,
+    }
+    strong = {kind: JUDGED_S * calls for kind, calls in VERDICT_CALLS.items()}
+    strong |= {StepKind.TEACH: CALL_S + TAUGHT_S * taught, StepKind.GRADE: STEP_KINDS[StepKind.GRADE].cost / 10}
+    return {kind: Rate(seconds * machine.slowness, FIRST) for kind, seconds in student.items()} | {
+        kind: Rate(seconds, FIRST) for kind, seconds in strong.items()
+    }
+
+
+def learned_rates(first: Rates, measured: Mapping[StepKind, Measured]) -> dict[StepKind, Rate]:
+    """The first rates with those that were measured in their place. A kind that was not measured is scaled like the measured ones
+    of its queue, which the same machine works on."""
+    known = {kind: one.seconds / one.rows for kind, one in measured.items() if one.rows > 0 and one.seconds > 0}
+    rates: dict[StepKind, Rate] = {}
+    for kind, rate in first.items():
+        ratios = [
+            known[other] / first[other].seconds for other in known if other in first and other.queue is kind.queue
+        ]
+        scale = sum(ratios) / len(ratios) if ratios and kind.queue is not Queue.JUDGE else 1.0
+        rates[kind] = Rate(known[kind], LEARNED) if kind in known else Rate(rate.seconds * scale, FIRST)
+    return rates
+
+
+def duration(rows: PlannedRows, rates: Rates) -> Range:
+    """Seconds of so many rows."""
+    known = [(count, rates[kind]) for (_, kind), count in rows.items() if kind in rates]
+    return Range(
+        low=sum(count * rate.seconds / rate.spread for count, rate in known),
+        high=sum(count * rate.seconds * rate.spread for count, rate in known),
+    )

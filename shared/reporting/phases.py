@@ -1,0 +1,96 @@
+"""What each phase of a job did, in lines: how much was asked for, kept, dropped, and why."""
+
+from collections.abc import Iterator, Mapping
+
+from shared.contracts.report import (
+    DistillRecord,
+    EvolveIteration,
+    PhaseRecords,
+    PilotRecord,
+    RoundRecord,
+    TrainingFigures,
+)
+
+
+def phase_lines(phases: PhaseRecords) -> list[str]:
+    lines = [*_pilot(phases.pilot)] if phases.pilot else []
+    if phases.distill:
+        lines.append(_distill(phases.distill))
+    lines += [_round(number, record) for number, record in enumerate(phases.rounds, start=1)]
+    lines += [_turn(number, record) for number, record in enumerate(phases.turns, start=1)]
+    return lines
+
+
+def _pilot(pilot: PilotRecord) -> Iterator[str]:
+    usable = ", ".join(f"{count} with guidance {way}" for way, count in pilot.usable.items())
+    yield f"pilot: of {pilot.questions} answers each way can be used: {usable}; guidance: {pilot.guidance}"
+    if pilot.gain is not None:
+        nll = pilot.student_nll
+        change = f" ({nll.change:+.3f})" if nll and nll.change else ""
+        closer = f"; the student's NLL on {nll.n}: {nll.unguided} -> {nll.guided}{change}" if nll and nll.n else ""
+        compared = f" ({pilot.compared} compared)" if pilot.compared is not None else ""
+        yield f"pilot: guided against unguided answers {pilot.gain:+.3f}{compared}, {pilot.decision}{closer}"
+
+
+def _distill(record: DistillRecord) -> str:
+    guidance = f" with guidance {record.guidance}" if record.guidance else ""
+    return (
+        f"distill: {record.kept} of {record.questions} answers kept, dropped {_reasons(record.dropped)}"
+        f"; answers of the {record.answers}{guidance}{_training(record.training)}"
+    )
+
+
+def _round(number: int, record: RoundRecord) -> str:
+    rates = ", ".join(f"try {t}: {rate:.0%}" for t, rate in enumerate(record.pass_rate, start=1))
+    asked = ", ".join(map(str, record.asked_by_try))
+    counts = (
+        (record.missing_markers, "answers without the marker"),
+        (record.undecidable, "more not tried, nobody can say what passes"),
+        (record.unparsed_verdicts, "verdicts could not be read"),
+        (record.too_long, "questions too long for the model's context"),
+    )
+    dev = record.dev
+    return (
+        f"iterate, round {number}: passed within {rates} of {record.questions - record.undecidable} questions; "
+        f"{record.corrected} answered by the teacher; {record.leaked_hints} hints dropped because they told the answer"
+        + (f"; {record.passed} passed in all, {record.with_rationale} with a rationale" if record.passed else "")
+        + (f"; asked by try: {asked}" if asked else "")
+        + "".join(f"; {count} {what}" for count, what in counts if count)
+        + (f"; corrections dropped {_reasons(record.dropped_corrections)}" if record.dropped_corrections else "")
+        + (f"; gain on dev {dev.gain:+.3f}, {'kept' if dev.kept else 'not kept'}" if dev else "")
+        + _training(record.training)
+    )
+
+
+def _turn(number: int, record: EvolveIteration) -> str:
+    """With the mean tokens of both sides, of all pairs and of those that were trained on."""
+    figures, training = record.search, record.training
+    parts = [
+        f"{name} {one.mean_tokens_chosen} chosen, {one.mean_tokens_rejected} rejected"
+        for name, one in (("mean tokens", figures), ("of the trained pairs", training))
+        if one and one.mean_tokens_chosen is not None
+    ]
+    return (
+        f"evolve, turn {number}: {record.pairs} pairs from {record.questions} questions by {record.strategy}, "
+        f"dropped {_reasons(record.dropped)}" + "".join(f"; {part}" for part in parts) + _training(training)
+    )
+
+
+def _training(figures: TrainingFigures | None) -> str:
+    """How training changed loss and margin, and what it could not take."""
+    if figures is None:
+        return ""
+    text = ""
+    if figures.loss is not None and figures.loss_first is not None:
+        text += f"; training loss {figures.loss_first:.3f} -> {figures.loss:.3f}"
+    if figures.dropped_too_long:
+        text += f"; {figures.dropped_too_long} too long to train on"
+    if figures.margin is not None and figures.margin_first is not None:
+        text += f"; margin {figures.margin_first:.3f} -> {figures.margin:.3f}"
+    if figures.reward_accuracy is not None:
+        text += f", chosen preferred in {figures.reward_accuracy:.0%} of them"
+    return text
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"

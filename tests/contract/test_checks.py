@@ -1,0 +1,221 @@
+"""Errors before money: all that is wrong with a job in one answer, and what the providers say when they are asked a few words."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from services.meteor.main import cli
+from tests.contract.conftest import BASE, KEY, TOKEN, rows, running_api
+from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.start import start_teacher
+
+JOBS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
+
+
+class Provided(NamedTuple):
+    http: httpx.Client
+    gateway: Gateway
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provided]:
+    """An API beside a gateway whose provider `default` is a fake teacher; at its `judge` nobody listens."""
+    folder = tmp_path_factory.mktemp("checks")
+    with contextlib.ExitStack() as stack:
+        teacher = stack.enter_context(start_teacher())
+        gateway = stack.enter_context(running_gateway(teacher, folder, METEOR_INTERNAL_TOKEN=TOKEN))
+        api = stack.enter_context(running_api(folder / "api", METEOR_API_GATEWAY_URL=gateway.url))
+        headers = {"authorization": f"Bearer {KEY}"}
+        http = stack.enter_context(httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False))
+        yield Provided(http, gateway)
+
+
+@pytest.fixture(autouse=True)
+def healthy(provided: Provided) -> Iterator[None]:
+    yield
+    provided.gateway.teacher.heal()
+
+
+@pytest.fixture(scope="module")
+def file(provided: Provided) -> str:
+    stored = provided.http.post("/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"})
+    return stored.json()["id"]
+
+
+def body(file: str, **distillation: Any) -> dict[str, Any]:
+    return {"model": BASE, "training_file": file, "distillation": {"domain": "sums"} | distillation}
+
+
+def new_limits(number: int) -> dict[str, Any]:
+    """Settings that no earlier check was made with, so that the provider is asked again."""
+    return {"teacher": {"max_tokens": 600 + number}, "judge": {"max_tokens": 300 + number}}
+
+
+# one list
+
+
+WRONG = {
+    "model": "gpt-7",
+    "training_file": "file-none",
+    "sufix": "x",
+    "seed": "many",
+    "distillation": {"domain": "sums", "adapter": {"rank": 64, "aplha": 3}, "judge": {"provider": "nobody"}},
+}
+WRONG_PLACES = {
+    "sufix": "unknown_parameter",
+    "seed": "invalid_value",
+    "distillation.adapter.aplha": "unknown_parameter",
+    "model": "model_not_found",
+    "training_file": "file_not_found",
+    "distillation.adapter.rank": "rank_too_large",
+    "distillation.judge.provider": "provider_not_found",
+}
+
+
+@pytest.mark.parametrize("path", [JOBS, OPENAIS, f"{JOBS}/check", f"{OPENAIS}/check", f"{JOBS}/estimate"])
+def test_all_that_is_wrong_is_told_in_one_answer(provided: Provided, path: str):
+    answer = provided.http.post(path, json=WRONG)
+    if path.endswith("/check"):
+        assert answer.status_code == 200
+        assert answer.json()["ok"] is False
+        errors = answer.json()["errors"]
+    else:
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        errors = error["errors"]
+        assert (error["param"], error["code"]) == (errors[0]["param"], errors[0]["code"])
+        assert error["message"].startswith("7 problems:\n1. ")
+        for number, item in enumerate(errors, start=1):
+            assert f"\n{number}. {item['message']}" in error["message"]
+    assert {item["param"]: item["code"] for item in errors} == WRONG_PLACES
+    remedies = {item["param"]: item["remedy"] for item in errors}
+    assert all(remedies[place] for place in ("model", "training_file", "distillation.adapter.rank"))
+
+
+def test_all_variants_are_looked_at_and_what_they_share_is_told_once(provided: Provided, file: str):
+    variants = [
+        {"name": "a"},
+        {"name": "b", "changes": {"distillation": {"adapter": {"rank": 64}}}},
+        {"name": "c", "changes": {"distillation": {"guidance": "loud", "teacher": {"provider": "nobody"}}}},
+    ]
+    job = body(file, judge={"provider": "gpt"})
+    error = provided.http.post("/v1/experiments", json={"job": job, "variants": variants}).json()["error"]
+    assert [(item["param"], item["message"].partition(":")[0]) for item in error["errors"]] == [
+        ("distillation.judge.provider", "variants 'a', 'b', 'c'"),
+        ("distillation.adapter.rank", "variant 'b'"),
+        ("distillation.guidance", "variant 'c'"),
+        ("distillation.teacher.provider", "variant 'c'"),
+    ]
+
+
+# live
+
+
+def test_a_second_check_asks_nobody(provided: Provided, file: str):
+    before = len(provided.gateway.teacher.log())
+    found: dict[str, Any] = {}
+    for _ in range(2):
+        answer = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(1)))
+        found = answer.json()
+        assert (found["ok"], found["errors"], found["warnings"]) == (True, [], []), answer.text
+    asked = provided.gateway.teacher.log()[before:]
+    assert len(asked) == 2, "a call to the teacher and one to the judge"
+    rows = [row for row in provided.gateway.rows() if row.phase == "check"]
+    assert rows
+    assert {row.job_id for row in rows} == {None}
+    said = " ".join(found["checked"])
+    for word in ("teacher 'default' answered", "judge 'default' answered", f"student '{BASE}'", "rows: 60"):
+        assert word in said
+    assert found["estimate"]["total"]["usd"]["high"] > 0
+    assert provided.http.get(JOBS).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        ("401", "teacher_auth_failed", "API_KEY"),
+        ("quota", "teacher_quota_exhausted", "quota"),
+        ("400", "teacher_rejected", ""),
+    ],
+)
+def test_a_provider_that_refuses_refuses_the_job(provided: Provided, file: str, fault: str, code: str, says: str):
+    provided.gateway.teacher.fault(fault, rate=1.0, times=50)
+    job = body(file, **new_limits(len(code)))
+    answer = provided.http.post(JOBS, json=job)
+    assert answer.status_code == 400, answer.text
+    errors = answer.json()["error"]["errors"]
+    assert [(item["param"], item["code"]) for item in errors] == [
+        ("distillation.teacher.provider", code),
+        ("distillation.judge.provider", code),
+    ]
+    assert all(says in item["message"] and item["remedy"] for item in errors)
+    assert provided.http.get(JOBS).json()["data"] == []
+    provided.gateway.teacher.heal()
+    assert provided.http.post(f"{JOBS}/check", json=job).json()["ok"], "a refusal is not kept"
+
+
+def test_a_provider_that_does_not_answer_just_now_is_a_warning(provided: Provided, file: str):
+    job = body(file, teacher={"provider": "judge"}, judge={"max_tokens": 777})
+    answer = provided.http.post(JOBS, json=job)
+    assert answer.status_code == 201, answer.text
+    path = f"{JOBS}/{answer.json()['id']}"
+    told = [
+        event["message"] for event in provided.http.get(f"{path}/events").json()["data"] if event["level"] == "warn"
+    ]
+    assert len(told) == 1
+    assert "the teacher 'judge' did not answer" in told[0]
+    assert "no connection" in told[0]
+    provided.http.post(f"{path}/cancel")
+
+
+def test_a_slow_provider_holds_nobody_up(provided: Provided, file: str):
+    provided.gateway.teacher.latency(30)
+    began = time.monotonic()
+    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(5))).json()
+    assert time.monotonic() - began < 15
+    assert found["ok"]
+    assert {warning["param"] for warning in found["warnings"]} == {
+        "distillation.teacher.provider",
+        "distillation.judge.provider",
+    }
+
+
+def test_a_judge_without_a_verdict_is_refused(provided: Provided, file: str):
+    provided.gateway.teacher.fault("refusal", rate=1.0, times=50)
+    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(6))).json()
+    assert [error["code"] for error in found["errors"]] == ["judge_unreadable"]
+    assert "distillation.judge.max_tokens" in found["errors"][0]["remedy"]
+
+
+def test_plain_training_asks_nobody(provided: Provided, file: str):
+    before = len(provided.gateway.teacher.log())
+    found = provided.http.post(f"{OPENAIS}/check", json={"model": BASE, "training_file": file}).json()
+    assert found["ok"]
+    assert len(provided.gateway.teacher.log()) == before
+
+
+def test_the_command_lists_all_and_ends_with_one(provided: Provided, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_URL", str(provided.http.base_url))
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    (tmp_path / "rows.jsonl").write_bytes(rows(60))
+    before = provided.http.get(JOBS).json()["data"]
+    job = {"model": BASE, "distillation": {"domain": "sums", "adapter": {"rank": 64}, "judge": {"provider": "gpt"}}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = ["jobs", "create", str(tmp_path / "job.json"), "--rows", str(tmp_path / "rows.jsonl"), "--check"]
+    told = CliRunner().invoke(cli, command)
+    assert told.exit_code == 1, told.output
+    for word in ("rank 16 at most", "METEOR_ENGINE_MAX_LORA_RANK", "'gpt'", "2 problems"):
+        assert word in told.output
+    sets = ["--set", "distillation.adapter.rank=8", "--set", "distillation.judge.provider=default"]
+    told = CliRunner().invoke(cli, [*command, *sets])
+    assert told.exit_code == 0, told.output
+    for word in ("the job can run", "teacher 'default' answered", "total"):
+        assert word in told.output
+    assert provided.http.get(JOBS).json()["data"] == before
