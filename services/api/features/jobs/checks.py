@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from services.api.features.files.service import error_summary
+from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
 from shared.artifacts.chat_templates import TemplateRefused
 from shared.contracts.data import Split, in_both
@@ -33,13 +34,16 @@ class Findings(NamedTuple):
 
 
 def student(posted: Posted) -> Iterator[Problem | str]:
-    """The student is one that this deployment can serve and train."""
+    """The student is one that this deployment can serve and train, or a version of one."""
     context, model = posted.context, posted.request.model
     names = [base.name for base in context.students]
     if model in names:
         yield f"student {model!r}: served and trained here"
         return
-    hint = "METEOR_STUDENTS names more"
+    if (version := starts.version_of(context, model)) is not None:
+        yield from starts.problems(posted, version)
+        return
+    hint = "METEOR_STUDENTS names more; a version (GET /v1/models) is trained further"
     if not context.swaps and context.bases.find(model) is not None:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
     message = f"model must be {' or '.join(map(repr, names))}, not {model!r}"
