@@ -36,6 +36,7 @@ TAGS = {
     "exports": "Models to take away.",
     "webhooks": "Addresses that are told when something happens.",
     "keys": "API keys, and the projects that they belong to.",
+    "providers": "The strong models, what each can do, and what was learned of it; the operator's.",
     "projects": "What belongs together and is seen by nobody else.",
     "audit": "Who did what.",
     "health": "For whoever watches over the processes. No key is asked for.",
@@ -144,6 +145,8 @@ def _put_bounds_right(part: Any) -> None:
         return
     for inner in list(part.values()):
         _put_bounds_right(inner)
+    if "anyOf" in part and isinstance(part.get("default"), dict):
+        del part["default"]  # generators of clients drop a whole model for an object as default beside null
     for python, name in BOUNDS.items():
         bound = part.pop(python, None) if isinstance(part.get(python), int | float) else part.get(name)
         if isinstance(bound, int | float):  # else it is a property of that name

@@ -14,7 +14,16 @@ from shared.db.engine import Values, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.lease import FREE, claimed, held, unowned
 from shared.db.paging import keyset_page
-from shared.jobs.job_moves import Prices, add_event, insert_job, may_begin, move_to, still_has_capacity, why_not
+from shared.jobs.job_moves import (
+    Prices,
+    add_event,
+    insert_job,
+    may_begin,
+    move_to,
+    still_has_capacity,
+    taken_over,
+    why_not,
+)  # fmt: skip
 from shared.jobs.records import EventRecord, JobRecord, WorkerRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_moves import cancel_steps, requeue_steps
@@ -129,6 +138,7 @@ class JobStore:
             if ended is None:
                 return False
             message = f"job failed: {error.message}" if error else f"job {status.value}"
+            message += taken_over(connection, job.id)
             add_event(connection, ended, "error" if error else "info", "status", message, {"status": status})
         return True
 

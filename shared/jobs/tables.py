@@ -97,6 +97,7 @@ files = Table(
     Column("splits", JSON),  # {"train": n, "dev": n, "test": n}
     Column("rows_ref", String(64)),  # artifact: the checked rows, each with its split
     Column("created_at", Float, nullable=False),
+    Column("reading", JSON),  # a FileReading; NULL: no dataset, or stored before it was recorded
 )
 
 # Jobs of every kind. lease_owner, lease_expires and attempt: see shared/db/lease.py.
@@ -199,6 +200,7 @@ models = Table(
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),  # deleted versions are not served; their numbers are not reused
     Column("generation", JSON),  # Generation: how it was evaluated, and is served by default
+    Column("continues", String(200)),  # the version (alias@version) that its training went on from
     UniqueConstraint("project_id", "alias", "version"),
 )
 
