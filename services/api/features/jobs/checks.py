@@ -11,11 +11,8 @@ from typing import NamedTuple
 from services.api.features.files.service import error_summary
 from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
-<<<<<<< HEAD
 from shared.artifacts.capabilities import published
-=======
 from shared.artifacts.chat_templates import TemplateRefused
->>>>>>> 12a98c34c057e81135b37e2ceeb1c27635d88d73
 from shared.contracts.data import Split, in_both
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
@@ -55,7 +52,6 @@ def student(posted: Posted) -> Iterator[Problem | str]:
     yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
 
 
-<<<<<<< HEAD
 def abilities(posted: Posted) -> Iterator[Problem | str]:
     """The student can do what the job needs, as far as the capability probe has tried it."""
     capabilities = published(posted.context.platform.data, posted.request.model)
@@ -65,7 +61,6 @@ def abilities(posted: Posted) -> Iterator[Problem | str]:
     yield from unfit
     if not unfit:
         yield f"student {capabilities.base!r}: tried as {capabilities.architecture}"
-=======
 def prompts(posted: Posted) -> Iterator[Problem | str]:
     """The student's chat template renders a question, by itself or adapted."""
     try:
@@ -75,7 +70,6 @@ def prompts(posted: Posted) -> Iterator[Problem | str]:
         return
     if profile is not None and profile.template is not None:
         yield "its chat template is adapted for training, answers and chats alike (docs/how-to/several-models.md)"
->>>>>>> 12a98c34c057e81135b37e2ceeb1c27635d88d73
 
 
 def adapter(posted: Posted) -> Iterator[Problem | str]:
@@ -241,11 +235,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-<<<<<<< HEAD
-    student, abilities, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
-=======
-    student, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
->>>>>>> 12a98c34c057e81135b37e2ceeb1c27635d88d73
+    student, abilities, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
 )  # fmt: skip
 
 
