@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-PYTHON ?= python3.11
+# Python 3.11, 3.12 or 3.13, whichever is found first and works; PYTHON=... names another.
+PYTHON ?=
 VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 DOMAIN ?= shell
@@ -24,7 +25,15 @@ TORCH_INDEX := $(if $(filter cpu,$(ENGINE)),--extra-index-url https://download.p
 # Compiling all of it at once takes longer (62 s) than compiling what is imported, when it is. Where bytecode may not be
 # written, every process would compile torch and its like anew: 20 s instead of 7 for each training, more for vLLM.
 unexport PYTHONDONTWRITEBYTECODE
-PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-input --no-deps --no-compile
+# uv installs in a third of the time, where it is there (UV= does without it). It reads none of pip's settings but this one.
+UV ?= $(shell command -v uv 2>/dev/null)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+PIP_OF = $(if $(UV),$(UV) pip install --python $(1) --no-deps,$(1) -m pip install --disable-pip-version-check --no-input --no-deps --no-compile)
+PIP = $(call PIP_OF,$(BIN)/python)
+VENV_OF = $(if $(UV),$(UV) venv --quiet --seed --python "$$python" $(1),"$$python" -m venv $(1))
+# uv ends where an index is out of reach; then it is asked again without it.
+TORCH = $(PIP) $(TORCH_INDEX) -r requirements/torch.lock$(if $(UV), || $(PIP) -r requirements/torch.lock)
+ROOM_GB := $(if $(filter gpu,$(ENGINE)),14,6)
 
 # One stamp per clone and environment: a second `make install` does nothing.
 STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
@@ -34,7 +43,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (every=30; [ -t 1 ] && every=4; while sleep $$every >/dev/null 2>&1; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-gpu chaos prove bench openapi lock clean
+.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,12 +51,13 @@ help: ## list the targets
 install: $(STAMP) ## make .venv (or use the active one) and install everything, by lock
 
 $(BIN)/python:
-	@command -v $(PYTHON) >/dev/null || { echo "METEOR needs Python 3.11 ($(PYTHON) was not found; PYTHON=... names it)"; exit 1; }
-	$(call stage,environment,$(call patient,$(PYTHON) -m venv $(VENV)))
+	@requirements/room.sh . $(ROOM_GB)
+	@PYTHON="$(PYTHON)" requirements/python.sh >/dev/null
+	$(call stage,environment,$(call patient,python=$$(PYTHON="$(PYTHON)" requirements/python.sh) && $(call VENV_OF,$(VENV))))
 
 $(STAMP): $(LOCKS) pyproject.toml | $(BIN)/python
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(VENV) is not a Python 3.11"; exit 1; }
-	$(call stage,torch ($(ENGINE)),$(call patient,$(PIP) $(TORCH_INDEX) -r requirements/torch.lock))
+	@$(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "$(VENV) is of another Python: remove it, or name a new one with VENV=..."; exit 1; }
+	$(call stage,torch ($(ENGINE)),$(call patient,$(TORCH)))
 	$(call stage,services and trainer,$(call patient,$(PIP) -q -r requirements/services.lock -r requirements/trainer.lock))
 	$(call stage,engine ($(ENGINE)),$(call patient,$(PIP) -q -r requirements/engine-$(ENGINE).lock))
 	$(call stage,meteor itself,$(PIP) -q --no-build-isolation --editable .)
@@ -77,6 +87,20 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
 	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
+	@$(MAKE) --no-print-directory test-python
+
+# The services without torch on another Python than the environment's, in an environment of its own that is kept for later.
+OTHER := 3.13
+OTHER_VENV = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/meteor/python-$(OTHER)-$(shell cat requirements/services.lock requirements/dev.lock | cksum | cut -d' ' -f1)
+
+test-python: ## the unit tests that need no torch on another Python, where it is found [OTHER=3.13]
+	@python=$$(PYTHON= requirements/python.sh $(OTHER) 2>/dev/null) || { echo "== tests on Python $(OTHER): left out, it was not found"; exit 0; }; \
+	if [ ! -e $(OTHER_VENV)/complete ]; then \
+	    echo "== environment of Python $(OTHER)"; rm -rf $(OTHER_VENV); mkdir -p $(dir $(OTHER_VENV)); \
+	    $(call VENV_OF,$(OTHER_VENV)) && $(call PIP_OF,$(OTHER_VENV)/bin/python) -q -r requirements/services.lock -r requirements/dev.lock \
+	        && touch $(OTHER_VENV)/complete || { echo "== tests on Python $(OTHER): left out, its packages could not be installed"; exit 0; }; \
+	fi; \
+	echo "== tests on Python $(OTHER)"; $(OTHER_VENV)/bin/python -m pytest -m "not gpu and not drill and not engine" -n 2 tests/unit
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)

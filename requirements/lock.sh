@@ -10,7 +10,7 @@ trap 'rm -rf "$scratch"' EXIT
 compile() { # compile OUTPUT ARGUMENTS...
     local output=$1
     shift
-    uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --override override.txt "$@" -o "$output"
+    uv pip compile --quiet --python-version "${python:-3.11}" --no-header --no-annotate --override override.txt "$@" -o "$output"
 }
 
 # Lines of the result without what another file installs: torch has a lock of its own (its build differs by machine).
@@ -25,6 +25,14 @@ for role in services trainer dev engine-cpu; do
     cut_for_cpu "$scratch/$role" "$role.lock"
     echo "$role.lock: $(wc -l <"$role.lock") packages"
 done
+
+# One lock serves all Pythons: a resolution for each must be a part of it.
+for python in 3.12 3.13; do
+    compile "$scratch/$python" services.in trainer.in dev.in engine-cpu.in torch.in --constraint "$scratch/all"
+    more=$(comm -13 <(sort "$scratch/all") <(sort "$scratch/$python"))
+    [ -z "$more" ] || { echo "Python $python needs more than the locks have:" $more; exit 1; }
+done
+unset python
 
 # The GPU engine pins some packages that the CPU engine pins otherwise; the two never share an environment.
 compile "$scratch/gpu" engine-gpu.in torch.in \

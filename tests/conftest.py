@@ -19,6 +19,8 @@ from tests.fakes.ports import free_port as any_free_port
 from tests.fakes.postgres import fresh_database, running_postgres
 from tests.fakes.valkey import running_valkey
 
+pytest_plugins = ["tests.without_torch"]
+
 settings.register_profile("meteor", deadline=None)  # a busy machine is slow; that is no failure
 settings.load_profile("meteor")
 

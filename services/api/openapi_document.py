@@ -144,6 +144,8 @@ def _put_bounds_right(part: Any) -> None:
         return
     for inner in list(part.values()):
         _put_bounds_right(inner)
+    if "anyOf" in part and isinstance(part.get("default"), dict):
+        del part["default"]  # generators of clients drop a whole model for an object as default beside null
     for python, name in BOUNDS.items():
         bound = part.pop(python, None) if isinstance(part.get(python), int | float) else part.get(name)
         if isinstance(bound, int | float):  # else it is a property of that name

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.api.public_addresses import Network, networks_of
+from shared.contracts.data import DEV_SHARE, TEST_SHARE
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 
@@ -61,8 +62,8 @@ class ApiSettings(BaseSettings):
         description="how long an idle connection stays open; longer than clients and proxies keep theirs, so that they close first",
     )
     max_rows: int = Field(default=1_000_000, ge=1, description="longest dataset, in rows")
-    dev_share: float = Field(default=0.15, ge=0, lt=1)
-    test_share: float = Field(default=0.20, ge=0, lt=1)
+    dev_share: float = Field(default=DEV_SHARE, ge=0, lt=1)
+    test_share: float = Field(default=TEST_SHARE, ge=0, lt=1)
     gguf_converter: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),

@@ -11,9 +11,11 @@ import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from shared.contracts.errors import UserError
+from shared.contracts.file_reading import ReadOptions
 from shared.contracts.jobs import JobObject
 from shared.contracts.views import Deleted, FileObject, Listed
 from shared.platform import run_state
+from shared.platform.http_client import sync_client
 
 UPLOAD_S = 3600
 ELSEWHERE = ("METEOR_URL", "METEOR_API_URL")
@@ -47,6 +49,12 @@ class Resource(Generic[Item]):
 
 JOBS = Resource("/v1/distillation/jobs", JobObject, Listed[JobObject])
 FILES = Resource("/v1/files", FileObject, Listed[FileObject])
+
+
+def _form(options: ReadOptions | None) -> dict[str, str]:
+    """The options that were given, as fields of a form."""
+    given = options.model_dump(exclude_defaults=True) if options else {}
+    return {name: json.dumps(value) for name, value in given.items()}
 
 
 class ApiClient:
@@ -94,6 +102,13 @@ class ApiClient:
     def delete(self, of: Resource[Item], name: str) -> Deleted:
         return self.ask(Deleted, "DELETE", of.path(name))
 
+    def asks_no_key(self) -> bool:
+        """Whether the API answers a caller without a key."""
+        try:
+            return httpx.get(f"{str(self.http.base_url).rstrip('/')}/v1/models", timeout=30).is_success
+        except httpx.HTTPError as error:
+            raise Refused(f"{self.http.base_url} does not answer: {error}") from error
+
     def job_id(self, job: str) -> str:
         """The id; `last` is the newest job's."""
         if job != "last":
@@ -103,12 +118,14 @@ class ApiClient:
             raise Refused("there is no job yet")
         return page.data[0].id
 
-    def upload(self, path: Path, name: str | None = None, purpose: str = "fine-tune") -> FileObject:
+    def upload(
+        self, path: Path, name: str | None = None, purpose: str = "fine-tune", options: ReadOptions | None = None
+    ) -> FileObject:
         """Raises Refused, also for a file that cannot be read."""
         try:
             with path.open("rb") as file:
                 parts = {"file": (name or path.name, file)}
-                fields = {"purpose": purpose}
+                fields = {"purpose": purpose} | _form(options)
                 return self.ask(FileObject, "POST", FILES.route, files=parts, data=fields, timeout=UPLOAD_S)
         except OSError as error:
             raise Refused(f"{path} cannot be read: {error.strerror}") from error
@@ -138,7 +155,7 @@ def client(data: Path) -> ApiClient:
     key = api_key(None if url else data)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(30, read=60)
-    return ApiClient(httpx.Client(base_url=url or run_state.api_url(data), headers=headers, timeout=timeout))
+    return ApiClient(sync_client(url or run_state.api_url(data), headers, timeout=timeout))
 
 
 def elsewhere() -> str | None:

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
 from shared.contracts.jobs import JobObject
 from shared.contracts.report import Report, read_report
 from shared.platform import run_state
+from shared.platform.http_client import sync_client
 from shared.platform.terminal import console, say
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
         return 2
     started = time.monotonic()
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    with ApiClient(httpx.Client(base_url=api_url, headers=headers, timeout=60)) as api:
+    with ApiClient(sync_client(api_url, headers, timeout=60)) as api:
         job_id = _earlier_job(api, domain) or _post_job(api, rows, json.loads(body.read_text()))
         job = Follower(api, job_id).show(console)
         if job.status == "paused":
@@ -57,7 +57,11 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
     show_report(console, report)
     from openai import OpenAI  # here: it takes a second to load
 
-    _show_side_by_side(OpenAI(base_url=f"{api_url}/v1", api_key=key or "none"), job, report)
+    _show_side_by_side(
+        OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", http_client=sync_client(api_url, timeout=60)),
+        job,
+        report,
+    )
     _show_next_steps(api_url, job, report, data, time.monotonic() - started)
     return 0
 

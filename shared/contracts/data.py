@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO, TypeVar
 
@@ -12,7 +13,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
-from shared.contracts.openai_rows import PREFERENCE, NotUsable, from_messages, from_preference
+from shared.contracts.openai_rows import NotUsable
+from shared.contracts.row_shapes import NoShape, Shape, shape_of
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -27,6 +29,13 @@ class Split(StrEnum):
     TRAIN = "train"
     DEV = "dev"
     TEST = "test"
+
+
+DEV_SHARE, TEST_SHARE = (
+    0.15,
+    0.20,
+)  # of a file's rows, unless METEOR_API_DEV_SHARE and METEOR_API_TEST_SHARE say otherwise
+LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}  # of a job
 
 
 class Question(BaseModel):
@@ -90,31 +99,78 @@ class _Upload(BaseModel):
 
 
 MOST_IGNORED = 50  # names of unread fields that are counted
-CHAT_FIELDS = {"messages", *PREFERENCE}
-KNOWN_FIELDS = {*_Upload.model_fields, *CHAT_FIELDS, "split"}  # the split of a row that was downloaded is made anew
+OWN_FIELDS = {*_Upload.model_fields, "split"}
+SPLITS = {
+    "train": Split.TRAIN, "training": Split.TRAIN, "dev": Split.DEV, "validation": Split.DEV, "valid": Split.DEV,
+    "val": Split.DEV, "eval": Split.DEV, "test": Split.TEST, "testing": Split.TEST,
+}  # fmt: skip
 
 
-def parse_line(number: int, raw: bytes, ignored: Counter[str] | None = None) -> Question | LineError | None:
-    """One line of an upload. None for an empty line; a LineError names the line and the field.
+@dataclass
+class Reading:
+    """How the rows of a file are read, and what was seen. shape: a mapping that a person gave; None: by the names of fields.
 
-    ignored: counts the fields that are not read, so that somebody can be told.
+    ignored: fields that were not read, and how many rows have them. texts: of those, how many rows have a text in them.
+    shapes: rows by the shape they have. split: rows that name a split. fields: of a mapped file, all that were seen.
     """
+
+    shape: Shape | None = None
+    rows: int = 0
+    references: int = 0
+    split: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
+    fields: set[str] = field(default_factory=set)
+
+    def note(self, value: Json, shape: Shape | None, row: Question) -> None:
+        self.rows += 1
+        self.references += row.reference is not None
+        self.split += row.split is not None
+        self.shapes[shape.name if shape else "question and reference"] += 1
+        if self.shape:
+            self.fields |= value.keys()
+        for name in value.keys() - (shape.reads if shape else OWN_FIELDS):
+            short = name[:100]
+            if short in self.ignored or len(self.ignored) < MOST_IGNORED:
+                self.ignored[short] += 1
+                self.texts[short] += isinstance(value[name], str) and bool(value[name].strip())
+
+
+def parse_line(number: int, raw: bytes, reading: Reading | None = None) -> Question | LineError | None:
+    """One line of JSONL. None for an empty line; a LineError names the line and the field."""
     value = json_line(number, raw)
-    if not isinstance(value, dict):
-        return value
-    if ignored is not None:
-        unread = (name[:100] for name in value if name not in KNOWN_FIELDS)
-        ignored.update(name for name in unread if name in ignored or len(ignored) < MOST_IGNORED)
-    if not CHAT_FIELDS.isdisjoint(value):
-        try:
-            chat = from_messages(value["messages"]) if "messages" in value else from_preference(value)
-            value = chat | {name: part for name, part in value.items() if name not in CHAT_FIELDS}
-        except NotUsable as error:
-            return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
-    row = checked(_Upload, number, value, "question")
+    return parse_row(number, value, reading) if isinstance(value, dict) else value
+
+
+def parse_row(number: int, value: Json, reading: Reading | None = None) -> Question | LineError:
+    """An object as a row of a dataset, whatever shape it has."""
+    shape = reading.shape if reading else None
+    try:
+        if shape is None and not ("question" in value and value.keys() <= OWN_FIELDS):
+            shape = shape_of(tuple(value))
+        made = shape.convert(value) if shape else _own(value)
+    except NoShape as error:
+        return LineError(line=number, code="no_question", message=str(error), param="question")
+    except NotUsable as error:
+        return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
+    split = made.pop("split", None)
+    row = checked(_Upload, number, made, "question")
     if isinstance(row, LineError):
         return row
-    return Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}")
+    question = Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}", split=_named_split(split))
+    if reading is not None:
+        reading.note(value, shape, question)
+    return question
+
+
+def _own(value: Json) -> Json:
+    """A row with the dataset's own fields; numbers become texts."""
+    return {name: str(part) if isinstance(part, int | float) else part for name, part in value.items()}
+
+
+def _named_split(name: object) -> Split | None:
+    return SPLITS.get(name.strip().casefold()) if isinstance(name, str) else None
 
 
 def json_line(number: int, raw: bytes) -> Json | LineError | None:
@@ -125,6 +181,8 @@ def json_line(number: int, raw: bytes) -> Json | LineError | None:
             code="line_too_long",
             message=f"longer than {MAX_LINE_BYTES} bytes; one JSON object per line is expected",
         )
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
     if not raw.strip():
         return None
     try:
@@ -177,15 +235,23 @@ def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
             yield raw.rstrip(b"\r\n")
 
 
-def parse_lines(lines: Iterable[bytes], ignored: Counter[str] | None = None) -> Iterator[Question | LineError]:
-    """Every non-empty line as a Question or a LineError; repeated ids are errors too. ignored: as for `parse_line`.
+def parse_lines(lines: Iterable[bytes], reading: Reading | None = None) -> Iterator[Question | LineError]:
+    """Every non-empty line of JSONL as a Question or a LineError."""
+    values = ((number, json_line(number, raw)) for number, raw in enumerate(lines, start=1))
+    return parse_rows(((number, value) for number, value in values if value is not None), reading)
+
+
+def parse_rows(
+    records: Iterable[tuple[int, Json | LineError]], reading: Reading | None = None
+) -> Iterator[Question | LineError]:
+    """Every record as a Question or a LineError; repeated ids are errors too.
 
     Only ids that the file gives are remembered; those that follow from line numbers cost a bit each.
     """
     seen: dict[str, int] = {}
     numbered = bytearray()  # a bit for each line whose id is its number
-    for number, raw in enumerate(lines, start=1):
-        item = parse_line(number, raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw, ignored)
+    for number, value in records:
+        item = value if isinstance(value, LineError) else parse_row(number, value, reading)
         if isinstance(item, Question):
             before = _before(item.id, number, seen, numbered)
             if before:
@@ -195,8 +261,7 @@ def parse_lines(lines: Iterable[bytes], ignored: Counter[str] | None = None) -> 
                     message=f"id {item.id!r} stands on line {before} too",
                     param="id",
                 )
-        if item is not None:
-            yield item
+        yield item
 
 
 NUMBERED = re.compile(r"row-([1-9][0-9]{0,9})")

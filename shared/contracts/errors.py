@@ -6,8 +6,13 @@ each family has exactly one HTTP form, made by `shared.platform.http`.
 """
 
 import errno
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+from shared.contracts.masking import masked
+
+Masked = Annotated[str, AfterValidator(masked)]
 
 
 class ErrorItem(BaseModel):
@@ -15,7 +20,7 @@ class ErrorItem(BaseModel):
 
     code: str
     param: str | None = None
-    message: str
+    message: Masked
     remedy: str = ""
 
 
@@ -25,7 +30,7 @@ class ErrorBody(BaseModel):
     errors: all of them where there are several; the message is then a numbered list, param and code are the first one's.
     """
 
-    message: str
+    message: Masked
     type: str
     param: str | None = None
     code: str | None = None
@@ -67,8 +72,8 @@ class MeteorError(Exception):
     type: str | None = None  # where it is not the one that belongs to the status
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None):
-        super().__init__(message)
-        self.message = message
+        super().__init__(masked(message))
+        self.message = masked(message)
         self.param = param
         self.code = code or self.code
         self.status = status or self.status

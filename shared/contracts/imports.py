@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
 from shared.contracts.errors import ErrorBody
+from shared.contracts.file_reading import Mapping
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.steps import Wire
@@ -15,9 +16,16 @@ Short = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL)]
 
 
 class ChatOptions(Strict):
-    """OpenAI's chat rows (JSONL)."""
+    """A data file of any format and shape: JSONL, JSON, CSV, XLSX, Parquet; chat rows, questions and answers.
 
-    type: Literal["chat"] = "chat"
+    columns: our field -> the file's, where its name is not recognised. skip_bad: bad rows are left out and counted; else one
+    of them fails the import. limit: the first so many rows.
+    """
+
+    type: Literal["chat", "file"] = "chat"
+    columns: Mapping = Field(default={}, exclude_if=lambda columns: not columns)  # excluded: hashes of before hold
+    skip_bad: bool = Field(default=False, exclude_if=lambda skip: not skip)
+    limit: int | None = Field(default=None, ge=1, le=1_000_000, exclude_if=lambda limit: limit is None)
 
 
 class StackExchangeOptions(Strict):
@@ -47,9 +55,7 @@ class HubOptions(Strict):
     revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
     config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="a folder of it")
     split: str = Field(default="train", pattern=r"^[A-Za-z0-9_]{1,50}$")
-    columns: dict[
-        Literal["question", "reference", "title", "context", "category", "group", "id", "messages"], Short
-    ] = Field(default={})
+    columns: Mapping = Field(default={})
     limit: int | None = Field(default=None, ge=1, le=1_000_000)
 
 

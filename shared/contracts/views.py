@@ -8,6 +8,7 @@ from shared.contracts.data import LineError, Question
 from shared.contracts.distillation import Budget
 from shared.contracts.engine import EngineStatus
 from shared.contracts.errors import ErrorBody
+from shared.contracts.file_reading import FileReading
 from shared.contracts.generation import GREEDY, Generation
 from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
@@ -44,7 +45,10 @@ class LineErrors(BaseModel):
 
 
 class FileObject(BaseModel):
-    """`file` with the number of rows and their split, once checked. status: uploaded, processed or error."""
+    """`file` with the number of rows and their split, once checked. status: uploaded, processed or error.
+
+    reading: how a dataset was read; null for other files and for those of before it was recorded.
+    """
 
     id: str
     object: Literal["file"] = "file"
@@ -56,6 +60,7 @@ class FileObject(BaseModel):
     status_details: str | None = None
     n_rows: int | None = None
     splits: dict[str, int] | None = None
+    reading: FileReading | None = None
 
 
 class FileVerdict(BaseModel):
@@ -65,6 +70,7 @@ class FileVerdict(BaseModel):
     n_rows: int
     errors: LineErrors
     ignored_fields: dict[str, int]
+    reading: FileReading | None = None
 
 
 class EventObject(BaseModel):

@@ -4,16 +4,16 @@ rows."""
 import fcntl
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.artifacts.store import Artifacts, write_atomically
-from shared.contracts.data import LineError, Question, Split, parse_line, split_of, with_validation
+from shared.contracts.data import LineError, Question, Split, parse_line, with_validation
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.json_types import Json
+from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
 
@@ -73,9 +73,15 @@ def add_made_file(
     """
     dev, test = about["dev"], about["test"]
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
-    questions = [_split(parse_line(number, line), dev, test) for number, line in enumerate(lines, start=1)]
-    count = Counter(question.split for question in questions)
-    reference = artifacts.put_rows(question.model_dump(mode="json") for question in questions)
+    questions = [_checked(parse_line(number, line)) for number, line in enumerate(lines, start=1)]
+    splitter = Splitter(dev, test)
+    for question in questions:
+        splitter.add(question)
+    assigned = splitter.assign()
+    split = zip(questions, assigned.splits, strict=True)
+    reference = artifacts.put_rows(
+        row.model_copy(update={"split": side}).model_dump(mode="json") for row, side in split
+    )
     values = {
         "id": about["id"],
         "filename": about["filename"],
@@ -83,7 +89,7 @@ def add_made_file(
         "status": "processed",
         "errors": [],
         "n_rows": len(questions),
-        "splits": {split.value: count[split] for split in Split},
+        "splits": assigned.counts,
         "rows_ref": reference,
     }
     add_bytes(catalog, artifacts, folder, project, b"".join(line + b"\n" for line in lines), **values)
@@ -106,7 +112,7 @@ def add_bytes(
             raise
 
 
-def _split(item: Question | LineError | None, dev: float, test: float) -> Question:
+def _checked(item: Question | LineError | None) -> Question:
     if not isinstance(item, Question):
         raise FatalError(f"a generated row is no valid dataset row: {item}")
-    return item.model_copy(update={"split": split_of(item, dev, test)})
+    return item

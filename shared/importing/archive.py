@@ -43,11 +43,11 @@ class _Guarded(io.FileIO):
         return super().read(size)
 
 
-class _Member(io.RawIOBase):
-    """A zip member being unpacked. packed: its packed bytes. limit: maximum unpacked bytes."""
+class Limited(io.RawIOBase):
+    """Packed bytes while they are unpacked. packed: their number. limit: the most that may come out of them."""
 
-    def __init__(self, file, packed: int, limit: int):
-        self._file, self._packed, self._limit, self._read = file, packed, limit, 0
+    def __init__(self, file, packed: int, limit: int, errors: tuple[type[Exception], ...] = BROKEN):
+        self._file, self._packed, self._limit, self._errors, self._read = file, packed, limit, errors, 0
 
     def readable(self) -> bool:
         return True
@@ -55,14 +55,14 @@ class _Member(io.RawIOBase):
     def readinto(self, buffer) -> int:
         try:
             chunk = self._file.read(len(buffer))
-        except BROKEN as error:
-            raise BadArchive(f"the zip is damaged: {error}", param="file") from error
+        except self._errors as error:
+            raise BadArchive(f"the packed file is damaged: {error}", param="file") from error
         self._read += len(chunk)
         if self._read > self._limit:
-            raise BadArchive(f"a file in the zip is longer than {self._limit} bytes", param="file")
+            raise BadArchive(f"the file unpacks to more than {self._limit} bytes", param="file")
         if self._read > max(RATIO_FROM, MOST_RATIO * self._packed):
             raise BadArchive(
-                f"a file in the zip unpacks to more than {MOST_RATIO} times its size; if that is intended, unpack it first",
+                f"the file unpacks to more than {MOST_RATIO} times its size; if that is intended, unpack it first",
                 param="file",
             )
         buffer[: len(chunk)] = chunk
@@ -96,7 +96,7 @@ def unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> B
         file = archive.open(member)
     except BROKEN as error:
         raise BadArchive(f"the zip is damaged: {error}", param="file") from error
-    return io.BufferedReader(_Member(file, member.compress_size, limit), 1 << 16)
+    return io.BufferedReader(Limited(file, member.compress_size, limit), 1 << 16)
 
 
 def member_named(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

@@ -1,30 +1,27 @@
-"""A dataset of the Hugging Face hub: its Parquet and JSONL files as rows. Loading scripts of a dataset are never run.
+"""A dataset of the Hugging Face hub: its data files as rows. Loading scripts of a dataset are never run.
 
 huggingface_hub reads HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, and resumes broken downloads.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from shared.contracts.data import bounded_lines, json_line
+from shared.contracts.data import LineError
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.imports import HubOptions
 from shared.contracts.json_types import Json
-from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
+from shared.importing.layout import layout_of
+from shared.importing.records import records
+from shared.importing.rows import LOOK_EVERY, Progress, Row, checked_rows, unwatched
 
 ANSWER_S = 20.0
-READ_ROWS = 500  # of a Parquet file in memory
-FORMATS = (".parquet", ".jsonl", ".ndjson")
-COLUMN_NAMES = {  # our field -> its usual names in datasets
-    "messages": ("messages",),
-    "question": ("question", "prompt", "instruction", "query"),
-    "reference": ("reference", "answer", "response", "output", "completion"),
-    "context": ("context", "input"),
-}
+FORMATS = re.compile(r"\.(parquet|jsonl|ndjson|json|csv|tsv|xlsx|arrow)(\.(gz|zst|bz2|xz))?$")
+ABOUT = re.compile(r"(^|/)(dataset_infos?|config|state|package|tokenizer\w*|\..*)\.json$")  # JSON that holds no rows
 
 
 class HubUnavailable(TransientError):
@@ -46,22 +43,26 @@ class _Dataset(NamedTuple):
     licence: str
 
 
-def read_hub(options: HubOptions, on_progress: Progress = unwatched) -> Iterator[Row]:
+def read_hub(options: HubOptions, left_out: Counter[str], on_progress: Progress = unwatched) -> Iterator[Row]:
     """Raises HubUnavailable if no hub answers, and UserError if the dataset is missing or unusable. on_progress: files."""
     dataset = _look_up(options)
     names = chosen(dataset.files, options)
     source = f"https://huggingface.co/datasets/{options.dataset} at {dataset.commit[:12]}, licence {dataset.licence}"
-    columns = {str(field): name for field, name in options.columns.items()}
-    taken = 0
-    for number, name in enumerate(names):
-        on_progress(number, len(names))
-        for value in _values(_fetched(options, dataset.commit, name)):
-            if taken % LOOK_EVERY == 0:
-                on_progress(number, len(names))
-            if taken == options.limit:
-                return
-            taken += 1
-            yield mapped(value, columns) | {"source": source}
+    values = islice(_values(options, dataset.commit, names, on_progress), options.limit)
+    for row in checked_rows(values, left_out, {**options.columns}):
+        yield row | {"source": source}
+
+
+def _values(options: HubOptions, commit: str, names: list[str], on_progress: Progress) -> Iterator[Json]:
+    for done, name in enumerate(names):
+        on_progress(done, len(names))
+        path = _fetched(options, commit, name)
+        for number, (line, value) in enumerate(records(path, layout_of(path)), start=1):
+            if number % LOOK_EVERY == 0:
+                on_progress(done, len(names))
+            if isinstance(value, LineError):
+                raise HubRefused(f"{name}, line {line}: {value.message}")
+            yield value
 
 
 @contextmanager
@@ -109,10 +110,10 @@ def _fetched(options: HubOptions, commit: str, name: str) -> Path:
 
 def chosen(files: list[str], options: HubOptions) -> list[str]:
     """The data files of the requested split and config, by name. Raises HubRefused with the available files."""
-    data = sorted(name for name in files if name.endswith(FORMATS))
+    data = sorted(name for name in files if FORMATS.search(name) and not ABOUT.search(name))
     if not data:
         code = " (a loading script is not run)" if any(name.endswith(".py") for name in files) else ""
-        raise HubRefused(f"{options.dataset} has no Parquet or JSONL files{code}")
+        raise HubRefused(f"{options.dataset} has no Parquet, JSON or CSV files{code}")
     if options.config:
         data = [name for name in data if options.config in name.split("/")[:-1]]
     split = re.compile(rf"(?:^|[/_.-]){re.escape(options.split)}(?:[/_.-]|$)")
@@ -123,61 +124,3 @@ def chosen(files: list[str], options: HubOptions) -> list[str]:
         shown = ", ".join(data[:10]) or "none there"
         raise HubRefused(f"{options.dataset}: split {options.split!r} stands {which} (files: {shown})")
     return files
-
-
-def _values(path: Path) -> Iterator[Json]:
-    if path.suffix == ".parquet":
-        yield from _parquet(path)
-        return
-    with path.open("rb") as file:
-        for number, raw in enumerate(bounded_lines(file), start=1):
-            value = json_line(number, raw)
-            if isinstance(value, dict):
-                yield value
-            elif value is not None:
-                raise HubRefused(f"{path.name}, line {number}: {value.message}")
-
-
-def _parquet(path: Path) -> Iterator[Json]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(READ_ROWS):
-                yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise HubRefused(f"{path.name} is not a readable Parquet file: {error}") from error
-
-
-def mapped(value: Mapping[str, Any], columns: Mapping[str, str]) -> Row:
-    """A dataset's row with our field names. Raises HubRefused if no column is the question."""
-    if not columns:
-        columns = {field: name for field, names in COLUMN_NAMES.items() for name in names[::-1] if name in value}
-        columns = {"messages": "messages"} if "messages" in columns else columns
-    if "question" not in columns and "messages" not in columns:
-        raise HubRefused(f"name the column of the question; there are {', '.join(map(str, value))}")
-    items = ((field, _inside(value, name)) for field, name in columns.items())
-    return {field: item if field == "messages" else _as_text(item) for field, item in items}
-
-
-def _inside(value: Any, name: str) -> Any:
-    """The column of that name, or the value at a dotted path."""
-    if isinstance(value, Mapping) and name in value:
-        return value[name]
-    first, dot, rest = name.partition(".")
-    if isinstance(value, Mapping) and first in value and dot:
-        return _inside(value[first], rest)
-    if isinstance(value, list) and first.isdecimal() and len(first) < 9:
-        inner = value[int(first)] if int(first) < len(value) else None
-        return _inside(inner, rest) if dot else inner
-    if value is None or isinstance(value, list):
-        return None
-    there = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-    raise HubRefused(f"no column {name!r}; there is {there}")
-
-
-def _as_text(item: Any) -> str | None:
-    if item is None or isinstance(item, str):
-        return item
-    return str(item) if isinstance(item, int | float | bool) else json.dumps(item, ensure_ascii=False, default=str)

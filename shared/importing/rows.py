@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
-from shared.contracts.data import LineError, bounded_lines, parse_line
+from shared.contracts.data import LineError, Reading, parse_row
 from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
+from shared.contracts.row_shapes import by_mapping
 
 Row = Json
 Progress = Callable[[int, int], None]  # (done, total) in the source's unit; an exception from it stops the import
@@ -19,30 +19,29 @@ def unwatched(_done: int, _total: int) -> None:
     """Ignores progress."""
 
 
-def watched_lines(file: BinaryIO, on_progress: Progress, before: int, total: int) -> Iterator[bytes]:
-    """`bounded_lines` of a file, with progress in bytes. before: bytes of earlier passes. total: bytes of all passes."""
-    for number, line in enumerate(bounded_lines(file)):
-        if number % LOOK_EVERY == 0:
-            on_progress(before + file.tell(), total)
-        yield line
+def checked_rows(
+    values: Iterable[Json], left_out: Counter[str], columns: Mapping[str, str] | None = None
+) -> Iterator[Row]:
+    """The valid rows without empty fields; the others are counted in left_out by their error.
 
-
-def checked_rows(rows: Iterable[Row], left_out: Counter[str]) -> Iterator[Row]:
-    """The valid rows without empty fields; the others are counted in left_out by their error."""
+    columns: our field -> the values'; without any, fields are recognised by their names.
+    """
     ids: set[str] = set()
-    for number, row in enumerate(rows, start=1):
-        given = {name: value for name, value in row.items() if value is not None}
-        item = parse_line(number, json.dumps(given).encode())
-        if item is None or isinstance(item, LineError):
-            left_out[f"{item.param or 'row'}: {item.code}" if item else "empty"] += 1
+    reading = Reading(shape=by_mapping(columns) if columns else None)
+    for number, value in enumerate(values, start=1):
+        given = {name: part for name, part in value.items() if part is not None}
+        item = parse_row(number, given, reading)
+        if isinstance(item, LineError):
+            left_out[f"{item.param or 'row'}: {item.code}"] += 1
         elif item.id in ids:
             left_out["id: duplicate_id"] += 1
         else:
-            if "id" in given:
-                ids.add(item.id)
+            row = item.model_dump(exclude={"split"})
+            if item.id == f"row-{number}":
+                row["id"] = ""  # the upload assigns line numbers
             else:
-                item.id = ""  # the upload assigns line numbers
-            yield {name: value for name, value in item.model_dump(exclude={"split"}).items() if value}
+                ids.add(item.id)
+            yield {name: part for name, part in row.items() if part}
 
 
 def write_rows(rows: Iterable[Row], path: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared.contracts.errors import UserError
 from shared.contracts.imports import ChatOptions, HubOptions, StackExchangeOptions
-from shared.importing.chat import read_chat
+from shared.importing.data_file import read_file
 from shared.importing.hub import read_hub
 from shared.importing.rows import Progress, Row, checked_rows, unwatched
 from shared.importing.stackexchange import read_posts
@@ -19,9 +19,9 @@ def rows_of(
 ) -> Iterator[Row]:
     """Valid rows. path: the source's file, None for the hub. left_out: counts of skipped rows by reason."""
     if isinstance(options, HubOptions):
-        return checked_rows(read_hub(options, on_progress), left_out)
+        return read_hub(options, left_out, on_progress)
     if path is None:
         raise UserError(f"an import of type {options.type} reads a file; name one", param="file")
     if isinstance(options, StackExchangeOptions):
         return checked_rows(read_posts(path, options, left_out, on_progress), left_out)
-    return checked_rows(read_chat(path, on_progress), left_out)
+    return read_file(path, options, left_out, on_progress)

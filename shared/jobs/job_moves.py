@@ -14,8 +14,8 @@ from shared.contracts.json_types import Json
 from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.records import JobRecord
-from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS
-from shared.jobs.tables import events, jobs, projects
+from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, StepState
+from shared.jobs.tables import events, jobs, projects, steps
 
 Prices = Mapping[str, Price] | None
 PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
@@ -107,3 +107,18 @@ def add_event(connection: Connection, job: JobRecord, level: str, type: str, mes
     values |= {"level": level, "type": type, "message": message, "data": data}
     connection.execute(insert(events).values(**values))
     announce(connection, job, type, data)
+
+
+def taken_over(connection: Connection, job_id: str) -> str:
+    """What to add to a job's last message: how many of its steps are other jobs' results; empty without any."""
+    origin = steps.alias()
+    done = select(steps.c.id, origin.c.job_id).outerjoin(origin, origin.c.id == steps.c.reused_from)
+    done = done.where(steps.c.job_id == job_id, steps.c.state == StepState.SUCCEEDED)
+    jobs_of_steps = [row.job_id for row in connection.execute(done)]
+    others = list(dict.fromkeys(job for job in jobs_of_steps if job not in (None, job_id)))
+    if not others:
+        return ""
+    count = sum(job in others for job in jobs_of_steps)
+    how_many = "all its steps were" if count == len(jobs_of_steps) else f"{count} of {len(jobs_of_steps)} steps were"
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"; {how_many} taken over from job {others[0]}{more}"

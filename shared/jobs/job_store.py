@@ -9,11 +9,21 @@ from sqlalchemy import Connection, Engine, Text, and_, cast, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
+from shared.contracts.masking import masked
 from shared.db.engine import Values, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.lease import FREE, claimed, held, unowned
 from shared.db.paging import keyset_page
-from shared.jobs.job_moves import Prices, add_event, insert_job, may_begin, move_to, still_has_capacity, why_not
+from shared.jobs.job_moves import (
+    Prices,
+    add_event,
+    insert_job,
+    may_begin,
+    move_to,
+    still_has_capacity,
+    taken_over,
+    why_not,
+)  # fmt: skip
 from shared.jobs.records import EventRecord, JobRecord, WorkerRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_moves import cancel_steps, requeue_steps
@@ -128,6 +138,7 @@ class JobStore:
             if ended is None:
                 return False
             message = f"job failed: {error.message}" if error else f"job {status.value}"
+            message += taken_over(connection, job.id)
             add_event(connection, ended, "error" if error else "info", "status", message, {"status": status})
         return True
 
@@ -236,6 +247,7 @@ class JobStore:
         once: bool = False,
     ) -> None:
         """once: skip an event that the job already has; a replay after a crash repeats its events."""
+        message = masked(message)
         with writing(self.engine) as connection:
             # the lock commits a job's events in the order of their sequence, so a reader with a cursor misses none
             connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update(key_share=True))

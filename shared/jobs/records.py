@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
+from shared.contracts.file_reading import FileReading
 from shared.contracts.generation import Generation
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
 from shared.contracts.json_types import Json
@@ -92,6 +93,7 @@ class FileRecord:
     splits: dict[str, int] | None
     rows_ref: str | None
     created_at: float
+    reading: FileReading | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ files = Table(
     Column("splits", JSON),  # {"train": n, "dev": n, "test": n}
     Column("rows_ref", String(64)),  # artifact: the checked rows, each with its split
     Column("created_at", Float, nullable=False),
+    Column("reading", JSON),  # a FileReading; NULL: no dataset, or stored before it was recorded
 )
 
 # Jobs of every kind. lease_owner, lease_expires and attempt: see shared/db/lease.py.

@@ -12,6 +12,7 @@ import uuid_utils
 from sqlalchemy import func, insert, select, update
 
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
@@ -154,6 +155,10 @@ class BatchStore:
         with writing(self.engine) as connection:
             connection.execute(update(batch_requests).where(batch_requests.c.batch_id == batch_id).values(body=None))
             answered = select(func.count()).where(calls.c.batch_id == batch_id, calls.c.input_tokens > 0)
-            values = {"state": "failed" if failed else "ended", "error": error, "ended_at": time.time()}
+            values = {
+                "state": "failed" if failed else "ended",
+                "error": error and masked(error),
+                "ended_at": time.time(),
+            }
             values |= {"answered": answered.scalar_subquery()}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))

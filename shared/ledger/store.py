@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delet
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.db.engine import Values, engine_for, insert_once, reading, upgrade, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import (
@@ -130,7 +131,12 @@ class Ledger:
         changes nothing, so that it may be repeated after a lost connection.
         """
         now, paid = time.time(), None
-        values: Values = {"state": "settled", "outcome": outcome, "latency_ms": latency_ms, "error": error}
+        values: Values = {
+            "state": "settled",
+            "outcome": outcome,
+            "latency_ms": latency_ms,
+            "error": error and masked(error),
+        }
         values |= {"settled_at": now}
         if cost is not None:
             values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}

@@ -48,6 +48,7 @@ USER_CODES = frozenset(
         "teacher_not_configured",
         "teacher_access_denied",
         "teacher_model_not_found",
+        "teacher_misconfigured",
         "teacher_rejected",
         "teacher_refused_row",
         "teacher_prompt_too_long",

@@ -1,20 +1,60 @@
-"""One policy for HTTP clients: certificates are read once per process, connecting has a short timeout, and calls to our own
-services carry the internal token and never go through a proxy."""
+"""One policy for HTTP clients: certificates are read once per process, connecting has a short timeout, calls to our own services
+carry the internal token, and only calls to the outside heed the proxy variables. What is near (loopback, private addresses, names
+without a dot) is never asked through a proxy, whatever NO_PROXY says: the proxy would read the tokens of such calls."""
 
+import ipaddress
+import socket
 import ssl
 from functools import lru_cache
-from typing import TypedDict
+from typing import Literal, TypedDict
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 
+from shared.platform.settings import platform_settings
+
 CONNECT_S = 5.0
+NEAR = ("localhost", "local", "internal", "lan", "home.arpa")  # last parts of names that no proxy outside can know
+Fault = Literal["certificate", "tls", "name", "proxy"]
 
 
 @lru_cache
 def certificates() -> ssl.SSLContext:
-    """Root certificates. Without it each client reads them again: 60-100 ms of processor time per step."""
-    return httpx.create_ssl_context()
+    """Root certificates, and those of METEOR_CA_BUNDLE. Without it each client reads them again: 60-100 ms of processor time per
+    step. Raises SystemExit for a bundle that cannot be read."""
+    context = httpx.create_ssl_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
+    if (bundle := platform_settings().ca_bundle) is not None:
+        try:
+            context.load_verify_locations(**{"capath" if bundle.is_dir() else "cafile": bundle})
+        except OSError as error:  # of which ssl.SSLError is one
+            raise SystemExit(f"METEOR_CA_BUNDLE (or REQUESTS_CA_BUNDLE) names {bundle}: {error}") from None
+    return context
+
+
+def is_near(url: str) -> bool:
+    """Whether the address is on this machine or in a private network."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or any(host.endswith(f".{name}") for name in NEAR)
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def fault_of(error: BaseException | None) -> Fault | None:
+    """Why no connection came about, where trying again cannot help: the certificate, no TLS there, the name, the proxy."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return "certificate"
+        if isinstance(error, ssl.SSLError):
+            return "tls"
+        if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+            return "name"
+        if isinstance(error, httpx.ProxyError):
+            return "proxy"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class _Options(TypedDict):
@@ -54,7 +94,7 @@ def external_client(
     query: dict[str, str] | None = None,
     silence_s: float | None = None,
 ) -> httpx.AsyncClient:
-    """For a provider outside: heeds the proxy variables; each call sets its own deadline (asyncio.timeout).
+    """For a provider: heeds the proxy variables unless it is near; each call sets its own deadline (asyncio.timeout).
 
     query: parameters of every address. silence_s: the longest time without a byte.
     """
@@ -65,6 +105,14 @@ def external_client(
         timeout=httpx.Timeout(None, connect=connect_s, read=silence_s),
         limits=httpx.Limits(max_connections=connections, keepalive_expiry=20),
         verify=certificates(),
+        trust_env=not is_near(url),
+    )
+
+
+def sync_client(url: str, headers: dict[str, str] | None = None, *, timeout: httpx.Timeout | float) -> httpx.Client:
+    """For command lines, as external_client, blocking. url: the base of all calls, or what is asked later."""
+    return httpx.Client(
+        base_url=url, headers=headers, timeout=timeout, verify=certificates(), trust_env=not is_near(url)
     )
 
 

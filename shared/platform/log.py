@@ -2,12 +2,15 @@
 
 import contextlib
 import logging
+import os
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 
+from shared.contracts.masking import masked, remember_environment
 from shared.platform.settings import platform_settings
 
 SECRET_WORDS = ("token", "key", "secret", "authorization", "password")
@@ -29,6 +32,23 @@ def _visible(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+def _without_secrets(_logger: Any, _name: str, line: str) -> str:
+    """The whole line, with the texts of exceptions in it."""
+    return masked(line)
+
+
+class _MaskedFormatter(logging.Formatter):
+    """For the lines of libraries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+def _mask_last_words(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """An exception that ends the process."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+
+
 class _Patient:
     """A stream that never fails its writer. On a full disk a line of the log must not cost the answer that it is about (the
     standard library's handlers see it the same way); what did not go out stays in the stream's buffer and goes out with the next."""
@@ -47,6 +67,7 @@ class _Patient:
 
 
 def set_up_logging(service: str) -> None:
+    remember_environment(os.environ)
     settings = platform_settings()
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     renderer = (
@@ -66,14 +87,16 @@ def set_up_logging(service: str) -> None:
             _visible,
             structlog.processors.format_exc_info if settings.log_json else structlog.processors.StackInfoRenderer(),
             renderer,
+            _without_secrets,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Patient(sys.stderr))),
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_MaskedFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _mask_last_words
 
 
 def get_logger(name: str):

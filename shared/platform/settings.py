@@ -37,6 +37,11 @@ class PlatformSettings(BaseSettings):
     providers_file: Path | None = Field(
         default=None, description="more strong models by name, TOML or JSON; read by the gateway and the local runner"
     )
+    ca_bundle: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("METEOR_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
+        description="certificates (a file or a folder) that are trusted beside the usual ones",
+    )
     lease: timedelta = timedelta(seconds=12)
     renew: timedelta = timedelta(seconds=4)
     resend_after: timedelta = Field(

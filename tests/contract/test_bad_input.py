@@ -40,11 +40,11 @@ def good_file(http: httpx.Client) -> str:
 BAD_FILES = [
     ("not_json", b'{"question": "a"}\nquestion: b\n', 2, "invalid_json", None),
     ("a_list", b'["question"]\n', 1, "invalid_json", None),
-    ("no_question", b'{"question": "a"}\n\n{"text": "b"}\n', 3, "invalid_row", "question"),
+    ("no_question", b'{"question": "a"}\n\n{"txt": "b"}\n', 3, "no_question", "question"),
     ("blank_question", b'{"question": "  "}\n', 1, "invalid_row", "question"),
-    ("wrong_type", b'{"question": 5}\n', 1, "invalid_row", "question"),
+    ("wrong_type", b'{"question": {}}\n', 1, "invalid_row", "question"),
     ("lone_surrogate", b'{"question": "\\ud800"}\n', 1, "invalid_unicode", None),
-    ("bad_utf8", b'{"question": "a"}\n{"question": "\xff"}\n', 2, "invalid_utf8", None),
+    ("bad_utf8", b'{"question": "\xc3\xa9"}\n{"question": "\xff"}\n', 2, "invalid_utf8", None),
     ("twice_the_id", b'{"question": "a", "id": "x"}\n{"question": "b", "id": "x"}\n', 2, "duplicate_id", "id"),
     ("deep", b"[" * 100_000 + b"\n", 1, "invalid_json", None),
     ("long_line", b'{"question": "' + b"a" * MAX_LINE_BYTES + b'"}\n{"question": "b"}\n', 1, "line_too_long", None),
@@ -69,7 +69,7 @@ def test_a_bad_file_is_kept_with_its_errors_and_refused_by_jobs(
 
 
 def test_many_bad_lines_are_bounded(http: httpx.Client):
-    file = upload(http, b"x\n" * 5000).json()
+    file = upload(http, b'{"question": "a"}\n' + b"{x\n" * 5000).json()
     assert "at least 100 bad lines" in file["status_details"]
     errors = http.post(f"/v1/files/{file['id']}/validate").json()["errors"]
     assert (len(errors["data"]), errors["has_more"]) == (1000, True)
@@ -121,13 +121,8 @@ def test_200_mb_of_one_line_in_bounded_memory(api: RunningApi, http: httpx.Clien
     before = api.peak_bytes()
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = http.post("/v1/files", content=one_line_form(LONG_LINE), headers=headers)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["bytes"] == LONG_LINE
-    assert answer.json()["status"] == "error"
+    check(answer, 400, "invalid_file_format", "file")
     assert api.peak_bytes() - before < 60 * 2**20
-    verdict = http.post(f"/v1/files/{answer.json()['id']}/validate").json()
-    assert [e["code"] for e in verdict["errors"]["data"]] == ["line_too_long"]
-    assert http.delete(f"/v1/files/{answer.json()['id']}").status_code == 200
     assert not list((api.platform.data / "files").glob(".upload-*"))
 
 

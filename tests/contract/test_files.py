@@ -41,9 +41,11 @@ def test_content_comes_in_ranges(http: httpx.Client):
 
 
 def test_fields_that_are_not_read_are_named(http: httpx.Client):
-    content = b"".join(json.dumps({"question": f"q{n}", "answer": "a"}).encode() + b"\n" for n in range(3))
+    content = b"".join(
+        json.dumps({"question": f"q{n}", "answer": "a", "comment": "c"}).encode() + b"\n" for n in range(3)
+    )
     verdict = http.post(f"/v1/files/{upload(http, content).json()['id']}/validate").json()
-    assert (verdict["valid"], verdict["ignored_fields"]) == (True, {"answer": 3})
+    assert (verdict["valid"], verdict["ignored_fields"]) == (True, {"comment": 3})
 
 
 def test_an_upload_of_64_mb_does_not_fill_the_memory(api: RunningApi, http: httpx.Client):
@@ -67,7 +69,11 @@ def test_the_command_line_uploads_lists_and_deletes(api: RunningApi, tmp_path: P
     assert CliRunner().invoke(cli, ["data", "delete", file["id"]]).exit_code == 0
     path.write_text("nonsense\n")
     refused = CliRunner().invoke(cli, ["data", "upload", str(path)])
-    assert (refused.exit_code, "line 1: not a JSON object" in " ".join(refused.output.split())) == (1, True)
+    assert refused.exit_code == 1
+    assert "its first line is 'nonsense'" in str(refused.exception)
+    path.write_text('{"question": "q"}\nnonsense\n')
+    refused = CliRunner().invoke(cli, ["data", "upload", str(path)])
+    assert (refused.exit_code, "line 2: not a JSON object" in " ".join(refused.output.split())) == (1, True)
 
 
 def test_documents_are_zipped_posted_and_followed(api: RunningApi, http: httpx.Client, tmp_path: Path, monkeypatch):

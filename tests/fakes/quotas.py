@@ -1,20 +1,18 @@
 """Providers with a limit of requests, each of which says in its own way when to come again. Real HTTP, on a thread of the test."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fakes.ports import free_port
+from tests.fakes.on_a_thread import on_a_thread
 
 Refusal = Callable[[float], Response]  # of the seconds until there is room again
 
@@ -77,17 +75,6 @@ class Quota:
 @contextmanager
 def serving(quotas: dict[str, Quota]) -> Iterator[dict[str, str]]:
     """Their base URLs by name."""
-    app = Starlette(
-        routes=[Route(f"/{name}/v1/chat/completions", q.chat, methods=["POST"]) for name, q in quotas.items()]
-    )
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield {name: f"http://127.0.0.1:{port}/{name}/v1" for name in quotas}
-    finally:
-        server.should_exit = True
-        thread.join()
+    routes = [Route(f"/{name}/v1/chat/completions", quota.chat, methods=["POST"]) for name, quota in quotas.items()]
+    with on_a_thread(Starlette(routes=routes)) as url:
+        yield {name: f"{url}/{name}/v1" for name in quotas}

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from services.api.features.files.service import clean_filename
 from services.api.features.files.upload import received_upload
-from shared.contracts.data import LineError, Question, bounded_lines, parse_line, parse_lines, split_of
+from shared.contracts.data import LineError, Question, Reading, bounded_lines, parse_line, parse_lines, split_of
 from shared.contracts.errors import UserError
 from shared.contracts.imports import StackExchangeOptions
 from shared.contracts.steps import canonical
@@ -37,8 +37,8 @@ def expect(holds: bool, about: object) -> None:
 
 def jsonl(data: bytes) -> None:
     """A dataset: every line is a row or an error that names it; a row can be written and read again."""
-    ignored: Counter[str] = Counter()
-    for item in parse_lines(bounded_lines(io.BytesIO(data)), ignored):
+    reading = Reading()
+    for item in parse_lines(bounded_lines(io.BytesIO(data)), reading):
         if isinstance(item, LineError):
             expect(item.line >= 1 and bool(item.code and item.message), item)
             item.model_dump_json().encode()
@@ -47,7 +47,7 @@ def jsonl(data: bytes) -> None:
         assert isinstance(again, Question)
         assert again == item
         assert split_of(item, 0.15, 0.2) == split_of(again, 0.15, 0.2)
-    canonical(dict(ignored))
+    canonical(dict(reading.ignored))
 
 
 def posts(data: bytes) -> None:

@@ -63,12 +63,12 @@ def test_a_failed_import_leaves_what_was_there(tmp_path: Path):
 
 def test_validate_names_bad_lines_and_unread_fields(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"question": "a", "answer": "b"}\nnonsense\n')
+    path.write_text('{"question": "a", "answer": "b", "comment": "c"}\nnonsense\n')
     found = run("validate", str(path))
     assert found.exit_code == 1
     assert "1 good rows, 1 bad lines" in found.output
     assert "line 2: not a JSON object" in found.output
-    assert "'answer' stands in 1 rows and is not read" in found.output
+    assert "'comment' stands in 1 rows and is not read" in found.output
 
 
 @pytest.mark.parametrize(

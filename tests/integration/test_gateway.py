@@ -150,9 +150,11 @@ async def test_an_answer_is_kept_although_its_caller_went_away(gateway: Gateway)
 
 async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient: Gateway):
     """What was sent is paid once; the next attempt of the step finds it."""
-    patient.teacher.latency(1.0)
     origin = origin_headers("p", "job-1", "step-back", "distill")
     params = TeachParams(teacher="default", domain="shell", sampling=Sampling(max_tokens=50))
+    async with patient.client() as client:  # the first request of its kind goes alone
+        await teach(client, params, [TeacherInput(id="first", question="the first")], lambda *_: None)
+    patient.teacher.latency(1.0)
     rows = [TeacherInput(id=str(n), question=f"back {n}") for n in range(12)]  # eight are sent at once, four wait
     async with asyncio.TaskGroup() as group:
 
@@ -161,15 +163,15 @@ async def test_calls_of_a_step_that_is_given_back_are_finished_and_kept(patient:
                 await teach(client, params, rows, lambda *_: None)
 
         running = group.create_task(attempt())
-        await asyncio.to_thread(wait_until, lambda: len(patient.teacher.log()) == 8, 10)
+        await asyncio.to_thread(wait_until, lambda: len(patient.teacher.log()) == 9, 10)
         running.cancel()
     await asyncio.to_thread(wait_until, lambda: {row.outcome for row in patient.rows()} == {"ok"}, 5)
-    assert len(patient.teacher.log()) == 8, "what was not sent yet was sent for nobody"
+    assert len(patient.teacher.log()) == 9, "what was not sent yet was sent for nobody"
     patient.teacher.latency(0)
     async with patient.client(step="step-back") as client:
         responses, _ = await teach(client, params, rows, lambda *_: None)
     assert len(responses) == 12
-    assert len(patient.teacher.log()) == 12
+    assert len(patient.teacher.log()) == 13
     assert_ledger_is_log(patient)
 
 

@@ -19,6 +19,8 @@ from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
+from shared.importing import dataset
+from shared.importing.dataset import DataFile
 from shared.importing.documents import LONGEST, choose, passages_of
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.gateway_client import GatewayClient, origin_headers
@@ -91,8 +93,8 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     assert (made.status, made.n_rows, made.filename, made.purpose) == ("processed", 29, "Posts.jsonl", "fine-tune")
     content = files.content(system.context, made.id)[0].read_bytes()
     assert next(json.loads(line)["id"] for line in content.splitlines()) == "stackoverflow.com/1"
-    checked = files.check(system.context, files.content(system.context, made.id)[0], 10)
-    assert checked.splits == made.splits
+    checked = dataset.check(DataFile.open(files.content(system.context, made.id)[0]), 0.15, 0.2, 10, 100)
+    assert checked.assigned.counts == made.splits
     files.delete(system.context, raw)
 
 

@@ -12,6 +12,8 @@ from services.api.features.files import service as files
 from services.api.settings import ApiSettings
 from shared.contracts.data import MAX_LINE_BYTES, SKIP_BYTES, bounded_lines
 from shared.contracts.errors import UserError
+from shared.importing import dataset
+from shared.importing.dataset import DataFile
 from shared.platform.settings import PlatformSettings
 
 
@@ -75,18 +77,22 @@ def context(tmp_path: Path) -> ApiContext:
     return open_context(ApiSettings(max_rows=10), PlatformSettings(data=tmp_path))
 
 
+def check(context: ApiContext, path: Path, most_errors: int) -> dataset.Checked:
+    return dataset.check(DataFile.open(path), 0.15, 0.2, most_errors, context.settings.max_rows)
+
+
 def test_too_many_rows_are_refused(context: ApiContext, tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"question": "a"}\n' * 11)
     with pytest.raises(UserError) as refused:
-        files.check(context, path, 100)
+        check(context, path, 100)
     assert refused.value.code == "too_many_rows"
 
 
 def test_check_counts_splits_and_stops_at_enough_errors(context: ApiContext, tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"question": "a"}\nx\ny\nz\n{"question": "b"}\n')
-    every = files.check(context, path, 3)
-    assert (every.n_rows, sum(every.splits.values()), len(every.errors), every.more) == (2, 2, 3, False)
-    some = files.check(context, path, 2)
+    every = check(context, path, 3)
+    assert (every.n_rows, len(every.assigned.splits), len(every.errors), every.more) == (2, 2, 3, False)
+    some = check(context, path, 2)
     assert ([error.line for error in some.errors], some.more) == ([2, 3], True)

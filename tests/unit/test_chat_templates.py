@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.api.features.chat.service import CHAT
+from services.api.features.chat.service import asked
+from services.api.model_router import Target
+from services.local.commands.models import models_prompts
 from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
 from services.weak_model.engine import vllm as engine
@@ -16,9 +18,12 @@ from services.weak_model.settings import EngineSettings
 from services.weak_model.worker.prompts import answer_messages
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import TemplateRefused, end_ids, read_prompts, write_prompt_files
+from shared.artifacts.template_text import template_text
+from shared.contracts.chat import ChatRequest
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.rows import Example, StudentPrompt
 from shared.contracts.steps import ModelRef, content_hash
+from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.chat_templates import CASES, CHATML, QUESTION, START, TemplateCase, write_case
 
 Folders = dict[str, Path]
@@ -93,7 +98,8 @@ def test_the_engines_prompt_is_the_trainers(name: str, folders: Folders, tmp_pat
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
     trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
     step = answer_messages(StudentPrompt(id="a", question=QUESTION))
-    chat = CHAT.prepared({"messages": [{"role": "user", "content": QUESTION}]})["messages"]
+    request = ChatRequest.model_validate({"model": "base", "messages": [{"role": "user", "content": QUESTION}]})
+    chat = asked(request, Target(*["base"] * 4), DEFAULT_PROJECT, template_text(folders[name])).body["messages"]
     parts = [step[0], {"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     for messages in (step, chat, parts):
         assert rendered_by_the_engine(folders[name], case, messages, tmp_path) == trained
@@ -221,6 +227,21 @@ def test_a_template_that_cannot_be_used_is_refused_with_its_own_words(text: str,
     assert refused.value.code == "bad_chat_template"
     assert "METEOR_STUDENT_TEMPLATE" in refused.value.message
     assert engine.prompts(EngineSettings(model=str(base), served_name="base"), Bases(students={})) is None
+
+
+def test_a_vllm_of_ones_own_gets_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    base = write_case(tmp_path / "mine", CASES["system role raises"])
+    (base / "config.json").write_text('{"model_type": "llama"}')
+    (base / "model.safetensors").write_bytes(b"")
+    models_prompts(str(base), tmp_path / "out", as_json=True)
+    flags = json.loads(capsys.readouterr().out)["flags"]
+    assert flags[2:] == [
+        "--chat-template",
+        str(tmp_path / "out/chat_template.jinja"),
+        "--generation-config",
+        str(tmp_path / "out"),
+    ]
+    assert (tmp_path / "out/chat_template.jinja").read_text() == (read_prompts(base) or PLAIN).template
 
 
 def test_a_folder_without_a_tokenizer_has_no_profile(tmp_path: Path):

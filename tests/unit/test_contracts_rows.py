@@ -1,7 +1,6 @@
 """What users send as data: the rows of a file in each of their forms, what is wrong with a bad one, and the splits."""
 
 import json
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from shared.contracts.data import (
     MAX_LINE_BYTES,
     LineError,
     Question,
+    Reading,
     Split,
     group_key,
     parse_line,
@@ -62,14 +62,15 @@ def test_text_parts_are_joined_and_weight_0_is_not_learned_from():
 
 
 def test_fields_that_nobody_reads_are_counted():
-    ignored: Counter[str] = Counter()
+    reading = Reading()
     rows = [
         line(question="a", answer="x"),
         line(question="b", answer="y", refrence="z"),
         line(question="c", split="dev"),
     ]
-    assert len(list(parse_lines(rows, ignored))) == 3
-    assert ignored == {"answer": 2, "refrence": 1}
+    assert len(list(parse_lines(rows, reading))) == 3
+    assert reading.ignored == {"refrence": 1}
+    assert (reading.rows, reading.references, reading.split) == (3, 2, 1)
 
 
 @given(
@@ -118,16 +119,21 @@ def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
         (b'{"question": "a", "reference": "\\udc00"}', "invalid_unicode", None),
         (b'{"question": "\\uD800"}', "invalid_unicode", None),
         (b" " * MAX_LINE_BYTES + b"{}", "line_too_long", None),
-        (b"{}", "invalid_row", "question"),
+        (b"{}", "no_question", "question"),
         (b'{"question": "  "}', "invalid_row", "question"),
-        (b'{"question": "q", "id": 5}', "invalid_row", "id"),
+        (b'{"question": {}}', "invalid_row", "question"),
+        (b'{"question": ["q"]}', "invalid_row", "question"),
         (b'{"question": "q", "id": "a\\nb"}', "invalid_row", "id"),
         (b'{"question": "q", "id": "a\\u0000"}', "invalid_row", "id"),
         (b'{"question": "q", "rejected": "r"}', "invalid_row", "question"),
-        (b'{"input": 5}', "invalid_row", "input"),
-        (b'{"preferred_output": []}', "invalid_row", "input"),
-        (b'{"input": {"messages": 5}}', "invalid_row", "input.messages"),
-        (b'{"input": {"messages": [{"role": "user"}]}}', "invalid_row", "input.messages.0.content"),
+        (b'{"preferred_output": []}', "no_question", "question"),
+        (b'{"input": 5, "preferred_output": []}', "invalid_row", "input"),
+        (b'{"input": {"messages": 5}, "preferred_output": []}', "invalid_row", "input.messages"),
+        (
+            b'{"input": {"messages": [{"role": "user"}]}, "preferred_output": []}',
+            "invalid_row",
+            "input.messages.0.content",
+        ),
         (PAIR[:-1] + b', "preferred_output": []}', "invalid_row", "preferred_output"),
         (
             PAIR[:-1] + b', "non_preferred_output": [{"role": "user", "content": "a"}]}',
@@ -178,7 +184,7 @@ def test_ids_are_unique_and_empty_lines_pass():
 
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(raw: bytes):
-    item = parse_line(1, raw)
+    item = parse_line(2, raw)
     assert (item is None) == (not raw.strip())
     if isinstance(item, Question):
         assert json.loads(canonical(item.model_dump()))["id"] == item.id

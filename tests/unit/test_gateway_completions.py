@@ -43,7 +43,7 @@ def test_the_hash_covers_parameters_and_leaves_delivery_out():
         (429, error("rate_limit_exceeded"), "teacher_rate_limited", errors.ALWAYS),
         (400, error("context_length_exceeded"), "teacher_prompt_too_long", errors.NEVER),
         (404, b"<html>", "teacher_rejected", errors.NEVER),
-        (302, b"", "teacher_rejected", errors.NEVER),
+        (302, b"", "teacher_misconfigured", errors.NEVER),
         (408, b"", "teacher_error", errors.ALWAYS),
         (409, b"", "teacher_error", errors.ALWAYS),
         (500, b"oops", "teacher_error", errors.ALWAYS),

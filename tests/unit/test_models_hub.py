@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from services.local.models.prepare import pull
 from shared.contracts.errors import MeteorError
 from tests.fakes.hub import HubRepository, ModelHub, running_model_hub
 
+# Which model types can be trained is what the installed library says.
+WITH_TRANSFORMERS = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 GOOD, OTHER = "hf_good", "hf_other"
 
@@ -81,6 +84,7 @@ def given(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_TOKEN", token)
 
 
+@WITH_TRANSFORMERS
 @pytest.mark.parametrize(("hub_id", "token", "words"), REFUSED)
 def test_what_cannot_be_had_is_refused_in_the_hubs_words(
     hub_id: str, token: str, words: list[str], hub: ModelHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,5 +144,6 @@ def test_the_command_shows_one_sentence_and_no_traceback(hub: ModelHub, tmp_path
     assert "Accept its licence at" in done.stderr + done.stdout
 
 
+@WITH_TRANSFORMERS
 def test_known_types_are_those_of_the_installed_library():
     assert {"llama", "qwen3", "gemma3_text", "gemma3", "mixtral", "mamba2"} <= known_types()

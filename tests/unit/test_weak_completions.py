@@ -3,16 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from services.orchestrator.method.report import _thought_warnings
 from services.weak_model.worker import completions
 from services.weak_model.worker.completions import row_seed
 from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.errors import FatalError, TransientError
+from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from tests.fakes.ports import free_port, wait_until
@@ -60,6 +64,8 @@ class Server:
             reply = "slow one"
         if "marked" in text:
             reply = "It is twice 21.\nAnswer: 42"
+        if "think" in text:
+            reply = "<think>Twice 21, so" if "cut" in text else "<think>Twice 21.</think>\n\nIt is so.\nAnswer: 42"
         if "cut" in text:
             finish = "length"
         return {
@@ -159,6 +165,20 @@ async def test_guidelines(server):
     assert found[1].guideline == ""
     assert metrics["n"] == 2
     assert "Do not answer" in server[0].asked[0]["messages"][0]["content"]
+
+
+async def test_thoughts_are_removed_and_what_ends_inside_one_is_counted(server):
+    profile = PromptProfile(think=("<think>", "</think>"))
+    thinks = params().model_copy(update={"model": params().model.model_copy(update={"prompts": profile})})
+    found, metrics = await call(completions.reason, server[1], rows("think", "think, cut", "overflow"), thinks)
+    assert [(row.rationale, row.answer) for row in found] == [("It is so.", "42"), (None, ""), (None, "")]
+    assert (metrics["cut_in_thought"], metrics["n"]) == (1, 3)
+    guidelines, _ = await call(completions.write_guidelines, server[1], rows("think", "think, cut"), thinks)
+    assert [row.guideline for row in guidelines] == ["It is so.\nAnswer: 42", ""]
+    context: Any = SimpleNamespace(figures={"one": metrics, "two": {"n": 5}, "three": metrics})
+    (warning,) = _thought_warnings(context)
+    assert warning.startswith("2 of 6 answers of the student ended inside a thought")
+    assert _thought_warnings(SimpleNamespace(figures={"two": {"n": 5}})) == []  # type: ignore[arg-type]
 
 
 async def test_no_rows(server):

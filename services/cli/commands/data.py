@@ -1,26 +1,32 @@
 """`meteor data ...`: datasets out of what people have, looked at, uploaded, listed."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from rich.table import Table
+from rich.text import Text
 
-from services.cli.client import FILES, Refused, client
+from services.cli.client import FILES, Refused, client, problem_of
 from services.cli.commands import imports
 from services.cli.commands.imports import sentence
-from services.cli.options import DEFAULT_DATA, Data, Json
-from services.cli.output import Columns
+from services.cli.options import DEFAULT_DATA, Data, Json, Maps, mapping_of
+from services.cli.output import Columns, one_line
 from services.cli.verbs import Noun
-from shared.contracts.data import LineError, bounded_lines, parse_lines
+from shared.contracts.data import DEV_SHARE, TEST_SHARE
+from shared.contracts.errors import UserError
+from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors
+from shared.importing import dataset
+from shared.importing.dataset import DataFile
 from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
 app.add_typer(imports.app)
 SHOWN = 20  # bad lines that `validate` prints
+MOST_ROWS = 10**9
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
 COLUMNS: Columns[FileObject] = {
     "file": lambda file: file.id,
     "name": lambda file: file.filename,
@@ -39,17 +45,23 @@ class LocalVerdict(FileVerdict):
 
 @app.command("upload")
 def upload_file(
-    file: Annotated[Path, typer.Argument(help="a dataset (JSONL)", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(help="a dataset: JSONL, JSON, CSV, XLSX, Parquet", exists=True, dir_okay=False)
+    ],
     purpose: Annotated[
         str, typer.Option(help="fine-tune: a dataset; user_data: raw material for an import")
     ] = "fine-tune",
+    maps: Maps = None,
+    skip_bad: SkipBad = False,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
-    """Upload a file. Exit code 1 when it has bad lines."""
+    """Upload a file. Exit code 1 when it has bad lines. `meteor data preview` shows before what becomes of it."""
     with client(data) as api:
-        uploaded = api.upload(file, purpose=purpose)
+        uploaded = api.upload(file, purpose=purpose, options=read_options(maps, skip_bad))
     emit(uploaded, as_json, sentence(uploaded))
+    if uploaded.reading and not as_json:
+        _say_reading(uploaded.reading)
     if uploaded.status == "error":
         raise typer.Exit(1)
 
@@ -69,14 +81,100 @@ def download(
 
 
 @app.command()
+def preview(
+    file: Annotated[str, typer.Argument(help="a data file, or the id of an uploaded one")],
+    maps: Maps = None,
+    skip_bad: SkipBad = False,
+    rows: Annotated[int, typer.Option(min=0, max=50, help="how many rows are shown")] = 3,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
+    stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
+    options = read_options(maps, skip_bad)
+    if Path(file).is_file():
+        request = PreviewRequest(mapping=options.mapping, skip_bad=options.skip_bad, rows=rows)
+        shown = dataset.preview(_opened(Path(file), options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS)
+    elif file.startswith("file-"):
+        body = options.model_dump(exclude_unset=True) | {"rows": rows}
+        with client(data) as api:
+            shown = api.ask(Preview, "POST", FILES.path(file, "preview"), json=body)
+    else:
+        raise typer.BadParameter(f"there is no file {file}")
+    emit(shown, as_json, _rows_table(shown))
+    if not as_json:
+        _say_preview(shown)
+    if not shown.valid:
+        raise typer.Exit(1)
+
+
+def read_options(maps: list[str] | None, skip_bad: bool) -> ReadOptions:
+    """Those that were given. Raises UserError."""
+    given = {"mapping": mapping_of(maps)} if maps else {}
+    try:
+        return ReadOptions.model_validate(given | ({"skip_bad": True} if skip_bad else {}))
+    except ValidationError as error:
+        raise UserError(problem_of(error), code="invalid_value") from error
+
+
+def _rows_table(shown: Preview) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("line", "question", "reference", "more"):
+        table.add_column(title, overflow="fold")
+    for row in shown.rows:
+        if row.after is None:
+            told = row.error.message if row.error else ""
+            table.add_row(str(row.line), Text(f"bad row: {told}", style="red"), "", "")
+            continue
+        more = row.after.model_dump(exclude={"id", "question", "reference"}, exclude_none=True)
+        beside = "; ".join(f"{name}: {one_line(str(value), 40)}" for name, value in more.items())
+        reference = one_line(row.after.reference or "-", 80)
+        table.add_row(str(row.line), Text(one_line(row.after.question, 80)), Text(reference), Text(beside))
+    return table
+
+
+def _say_preview(shown: Preview) -> None:
+    splits = ", ".join(f"{name} {count}" for name, count in shown.splits.items())
+    say(f"{shown.n_rows} rows ({splits}), {shown.reading.references} with a reference, {shown.n_bad} bad")
+    for name, lengths in (("questions", shown.question_length), ("references", shown.reference_length)):
+        if lengths:
+            say(f"{name}: {_lengths(lengths)}")
+    if shown.categories:
+        say("categories: " + ", ".join(f"{name} {count}" for name, count in list(shown.categories.items())[:10]))
+    if shown.duplicates:
+        say(f"{shown.duplicates} rows repeat the question of an earlier row")
+    _say_reading(shown.reading)
+    if shown.problem:
+        say(f"refused: {shown.problem}")
+    for error in shown.errors[:SHOWN] if shown.n_bad else []:
+        say(f"  line {error.line}: {error.message}")
+
+
+def _lengths(lengths: Lengths) -> str:
+    return f"{lengths.median} characters (median), {lengths.p95} (95 %), {lengths.longest} (longest)"
+
+
+def _say_reading(reading: FileReading) -> None:
+    shapes = ", ".join(f"{name} ({count} rows)" for name, count in reading.shapes.items())
+    say(f"read as {reading.format}" + (f"; {shapes}" if shapes else ""))
+    for name, count in reading.ignored_fields.items():
+        say(f"  {name!r} stands in {count} rows and is not read")
+    for reason, count in reading.skipped.items():
+        say(f"  left out, {reason}: {count}")
+    for warning in reading.warnings:
+        say(f"  {warning}")
+
+
+@app.command()
 def validate(
-    file: Annotated[str, typer.Argument(help="a dataset (JSONL), or the id of an uploaded one")],
+    file: Annotated[str, typer.Argument(help="a data file, or the id of an uploaded dataset")],
+    maps: Maps = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Check a dataset as an upload would; a file that lies here needs no API. Exit code 1 when a line is bad."""
     if Path(file).is_file():
-        verdict: FileVerdict = check(Path(file))
+        verdict: FileVerdict = check(Path(file), read_options(maps, False))
         bad, more = verdict.n_bad, ""
     elif file.startswith("file-"):
         with client(data) as api:
@@ -90,38 +188,30 @@ def validate(
             say(f"  line {error.line}: {error.message}")
         if bad > SHOWN:
             say(f"  and {bad - SHOWN} more")
-        for name, count in verdict.ignored_fields.items():
-            say(f"  {name!r} stands in {count} rows and is not read")
+        if verdict.reading:
+            _say_reading(verdict.reading)
     if not verdict.valid:
         raise typer.Exit(1)
 
 
-def check(path: Path) -> LocalVerdict:
+def check(path: Path, options: ReadOptions | None = None) -> LocalVerdict:
     """All lines are counted, the first bad ones named."""
-    ignored: Counter[str] = Counter()
-    good, bad = 0, 0
-    errors: list[LineError] = []
-    with _lines(path) as lines:
-        for item in parse_lines(lines, ignored):
-            if isinstance(item, LineError):
-                bad += 1
-                errors += [item] if len(errors) < SHOWN else []
-            else:
-                good += 1
+    checked = dataset.check(
+        _opened(path, options or ReadOptions()), DEV_SHARE, TEST_SHARE, SHOWN, MOST_ROWS, whole=True
+    )
     return LocalVerdict(
-        valid=good > 0 and not bad,
-        n_rows=good,
-        n_bad=bad,
-        errors=LineErrors(object="list", data=errors, has_more=bad > len(errors)),
-        ignored_fields=dict(ignored),
+        valid=checked.n_rows > 0 and not checked.errors,
+        n_rows=checked.n_rows,
+        n_bad=max(checked.n_bad, len(checked.errors)),
+        errors=LineErrors(data=checked.errors, has_more=checked.n_bad > len(checked.errors)),
+        ignored_fields=checked.reading.ignored_fields,
+        reading=checked.reading,
     )
 
 
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterator[bytes]]:
+def _opened(path: Path, options: ReadOptions) -> DataFile:
     try:
-        with path.open("rb") as file:
-            yield bounded_lines(file)
+        return DataFile.open(path, options)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
 

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from services.cli.client import FILES, ApiClient, JsonObject, Refused, Resource, Waits, client, problem_of
-from services.cli.options import DEFAULT_DATA, Data, Json, given
+from services.cli.options import DEFAULT_DATA, Data, Json, Maps, given, mapping_of
 from services.cli.output import Columns
 from services.cli.verbs import Noun
 from shared.contracts.errors import UserError
@@ -54,7 +54,7 @@ def kind_of(source: str) -> str:
     path = Path(source)
     if path.is_dir():
         return "documents"
-    if path.suffix.lower() in (".xml", ".zip", ".7z"):
+    if path.suffix.lower() in (".xml", ".7z") or (path.suffix.lower() == ".zip" and _holds_posts(path)):
         return "stackexchange"
     if path.is_file():
         return "chat"
@@ -63,9 +63,19 @@ def kind_of(source: str) -> str:
     raise UserError(f"{source} is neither a file nor a hub id; --kind says what it is", code="source_not_found")
 
 
+def _holds_posts(path: Path) -> bool:
+    """Whether a zip is a Stack Exchange dump; one that cannot be read is taken for it, and its reader says why it cannot."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "Posts.xml" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
 def options_of(kind: str, **given: Any) -> Convertible | DocumentsOptions:
     """The source's options. Raises UserError for one that this kind does not have, or that is out of range."""
     kinds = {option.model_fields["type"].default: option for option in (*get_args(Convertible), DocumentsOptions)}
+    kind = "chat" if kind == "file" else kind
     if kind not in kinds:
         raise UserError(f"--kind must be one of {', '.join(kinds)}, not {kind!r}", code="invalid_value")
     wanted = {name: value for name, value in given.items() if value not in (None, [], {})}
@@ -84,9 +94,9 @@ def options_of(kind: str, **given: Any) -> Convertible | DocumentsOptions:
 @app.command("import")
 def import_data(
     source: Annotated[
-        str, typer.Argument(help="Posts.xml (or a zip of it), a JSONL file, or a hub id such as org/name")
+        str, typer.Argument(help="a data file, Posts.xml (or a zip of it), or a hub id such as org/name")
     ],
-    kind: Annotated[str | None, typer.Option(help="chat, stackexchange, hub or documents; guessed")] = None,
+    kind: Annotated[str | None, typer.Option(help="file, stackexchange, hub or documents; guessed")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go: a JSONL file")] = None,
     upload_it: Annotated[bool, typer.Option("--upload", help="upload the rows as well")] = False,
     site: Annotated[
@@ -96,7 +106,8 @@ def import_data(
     tags: Annotated[list[str] | None, typer.Option("--tag", help="stackexchange: only these (may be repeated)")] = None,
     min_score: Annotated[int | None, typer.Option(help="stackexchange: of the question (1)")] = None,
     min_answer_score: Annotated[int | None, typer.Option(help="stackexchange: of the answer (0)")] = None,
-    columns: Annotated[list[str] | None, typer.Option("--map", help="hub: FIELD=COLUMN, question=instruction")] = None,
+    columns: Maps = None,
+    skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="chat: leave bad rows out and count them")] = None,
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
@@ -114,7 +125,7 @@ def import_data(
     kind = kind or kind_of(source)
     options = options_of(
         kind, site=site, preset=preset, tags=tags, min_score=min_score, min_answer_score=min_answer_score,
-        columns=_columns(columns), revision=revision, config=config, split=split, limit=limit,
+        columns=mapping_of(columns), skip_bad=skip_bad, revision=revision, config=config, split=split, limit=limit,
         dataset=source if kind == "hub" else None, domain=domain, questions=questions, provider=provider,
     )  # fmt: skip
     if isinstance(options, DocumentsOptions):
@@ -222,13 +233,6 @@ def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple
     return count, dict(sorted((+left_out).items()))
 
 
-def _columns(pairs: list[str] | None) -> dict[str, str]:
-    parts = [item.partition("=") for item in pairs or []]
-    if not all(name and equals and column for name, equals, column in parts):
-        raise UserError("--map takes FIELD=COLUMN, such as question=instruction", code="invalid_value")
-    return {name: column for name, _, column in parts}
-
-
 def _emit(result: Imported, as_json: bool) -> None:
     emit(result, as_json, f"{result.rows} rows" + (f" in {result.out}" if result.out else ""))
     if as_json:
@@ -244,7 +248,8 @@ def sentence(file: FileObject) -> str:
     parts = [file.id, file.filename, file.status]
     if file.n_rows is not None:
         splits = ", ".join(f"{name} {count}" for name, count in (file.splits or {}).items())
-        parts.append(f"{file.n_rows} rows ({splits})")
+        known = f", {file.reading.references} with a reference" if file.reading else ""
+        parts.append(f"{file.n_rows} rows ({splits}{known})")
     return "  ".join(parts + ([file.status_details] if file.status_details else []))
 
 

@@ -12,7 +12,7 @@ from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, Refuse
 from services.cli.commands import job_details
 from services.cli.commands.report import report, usage
 from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Job, JobBody, Json, Limit, Sets, given
-from services.cli.output import Columns, emit_page
+from services.cli.output import Columns, emit_page, minute
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, estimate_table, how_to_continue
 from shared.contracts.errors import UserError
@@ -37,6 +37,8 @@ COLUMNS: Columns[JobObject] = {
     "phase": lambda job: job.distillation.phase,
     "done": lambda job: f"{job.distillation.progress.percent:.0f} %",
     "model": lambda job: job.fine_tuned_model,
+    "posted": lambda job: minute(job.created_at),
+    "ended": lambda job: minute(job.finished_at),
 }
 
 
@@ -151,11 +153,20 @@ def fork(
     """A new job with another one's settings and changes to them. What both have in common is not done again."""
     body: JsonObject = {"changes": changes_of(changes)}
     if point:
-        phase, _, number = point.partition("/")
-        body["from"] = {"phase": phase, **({"round": number} if number else {})}
+        body["from"] = fork_point(point)
     with client(data) as api:
         forked = api.act(JOBS, api.job_id(job), "fork", body)
     emit(forked, as_json, forked.id)
+
+
+def fork_point(text: str) -> JsonObject:
+    """ "iterate/1" -> {"phase": "iterate", "round": 1}. Raises UserError."""
+    phase, slash, number = text.partition("/")
+    if slash and not (number.isascii() and number.isdecimal()):
+        message = f"--from wants a phase, or a phase and the number of a round such as iterate/1, not {text!r}"
+        raise UserError(message, param="from", code="invalid_value")
+    point: JsonObject = {"phase": phase}
+    return point | {"round": int(number)} if slash else point
 
 
 def changes_of(settings: list[str] | None) -> JsonObject:

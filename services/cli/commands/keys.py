@@ -1,5 +1,7 @@
 """`meteor keys ...`: who may use the API."""
 
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,11 @@ from shared.platform.terminal import emit, say
 app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 KEYS = Resource("/v1/keys", KeyObject, Listed[KeyObject])
 DAY_S = 24 * 3600
+FIRST_KEY = (
+    "This is the first key. From now on every request needs one, also from this machine: the page in the browser asks for it, and "
+    "clients that send none get 401. `meteor` on this data folder goes on without one. Revoking the key later does not open the "
+    "API again."
+)
 Usd = Annotated[float | None, typer.Option(help="what its jobs may spend in a month, in USD", min=0)]
 Tokens = Annotated[int | None, typer.Option(help="input and output tokens in a month", min=0)]
 Calls = Annotated[int | None, typer.Option(help="calls in a month", min=0)]
@@ -69,11 +76,12 @@ def create(
     usd: Usd = None,
     tokens: Tokens = None,
     calls: Calls = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="make the first key without asking")] = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Make a key and show it, this once. From the first key on nobody gets in without one. Where no API runs on the data folder the
-    key is put into its database, so there may be one before the first start."""
+    """Make a key and show it, this once. From the first key on nobody gets in without one; a terminal is asked before. Where no API
+    runs on the data folder the key is put into its database, so there may be one before the first start."""
     body: JsonObject = {"name": name}
     body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
     body |= {"project": project} if project else {}
@@ -81,15 +89,25 @@ def create(
     body |= {"budget": limits} if (limits := given(max_usd=usd, max_tokens=tokens, max_calls=calls)) else {}
     try:
         with client(data) as api:
+            warn_of_first(api.asks_no_key(), yes)
             key = api.ask(NewKey, "POST", KEYS.route, body)
     except run_state.NotRunning:
-        key = create_in_database(data, body)
+        key = create_in_database(data, body, yes)
     emit(key, as_json, key.key)
     if not as_json:
         say(f"{key.id} for {', '.join(key.scopes)}; the key is not shown again")
 
 
-def create_in_database(data: Path, body: JsonObject) -> NewKey:
+def warn_of_first(is_first: bool, yes: bool) -> None:
+    """Says what the first key changes, on standard error; a person at a terminal must agree. Raises typer.Abort."""
+    if not is_first:
+        return
+    typer.echo(FIRST_KEY, err=True)
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Make it?", abort=True, err=True)
+
+
+def create_in_database(data: Path, body: JsonObject, yes: bool) -> NewKey:
     """As POST /v1/keys, by whoever can write into the database. Raises UserError."""
     from shared.jobs.schema import open_stores  # here: other commands need no database
     from shared.jobs.tables import DEFAULT_PROJECT
@@ -103,6 +121,7 @@ def create_in_database(data: Path, body: JsonObject) -> NewKey:
         raise UserError(problem_of(error), code="invalid_value") from error
     platform = PlatformSettings(data=data)
     store, ledger = open_stores(platform.database).keys, open_ledger(platform.ledger_database)
+    warn_of_first(not store.any() and not os.environ.get("METEOR_API_KEYS"), yes)
     key = issue(store, ledger, hash_secret(platform), request.project or DEFAULT_PROJECT, request)
     return NewKey.model_validate(key.model_dump())  # with all fields set, as in an answer
 

@@ -29,11 +29,9 @@ OURS = ("services.", "shared.platform.process_guard")
 
 def python(version: tuple[int, int] = sys.version_info[:2]) -> Finding:
     message = f"{version[0]}.{version[1]}, {sys.executable}"
-    if version == (3, 11):
+    if (3, 11) <= version <= (3, 13):
         return ok("python", message)
-    return fail(
-        "python", message, "METEOR is locked for Python 3.11: `make install PYTHON=python3.11` in a fresh .venv"
-    )
+    return fail("python", message, "METEOR is locked for Python 3.11 to 3.13: `make install` in a fresh .venv")
 
 
 def processor(information: Path = Path("/proc/cpuinfo")) -> Finding:

@@ -13,6 +13,7 @@ import httpx
 from services.local.models.folder import ModelRefused
 from services.local.progress import ProgressReport
 from shared.contracts.errors import TransientError
+from shared.platform.http_client import sync_client
 
 ANSWER_S = 4.0
 SMALL = ["config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt"]
@@ -44,7 +45,8 @@ def ask_hub(hub_id: str) -> HubModel:
     endpoint, token = constants.ENDPOINT, get_token()
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(headers=headers, timeout=ANSWER_S, follow_redirects=True) as client:
+        with sync_client(endpoint, headers, timeout=ANSWER_S) as client:
+            client.follow_redirects = True
             answer = client.get(f"{endpoint}/api/models/{hub_id}")
             _check(answer, hub_id, endpoint, bool(token))
             info = answer.json()

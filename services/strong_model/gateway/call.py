@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.completions import Completion, Habits
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
@@ -138,6 +138,7 @@ class Attempts:
     began_at: when the latest attempt passed them.
     limited_since: when the provider refused the first attempt for its rate, if nothing else came after it.
     sent: the body of the latest attempt on the wire; changed: what was changed in it for this provider.
+    habits: what is known of the model's answers.
     """
 
     call: Call
@@ -150,6 +151,7 @@ class Attempts:
     limited_since: float | None = None
     sent: Json = field(default_factory=dict)
     changed: list[Change] = field(default_factory=list)
+    habits: Habits = field(default_factory=Habits)
 
     def begin(self) -> None:
         """An attempt passed the limiters. The first one starts the clock: waiting for the limiters is no attempt."""

@@ -29,6 +29,19 @@ REFUSED, REFUSED_S = "refused", 7 * 86_400.0  # a kept refusal and how long it c
 CACHEABLE = ("ok", "cut_off")  # outcomes that an equal request would have again
 
 
+class Habits(NamedTuple):
+    """What is known of a model's answers. whole: it has given whole ones, so a cut one is really too long.
+
+    unopened: its reasoning has no beginning, so the text of a cut answer is reasoning.
+    """
+
+    whole: bool = True
+    unopened: bool = False
+
+
+CERTAIN = Habits()
+
+
 def kept_refusal(failure: ProviderError, provider: Provider) -> Json | None:
     """What is cached of a failed attempt: that the provider refuses this content. It would refuse the same bytes again."""
     if failure.code != REFUSED_ROW:
@@ -196,15 +209,28 @@ def completion(
     whole: bool = True,
     asked: int | None = None,
     changed: Iterable[Change] = (),
+    habits: Habits = CERTAIN,
 ) -> Completion:
     """A checked answer, marked with its call. whole: all of it could be read, so it may be cached. asked: see `outcome`.
 
     An answer that ended for an unknown reason is given as one that was cut, which every client knows to be incomplete.
     """
+    if habits.unopened:
+        for choice in body["choices"]:
+            _all_reasoning(choice)
     result = outcome(body, asked)
     for choice in body["choices"]:
         if choice["finish_reason"] == UNKNOWN:
             choice["finish_reason"] = "length"
     changes = [change.model_dump(include={"field", "how", "why"}) for change in changed]
     body[OWN] = {"call_id": call_id, "provider": provider.name} | ({"changed": changes} if changes else {})
-    return Completion(body, result, cost(provider, body), whole and result in CACHEABLE)
+    return Completion(
+        body, result, cost(provider, body), whole and result in CACHEABLE and (habits.whole or result == "ok")
+    )
+
+
+def _all_reasoning(choice: Json) -> None:
+    """The text of an answer that was cut before its reasoning ended is reasoning."""
+    message = choice["message"]
+    if choice["finish_reason"] == "length" and not message.get("reasoning_content"):
+        message |= {"content": "", "reasoning_content": message["content"]}

@@ -29,6 +29,7 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.said import Said
 from shared.contracts.errors import ROW_CODES, MeteorError
 from shared.ledger.store import Cost
+from shared.platform.http_client import Fault, fault_of
 
 REFUSED_ROW = "teacher_refused_row"
 NEVER, ONCE_MORE, ALWAYS = 1, 2, 1_000  # the most attempts at a request that failed in this way
@@ -43,6 +44,7 @@ KINDS = {  # code -> (HTTP status of our answer, most attempts)
     "teacher_quota_exhausted": (403, NEVER),
     "teacher_access_denied": (403, NEVER),
     "teacher_model_not_found": (404, NEVER),
+    "teacher_misconfigured": (502, NEVER),
     "teacher_rejected": (400, NEVER),
     REFUSED_ROW: (400, NEVER),
     "teacher_prompt_too_long": (400, NEVER),
@@ -55,6 +57,7 @@ ACCOUNT_CODES = frozenset(
         "teacher_quota_exhausted",
         "teacher_access_denied",
         "teacher_model_not_found",
+        "teacher_misconfigured",
         "teacher_rejected",
         "teacher_batch_failed",
     }
@@ -67,6 +70,12 @@ MEANINGS = {  # what an error's message says the provider did
     "teacher_refused_row": "refused the content of a request",
     "teacher_prompt_too_long": "takes no request of this length",
     "teacher_rejected": "rejected the request",
+}
+FAULTS: dict[Fault, str] = {
+    "certificate": "its certificate is not trusted ({error}); METEOR_CA_BUNDLE names further certificates to trust",
+    "tls": "no encrypted connection comes about ({error}); does {setting} say https:// for a server that speaks http://?",
+    "name": "no such host is known ({error}); is {setting} right?",
+    "proxy": "the proxy of HTTPS_PROXY or HTTP_PROXY refuses the connection ({error}); NO_PROXY takes hosts that need none",
 }
 Scope = Literal["row", "provider", "account"]
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a provider that has too many calls
@@ -153,6 +162,8 @@ class Limits(NamedTuple):
 
 def by_http_error(provider: Provider, error: Exception, limits: Limits, answering: bool) -> ProviderError:
     """One of HTTP_ERRORS as ours. answering: the head of the answer had arrived."""
+    if fault := fault_of(error):
+        return misconfigured(provider, FAULTS[fault].format(error=error, setting=provider.address_from))
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         return unreachable(provider, error, connected=False)
     if isinstance(error, httpx.ReadTimeout):
@@ -162,6 +173,26 @@ def by_http_error(provider: Provider, error: Exception, limits: Limits, answerin
     if answering:
         return bad_answer(provider, f"an answer that broke off ({type(error).__name__})")
     return unreachable(provider, error, connected=True)
+
+
+def misconfigured(
+    provider: Provider, what: str, outcome: str = "misconfigured", connected: bool = False
+) -> ProviderError:
+    """No request will ever arrive there, or no answer be read."""
+    message = f"provider {provider.name!r} at {provider.base_url}: {what}"
+    return ProviderError(message, "teacher_misconfigured", outcome, connected=connected)
+
+
+def redirected(provider: Provider, status: int, headers: Mapping[str, str]) -> ProviderError:
+    to = headers.get("location", "").partition("?")[0].removesuffix("/chat/completions").removesuffix("/models")
+    where = f"to {to}; set {provider.address_from} to that address" if to else f"; is {provider.address_from} right?"
+    return misconfigured(provider, f"it sends requests on (HTTP {status}) {where}", f"http_{status}")
+
+
+def encoded(provider: Provider, name: str) -> ProviderError:
+    """A compression that was not asked for and cannot be undone here."""
+    what = f"its answer is compressed as {name!r}, which was not asked for; is there something between it and us?"
+    return misconfigured(provider, what, "bad_answer", connected=True)
 
 
 def unreachable(provider: Provider, error: Exception, connected: bool) -> ProviderError:
@@ -226,6 +257,8 @@ def in_answer(provider: Provider, body: object) -> ProviderError:
 
 def refused(provider: Provider, status: int, headers: Mapping[str, str], payload: bytes) -> ProviderError:
     """An HTTP status other than 200. The provider's key is masked in its message."""
+    if 300 <= status < 400:
+        return redirected(provider, status, headers)
     return told(provider, status, pause_s(headers, payload.decode(errors="replace")), said.read(payload))
 
 

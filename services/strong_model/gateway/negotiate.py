@@ -9,16 +9,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from pydantic import BaseModel
 
 from services.strong_model.gateway import completions, metrics, refusals
 from services.strong_model.gateway.adapt import Adapted, Rule, adapted, format_type, streams
 from services.strong_model.gateway.call import Attempts, Call, Send
-from services.strong_model.gateway.completions import Completion
+from services.strong_model.gateway.completions import Completion, Habits
 from services.strong_model.gateway.errors import ProviderError
+from services.strong_model.gateway.normalise import UNOPENED
 from services.strong_model.gateway.providers import Provider
+from shared.contracts.errors import BudgetExceeded
 from shared.contracts.json_types import Json
+from shared.contracts.masking import masked
 from shared.contracts.providers import ProviderStatus
 from shared.contracts.steps import content_hash
 from shared.db.engine import UNAVAILABLE
@@ -55,10 +59,12 @@ Kind = frozenset[tuple[str, object]]
 
 
 class Learned(BaseModel):
-    """What is stored. room: tokens that reasoning needs beside the answer."""
+    """What is stored. room: tokens that reasoning needs beside the answer. whole, unopened: see completions.Habits."""
 
     rules: list[Rule] = []
     room: int = 0
+    whole: bool = False
+    unopened: bool = False
 
 
 class Negotiation:
@@ -76,40 +82,65 @@ class Negotiation:
 
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         call = attempts.call
+        async with self._first_of_its_kind(call):
+            completion = await self._ask(attempts, proceed)
+            unsure = completion.outcome == "cut_off" and not attempts.habits.whole and self.provider.answer_room
+            if not unsure or call.delivered or not call.waiting:
+                return completion
+            return await self._ask_longer(attempts, proceed, completion)
+
+    async def _ask(self, attempts: Attempts, proceed: Send, more: int = 0) -> Completion:
+        """more: tokens of room for this request alone."""
+        call = attempts.call
         tried: list[Rule] = []
         room_tries = 0
-        async with self._first_of_its_kind(call):
-            while True:
-                adapted_ = self.adapt(call.body, tried, stream=call.chunks is not None)
-                attempts.sent, attempts.changed = adapted_.sent, [rule.change() for rule in adapted_.applied]
-                try:
-                    completion = await proceed(attempts)
-                except ProviderError as failure:
-                    if self._needs_room(failure) and room_tries < ROOM_TRIES and await self.more_room():
-                        room_tries += 1
-                        continue
-                    rule = self._change(failure, attempts.sent, [*self.learned.rules, *tried])
-                    if rule is None or call.delivered or len(tried) >= CHANGES:
-                        raise self._judged(failure, call) from None
-                    log.info(
-                        "a refused request is changed",
-                        provider=self.provider.name,
-                        field=rule.field,
-                        change=rule.change().how,
-                    )
-                    tried.append(rule)
+        while True:
+            result = self.adapt(call.body, tried, more, stream=call.chunks is not None)
+            attempts.habits = Habits(self.learned.whole, self.learned.unopened)
+            attempts.sent, attempts.changed = result.sent, [rule.change() for rule in result.applied]
+            try:
+                completion = await proceed(attempts)
+            except ProviderError as failure:
+                if self._needs_room(failure) and room_tries < ROOM_TRIES and await self._more_room():
+                    room_tries += 1
                     continue
-                await self._accept(call, tried, adapted_, completion)
-                if completion.outcome != "thought" or call.delivered or room_tries >= ROOM_TRIES or not call.waiting:
-                    return completion
-                if self.learned.room <= _room_of(attempts.sent, call.body) and not await self.more_room():
-                    return completion
-                room_tries += 1
+                rule = self._change(failure, attempts.sent, [*self.learned.rules, *tried])
+                if rule is None or call.delivered or len(tried) >= CHANGES:
+                    raise self._judged(failure, call) from None
+                name, change = self.provider.name, rule.change()
+                log.info("a refused request is changed", provider=name, field=change.field, how=change.how)
+                tried.append(rule)
+                continue
+            await self._accept(call, tried, result, completion)
+            if completion.outcome != "thought" or call.delivered or room_tries >= ROOM_TRIES or not call.waiting:
+                return completion
+            had = _room_of(attempts.sent, call.body) - more
+            if self.learned.room <= had and not await self._more_room():
+                return completion
+            room_tries += 1
 
-    def adapt(self, body: Json, more: Iterable[Rule] = (), stream: bool = False, batch: bool = False) -> Adapted:
-        """The body as this provider gets it now. more: changes that are tried. batch: for a batch, where nothing streams."""
+    async def _ask_longer(self, attempts: Attempts, proceed: Send, cut: Completion) -> Completion:
+        """A model that has given no whole answer yet was cut: while it reasoned, or because it writes more than was asked for?
+        It is asked once with more room, and the answer tells."""
+        self.learned = self.learned.model_copy(update={"whole": True})  # asked once, whatever comes of it
+        room = min(ROOM, self.provider.answer_room)
+        try:
+            longer = await self._ask(attempts, proceed, room)
+        except (ProviderError, BudgetExceeded):
+            return cut
+        if not longer.body["choices"][0]["message"].get("reasoning_content"):
+            await self._learn(whole=True)
+            return cut
+        await self._learn(whole=True, room=max(room, self.learned.room))
+        return longer
+
+    def adapt(
+        self, body: Json, tried: Iterable[Rule] = (), more: int = 0, *, stream: bool = False, batch: bool = False
+    ) -> Adapted:
+        """The body as this provider gets it now. tried: changes beside the learned ones. more: tokens of room. batch: for a
+        batch, where nothing streams."""
         streamed = not batch and (stream or streams(self.provider, body))
-        result = adapted(self.provider, body, [*self.learned.rules, *more], self.learned.room, streamed)
+        result = adapted(self.provider, body, [*self.learned.rules, *tried], self.learned.room + more, streamed)
         if batch:
             for name in ("stream", "stream_options"):
                 result.sent.pop(name, None)
@@ -120,7 +151,7 @@ class Negotiation:
         return ProviderStatus(
             name=self.provider.name,
             model=self.provider.model,
-            address=self.provider.base_url,
+            address=masked(self.provider.base_url),
             room=self.learned.room,
             changed=changes,
         )
@@ -129,21 +160,22 @@ class Negotiation:
         self.learned, self._accepted = Learned(), set()
         await self._save(None)
 
-    async def more_room(self) -> bool:
+    async def _more_room(self) -> bool:
         """Add room for reasoning to every request from now on; False where the provider's setting allows no more."""
         most = self.provider.answer_room
         if self.learned.room >= most:
             return False
         room = min(most, max(ROOM, self.learned.room * ROOM_FACTOR))
         log.info("reasoning gets more room", provider=self.provider.name, tokens=room)
-        await self._learn(Learned(rules=self.learned.rules, room=room))
+        await self._learn(room=room)
         return True
 
     def _needs_room(self, failure: ProviderError) -> bool:
         return failure.code == "teacher_rejected" and failure.said is not None and refusals.no_room(failure.said)
 
     def _change(self, failure: ProviderError, sent: Json, tried: list[Rule]) -> Rule | None:
-        if failure.said is None or not failure.outcome.startswith("http_"):
+        """None for a refused content: it is kept as the answer to this request, so that another try would contradict it."""
+        if failure.said is None or not failure.outcome.startswith("http_") or failure.code == "teacher_refused_row":
             return None
         rule = refusals.change_for(int(failure.outcome.removeprefix("http_")), failure.said, sent, self.provider, tried)
         return rule and rule.model_copy(update={"why": failure.words})
@@ -162,14 +194,22 @@ class Negotiation:
         if sent.sent.get("stream") and completion.cost is None and call.chunks is None and self.provider.stream is None:
             why = "its streams do not say how many tokens they cost"
             new.append(Rule(field="stream", action="stream", value=0, why=why, at=time.time()))
+        await self._note_habits(completion)
         known = {rule.key for rule in self.learned.rules}
         if any(rule.key not in known for rule in new):
             rules = [*self.learned.rules, *(rule for rule in new if rule.key not in known)]
-            await self._learn(Learned(rules=rules, room=self.learned.room))
+            await self._learn(rules=rules)
 
-    async def _learn(self, learned: Learned) -> None:
-        self.learned = learned
-        await self._save(learned.model_dump(mode="json"))
+    async def _note_habits(self, completion: Completion) -> None:
+        """From its first whole answer on a cut one is what it looks like. Before that it is asked once with more room."""
+        unopened = any(UNOPENED in choice["message"] for choice in completion.body["choices"])
+        whole = completion.outcome == "ok"
+        if (whole and not self.learned.whole) or (unopened and not self.learned.unopened):
+            await self._learn(whole=whole or self.learned.whole, unopened=unopened or self.learned.unopened)
+
+    async def _learn(self, **new: Any) -> None:
+        self.learned = self.learned.model_copy(update=new)
+        await self._save(self.learned.model_dump(mode="json"))
 
     async def _save(self, content: Json | None) -> None:
         try:

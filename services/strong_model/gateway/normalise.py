@@ -3,7 +3,7 @@ words for the reason to finish, and whole numbers in the usage. No I/O.
 """
 
 import re
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from shared.contracts.json_types import Json
 
@@ -71,6 +71,10 @@ BROKEN = frozenset(
     ]
 )
 UNKNOWN = "unknown"
+UNOPENED = (
+    "reasoning_unopened"  # in a message: its reasoning had an end and no beginning, so that a cut one looks like text
+)
+End = Literal["marked", "unopened", "missing"]  # of reasoning inside a text; marked: also where there is none
 REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thought", "thoughts", "reasoning_details")
 THOUGHT_PARTS = frozenset(("thinking", "reasoning", "thought", "redacted_thinking", "reasoning_content"))
 TAGS = (  # (opener, closer) of reasoning inside the text
@@ -156,14 +160,16 @@ def _choice(choice: Any, place: int, finished_by: tuple[str, ...]) -> Json:
         message = {"content": choice["text"]}
     if not isinstance(message, dict):
         raise Unreadable("a choice without a message")
-    text, thoughts, open_ended = read_message(message)
+    text, thoughts, end = read_message(message)
     reason, original = _reason(choice.get("finish_reason"), finished_by), choice.get("finish_reason")
-    if open_ended and reason == "stop":
+    if end == "missing" and reason == "stop":
         reason = "length"  # cut while it reasoned
     kept = {name: value for name, value in message.items() if name not in REASONING and value is not None}
     clean: Json = {"role": "assistant"} | kept | {"content": text}
     if thoughts:
         clean["reasoning_content"] = thoughts
+    if end == "unopened":
+        clean[UNOPENED] = True
     index = choice.get("index")
     named = {"index": index if isinstance(index, int) else place, "message": clean, "finish_reason": reason}
     return {name: value for name, value in choice.items() if name != "text"} | named | _native(reason, original)
@@ -184,15 +190,15 @@ def _reason(given: Any, finished_by: tuple[str, ...]) -> str:
     return "error" if word in BROKEN else UNKNOWN
 
 
-def read_message(message: Json) -> tuple[str, str, bool]:
-    """(answer, reasoning, whether the reasoning never ended)."""
+def read_message(message: Json) -> tuple[str, str, End]:
+    """(answer, reasoning, how the reasoning ended)."""
     text, thoughts = _content(message.get("content"))
     for name in REASONING:
         more = _flat(message.get(name))
         if more and more not in thoughts:
             thoughts.append(more)
-    answer, inside, open_ended = split(text)
-    return answer, "\n".join([*thoughts, *inside]).strip(), open_ended
+    answer, inside, end = split(text)
+    return answer, "\n".join([*thoughts, *inside]).strip(), end
 
 
 def _content(content: Any) -> tuple[str, list[str]]:
@@ -222,44 +228,59 @@ def _flat(value: Any) -> str:
     return ""
 
 
-def split(text: str) -> tuple[str, list[str], bool]:
-    """(answer, pieces of reasoning, whether the last piece never ended) of a text with reasoning marked in it."""
+def split(text: str) -> tuple[str, list[str], End]:
+    """(answer, pieces of reasoning, how they ended) of a text with reasoning marked in it."""
     if "<|channel|>" in text:
         return _channels(text)
     bare = _BARE_CHANNEL.match(text)
     if bare:
-        return bare.group(2).strip(), [bare.group(1).strip()], False
+        return bare.group(2).strip(), [bare.group(1).strip()], "marked"
     thoughts: list[str] = []
     rest = text
+    end: End = "marked"
     while (piece := _next_piece(rest)) is not None:
-        before, thought, after = piece
+        before, thought, after, opened = piece
+        end = end if opened else "unopened"
         thoughts.append(thought.strip())
         if after is None:
-            return before.strip(), [item for item in thoughts if item], True
+            return before.strip(), [item for item in thoughts if item], "missing"
         rest = before + after.lstrip("\r\n ") if before.strip() else after
     if thoughts:
         wrapped = _WRAP.match(rest.strip())
         rest = next((group for group in wrapped.groups() if group is not None), "") if wrapped else rest.strip()
-    return rest, [item for item in thoughts if item], False
+    return rest, [item for item in thoughts if item], end
 
 
-def _next_piece(text: str) -> tuple[str, str, str | None] | None:
-    """(before, reasoning, after; None where it never ends) of the first marked piece; None without one."""
+class Piece(NamedTuple):
+    """One marked piece of reasoning. after: None where it never ends."""
+
+    before: str
+    thought: str
+    after: str | None
+    opened: bool = True
+
+
+def _next_piece(text: str) -> Piece | None:
+    """The first marked piece; None without one."""
     for leading, opener, closer in _TAGS:
         start = leading.match(text)
         if start:
             end = closer.search(text, start.end())
-            return ("", text[start.end() : end.start()], text[end.end() :]) if end else ("", text[start.end() :], None)
+            return _piece(text, start, end)
         end = closer.search(text)
         if end and not opener.search(text, 0, end.start()) and not _quoted(text, end.start()):
-            return "", text[: end.start()], text[end.end() :]
+            return Piece("", text[: end.start()], text[end.end() :], opened=False)
     line = _LINE.search(text)
     if line and not _quoted(text, line.start()):
-        end = _TAGS[0][2].search(text, line.end())
-        return (text[: line.start()], text[line.end() : end.start()], text[end.end() :]) if end else (
-            text[: line.start()], text[line.end() :], None
-        )  # fmt: skip
+        piece = _piece(text, line, _TAGS[0][2].search(text, line.end()))
+        return piece._replace(before=text[: line.start()])
     return None
+
+
+def _piece(text: str, start: re.Match[str], end: re.Match[str] | None) -> Piece:
+    if end is None:
+        return Piece("", text[start.end() :], None)
+    return Piece("", text[start.end() : end.start()], text[end.end() :])
 
 
 def _quoted(text: str, place: int) -> bool:
@@ -268,12 +289,12 @@ def _quoted(text: str, place: int) -> bool:
     return before.count("```") % 2 == 1 or before.rpartition("\n")[2].count("`") % 2 == 1
 
 
-def _channels(text: str) -> tuple[str, list[str], bool]:
+def _channels(text: str) -> tuple[str, list[str], End]:
     answer, thoughts = [], []
     for channel, words in _CHANNEL.findall(text):
         (answer if channel == "final" else thoughts).append(words.strip())
     whole = "\n".join(answer).strip()
-    return whole, [item for item in thoughts if item], not whole
+    return whole, [item for item in thoughts if item], "marked" if whole else "missing"
 
 
 def usage_of(body: Any) -> Json | None:

@@ -20,6 +20,7 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
+READABLE = ("identity", "gzip", "deflate")  # what httpx asks for
 
 OnChunk = Callable[[Json], None]
 
@@ -55,7 +56,9 @@ class ProviderClient:
             met = completions.meets_schema(call.body, answer)
             metrics.STRUCTURED.labels(name, str(met).lower()).inc()
         asked = completions.asked_room(call.body)
-        completion = completions.completion(self.provider, call.call_id, answer, whole, asked, attempts.changed)
+        completion = completions.completion(
+            self.provider, call.call_id, answer, whole, asked, attempts.changed, attempts.habits
+        )
         metrics.count_cost(name, completion.cost)
         return completion
 
@@ -79,6 +82,8 @@ class ProviderClient:
                 if response.status_code != 200:
                     payload = await self._read(response, errors.ERROR_BYTES, strict=False)
                     raise errors.refused(self.provider, response.status_code, response.headers, payload)
+                if (encoding := response.headers.get("content-encoding", "identity")) not in READABLE:
+                    raise errors.encoded(self.provider, encoding)
                 if "text/event-stream" in response.headers.get("content-type", ""):
                     return await self._read_stream(self._events(response), on_chunk)
                 payload = await self._read(response, self.max_bytes)
@@ -130,7 +135,9 @@ class ProviderClient:
         except httpx.TimeoutException as error:
             raise errors.timed_out(self.provider, PING_S) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.unreachable(self.provider, error, connected=False) from error
+            raise errors.by_http_error(self.provider, error, Limits(PING_S, PING_S), answering=False) from error
+        if 300 <= response.status_code < 400:
+            raise errors.redirected(self.provider, response.status_code, response.headers)
         if response.status_code in (401, 403) or response.status_code >= 500:
             raise errors.refused(self.provider, response.status_code, response.headers, response.content)
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contracts.json_types import Json
+from shared.contracts.masking import SECRET_NAME, BadSecret, checked_secret, of_url, remember
 from shared.platform.providers import FILE, ProviderEntry, ProviderOptions, ProvidersFileError, given_providers
 
 DEFAULT, JUDGE = "default", "judge"
@@ -24,7 +25,11 @@ def checked_headers(value: SecretStr) -> SecretStr:
         headers = None
     if not isinstance(headers, dict) or not all(isinstance(item, str) for item in headers.values()):
         raise ValueError('expected a JSON object of strings, such as {"x-team": "a"}')
-    return value
+    if bad := next(
+        (name for name, item in headers.items() if not (name + item).isprintable() or not item.isascii()), None
+    ):
+        raise ValueError(f"the value of {bad!r} holds a line end or another letter that no HTTP header can carry")
+    return SecretStr(json.dumps({name: item.strip() for name, item in headers.items()})) if headers else value
 
 
 class _ProviderSettings(BaseSettings, ProviderOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -124,18 +129,34 @@ def _options(given: "_ProviderSettings | ProviderEntry") -> Json:
     return options | {"query": query_of(given.base_url) | given.query}
 
 
+def _key(variable: str, value: str) -> SecretStr:
+    try:
+        return SecretStr(checked_secret(variable, value))
+    except BadSecret as error:
+        raise ProvidersFileError(str(error)) from None
+
+
+def _remembered(provider: Provider) -> Provider:
+    """Its secrets are masked from now on."""
+    remember(provider.secrets())
+    remember(of_url(provider.base_url))
+    remember(value for name, value in provider.query.items() if SECRET_NAME.search(name))
+    return provider
+
+
 def _provider(name: str, given: _ProviderSettings, variables: str) -> Provider:
-    return Provider(
+    provider = Provider(
         name=name,
         base_url=address(given.base_url),
         model=given.model,
-        api_key=given.api_key,
+        api_key=_key(f"{variables}API_KEY", given.api_key.get_secret_value()),
         headers=given.headers,
         address_from=f"{variables}BASE_URL",
         key_from=f"{variables}API_KEY",
         settings_from=variables,
         **_options(given),
     )
+    return _remembered(provider)
 
 
 def of_file(path: Path | None, environment: Mapping[str, str]) -> dict[str, Provider]:
@@ -148,16 +169,17 @@ def _of_entry(name: str, entry: ProviderEntry, environment: Mapping[str, str]) -
         headers = checked_headers(SecretStr(environment[entry.headers_env] if entry.headers_env else ""))
     except ValueError as error:
         raise ProvidersFileError(f"provider {name!r}: {entry.headers_env}: {error}") from None
-    return Provider(
+    provider = Provider(
         name=name,
         base_url=address(entry.base_url),
         model=entry.model,
-        api_key=SecretStr(environment[entry.api_key_env] if entry.api_key_env else ""),
+        api_key=_key(entry.api_key_env, environment[entry.api_key_env]) if entry.api_key_env else SecretStr(""),
         headers=headers,
         address_from=f"base_url of {name!r} in {FILE}",
         key_from=entry.api_key_env or f"api_key_env of {name!r} in {FILE}",
         **_options(entry),
     )
+    return _remembered(provider)
 
 
 def all_providers(path: Path | None) -> dict[str, Provider]:

@@ -18,9 +18,7 @@ NEEDED = frozenset(
 )
 REFUSING = frozenset({400, 404, 405, 415, 422, 500, 501})  # HTTP statuses that refuse a parameter; 500: templates
 SERVER = 500
-PLAIN_WORDS = frozenset(
-    ("n", "stop", "user", "stream", "store", "seed", "metadata", "audio", "tools")
-)  # only when quoted
+PLAIN_WORDS = frozenset(("n", "stop", "user", "stream", "store", "metadata", "audio", "tools"))  # only when quoted
 REFUSED = re.compile(
     r"support|deprecat|unknown|unrecogni[sz]ed|unexpected|permitted|allowed|forbid|invalid|cannot|can't|can not|\bonly\b|must|"
     r"available|no longer|\bextra\b|enabled|incompatible|removed|disabled|should|accept|expected|range|too (?:large|big|high)|"
@@ -35,6 +33,7 @@ NAMED = (  # the field's name as group 1
     re.compile(r"(?:parameter|argument|field|property|key|option|input)s?:? [\"'`]([\w.\[\]]+)[\"'`]", re.IGNORECASE),
     re.compile(r"\binvalid ([\w.]+):", re.IGNORECASE),
     re.compile(r"^([a-z_][\w.]*): (?:extra|input|field|unexpected|value|this)", re.IGNORECASE),
+    re.compile(r"(?:^|[:;.] )([a-z_][\w.]*) (?:is|are|parameter|must|cannot|can't|should|not)\b", re.IGNORECASE),
     re.compile(r"[\"'`]([A-Za-z_][\w.]*)[\"'`]"),
 )
 SYSTEM = re.compile(

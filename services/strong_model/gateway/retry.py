@@ -6,7 +6,7 @@ import time
 
 from services.strong_model.gateway.budget import BudgetHeld
 from services.strong_model.gateway.call import Attempts, Call, Send
-from services.strong_model.gateway.errors import BreakerOpen, ProviderError
+from services.strong_model.gateway.errors import NEVER, BreakerOpen, ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
@@ -49,7 +49,8 @@ class Retry:
                 attempts.failures += 1
                 charged += failure.connected or not last
                 seconds = self._pause_s(attempts.failures, failure)
-                exhausted = charged >= min(self.settings.attempts, failure.most_attempts)
+                most = min(self.settings.attempts, failure.most_attempts)
+                exhausted = most == NEVER or charged >= most
                 deadline = attempts.deadline if failure.connected else attempts.unavailable_deadline
                 if exhausted or call.delivered or not call.waiting or time.monotonic() + seconds >= deadline:
                     raise

@@ -471,7 +471,8 @@ PROVIDERS: dict[str, Manners] = {
             ),
         )
     ),
-    "slow": Manners(quiet_s=2.5),
-    "slow-alive": Manners(pulse=": still here", quiet_s=2.5),
+    "no-tools": Manners((when(given("tools"), _openai_unsupported("tools")),)),
+    "slow": Manners(quiet_s=7.0),
+    "slow-alive": Manners(pulse=": still here", quiet_s=7.0),
     "plain": Manners(),
 }

@@ -14,6 +14,7 @@ from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
 from shared.artifacts.archives import Parts
 from shared.contracts.distillation import NO_NUL
+from shared.contracts.file_reading import Preview, PreviewRequest
 from shared.contracts.keys import Scope
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
@@ -25,6 +26,8 @@ FORM_SCHEMA = {
     "properties": {
         "file": {"type": "string", "format": "binary"},
         "purpose": {"type": "string", "enum": list(files.PURPOSES)},
+        "mapping": {"type": "object", "additionalProperties": {"type": "string"}},
+        "skip_bad": {"type": "boolean", "default": False},
     },
 }
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM_SCHEMA}}}}
@@ -75,3 +78,12 @@ def delete_file(context: Context, file_id: Id) -> Deleted:
 @router.post("/{file_id}/validate", responses=may_answer(400))
 def validate_file(context: Context, file_id: Id) -> FileVerdict:
     return files.validate(context, file_id)
+
+
+@router.post("/{file_id}/preview", responses=may_answer(400))
+def preview_file(context: Context, file_id: Id, request: PreviewRequest | None = None) -> Preview:
+    """What the file becomes if it is used as a dataset: how it is read, its first rows before and after, what is left out.
+
+    Works on any uploaded file, also of purpose user_data. Nothing is stored.
+    """
+    return files.preview(context, file_id, request or PreviewRequest())

@@ -1,7 +1,6 @@
-"""Uploaded datasets: checked line by line, split, stored by content hash. Bad lines are reported, never dropped silently."""
+"""Uploaded datasets: read in any format, checked row by row, split, stored by content hash. What is left out is counted."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import Any, NamedTuple
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.paging import Paging, listed
-from services.api.settings import ApiSettings
-from shared.contracts.data import LineError, Question, Split, bounded_lines, parse_lines, split_of
+from shared.contracts.data import Question, Split
 from shared.contracts.errors import NotFound, UserError
+from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
 from shared.datasets.files import PURPOSE, only_one
+from shared.importing import dataset
+from shared.importing.dataset import Checked, DataFile
 from shared.jobs.records import FileRecord
 
 STORED_ERRORS = 100  # with the file's row
@@ -31,16 +32,7 @@ class Received(NamedTuple):
     size: int
     filename: str
     purpose: str
-
-
-class CheckedFile(NamedTuple):
-    """n_rows: good rows. errors: up to the requested number; more: reading stopped there."""
-
-    n_rows: int
-    splits: dict[str, int]
-    errors: list[LineError]
-    more: bool
-    ignored: Counter[str]  # unknown fields, and how many rows have them
+    options: ReadOptions = ReadOptions()
 
 
 def add(context: ProjectContext, upload: Received) -> FileObject:
@@ -74,50 +66,32 @@ def _raw_columns(upload: Received) -> dict[str, Any]:
 
 
 def _dataset_columns(context: ApiContext, upload: Received) -> dict[str, Any]:
-    checked = check(context, upload.path, STORED_ERRORS)
+    file = DataFile.open(upload.path, upload.options)
+    checked = _check(context, file, STORED_ERRORS)
     if not checked.errors and not checked.n_rows:
-        raise UserError("the file has no rows; one JSON object per line is expected", param="file", code="empty_file")
+        raise UserError("the file has no rows", param="file", code="empty_file")
+    about = {"reading": checked.reading.model_dump(mode="json")}
     if checked.errors:
-        return {"status": "error", "errors": [error.model_dump() for error in checked.errors]}
-    return {
+        return about | {"status": "error", "errors": [error.model_dump() for error in checked.errors]}
+    return about | {
         "status": "processed",
         "errors": [],
         "n_rows": checked.n_rows,
-        "splits": checked.splits,
-        "rows_ref": context.artifacts.put_rows(_split_rows(context, upload.path)),
+        "splits": checked.assigned.counts,
+        "rows_ref": context.artifacts.put_rows(_split_rows(file, checked.assigned.splits)),
     }
 
 
-def check(context: ApiContext, path: Path, max_errors: int) -> CheckedFile:
-    """Read the file to its end, or up to `max_errors` bad lines. Memory grows with the ids in the file only."""
-    splits = dict.fromkeys((split.value for split in Split), 0)
-    errors: list[LineError] = []
-    ignored: Counter[str] = Counter()
-    with path.open("rb") as file:
-        for item in parse_lines(bounded_lines(file), ignored):
-            if isinstance(item, LineError):
-                if len(errors) == max_errors:
-                    return CheckedFile(sum(splits.values()), splits, errors, True, ignored)
-                errors.append(item)
-                continue
-            splits[_split(context.settings, item)] += 1
-            if sum(splits.values()) > context.settings.max_rows:
-                raise UserError(
-                    f"more than {context.settings.max_rows} rows; divide the file", param="file", code="too_many_rows"
-                )
-    return CheckedFile(sum(splits.values()), splits, errors, False, ignored)
+def _check(context: ApiContext, file: DataFile, most_errors: int) -> Checked:
+    settings = context.settings
+    return dataset.check(file, settings.dev_share, settings.test_share, most_errors, settings.max_rows)
 
 
-def _split(settings: ApiSettings, row: Question) -> Split:
-    return split_of(row, settings.dev_share, settings.test_share)
-
-
-def _split_rows(context: ApiContext, path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file without bad lines, each with its split."""
-    with path.open("rb") as file:
-        for item in parse_lines(bounded_lines(file)):
-            if isinstance(item, Question):
-                yield item.model_copy(update={"split": _split(context.settings, item)}).model_dump(mode="json")
+def _split_rows(file: DataFile, splits: list[Split]) -> Iterator[dict[str, Any]]:
+    """The good rows of a file, each with its split."""
+    good = (item for item in file.rows() if isinstance(item, Question))
+    for item, split in zip(good, splits, strict=True):
+        yield item.model_copy(update={"split": split}).model_dump(mode="json")
 
 
 def clean_filename(name: str) -> str:
@@ -154,19 +128,41 @@ def delete(context: ProjectContext, file_id: str) -> None:
 
 
 def validate(context: ProjectContext, file_id: str) -> FileVerdict:
-    """Read the file again and report every bad line, up to SHOWN_ERRORS."""
-    path, _ = content(context, file_id)
-    purpose = context.file(file_id).purpose
-    if purpose != PURPOSE:
-        hint = "; import it first" if purpose == RAW else ""
-        raise UserError(f"file {file_id} is no dataset (purpose {purpose}){hint}", param="file_id")
-    checked = check(context, path, SHOWN_ERRORS)
+    """Read the file again and report every bad row, up to SHOWN_ERRORS."""
+    record = context.file(file_id)
+    if record.purpose != PURPOSE:
+        hint = "; import it first" if record.purpose == RAW else ""
+        raise UserError(f"file {file_id} is no dataset (purpose {record.purpose}){hint}", param="file_id")
+    checked = _check(context, _opened(context, record, _options_of(record)), SHOWN_ERRORS)
+    errors = checked.errors or checked.skipped
     return FileVerdict(
         valid=not checked.errors,
         n_rows=checked.n_rows,
-        errors=LineErrors(data=checked.errors, has_more=checked.more),
-        ignored_fields=dict(checked.ignored),
+        errors=LineErrors(data=errors, has_more=checked.more),
+        ignored_fields=checked.reading.ignored_fields,
+        reading=checked.reading,
     )
+
+
+def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> Preview:
+    """What the file would become as a dataset. Without options of its own the request uses those of the upload."""
+    record = context.file(file_id)
+    options = ReadOptions.model_validate(request.model_dump(include={"mapping", "skip_bad"}, exclude_unset=True))
+    file = _opened(context, record, options if options.model_fields_set else _options_of(record))
+    settings = context.settings
+    return dataset.preview(file, request, settings.dev_share, settings.test_share, settings.max_rows)
+
+
+def _opened(context: ProjectContext, record: FileRecord, options: ReadOptions) -> DataFile:
+    path, _ = content(context, record.id)
+    return DataFile.open(path, options)
+
+
+def _options_of(record: FileRecord) -> ReadOptions:
+    """As the file was uploaded."""
+    if record.reading is None:
+        return ReadOptions()
+    return ReadOptions.model_validate({"mapping": record.reading.mapping, "skip_bad": bool(record.reading.skipped)})
 
 
 def _as_object(file: FileRecord) -> FileObject:
@@ -180,6 +176,7 @@ def _as_object(file: FileRecord) -> FileObject:
         status_details=error_summary(file),
         n_rows=file.n_rows,
         splits=file.splits,
+        reading=file.reading,
     )
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
+from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.api.features.files.service import Received
 from shared.contracts.errors import UserError
+from shared.contracts.file_reading import ReadOptions
 
 FIELD_BYTES = 64 * 1024  # longest plain field
 HEADER_BYTES = 16 * 1024  # longest headers of one part
 FORM_BYTES = 1 << 20  # what boundaries and plain fields may add to the file
-FIELDS = ("file", "purpose")
+FIELDS = ("file", "purpose", "mapping", "skip_bad")
 WRITE_BYTES = 1 << 20  # written and hashed at once, in a thread
 
 
@@ -117,9 +121,28 @@ async def received_upload(request: Request, folder: Path, limit: int) -> AsyncIt
             raise UserError("the form has no field 'purpose'", param="purpose", code="missing_required_parameter")
         for name in form.fields:
             _refuse_field(name)
-        yield Received(path, digest, size, form.filename, form.fields["purpose"])
+        yield Received(path, digest, size, form.filename, form.fields["purpose"], read_options(form.fields))
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240  one short system call
+
+
+def read_options(fields: dict[str, str]) -> ReadOptions:
+    """`mapping` as a JSON object, or one field for each part of it: `mapping[question]`. Raises UserError."""
+    parts = {match[1]: value for name, value in fields.items() if (match := re.fullmatch(r"mapping\[(\w+)\]", name))}
+    given = {"mapping": parts} if parts else {}
+    try:
+        if "mapping" in fields:
+            given["mapping"] = json.loads(fields["mapping"])
+        if "skip_bad" in fields:
+            given["skip_bad"] = fields["skip_bad"]
+        return ReadOptions.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise UserError(f"{where}: {first['msg']}", param=where, code="invalid_value") from error
+    except ValueError as error:
+        message = f'mapping must be a JSON object such as {{"question": "prompt"}}: {error}'
+        raise UserError(message, param="mapping", code="invalid_value") from error
 
 
 def _refuse_field(name: str) -> None:
@@ -130,7 +153,7 @@ def _refuse_field(name: str) -> None:
         raise UserError(message, param=outer, code="unsupported_parameter")
     if outer not in FIELDS:
         raise UserError(
-            f"unknown field {outer!r}; the form takes {' and '.join(FIELDS)}", param=outer, code="unknown_parameter"
+            f"unknown field {outer!r}; the form takes {', '.join(FIELDS)}", param=outer, code="unknown_parameter"
         )
 
 

@@ -1,0 +1,98 @@
+"""How a data file is read: what a person may say about it, and what was seen."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from shared.contracts.data import LineError, Question
+from shared.contracts.distillation import NO_NUL, Strict
+from shared.contracts.json_types import Json
+
+Column = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+Mapping = dict[
+    Literal[
+        "question",
+        "reference",
+        "rejected",
+        "title",
+        "context",
+        "category",
+        "group",
+        "source",
+        "id",
+        "split",
+        "messages",
+    ],
+    Column,
+]
+
+
+class ReadOptions(Strict):
+    """mapping: our field -> the file's, with dots into nested values, as in answers.text.0; an empty name says that there is
+    none. Without a mapping, fields are recognised by their names. skip_bad: bad rows are left out and counted; else one of
+    them refuses the file."""
+
+    mapping: Mapping = Field(default={}, description="our field -> the file's field")
+    skip_bad: bool = False
+
+
+class FileReading(BaseModel):
+    """How a file was read.
+
+    format: for people, such as `CSV, separated by ";", cp1252`. shapes: rows by the shape they were recognised as.
+    references: rows with a reference answer. ignored_fields: fields that were not read, and in how many rows they stand.
+    skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
+    question) or `size` (balanced, since the file is small). linked: rows that share a side because they are near twins.
+    """
+
+    format: str
+    mapping: dict[str, str] = {}
+    shapes: dict[str, int] = {}
+    references: int = 0
+    ignored_fields: dict[str, int] = {}
+    skipped: dict[str, int] = {}
+    split_by: Literal["file", "question", "size"] = "question"
+    warnings: list[str] = []
+
+
+class Lengths(BaseModel):
+    """Characters: the median, the 95th percentile and the longest."""
+
+    median: int
+    p95: int
+    longest: int
+
+
+class PreviewRow(BaseModel):
+    """line: as in the file. before: as it stands there. after: as it is used; None for a bad row, whose error is told."""
+
+    line: int
+    before: Json | None = None
+    after: Question | None = None
+    error: LineError | None = None
+
+
+class PreviewRequest(ReadOptions):
+    """Body of POST /v1/files/{id}/preview. rows: how many are shown."""
+
+    rows: int = Field(default=3, ge=0, le=50)
+
+
+class Preview(BaseModel):
+    """What becomes of a file if it is used as a dataset. problem: why it cannot be, and what to do."""
+
+    object: Literal["file.preview"] = "file.preview"
+    valid: bool
+    problem: str | None = None
+    n_rows: int
+    n_bad: int
+    splits: dict[str, int]
+    reading: FileReading
+    question_length: Lengths | None = None
+    reference_length: Lengths | None = None
+    categories: dict[str, int] = {}
+    duplicates: int = Field(
+        default=0, description="rows whose question stands in an earlier row, apart from case, width and punctuation"
+    )
+    rows: list[PreviewRow] = []
+    errors: list[LineError] = []

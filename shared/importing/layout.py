@@ -1,0 +1,197 @@
+"""How a data file is laid out: JSON lines, JSON, CSV, XLSX, Parquet or Arrow, found by its bytes and never by its name."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from shared.contracts.data import MAX_LINE_BYTES, bounded_lines
+from shared.contracts.errors import UserError
+from shared.importing import json_stream
+from shared.importing.encodings import UTF8, encoding_of
+from shared.importing.packed import Packed, opened, packing_of
+
+JSONL, JSON, CSV, XLSX, PARQUET, ARROW = "JSONL", "JSON", "CSV", "XLSX", "Parquet", "Arrow"
+BINARY = {b"PAR1": PARQUET, b"ARROW1": ARROW, b"PK\x03\x04": XLSX}
+ELSEWHERE = {  # what a file that is no table is, and where it can be used
+    b"%PDF": "a PDF; documents are imported: meteor data import documents",
+    b"\xd0\xcf\x11\xe0": "an old Office file; save it as XLSX or CSV",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"\x89PNG": "a picture",
+    b"<?xml": "XML; a Posts.xml is imported with: meteor data import stackexchange",
+    b"<!do": "an HTML page; documents are imported: meteor data import documents",
+    b"<html": "an HTML page; documents are imported: meteor data import documents",
+}
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE = 1 << 16  # bytes by which delimiter and quoting are found
+SAMPLE_ROWS = 50
+LOOKED_AT = 20  # lines among which there must be an object, when the first is none
+ROW_FIELDS = {
+    "messages",
+    "conversations",
+    "conversation",
+    "input",
+    "inputs",
+    "dialog",
+    "dialogue",
+    "chosen",
+    "tools",
+    "choices",
+}
+
+csv.field_size_limit(MAX_LINE_BYTES)
+
+
+class NotReadable(UserError):
+    code = "invalid_file_format"
+
+
+class Layout(NamedTuple):
+    """encoding: of text formats. delimiter, escaped: of CSV; escaped: quotes inside a cell are written \\" and not "".
+
+    rows_at: of JSON, the keys that lead to the list of rows; none for a file that is a list; None for one object or several.
+    """
+
+    format: str
+    packed: Packed = Packed()
+    encoding: str = ""
+    mixed: bool = False
+    delimiter: str = ""
+    escaped: bool = False
+    rows_at: tuple[str, ...] | None = None
+
+    @property
+    def words(self) -> str:
+        """For people: `CSV, separated by ";", cp1252, gzip`."""
+        parts = [self.format]
+        if self.delimiter:
+            parts.append("separated by " + ("tabs" if self.delimiter == "\t" else f'"{self.delimiter}"'))
+        if self.rows_at:
+            parts.append(f"rows under {'.'.join(self.rows_at)!r}")
+        if self.encoding:
+            parts.append(self.encoding + (" with lines in another encoding" if self.mixed else ""))
+        return ", ".join([*parts, *filter(None, [self.packed.kind])])
+
+
+def layout_of(path: Path) -> Layout:
+    """Raises NotReadable for what is no data file, BadArchive for an archive that cannot be read."""
+    packed = packing_of(path)
+    with opened(path, packed) as file:
+        head = file.read(64)
+        for magic, name in BINARY.items():
+            if head.startswith(magic):
+                return Layout(name, packed)
+        what = next(
+            (what for magic, what in ELSEWHERE.items() if head.lstrip().lower().startswith(magic.lower())), None
+        )
+        if what:
+            raise NotReadable(f"the file is {what}", param="file")
+    with opened(path, packed) as file:
+        encoding = encoding_of(file)
+    layout = Layout("", packed, *encoding)
+    with text(path, layout) as file:
+        start = file.read(SAMPLE)
+    if b"\x00" in start:
+        raise NotReadable("the file is binary, and none of JSONL, JSON, CSV, XLSX, Parquet or Arrow", param="file")
+    first = start.lstrip()[:1]
+    if first != b"[" and _is_json_lines(path, layout, 2 if first == b"{" else LOOKED_AT):
+        return layout._replace(format=JSONL)
+    if first == b"[":
+        return layout._replace(format=JSON, rows_at=())
+    if first == b"{":
+        rows_at = _rows_inside(path, layout)
+        one_line = rows_at is None and _is_object(start.strip())
+        return layout._replace(format=JSONL if one_line else JSON, rows_at=rows_at)
+    delimiter, escaped = _dialect(start.decode(UTF8, "replace"), whole=len(start) < SAMPLE)
+    return layout._replace(format=CSV, delimiter=delimiter, escaped=escaped)
+
+
+@contextmanager
+def text(path: Path, layout: Layout) -> Iterator[BinaryIO]:
+    """The file's text as UTF-8 bytes."""
+    with opened(path, layout.packed) as file:
+        if layout.encoding == UTF8:
+            yield file
+        else:
+            yield io.BufferedReader(_Transcoded(file, layout.encoding), 1 << 16)
+
+
+class _Transcoded(io.RawIOBase):
+    """Text of any encoding as UTF-8. What cannot be decoded becomes U+FFFD, which the readers refuse."""
+
+    def __init__(self, file: BinaryIO, encoding: str):
+        self._text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = self._text.read(1 << 15).encode(UTF8, "replace")
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._text.detach()
+        super().close()
+
+
+def _is_json_lines(path: Path, layout: Layout, looked_at: int) -> bool:
+    """Whether one of the first lines is an object by itself, and the file has more than one line."""
+    with text(path, layout) as file:
+        lines = list(islice((line for line in bounded_lines(file) if line.strip()), looked_at))
+    return len(lines) > 1 and any(_is_object(line) for line in lines)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows_inside(path: Path, layout: Layout) -> tuple[str, ...] | None:
+    """Where the rows of a JSON object are: in its first list of objects, unless that belongs to a row itself."""
+    with text(path, layout) as file:
+        keys = json_stream.first_list(file)
+    return None if keys is None or keys[0] in ROW_FIELDS else keys
+
+
+def _dialect(sample: str, whole: bool) -> tuple[str, bool]:
+    """(delimiter, escaped) by which most of the first rows have as many cells as the header; "" for a single column."""
+    escaped = '\\"' in sample and '""' not in sample.replace(',""', "").replace('"",', "")
+    lines = sample.splitlines(keepends=True)
+    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
+        return lines[0].strip()[4], escaped
+    best, delimiter = (0.0, 0), ""
+    for candidate in DELIMITERS:
+        widths = _widths(lines if whole else lines[:-1], candidate, escaped)
+        if widths and widths[0] > 1:
+            score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
+            best, delimiter = max((best, delimiter), (score, candidate), key=lambda pair: pair[0])
+    return delimiter, escaped
+
+
+def _widths(lines: Iterable[str], delimiter: str, escaped: bool) -> list[int]:
+    widths = []
+    try:
+        for row in csv.reader(lines, **dialect(delimiter, escaped)):
+            if row:
+                widths.append(len(row))
+            if len(widths) == SAMPLE_ROWS:
+                break
+    except csv.Error:
+        pass
+    return widths
+
+
+def dialect(delimiter: str, escaped: bool) -> dict[str, Any]:
+    """Arguments of csv.reader."""
+    return {"delimiter": delimiter or ",", "doublequote": not escaped, "escapechar": "\\" if escaped else None}

@@ -1,0 +1,308 @@
+"""Data files in every format: how they are recognised, what they hold, and what is said of those that cannot be read."""
+
+import bz2
+import contextlib
+import gzip
+import json
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import ipc, parquet
+
+from shared.contracts.data import LineError, Question, Split
+from shared.contracts.errors import UserError
+from shared.contracts.file_reading import PreviewRequest, ReadOptions
+from shared.datasets.splits import Splitter
+from shared.importing import dataset
+from shared.importing.dataset import DataFile
+
+ROWS = [{"question": f"q{n}", "answer": f"a{n}"} for n in range(3)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+GERMAN = "Frage;Antwort\nWie heißt die größte Stadt?;Köln, natürlich\nWas ist schön?;Über den Dächern\n"
+TABLE = pyarrow.Table.from_pylist(ROWS)
+
+
+def written(path: Path, content: bytes | Callable[[Path], None]) -> Path:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content(path)
+    return path
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("folder/rows.csv", "q,a\nq0,a0\nq1,a1\nq2,a2\n")
+        archive.writestr("__MACOSX/rows.csv", "")
+
+
+def _zstd(path: Path) -> None:
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.CompressedOutputStream(file, "zstd") as out:
+        out.write(LINES.encode())
+
+
+def _arrow(path: Path) -> None:
+    with ipc.new_file(str(path), TABLE.schema) as writer:
+        writer.write_table(TABLE)
+
+
+def _xlsx(path: Path) -> None:
+    """A workbook with an empty first sheet, written by hand: strings inline, one number."""
+    cells = [["q", "a"], ["q0", "a0"], ["q1", "a1"], ["q2", "a2"]]
+    rows = "".join(
+        f'<row r="{r}">'
+        + "".join(f'<c r="{"AB"[c]}{r}" t="inlineStr"><is><t>{text}</t></is></c>' for c, text in enumerate(row))
+        + "</row>"
+        for r, row in enumerate(cells, start=1)
+    )
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    rel = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    with zipfile.ZipFile(path, "w") as book:
+        book.writestr("[Content_Types].xml", f'<Types xmlns="{package}/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/><Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/></Types>')  # fmt: skip
+        book.writestr("_rels/.rels", f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>')  # fmt: skip
+        book.writestr("xl/workbook.xml", f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets><sheet name="notes" sheetId="1" r:id="r1"/><sheet name="rows" sheetId="2" r:id="r2"/></sheets></workbook>')  # fmt: skip
+        book.writestr("xl/_rels/workbook.xml.rels", f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" Type="{rel}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" Type="{rel}/worksheet" Target="worksheets/sheet2.xml"/></Relationships>')  # fmt: skip
+        book.writestr("xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData/></worksheet>')
+        book.writestr(
+            "xl/worksheets/sheet2.xml", f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
+        )
+
+
+FILES: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
+    "lines": (LINES.encode(), "JSONL, utf-8"),
+    "lines with a mark": (b"\xef\xbb\xbf" + LINES.encode(), "JSONL, utf-8-sig"),
+    "lines in utf-16": (LINES.encode("utf-16"), "JSONL, utf-16"),
+    "array": (json.dumps(ROWS).encode(), "JSON, utf-8"),
+    "array over lines": (json.dumps(ROWS, indent=2).encode(), "JSON, utf-8"),
+    "objects over lines": ("\n".join(json.dumps(row, indent=1) for row in ROWS).encode(), "JSON, utf-8"),
+    "wrapped array": (json.dumps({"version": 1, "data": ROWS}).encode(), "JSON, rows under 'data', utf-8"),
+    "wrapped twice": (json.dumps({"a": {"rows": ROWS}}, indent=1).encode(), "JSON, rows under 'a.rows', utf-8"),
+    "commas": (b"q,a\nq0,a0\nq1,a1\nq2,a2\n", 'CSV, separated by ",", utf-8'),
+    "semicolons": (b"q;a\r\nq0;a0\r\nq1;a1\r\nq2;a2\r\n", 'CSV, separated by ";", utf-8'),
+    "said delimiter": (b"sep=;\nq;a\nq0;a0\nq1;a1\nq2;a2\n", 'CSV, separated by ";", utf-8'),
+    "tabs": (b"q\ta\nq0\ta0\nq1\ta1\nq2\ta2\n", "CSV, separated by tabs, utf-8"),
+    "bars": (b"q|a\nq0|a0\n\nq1|a1\nq2|a2", 'CSV, separated by "|", utf-8'),
+    "gzip": (gzip.compress(LINES.encode()), "JSONL, utf-8, gzip"),
+    "bzip2": (bz2.compress(LINES.encode()), "JSONL, utf-8, bzip2"),
+    "xz": (lzma.compress(LINES.encode()), "JSONL, utf-8, xz"),
+    "zstd": (_zstd, "JSONL, utf-8, zstd"),
+    "zip": (_zip, 'CSV, separated by ",", utf-8, zip'),
+    "parquet": (lambda path: parquet.write_table(TABLE, path), "Parquet"),
+    "arrow": (_arrow, "Arrow"),
+    "xlsx": (_xlsx, "XLSX"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_format_holds_the_same_rows(tmp_path: Path, name: str):
+    content, words = FILES[name]
+    file = DataFile.open(written(tmp_path / "data", content))
+    assert file.layout.words == words
+    rows = [item for item in file.rows() if isinstance(item, Question)]
+    assert [(row.question, row.reference) for row in rows] == [(f"q{n}", f"a{n}") for n in range(3)]
+
+
+def test_a_column_of_questions_is_a_table(tmp_path: Path):
+    rows = list(DataFile.open(written(tmp_path / "data", b"question\nWhat?\nWho?\n")).rows())
+    assert [row.question for row in rows if isinstance(row, Question)] == ["What?", "Who?"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-16", "utf-16-le", "utf-32", "cp1252", "cp1250", "latin-1", "mac_roman"]
+)
+def test_a_german_table_in_any_encoding(tmp_path: Path, encoding: str):
+    file = DataFile.open(written(tmp_path / "fragen.csv", GERMAN.encode(encoding)))
+    first, second = file.rows()
+    assert isinstance(first, Question)
+    assert isinstance(second, Question)
+    assert (first.question, first.reference) == ("Wie heißt die größte Stadt?", "Köln, natürlich")
+    assert second.reference == "Über den Dächern"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "вопрос;ответ\nКак называется столица России?;Москва\n"),
+        (
+            "gb18030",
+            "问题,答案\n中国的首都是哪里,北京是中国的首都\n意大利的首都是哪里,罗马\n这个问题怎么回答,我们可以这样回答它\n",
+        ),
+        ("cp932", "質問,回答\n日本の首都はどこですか,東京です\n"),
+        ("euc_kr", "질문,답변\n한국의 수도는 어디입니까,서울입니다\n"),
+        ("cp1254", "soru;cevap\nTürkiye'nin başkenti neresidir, ışık?;Ankara'dır şüphesiz\n"),
+    ],
+)
+def test_a_table_in_another_script(tmp_path: Path, encoding: str, text: str):
+    first = next(DataFile.open(written(tmp_path / "t.csv", text.encode(encoding))).rows())
+    assert isinstance(first, Question)
+    assert f"{first.question}" in text
+    assert first.reference
+    assert first.reference in text
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "pdf": (b"%PDF-1.7 ...", "is a PDF"),
+    "old office": (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as XLSX or CSV"),
+    "sqlite": (b"SQLite format 3\x00", "export the table as CSV"),
+    "html": (b"<!DOCTYPE html><html>", "an HTML page"),
+    "prose": (b"Dear all\nplease find attached\n", "first line is 'Dear all'"),
+    "binary": (bytes(range(256)) * 20, "the file is binary"),
+    "7z": (b"7z\xbc\xaf\x27\x1c....", "unpack it first: 7z x FILE"),
+    "gzip that is cut": (gzip.compress(LINES.encode() * 100)[:-40], "damaged"),
+    "gzip bomb": (gzip.compress(b"a" * 60_000_000), "more than 100 times its size"),
+    "endless line": (b"q,a\n" + b"a" * 3_000_000, "longer than 1000000 bytes"),
+    "endless line alone": (b"a" * 3_000_000, "neither JSON nor a table"),
+    "parquet with a lying footer": (b"PAR1" + b"x" * 100 + b"\xff\xff\xff\x7fPAR1", "Parquet file cannot be read"),
+    "zip that is none": (b"PK\x03\x04" + b"x" * 100, "not a readable zip"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_said_with_the_way_out(tmp_path: Path, name: str):
+    content, words = BAD[name]
+    with pytest.raises(UserError, match=words):
+        list(DataFile.open(written(tmp_path / "data", content)).rows())
+
+
+ROW_ERRORS: dict[str, tuple[bytes, int, str]] = {
+    "a row that is too long": (b"q,a\n1,2\n1,2,3\n", 3, "3 cells, and the header has 2"),
+    "an open quote": (b'q,a\n"x,y\n' + b"z,w\n" * 300_000, 250_002, "a quote is opened and never closed"),
+    "two encodings": ("q,a\né,b\n".encode() + "ü,b\n".encode("cp1252"), 3, "not UTF-8, while other rows are"),
+    "an array that is cut": (b'[{"q": "1"}, {"q":', 2, "not JSON after 1 rows"),
+    "a comma too many": (b'[{"q": "1"},]', 2, "not JSON after 1 rows"),
+    "a hundred thousand brackets": (b"[" * 100_000, 1, "nested deeper than 100 levels"),
+    "brackets in an object": (b'{"data": ' + b"[" * 100_000, 1, "nested deeper than 100 levels"),
+    "a number in an array": (b'[{"q": "1"}, 5]', 2, "an object is expected"),
+    "a broken first line": (b'{oops\n{"q": "1"}\n', 1, "not a JSON object"),
+    "a foreign first line": (b'# rows\n{"q": "1"}\n', 1, "not a JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", ROW_ERRORS)
+def test_a_bad_row_is_named_by_its_place(tmp_path: Path, name: str):
+    content, line, words = ROW_ERRORS[name]
+    errors = [item for item in DataFile.open(written(tmp_path / "data", content)).rows() if isinstance(item, LineError)]
+    assert [error.line for error in errors] == [line]
+    assert words in errors[0].message
+
+
+@given(
+    st.binary(max_size=400),
+    st.sampled_from([b"", b"{", b"[", b"PAR1", b"PK\x03\x04", b"\x1f\x8b\x08", b"q,a\n", b"ARROW1\x00\x00"]),
+)
+def test_no_bytes_do_more_than_refuse(tmp_path_factory: pytest.TempPathFactory, content: bytes, start: bytes):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(start + content)
+    with contextlib.suppress(UserError):
+        for item in DataFile.open(path).rows():
+            assert isinstance(item, Question | LineError)
+
+
+# what is seen of a file
+
+
+def checked(path: Path, content: bytes, **options: Any) -> dataset.Checked:
+    file = DataFile.open(written(path / "data", content), ReadOptions(**options))
+    return dataset.check(file, 0.15, 0.2, 20, 10**6, whole=True)
+
+
+def test_answers_under_an_unknown_name_are_never_dropped(tmp_path: Path):
+    content = "".join(json.dumps({"question": f"q{n}", "verdict": "yes"}) + "\n" for n in range(5)).encode()
+    refused = checked(tmp_path, content)
+    assert [error.code for error in refused.errors] == ["answers_not_read"]
+    assert "reference=verdict" in refused.errors[0].message
+    assert checked(tmp_path, content, mapping={"question": "question", "reference": "verdict"}).reading.references == 5
+    without = checked(tmp_path, content, mapping={"question": "question", "reference": ""})
+    assert not without.errors
+    assert "no row has a reference answer" in without.reading.warnings
+
+
+def test_a_mapped_field_that_no_row_has_is_named(tmp_path: Path):
+    refused = checked(tmp_path, b"frag,antw\nx,y\n", mapping={"question": "frag", "reference": "antwort"})
+    assert [(error.code, error.param) for error in refused.errors] == [("unknown_field", "mapping")]
+    assert "there are antw, frag" in refused.errors[0].message
+
+
+def test_rows_of_one_unknown_shape_are_one_error(tmp_path: Path):
+    refused = checked(tmp_path, json.dumps([{"foo": 1, "bar": 2}] * 50).encode())
+    assert [error.code for error in refused.errors] == ["no_question"]
+    assert refused.n_bad == 50
+
+
+def test_bad_rows_are_left_out_and_counted(tmp_path: Path):
+    content = LINES.encode() + b"{oops\n" + b'{"question": " "}\n'
+    refused, taken = checked(tmp_path, content), checked(tmp_path, content, skip_bad=True)
+    assert len(refused.errors) == 2
+    assert not taken.errors
+    assert taken.n_rows == 3
+    assert taken.reading.skipped == {"row: invalid_json": 1, "question: invalid_row": 1}
+
+
+def test_a_preview_shows_rows_before_and_after(tmp_path: Path):
+    file = DataFile.open(written(tmp_path / "fragen.csv", GERMAN.encode("cp1252") + b"zu viel;x;y\n"))
+    shown = dataset.preview(file, PreviewRequest(rows=3), 0.15, 0.2, 10**6)
+    assert (shown.valid, shown.n_rows, shown.n_bad) == (False, 2, 1)
+    assert shown.reading.shapes == {"Frage and Antwort": 2}
+    assert shown.rows[0].before == {"Frage": "Wie heißt die größte Stadt?", "Antwort": "Köln, natürlich"}
+    assert shown.rows[0].after is not None
+    assert shown.rows[0].after.reference == "Köln, natürlich"
+    assert shown.rows[2].error is not None
+    assert shown.question_length is not None
+    assert shown.question_length.longest == 27
+
+
+# splits
+
+
+def assigned(rows: list[Question]) -> tuple[list[Split], str, int]:
+    splitter = Splitter(0.15, 0.2)
+    for row in rows:
+        splitter.add(row)
+    return tuple(splitter.assign())  # pyright: ignore[reportReturnType]
+
+
+def question(text: str, **more: Any) -> Question:
+    return Question(id=text, question=text, **more)
+
+
+@given(st.integers(10, 60), st.integers(0, 10**6))
+def test_small_files_have_enough_of_each_split(size: int, start: int):
+    splits, _, _ = assigned([question(f"question {start + n}") for n in range(size)])
+    assert splits.count(Split.TEST) >= 2
+    assert splits.count(Split.DEV) >= 2
+    assert splits.count(Split.TRAIN) >= 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is it", "What is it?"),
+        ("café au lait", "cafe\u0301 au lait"),
+        ("it's here", "it\u2019s here"),
+        ("Full width", "Ｆｕｌｌ width"),
+    ],
+)
+def test_twins_stand_on_one_side(one: str, other: str):
+    rows = [question(f"filler {n}") for n in range(300)]
+    for number in range(40):
+        pair = assigned([question(f"{one} {number}"), question(f"{other} {number}"), *rows])
+        assert pair[0][0] == pair[0][1]
+        assert pair[2] >= 1
+
+
+def test_the_split_of_a_file_is_used_when_every_row_names_one():
+    rows = [question(f"q {n}", split=Split.TEST if n % 2 else Split.TRAIN) for n in range(100)]
+    splits, by, _ = assigned(rows)
+    assert by == "file"
+    assert all(split is Split.TEST for split in splits[1::2])
+    assert {*splits[::2]} == {Split.TRAIN, Split.DEV}  # dev comes out of train
+    assert assigned([*rows, question("one without")])[1] != "file"
