@@ -24,9 +24,9 @@ class Sizes(Posted):
     def rows(self) -> list[Question]:
         return self.given
 
-    too_long_to_read = False
-    data: Any = ()
-    lacks_references = False
+    too_long_to_read = False  # pyright: ignore[reportAssignmentType]
+    data: Any = ()  # pyright: ignore
+    lacks_references = False  # pyright: ignore[reportAssignmentType]
 
 
 def posted(rows: list[Question], **distillation: Any) -> Posted:
