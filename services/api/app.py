@@ -35,6 +35,7 @@ from services.api.features.labels import routes as labels
 from services.api.features.live import routes as live
 from services.api.features.models import routes as models
 from services.api.features.projects import routes as projects
+from services.api.features.providers import routes as providers
 from services.api.features.results import routes as results
 from services.api.features.webhooks import routes as webhooks
 from services.api.features.webhooks.deliveries import Deliverer
@@ -55,7 +56,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, webhooks,
+    files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
     audit, health, docs, live,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [

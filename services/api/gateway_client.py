@@ -1,7 +1,10 @@
 """HTTP client of the strong-model gateway: the configured providers, their prices, and cheap calls that check them."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 
@@ -9,10 +12,12 @@ from services.api.settings import ApiSettings
 from shared.contracts.errors import TransientError
 from shared.contracts.estimate import Price
 from shared.contracts.json_types import Json
+from shared.contracts.providers import ProviderObject, ProviderReport
 from shared.platform.call_headers import origin_headers
 from shared.platform.http_client import internal_sync_client
 
 GATEWAY_S = 3.0
+TEST_S = 600.0  # a reasoning model may take a minute for each of the calls
 PHASE = "check"  # of these calls on the ledger
 KEPT_S = 300.0  # an answer says for so long that the provider answers
 
@@ -52,15 +57,36 @@ class ProviderList:
 
     def prices(self) -> dict[str, Price]:
         """Provider -> its price, in the gateway's order. Raises GatewayUnavailable."""
-        try:
-            answer = self._client.get("/v1/models")
-            answer.raise_for_status()
-            names = ("price_input", "price_output", "batch_price")
-            return {row["id"]: Price(*(row[name] for name in names)) for row in answer.json()["data"]}
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise GatewayUnavailable(
-                f"the strong-model gateway does not say which providers there are: {error!r}"
-            ) from error
+        names = ("price_input", "price_output", "batch_price")
+        with _saying():
+            rows = self._json("GET", "/v1/models")["data"]
+            return {row["id"]: Price(*(row[name] for name in names)) for row in rows}
+
+    def objects(self) -> list[ProviderObject]:
+        """All providers, with what was learned of each. Raises GatewayUnavailable."""
+        prices = self.prices()
+        with _saying():
+            rows = self._json("GET", "/internal/providers")["providers"]
+            paid = {row["name"]: prices[row["name"]] for row in rows}
+            return [
+                ProviderObject(id=name, price_input=paid[name].input, price_output=paid[name].output, **row)
+                for name, row in zip(paid, rows, strict=True)
+            ]
+
+    def test(self, name: str) -> ProviderReport:
+        """Raises GatewayUnavailable."""
+        with _saying():
+            return ProviderReport.model_validate(self._json("POST", f"/internal/providers/{quote(name)}/test", TEST_S))
+
+    def forget(self, name: str) -> None:
+        """Raises GatewayUnavailable."""
+        with _saying():
+            self._json("DELETE", f"/internal/providers/{quote(name)}/learned")
+
+    def _json(self, method: str, path: str, timeout_s: float = GATEWAY_S) -> Json:
+        answer = self._client.request(method, path, timeout=timeout_s)
+        answer.raise_for_status()
+        return answer.json()
 
     def ask(self, project: str, body: Json, timeout_s: float) -> Answered:
         """One call on the ledger of the project. body: a chat completion; model: a provider's name. Raises NoAnswer."""
@@ -99,3 +125,13 @@ class ProviderList:
             }
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
             return {}
+
+
+@contextmanager
+def _saying() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise GatewayUnavailable(
+            f"the strong-model gateway does not say which providers there are: {error!r}"
+        ) from error

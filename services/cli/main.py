@@ -15,6 +15,7 @@ HOMES = {
     "exports": (f"{COMMANDS}.exports:app",),
     "canary": (f"{COMMANDS}.canary:app",),
     "keys": (f"{COMMANDS}.keys:app",),
+    "providers": (f"{COMMANDS}.providers:app",),
     "projects": (f"{COMMANDS}.projects:app",),
     "webhooks": (f"{COMMANDS}.webhooks:app",),
     "audit": (f"{COMMANDS}.audit:audit",),

@@ -88,7 +88,8 @@ class EngineSettings(BaseSettings):
 
     tool_call_parser: str = Field(
         default="",
-        description="vLLM's name for the model's format of tool calls, such as hermes; empty: tool_choice auto gives text",
+        description="vLLM's name for the model's format of tool calls, such as hermes; empty: by the chat template; none: no "
+        "parser, so that tool_choice auto gives text",
     )
     lora: bool = True
     max_lora_rank: int = Field(default=16, ge=1)

@@ -40,6 +40,7 @@ THINK = (
 # Names of template arguments that turn thoughts on or off, and of those that turn them off when true.
 SWITCH = re.compile(r"(?!.*(effort|budget|level|content|token)).*(think|thought|reason)", re.IGNORECASE)
 NEGATED = re.compile(r"(^|_)(no|not|non|disable|skip|hide|without)", re.IGNORECASE)
+REMEDY = "name a Jinja file of yours in METEOR_STUDENT_TEMPLATE"
 OWN_FOLLOWS = "{#- above: set for this model; below: its own template #}"
 SYSTEM, ASKED, ANSWERED, ASKED_AGAIN = "zqsystem", "zqfirst", "zqanswer", "zqsecond"  # words that no template contains
 
@@ -52,9 +53,15 @@ _answered_again = {"role": "assistant", "content": ASKED_AGAIN}
 
 
 class TemplateRefused(UserError):
-    """A folder whose prompts cannot be rendered; code no_chat_template or bad_chat_template."""
+    """A folder whose prompts cannot be rendered; code no_chat_template or bad_chat_template. reason: the message without the
+    remedy."""
 
     code = "bad_chat_template"
+
+    def __init__(self, reason: str, remedy: str = "", code: str | None = None):
+        super().__init__(f"{reason}; {remedy}" if remedy else reason, code=code)
+        self.reason = reason
+        self.remedy = remedy
 
 
 class _Generation(Extension):
@@ -181,8 +188,8 @@ def _read(folder: Path, given: Path | None, arguments: str, steps_only: bool) ->
     text = _given_text(given) if given else own
     if text is None:
         raise TemplateRefused(
-            f"{folder.name} has no chat template: it is a base model without a conversation format. Take its instruct "
-            "version, or name a Jinja file of yours in METEOR_STUDENT_TEMPLATE",
+            f"{folder.name} has no chat template: it is a base model without a conversation format",
+            f"take its instruct version, or {REMEDY}",
             code="no_chat_template",
         )
     tokens = _tokens(_json(folder / "special_tokens_map.json")) | _tokens(config)
@@ -199,10 +206,8 @@ def _read(folder: Path, given: Path | None, arguments: str, steps_only: bool) ->
             thought_open=_thought(template.prompt_end(), marks) == "open",
         )
     except TemplateRefused as error:
-        raise TemplateRefused(
-            f"the chat template of {given or folder.name} cannot render a question: {error.message}. Name a Jinja file of "
-            "yours in METEOR_STUDENT_TEMPLATE"
-        ) from error
+        reason = f"the chat template of {given or folder.name} cannot render a question: {error.reason}"
+        raise TemplateRefused(reason, REMEDY) from error
     return profile if profile != PromptProfile() else None
 
 

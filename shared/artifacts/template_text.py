@@ -32,9 +32,30 @@ def renders_tools(template: str | None) -> bool:
     return bool(re.search(r"\btools\b", template) and re.search(r"\btool_calls\b|['\"]tool['\"]", template))
 
 
-def _read(path: Path) -> str:
+# What a template writes before a call -> the token that the parser needs, if any -> vLLM's name for the parser.
+PARSERS = (
+    ("<function=", "<function=", ""),  # written as XML inside of <tool_call>, which hermes cannot read
+    ("<tool_call>", None, "hermes"),
+    ("<|python_tag|>", "<|python_tag|>", "llama3_json"),
+)
+
+
+@lru_cache(maxsize=64)
+def tool_call_parser(folder: Path) -> str:
+    """vLLM's parser for the calls of a model by its template; empty where the template tells of none that is sure to start."""
+    template = template_text(folder) or ""
+    if not renders_tools(template):
+        return ""
+    for marker, token, parser in PARSERS:
+        if marker in template:
+            known = token is None or json.dumps(token) in _read(folder / "tokenizer.json", 64 * LONGEST)
+            return parser if known else ""
+    return ""
+
+
+def _read(path: Path, longest: int = LONGEST) -> str:
     try:
-        if path.stat().st_size > LONGEST:
+        if path.stat().st_size > longest:
             return ""
         return path.read_text("utf-8", "replace")
     except OSError:

@@ -1,12 +1,14 @@
 """Where in a value a fault is, as its author would say it: `distillation.adapter.rank`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from typing_extensions import TypeAliasType
+
+from shared.contracts.errors import NotFound
 
 
 def dotted(location: Sequence[int | str], value: Any) -> str | None:
@@ -81,3 +83,12 @@ def _inside(kind: Any, part: int | str) -> list[Any]:
     if isinstance(part, int):
         return [argument for argument in arguments if argument is not Ellipsis]
     return [arguments[-1]] if get_origin(kind) in (dict, Mapping) else []
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], code: str | None = None) -> NotFound:
+    """The error for a name that does not exist: the nearest one, and all that there are."""
+    names = list(known)
+    near = get_close_matches(name.casefold(), names, 1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    there = f"there are {', '.join(names)}" if names else "there is none"
+    return NotFound(f"no {what} is called {name!r}; {hint}{there}", code=code)

@@ -1,6 +1,10 @@
 """What the gateway says of a provider: how requests are changed for it, and the room that its reasoning needs."""
 
+from typing import Literal
+
 from pydantic import BaseModel
+
+from shared.contracts.errors import ErrorBody
 
 
 class Change(BaseModel):
@@ -28,3 +32,46 @@ class ProviderStatus(BaseModel):
 
 class ProvidersStatus(BaseModel):
     providers: list[ProviderStatus]
+
+
+class ProviderObject(ProviderStatus):
+    """A configured strong model. id: its name. Prices in USD per million tokens."""
+
+    id: str
+    object: Literal["provider"] = "provider"
+    price_input: float = 0.0
+    price_output: float = 0.0
+
+
+class ProviderReport(ProviderStatus):
+    """What a test of a few calls found out; what is None was not found out.
+
+    answers: the first call was answered, in so many `seconds`; error: why not. listed: its list of models has this one.
+    structured: the strictest form of structured output that it keeps. system_role: "kept", or what becomes of it. seed: whether
+    two draws with one seed are equal. logprobs, batch: it gives log-probabilities; it has a batch API. context: tokens of prompt
+    and answer. limits: its headers that tell rate limits. reasoning_tokens: most of one answer; 1 where they are not counted.
+    counts_tokens: it says what it used. calls to usd: what the test took. notes: parts of the test that failed, and why.
+    cached: the report of an earlier test.
+    """
+
+    object: Literal["provider.test"] = "provider.test"
+    tested_at: float
+    cached: bool = False
+    answers: bool = False
+    error: ErrorBody | None = None
+    seconds: float | None = None
+    listed: bool | None = None
+    structured: Literal["json_schema", "json_object", "none"] | None = None
+    system_role: str | None = None
+    seed: Literal["honoured", "ignored", "dropped"] | None = None
+    logprobs: bool | None = None
+    batch: bool | None = None
+    context: int | None = None
+    limits: dict[str, str] = {}
+    reasoning_tokens: int = 0
+    counts_tokens: bool = True
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    notes: list[str] = []

@@ -201,13 +201,26 @@ class LabelAgreement(JudgeFigures, Agreement):
     """The judge against human preferences: its error rates, and its agreement."""
 
 
+class JudgeReplies(ReportPart):
+    """The judge's replies in the whole job. mended: with slips that were read as they are meant. repairs: asked for once more,
+    because they could not be read; of all such replies cut_off ended at judge.max_tokens and empty held no text."""
+
+    calls: int
+    mended: int
+    repairs: int
+    cut_off: int
+    empty: int
+
+
 class JudgeReport(ReportPart):
-    """rests_on_it: parts of the job that take the judge's word. decides: False if it is no better than chance on the labels."""
+    """rests_on_it: parts of the job that take the judge's word. decides: False if it is no better than chance on the labels.
+    replies: how they were to read; missing if the judge was not asked."""
 
     rests_on_it: list[str]
     labels: LabelAgreement | None
     decides: bool
     warnings: list[str]
+    replies: JudgeReplies | None = None
 
 
 class Criterion(WinRecord):

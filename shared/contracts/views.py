@@ -191,7 +191,8 @@ class LineageObject(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias.
+    """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias; continues:
+    the version that its training went on from.
 
     generation: how it answers where the request does not say, which is how it was evaluated.
     """
@@ -202,6 +203,7 @@ class ModelObject(BaseModel):
     owned_by: str
     parent: str | None = None
     version: int | None = None
+    continues: str | None = None
     generation: Generation = GREEDY
 
 

@@ -175,8 +175,9 @@ def _arrow(path: Path, layout: Layout) -> Iterator[Numbered]:
 
 
 def _parquet(path: Path) -> Iterator[pyarrow.RecordBatch]:
-    limits = {"thrift_string_size_limit": FOOTER_BYTES, "thrift_container_size_limit": FOOTER_ITEMS}
-    with parquet.ParquetFile(path, memory_map=False, **limits) as file:
+    with parquet.ParquetFile(
+        path, thrift_string_size_limit=FOOTER_BYTES, thrift_container_size_limit=FOOTER_ITEMS
+    ) as file:
         yield from file.iter_batches(READ_ROWS)
 
 

@@ -67,7 +67,7 @@ def _no_model(name: str) -> NotFound:
 def _refuse_use(connection: Connection, versions: Sequence[ModelRecord], trains: str | None = None) -> None:
     """Raises Conflict if a canary or an unfinished job uses one of these versions of an alias. trains: the alias, if a job that
     trains another version of it counts too."""
-    ids = [version.id for version in versions]
+    ids, names = [version.id for version in versions], [f"{version.alias}@{version.version}" for version in versions]
     tried = connection.execute(select(canaries).where(canaries.c.model_id.in_(ids))).first()
     if tried is not None:
         raise Conflict(
@@ -78,6 +78,7 @@ def _refuse_use(connection: Connection, versions: Sequence[ModelRecord], trains:
     needs = or_(
         jobs.c.id.in_([version.job_id for version in versions if version.job_id]),
         and_(jobs.c.kind == JobKind.EXPORT, jobs.c.request["model_id"].as_string().in_(ids)),
+        and_(jobs.c.kind == JobKind.DISTILLATION, jobs.c.request["model"].as_string().in_(names)),
         and_(jobs.c.kind == JobKind.DISTILLATION, jobs.c.request["suffix"].as_string() == trains),
     )
     mine = (jobs.c.project_id == versions[0].project_id) & jobs.c.status.not_in(FINAL_JOBS)
@@ -174,11 +175,19 @@ class Catalog:
     # models
 
     def publish(
-        self, project_id: str, alias: str, ref: ModelRef, job_id: str, state: str, generation: Generation = GREEDY
+        self,
+        project_id: str,
+        alias: str,
+        ref: ModelRef,
+        job_id: str,
+        state: str,
+        generation: Generation = GREEDY,
+        continues: str | None = None,
     ) -> ModelRecord:
         """Add a version to an alias. A job's second call with the same model returns the version of the first.
 
-        generation: how the version was evaluated; it is served so by default.
+        generation: how the version was evaluated; it is served so by default. continues: the version that its training went
+        on from.
         """
         with writing(self.engine) as connection:
             # the lock admits one publication of a project at a time, so that two jobs never take the same number
@@ -202,6 +211,7 @@ class Catalog:
                 job_id=job_id,
                 created_at=time.time(),
                 generation=generation.model_dump(mode="json"),
+                continues=continues,
             )
             return fetch_one(connection, ModelRecord, added.returning(models))
 

@@ -186,6 +186,7 @@ class ModelRecord:
     created_at: float
     deleted_at: float | None
     generation: Annotated[Generation, BeforeValidator(lambda stored: stored or {})]
+    continues: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,7 @@ models = Table(
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),  # deleted versions are not served; their numbers are not reused
     Column("generation", JSON),  # Generation: how it was evaluated, and is served by default
+    Column("continues", String(200)),  # the version (alias@version) that its training went on from
     UniqueConstraint("project_id", "alias", "version"),
 )
 

@@ -18,13 +18,13 @@ EXIT_CODES = {"paused": 3}  # by an error's code; all others end with 1
 class LazyCommands(MutableMapping[str, Any]):
     """Name -> command. Reading a command imports its module."""
 
-    def __init__(self, homes: Homes) -> None:
-        self._homes = homes
+    def __init__(self, homes: Homes, examples: Mapping[str, str]) -> None:
+        self._homes, self._examples = homes, examples
         self._loaded: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
-            self._loaded[name] = load(name, self._homes[name])
+            self._loaded[name] = with_examples(load(name, self._homes[name]), name, self._examples)
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -57,13 +57,22 @@ def load(name: str, homes: tuple[str, ...]) -> Any:
     return group
 
 
-def program(about: str, homes: Homes) -> typer.Typer:
-    """The whole command line."""
+def with_examples(command: Any, path: str, examples: Mapping[str, str]) -> Any:
+    """The command, or the group with all its commands, with an example at the end of its help."""
+    if path in examples:
+        command.epilog = f"Example: meteor {examples[path]}"
+    for name, inner in getattr(command, "commands", {}).items():
+        with_examples(inner, f"{path} {name}", examples)
+    return command
+
+
+def program(about: str, homes: Homes, examples: Mapping[str, str] | None = None) -> typer.Typer:
+    """The whole command line. examples: by command, without the program's name."""
 
     class Commands(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
-            self.commands = LazyCommands(homes)
+            self.commands = LazyCommands(homes, examples or {})
 
     cli = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from shared.contracts.report import AbsoluteScores, JudgedComparison, JudgeFigures, LabelAgreement, Report
+from shared.contracts.report import (
+    AbsoluteScores,
+    JudgedComparison,
+    JudgeFigures,
+    JudgeReplies,
+    LabelAgreement,
+    Report,
+)
 from shared.reporting.tables import TextTable
 
 ENDED = {
@@ -38,6 +45,8 @@ def judge_lines(report: Report) -> Iterator[str]:
     if judge and judge.labels:
         yield _of_labels(judge.labels)
         yield _of_errors(judge.labels, "on the labelled pairs")
+    if judge and judge.replies:
+        yield _of_replies(judge.replies)
     if judge and not judge.decides:
         yield "the judge decides nothing: on the labels it is no better than chance"
 
@@ -64,6 +73,13 @@ def _of_errors(figures: JudgeFigures, where: str) -> str:
         f"the judge {where}, {figures.n} pairs: {figures.flip_rate:.0%} of its verdicts turn with the order, it prefers the "
         f"first shown in {figures.preferred_the_first_shown:.0%} and the longer in {figures.preferred_the_longer:.0%}{bias}; "
         f"{figures.unparsed} verdicts could not be read"
+    )
+
+
+def _of_replies(replies: JudgeReplies) -> str:
+    return (
+        f"the judge's replies: {replies.calls}, of which {replies.mended} had slips that were read as they are meant, and "
+        f"{replies.repairs} were asked for once more; {replies.cut_off} were cut off at judge.max_tokens, {replies.empty} empty"
     )
 
 

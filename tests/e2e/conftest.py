@@ -62,7 +62,12 @@ class System:
         return answer.json()["id"]
 
     def post(self, file_id: str, suffix: str, **changes: Any) -> dict[str, Any]:
-        body = {"model": "tiny", "training_file": file_id, "suffix": suffix, "distillation": SMALL | changes}
+        body = {
+            "model": changes.pop("model", "tiny"),
+            "training_file": file_id,
+            "suffix": suffix,
+            "distillation": SMALL | changes,
+        }
         answer = self.client.post("/v1/distillation/jobs", json=body)
         assert answer.status_code == 201, answer.text
         return answer.json()
@@ -113,6 +118,19 @@ class System:
         assert row is not None
         return Artifacts(self.data / "artifacts").get_json(row.result_ref)["adapter"]
 
+    def rows_of(self, job_id: str, *keys: str) -> dict[str, list[dict[str, Any]]]:
+        """What steps were given and made, by their keys: pairs of rows, merged."""
+        store = open_stores(f"sqlite:///{self.data / 'meteor.sqlite3'}").steps
+        artifacts = Artifacts(self.data / "artifacts")
+        made = {}
+        for step in store.of_job(job_id):
+            if step.key in keys and step.result_ref is not None:
+                given = artifacts.get_json(step.input_hash)["rows"]
+                made[step.key] = [
+                    a | b for a, b in zip(given, artifacts.get_json(step.result_ref)["rows"], strict=True)
+                ]
+        return made
+
     def example_of(self, step_id: str) -> str:
         """The id of a question that went into a step."""
         row = open_stores(f"sqlite:///{self.data / 'meteor.sqlite3'}").steps.get(step_id)
@@ -160,7 +178,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             with httpx.Client(base_url=runner.urls["api"], timeout=30) as client:
                 running = System(runner, teacher, client, data / "run")
                 running.before_the_engine = job_without_an_engine(running)
-                runner.wait_ready(240)
+                runner.wait_ready(600)
                 running.until(lambda: client.get("/readyz").status_code == 200, 60, lambda: client.get("/readyz").text)
                 yield running
 

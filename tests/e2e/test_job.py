@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+from typing import Any
 
 import pytest
 from openai import OpenAI
@@ -11,7 +13,7 @@ from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from tests.e2e.conftest import System
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1000)]
 QUESTION = "whole: which number comes after 3?"
 
 
@@ -88,6 +90,89 @@ def test_the_stock_client_talks_to_the_tuned_model_and_it_differs_from_the_base(
     )
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices).strip() == tuned
     assert {"tiny", "numbers", "numbers@1"} <= {model.id for model in client.models.list()}
+
+
+def test_the_served_version_answers_as_it_was_evaluated_question_by_question(finished, system: System):
+    """The stock client, no parameter set: the answers are those that the report's figures were made of."""
+    client = OpenAI(base_url=f"{system.runner.urls['api']}/v1", api_key="none")
+    name = system.report(finished["id"])["final"]["name"]
+    made = system.rows_of(finished["id"], f"evaluate/test/{name}/answers/0", "evaluate/test/base/answers/0")
+    for model, key in (("numbers", f"evaluate/test/{name}/answers/0"), ("tiny", "evaluate/test/base/answers/0")):
+        rows = made[key]
+        assert len(rows) >= 8
+        served = {}
+        for row in rows:
+            asked: Any = {} if model == "numbers" else {"max_tokens": 16}  # a base has no longest answer of its own
+            messages: Any = [{"role": "user", "content": row["question"]}]
+            reply = client.chat.completions.create(model=model, messages=messages, **asked)
+            served[row["id"]] = reply.choices[0].message.content
+        assert served == {row["id"]: row["answer"] for row in rows}
+    shown = (client.models.retrieve("numbers").model_extra or {})["generation"]
+    assert (shown["temperature"], shown["max_tokens"]) == (0, 16)
+
+
+CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}, "required": ["city"], "additionalProperties": False,
+        "$defs": {"city": {"type": "string", "enum": ["Rome", "Oslo"]}}}  # fmt: skip
+TOOLS: Any = [
+    {"type": "function", "function": {"name": "clock"}},
+    {"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": CITY}},
+]
+DOOR: list[tuple[str, dict[str, Any]]] = [
+    ("longer than the context", {"max_tokens": 100_000}),
+    ("two greedy answers", {"n": 2}),
+    ("harmless", {"store": False, "metadata": {"a": "b"}, "service_tier": "auto", "verbosity": "low", "reasoning_effort": "low"}),
+    ("tools", {"tools": TOOLS}),
+    ("a required call", {"tools": TOOLS, "tool_choice": "required"}),
+    ("a named call", {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "weather"}}}),
+    ("one tool", {"tools": TOOLS[1:], "tool_choice": "required"}),
+    ("nulls", {"stop": None, "tools": None, "seed": None, "logit_bias": None, "response_format": None, "n": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fields", [pytest.param(fields, id=name) for name, fields in DOOR])
+def test_the_real_engine_takes_what_the_door_lets_in(finished, system: System, fields: dict[str, Any], stream: bool):
+    assert finished
+    short = {} if "max_tokens" in fields else {"max_tokens": 40}
+    body = {"model": "numbers", "messages": [{"role": "user", "content": QUESTION}], "stream": stream} | short | fields
+    answer = system.client.post("/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    if "tool_choice" in fields and not stream:
+        (call,) = answer.json()["choices"][0]["message"]["tool_calls"]
+        assert call["function"]["name"] in ("clock", "weather")
+        if call["function"]["name"] == "weather":
+            assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo")
+    if "tool_choice" in fields and stream:
+        assert '"tool_calls"' in answer.text
+    if "max_tokens" in fields:
+        assert answer.headers["x-meteor-clamped"] == "max_tokens"
+
+
+def test_what_the_real_engine_refuses_is_told_in_our_words(finished, system: System):
+    assert finished
+    long = {"model": "numbers", "messages": [{"role": "user", "content": "word " * 3000}]}
+    error = system.client.post("/v1/chat/completions", json=long, timeout=120).json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages"), error
+    assert "METEOR_ENGINE_MAX_MODEL_LEN" in error["message"]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "no such type"}}}
+    odd = {"model": "numbers", "messages": [{"role": "user", "content": "hi"}], "response_format": form}
+    error = system.client.post("/v1/chat/completions", json=odd, timeout=120).json()["error"]
+    assert error["param"] == "response_format", error
+
+
+def test_a_job_goes_on_from_the_version(finished, system: System):
+    assert finished
+    job = system.post(
+        system.upload("further", 40), "further", model="numbers@1", phases=["distill"], adapter={"max_length": 256},
+        distill={"questions": 8, "answers": "references", "epochs": 1},
+    )  # fmt: skip
+    job = system.wait(job["id"], 200)
+    assert job["status"] == "succeeded", job
+    assert (job["model"], job["distillation"]["adapter"]["rank"]) == ("numbers@1", 8)
+    assert any("goes on from numbers@1" in message for message in system.messages(job["id"]))
+    if job["fine_tuned_model"]:
+        shown = system.client.get(f"/v1/models/{job['fine_tuned_model']}").json()
+        assert (shown["parent"], shown["continues"]) == ("tiny", "numbers@1")
 
 
 def test_the_losses_of_its_trainings_are_a_file(finished, system: System):

@@ -121,6 +121,15 @@ CASES = {
         "{% macro day() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}{{ 'Today: ' + day() + '.\n' }}" + CHATML + START,
         "Today: 2026-01-01.\n" + PLAIN,
     ),
+    "everything at once": TemplateCase(
+        TURNS.replace("{{ bos_token }}", "{{ bos_token + strftime_now('%Y') }}")
+        .replace("CHECK", NO_SYSTEM + ALTERNATE)
+        .replace("model\n' }}", "model\n<think>\n' }}"),
+        "<bos>2026" + FOLDED.removeprefix("<bos>") + "<think>\n\n</think>\n\n",
+        turn_end="<turn_end>",
+        eos="<|endoftext|>",
+        think=True,
+    ),
     "content as parts": TemplateCase(
         CHATML.replace("message['content']", "message.content | map(attribute='text') | join") + START
     ),

@@ -58,10 +58,12 @@ def test_a_sound_system_at_rest_is_called_sound_and_the_call_stands_on_the_ledge
     message = {check["name"]: check["says"] for check in found["checks"]}
     assert "big answered in" in message["provider default"]
     asked = configured.log()[before:]
-    assert [entry["outcome"] for entry in asked] == ["answered"]
+    assert message["abilities of default"].startswith("structured output json_schema; system turn kept; seed honoured")
+    assert [entry["outcome"] for entry in asked] == ["answered"] * 6
     with reading(open_ledger(f"sqlite:///{data.resolve()}/ledger.sqlite3").engine) as connection:
-        (row,) = connection.execute(calls.select()).all()
+        row, *tests = connection.execute(calls.select().order_by(calls.c.created_at)).all()
     assert (row.id, row.state, row.output_tokens, row.phase) == (asked[0]["request_id"], "settled", 1, "doctor")
+    assert {test.phase for test in tests} == {"provider test"}
     assert not (data / "meteor.sqlite3").exists()  # nothing is made by looking
     assert not (data / "run.json").exists()
 

@@ -13,15 +13,13 @@ import pytest
 
 from services.weak_model.worker.prompts import answer_messages
 from shared.contracts.rows import StudentPrompt
-from tests.fakes.chat_templates import ALTERNATE, NO_SYSTEM, QUESTION, SPECIAL_TOKENS, TURNS, TemplateCase
+from tests.fakes.chat_templates import CASES, QUESTION, SPECIAL_TOKENS
 from tests.fakes.ports import wait_until
 from tests.integration.test_engine import START_S, TOKEN, EngineProcess
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-DATED = TURNS.replace("{{ bos_token }}", "{{ bos_token + strftime_now('%Y') }}").replace("CHECK", NO_SYSTEM + ALTERNATE)
-CASE = TemplateCase(DATED.replace("model\n'", "model\n<think>\n'"), eos="<|endoftext|>")
-PROMPT = "<bos>2026<turn>user\nAnswer the question.\n\nWhat is ls?<turn_end>\n<turn>model\n<think>\n\n</think>\n\n"
+CASE = "everything at once"
 MESSAGES = answer_messages(StudentPrompt(id="a", question=QUESTION))
 
 
@@ -32,12 +30,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = (
         "import json, pathlib\n"
         "from tests.fakes.tiny_model import make_tiny_llama\n"
-        "from tests.integration.test_engine_prompts import CASE, QUESTION, write_case\n"
+        "from tests.fakes.chat_templates import CASES, QUESTION, write_case\n"
         "from services.trainer.train import data\n"
         "from services.trainer.train.model import load_tokenizer\n"
         "from shared.artifacts.chat_templates import read_prompts\n"
         f"folder = make_tiny_llama({str(folder)!r})\n"
-        "write_case(folder, CASE)\n"
+        f"write_case(folder, CASES[{CASE!r}])\n"
         "ids = data.prompt_ids(load_tokenizer(folder, read_prompts(folder, steps_only=True)), QUESTION)\n"
         "(folder.parent / 'ids.json').write_text(json.dumps(ids))\n"
     )
@@ -69,7 +67,7 @@ def test_the_engine_renders_what_was_trained(http: httpx.Client, base: Path):
     trained = json.loads((base.parent / "ids.json").read_text())
     rendered = http.post("/tokenize", json={"model": "tiny", "messages": MESSAGES}).json()
     assert rendered["tokens"] == trained
-    assert http.post("/detokenize", json={"model": "tiny", "tokens": trained}).json()["prompt"] == PROMPT
+    assert http.post("/detokenize", json={"model": "tiny", "tokens": trained}).json()["prompt"] == CASES[CASE].prompt
     assert chat(http, MESSAGES, return_token_ids=True)["prompt_token_ids"] == trained
 
 

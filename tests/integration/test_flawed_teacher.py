@@ -46,7 +46,8 @@ class Served(World):
         rows = [ROWS[request.kind].model_validate(row) for row in request.rows]
         origin = origin_headers(job.project_id, job.id, str(key), key.phase)
         async with GatewayClient(self.gateway.url, TOKEN, origin) as client:
-            answers, metrics = await ASKS[request.kind](client, params, rows, lambda *_: None)  # pyright: ignore[reportArgumentType]
+            answers, counts = await ASKS[request.kind](client, params, rows, lambda *_: None)  # pyright: ignore[reportArgumentType]
+            metrics = counts | client.refusals()
         return StepResult(rows=[row.model_dump(mode="json") for row in answers], metrics=metrics)
 
 

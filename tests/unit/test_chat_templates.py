@@ -99,7 +99,9 @@ def test_the_engines_prompt_is_the_trainers(name: str, folders: Folders, tmp_pat
     trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
     step = answer_messages(StudentPrompt(id="a", question=QUESTION))
     request = ChatRequest.model_validate({"model": "base", "messages": [{"role": "user", "content": QUESTION}]})
-    chat = asked(request, Target(*["base"] * 4), DEFAULT_PROJECT, template_text(folders[name])).body["messages"]
+    chat = asked(request, Target("base", "base", "base", "base"), DEFAULT_PROJECT, template_text(folders[name])).body[
+        "messages"
+    ]
     parts = [step[0], {"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     for messages in (step, chat, parts):
         assert rendered_by_the_engine(folders[name], case, messages, tmp_path) == trained

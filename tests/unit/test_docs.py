@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from services.meteor.examples import EXAMPLES
 from services.meteor.main import cli
 from shared.contracts.jobs import JobRequest
 
@@ -143,6 +145,14 @@ def test_every_command_is_documented():
     named = {" ".join(re.findall(r"^[a-z -]+[a-z]", call)) for call in rows_of_cli_page()}
     missing = [leaf for leaf in leaves(COMMANDS) if not any(re.match(rf"{leaf}\b", call) for call in named)]
     assert sorted(missing) == ["jobs report", "jobs usage"]  # named in the rows of `report` and `usage`
+
+
+def test_every_command_shows_an_example_that_fits_it():
+    for leaf in leaves(COMMANDS):
+        assert EXAMPLES[leaf].startswith(leaf)
+        assert complaint(EXAMPLES[leaf].replace("...", "")) is None
+    help_text = CliRunner().invoke(cli, ["jobs", "fork", "--help"], env={"COLUMNS": "200"}).output
+    assert f"Example: meteor {EXAMPLES['jobs fork']}" in help_text
 
 
 def is_route(methods: str, path: str) -> bool:

@@ -51,8 +51,8 @@ def test_every_preset_makes_an_entry_that_the_gateway_reads(meteor: Command, nam
     assert f"meteor providers test {name}" in said
     if preset.models and "model" not in preset.needs:
         assert entry.price_output > 0
-        assert preset.as_of in said
-        assert preset.prices in said
+        assert str(preset.as_of) in said
+        assert str(preset.prices) in said
     if name in LOCAL:
         assert entry.base_url.startswith("http://127.0.0.1:")
         assert entry.price_output == 0

@@ -1,4 +1,5 @@
-"""The strong models: each is asked for one token, through the gateway, so that the call stands on the ledger.
+"""The strong models: each is asked for one token, through the gateway, so that the call stands on the ledger; and once a week
+a few questions more, for what it can do.
 
 Where no gateway runs, one is borrowed for the check: the real one, with the keys and the ledger of the data folder.
 """
@@ -8,18 +9,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
-from services.local.doctor.finding import Finding, Installation, bearer, fail, ok, warn
+from services.local.doctor.finding import Finding, Health, Installation, bearer, fail, ok, warn
 from services.local.supervisor.plan import make_plan
 from services.local.supervisor.processes import Child, last_words
 from shared.contracts.errors import MeteorError, UserError
+from shared.contracts.providers import ProviderReport
 from shared.platform.providers import FILE, given_providers, providers_path
 
 START_S = 90.0
 CALL_S = 60.0
+TEST_S = 600.0
+KEPT_S = 7 * 24 * 3600.0  # so long the report of a provider's test will do
 BORROWED = {"METEOR_STRONG_ATTEMPTS": "1", "METEOR_STRONG_PATIENCE": "PT5S", "METEOR_STRONG_ATTEMPT_TIMEOUT": "PT45S"}
 NOT_HERE = "redis://127.0.0.1:1/0"  # a gateway needs no broker, and none is started for it
 FIXES = {
@@ -155,7 +160,10 @@ def _through(url: str, token: str, calls: bool, remark: str = "") -> Iterator[Fi
         yield ok("gateway", " ".join(filter(None, [url, remark])))
         models = {row["id"]: GatewayModel.model_validate(row) for row in listed.json()["data"]}
         for name, state in states.items():
-            yield _provider(client, name, models.get(name), ProviderState.model_validate(state), calls)
+            finding = _provider(client, name, models.get(name), ProviderState.model_validate(state), calls)
+            yield finding
+            if calls and finding.health is not Health.FAIL:
+                yield _abilities(client, name)
 
 
 def _provider(
@@ -179,6 +187,23 @@ def _provider(
     if answer.is_error:
         return _refused(label, ProviderState.model_validate(reply["error"]))
     return _answered(label, name, model, ProviderReply.model_validate(reply), time.monotonic() - started)
+
+
+def _abilities(client: httpx.Client, name: str) -> Finding:
+    label = f"abilities of {name}"
+    try:
+        answer = client.post(f"/internal/providers/{quote(name)}/test", params={"max_age_s": KEPT_S}, timeout=TEST_S)
+        answer.raise_for_status()
+        report = ProviderReport.model_validate(answer.json())
+    except (httpx.HTTPError, ValueError) as error:
+        return warn(label, f"they were not found out: {error!r}", f"`meteor providers test {name}` tells more")
+    if report.error:
+        return warn(label, f"{report.error.code}: {report.error.message}", f"`meteor providers test {name}` tells more")
+    parts = [f"structured output {report.structured}", f"system turn {report.system_role}", f"seed {report.seed}"]
+    parts += [f"{report.context} tokens of context"] if report.context else []
+    parts += [f"{report.room} tokens of room for reasoning"] if report.room else []
+    parts += [f"{change.field} {change.how}" for change in report.changed]
+    return ok(label, "; ".join(parts))
 
 
 def _refused(label: str, state: ProviderState) -> Finding:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.local.providers.presets import unknown
+from shared.contracts.error_location import unknown_name
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.json_types import Json
 from shared.platform.providers import ProviderEntry, first_problem, read_providers
@@ -23,7 +23,7 @@ def add(path: Path, name: str, fields: Json, replace: bool) -> ProviderEntry:
     except ValidationError as error:
         where = error.errors(include_input=False)[0]["loc"][0]
         if where not in ProviderEntry.model_fields:
-            raise unknown("field of a provider", str(where), ProviderEntry.model_fields) from None
+            raise unknown_name("field of a provider", str(where), ProviderEntry.model_fields) from None
         raise UserError(first_problem(error), code="invalid_value") from None
     text = path.read_text() if path.exists() else ""
     if name in entries(path):
@@ -45,7 +45,7 @@ def remove(path: Path, name: str) -> None:
     """Raises NotFound, and Conflict where another entry falls back to this one."""
     known = entries(path)
     if name not in known:
-        raise unknown("provider of the file", name, known)
+        raise unknown_name("provider of the file", name, known)
     users = [other for other, entry in known.items() if name in entry.fallback]
     if users:
         raise Conflict(f"{', '.join(users)} names {name!r} as fallback; take it out there first")

@@ -1,15 +1,13 @@
 """Known providers as data (presets.toml): address, key variable, limits, and prices with the month in which they were so."""
 
-import difflib
 import tomllib
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.contracts.errors import NotFound
+from shared.contracts.error_location import unknown_name
 from shared.contracts.json_types import Json
 
 
@@ -50,13 +48,5 @@ def preset(name: str) -> Preset:
     """Raises NotFound that names the nearest one."""
     known = presets()
     if name not in known:
-        raise unknown("preset", name, known)
+        raise unknown_name("preset", name, known)
     return known[name]
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> NotFound:
-    """An error for a name that does not exist: the nearest one, and all that there are."""
-    names = list(known)
-    near = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return NotFound(f"no {what} is called {name!r}; {hint}there {'are ' + ', '.join(names) if names else 'is none'}")

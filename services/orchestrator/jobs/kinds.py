@@ -14,10 +14,12 @@ from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
-from shared.contracts.errors import StorageFull
+from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
+from shared.contracts.steps import ModelRef
 from shared.datasets.files import data_of
+from shared.jobs.catalog import ref_of
 from shared.jobs.expected import expected_rates
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
@@ -44,16 +46,34 @@ class Kind:
 async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> DistillationRun:
     stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
     request = JobRequest.model_validate(row.request)
-    base = await asyncio.to_thread(dependencies.bases.ref, request.model)
+    base = await asyncio.to_thread(_starting_student, dependencies, row)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts)
-    student = dependencies.bases.find(request.model)
+    student = dependencies.bases.find(base.base)
     folder = student.folder if student is not None else None
     rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows, folder)
     return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger, rates)
 
 
+def _starting_student(dependencies: Dependencies, row: JobRecord) -> ModelRef:
+    """A base, or the version that the job continues. Raises FatalError, and NotFound for a version that is gone."""
+    bases, name = dependencies.bases, JobRequest.model_validate(row.request).model
+    if bases.find(name) is not None or "@" not in name:
+        return bases.ref(name)
+    version = ref_of(dependencies.steps.stores.catalog.resolve(row.project_id, name))
+    base = bases.ref(version.base)
+    if base.base_hash != version.base_hash:
+        raise FatalError(
+            f"{name} was trained on other files than {version.base!r} has now", param="model", code="wrong_student"
+        )
+    return base.model_copy(update={"adapter": version.adapter, "weights": version.weights})
+
+
 async def _distil(run: DistillationRun) -> dict[str, Any]:
+    if run.continues is not None:
+        await run.emit(
+            f"goes on from {run.continues}: that version is what the report calls the base", model=run.continues
+        )
     report = await meteor(run.context, run)
     base, gain = report.table[0], report.final.over.get("base", NOTHING)
     before = base.metrics[report.primary_metric].value

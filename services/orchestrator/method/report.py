@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import stdev
+from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
@@ -14,6 +15,7 @@ from shared.contracts.report import (
     DataQuality,
     DevResult,
     JudgedComparison,
+    JudgeReplies,
     JudgeReport,
     Measuring,
     PhaseDecision,
@@ -32,6 +34,7 @@ from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
 from shared.jobs.records import StepRecord
 
+UNCLEAN_MOST = 0.1  # share of the judge's replies that were no plain JSON, from which a warning is given
 SAMPLES = 3
 SHOWN = 3
 MEASURED = (Split.DEV, Split.TEST)
@@ -84,7 +87,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             for phase in outcome.phases
         ],
         judged=outcome.judged,
-        judge=outcome.judge,
+        judge=with_replies(outcome.judge, ctx.figures),
         promotion=outcome.promotion,
         power=power_of(gains, is_base=final.model == base.model),
         phases=outcome.records,
@@ -96,6 +99,22 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         ],
         **{"refused": list(refused)} if (refused := ctx.refused_rows()) else {},
     )
+
+
+def with_replies(judge: JudgeReport, figures: Mapping[StepKey, Mapping[str, Any]]) -> JudgeReport:
+    """The judge's report with how its replies were to read, summed over the steps that asked it."""
+    asked = [counts for counts in figures.values() if "mended" in counts and counts.get("calls")]
+    if not asked:
+        return judge
+    replies = JudgeReplies(**{name: sum(counts.get(name, 0) for counts in asked) for name in JudgeReplies.model_fields})
+    warnings = list(judge.warnings)
+    if replies.mended + replies.repairs > UNCLEAN_MOST * replies.calls:
+        warnings.append(
+            f"of the judge's {replies.calls} replies {replies.mended} had slips that were read as they are meant, and "
+            f"{replies.repairs} could not be read and were asked for again ({replies.cut_off} cut off at judge.max_tokens, "
+            f"{replies.empty} empty)"
+        )
+    return judge.model_copy(update={"replies": replies, "warnings": warnings})
 
 
 def power_of(gains: Sequence[float], is_base: bool) -> Power:

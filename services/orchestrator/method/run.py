@@ -26,7 +26,7 @@ from shared.plan.rates import Rates
 class DistillationRun(DurableRun):
     """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
 
-    finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
+    continues: the version that the job starts from, None for a base. finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
     what the whole job is expected to cost.
     """
 
@@ -42,6 +42,7 @@ class DistillationRun(DurableRun):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
         self.alias = request.suffix
+        self.continues = request.model if base.tuned else None
         self.finished: dict[str, ModelRef] = {}
         self.estimate = job.estimate
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
@@ -103,9 +104,8 @@ class DistillationRun(DurableRun):
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
         evaluated = Generation(max_tokens=self.context.spec.answer_tokens)
-        row = await asyncio.to_thread(
-            catalog.publish, self.job.project_id, self.alias, student, self.job.id, state, evaluated
-        )
+        of_job = (self.job.project_id, self.alias, student, self.job.id, state)
+        row = await asyncio.to_thread(catalog.publish, *of_job, evaluated, self.continues)
         if state == "promoted":
             await asyncio.to_thread(catalog.serve, self.job.project_id, row)
         name = f"{self.alias}@{row.version}"

@@ -5,6 +5,7 @@ while it arrives and tells an HTML page from JSON; the SDK parses before one can
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -20,6 +21,7 @@ from shared.contracts.json_types import Json
 from shared.platform.http_client import external_client
 
 PING_S = 5.0
+LIMITS = re.compile(r"(?:x-|anthropic-)?ratelimit")
 READABLE = ("identity", "gzip", "deflate")  # what httpx asks for
 
 OnChunk = Callable[[Json], None]
@@ -31,6 +33,7 @@ class ProviderClient:
     def __init__(self, provider: Provider, settings: StrongSettings):
         self.provider = provider
         self.max_bytes = settings.max_answer_bytes
+        self.limits: dict[str, str] = {}  # rate limits, as its latest answer told them
         self.silence_s = settings.silence_timeout.total_seconds()
         self._http = external_client(
             provider.base_url,
@@ -79,6 +82,7 @@ class ProviderClient:
                 ) as response,
             ):
                 answering = True
+                self.limits |= {name: value for name, value in response.headers.items() if LIMITS.match(name)}
                 if response.status_code != 200:
                     payload = await self._read(response, errors.ERROR_BYTES, strict=False)
                     raise errors.refused(self.provider, response.status_code, response.headers, payload)
@@ -127,6 +131,17 @@ class ProviderClient:
                 yield event
         for event in reader.feed(b"\n\n"):
             yield event
+
+    async def look(self, path: str) -> Json | None:
+        """The JSON object at a path of the provider's; None where nothing answers, {} where it has none there."""
+        try:
+            response = await self._http.get(path, timeout=PING_S)
+            content = response.json() if response.status_code == 200 else {}
+        except httpx.HTTPError:
+            return None
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     async def ping(self) -> None:
         """Ask for the list of models. Only a refused key or a server error is a failure: a provider may have no such list."""

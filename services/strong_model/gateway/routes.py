@@ -14,12 +14,13 @@ from services.strong_model.gateway.call import Answer, Ticket
 from services.strong_model.gateway.chain import Gateway
 from services.strong_model.gateway.completions import OWN
 from services.strong_model.gateway.errors import ProviderError
+from services.strong_model.gateway.probe import report_on
 from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.gateway.providers import DEFAULT, Provider
 from services.strong_model.gateway.streams import chunks_of
 from shared.contracts.errors import BudgetExceeded, MeteorError, NotFound, UserError, as_body
 from shared.contracts.json_types import Json
-from shared.contracts.providers import ProvidersStatus, ProviderStatus
+from shared.contracts.providers import ProviderReport, ProvidersStatus, ProviderStatus
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
 from shared.platform.call_headers import (
@@ -142,6 +143,14 @@ async def forget(name: str, gateway: OpenGateway) -> ProviderStatus:
         raise NotFound(f"no provider named {name!r}; known: {', '.join(gateway.negotiations) or 'none'}")
     await negotiation.forget()
     return negotiation.status()
+
+
+@router.post("/internal/providers/{name}/test")
+async def probe_provider(name: str, gateway: OpenGateway, max_age_s: float = 0.0) -> ProviderReport:
+    """Test a provider by a few calls. max_age_s: a kept report of at most this age will do."""
+    if name not in gateway.providers:
+        raise NotFound(f"no provider named {name!r}; known: {', '.join(gateway.providers) or 'none'}")
+    return await report_on(gateway, name, max_age_s)
 
 
 @router.post("/internal/cancel")

@@ -12,6 +12,7 @@ from pathlib import Path
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, write_prompt_files
+from shared.artifacts.template_text import tool_call_parser
 from shared.contracts.errors import FatalError
 from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import content_hash
@@ -137,8 +138,10 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         options["chat-template"] = prompt_files / TEMPLATE
     if prompt_files and (prompt_files / GENERATION).is_file():
         options["generation-config"] = prompt_files  # names the tokens that end a turn, and nothing else
-    if settings.tool_call_parser:
-        options["tool-call-parser"] = settings.tool_call_parser
+    parser = settings.tool_call_parser or tool_call_parser(Path(settings.model))
+    parses = bool(parser) and parser != "none"
+    if parses:
+        options["tool-call-parser"] = parser
     if settings.lora:
         options |= {"max-lora-rank": settings.max_lora_rank, "max-loras": settings.max_loras}
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
@@ -146,7 +149,7 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         "enable-prefix-caching": True,
         "enable-lora": settings.lora,
         "enforce-eager": eager,
-        "enable-auto-tool-choice": bool(settings.tool_call_parser),
+        "enable-auto-tool-choice": parses,
         # On a CPU, vLLM 0.32 dies at the first sampled request with a seed and a chunked prompt: it rewinds the random
         # generator by an offset, which generators of CPUs do not support.
         "no-enable-chunked-prefill": cpu,

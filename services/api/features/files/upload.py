@@ -129,7 +129,7 @@ async def received_upload(request: Request, folder: Path, limit: int) -> AsyncIt
 def read_options(fields: dict[str, str]) -> ReadOptions:
     """`mapping` as a JSON object, or one field for each part of it: `mapping[question]`. Raises UserError."""
     parts = {match[1]: value for name, value in fields.items() if (match := re.fullmatch(r"mapping\[(\w+)\]", name))}
-    given = {"mapping": parts} if parts else {}
+    given: dict[str, Any] = {"mapping": parts} if parts else {}
     try:
         if "mapping" in fields:
             given["mapping"] = json.loads(fields["mapping"])

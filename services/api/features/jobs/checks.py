@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from services.api.features.files.service import error_summary
+from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
+from shared.artifacts.chat_templates import TemplateRefused
 from shared.contracts.data import Split, in_both
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
@@ -32,17 +34,31 @@ class Findings(NamedTuple):
 
 
 def student(posted: Posted) -> Iterator[Problem | str]:
-    """The student is one that this deployment can serve and train."""
+    """The student is one that this deployment can serve and train, or a version of one."""
     context, model = posted.context, posted.request.model
     names = [base.name for base in context.students]
     if model in names:
         yield f"student {model!r}: served and trained here"
         return
-    hint = "METEOR_STUDENTS names more"
+    if (version := starts.version_of(context, model)) is not None:
+        yield from starts.problems(posted, version)
+        return
+    hint = "METEOR_STUDENTS names more; a version (GET /v1/models) is trained further"
     if not context.swaps and context.bases.find(model) is not None:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
     message = f"model must be {' or '.join(map(repr, names))}, not {model!r}"
     yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
+
+
+def prompts(posted: Posted) -> Iterator[Problem | str]:
+    """The student's chat template renders a question, by itself or adapted."""
+    try:
+        profile = posted.context.bases.prompts(posted.request.model)
+    except TemplateRefused as refused:
+        yield Problem(code=refused.code or "", param="model", message=refused.reason, remedy=refused.remedy)
+        return
+    if profile is not None and profile.template is not None:
+        yield "its chat template is adapted for training, answers and chats alike (docs/how-to/several-models.md)"
 
 
 def adapter(posted: Posted) -> Iterator[Problem | str]:
@@ -208,7 +224,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
+    student, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from services.api.context import ProjectContext
+from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
 from services.api.features.jobs.training_memory import training_gb
@@ -19,7 +20,7 @@ from shared.plan.rates import duration
 
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
-    posted = Posted(context, request, context.providers.prices())
+    posted = Posted(context, starts.pinned(context, request), context.providers.prices())
     found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
     refuse([*request.faults, *besides(request.faults, found)])
     return estimate_of(posted)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from services.api.context import ApiContext, ProjectContext
+from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
 from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
@@ -49,10 +50,10 @@ def create(
     more: Sequence[Check] = (),
 ) -> JobObject:
     """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
-    posted = Posted(context, request, known_prices(context))
+    posted = Posted(context, starts.pinned(context, request), known_prices(context))
     findings = all_findings(posted, more)
     refuse(findings.problems)
-    record = context.stores.jobs.create(context.project, request, posted.prices, forked_from, context.key_id)
+    record = context.stores.jobs.create(context.project, posted.request, posted.prices, forked_from, context.key_id)
     for problem in findings.problems:
         context.stores.jobs.add_event(record, problem.text, level="warn")
     job = as_object(context, record)
@@ -76,7 +77,7 @@ def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
 
 def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
     """What posting the job would tell. No job is made; the live checks may ask each provider for a few words."""
-    posted = Posted(context, request, known_prices(context))
+    posted = Posted(context, starts.pinned(context, request), known_prices(context))
     findings = all_findings(posted, more)
     errors = [problem for problem in findings.problems if problem.is_error]
     warnings = [problem for problem in findings.problems if not problem.is_error]

@@ -72,5 +72,6 @@ def _version(model: ModelRecord, name: str) -> ModelObject:
         owned_by=model.project_id,
         parent=model.base,
         version=model.version,
+        continues=model.continues,
         generation=model.generation,
     )

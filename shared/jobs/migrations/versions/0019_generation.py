@@ -10,6 +10,7 @@ down_revision = "0016"
 
 def upgrade() -> None:
     op.add_column("models", sa.Column("generation", sa.JSON(), nullable=True))
+    op.add_column("models", sa.Column("continues", sa.String(length=200), nullable=True))
     models = sa.table("models", sa.column("id"), sa.column("job_id"), sa.column("generation", sa.JSON()))
     jobs = sa.table("jobs", sa.column("id"), sa.column("request", sa.JSON()))
     connection = op.get_bind()

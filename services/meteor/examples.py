@@ -1,0 +1,101 @@
+"""One example for each command, shown at the end of its `--help`. A test holds that every command has one that fits it."""
+
+EXAMPLES = dict(
+    line.strip().split(": ", 1)
+    for line in """
+    up: up --data /data/meteor
+    down: down
+    status: status
+    doctor: doctor --calls
+    gc: gc --dry-run
+    backup: backup /backups/meteor
+    providers add: providers add ollama --model qwen3:8b
+    providers list: providers list
+    providers presets: providers presets
+    providers remove: providers remove ollama
+    providers test: providers test ollama
+    demo: demo machine-learning
+    models list: models list
+    models pull: models pull smollm2-135m-instruct
+    models path: models path smollm2-135m-instruct
+    models prompts: models prompts smollm2-135m-instruct --output prompts
+    models export: models export my-shell --format adapter --format merged --out models
+    models served: models served
+    models show: models show my-shell@1
+    models promote: models promote my-shell@2
+    models rollback: models rollback my-shell
+    models delete: models delete my-shell@1 my-shell@3
+    jobs create: jobs create examples/shell.job.json --rows examples/shell.jsonl --set suffix=my-shell --watch
+    jobs list: jobs list --status running
+    jobs raise: jobs raise last --usd 10
+    jobs fork: jobs fork last --from iterate/1 --set distillation.evolve.turns=3
+    jobs estimate: jobs estimate examples/shell.job.json --rows examples/shell.jsonl
+    jobs watch: jobs watch last
+    jobs show: jobs show last
+    jobs cancel: jobs cancel last
+    jobs pause: jobs pause last
+    jobs resume: jobs resume last
+    jobs events: jobs events last --limit 50
+    jobs metrics: jobs metrics last
+    jobs checkpoints: jobs checkpoints last
+    jobs examples: jobs examples last --split test
+    jobs lineage: jobs lineage last row-17
+    jobs steps: jobs steps last --troubled
+    jobs report: jobs report last --markdown
+    jobs usage: jobs usage last
+    report: report last --html report.html
+    usage: usage last
+    chat: chat my-shell -m "Count the lines of notes.txt." --compare base
+    data upload: data upload rows.jsonl
+    data download: data download file-... --out rows.jsonl
+    data validate: data validate rows.jsonl
+    data preview: data preview rows.csv --map question=prompt
+    data list: data list
+    data show: data show file-...
+    data delete: data delete file-...
+    data import: data import Posts.xml --preset paper --out rows.jsonl
+    data watch: data watch import-... --out rows.jsonl
+    data raise: data raise import-... --usd 10
+    data imports: data imports
+    data cancel: data cancel import-...
+    data pause: data pause import-...
+    data resume: data resume import-...
+    experiments run: experiments run examples/shell.job.json --rows examples/shell.jsonl --preset ablation
+    experiments show: experiments show exp-... --markdown
+    experiments list: experiments list
+    experiments cancel: experiments cancel exp-...
+    labels add: labels add labels.jsonl
+    labels list: labels list
+    labels delete: labels delete label-...
+    exports fetch: exports fetch export-... --out models
+    exports list: exports list
+    exports show: exports show export-...
+    exports cancel: exports cancel export-...
+    exports pause: exports pause export-...
+    exports resume: exports resume export-...
+    canary set: canary set my-shell 2 --percent 10
+    canary show: canary show my-shell
+    canary end: canary end my-shell
+    keys create: keys create laptop --days 90
+    keys budget: keys budget key-... --usd 40
+    keys list: keys list
+    keys show: keys show key-...
+    keys revoke: keys revoke key-...
+    projects create: projects create "search team" --jobs 2
+    projects change: projects change proj_... --usd 20
+    projects list: projects list
+    projects show: projects show proj_...
+    webhooks create: webhooks create http://127.0.0.1:9000/ --name laptop
+    webhooks change: webhooks change we-... --name desktop
+    webhooks rotate: webhooks rotate we-... --keep
+    webhooks deliveries: webhooks deliveries we-... --state failed
+    webhooks replay: webhooks replay we-... msg-...
+    webhooks test: webhooks test we-...
+    webhooks enable: webhooks enable we-...
+    webhooks disable: webhooks disable we-...
+    webhooks list: webhooks list
+    webhooks show: webhooks show we-...
+    webhooks delete: webhooks delete we-...
+    audit: audit --limit 50
+    """.strip().splitlines()
+)

@@ -1,0 +1,82 @@
+"""What an installation tells a newcomer whose machine lacks something, and which Python it takes."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
+# A Python is asked for its version first and then for its modules.
+GOOD = "exit 0"
+OTHER_VERSION = 'case "$2" in *version_info*) exit 3;; esac; exit 0'
+WITHOUT_VENV = 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'
+BROKEN = "exit 127"  # as the shim of a version manager that has none
+
+
+def found(tmp_path: Path, pythons: dict[str, str], *versions: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """python.sh on a machine that has just these programs."""
+    for tool in ("bash", "basename"):
+        path = shutil.which(tool)
+        assert path is not None
+        (tmp_path / tool).symlink_to(path)
+    for name, body in pythons.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!{tmp_path}/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYENV_ROOT": str(tmp_path / "pyenv")} | more
+    command = [str(tmp_path / "bash"), str(REQUIREMENTS / "python.sh"), *versions]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("pythons", "versions", "taken"),
+    [
+        ({"python3.11": GOOD, "python3.13": GOOD}, (), "python3.11"),
+        ({"python3.13": GOOD, "python3": OTHER_VERSION}, (), "python3.13"),
+        ({"python3": GOOD}, (), "python3"),
+        ({"python3.11": BROKEN, "python3.12": GOOD}, (), "python3.12"),
+        ({"python3.11": WITHOUT_VENV, "python3.13": GOOD}, (), "python3.13"),
+        ({"python3.11": GOOD, "python3.13": GOOD}, ("3.13",), "python3.13"),
+        (
+            {"python3.13": BROKEN, "pyenv/versions/3.13.0/bin/python3.13": GOOD},
+            (),
+            "pyenv/versions/3.13.0/bin/python3.13",
+        ),
+    ],
+)
+def test_the_first_python_that_works_is_taken(
+    tmp_path: Path, pythons: dict[str, str], versions: tuple[str, ...], taken: str
+):
+    done = found(tmp_path, pythons, *versions)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / taken)), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pythons", "more", "says"),
+    [
+        ({}, {}, "none was found that works"),
+        ({"python3": OTHER_VERSION}, {}, "apt-get install python3 python3-venv"),
+        ({"python3.12": WITHOUT_VENV}, {}, "apt-get install python3.12-venv"),
+        ({"python3.12": GOOD}, {"PYTHON": "python3.9"}, "PYTHON=python3.9 is none that works"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_to_do(
+    tmp_path: Path, pythons: dict[str, str], more: dict[str, str], says: str
+):
+    done = found(tmp_path, pythons, **more)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "3.11 3.12 3.13" in done.stderr
+
+
+def test_too_little_room_on_the_disk_is_said_before_anything_is_installed(tmp_path: Path):
+    def room(gigabytes: int) -> subprocess.CompletedProcess[str]:
+        command = [str(REQUIREMENTS / "room.sh"), str(tmp_path), str(gigabytes)]
+        return subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+
+    assert room(0).returncode == 0
+    refused = room(10_000_000)
+    assert refused.returncode == 1
+    assert "the installation takes about 10000000 GB" in refused.stderr
