@@ -61,6 +61,8 @@ def abilities(posted: Posted) -> Iterator[Problem | str]:
     yield from unfit
     if not unfit:
         yield f"student {capabilities.base!r}: tried as {capabilities.architecture}"
+
+
 def prompts(posted: Posted) -> Iterator[Problem | str]:
     """The student's chat template renders a question, by itself or adapted."""
     try:
