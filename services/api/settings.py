@@ -45,6 +45,12 @@ class ApiSettings(BaseSettings):
         validation_alias=AliasChoices("METEOR_ENGINE_MAX_LORA_RANK"),
         description="largest adapter rank that the engine serves; a job that asks for more is refused",
     )
+    max_model_len: int = Field(
+        default=2048,
+        ge=16,
+        validation_alias=AliasChoices("METEOR_ENGINE_MAX_MODEL_LEN"),
+        description="tokens of question and answer that the engine takes; rows that are longer are told when a job is posted",
+    )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
     body_values: int = Field(default=50_000, ge=1000, description="most values in a JSON body, at whatever depth")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 import httpx
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -19,7 +19,7 @@ from shared.contracts.estimate import Estimate, Range
 from shared.contracts.jobs import JobObject
 from shared.contracts.views import EventObject, Listed, StepObject
 from shared.platform.terminal import QUIET_S, emit
-from shared.reporting.durations import time_left
+from shared.reporting.durations import range_in_words, time_left
 
 ENDED = ("succeeded", "failed", "cancelled", "paused")  # a paused job changes no more until it is resumed
 LOOK_S = 1.0
@@ -195,8 +195,8 @@ def how_to_continue(job: JobObject) -> str:
     return f"{reason}\n{verb} goes on, `meteor jobs cancel {job.id}` ends it"
 
 
-def estimate_table(estimate: Estimate) -> Table:
-    """An estimate's phases and their sum, low to high."""
+def estimate_table(estimate: Estimate) -> Group:
+    """An estimate's phases and their sum, and below them the time and the memory that the job takes."""
     table = Table(title=f"Estimate by the {estimate.basis}: calls to strong models")
     for column in ("phase", "calls", "input tokens", "output tokens", "USD"):
         table.add_column(column, justify="left" if column == "phase" else "right")
@@ -204,7 +204,21 @@ def estimate_table(estimate: Estimate) -> Table:
         counts = (_span(count, "{:,.0f}") for count in (spend.calls, spend.input_tokens, spend.output_tokens))
         usd = _span(spend.usd, "{:,.4f}") if spend.usd else "unknown"
         table.add_row(name, *counts, usd, style="bold" if name == "total" else "")
-    return table
+    lines: list[RenderableType] = [table]
+    if any(span and span.at_most is not None for span in (estimate.total.input_tokens, estimate.total.usd)):
+        total, usd = estimate.total, estimate.total.usd
+        limits = [f"{_most(total.input_tokens):,.0f} + {_most(total.output_tokens):,.0f} tokens"]
+        limits += [f"{_most(usd):,.4f} USD"] if usd else []
+        lines.append(Text(f"at most, by the limits of the settings: {', '.join(limits)}"))
+    if estimate.seconds is not None:
+        lines.append(Text(f"time: {range_in_words(estimate.seconds)}"))
+    if estimate.memory_gb is not None:
+        lines.append(Text(f"memory of the largest training: {_span(estimate.memory_gb, '{:.1f}')} GB"))
+    return Group(*lines)
+
+
+def _most(span: Range) -> float:
+    return span.high if span.at_most is None else span.at_most
 
 
 def _span(span: Range, form: str) -> str:

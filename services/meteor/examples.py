@@ -14,6 +14,8 @@ EXAMPLES = dict(
     providers presets: providers presets
     providers remove: providers remove ollama
     providers test: providers test ollama
+    providers learned: providers learned
+    providers forget: providers forget ollama
     demo: demo machine-learning
     models list: models list
     models pull: models pull smollm2-135m-instruct

@@ -29,6 +29,10 @@ class TrainerSettings(BaseSettings):
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),
         description="llama.cpp's convert_hf_to_gguf.py, for exports as GGUF",
     )
+    probe: bool = Field(
+        default=True,
+        description="try at the start, beside other work, what each student can do; once per model and version",
+    )
     stop_within: timedelta = Field(
         default=timedelta(seconds=3), description="a cancelled training process is killed after this"
     )

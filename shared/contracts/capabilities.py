@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.contracts.prompt_profile import PromptProfile
+
 PROBE = 1  # raise it when the probe finds something else for the same base
 
 
@@ -26,7 +28,7 @@ class Ability(Frozen):
 class Capabilities(Frozen):
     """identity: of the folder's content. libraries: versions that the result depends on.
 
-    parameters: of the text model, all experts included. context: tokens of question and answer together; None: unlimited.
+    parameters: of the text model, all experts included. bytes: of the weights' files. context: tokens of question and answer together; None: unlimited.
     linear: names that an adapter may target. targets: those that "all-linear" stands for.
     rank_factor: the engine sees an adapter's rank so many times (experts side by side).
     attention: the implementation that training uses. shares_cache: the searches of phase 3 start from one computed prompt.
@@ -40,6 +42,9 @@ class Capabilities(Frozen):
     model_type: str
     architecture: str
     parameters: int = 0
+    bytes: int = 0
+    hidden: int = 0
+    intermediate: int = 0
     context: int | None = None
     layers: int = 0
     experts: int = 0
@@ -56,5 +61,14 @@ class Capabilities(Frozen):
     dpo: Ability
     search: Ability
     serve: Ability
+    prompts: PromptProfile | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def refusal(self) -> Ability | None:
+        """Why this base is of no use as a student; None where it is."""
+        useless = (self.load, self.serve)
+        if self.train_lora.ok is False and self.train_full.ok is False:
+            useless = (*useless, self.train_lora)
+        return next((ability for ability in useless if ability.ok is False), None)

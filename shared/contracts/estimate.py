@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Price(NamedTuple):
@@ -17,11 +17,16 @@ class Price(NamedTuple):
 
 
 class Range(BaseModel):
+    """at_most: a hard limit, where it is told apart from what is likely (low to high)."""
+
     low: float = 0
     high: float = 0
+    at_most: float | None = Field(default=None, exclude_if=lambda limit: limit is None)
 
     def __add__(self, other: "Range") -> "Range":
-        return Range(low=self.low + other.low, high=self.high + other.high)
+        limits = [one.high if one.at_most is None else one.at_most for one in (self, other)]
+        told = self.at_most is not None or other.at_most is not None
+        return Range(low=self.low + other.low, high=self.high + other.high, at_most=sum(limits) if told else None)
 
 
 class Spend(BaseModel):
@@ -45,6 +50,7 @@ class Estimate(BaseModel):
     """basis: "price list" before any call was made, "pilot" once the pilot's calls have been measured.
 
     prices: by provider, [input, output] in USD per million tokens, and the share of both that batches cost. total: the sum of the phases.
+    seconds: how long the job runs, from its start. memory_gb: of the largest training. None where it is not known.
     """
 
     object: Literal["distillation.estimate"] = "distillation.estimate"
@@ -53,3 +59,5 @@ class Estimate(BaseModel):
     total: Spend
     prices: dict[str, Price]
     assumptions: list[str]
+    seconds: Range | None = None
+    memory_gb: Range | None = None

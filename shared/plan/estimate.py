@@ -13,11 +13,19 @@ from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
 from shared.contracts.steps import StepKind
-from shared.plan.plan import PILOT, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
+from shared.plan.plan import PILOT, REPAIRED, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts
 VERDICT = 8  # tokens of the shortest reply of a judge
+# What is likely, within those bounds.
+LIKELY_BYTES = 2.5  # per token, at least, on average: dense code, or a script of three bytes a letter
+LIKELY_RULES = 1200  # bytes of a prompt beside the texts
+LIKELY_VERDICT, LIKELY_REPLY = (
+    100,
+    300,
+)  # tokens of a judge's reply with a hint; of an answer where no reference shows its length
+ASKED_AGAIN = 0.1  # share of a judge's replies that are asked for once more
 
 
 class Size(NamedTuple):
@@ -149,6 +157,7 @@ class _Asking:
                 lambda row: row.question + (row.reference if teacher.ground else 0),
                 written=WRITTEN * self.spec.distill.guideline_tokens if step.guided else 0,
                 reply=lambda row: max(1, min(teacher.max_tokens, row.reference / BYTES_PER_TOKEN)),
+                likely=lambda row: row.reference * 1.5 / LIKELY_BYTES + 10 if row.reference else LIKELY_REPLY,
                 limit=teacher.max_tokens,
                 known=self.known.get("guided" if step.guided else "unguided"),
             )
@@ -160,7 +169,9 @@ class _Asking:
             lambda row: row.question + row.reference,
             written=step.written + judge.max_tokens,  # a reply that was no verdict stands in the second request
             reply=lambda _: VERDICT,
+            likely=lambda _: LIKELY_VERDICT,
             limit=judge.max_tokens,
+            repaired=True,
         )
 
     def _spend(
@@ -171,8 +182,10 @@ class _Asking:
         text: Callable[[Size], int],
         written: int,
         reply: Callable[[Size], float],
+        likely: Callable[[Size], float],
         limit: int,
         known: Known | None = None,
+        repaired: bool = False,
     ) -> Spend:
         low, high = times
         lengths = sorted(text(row) + self.domain for row in rows)
@@ -195,6 +208,11 @@ class _Asking:
                 high=(longest + (RULES[1] + written) * high.rows) * high.each,
             )
             said = Range(low=sum(sorted(map(reply, rows))[: low.rows]) * low.each, high=calls.high * limit)
+            each = high.each / REPAIRED * (1 + ASKED_AGAIN) if repaired else high.each
+            longest_replies = sorted((min(limit, likely(row)) for row in rows), reverse=True)[: high.rows]
+            beside = LIKELY_RULES / LIKELY_BYTES + min(written / WRITTEN / 2, LIKELY_REPLY)
+            read = _likely(read, (longest / LIKELY_BYTES + beside * high.rows) * each)
+            said = _likely(said, sum(longest_replies) * each)
         return Spend(calls=calls, input_tokens=read, output_tokens=said, usd=self._usd(asked, read, said))
 
     def _usd(self, asked: Teacher | Judge, read: Range, said: Range) -> Range | None:
@@ -202,7 +220,18 @@ class _Asking:
         if price is None:
             return None
         share = price.batch if asked.batch else 1.0
-        return Range(low=share * price.usd(read.low, said.low), high=share * price.usd(read.high, said.high))
+        spans = ((read.low, said.low), (read.high, said.high), (_most(read), _most(said)))
+        low, high, most = (share * price.usd(*tokens) for tokens in spans)
+        return Range(low=low, high=high, at_most=most if most > high else None)
+
+
+def _likely(bounds: Range, high: float) -> Range:
+    """The bounds with what is likely inside them; their upper one is what it may be at most."""
+    return Range(low=bounds.low, high=max(bounds.low, min(high, bounds.high)), at_most=bounds.high)
+
+
+def _most(span: Range) -> float:
+    return span.high if span.at_most is None else span.at_most
 
 
 def _either(one: Spend, other: Spend) -> Spend:
@@ -211,6 +240,8 @@ def _either(one: Spend, other: Spend) -> Spend:
     for name in Spend.model_fields:
         a, b = getattr(one, name), getattr(other, name)
         spans[name] = a and b and Range(low=min(a.low, b.low), high=max(a.high, b.high))
+        if a and b and (a.at_most is not None or b.at_most is not None):
+            spans[name].at_most = max(_most(a), _most(b))
     return Spend(**spans)
 
 
@@ -219,8 +250,8 @@ def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | N
     lines = [
         "low: every reply can be used at once, every attempt passes, rounds and comparisons end as early as they can; "
         "high: all tries are used and every judge's reply is asked for twice",
-        f"tokens that nothing has measured: between 1/{BYTES_PER_TOKEN} of the texts' UTF-8 bytes and all of them; "
-        "answers up to max_tokens",
+        "tokens that nothing has measured: by the texts' lengths, from 5 to 2.5 bytes a token, and answers as long as the "
+        "references; a model that thinks before it answers writes more. At most: a token per byte, and answers up to max_tokens",
         "calls that fail at the provider, and answers kept from earlier jobs, are not counted",
     ]
     if spec.judge.labels:

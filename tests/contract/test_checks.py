@@ -142,7 +142,6 @@ def test_a_second_check_asks_nobody(provided: Provided, file: str):
     [
         ("401", "teacher_auth_failed", "API_KEY"),
         ("quota", "teacher_quota_exhausted", "quota"),
-        ("400", "teacher_rejected", ""),
     ],
 )
 def test_a_provider_that_refuses_refuses_the_job(provided: Provided, file: str, fault: str, code: str, says: str):

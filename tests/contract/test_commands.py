@@ -29,6 +29,7 @@ ELSEWHERE = {
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
     r"experiments run examples/nl2bash.*": "its rows are made of a file of others",
     r"experiments run .*--preset strategies": "takes hours: docs/results.md tells of it",
+    r"providers \w+ (NAME|PRESET)\b.*": "stands for any provider: tests of the commands themselves",
     r"chat": "a conversation: tests/contract/test_chat_cli.py",
     r"[a-z]+( [a-z]+)?": "a command's name in a sentence",
 }
@@ -146,6 +147,7 @@ def desk(tmp_path: Path, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "more.jsonl").write_bytes(rows(60, start=1000))
     (tmp_path / "job.json").write_text((ROOT / "examples/shell.job.json").read_text())
     (tmp_path / "bad.jsonl").write_text('{"question": "a", "answer": "b"}\nno\n')
+    (tmp_path / "fragen.csv").write_text("Frage,Antwort\nWie viel ist 1 und 1?,2\n" * 40)
     (tmp_path / "question.txt").write_text("Count the lines of notes.txt.")
     label = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}
     (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")

@@ -204,7 +204,7 @@ async def test_bad_bodies_are_named_and_never_sent(gateway: Gateway, body):
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {TOKEN}"}) as http:
         response = await http.post(f"{gateway.url}/v1/chat/completions", json=body)
     assert response.status_code == 400
-    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(response.json()["error"]) - {"errors"} == {"message", "type", "param", "code"}
     assert len(gateway.teacher.log()) == before
 
 

@@ -234,3 +234,18 @@ def test_errors_of_the_process_by_family():
     assert other.code == "training_failed"
     user = UserError("mine")
     assert as_error(user) is user
+
+
+@pytest.mark.parametrize(
+    ("error", "family"),
+    [
+        (ValueError("Target module X is not supported"), FatalError),
+        (AttributeError("no attribute 'num_experts'"), FatalError),
+        (ModuleNotFoundError("No module named 'torchvision'"), FatalError),
+        (RuntimeError("size mismatch for lm_head.weight"), FatalError),
+        (RuntimeError("CUDA error: unspecified launch failure"), TransientError),
+        (OSError("Connection reset"), TransientError),
+    ],
+)
+def test_an_error_that_would_come_again_ends_the_step_at_once(error: Exception, family: type):
+    assert isinstance(as_error(error), family)

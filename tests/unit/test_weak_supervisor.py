@@ -18,7 +18,7 @@ from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.engine.heartbeat import EngineHeartbeat
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
-from services.weak_model.engine.vllm import Launch, explain
+from services.weak_model.engine.vllm import Launch, explain, is_hopeless
 from shared.contracts.engine import ModelState
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores
@@ -250,3 +250,35 @@ def test_the_process_ends_with_an_error_when_it_cannot_work(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 1
     assert "no config.json" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "hopeless"),
+    [
+        (["ValueError: Model architectures ['Odd'] are not supported for now."], True),
+        (["ModuleNotFoundError: No module named 'torchvision'"], True),
+        (["ValueError: No available memory for the cache blocks."], False),
+        (["OSError: [Errno 98] address already in use", "RuntimeError: Engine core initialization failed"], False),
+        (["RuntimeError: Engine core initialization failed"], False),
+        (["loading weights"], False),
+    ],
+)
+def test_an_error_that_would_come_again_is_known_by_its_words(lines: list[str], hopeless: bool):
+    assert is_hopeless(lines) is hopeless
+
+
+def test_a_hopeless_start_is_not_tried_again(tmp_path: Path):
+    script = "raise ValueError('Model architectures are not supported')"
+    launch = Launch(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.stderr = sys.stdout\nimport traceback\ntry:\n {script}\nexcept ValueError: traceback.print_exc(file=sys.stdout)\nsys.exit(1)",
+        ],
+        {},
+    )
+    engine = EngineSupervisor(
+        lambda model: launch, lambda: False, lambda: False, explain, TIMING, ModelScheduler("first", RULES), is_hopeless
+    )
+    assert engine.run() == 1
+    assert (engine.starts, engine.state) == (1, EngineState.FAILED)

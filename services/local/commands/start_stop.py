@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.local.models.prepare import pull
+from services.local.models.probing import publish
 from services.local.progress import ConsoleReport
 from services.local.screen import DidNotComeUp, engine_state, table, wait_until_ready
 from services.local.settings import LocalSettings
@@ -40,7 +41,7 @@ def bring_up(data: Path, only: list[str] | None = None, foreground: bool = False
     report = ConsoleReport(console)
     with report.live():
         for source in models_needed(only, os.environ, data):
-            pull(source, settings.models, report)
+            publish(data, pull(source, settings.models, report), settings.models)
     if foreground:
         raise typer.Exit(serve(data, only))
     launch(data, only)

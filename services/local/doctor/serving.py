@@ -9,11 +9,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.local.doctor.databases import has_database
 from services.local.doctor.finding import Finding, Health, Installation, bearer, fail, ok, warn
-from services.local.models.prepare import damage, find, served_name
+from services.local.models.prepare import PreparedModel, damage, find, served_name
+from services.local.models.probing import ABILITIES, known, summary
 from services.local.settings import PREFERRED_API_PORT
 from services.local.supervisor import ports
 from services.local.supervisor.plan import CONSUMERS, models_needed
 from services.local.supervisor.processes import last_words
+from shared.artifacts.capabilities import published
 from shared.contracts.errors import MeteorError
 from shared.db.engine import engine_for, newest, revision
 from shared.jobs.schema import MIGRATIONS, stores_on
@@ -81,6 +83,24 @@ def models(installation: Installation) -> Iterator[Finding]:
             yield fail(name, f"{model.path}: {wrong}", f"remove the folder, then `meteor models pull {source}`")
         else:
             yield ok(name, f"{model.path}, {model.fingerprint[:12]}")
+            yield from _student(installation, source, model)
+
+
+def _student(installation: Installation, source: str, model: PreparedModel) -> Iterator[Finding]:
+    """What a student can do, as far as it was tried. A teacher is not trained."""
+    if source == installation.local.teacher_model:
+        return
+    label = f"student {model.name}"
+    result = published(installation.data, model.name) or known(model.name, installation.local.models)
+    if result is None:
+        return
+    refusal = result.refusal
+    if refusal:
+        yield fail(label, f"cannot be a student: {refusal.reason}", refusal.remedy or "take another student")
+    elif any(getattr(result, ability).ok is False for ability in ABILITIES):
+        yield warn(label, summary(result), "jobs that need what it cannot do are refused when they are posted")
+    else:
+        yield ok(label, summary(result))
 
 
 def engine(installation: Installation) -> Finding:

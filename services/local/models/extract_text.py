@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from services.local.models.folder import ModelRefused
 from services.local.models.prepare import REFUSED
@@ -29,11 +30,11 @@ SHARD_BYTES = 4 << 30
 
 def extract(folder: Path, output: Path) -> None:
     """Write config, weights and tokenizer of the language model into output (created). Raises ModelRefused."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
     whole = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     text = whole.get_text_config(decoder=True)
-    kind = AutoModelForCausalLM._model_mapping.get(type(text), None)
+    kind = cast(type[PreTrainedModel] | None, AutoModelForCausalLM._model_mapping.get(type(text), None))
     if kind is None or text is whole:
         raise ModelRefused(
             f"{whole.model_type}: the installed transformers has no text model for its part {text.model_type!r}; "
@@ -96,9 +97,10 @@ def _check(output: Path) -> None:
     """Raises ModelRefused unless the text model finds each of its tensors."""
     from transformers import AutoModelForCausalLM
 
-    _, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         output, device_map={"": "meta"}, output_loading_info=True, local_files_only=True, use_safetensors=True
     )
+    report = loaded[1]
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise ModelRefused(

@@ -49,7 +49,9 @@ def _build(settings: EngineSettings) -> ExternalEngine:
     if settings.control_port is not None:
         check_port(settings.host, settings.control_port)
         Control(settings.host, settings.control_port, token, scheduler, is_known).start()
-    return EngineSupervisor(launch, lambda: is_healthy(url), lambda: is_busy(url), vllm.explain, timing, scheduler)
+    return EngineSupervisor(
+        launch, lambda: is_healthy(url), lambda: is_busy(url), vllm.explain, timing, scheduler, vllm.is_hopeless
+    )
 
 
 def _create(folder: Path) -> Path:

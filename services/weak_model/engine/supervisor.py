@@ -140,7 +140,7 @@ class EngineSupervisor(ExternalEngine):
     """Runs a server of our own.
 
     launch: the command for a model. is_busy: whether the server computes anything. explain: a readable reason from its
-    exit code and last lines.
+    exit code and last lines. is_hopeless: whether these lines say that another start would fail alike.
     """
 
     def __init__(
@@ -151,8 +151,10 @@ class EngineSupervisor(ExternalEngine):
         explain: Callable[[int | None, list[str]], str],
         timing: Timing,
         scheduler: ModelScheduler,
+        is_hopeless: Callable[[list[str]], bool] = lambda lines: False,
     ):
         super().__init__(is_ready, timing)
+        self.is_hopeless = is_hopeless
         self.launch = launch
         self.is_busy = is_busy
         self.explain = explain
@@ -183,7 +185,8 @@ class EngineSupervisor(ExternalEngine):
             if failure is None:
                 log.info("engine swaps", served=model, next=self.scheduler.serving)
                 continue
-            if failures >= self.timing.attempts:
+            hopeless = not was_ready and server.exit_code is not None and self.is_hopeless(list(server.lines))
+            if failures >= self.timing.attempts or hopeless:
                 log.error("the engine cannot be started", model=model, attempts=failures, reason=failure)
                 if not self.scheduler.start_failed(failure):
                     self.state = EngineState.FAILED

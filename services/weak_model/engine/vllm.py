@@ -33,10 +33,18 @@ CAUSES = (
         "or METEOR_ENGINE_MAX_MODEL_LEN, or free memory",
     ),
     (r"no module named '?vllm", "vLLM is not installed in this environment (requirements/engine-*.lock)"),
+    (r"model architectures? .*not supported|has no vllm implementation",
+     "this vLLM does not serve the model's architecture; `meteor models show` tells what a model can do here"),
+    (r"trust_remote_code", "the model brings code of its own, which is never run; take a model of a known family"),
     (r"not a valid model identifier|repository not found|offline mode is enabled|cannot find the requested files",
      "the model is not there: METEOR_ENGINE_MODEL must be a folder with safetensors or a hub id that can be reached"),
 )  # fmt: skip
 
+# Errors that the same model and settings bring again, in the last lines of a server that did not start.
+HOPELESS = re.compile(
+    r"\b(ValueError|TypeError|KeyError|AttributeError|NotImplementedError|ModuleNotFoundError|ImportError|ValidationError): "
+)
+PASSING = re.compile(r"address already in use|memory|timed? ?out|connection|No space left", re.IGNORECASE)
 NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # logged after a clean end too
 
 
@@ -238,3 +246,10 @@ def explain(exit_code: int | None, lines: list[str]) -> str:
     errors = [line for line in relevant if re.search(r"\b\w*(Error|Exception)\b: ", line)]
     shown = list(dict.fromkeys([*errors[:3], *errors[-3:], *relevant[-8:]]))
     return "\n  ".join([causes[0] if causes else "no known cause; its last lines:", *shown])
+
+
+def is_hopeless(lines: list[str]) -> bool:
+    """Whether a server that ended while it started would end so again: an error of its own code or of the model, and no word
+    of memory, port, network or disk."""
+    errors = [line for line in lines if not NOISE.search(line) and re.search(r"\b\w*(Error|Exception)\b: ", line)]
+    return any(HOPELESS.search(line) for line in errors) and not any(PASSING.search(line) for line in errors)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from services.api.features.files.service import error_summary
 from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
+from shared.artifacts.capabilities import published
 from shared.artifacts.chat_templates import TemplateRefused
 from shared.contracts.data import Split, in_both
 from shared.contracts.distillation import Distillation, Phase
@@ -21,6 +22,7 @@ from shared.datasets.files import PURPOSE
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, calls_per_judged_question
+from shared.plan.student_checks import problems
 
 LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 Check = Callable[[Posted], Iterator[Problem | str]]
@@ -48,6 +50,17 @@ def student(posted: Posted) -> Iterator[Problem | str]:
         hint = "METEOR_WEAK_ENGINE_URL names a server of your own, which serves no other"
     message = f"model must be {' or '.join(map(repr, names))}, not {model!r}"
     yield Problem(code="model_not_found", param="model", message=message, remedy=hint)
+
+
+def abilities(posted: Posted) -> Iterator[Problem | str]:
+    """The student can do what the job needs, as far as the capability probe has tried it."""
+    capabilities = published(posted.context.platform.data, posted.request.model)
+    if capabilities is None:
+        return
+    unfit = problems(capabilities, posted.request, posted.context.settings.max_rank)
+    yield from unfit
+    if not unfit:
+        yield f"student {capabilities.base!r}: tried as {capabilities.architecture}"
 
 
 def prompts(posted: Posted) -> Iterator[Problem | str]:
@@ -224,7 +237,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
+    student, abilities, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
 )  # fmt: skip
 
 

@@ -6,13 +6,16 @@ from services.api.context import ProjectContext
 from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
+from services.api.features.jobs.training_memory import training_gb
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import besides
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem, refuse
+from shared.jobs.expected import expected_rates
 from shared.plan.allocation import allocate
 from shared.plan.estimate import Work, estimate, sizes
+from shared.plan.rates import duration
 
 
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
@@ -44,4 +47,9 @@ def estimate_of(posted: Posted) -> Estimate:
     )
     counts = allocate(len(train), spec)
     work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge)
-    return estimate(spec, work, posted.prices or {})
+    base = posted.context.bases.find(posted.request.model)
+    rates = expected_rates(posted.context.stores.overview, posted.request, rows, base.folder if base else None)
+    seconds = duration(posted.plan.rows(), rates) if posted.plan else None
+    return estimate(spec, work, posted.prices or {}).model_copy(
+        update={"seconds": seconds, "memory_gb": training_gb(posted)}
+    )

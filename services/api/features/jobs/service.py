@@ -11,6 +11,7 @@ from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.queue_place import place_in_queue
+from services.api.features.jobs.size_checks import SIZE_CHECKS
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.distillation import Budget
@@ -70,7 +71,7 @@ def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
 
 def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
     """What is wrong with the body, and what the checks find that ask nothing outside."""
-    faults, found = posted.request.faults, findings_of(posted, [*more, *CHECKS, webhook, gateway])
+    faults, found = posted.request.faults, findings_of(posted, [*more, *CHECKS, *SIZE_CHECKS, webhook, gateway])
     return Findings([*faults, *besides(faults, found.problems)], found.right)
 
 

@@ -7,6 +7,7 @@ from services.api.features.exports import service as exports
 from services.api.features.models import service as models
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from shared.contracts.capabilities import Capabilities
 from shared.contracts.exports import ExportObject, ExportWish
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed, ModelDeleted, ModelObject
@@ -37,6 +38,12 @@ def export_model(context: Context, model: Id, body: ExportWish, response: Respon
     export = exports.create(context, model, body)
     response.headers["location"] = f"/v1/exports/{export.id}"
     return export
+
+
+@router.get("/{model:path}/capabilities", dependencies=READ)
+def get_capabilities(context: Context, model: Id) -> Capabilities:
+    """What the capability probe found of a base: what it can do here, and why not. model: a base."""
+    return models.capabilities(context, model)
 
 
 @router.get("/{model:path}", dependencies=READ)  # the name of a base may hold a slash, as on a hub

@@ -2,7 +2,9 @@
 
 from services.api.context import ProjectContext
 from services.api.paging import listed
-from shared.contracts.errors import UserError
+from shared.artifacts.capabilities import published
+from shared.contracts.capabilities import Capabilities
+from shared.contracts.errors import NotFound, UserError
 from shared.contracts.views import Listed, ModelDeleted, ModelObject
 from shared.jobs.records import ModelRecord
 
@@ -26,6 +28,16 @@ def get(context: ProjectContext, name: str) -> ModelObject:
     if context.is_base(name):
         return _base(name)
     return _version(context.stores.catalog.resolve(context.project, name), name)
+
+
+def capabilities(context: ProjectContext, name: str) -> Capabilities:
+    """What was found of a base. Raises NotFound for another model, and before the trainer has tried it."""
+    if not context.is_base(name):
+        raise NotFound(f"{name!r} is no base model; its `parent` is one", param="model", code="model_not_found")
+    result = published(context.platform.data, name)
+    if result is None:
+        raise NotFound(f"{name!r} was not tried yet; the trainer does so after its start", code="not_tried")
+    return result
 
 
 def promote(context: ProjectContext, name: str) -> ModelObject:

@@ -1,0 +1,159 @@
+"""Checks of sizes: rows against the student's context, the job against the disk, the memory and its own budget.
+
+Tokens are counted by bytes, about four of them each: warnings say so, and nothing is refused that is near a limit.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+
+import psutil
+
+from services.api.features.jobs.estimates import estimate_of
+from services.api.features.jobs.posted import Posted
+from services.api.features.jobs.training_memory import GB, folder_of, shape_of, tokens_of, training_gb
+from shared.contracts.data import Split
+from shared.contracts.problems import Problem, warning
+from shared.contracts.steps import Method
+from shared.jobs.expected import NVIDIA, parameters_of
+from shared.plan.rates import TEMPLATE
+
+SHOWN = 5  # ids of rows in a message
+
+
+def row_lengths(posted: Posted) -> Iterator[Problem | str]:
+    """Questions fit into the student's context with room for an answer, and examples into what training reads."""
+    if posted.data is None or posted.too_long_to_read:
+        return
+    limit, wanted = _context(posted), posted.spec.answer_tokens
+    if limit is not None and wanted + TEMPLATE > limit:
+        yield Problem(
+            code="answer_tokens_too_large",
+            param="distillation.answer_tokens",
+            message=f"the student's context has {limit} tokens for question and answer together, and answer_tokens is {wanted}",
+            remedy="lower distillation.answer_tokens, or raise METEOR_ENGINE_MAX_MODEL_LEN where the student allows it",
+        )
+    elif limit is not None:
+        yield from _too_long(posted, limit, wanted)
+    longest = posted.spec.adapter.max_length
+    learned = [row for row in posted.rows if row.split is Split.TRAIN]
+    cut = [row.id for row in learned if tokens_of(row.text) + tokens_of(row.reference or "") + TEMPLATE > longest]
+    if cut:
+        yield warning(
+            "rows_longer_than_training",
+            f"{len(cut)} of {len(learned)} rows of the train split ({_names(cut)}) have about more than {longest} tokens with their "
+            "answers, and training leaves such rows out",
+            "raise distillation.adapter.max_length, or shorten them",
+            "distillation.adapter.max_length",
+        )
+    if limit is not None:
+        yield f"row lengths: against {limit} tokens of context and {longest} in training"
+
+
+def _too_long(posted: Posted, limit: int, wanted: int) -> Iterator[Problem]:
+    rows = posted.rows
+    refused = [row.id for row in rows if tokens_of(row.text) + TEMPLATE >= limit]
+    tight = [row.id for row in rows if limit - wanted < tokens_of(row.text) + TEMPLATE < limit]
+    advice = "shorten or leave out these rows, or raise METEOR_ENGINE_MAX_MODEL_LEN where the student allows it"
+    if len(refused) > len(rows) / 2:
+        yield Problem(
+            code="rows_too_long",
+            param="training_file",
+            message=f"{len(refused)} of {len(rows)} rows ({_names(refused)}) are longer than the student's context of {limit} tokens",
+            remedy=advice,
+        )
+    elif refused:
+        yield warning(
+            "rows_too_long",
+            f"{len(refused)} of {len(rows)} rows ({_names(refused)}) are longer than the student's context of {limit} tokens and will "
+            "be refused",
+            advice,
+            "training_file",
+        )
+    if tight:
+        yield warning(
+            "rows_leave_no_room",
+            f"{len(tight)} of {len(rows)} rows ({_names(tight)}) leave less than answer_tokens {wanted} of the student's context of "
+            f"{limit} tokens, so their answers may be cut",
+            advice,
+            "training_file",
+        )
+
+
+def disk(posted: Posted) -> Iterator[Problem | str]:
+    """What the job writes fits on the disk, beside what is kept free."""
+    folder = folder_of(posted)
+    parameters, settings = parameters_of(folder), posted.context.platform
+    if parameters is None or posted.data is None:
+        return
+    spec, trainings = posted.spec, len(posted.spec.phases) + max(0, posted.spec.iterate.rounds - 1)
+    full = spec.adapter.method is Method.FULL
+    # a checkpoint (12 bytes a parameter) and, per training, the weights among the artifacts and for the engine
+    need = (12 + 8 * trainings) * parameters if full else 0.02 * spec.adapter.rank / 16 * parameters * 8 * trainings
+    place = settings.data
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free - settings.disk_floor
+    if need > free:
+        yield Problem(
+            code="disk_too_small",
+            param="distillation.adapter.method" if full else None,
+            message=f"the job writes about {need / GB:.1f} GB, and {max(free, 0) / GB:.1f} GB are free on the disk of the data folder "
+            f"beside the {settings.disk_floor / GB:.1f} GB that stay free",
+            remedy="make room, run `meteor gc`, or lower METEOR_DISK_FLOOR_GB",
+        )
+    else:
+        yield f"disk: about {need / GB:.1f} GB of {free / GB:.0f} GB free"
+
+
+def memory(posted: Posted) -> Iterator[Problem | str]:
+    """Training fits into this machine's memory; on a GPU only its own process can tell, and nothing is said."""
+    need = training_gb(posted)
+    if need is None or NVIDIA.exists():
+        return
+    there = psutil.virtual_memory().total / GB
+    if need.low > there:
+        yield warning(
+            "memory_too_small",
+            f"training takes about {need.low:.0f} to {need.high:.0f} GB, and this machine has {there:.0f} GB in all",
+            "lower hyperparameters.batch_size or distillation.adapter.max_length, or let a trainer on a larger machine serve the queue",
+            "hyperparameters.batch_size",
+        )
+    else:
+        yield f"memory: training takes about {need.low:.1f} to {need.high:.1f} GB of {there:.0f} GB"
+
+
+def budget(posted: Posted) -> Iterator[Problem | str]:
+    """The budget holds what the job will ask at least."""
+    if posted.prices is None or posted.data is None or posted.too_long_to_read or not posted.asks:
+        return
+    total, limits = estimate_of(posted).total, posted.spec.budget
+    wanted = {
+        "max_usd": (limits.max_usd, total.usd, "USD"),
+        "max_tokens": (limits.max_tokens, total.input_tokens + total.output_tokens, "tokens"),
+        "max_calls": (limits.max_calls, total.calls, "calls"),
+    }
+    then = "pauses" if limits.on_exceed == "pause" else "fails"
+    for name, (limit, span, unit) in wanted.items():
+        if limit is not None and span is not None and limit < span.high:
+            certain = limit < span.low
+            yield warning(
+                "budget_too_small" if certain else "budget_may_not_suffice",
+                f"the budget is {limit:,g} {unit}, and the job is estimated at {span.low:,.4g} to {span.high:,.4g} {unit}: it "
+                f"{then if certain else f'may reach the limit, and {then} then'}",
+                f"raise distillation.budget.{name}, or ask for fewer questions",
+                f"distillation.budget.{name}",
+            )
+
+
+def _names(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:SHOWN]) + (", ..." if ids[SHOWN:] else "")
+
+
+def _context(posted: Posted) -> int | None:
+    """Tokens of question and answer that the engine takes; None where a server of the user's own decides."""
+    served = [posted.context.settings.max_model_len] if posted.context.swaps else []
+    known = [shape_of(folder_of(posted)).context, *served]
+    return min((limit for limit in known if limit), default=None)
+
+
+SIZE_CHECKS = (row_lengths, disk, memory, budget)
