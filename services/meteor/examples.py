@@ -24,6 +24,7 @@ EXAMPLES = dict(
     models export: models export my-shell --format adapter --format merged --out models
     models served: models served
     models show: models show my-shell@1
+    models abilities: models abilities smollm2-135m-instruct
     models promote: models promote my-shell@2
     models rollback: models rollback my-shell
     models delete: models delete my-shell@1 my-shell@3
