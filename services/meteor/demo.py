@@ -15,7 +15,7 @@ from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
 from shared.contracts.jobs import JobObject
 from shared.contracts.report import Report, read_report
 from shared.platform import run_state
-from shared.platform.http_client import sync_client
+from shared.platform.http_client import is_near, sync_client
 from shared.platform.terminal import console, say
 
 if TYPE_CHECKING:
@@ -55,13 +55,11 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
             return 1
         report = read_report(api.answer("GET", JOBS.path(job_id, "report")).json())
     show_report(console, report)
-    from openai import OpenAI  # here: it takes a second to load
+    from openai import DefaultHttpx2Client, OpenAI  # here: it takes a second to load
 
-    _show_side_by_side(
-        OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", http_client=sync_client(api_url, timeout=60)),
-        job,
-        report,
-    )
+    http = DefaultHttpx2Client(trust_env=not is_near(api_url))
+    client = OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", timeout=60, http_client=http)
+    _show_side_by_side(client, job, report)
     _show_next_steps(api_url, job, report, data, time.monotonic() - started)
     return 0
 

@@ -1,8 +1,10 @@
 """One example for each command, shown at the end of its `--help`. A test holds that every command has one that fits it."""
 
-EXAMPLES = dict(
-    line.strip().split(": ", 1)
-    for line in """
+EXAMPLES: dict[str, str] = {
+    command: example
+    for command, _, example in (
+        line.strip().partition(": ")
+        for line in """
     up: up --data /data/meteor
     down: down
     status: status
@@ -101,4 +103,5 @@ EXAMPLES = dict(
     webhooks delete: webhooks delete we-...
     audit: audit --limit 50
     """.strip().splitlines()
-)
+    )
+}

@@ -26,7 +26,10 @@ def certificates() -> ssl.SSLContext:
     context = httpx.create_ssl_context()  # reads SSL_CERT_FILE and SSL_CERT_DIR
     if (bundle := platform_settings().ca_bundle) is not None:
         try:
-            context.load_verify_locations(**{"capath" if bundle.is_dir() else "cafile": bundle})
+            if bundle.is_dir():
+                context.load_verify_locations(capath=bundle)
+            else:
+                context.load_verify_locations(cafile=bundle)
         except OSError as error:  # of which ssl.SSLError is one
             raise SystemExit(f"METEOR_CA_BUNDLE (or REQUESTS_CA_BUNDLE) names {bundle}: {error}") from None
     return context

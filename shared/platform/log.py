@@ -9,6 +9,7 @@ from collections.abc import MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
+from structlog.typing import Processor
 
 from shared.contracts.masking import masked, remember_environment
 from shared.platform.settings import platform_settings
@@ -87,7 +88,7 @@ def set_up_logging(service: str) -> None:
             _visible,
             structlog.processors.format_exc_info if settings.log_json else structlog.processors.StackInfoRenderer(),
             renderer,
-            _without_secrets,
+            cast(Processor, _without_secrets),  # behind the renderer events are lines
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Patient(sys.stderr))),

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from services.api.features.jobs import fine_tuning
 from services.api.features.jobs import service as jobs
 from services.api.features.results import service as results
 from services.api.paging import Paging
@@ -28,7 +27,7 @@ async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(syst
     system.world.training = lambda request: {"trained_tokens": 10 * len(request.rows), "steps": 15}
     request = FineTuningRequest(model=BASE.base, training_file=system.file())
     async with system.running():
-        job = fine_tuning.job_of(system.context, request)
+        job = request.job()
         first = jobs.create(system.context, job).id
         await system.until(first, "succeeded")
         read = jobs.lifecycle.get(system.context, first)
@@ -59,7 +58,7 @@ async def test_training_on_preferences_takes_the_pairs_of_the_file(system: Syste
     method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.7}}}
     request = FineTuningRequest(model=BASE.base, training_file=file, method=method)
     async with system.running():
-        job = jobs.create(system.context, fine_tuning.job_of(system.context, request))
+        job = jobs.create(system.context, request.job())
         await system.until(job.id, "succeeded")
     assert system.calls(job.id) == 0
     assert not [key for key in system.ran[job.id] if key.startswith(("pilot/", "distill/", "evolve/1/search"))]

@@ -42,6 +42,10 @@ def gateway(servers: dict[str, FakeServer], tmp_path_factory: pytest.TempPathFac
         yield gateway
 
 
+def spec_of(**more: Any) -> dict[str, Any]:
+    return JOB | more
+
+
 def with_words(rows: Sequence[Question], words: dict[str, str]) -> list[Question]:
     return [
         row.model_copy(update={"question": f"{row.question} {words[row.id]}"}) if row.id in words else row
@@ -55,7 +59,7 @@ async def test_a_row_that_the_provider_refuses_is_missing_and_named_and_not_aske
 ):
     words = {} if name in DOES_NOT_FILTER else {"train-3": FLAGGED}
     rows = with_words(questions(TRAIN, 10, 10), words)
-    spec = JOB | {"teacher": {"provider": name}}
+    spec = spec_of(teacher={"provider": name})
     simulation = Simulation(Path(gateway.ledger.engine.url.database or "").parent)
     report = await simulation.job(Served(gateway, base_skill=0.3), rows, suffix=name, **spec)
     refused = [(row["id"], row["outcome"]) for row in report.get("refused", []) if row["phase"] == "distill"]
@@ -77,7 +81,7 @@ async def test_a_row_that_the_provider_refuses_is_missing_and_named_and_not_aske
 async def test_a_row_that_is_too_long_is_an_outcome_of_its_own(gateway: Gateway):
     rows = with_words(questions(TRAIN, 10, 10), {"train-5": LONG})
     simulation = Simulation(Path(gateway.ledger.engine.url.database or "").parent)
-    world, spec = Served(gateway, base_skill=0.3), JOB | {"teacher": {"provider": "gpt-5"}}
+    world, spec = Served(gateway, base_skill=0.3), spec_of(teacher={"provider": "gpt-5"})
     report = await simulation.job(world, rows, suffix="long", **spec)
     assert {(row["id"], row["outcome"]) for row in report["refused"]} == {("train-5", "too_long")}
     assert report["phases"]["distill"]["dropped"] == {"too_long": 1}
@@ -86,7 +90,7 @@ async def test_a_row_that_is_too_long_is_an_outcome_of_its_own(gateway: Gateway)
 async def test_a_pair_that_the_judge_s_provider_refuses_is_a_tie_and_named(gateway: Gateway):
     rows = [row.model_copy(update={"reference": None}) for row in questions(TRAIN, 10, 10)]
     rows = with_words(rows, {"dev-2": FLAGGED})
-    spec = JOB | {"teacher": {"provider": "plain"}, "judge": {"provider": "gpt-5"}}
+    spec = spec_of(teacher={"provider": "plain"}, judge={"provider": "gpt-5"})
     simulation = Simulation(Path(gateway.ledger.engine.url.database or "").parent)
     report = await simulation.job(
         Served(gateway, base_skill=0.3, train=lambda _, b: b + 0.3), rows, suffix="judge", **spec

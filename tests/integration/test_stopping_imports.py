@@ -97,7 +97,7 @@ class Plant(System):
         return Counter(step.state for step in self.stores.steps.of_job(job))
 
     def made_files(self) -> int:
-        return len(files.page(self.context, Paging(limit=100)).data)
+        return len(files.page(self.context, Paging(limit=100), None, "desc").data)
 
 
 @pytest.fixture

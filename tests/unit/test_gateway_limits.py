@@ -163,6 +163,7 @@ def test_a_burst_of_refusals_without_a_hint_closes_the_gate_once_and_the_next_on
     one = gate(backoff_s=1.0, most_s=3.0)
     limited = errors.refused(PROVIDER, 429, {}, b"{}")
     pauses = []
+    began = 0.0
     for _ in range(3):
         began = time.monotonic()
         for _ in range(16):

@@ -24,7 +24,7 @@ class Sizes(Posted):
     def rows(self) -> list[Question]:
         return self.given
 
-    too_long_to_read = False  # pyright: ignore[reportAssignmentType]
+    too_long_to_read = False  # pyright: ignore
     data: Any = ()  # pyright: ignore
     lacks_references = False  # pyright: ignore[reportAssignmentType]
 

@@ -66,7 +66,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
     measured_by = JUDGE if ctx.judge_measures else "references"
     answered = zip(ctx.measured[Split.TEST], base.answers, final.answers, strict=True)
     gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
-    return Report(
+    made = Report(
         job=job_id,
         domain=ctx.spec.domain,
         student=ctx.base.base,
@@ -97,8 +97,10 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
             for q, before, after in islice(answered, SAMPLES)
         ],
-        **{"refused": list(refused)} if (refused := ctx.refused_rows()) else {},
     )
+    if refused := ctx.refused_rows():
+        made.refused = list(refused)  # a field that is not set is left out
+    return made
 
 
 def with_replies(judge: JudgeReport, figures: Mapping[StepKey, Mapping[str, Any]]) -> JudgeReport:
