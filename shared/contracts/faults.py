@@ -63,7 +63,10 @@ def besides(faults: Sequence[Problem], problems: Iterable[Problem]) -> list[Prob
 def read(model: type[Model], body: Any) -> Reading[Model]:
     """What a body says, and all that is wrong with it."""
     problems: list[Problem] = []
-    left = copy.deepcopy(body)
+    try:
+        left = copy.deepcopy(body)
+    except RecursionError:
+        return Reading(None, [Problem(code="invalid_value", message="the body is nested too deep", param=None)])
     for _ in range(ROUNDS):
         try:
             return Reading(model.model_validate(left), problems)

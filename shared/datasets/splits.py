@@ -5,11 +5,12 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from shared.contracts.data import LEAST_ROWS, Question, Split, group_key
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 WHOLE = 2.0**64
 SMALL = 200  # rows below which a split that chance made too small is balanced
@@ -53,6 +54,8 @@ class Splitter:
     def assign(self) -> Assigned:
         if not self._groups:
             return Assigned([], "question", 0)
+        import numpy as np
+
         positions, twins = self._positions()
         named = np.frombuffer(self._named, dtype=np.int8)
         if (named >= 0).all():
@@ -64,8 +67,10 @@ class Splitter:
             splits, by = _balanced(positions, self.dev, self.test), "size"
         return Assigned([SPLITS[code] for code in splits], by, twins)
 
-    def _positions(self) -> tuple[np.ndarray, int]:
+    def _positions(self) -> tuple["np.ndarray", int]:
         """The position of each row's component in [0, 1), and how many rows a twin links to another group."""
+        import numpy as np
+
         given = np.frombuffer(self._groups, dtype=np.uint64)
         lowest = given.copy()
         links = [
@@ -78,7 +83,7 @@ class Splitter:
             if (lowest == before).all():
                 return lowest / WHOLE, int((lowest != given).sum())
 
-    def _is_too_small(self, splits: np.ndarray) -> bool:
+    def _is_too_small(self, splits: "np.ndarray") -> bool:
         shares = {Split.DEV: self.dev, Split.TEST: self.test, Split.TRAIN: 1 - self.dev - self.test}
         counts = {split: int((splits == CODES[split]).sum()) for split in Split}
         return any(counts[split] < max(LEAST_ROWS[split], shares[split] * len(splits) / 2) for split in Split)
@@ -87,14 +92,16 @@ class Splitter:
 SPLITS = list(Split)
 
 
-def _least(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _least(values: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
     """For each row the smallest value in its group."""
+    import numpy as np
+
     least = np.full(int(groups.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(least, groups, values)
     return least[groups]
 
 
-def _named(named: np.ndarray, positions: np.ndarray, dev: float, test: float) -> list[Split]:
+def _named(named: "np.ndarray", positions: "np.ndarray", dev: float, test: float) -> list[Split]:
     """The file's own; a split that it has no row of is taken from train by hash."""
     splits = named.copy()
     train = splits == CODES[Split.TRAIN]
@@ -105,8 +112,10 @@ def _named(named: np.ndarray, positions: np.ndarray, dev: float, test: float) ->
     return [SPLITS[code] for code in splits]
 
 
-def _balanced(positions: np.ndarray, dev: float, test: float) -> np.ndarray:
+def _balanced(positions: "np.ndarray", dev: float, test: float) -> "np.ndarray":
     """Test and dev filled to their shares by whole groups, in the order of positions."""
+    import numpy as np
+
     wanted = {
         Split.TEST: max(LEAST_ROWS[Split.TEST], round(test * len(positions))),
         Split.DEV: max(LEAST_ROWS[Split.DEV], round(dev * len(positions))),

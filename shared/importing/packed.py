@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import pyarrow
-
 from shared.importing.archive import ZIP, BadArchive, Limited, opened_zip, unpacked
 
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -20,7 +18,7 @@ UNREADABLE = {b"7z\xbc\xaf\x27\x1c": "7z x FILE", b"Rar!": "unrar x FILE"}
 MOST_BYTES = 20 * 2**30  # unpacked
 SPREADSHEET = "xl/workbook"  # a member of every XLSX and XLSB file
 NOISE = ("__MACOSX/", ".DS_Store", "Thumbs.db")
-ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError, pyarrow.ArrowException)
+ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
 class Packed(NamedTuple):
@@ -78,6 +76,8 @@ def _stream(file: BinaryIO, kind: str):
         case "xz":
             return lzma.LZMAFile(file)
         case _:
+            import pyarrow  # here, as in records.py: it brings numpy, and the API starts without
+
             return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
 
 

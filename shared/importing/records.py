@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import ijson
-import pyarrow
-from pyarrow import ipc, parquet
 
 from shared.contracts.data import MAX_LINE_BYTES, LineError, bounded_lines, json_line
 from shared.contracts.json_types import Json
@@ -161,6 +159,8 @@ def _cell(cell: Any) -> Any:
 
 
 def _arrow(path: Path, layout: Layout) -> Iterator[Numbered]:
+    import pyarrow
+
     number = 0
     with seekable(path, layout.packed) as file:
         try:
@@ -174,14 +174,18 @@ def _arrow(path: Path, layout: Layout) -> Iterator[Numbered]:
             ) from error
 
 
-def _parquet(path: Path) -> Iterator[pyarrow.RecordBatch]:
+def _parquet(path: Path) -> Iterator[Any]:
+    from pyarrow import parquet
+
     with parquet.ParquetFile(
         path, thrift_string_size_limit=FOOTER_BYTES, thrift_container_size_limit=FOOTER_ITEMS
     ) as file:
         yield from file.iter_batches(READ_ROWS)
 
 
-def _ipc(path: Path) -> Iterator[pyarrow.RecordBatch]:
+def _ipc(path: Path) -> Iterator[Any]:
+    from pyarrow import ipc
+
     with ipc.open_file(str(path)) as file:
         for index in range(file.num_record_batches):
             batch = file.get_batch(index)

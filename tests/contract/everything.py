@@ -84,7 +84,7 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
     assert job_row is not None
     ids["step_id"] = api.stores.steps.create(job_row, StepKey.parse("distill/answers/0"), StepKind.TEACH, "c" * 64).id
     ids["export_id"] = post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]})
-    ids["name"] = "manifest.json"
+    ids |= {"name": "manifest.json", "response_id": "resp_none"}
     ids["webhook_id"] = post("/v1/webhooks", json={"name": "secret", "url": "https://hooks.invalid/hook"})
     ids["delivery_id"] = failed_delivery(api, project, ids["webhook_id"], ids["job_id"])
     return ids

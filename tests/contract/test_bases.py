@@ -75,7 +75,7 @@ def test_a_full_job_takes_the_papers_rates_where_it_names_none(other: httpx.Clie
 def test_an_unknown_student_is_told_the_known_ones(other: httpx.Client, file: str):
     answer = other.post(JOBS, json={"model": "none", "training_file": file, "distillation": {"domain": "d"}})
     assert answer.json()["error"]["message"] == (
-        f"model must be '{BASE}' or '{LARGER}', not 'none'; METEOR_STUDENTS names more"
+        f"model must be '{BASE}' or '{LARGER}', not 'none'; METEOR_STUDENTS names more; a version (GET /v1/models) is trained further"
     )
 
 

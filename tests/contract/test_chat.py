@@ -83,7 +83,7 @@ def test_a_number_that_is_none_is_refused(http: httpx.Client):
     form = '{"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "number", "minimum": NaN}}}'
     body = f'{{"model": "{BASE}", "messages": [{{"role": "user", "content": "hello"}}], "response_format": {form}}}'
     answer = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
 def test_a_client_that_leaves_in_mid_stream_stops_the_engine(http: httpx.Client, engine: FakeVllm, expert: str):

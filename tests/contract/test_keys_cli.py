@@ -21,7 +21,7 @@ RUN = CliRunner()
 def meteor(*argv: str, **environment: str) -> str:
     done = RUN.invoke(cli, ["keys", *argv], env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout
 
 
 def opens(url: str, key: str, path: str = "/v1/files") -> int:

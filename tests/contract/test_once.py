@@ -21,6 +21,9 @@ from tests.contract.conftest import BASE, RunningApi, rows
 WITHOUT = {
     "POST /v1/files",
     "POST /v1/files/{file_id}/validate",
+    "POST /v1/files/{file_id}/preview",
+    "POST /v1/distillation/jobs/check",
+    "POST /v1/fine_tuning/jobs/check",
     "POST /v1/distillation/jobs/estimate",
     "POST /v1/fine_tuning/jobs/estimate",
     "POST /v1/keys",

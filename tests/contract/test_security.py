@@ -88,8 +88,13 @@ def with_long_text(schema: dict[str, Any], place: str = "") -> Iterator[tuple[st
 def test_every_text_has_a_limit(http: httpx.Client, method: str, path: str, schema: dict[str, Any]):
     for where, body in with_long_text(schema):
         if not FOR_THE_ENGINE.search(where):
-            error = refused(http.request(method, address(path), json=body), 400)
+            answer = http.request(method, address(path), json=body)
             name = where.rpartition(".")[2]
+            if path.endswith("/check"):  # it says what is wrong, and is not itself refused
+                assert not answer.json().get("ok")
+                assert name in answer.text
+                continue
+            error = refused(answer, 400)
             assert name in (error["param"] or "").split(".") or name in error["message"], f"{where}: {error}"
 
 
@@ -159,7 +164,7 @@ def test_nul_in_a_name(http: httpx.Client, name: str):
 def test_ids_are_looked_up_and_nothing_else(http: httpx.Client, value: str):
     for method, path in WITH_IDS:
         answer = http.request(method, address(path, value), json=None if method in ("get", "delete") else {})
-        error = refused(answer, 400, 404, 405)
+        error = refused(answer, 400, 404, 405, *([503] if "/providers/" in path else []))  # no gateway runs here
         assert "root:" not in error["message"]
         assert "x-evil" not in answer.headers
 

@@ -23,7 +23,7 @@ from tests.prove.objects import known_objects
 ROOT = Path(__file__).parents[2]
 CHECKS = (
     "status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance",
-    "negative_data_rejection", "unsupported_method", "use_after_free", "ignored_auth",
+    "what_is_malformed_is_rejected", "unsupported_method", "use_after_free", "ignored_auth",
     "counted", "nothing_fails", "nothing_leaks", "refusals_have_our_form", "answers_soon",
 )  # fmt: skip
 MOST_TURNS = 20

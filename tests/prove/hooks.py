@@ -11,6 +11,7 @@ from pathlib import Path
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
+from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.contract.everything import AFTER
 
@@ -117,9 +118,16 @@ def refusals_have_our_form(context, response, case) -> None:
     assert response.headers.get("x-request-id"), "no x-request-id"
     if response.status_code >= 400:
         error = response.json().get("error", {})
-        assert set(error) == {"message", "type", "param", "code"}, "not our error object"
+        assert set(error) - {"errors"} == {"message", "type", "param", "code"}, "not our error object"
         assert error["message"], "no message"
         assert len(response.content) < 16_384, "the refusal repeats what was sent at full length"
+
+
+@schemathesis.check
+def what_is_malformed_is_rejected(context, response, case) -> None:
+    """A .../check says with 200 what is wrong with a job."""
+    if not case.path.endswith("/check"):
+        negative_data_rejection(context, response, case)
 
 
 @schemathesis.check

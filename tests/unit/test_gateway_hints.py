@@ -8,7 +8,8 @@ import pytest
 
 from services.strong_model.gateway.hints import RECHECK_S, pause_s
 
-SOON = datetime.now(UTC) + timedelta(seconds=500)
+NOW = 1_800_000_000.0  # the clock stands still for these tests
+SOON = datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=500)
 GEMINI = (
     '[{"error": {"code": 429, "message": "You exceeded your current quota. Please retry in 55.3s.", "status": '
     '"RESOURCE_EXHAUSTED", "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "55s"}]}}]'
@@ -51,14 +52,17 @@ TPM = "Rate limit reached for gpt-4o in organization org-x on tokens per min (TP
             "", 60,
         ),
         ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": f"{SOON:%Y-%m-%dT%H:%M:%SZ}"}, "", 500),
-        ({"X-RateLimit-Reset": str(round((time.time() + 500) * 1000))}, "", 500),
-        ({"x-ratelimit-reset": str(round(time.time() + 500))}, "", 500),
+        ({"X-RateLimit-Reset": str(round((NOW + 500) * 1000))}, "", 500),
+        ({"x-ratelimit-reset": str(round(NOW + 500))}, "", 500),
         ({"ratelimit-reset": "42"}, "", 42),
     ],
 )  # fmt: skip
-def test_the_pause_is_read_from_headers_and_words(headers: dict[str, str], text: str, seconds: float | None):
+def test_the_pause_is_read_from_headers_and_words(
+    headers: dict[str, str], text: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("services.strong_model.gateway.hints.time.time", lambda: NOW)
     assert pause_s(headers, text) == (
-        None if seconds is None else pytest.approx(seconds, abs=60 if seconds > 400 else 1e-3)
+        None if seconds is None else pytest.approx(seconds, abs=1 if seconds == 500 else 1e-3)
     )
 
 

@@ -98,9 +98,8 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             for q, before, after in islice(answered, SAMPLES)
         ],
     )
-    if refused := ctx.refused_rows():
-        made.refused = list(refused)  # a field that is not set is left out
-    return made
+    refused = ctx.refused_rows()
+    return made.model_copy(update={"refused": list(refused)}) if refused else made  # left out while it is not set
 
 
 def with_replies(judge: JudgeReport, figures: Mapping[StepKey, Mapping[str, Any]]) -> JudgeReport:

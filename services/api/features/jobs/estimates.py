@@ -7,6 +7,7 @@ from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import MOST_ROWS, Posted
 from services.api.features.jobs.training_memory import training_gb
+from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.data import Split, judge_must_decide
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import besides
@@ -20,9 +21,16 @@ from shared.plan.rates import duration
 
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
-    posted = Posted(context, starts.pinned(context, request), context.providers.prices())
+    prices, unavailable = None, None
+    try:
+        prices = context.providers.prices()
+    except GatewayUnavailable as error:
+        unavailable = error
+    posted = Posted(context, starts.pinned(context, request), prices)
     found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
     refuse([*request.faults, *besides(request.faults, found)])
+    if unavailable is not None:
+        raise unavailable
     return estimate_of(posted)
 
 
