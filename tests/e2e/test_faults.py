@@ -42,7 +42,6 @@ def test_a_killed_worker_and_a_killed_orchestrator_lose_nothing(healthy: System)
     ("fault", "code"),
     [
         ("401", "teacher_auth_failed"),
-        ("429", "teacher_rate_limited"),
         ("500", "teacher_error"),
         ("html", "teacher_bad_answer"),
         ("empty_choice", "teacher_bad_answer"),
