@@ -27,8 +27,8 @@ def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Ch
     except GatewayUnavailable as error:
         unavailable = error
     posted = Posted(context, starts.pinned(context, request), prices)
-    found = findings_of(posted, [*more, *CHECKS, _too_many]).problems
-    refuse([*request.faults, *besides(request.faults, found)])
+    problems = findings_of(posted, [*more, *CHECKS, _too_many]).problems
+    refuse([*request.faults, *besides(request.faults, problems)])
     if unavailable is not None:
         raise unavailable
     return estimate_of(posted)

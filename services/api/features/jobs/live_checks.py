@@ -46,8 +46,8 @@ def live_findings(
         wait([future for futures in asked.values() for _, future in futures], timeout=all_s)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    found = {key: _joined(futures, all_s) for key, futures in asked.items()}
-    return [found[_asking(job)] for job in jobs]
+    findings = {key: _joined(futures, all_s) for key, futures in asked.items()}
+    return [findings[_asking(job)] for job in jobs]
 
 
 def _asking(job: Posted) -> str:

@@ -71,8 +71,8 @@ def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
 
 def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
     """What is wrong with the body, and what the checks find that ask nothing outside."""
-    faults, found = posted.request.faults, findings_of(posted, [*more, *CHECKS, *SIZE_CHECKS, webhook, gateway])
-    return Findings([*faults, *besides(faults, found.problems)], found.right)
+    faults, findings = posted.request.faults, findings_of(posted, [*more, *CHECKS, *SIZE_CHECKS, webhook, gateway])
+    return Findings([*faults, *besides(faults, findings.problems)], findings.right)
 
 
 def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> JobCheck:
