@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from shared.artifacts.store import Artifacts
 from shared.db.engine import reading
@@ -64,7 +64,8 @@ def collect(fleet: Fleet, job_id: str, log: list[dict[str, Any]]) -> Outcome:
     assert job is not None
     steps = {row.key: _step(artifacts, asdict(row)) for row in stores.steps.of_job(job_id)}
     with reading(fleet.ledger.engine) as connection:
-        rows = [dict(row._mapping) for row in connection.execute(select(calls).where(calls.c.job_id == job_id))]
+        mine = or_(calls.c.job_id == job_id, calls.c.job_id.is_(None))  # the checks when it was posted belong to no job
+        rows = [dict(row._mapping) for row in connection.execute(select(calls).where(mine))]
     report = artifacts.get_json(job.report_ref) if job.report_ref else {}
     return Outcome(asdict(job), report, steps, rows, log)
 

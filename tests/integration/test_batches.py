@@ -174,7 +174,7 @@ async def test_what_expired_or_failed_in_a_batch_is_sent_by_itself_at_the_full_p
 
 @pytest.mark.parametrize(("fault", "says"), [("batch_failed", "as told"), ("batch_unknown", "no batch API")])
 async def test_a_batch_that_is_not_taken_fails_with_a_way_out(case: Case, fault: str, says: str):
-    case.teacher.fault(fault, times=1)
+    case.teacher.fault(fault)
     with pytest.raises(UserError, match=says) as raised:
         await case.answers(range(3))
     assert (raised.value.code, raised.value.param) == ("teacher_batch_failed", "distillation.teacher")
@@ -182,6 +182,7 @@ async def test_a_batch_that_is_not_taken_fails_with_a_way_out(case: Case, fault:
     with pytest.raises(UserError, match=says):  # and is not tried again behind the user's back
         await case.answers(range(3))
     assert {(row.outcome, row.usd, row.reserved_usd) for row in case.rows()} == {("batch_failed", 0, 0)}
+    case.teacher.heal()
     assert len(await case.answers(range(3), step="of-a-fork")) == 3
 
 
