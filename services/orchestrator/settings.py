@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -11,5 +11,11 @@ class OrchestratorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="METEOR_ORCHESTRATOR_", extra="ignore")
 
+    max_rank: int = Field(
+        default=16,
+        ge=1,
+        validation_alias=AliasChoices("METEOR_ENGINE_MAX_LORA_RANK"),
+        description="largest adapter rank that the engine serves; a job that asks for more is refused",
+    )
     max_jobs: int = Field(default=4, ge=1)
     collect_every: timedelta = timedelta(hours=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from services.trainer.settings import TrainerSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts
+from shared.contracts.adapter_check import FILE
 from shared.contracts.errors import FatalError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -26,12 +27,13 @@ def serving_base(settings: TrainerSettings, bases: Bases, base: str) -> str:
 def publish(adapter: Path, artifacts: Artifacts, serving: Path, base: str) -> str:
     """Store an adapter and place its serving copy; returns the content hash.
 
-    The artifact names the canonical base, the same on every machine; the serving copy names the engine's spelling.
+    The artifact names the canonical base, the same on every machine, and holds the trainer's log-probabilities; the serving copy
+    names the engine's spelling.
     Raises FatalError when the folder holds anything but an adapter.
     """
-    names = sorted(path.name for path in adapter.iterdir())
-    if names != [CONFIG, WEIGHTS]:
-        raise FatalError(f"{adapter} is not an adapter alone: {names}")
+    names = {path.name for path in adapter.iterdir()}
+    if names - {FILE} != {CONFIG, WEIGHTS}:
+        raise FatalError(f"{adapter} is not an adapter alone: {sorted(names)}")
     digest = artifacts.put_folder(adapter)
 
     def fill(folder: Path) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from services.trainer import publishing, supervisor
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
+from shared.artifacts import capabilities
 from shared.artifacts.archives import files_of
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
 from shared.contracts.rows import StudentPrompt
-from shared.contracts.steps import Method, StepKind, StepResult, TrainParams, Wire
+from shared.contracts.steps import Method, ModelRef, ProbeParams, StepKind, StepResult, TrainParams, Wire
 from shared.queue.step_handler import by_kind, step_handler
 from shared.queue.step_task import StepContext
 
@@ -53,6 +54,20 @@ async def push(params: PushParams, rows: list[Wire], context: StepContext) -> St
     folder = await asyncio.to_thread(_repository, params.export, context)
     spec = supervisor.plan_on_folder(StepKind.PUSH, params, folder, context.scratch, trainer_settings())
     return StepResult(metrics=(await _run(spec, context)).metrics)
+
+
+@step_handler(StepKind.PROBE)
+async def probe(params: ProbeParams, rows: list[Wire], context: StepContext) -> StepResult:
+    """Not tried again where the same files were tried with the same libraries, among others by this trainer at its start."""
+    folder = await asyncio.to_thread(Bases().folder, ModelRef(base=params.base, base_hash=params.base_hash))
+    if not trainer_settings().probe:
+        found = capabilities.not_tried(params.base, folder, "METEOR_TRAINER_PROBE is off")
+    else:
+        context.waits_for(f"the trainer tries what {params.base} can do (once, up to a minute)")
+        found = await asyncio.to_thread(
+            capabilities.ensure, capabilities.folder_of(context.settings.data), params.base, folder
+        )
+    return StepResult(metrics=found.model_dump(mode="json"))
 
 
 def _repository(export: str, context: StepContext) -> Path:
@@ -115,4 +130,4 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
 
 sft, dpo = (step_handler(kind)(partial(_train, kind)) for kind in (StepKind.SFT, StepKind.DPO))
 search, score = (step_handler(kind)(partial(_write_rows, kind)) for kind in (StepKind.SEARCH, StepKind.SCORE))
-HANDLERS = by_kind(sft, dpo, search, score, merge, gguf, push)
+HANDLERS = by_kind(sft, dpo, search, score, merge, gguf, push, probe)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shared.artifacts.store import Artifacts
+from shared.contracts.adapter_check import FILE as LOGPROBS
 from shared.contracts.exports import MANIFEST, README, ExportFormat, ExportIndex
 from shared.contracts.steps import canonical
 
@@ -111,4 +112,9 @@ def _papers(index: ExportIndex) -> list[Member]:
 
 def _files(digest: str, artifacts: Artifacts) -> list[Member]:
     folder = artifacts.folder(digest)
-    return [Member(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [Member(path.relative_to(folder).as_posix(), path) for path in exported(folder)]
+
+
+def exported(folder: Path) -> list[Path]:
+    """The files of an artifact that leave this system: all but what the trainer measured on training rows."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / LOGPROBS)

@@ -4,6 +4,7 @@
 process of the trainer's environment, because it loads the model libraries.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -50,13 +51,26 @@ def keep(folder: Path, capabilities: Capabilities) -> None:
 
 
 def ensure(folder: Path, name: str, model: Path) -> Capabilities:
-    """What a base can do: from the folder when the same files were tried with the same libraries, else by a probe (10-60 s)."""
-    known = kept(folder, name)
-    if known is not None and known.identity == identity(model) and known.libraries == libraries():
+    """What a base can do: from the folder when the same files were tried with the same libraries, else by a probe (10-60 s).
+
+    Of several processes one tries and the others wait for it.
+    """
+    if (known := _still_true(folder, name, model)) is not None:
         return known
-    capabilities = run_probe(name, model)
-    keep(folder, capabilities)
-    return capabilities
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (known := _still_true(folder, name, model)) is not None:
+            return known
+        capabilities = run_probe(name, model)
+        keep(folder, capabilities)
+        return capabilities
+
+
+def _still_true(folder: Path, name: str, model: Path) -> Capabilities | None:
+    known = kept(folder, name)
+    same = known is not None and known.identity == identity(model) and known.libraries == libraries()
+    return known if same else None
 
 
 def run_probe(name: str, model: Path) -> Capabilities:
@@ -68,15 +82,16 @@ def run_probe(name: str, model: Path) -> Capabilities:
             argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=MOST_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return _not_tried(name, model, f"the probe took more than {MOST_S:.0f} s")
+        return not_tried(name, model, f"the probe took more than {MOST_S:.0f} s")
     try:
         return Capabilities.model_validate_json(done.stdout)
     except ValidationError:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return _not_tried(name, model, f"the probe ended with code {done.returncode}: {' '.join(last)[:300]}")
+        return not_tried(name, model, f"the probe ended with code {done.returncode}: {' '.join(last)[:300]}")
 
 
-def _not_tried(name: str, model: Path, reason: str) -> Capabilities:
+def not_tried(name: str, model: Path, reason: str) -> Capabilities:
+    """Capabilities of which nothing is known."""
     abilities = dict.fromkeys(UNKNOWN, Ability(ok=None, reason=reason))
     return Capabilities(
         base=name, identity=identity(model), libraries=libraries(), model_type="", architecture="", **abilities

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared.contracts.capabilities import PROBE
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.imports import AskParams, Passage, ReadParams, Written
 from shared.contracts.json_types import Json
@@ -25,6 +26,7 @@ from shared.contracts.rows import (
 )
 from shared.contracts.steps import (
     JudgeParams,
+    ProbeParams,
     ScoreParams,
     SearchParams,
     StepKind,
@@ -76,6 +78,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.MERGE: StepKindSpec(MergeParams, StudentPrompt, ParitySample, cost=5.0),
     StepKind.GGUF: StepKindSpec(GgufParams, None, None, cost=60.0),
     StepKind.PUSH: StepKindSpec(PushParams, None, None, cost=60.0),
+    StepKind.PROBE: StepKindSpec(ProbeParams, None, None, cost=1.0, version=PROBE),
 }
 
 

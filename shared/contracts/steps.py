@@ -43,6 +43,7 @@ class StepKind(StrEnum):
     MERGE = "train.merge"
     GGUF = "train.gguf"
     PUSH = "train.push"
+    PROBE = "train.probe"
 
     @property
     def queue(self) -> Queue:
@@ -179,6 +180,13 @@ class TrainParams(Wire):
     seed: int
     beta: float = 2.0
     sft_weight: float = 0.5
+
+
+class ProbeParams(Wire):
+    """For train.probe: the base that is tried. Its result is a Capabilities in the metrics."""
+
+    base: str
+    base_hash: str
 
 
 class ScoreParams(Wire):

@@ -172,6 +172,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_WEAK_PATIENCE": "PT3S",
             "METEOR_MAX_ATTEMPTS": "2",
             "METEOR_TRAINER_MEMORY_GB": "0.2",
+            "METEOR_TRAINER_PROBE": "false",  # test_zoo tries students; here it would take a minute of processor time
         }
         with Runner(data / "run", environment) as runner:
             runner.start(wait_s=None)

@@ -19,3 +19,19 @@ def make_tiny_adapter(base: Path | str, folder: Path | str, seed: int = 1) -> Pa
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink(missing_ok=True)
     return folder
+
+
+def measure(base: Path, adapter: Path) -> None:
+    """Write beside an adapter what the trainer does: log-probabilities with it and without."""
+    from peft import PeftModel
+
+    from services.trainer.train import data, logprobs
+    from services.trainer.train.model import load_base, load_tokenizer
+    from shared.contracts.adapter_check import FILE
+    from shared.contracts.rows import Example
+    from tests.fakes.training import EXAMPLES
+
+    rows = data.example_ids(load_tokenizer(base), [Example.model_validate(row) for row in EXAMPLES], 512)
+    model = PeftModel.from_pretrained(load_base(base), str(adapter))
+    samples = [logprobs.of_example(row) for row in rows]
+    (adapter / FILE).write_text(logprobs.with_and_without(model, samples).model_dump_json())

@@ -179,7 +179,7 @@ async def _plain(body: dict[str, Any], word: str) -> Any:
 
 def _last_word(body: dict[str, Any]) -> str:
     given = body.get("messages", body.get("prompt"))
-    return str(given[-1]["content"] if isinstance(given, list) else given)
+    return str(given[-1]["content"] if isinstance(given, list) and isinstance(given[-1], dict) else given)
 
 
 def vllm_app(state: FakeVllm) -> FastAPI:

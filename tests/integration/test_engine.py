@@ -15,15 +15,16 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from services.api.engine_client import EngineClient
 from services.api.features.chat import service as chat
 from services.api.features.chat import streams
 from services.api.model_router import Target
 from services.api.settings import ApiSettings
-from services.trainer.publishing import publish, publish_weights
+from services.trainer.publishing import WEIGHTS, publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves
-from services.weak_model.worker import completions
+from services.weak_model.worker import adapter_check, completions
 from services.weak_model.worker.student_client import StudentClient
 from shared.artifacts.store import Artifacts
 from shared.contracts.chat import ChatRequest, CompletionRequest, Message
@@ -94,9 +95,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     this one, and loading them takes longer than all that they do here."""
     folder = tmp_path_factory.mktemp("engine")
     code = (
-        "from tests.fakes.tiny_adapter import make_tiny_adapter; from tests.fakes.tiny_model import make_tiny_llama; "
+        "from tests.fakes.tiny_adapter import make_tiny_adapter, measure; from tests.fakes.tiny_model import make_tiny_llama; "
         f"base = make_tiny_llama({str(folder / 'tiny')!r}); make_tiny_llama({str(folder / 'whole')!r}, seed=7); "
-        f"make_tiny_adapter(base, {str(folder / 'adapter')!r})"
+        f"measure(base, make_tiny_adapter(base, {str(folder / 'adapter')!r})); "
+        f"measure(base, make_tiny_adapter(base, {str(folder / 'other')!r}, seed=2))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -234,6 +236,23 @@ async def test_an_adapter_is_loaded_by_its_hash_at_the_first_request(engine: Eng
     adapted = await answers(engine, ROWS, params(adapter=adapter))
     assert all(one != other for one, other in zip(bare, adapted, strict=True))
     assert await answers(engine, ROWS, params()) == bare
+
+
+async def test_the_engines_adapter_is_compared_with_the_trainers(engine: EngineProcess, adapter: str, made: Path):
+    """The right one agrees. Of the other one the engine's copy changes nothing, as where the engine leaves tensors out."""
+    artifacts, serving = Artifacts(engine.data / "artifacts"), engine.data / "serving"
+    ignored = publish(made / "other", artifacts, serving, str(engine.model))
+    weights = serving / ignored / WEIGHTS
+    tensors = load_file(weights)
+    save_file({name: 0 * values if "lora_B" in name else values for name, values in tensors.items()}, weights)
+    async with engine.client() as client:
+        await client.until_served("tiny", lambda _: None)
+        found = (await adapter_check.check(client, artifacts, params(adapter=adapter).model))[adapter_check.KEY]
+        assert (found["state"], found["tokens"] > 10, found["trainer_change"] > 0.5) == ("agrees", True, True), found
+        assert found["share"] == pytest.approx(1, abs=0.1)
+        with pytest.raises(FatalError) as caught:
+            await adapter_check.check(client, artifacts, params(adapter=ignored).model)
+    assert (caught.value.code, ignored in caught.value.message) == ("adapter_ignored", True)
 
 
 async def test_a_missing_adapter_is_named(engine: EngineProcess):

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from trl.trainer import utils as trl_utils
 
 from services.trainer import publishing, supervisor
-from services.trainer.train import sft
+from services.trainer.train import logprobs, sft
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base
 from shared.artifacts.store import hash_folder
+from shared.contracts.adapter_check import FILE, AdapterLogprobs
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import Example
 from shared.contracts.steps import Point, StepKind
@@ -46,9 +47,17 @@ def test_sft_lowers_the_loss_and_equal_seeds_give_equal_bytes(base: Path, tuned,
     assert hash_folder(fine_tune(base, tmp_path / "other", seed=1)[1]) != hash_folder(adapter)
 
 
-def test_an_adapter_is_two_files_with_the_canonical_base_and_no_path(base: Path, tuned):
+def test_an_adapter_has_the_canonical_base_no_path_and_what_it_changed(base: Path, tuned):
     adapter = tuned[1]
-    assert sorted(p.name for p in adapter.iterdir()) == [publishing.CONFIG, publishing.WEIGHTS]
+    assert sorted(p.name for p in adapter.iterdir()) == [publishing.CONFIG, publishing.WEIGHTS, FILE]
+    left = AdapterLogprobs.model_validate_json((adapter / FILE).read_bytes())
+    assert len(left.rows) == 4
+    assert all(fmean(row.adapter) > fmean(row.base) + 0.5 for row in left.rows)
+    assert all(
+        len(row.scored) == len(row.base) == len(row.adapter) and row.scored[-1] == len(row.ids) - 1 for row in left.rows
+    )
+    row = left.rows[0]
+    assert logprobs.token_logprobs(load_base(base), row.ids, row.scored).tolist() == pytest.approx(row.base, abs=1e-3)
     text = (adapter / publishing.CONFIG).read_text()
     assert json.loads(text)["base_model_name_or_path"] == "tiny"
     assert str(base) not in text
@@ -86,7 +95,8 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
     assert figures["reward_accuracy"] > 0.9
     assert figures["mean_tokens_chosen"] > figures["mean_tokens_rejected"] > 1
     adapter = spec.output / "adapter"
-    assert sorted(p.name for p in adapter.iterdir()) == [publishing.CONFIG, publishing.WEIGHTS]
+    left = [AdapterLogprobs.model_validate_json((folder / FILE).read_bytes()) for folder in (incoming, adapter)]
+    assert left[1].rows[0].base[0] == left[0].rows[0].base[0]  # the same first token, and both against the bare base
     before, after = load_file(incoming / publishing.WEIGHTS), load_file(adapter / publishing.WEIGHTS)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)

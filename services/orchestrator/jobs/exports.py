@@ -11,7 +11,7 @@ from services.orchestrator.jobs import card, parity
 from services.orchestrator.method.selection import general_questions, seeded_order
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
-from shared.artifacts.archives import archive_of, manifest_of, readme_of
+from shared.artifacts.archives import archive_of, exported, manifest_of, readme_of
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import ArtifactMissing
 from shared.contracts.data import Question, Split
@@ -176,7 +176,7 @@ def _index(run: ExportRun, folders: dict[ExportFormat, str], parity_figures: dic
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """File name -> bytes and SHA-256."""
     files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in exported(folder):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from services.orchestrator.jobs import result_file
+from services.orchestrator.jobs.abilities import refuse_unfit
 from services.orchestrator.jobs.exports import ExportRun, export, open_export
 from services.orchestrator.jobs.imports import ImportRun, import_rows
 from services.orchestrator.method.pipeline import meteor
@@ -74,6 +75,7 @@ async def _distil(run: DistillationRun) -> dict[str, Any]:
         await run.emit(
             f"goes on from {run.continues}: that version is what the report calls the base", model=run.continues
         )
+    await refuse_unfit(run)
     report = await meteor(run.context, run)
     base, gain = report.table[0], report.final.over.get("base", NOTHING)
     before = base.metrics[report.primary_metric].value

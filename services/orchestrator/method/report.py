@@ -1,6 +1,6 @@
 """The report of a job: one JSON object, kept as an artifact. The clock stands apart in `timings`."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +9,7 @@ from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
+from shared.contracts.adapter_check import KEY, AdapterCheck
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import BASELINE_NAMES, BINARY_GRADERS, JUDGE
 from shared.contracts.report import (
@@ -218,6 +219,7 @@ def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[
         *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
         *_verdict_warnings(rounds),
         *_thought_warnings(ctx),
+        *adapter_warnings(ctx.figures.values()),
         *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
         *(warning for name, record in rounds for warning in _round_warnings(name, record)),
         *(warning for name, training in turns for warning in _training_warnings(name, training)),
@@ -269,6 +271,29 @@ def _thought_warnings(ctx: JobContext) -> list[str]:
     return [
         f"{cut} of {n} answers of the student ended inside a thought and count as empty: raise "
         "distillation.answer_tokens, or turn thoughts off in METEOR_STUDENT_TEMPLATE_ARGS"
+    ]
+
+
+def adapter_warnings(figures: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each adapter that the engine answers with differently than the trainer, and for each reason why that is unknown.
+
+    figures: what the workers of the steps counted.
+    """
+    checks = [AdapterCheck.model_validate(counts[KEY]) for counts in figures if KEY in counts]
+    differing = {check.adapter: check for check in checks if check.state == "differs"}
+    unchecked = defaultdict(set)
+    for check in checks:
+        if check.state == "unchecked":
+            unchecked[check.reason].add(check.adapter)
+    counted = Counter(check.adapter for check in checks if check.state == "differs")
+    lines = [
+        f"adapter {adapter[:12]} in the engine: {check.reason} (seen by {counted[adapter]} steps); its scores are not those of "
+        "what was trained"
+        for adapter, check in differing.items()
+    ]
+    return lines + [
+        f"{len(adapters)} adapters were not compared between trainer and engine: {reason}"
+        for reason, adapters in unchecked.items()
     ]
 
 

@@ -61,7 +61,8 @@ class DurableRun:
         self.ledger = ledger
         self.stores = steps.stores
         self.artifacts = steps.artifacts
-        self.files = steps.settings.data / "files"
+        self.data = steps.settings.data
+        self.files = self.data / "files"
         self.figures: dict[StepKey, dict[str, Any]] = {}  # per step: what its worker counted
         self.batch_size = batch_size
         self._steps = steps

@@ -16,7 +16,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit
+from services.trainer.train import data, fit, logprobs
 from services.trainer.train.model import device, load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
 from shared.contracts.rows import PreferencePair
@@ -43,7 +43,7 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
     dataset = Dataset.from_list([dict(row) for row in rows])
     with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):  # scores as training does
         trainer = PairTrainer(model, args=config, train_dataset=dataset, processing_class=tokenizer)
-    metrics = fit.fit(trainer, spec, params, reporter)
+    metrics = fit.fit(trainer, spec, params, [logprobs.of_pair(row) for row in rows], reporter)
     margins, accuracies = fit.series(trainer, "rewards/margins"), fit.series(trainer, "rewards/accuracies")
     last = fit.quarter(margins)
     return metrics | {

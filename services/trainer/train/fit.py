@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -12,9 +13,11 @@ from transformers import PreTrainedModel, Trainer
 from trl.trainer import utils as trl_utils
 
 from services.trainer.spec import Metrics, Spec
+from services.trainer.train import logprobs
 from services.trainer.train.model import device, save_adapter, save_weights
 from services.trainer.train.progress import Reporter
 from services.trainer.train.watch import Watch
+from shared.contracts.adapter_check import FILE
 from shared.contracts.steps import Method, Point, TrainParams
 
 SCHEDULE = "cosine"
@@ -75,8 +78,13 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda p: int(p.name.rpartition("-")[2]), default=None)
 
 
-def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -> Metrics:
-    """Train to the end, from the last checkpoint if there is one; save the adapter or weights and return the metrics."""
+def fit(
+    trainer: Trainer, spec: Spec, params: TrainParams, samples: Sequence[logprobs.Sample], reporter: Reporter
+) -> Metrics:
+    """Train to the end, from the last checkpoint if there is one; save the adapter or weights and return the metrics.
+
+    samples: the rows that are trained on. What the adapter makes of a few of them is saved beside it.
+    """
     watch = Watch(spec, reporter)
     trainer.add_callback(watch)
     checkpoint = last_checkpoint(spec.checkpoints)
@@ -85,7 +93,9 @@ def fit(trainer: Trainer, spec: Spec, params: TrainParams, reporter: Reporter) -
     if params.method is Method.FULL:
         save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
     else:
-        save_adapter(cast(PeftModel, trainer.model), params.model.base, spec.output / "adapter")
+        model, folder = cast(PeftModel, trainer.model), spec.output / "adapter"
+        save_adapter(model, params.model.base, folder)
+        (folder / FILE).write_text(logprobs.with_and_without(model, samples).model_dump_json() + "\n")
     (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))
     losses = series(trainer, "loss")
     return {

@@ -5,12 +5,11 @@ The same prompt ids and answer tokens as in training, so a row's NLL is the loss
 
 import json
 
-import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data
+from services.trainer.train.logprobs import token_logprobs
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
 from shared.contracts.rows import Example, Likelihood
@@ -35,9 +34,7 @@ def score(spec: Spec, reporter: Reporter) -> Metrics:
     return {"rows": len(likelihoods), "dropped_too_long": len(examples) - len(likelihoods)}
 
 
-@torch.inference_mode()
 def mean_nll(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> float:
     """Mean negative log-likelihood of the answer's tokens (end token included) after the prompt, in nats."""
-    ids = torch.tensor([prompt + answer], device=model.device)
-    logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
-    return float(cross_entropy(logits.float(), ids[0, len(prompt) :]))
+    ids = prompt + answer
+    return -float(token_logprobs(model, ids, range(len(prompt), len(ids))).mean())

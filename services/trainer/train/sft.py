@@ -9,7 +9,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit
+from services.trainer.train import data, fit, logprobs
 from services.trainer.train.model import load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
 from shared.contracts.rows import Example
@@ -46,12 +46,13 @@ def fine_tune(spec: Spec, reporter: Reporter) -> Metrics:
     """Rows are Example. Writes adapter or weights to spec.output."""
     params = TrainParams.model_validate(spec.params)
     examples = [Example.model_validate(row) for row in spec.rows]
-    trainer, used = build(spec, params, examples)
-    return fit.fit(trainer, spec, params, reporter) | {"rows": used, "dropped_too_long": len(examples) - used}
+    trainer, rows = build(spec, params, examples)
+    metrics = fit.fit(trainer, spec, params, [logprobs.of_example(row) for row in rows], reporter)
+    return metrics | {"rows": len(rows), "dropped_too_long": len(examples) - len(rows)}
 
 
-def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[AnswerTrainer, int]:
-    """The trainer over the examples that fit, and their number. Raises UserError when none fits."""
+def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[AnswerTrainer, list[data.ExampleIds]]:
+    """The trainer over the examples that fit, and these. Raises UserError when none fits."""
     fit.score_answers_only()
     tokenizer = load_tokenizer(spec.base, params.model.profile)
     model = trainable(spec, params)
@@ -63,4 +64,4 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[Ans
     )
     return AnswerTrainer(
         model, config, train_dataset=Dataset.from_list([dict(row) for row in rows]), processing_class=tokenizer
-    ), len(rows)
+    ), rows

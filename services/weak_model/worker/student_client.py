@@ -4,7 +4,7 @@ Not through OpenAI's SDK: the worker has one process per slot, and the SDK's tho
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, Self
 
 import httpx
@@ -18,7 +18,7 @@ from shared.contracts.rows import TOO_LONG
 from shared.contracts.steps import Sampling
 from shared.platform.http_client import internal_client
 
-CHAT = "/v1/chat/completions"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 BAD_REQUEST = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
 POLL_S = 1.0  # between two requests for a model
 
@@ -50,7 +50,8 @@ class EngineRefused(Exception):
 
     @property
     def is_temporary(self) -> bool:
-        return self.status >= 500 or self.status == httpx.codes.TOO_MANY_REQUESTS
+        failed = self.status >= 500 and self.status != httpx.codes.NOT_IMPLEMENTED
+        return failed or self.status == httpx.codes.TOO_MANY_REQUESTS
 
 
 def _is_temporary(error: Exception) -> bool:
@@ -103,7 +104,7 @@ class StudentClient:
             if refusal.status == httpx.codes.NOT_FOUND:
                 message = f"{refusal.message}: the engine cannot read its files"
                 raise FatalError(message, code="adapter_missing") from refusal
-            raise self._as_meteor_error(refusal, model) from refusal
+            raise self.as_error(refusal, model) from refusal
         except (httpx.HTTPError, ValueError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error
 
@@ -129,29 +130,55 @@ class StudentClient:
         except EngineRefused as refusal:
             if refusal.status == httpx.codes.BAD_REQUEST and "context length" in refusal.message:
                 return StudentReply("", TOO_LONG)
-            raise self._as_meteor_error(refusal, model) from refusal
+            raise self.as_error(refusal, model) from refusal
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error
+
+    async def prompt_logprobs(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float | None]]:
+        """Per prompt of token ids the log-probability of each, in nats; None for the first. vLLM's field of the completions.
+
+        Raises EngineRefused where the engine has no such field or does not know the model, TransientError when it is unavailable.
+        """
+        body = {"model": model, "prompt": prompts, "prompt_logprobs": 0, "max_tokens": 1, "temperature": 0}
+        try:
+            choices = (await self._prioritised(TEXT, body))["choices"]
+            return [
+                [
+                    entry and entry[str(token)]["logprob"]
+                    for token, entry in zip(ids, choice["prompt_logprobs"], strict=True)
+                ]
+                for ids, choice in zip(prompts, choices, strict=True)
+            ]
+        except EngineRefused as refusal:
+            if refusal.status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+                raise self._unavailable(str(refusal)) from refusal
+            raise
+        except httpx.HTTPError as error:
+            raise self._unavailable(f"{type(error).__name__}: {error}") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise EngineRefused(
+                httpx.Response(httpx.codes.NOT_IMPLEMENTED, text="it knows no prompt_logprobs")
+            ) from error
 
     async def _within_context(self, body: Json) -> Json:
         """vLLM refuses max_tokens beyond the model's context; without max_tokens the completion may fill what is left."""
         try:
-            return await self._chat(body)
+            return await self._prioritised(CHAT, body)
         except EngineRefused as refusal:
             if refusal.param != "max_tokens":
                 raise
-        return await self._chat({name: value for name, value in body.items() if name != "max_tokens"})
+        return await self._prioritised(CHAT, {name: value for name, value in body.items() if name != "max_tokens"})
 
-    async def _chat(self, body: Json) -> Json:
+    async def _prioritised(self, path: str, body: Json) -> Json:
         """With a priority below chats; without one for an engine that refuses priorities."""
         if self.supports_priority:
             try:
-                return await self._post(CHAT, body | {"priority": Priority.STEP})
+                return await self._post(path, body | {"priority": Priority.STEP})
             except EngineRefused as refusal:
                 if refusal.status not in BAD_REQUEST or "priority" not in refusal.message.lower():
                     raise
                 self.supports_priority = False
-        return await self._post(CHAT, body)
+        return await self._post(path, body)
 
     async def _post(self, path: str, body: Json) -> Json:
         async for attempt in stamina.retry_context(
@@ -164,7 +191,8 @@ class StudentClient:
                 return response.json()
         raise AssertionError("stamina returns or raises")
 
-    def _as_meteor_error(self, refusal: EngineRefused, model: str) -> FatalError | TransientError:
+    def as_error(self, refusal: EngineRefused, model: str) -> FatalError | TransientError:
+        """What a refusal of a request to this model means for the step."""
         if refusal.is_temporary:
             return self._unavailable(str(refusal))
         match refusal.status:
