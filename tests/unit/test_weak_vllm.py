@@ -1,5 +1,6 @@
 """How vLLM is started and how its end is explained, without starting it."""
 
+import json
 import shutil
 import socket
 import sys
@@ -36,6 +37,27 @@ def test_command_line_on_a_cpu():
     assert {"--enforce-eager", "--enable-lora", "--enable-prefix-caching", "--no-enable-chunked-prefill"} <= set(argv)
     assert option(argv, "scheduling-policy") == "priority"
     assert not {"--gpu-memory-utilization", "--tool-call-parser", "--enable-auto-tool-choice"} & set(argv)
+
+
+@pytest.mark.parametrize(
+    ("config", "restricted"),
+    [
+        ({"num_experts": 4}, True),
+        ({"text_config": {"num_local_experts": 8}}, True),
+        ({"num_local_experts": 0, "hidden_size": 32}, False),
+        (None, False),
+    ],
+)
+def test_adapters_of_a_mixture_of_experts_sit_on_its_attention_where_vllm_runs_on_a_cpu(
+    tmp_path: Path, config: dict | None, restricted: bool
+):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    on_cpu, on_gpu = (vllm.command_line(settings(model=str(tmp_path)), cpu) for cpu in (True, False))
+    assert ("--lora-target-modules" in on_cpu) is restricted
+    assert "--lora-target-modules" not in on_gpu
+    assert not restricted or option(on_cpu, "lora-target-modules") == "q_proj"
+    assert "--lora-target-modules" not in vllm.command_line(settings(model=str(tmp_path), lora=False), cpu=True)
 
 
 def test_tools_are_read_where_a_parser_is_named():

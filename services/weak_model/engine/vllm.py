@@ -1,5 +1,6 @@
 """The command that starts vLLM's server, and the reason why one ended. Pure functions; vLLM is not imported."""
 
+import json
 import os
 import re
 import sys
@@ -35,7 +36,7 @@ CAUSES = (
     (r"no module named '?vllm", "vLLM is not installed in this environment (requirements/engine-*.lock)"),
     (r"model architectures? .*not supported|has no vllm implementation",
      "this vLLM does not serve the model's architecture; `meteor models show` tells what a model can do here"),
-    (r"trust_remote_code", "the model brings code of its own, which is never run; take a model of a known family"),
+    (r"trust_remote_code=true", "the model brings code of its own, which is never run; take a model of a known family"),
     (r"not a valid model identifier|repository not found|offline mode is enabled|cannot find the requested files",
      "the model is not there: METEOR_ENGINE_MODEL must be a folder with safetensors or a hub id that can be reached"),
 )  # fmt: skip
@@ -45,6 +46,10 @@ HOPELESS = re.compile(
     r"\b(ValueError|TypeError|KeyError|AttributeError|NotImplementedError|ModuleNotFoundError|ImportError|ValidationError): "
 )
 PASSING = re.compile(r"address already in use|memory|timed? ?out|connection|No space left", re.IGNORECASE)
+EXPERTS = re.compile(r"(num|n)_(local_|routed_)?experts|moe_num_experts")  # a model's fields that count its experts
+# Where adapters of a mixture of experts sit (services/trainer/train/architecture.py), as model families call it.
+ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "out_proj")
+ATTENTION += ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # logged after a clean end too
 
 
@@ -153,6 +158,9 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
     if settings.lora:
         options |= {"max-lora-rank": settings.max_lora_rank, "max-loras": settings.max_loras}
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    if settings.lora and cpu and has_experts(Path(settings.model)):
+        # vLLM prepares experts for adapters with kernels for GPUs, and dies of the first request on a CPU.
+        argv += ["--lora-target-modules", *ATTENTION]
     flags = {
         "enable-prefix-caching": True,
         "enable-lora": settings.lora,
@@ -163,6 +171,16 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         "no-enable-chunked-prefill": cpu,
     }
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
+
+
+def has_experts(model: Path) -> bool:
+    """Whether the model is a mixture of experts, by its config.json."""
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    fields = config | (config.get("text_config") or {})
+    return any(EXPERTS.fullmatch(name) and value for name, value in fields.items())
 
 
 def dtype(setting: str, cpu: bool, flags: frozenset[str]) -> str:
