@@ -19,6 +19,15 @@ _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL | re.IGNORECA
 TRUE = frozenset({"true", "yes", "y", "pass", "passed", "passes", "correct", "right", "1", "1.0"})
 FALSE = frozenset({"false", "no", "n", "fail", "failed", "fails", "incorrect", "wrong", "not correct", "0", "0.0"})
 TIES = frozenset({"tie", "tied", "equal", "equally good", "draw", "both", "neither", "none", "same", "no difference"})
+OTHER_NAMES = {  # of a field, where a reply has it under none of its own
+    "correct": ("iscorrect", "answeriscorrect", "verdict", "judgment", "judgement", "decision", "passed"),
+    "critique": ("feedback", "comment"),
+}
+_SAID = re.compile(  # a verdict in prose or in a tag
+    r"(?:^|[\n.>])[\s\W]*(?:final |my )?(?:correct|is correct|verdict|judge?ment|decision)[\s*_\"'`]*(?:[:=>]|is\b)[\s*_\"'`]*"
+    r"(not correct|[a-z]+)",
+    re.IGNORECASE,
+)
 _LEADING = re.compile(r"\A(yes|no|true|false)\s*[,;:(-].*", re.DOTALL)
 _ANSWER = re.compile(r"\A(?:answer|response|option|assistant|model)[\s_-]*(?=[ab]\Z)")
 _SCORE = re.compile(r"(\d{1,2}(?:\.\d+)?)(?:\s*(?:/|of|out of)\s*10)?(?:\s*points?)?")
@@ -117,7 +126,10 @@ def _mended(kind: type[AnyReply], text: str, cut_off: bool) -> AnyReply | None:
         return None
     if "correct" in kind.model_fields and (verdict := _truth(loose_json.without_reasoning(text))) is not None:
         return _valid(kind, {"correct": verdict})
-    return _valid(kind, _fields(kind, loose_json.members(text)))
+    if fields := _fields(kind, loose_json.members(text)):
+        return _valid(kind, fields)
+    said = _SAID.findall(loose_json.without_reasoning(text)) if "correct" in kind.model_fields else []
+    return _valid(kind, {"correct": said[-1]} if said else {})
 
 
 def _valid(kind: type[AnyReply], fields: Json) -> AnyReply | None:
@@ -145,6 +157,9 @@ def _fields(kind: type[Reply], value: Any, depth: int = 3) -> Json:
         return {}
     names = {re.sub(r"[\W_]+", "", str(name)).casefold(): name for name in value}
     fields = {name: value[names[name]] for name in kind.model_fields if name in names}
+    for name in kind.model_fields.keys() - fields.keys():
+        other = next((names[other] for other in OTHER_NAMES.get(name, ()) if other in names), None)
+        fields |= {} if other is None else {name: value[other]}
     if fields or not depth:
         return fields
     wrapped = [part for part in value.values() if isinstance(part, dict | list | str)]

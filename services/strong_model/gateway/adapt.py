@@ -9,7 +9,7 @@ from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
 from shared.contracts.providers import Change
 
-Action = Literal["omit", "rename", "format", "role", "fold", "merge", "limit", "stream"]
+Action = Literal["omit", "rename", "value", "format", "role", "fold", "merge", "flatten", "strip", "limit", "stream"]
 LIMITS = ("max_tokens", "max_completion_tokens")
 NOT_STREAMED = (
     "tools",
@@ -25,15 +25,16 @@ STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 class Rule(BaseModel):
     """A change that a provider's refusal asked for.
 
-    value: by action: rename: the other name; format: the type instead, None: none; role: the role instead; limit: the most
-    tokens; stream: whether. of: by action: format: the type that was refused; role: the role. once: for this request alone.
+    value: by action: rename: the other name; value: the value instead; format: the type instead, None: none; role: the role
+    instead; limit: the most tokens; stream: whether. of: by action: value: the refused one as text; format: the type that was
+    refused; role: the role; strip: the key of turns. once: for this request alone.
     """
 
     model_config = ConfigDict(frozen=True)
 
     field: str
     action: Action
-    value: str | int | None = None
+    value: str | int | float | None = None
     of: str | None = None
     why: str = ""
     at: float = 0.0
@@ -50,10 +51,13 @@ class Rule(BaseModel):
 _HOW: dict[Action, Callable[[Rule], str]] = {
     "omit": lambda rule: "left out",
     "rename": lambda rule: f"sent as {rule.value}",
+    "value": lambda rule: f"{rule.of} sent as {rule.value}",
     "format": lambda rule: f"{rule.of} sent as {rule.value}" if rule.value else f"{rule.of} left out",
     "role": lambda rule: f"{rule.of} sent as {rule.value}",
     "fold": lambda rule: "the system's text stands in the first user turn",
     "merge": lambda rule: "turns of one role in a row are one turn",
+    "flatten": lambda rule: "a turn's parts of text are one text",
+    "strip": lambda rule: f"turns are sent without {rule.of}",
     "limit": lambda rule: f"at most {rule.value}",
     "stream": lambda rule: "streamed" if rule.value else "not streamed",
 }
@@ -115,6 +119,8 @@ def _apply(rule: Rule, sent: Json) -> bool:
         case "rename" if rule.field in sent:
             value = sent.pop(rule.field)
             sent.setdefault(str(rule.value), value)
+        case "value" if str(sent.get(rule.field)) == rule.of:
+            sent[rule.field] = rule.value
         case "format" if format_type(sent) == rule.of:
             sent["response_format"] = {"type": rule.value}
             if rule.value is None:
@@ -133,7 +139,18 @@ def _apply(rule: Rule, sent: Json) -> bool:
             sent["messages"] = folded(sent["messages"])
         case "merge":
             sent["messages"] = alternating(sent["messages"])
+        case "flatten":
+            sent["messages"] = [turn | {"content": flat(turn.get("content"))} for turn in sent["messages"]]
+        case "strip":
+            sent["messages"] = [{key: turn[key] for key in turn if key != rule.of} for turn in sent["messages"]]
     return sent != before
+
+
+def flat(content: Any) -> Any:
+    """Parts of text as one text; any other content as it is."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        return content
+    return "\n".join(str(part.get("text", "")) for part in content)
 
 
 def _in_role(turn: Json, rule: Rule) -> Json:

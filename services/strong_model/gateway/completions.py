@@ -181,7 +181,9 @@ def reasoned_away(body: Json, asked: int | None) -> bool:
     counted = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
     length = len(thoughts) + len(message.get("content") or "")
     reasoning = counted or (written * len(thoughts) // length if length else 0)
-    return bool(asked and reasoning and len(body["choices"]) == 1 and written - reasoning < asked)
+    apart = counted and _count(usage, "total_tokens") - _count(usage, "prompt_tokens") >= written + counted
+    visible = written if apart else written - reasoning  # some count reasoning beside the completion's tokens
+    return bool(asked and reasoning and len(body["choices"]) == 1 and visible < asked)
 
 
 def asked_room(body: Json) -> int | None:

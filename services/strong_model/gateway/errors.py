@@ -11,18 +11,28 @@ import httpx
 
 from services.strong_model.gateway import said
 from services.strong_model.gateway.failure_words import (
+    ACCESS_CODES,
+    BAD_KEY,
+    BAD_TURN,
     CONTENT,
     CONTENT_CODES,
+    CONTEXT_FULL,
     DEMANDS,
+    KEY_CODES,
     KEY_REFUSED,
     MODEL_CODES,
+    NO_ACCESS,
     NO_MODEL,
     NO_MONEY,
+    PASSING,
     QUOTA_CODES,
     QUOTED_KEY,
+    RATE_CODES,
     STATUS_OF,
     TOO_LONG,
     TOO_LONG_CODES,
+    TOO_MUCH_AT_ONCE,
+    TOO_OFTEN,
 )
 from services.strong_model.gateway.hints import pause_s
 from services.strong_model.gateway.providers import Provider
@@ -119,7 +129,8 @@ class ProviderError(MeteorError):
         self.paused = outcome == PAUSED
         self.cost = Cost() if self.unpaid else cost
         self.overloaded = outcome in OVERLOAD and code != "teacher_quota_exhausted"
-        self.provider_down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
+        down = outcome in ("timeout", "unreachable") or outcome.startswith("http_5")
+        self.provider_down = down and code not in ROW_CODES
         # not where the request or the key is at fault
         self.fallback_may_help = self.most_attempts > NEVER or code in ("teacher_quota_exhausted", "teacher_timeout")
         self.call_id: str | None = None
@@ -243,15 +254,19 @@ def not_json(provider: Provider, payload: bytes) -> ProviderError:
 
 def broken_stream(provider: Provider, data: str) -> ProviderError:
     """The provider sent an error in the middle of a stream, after parts of the answer."""
-    words = shown(provider, said.read(data))
-    message = f"provider {provider.name!r} ended its stream with an error: {words}"
+    words = said.read(data)
+    message = f"provider {provider.name!r} ended its stream with an error: {shown(provider, words)}"
+    if (code := _code(400, words)) in ROW_CODES:
+        return ProviderError(message, code, "filtered")
     return ProviderError(message, "teacher_error", "bad_answer", most_attempts=ONCE_MORE)
 
 
 def in_answer(provider: Provider, body: object) -> ProviderError:
     """An error that came with HTTP status 200. Its own code says which one it is."""
     words = said.of(body)
-    status = words.status or next((STATUS_OF[code] for code in words.codes if code in STATUS_OF), 502)
+    status = words.status or next((STATUS_OF[code] for code in words.codes if code in STATUS_OF), None)
+    if status is None:  # its words alone say what it is
+        status = 400 if _code(400, words) != "teacher_rejected" else 502
     return told(provider, status, pause_s({}, json.dumps(body)), words)
 
 
@@ -266,12 +281,12 @@ def told(provider: Provider, status: int, retry_after: float | None, words: Said
     """What the status and the provider's words mean, with the setting to change."""
     text, who = shown(provider, words), f"provider {provider.name!r}"
     code = _code(status, words)
-    if status == 429 and code == "teacher_rate_limited":
+    if code == "teacher_rate_limited":
         message = f"{who} limits the rate of calls: {text}"
     elif code == "teacher_error":
         message = f"{who} failed (HTTP {status}): {text}"
     else:
-        message = f"{who} {MEANINGS[code]} (HTTP {status}): {text}{_hint(provider, code, status)}"
+        message = f"{who} {MEANINGS[code]} (HTTP {status}): {text}{_hint(provider, code, status, words)}"
     own_status = max(status, 400) if code in ("teacher_rejected", "teacher_model_not_found") else None
     failure = ProviderError(message, code, f"http_{status}", status=own_status, retry_after=retry_after, said=words)
     failure.words = text
@@ -282,22 +297,39 @@ def _code(status: int, words: Said) -> str:
     text, codes = words.message.lower(), words.codes
     if status == 401:
         return "teacher_auth_failed"
-    if status == 402 or codes & QUOTA_CODES or (status in DEMANDS and NO_MONEY.search(text)):
+    if status == 402 or codes & QUOTA_CODES or (status in (*DEMANDS, 429) and NO_MONEY.search(text)):
         return "teacher_quota_exhausted"
-    if status >= 500 or (status in RETRIED and not (status == 429 and codes & TOO_LONG_CODES)):
-        return "teacher_rate_limited" if status == 429 else "teacher_error"
-    if status == 413 or codes & TOO_LONG_CODES or TOO_LONG.search(text):
+    if codes & TOO_LONG_CODES or (status >= 500 and CONTEXT_FULL.search(text)):
+        return "teacher_prompt_too_long"
+    if status == 429:
+        return "teacher_prompt_too_long" if TOO_MUCH_AT_ONCE.search(text) else "teacher_rate_limited"
+    if status >= 500 or status in RETRIED:
+        return "teacher_error"
+    if status == 413 or TOO_LONG.search(text):
         return "teacher_prompt_too_long"
     if codes & CONTENT_CODES or CONTENT.search(text):
-        return "teacher_refused_row"
-    if status in DEMANDS and (codes & MODEL_CODES or NO_MODEL.search(text)):
+        return REFUSED_ROW
+    return _demand(status, text, codes) if status in DEMANDS else "teacher_rejected"
+
+
+def _demand(status: int, text: str, codes: frozenset[str]) -> str:
+    """A refusal whose words say what is wrong with the request or the account."""
+    if codes & RATE_CODES or TOO_OFTEN.search(text):
+        return "teacher_rate_limited"
+    if codes & KEY_CODES or BAD_KEY.search(text):
+        return "teacher_auth_failed"
+    if codes & ACCESS_CODES or NO_ACCESS.search(text):
+        return "teacher_access_denied"
+    if codes & MODEL_CODES or NO_MODEL.search(text):
         return "teacher_model_not_found" if status != 403 else "teacher_access_denied"
     if status == 403:
         return "teacher_auth_failed" if KEY_REFUSED.search(text) else "teacher_access_denied"
-    return "teacher_rejected"
+    if PASSING.search(text):
+        return "teacher_error"
+    return REFUSED_ROW if BAD_TURN.search(text) else "teacher_rejected"
 
 
-def _hint(provider: Provider, code: str, status: int) -> str:
+def _hint(provider: Provider, code: str, status: int, words: Said) -> str:
     if code == "teacher_auth_failed":
         return f"; set {provider.key_from} to one that is valid for it"
     if code == "teacher_access_denied":
@@ -310,6 +342,8 @@ def _hint(provider: Provider, code: str, status: int) -> str:
         return ""
     if status in (404, 405) or status < 400:
         return f"; is {provider.address_from} right?"
+    if provider.reasoning_effort and re.search(r"effort|reasoning|thinking", words.message.lower()):
+        return f"; change {provider.setting('reasoning_effort')} ({provider.reasoning_effort!r})"
     return f"; {provider.setting('omit')} and {provider.setting('extra')} change what is sent"
 
 

@@ -30,7 +30,7 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 _DAILY = re.compile(
-    r"\b(?:per|a|each|every|this|in\s+one)[\s_-]*day\b|\bdaily\b|PerDay|\b(?:TPD|RPD)\b|\bper[\s-]*24\s*h",
+    r"\b(?:per|a|each|every|this|in\s+one)[\s_-]*(?:day|month)\b|/ ?(?:day|month)\b|\b(?:daily|monthly)\b|Per(?:Day|Month)|\b(?:TPD|RPD)\b|\bper[\s-]*24\s*h",
     re.IGNORECASE,
 )
 _RESET = re.compile(r"(?:x-|anthropic-)?ratelimit-(?:[\w-]+-)?reset(?:-[\w-]+)?", re.IGNORECASE)

@@ -22,6 +22,10 @@ STOPPED = frozenset(
         "done",
         "end",
         "endoftext",
+        "stop_word",
+        "eod",
+        "completion",
+        "success",
     ]
 )
 CALLED = frozenset(["tool_calls", "tool_call", "tool_use", "function_call"])
@@ -37,6 +41,12 @@ CUT = frozenset(
         "context_length",
         "model_context_window_exceeded",
         "incomplete",
+        "max_new_tokens",
+        "max_tokens_reached",
+        "limit",
+        "time_limit",
+        "error_limit",
+        "truncated",
     ]
 )
 FILTERED = frozenset(
@@ -55,6 +65,10 @@ FILTERED = frozenset(
         "guardrail_intervened",
         "guardrails",
         "blocked",
+        "error_toxic",
+        "language",
+        "content_policy",
+        "filtered",
     ]
 )
 BROKEN = frozenset(
@@ -68,6 +82,11 @@ BROKEN = frozenset(
         "canceled",
         "timeout",
         "malformed_function_call",
+        "malformed_response",
+        "unexpected_tool_call",
+        "load",
+        "unload",
+        "failed",
     ]
 )
 UNKNOWN = "unknown"
@@ -86,6 +105,10 @@ TAGS = (  # (opener, closer) of reasoning inside the text
     (r"\[THINK\]", r"\[/THINK\]"),
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
+    (r"<\|channel>\s*(?:thought|analysis)", r"<channel\|>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"<antthinking>", r"</antthinking>"),
+    (r"Here is my thought process:", r"Here is my (?:response|answer):"),
 )
 _TAGS = [
     (re.compile(rf"\s*{opener}", re.IGNORECASE), re.compile(opener, re.IGNORECASE), re.compile(closer, re.IGNORECASE))
@@ -97,9 +120,16 @@ _CHANNEL = re.compile(
     re.DOTALL,
 )
 _BARE_CHANNEL = re.compile(r"\A\s*analysis(.*?)assistant\s*final(.*)\Z", re.DOTALL)  # the markup's tokens were dropped
+_WRAPS = (  # (opener, closer) of the answer after marked reasoning
+    (r"<\|begin_of_solution\|>", r"<\|end_of_solution\|>"),
+    (r"<\|START_RESPONSE\|>", r"<\|END_RESPONSE\|>"),
+    (r"<\|begin_of_box\|>", r"<\|end_of_box\|>"),
+    (r"<answer>", r"</answer>"),
+    (r"<response>", r"</response>"),
+    (r"<output>", r"</output>"),
+)
 _WRAP = re.compile(
-    r"\A<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?\Z|\A<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>)?\Z",
-    re.DOTALL,
+    "|".join(rf"\A{opener}\s*(.*?)\s*(?:{closer})?\Z" for opener, closer in _WRAPS), re.DOTALL | re.IGNORECASE
 )
 
 
@@ -136,18 +166,22 @@ def normalised(body: Any, finished_by: tuple[str, ...] = ()) -> Json:
 
 
 def _without_choices(body: Json, choices: Any) -> ValueError:
-    if _says_error(body):
+    if says_error(body):
         return Failed(body)
     feedback = body.get("promptFeedback") or body.get("prompt_feedback") or body.get("prompt_filter_results")
     if feedback or ("choices" in body and choices is None and ("usage" in body or "id" in body)):
         return Blocked(str(feedback or ""))
-    if "choices" not in body and any(name in body for name in ("message", "detail", "msg")):
-        return Failed(body)
     return Unreadable("an answer without choices")
 
 
-def _says_error(body: Json) -> bool:
-    return bool(body.get("error") or body.get("errors") or body.get("object") == "error" or body.get("type") == "error")
+def says_error(body: Json) -> bool:
+    """Whether an answer, or a chunk of a stream, is an error in one of the shapes that come with HTTP status 200."""
+    base = body.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code"):
+        return True
+    if body.get("error") or body.get("errors") or body.get("object") == "error" or body.get("type") == "error":
+        return True
+    return "choices" not in body and any(body.get(name) for name in ("message", "detail", "msg"))
 
 
 def _choice(choice: Any, place: int, finished_by: tuple[str, ...]) -> Json:
@@ -180,6 +214,8 @@ def _native(reason: str, original: Any) -> Json:
 
 
 def _reason(given: Any, finished_by: tuple[str, ...]) -> str:
+    if isinstance(given, dict):  # with what matched beside it
+        given = given.get("type") or given.get("reason")
     word = str(given or "")
     if word in finished_by:
         return "stop"
@@ -227,7 +263,7 @@ def _content(content: Any) -> tuple[str, list[str]]:
     texts, thoughts = [], []
     for part in content:
         if isinstance(part, dict) and part.get("type") in THOUGHT_PARTS:
-            thoughts.append(_flat(part.get("thinking") or part.get("text") or part.get("reasoning")))
+            thoughts.append(_flat(part.get("thinking") or part.get("text") or part.get("reasoning") or part.get("summary")))
         else:
             texts.append(_flat(part))
     return "".join(texts), [thought for thought in thoughts if thought]

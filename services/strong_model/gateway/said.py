@@ -22,6 +22,9 @@ INSIDE = (  # keys below which its words stand, the plainest first
     "error_message",
     "error_msg",
     "error_description",
+    "base_resp",
+    "status_msg",
+    "title",
     "reasons",
     "description",
     "metadata",
@@ -32,7 +35,8 @@ INSIDE = (  # keys below which its words stand, the plainest first
     "failed_generation",
 )
 UNSAID = frozenset({"failed_generation"})  # read for codes only: the model's text, not the provider's words
-CODES = ("code", "type", "status", "reason", "reasons", "finish_reason", "blockReason", "block_reason")
+CODES = ("code", "type", "status", "reason", "reasons", "finish_reason", "blockReason", "block_reason", "status_code", "error_code",
+         "__type", "error_type")  # fmt: skip
 FIELDS = ("param", "field", "parameter")
 _TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
 

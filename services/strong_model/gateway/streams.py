@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from services.strong_model.gateway.completions import checked
 from services.strong_model.gateway.errors import bad_answer, broken_stream, in_answer, not_json
-from services.strong_model.gateway.normalise import REASONING, live_reason, read_parts
+from services.strong_model.gateway.normalise import REASONING, live_reason, read_parts, says_error
 from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
 
@@ -73,6 +73,9 @@ OPENERS = {  # of reasoning at the beginning of a text -> what ends it
     "<thinking>": "</thinking>",
     "<thought>": "</thought>",
     "[THINK]": "[/THINK]",
+    "<|channel>thought": "<channel|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
     "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
 }
 
@@ -160,8 +163,8 @@ class Assembly:
             raise not_json(self.provider, event.data.encode()) from None
         if isinstance(chunk, list) and len(chunk) == 1:
             chunk = chunk[0]
-        if not isinstance(chunk, dict) or chunk.get("error") or event.name == "error":
-            raise broken_stream(self.provider, event.data) if self._choices else in_answer(self.provider, chunk)
+        if not isinstance(chunk, dict) or says_error(chunk) or event.name == "error":
+            raise broken_stream(self.provider, event.data) if self._written else in_answer(self.provider, chunk)
         self._head |= {name: value for name, value in chunk.items() if name not in OF_CHUNK and value is not None}
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")
@@ -169,6 +172,11 @@ class Assembly:
             if isinstance(part, dict):
                 self._add_choice(part)
         return self._live.chunk(chunk)
+
+    @property
+    def _written(self) -> bool:
+        """Whether a part of an answer has come, not only its head."""
+        return any(len(choice["message"]) > 2 or choice["message"]["content"] for choice in self._choices.values())
 
     def _add_choice(self, part: Json) -> None:
         given = part.get("index")
