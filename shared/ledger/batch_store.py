@@ -132,6 +132,12 @@ class BatchStore:
                 return
             after = rows[-1].call_id
 
+    def sent(self, call_id: str) -> Json | None:
+        """The body of a request whose batch has not ended."""
+        query = select(batch_requests.c.body).where(batch_requests.c.call_id == call_id)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     def open_calls(self, batch_id: str) -> list[str]:
         """Ids of its unanswered calls."""
         query = select(calls.c.id).where(calls.c.batch_id == batch_id, calls.c.state == "intent")

@@ -21,6 +21,7 @@ from shared.jobs.records import ModelRecord
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
 from shared.platform.settings import PlatformSettings
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.vllm import FakeVllm, running_vllm
 
@@ -65,7 +66,7 @@ def api_environment(data: Path, port: int, **changes: str) -> dict[str, str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2, trust_env=False).status_code == 200
+        return LOOPBACK.get(f"{url}/healthz", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -123,6 +123,9 @@ class FakeBatches:
             if self.faults.draw("batch_row"):
                 broken = {"error": {"message": "something broke", "code": "server_error"}}
                 errors.append(_line(row, {"status_code": 500, "body": broken}, None))
+            elif "top_p" in row["body"] and self.faults.draw("batch_field"):
+                broken = {"error": {"message": "top_p is not supported with this model", "param": "top_p"}}
+                errors.append(_line(row, {"status_code": 400, "body": broken}, None))
             else:
                 body = self.compute(row["custom_id"], row["body"])
                 answers.append(_line(row, {"status_code": 200, "body": body}, None))

@@ -32,6 +32,7 @@ Kind = Literal[
     "batch_lost",
     "batch_expired",
     "batch_row",
+    "batch_field",
 ]
 MESSAGES = {
     "400": "this model's maximum context length was exceeded",
@@ -51,7 +52,8 @@ class Fault:
     cut_stream: the connection breaks in the middle of an answer. down: nobody listens for `seconds`. slow: the answer is
     right and takes so long. skip: so many requests are spared first. batch_away, batch_unknown: its routes answer 503, or 404.
     batch_failed, batch_full: it is not computed. batch_lost: it is created and the answer is a 500. batch_expired: half of
-    it is not computed. batch_row: a request of it fails.
+    it is not computed. batch_row: a request of it fails. batch_field: one
+    that has top_p is refused for it.
     """
 
     kind: Kind

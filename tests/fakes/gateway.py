@@ -6,13 +6,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any, NamedTuple
 
-import httpx
 from sqlalchemy import select
 
 from shared.db.engine import reading
 from shared.ledger.store import Ledger, open_ledger
 from shared.ledger.tables import calls
 from shared.platform.gateway_client import GatewayClient, origin_headers
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port
 from tests.fakes.start import FakeServer, running
 
@@ -43,7 +43,7 @@ class Gateway(NamedTuple):
 
     def metric(self, name: str) -> float:
         """One of the gateway's own metrics, named with its labels."""
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        lines = LOOPBACK.get(f"{self.url}/metrics").text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from shared.platform import process_guard
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -30,30 +31,30 @@ class FakeServer(NamedTuple):
 
     def fault(self, kind: str, **options: Any) -> None:
         """rate, times, retry_after, seconds: see tests.fakes.faults.Fault."""
-        httpx.post(f"{self.url}/faults", json={"kind": kind, **options}).raise_for_status()
+        LOOPBACK.post(f"{self.url}/faults", json={"kind": kind, **options}).raise_for_status()
 
     def heal(self) -> None:
-        httpx.delete(f"{self.url}/faults").raise_for_status()
+        LOOPBACK.delete(f"{self.url}/faults").raise_for_status()
         self.set(latency_s=0.0, bears=1_000_000, batch_s=0.0)
 
     def set(self, **settings: float) -> None:
         """latency_s: seconds per request; bears: requests at once, more are refused; batch_s: seconds until a batch is done."""
-        httpx.post(f"{self.url}/settings", json=settings).raise_for_status()
+        LOOPBACK.post(f"{self.url}/settings", json=settings).raise_for_status()
 
     def latency(self, seconds: float) -> None:
         self.set(latency_s=seconds)
 
     def log(self) -> list[dict[str, Any]]:
         """Requests to chat/completions in order of arrival, with what became of each so far."""
-        return httpx.get(f"{self.url}/log").json()
+        return LOOPBACK.get(f"{self.url}/log").json()
 
     def batches(self) -> list[dict[str, Any]]:
         """All batches that were ever created, oldest first."""
-        return httpx.get(f"{self.url}/batches").json()["batches"]
+        return LOOPBACK.get(f"{self.url}/batches").json()["batches"]
 
     def files(self) -> list[str]:
         """Names of the files that were uploaded or written, and are still there."""
-        return httpx.get(f"{self.url}/batches").json()["files"]
+        return LOOPBACK.get(f"{self.url}/batches").json()["files"]
 
     def logged_lines(self) -> list[dict[str, Any]]:
         """The same as written to the file at arrival; outlives the process."""
@@ -99,6 +100,6 @@ def _answers(child: subprocess.Popen, url: str) -> bool:
     if child.poll() is not None:
         raise AssertionError(f"the process ended with {child.returncode} before it answered at {url}")
     try:
-        return httpx.get(url, timeout=1).status_code == 200
+        return LOOPBACK.get(url, timeout=1).status_code == 200
     except httpx.TransportError:
         return False

@@ -33,16 +33,19 @@ class Case:
         self.project = project
         self.job = f"job-of-{project}"
 
-    async def try_all(self, rows: Iterable[int], step: str = "step-1", job: str = "") -> list[ChatReply | Exception]:
+    async def try_all(
+        self, rows: Iterable[int], step: str = "step-1", job: str = "", **options: Any
+    ) -> list[ChatReply | Exception]:
         """Each row asked for once, all at the same time."""
         headers = origin_headers(self.project, job or self.job, f"{step}-{self.project}", "distill")
         async with GatewayClient(self.gateway.url, TOKEN, headers, batch=True) as client:
             asked = [
-                client.chat(model="default", messages=ask(row), max_tokens=50, example_id=str(row)) for row in rows
+                client.chat(model="default", messages=ask(row), max_tokens=50, example_id=str(row), **options)
+                for row in rows
             ]
             return await asyncio.gather(*asked, return_exceptions=True)  # pyright: ignore[reportReturnType]
 
-    async def answers(self, rows: Sequence[int], **origin: str) -> list[ChatReply]:
+    async def answers(self, rows: Sequence[int], **origin: Any) -> list[ChatReply]:
         """As a step does it: asked again until nothing is pending. Raises what else a call ends with."""
         deadline = time.monotonic() + 40
         while True:
@@ -170,6 +173,15 @@ async def test_what_expired_or_failed_in_a_batch_is_sent_by_itself_at_the_full_p
         assert row.usd == pytest.approx(full / 2 if row.batch_id else full)
         assert (row.usd > 0) == (row.outcome == "ok")
     assert case.ledger.usage(case.job).usd_reserved == 0
+
+
+async def test_what_a_batch_is_refused_for_is_learned_and_its_requests_go_in_another_batch(case: Case):
+    case.teacher.fault("batch_field")
+    await case.answers(range(5), top_p=0.9)
+    ended = Counter((row.outcome, row.batch_id is not None) for row in case.rows())
+    assert ended == {("http_400", True): 5, ("ok", True): 5}, "at half the price"
+    await case.answers(range(5, 8), top_p=0.9)
+    assert [batch["request_counts"]["failed"] for batch in case.remote()] == [5, 0, 0]
 
 
 @pytest.mark.parametrize(("fault", "says"), [("batch_failed", "as told"), ("batch_unknown", "no batch API")])

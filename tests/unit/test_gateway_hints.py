@@ -72,6 +72,7 @@ def test_the_pause_is_read_from_headers_and_words(
         "Rate limit reached on tokens per day (TPD): Limit 100000, Used 99999.",
         GEMINI.replace("RESOURCE_EXHAUSTED", "GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
         "daily limit reached",
+        "You are using a trial key, which is limited to 1000 API calls / month.",
     ],
 )
 def test_a_day_s_quota_without_its_end_is_left_alone_for_an_hour_or_until_midnight(text: str):

@@ -53,6 +53,7 @@ def test_the_usual_slips_are_read_as_they_are_meant(text: str):
 @pytest.mark.parametrize(
     "text",
     ['{"correct": true}', '{"correct": true, "critique": null}', '{"correct": "Yes.", "critique": []}', "Yes.", "pass",
+     "**Correct:** True", '{"verdict": "correct"}', '{"is_correct": true}', "<correct>true</correct>", "Final verdict: correct.",
      '{"correct": "yes, it means the same", "critique": ""} ', "<think>so</think> Correct", "true", "[true]"],
 )  # fmt: skip
 def test_a_critique_that_is_missing_is_empty(text: str):

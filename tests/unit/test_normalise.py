@@ -49,6 +49,14 @@ MESSAGES = [  # (message, text, reasoning, whether it is whole)
     ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab", None, True),
     ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "r"}]}, {"type": "text", "text": "a"}]}, "a", "r", True),
     ({"content": [{"type": "thinking", "thinking": "r", "signature": "s"}, {"type": "text", "text": "a"}]}, "a", "r", True),
+    ({"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "r"}]}, {"type": "text", "text": "a"}]}, "a", "r", True),
+    ({"content": "<|channel>thought\nr<channel|>a"}, "a", "r", True),
+    ({"content": "<|inner_prefix|>r<|inner_suffix|>a"}, "a", "r", True),
+    ({"content": "Here is my thought process: r Here is my response: a"}, "a", "r", True),
+    ({"content": "<think>r</think><answer>a</answer>"}, "a", "r", True),
+    ({"content": "<think>r</think>\n<response>\na\n</response>"}, "a", "r", True),
+    ({"content": "<think>r</think><|begin_of_box|>a<|end_of_box|>"}, "a", "r", True),
+    ({"content": "<answer>a</answer>"}, "<answer>a</answer>", None, True),
     ({"content": ["a", "b"]}, "ab", None, True),
     ({"content": {"type": "text", "text": "a"}}, "a", None, True),
 ]  # fmt: skip
@@ -64,11 +72,11 @@ def test_text_and_reasoning_are_told_apart(message: Any, text: str, reasoning: s
 
 
 REASONS = [  # (reason to finish, the ledger's outcome; None: a failure)
-    *[(word, "ok") for word in ("stop", "eos", "end_turn", "STOP", "stop_sequence", "FinishReason.STOP", "COMPLETE", "tool_calls")],
-    *[(word, "cut_off") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens")],
-    *[(word, "filtered") for word in ("content_filter", "SAFETY", "RECITATION", "sensitive", "refusal", "PROHIBITED_CONTENT")],
+    *[(word, "ok") for word in ("stop", "eos", "end_turn", "STOP", "stop_sequence", "FinishReason.STOP", "COMPLETE", "tool_calls", {"type": "stop", "matched": 2})],
+    *[(word, "cut_off") for word in ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens", "max_new_tokens", "ERROR_LIMIT", {"type": "length", "length": 9})],
+    *[(word, "filtered") for word in ("content_filter", "SAFETY", "RECITATION", "sensitive", "refusal", "PROHIBITED_CONTENT", "ERROR_TOXIC")],
     *[(word, "unfinished") for word in (None, "", "something_new", "OTHER", 7)],
-    *[(word, None) for word in ("error", "insufficient_system_resource", "abort", "network_error")],
+    *[(word, None) for word in ("error", "insufficient_system_resource", "abort", "network_error", "MALFORMED_RESPONSE", "load")],
 ]  # fmt: skip
 
 
@@ -129,6 +137,16 @@ def test_usage_is_read_wherever_it_can_be(usage: Any, counted: tuple[int, int] |
             {"object": "error", "message": "This model's maximum context length is 5", "code": 400},
             "teacher_prompt_too_long",
         ),
+        (
+            {"base_resp": {"status_code": 1004, "status_msg": "login fail: carry the API secret key"}},
+            "teacher_auth_failed",
+        ),
+        (
+            {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}},
+            "teacher_refused_row",
+        ),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "teacher_rate_limited"),
+        ({"error": "insufficient balance, please recharge"}, "teacher_quota_exhausted"),
         ("a text", "teacher_bad_answer"),
         (None, "teacher_bad_answer"),
     ],
@@ -202,5 +220,27 @@ def test_an_error_that_begins_a_stream_is_read_as_any_other():
     ],
 )
 def test_what_was_cached_before_answers_were_checked_is_asked_for_again(kept: Any, text: str | None):
-    body = completions.usable(kept)
+    body = completions.usable(kept, TEACHER)
     assert (body and body["choices"][0]["message"]["content"]) == text
+
+
+def test_what_the_operator_calls_whole_is_so_in_the_cache_too():
+    own = TEACHER.model_copy(update={"finished_by": ["fini"]})
+    assert completions.usable(answer({"content": "a"}, "fini"), TEACHER) is None
+    assert completions.usable(answer({"content": "a"}, "fini"), own) is not None
+
+
+def test_an_error_after_the_head_of_a_stream_is_read_as_any_other_and_one_after_a_text_ends_it():
+    head = Event("message", '{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}')
+    refusal = Event("message", '{"object": "error", "message": "seed is not supported", "code": 400}')
+    assembly = Assembly(TEACHER)
+    assembly.add(head)
+    with pytest.raises(ProviderError) as caught:
+        assembly.add(refusal)
+    assert caught.value.outcome == "http_400"
+    for words, code in (("overloaded", "teacher_error"), ("flagged by our content filter", "teacher_refused_row")):
+        assembly = Assembly(TEACHER)
+        assembly.add(Event("message", '{"choices": [{"index": 0, "delta": {"content": "half"}}]}'))
+        with pytest.raises(ProviderError) as caught:
+            assembly.add(Event("message", f'{{"error": {{"message": "{words}"}}}}'))
+        assert (caught.value.code, caught.value.cost) == (code, None), "it may be paid for"

@@ -55,6 +55,30 @@ LEFT_OUT = [  # (error body, field that is left out)
     ({"detail": [{"loc": ["body", "stream_options"], "msg": "extra fields not permitted"}]}, "stream_options"),
     (openai("Argument not supported on this model: presence_penalty"), "presence_penalty"),
     (openai("This model does not support `reasoning_effort`."), "reasoning_effort"),
+    ({"code": "invalid argument", "error": "Argument not supported on this model: presencePenalty"}, "presence_penalty"),
+    ({"code": "invalid argument", "error": "Model big does not support parameter reasoningEffort."}, "reasoning_effort"),
+    ({"code": "invalid argument", "error": "Model big does not support parameter stop."}, "stop"),
+    ({"message": "body.seed: property 'body.seed' is unsupported", "param": "validation_error", "code": "wrong_api_format"}, "seed"),
+    ({"title": "Unprocessable Entity", "detail": "body -> seed\n  Extra inputs are not permitted (type=extra_forbidden)"}, "seed"),
+    ({"error": "[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]"}, "seed"),
+    (openai("Validation: Unsupported parameter(s): `seed`"), "seed"),
+    ({"message": "Malformed input request: #: extraneous key [n] is not permitted, please reformat your input"}, "n"),
+    ({"id": "x", "message": "invalid request: unknown field: parameter 'seed' is not a valid field"}, "seed"),
+    ({"errors": [{"code": "invalid_request_entity", "message": "Validation Error: [body.seed Extra inputs are not permitted]"}]}, "seed"),
+    ({"error": {"message": "litellm.UnsupportedParamsError: big does not support parameters: {'seed': 1}", "param": "None"}}, "seed"),
+    (openai("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode."), "temperature"),
+    (openai("gpt-5 models don't support temperature=0.0. Only temperature=1 is supported. For gpt-5.1, temperature is supported when reasoning_effort='none'"), "temperature"),
+    ({"error": {"code": "1214", "message": "the temperature parameter is illegal"}}, "temperature"),
+    ({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0", "error_type": "validation"}, "top_p"),
+    (openai("top_p must be in (0, 1], got 1.0."), "top_p"),
+    (openai("Requested sample logprobs of 30, which is greater than max allowed: 20", param="logprobs"), "logprobs"),
+    ([{"error": {"code": 400, "message": "Thinking level is not supported for this model.", "status": "INVALID_ARGUMENT"}}], "reasoning_effort"),
+    ([{"error": {"code": 400, "message": "Budget 0 is invalid. This model only works in thinking mode.", "status": "INVALID_ARGUMENT"}}], "reasoning_effort"),
+    ([{"error": {"code": 400, "message": "Penalty is not enabled for this model", "status": "INVALID_ARGUMENT"}}], "presence_penalty"),
+    (openai('"big" does not support thinking'), "reasoning_effort"),
+    (openai("This model does not support the effort parameter."), "reasoning_effort"),
+    (openai("Reasoning is mandatory for this endpoint and cannot be disabled."), "reasoning_effort"),
+    (openai("Function tools with reasoning_effort are not supported for big in this route.", param="reasoning_effort"), "reasoning_effort"),
     (openai("response_format: Extra inputs are not permitted"), "response_format"),
 ]  # fmt: skip
 
@@ -80,6 +104,23 @@ OTHERS = [  # (error body, status, what the change makes of the request)
     (openai("max_tokens: 5000 > 4096, which is the maximum allowed number of output tokens for the model"), 400, {"max_tokens": 4096}),
     (openai("'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 96 input tokens (5000 > 4096 - 96)."), 400, {"max_tokens": 4000}),
     (openai("This model's maximum context length is 4096 tokens. However, you requested 5100 tokens (100 in the messages, 5000 in the completion)."), 400, {"max_tokens": 3996}),
+    (openai("'reasoning_effort' does not support 'low' with this model. Supported values are: 'none', 'medium', and 'high'.", param="reasoning_effort"), 400, {"reasoning_effort": "medium"}),
+    ({"object": "error", "message": "{'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'medium' or 'high'\", 'input': 'low'}"}, 400, {"reasoning_effort": "medium"}),
+    (openai("reasoning_effort must be one of `none` or `default`"), 400, {"reasoning_effort": "none"}),
+    (openai("Input validation error: `temperature` must be strictly positive"), 422, {"temperature": 0.01}),
+    (openai("invalid params, temperature must be in (0.0, 1.0]"), 400, {"temperature": 0.01}),
+    (openai("top_p must be between 0 and 0.5 inclusive"), 400, {"top_p": 0.5}),
+    (openai("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 96 `inputs` tokens and 5000 `max_new_tokens`"), 422, {"max_tokens": 4000}),
+    (openai("input length and `max_tokens` exceed context limit: 197000 + 5000 > 200000, decrease input length or `max_tokens`"), 400, {"max_tokens": 3000}),
+    (openai("Your request exceeded model token limit: 8192 (requested: 9100)"), 400, {"max_tokens": 4092}),
+    (openai("The maximum tokens you requested exceeds the model limit of 4096. Try again with a maximum tokens value that is lower than 4096."), 400, {"max_tokens": 4095}),
+    (openai("InvalidParameter: Range of max_tokens should be [1, 4096]"), 400, {"max_tokens": 4096}),
+    (openai("Failed to initialize samplers: failed to parse grammar"), 400, {"response_format": {"type": "json_object"}}),
+    (openai("The provided JSON schema contains features not supported by xgrammar."), 400, {"response_format": {"type": "json_object"}}),
+    (openai("Invalid JSON payload. Unknown name \"additionalProperties\" at 'generation_config.response_schema': Cannot find field."), 400, {"response_format": {"type": "json_object"}}),
+    (openai("Json mode response is not supported when enable_thinking is true"), 400, {"response_format": {"type": "json_object"}}),
+    (openai("After the (optional) system message(s), user or tool message(s) should alternate with assistant message(s)."), 400, {"messages": [{"role": "user", "content": "be brief\n\nhi"}]}),
+    ({"error": {"code": 500, "message": "Only user, assistant and tool roles are supported, got system. at row 12", "type": "server_error"}}, 500, {"messages": [{"role": "user", "content": "be brief\n\nhi"}]}),
     (openai("This response_format type is unavailable now"), 400, {"response_format": {"type": "json_object"}}),
     (openai("This model does not support response format `json_schema`.", param="response_format"), 400, {"response_format": {"type": "json_object"}}),
     (openai("System role not supported"), 400, {"messages": [{"role": "user", "content": "be brief\n\nhi"}]}),
@@ -110,6 +151,55 @@ def test_turns_of_one_role_are_put_together():
     sent = {"messages": [USER, USER]}
     rule = change(openai("Conversation roles must alternate user/assistant/user/assistant/..."), sent=sent)
     assert adapted(TEACHER, sent, [rule]).sent["messages"] == [{"role": "user", "content": "hi\n\nhi"}]
+
+
+TURNS = [  # (turn, refusal, the turn that is sent)
+    ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, openai("Invalid 'content' type. Expected one of: ['str'], got list."), {"content": "a\nb"}),
+    ({"content": "a", "name": "ann"}, {"message": "messages.0.user.name: property 'messages.0.user.name' is unsupported"}, {"content": "a"}),
+    ({"content": "a", "reasoning_content": "r"}, {"detail": [{"loc": ["body", "messages", 0, "reasoning_content"], "msg": "Extra inputs are not permitted"}]}, {"content": "a"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("turn", "body", "made"), TURNS, ids=["parts", "name", "reasoning"])
+def test_what_is_refused_of_a_turn_is_changed(turn: dict[str, Any], body: Any, made: dict[str, Any]):
+    sent = {"messages": [{"role": "user"} | turn]}
+    assert adapted(TEACHER, sent, [change(body, sent=sent)]).sent["messages"] == [{"role": "user"} | made]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "Requests with max_tokens > 4096 must have stream=true",
+    ],
+)
+def test_what_only_streams_can_have_is_streamed(words: str):
+    sent = {"messages": [USER], "max_tokens": 5000}
+    assert adapted(TEACHER, sent, [change(openai(words), sent=sent)]).sent["stream"] is True
+
+
+def test_a_slip_of_the_model_changes_no_later_request():
+    rule = change(
+        openai("Failed to generate JSON. Adjust your prompt.", code="json_validate_failed", failed_generation="{a")
+    )
+    assert (rule.field, rule.once) == ("response_format", True)
+
+
+def test_the_operators_effort_is_named_as_the_setting_to_change():
+    own = provider(reasoning_effort="minimal")
+    words = openai(
+        "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model.", param="reasoning_effort"
+    )
+    sent = adapted(own, {"messages": [USER]}).sent
+    assert refusals.change_for(400, said.of(words), sent, own) is None
+    assert (
+        "METEOR_TEACHER_REASONING_EFFORT ('minimal')"
+        in errors.refused(own, 400, {}, json.dumps(words).encode()).message
+    )
+
+
+def test_a_limit_below_the_budget_for_thinking_needs_room():
+    assert refusals.no_room(said.of(openai("`max_tokens` must be greater than `thinking.budget_tokens`.")))
 
 
 def test_a_developer_becomes_the_system():
@@ -216,6 +306,34 @@ FAULTS = [  # (status, error body, code, words that the user must see)
     (400, {"message": "bad thing"}, "teacher_rejected", "bad thing"),
     (400, {"error": {"message": "Provider returned error", "metadata": {"raw": "the upstream says no"}}}, "teacher_rejected", "the upstream says no"),
     (400, "plain words", "teacher_rejected", "plain words"),
+    (400, {"__type": "ThrottlingException", "message": "Too many requests, wait before trying again."}, "teacher_rate_limited", "wait before"),
+    (400, {"message": "Invocation of model ID big with on-demand throughput isn't supported."}, "teacher_model_not_found", "on-demand"),
+    (403, {"message": "The security token included in the request is expired"}, "teacher_auth_failed", "METEOR_TEACHER_API_KEY"),
+    (500, openai("the request exceeds the available context size", type="exceed_context_size_error"), "teacher_prompt_too_long", "context size"),
+    (500, {"error": {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}}, "teacher_prompt_too_long", "exceeded"),
+    (422, {"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 2000", "error_type": "validation"}, "teacher_prompt_too_long", "1024"),
+    (400, openai("The decoder prompt (length 9000) is longer than the maximum model length of 4096."), "teacher_prompt_too_long", "9000"),
+    (400, openai("InvalidParameter: Range of input length should be [1, 30720]"), "teacher_prompt_too_long", "30720"),
+    (429, openai("Request too large for big on tokens per min (TPM): Limit 30000, Requested 40000.", code="rate_limit_exceeded"), "teacher_prompt_too_long", "30000"),
+    (400, {"error": "The model has crashed without additional information. (Exit code: null)"}, "teacher_error", "crashed"),
+    (400, {"error": "Model unloaded."}, "teacher_error", "unloaded"),
+    (400, [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "details": [{"reason": "API_KEY_INVALID"}]}}], "teacher_auth_failed", "METEOR_TEACHER_API_KEY"),
+    (400, [{"error": {"code": 400, "message": "User location is not supported for the API use.", "status": "FAILED_PRECONDITION"}}], "teacher_access_denied", "location"),
+    (404, [{"error": {"code": 404, "message": "models/big is not found for API version v1", "status": "NOT_FOUND"}}], "teacher_model_not_found", "METEOR_TEACHER_MODEL"),
+    (404, openai("This model is only supported in v1/responses and not in v1/chat/completions.", param="model"), "teacher_model_not_found", "responses"),
+    (400, openai("Organization has been restricted.", code="organization_restricted"), "teacher_access_denied", "restricted"),
+    (400, openai("The model `big` requires terms acceptance.", code="model_terms_required"), "teacher_access_denied", "terms"),
+    (400, openai("The requested model 'big' is not supported by any provider you have enabled.", code="model_not_supported"), "teacher_model_not_found", "any provider"),
+    (400, {"error": {"code": "unavailable_model", "message": "Unavailable model: big"}}, "teacher_model_not_found", "Unavailable"),
+    (403, openai("Key limit exceeded (monthly limit)."), "teacher_quota_exhausted", "monthly"),
+    (403, {"code": 403, "reason": "NOT_ENOUGH_BALANCE", "message": "not enough balance"}, "teacher_quota_exhausted", "balance"),
+    (412, openai("Account x is suspended, possibly due to reaching the monthly spending limit"), "teacher_quota_exhausted", "spending"),
+    (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}, "teacher_quota_exhausted", "recharge"),
+    (400, openai("You have reached your specified API usage limits. You will regain access on 2027-01-01."), "teacher_quota_exhausted", "2027"),
+    (400, openai("Budget has been exceeded! Current cost: 10.1, Max budget: 10.0", type="budget_exceeded"), "teacher_quota_exhausted", "10.1"),
+    (400, openai("litellm.ContentPolicyViolationError: no"), "teacher_refused_row", "Violation"),
+    (400, openai("messages: text content blocks must contain non-whitespace text"), "teacher_refused_row", "non-whitespace"),
+    (400, openai("Invalid value for 'content': expected a string, got null.", param="messages.[1].content"), "teacher_refused_row", "null"),
 ]  # fmt: skip
 
 

@@ -148,7 +148,9 @@ def _apply(rule: Rule, sent: Json) -> bool:
 
 def flat(content: Any) -> Any:
     """Parts of text as one text; any other content as it is."""
-    if not isinstance(content, list) or not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+    if not isinstance(content, list) or not all(
+        isinstance(part, dict) and part.get("type") == "text" for part in content
+    ):
         return content
     return "\n".join(str(part.get("text", "")) for part in content)
 

@@ -8,7 +8,9 @@ from services.strong_model.gateway.said import Said
 from shared.contracts.json_types import Json
 
 TOO_SMALL = re.compile(r"at least|minimum|(?:greater|more|larger) than|>=|too (?:small|low)|below")
-ABOUT = re.compile(r"max_tokens|max_completion_tokens|(?:completion|output|maximum|new) tokens|max_(?:new|output)_tokens")
+ABOUT = re.compile(
+    r"max_tokens|max_completion_tokens|(?:completion|output|maximum|new) tokens|max_(?:new|output)_tokens"
+)
 AT_MOST = re.compile(r"at most|up to|maximum|less than|lower than|<=|too (?:large|big|high)|range|exceed")
 BELOW = re.compile(r"(?:lower|less|smaller|fewer) than (?!or equal)(?:the )?(?:limit of )?([\d,]+)")
 CONTEXT = (  # tokens of prompt and answer together, as group 1

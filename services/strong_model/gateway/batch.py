@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from services.strong_model.gateway import completions, errors, metrics
+from services.strong_model.gateway.adapt import Rule
 from services.strong_model.gateway.batch_client import BatchClient, line_of
 from services.strong_model.gateway.chain import Gateway
-from services.strong_model.gateway.completions import Identity
+from services.strong_model.gateway.completions import Completion, Identity
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
@@ -23,9 +24,9 @@ from shared.contracts.errors import BatchPending
 from shared.contracts.json_types import Json
 from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
-from shared.ledger.batch_store import BatchStore
+from shared.ledger.batch_store import NOTHING, BatchedRequest, BatchStore
 from shared.ledger.records import BatchRecord
-from shared.ledger.store import CallOrigin, Cost
+from shared.ledger.store import CallOrigin
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -74,6 +75,7 @@ class Batches:
         key, former = identity
         with self._asking:
             cached = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
+            cached = completions.usable(cached, provider)
             if cached is not None and completions.REFUSED in cached:
                 return None
             request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
@@ -82,11 +84,22 @@ class Batches:
             if request is not None and request.mine:
                 if request.batch.state == "failed":
                     raise errors.batch_failed(provider, request.batch.error)
-                return request.answer or cached
+                answer = request.answer or cached
+                if answer is None and self._other_now(provider, request):
+                    self._add(provider, body, origin, key)
+                    raise BatchPending(
+                        "its request waits for another batch, as the provider wants it", again_in_s=self.poll_s
+                    )
+                return answer
             if cached is None:
                 self._add(provider, body, origin, key)
                 raise BatchPending("its request waits for a batch to be filled", again_in_s=self.poll_s)
             return None
+
+    def _other_now(self, provider: Provider, request: BatchedRequest) -> bool:
+        """Whether a request that was refused, or used up by reasoning, would go otherwise by what was learned since."""
+        refused = str(request.call.outcome).startswith("http_4") or request.call.outcome == "thought"
+        return refused and self._negotiations[provider.name].learned.at > request.call.created_at
 
     def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> None:
         sent = self._negotiations[provider.name].adapt(body, batch=True).sent
@@ -217,7 +230,9 @@ class Batches:
                 call_id = row.get("custom_id") if isinstance(row, dict) else None
                 if isinstance(call_id, str) and call_id in unanswered:
                     unanswered.discard(call_id)
-                    await asyncio.to_thread(self._settle, client.provider, call_id, row)
+                    lesson = await asyncio.to_thread(self._settle, client.provider, call_id, row)
+                    if lesson is not None:
+                        await self._negotiations[batch.provider].learn_from_batch(lesson, batch.created_at)
         status = remote["status"]
         outcome, error = ("unanswered", None) if status == "completed" else (status, f"the batch was {status}")
         await self._end(client, batch, outcome, error, *files)
@@ -232,38 +247,47 @@ class Batches:
             except ProviderError as failure:
                 log.warning("a batch's file stays with the provider", file=file_id, error=failure.message)
 
-    def _settle(self, provider: Provider, call_id: str, row: Json) -> None:
+    def _settle(self, provider: Provider, call_id: str, row: Json) -> Completion | Rule | None:
+        """Returns what it teaches of the provider: the answer, or the change that its refusal asks for."""
         response = row.get("response") or {}
         if row.get("error") or response.get("status_code") != 200:
-            outcome, error = _refusal(provider, row)
-            metrics.CALLS.labels(provider.name, outcome).inc()
-            self.ledger.settle(call_id, outcome, Cost(), error=error)
-            return
+            return self._settle_refused(provider, call_id, row)
         try:
             body = completions.checked(provider, response.get("body"))
         except ProviderError as failure:
-            metrics.CALLS.labels(provider.name, failure.outcome).inc()
-            self.ledger.settle(call_id, failure.outcome, failure.cost, error=failure.message)
-            return
-        completion = completions.completion(provider.in_batches(), call_id, body)
-        if completion.outcome == "thought":  # asked again, it is sent by itself, with more room
+            self._settle_failed(provider, call_id, failure)
+            return None
+        habits = self._negotiations[provider.name].habits
+        completion = completions.completion(provider.in_batches(), call_id, body, habits=habits)
+        if completion.outcome == "thought":  # asked again, it has more room
             self.ledger.settle(call_id, completion.outcome, completion.cost)
         else:
             self.store.answered(call_id, completion.outcome, completion.cost, body, keep=completion.cacheable)
         metrics.CALLS.labels(provider.name, completion.outcome).inc()
         metrics.count_cost(provider.name, completion.cost)
+        return completion
+
+    def _settle_refused(self, provider: Provider, call_id: str, row: Json) -> Rule | None:
+        """It costs nothing. Asked again it goes into another batch where the refusal taught something, else it is sent by itself."""
+        error, response = row.get("error"), row.get("response") or {}
+        code = error.get("code") if isinstance(error, dict) else None
+        if code in ("batch_expired", "batch_cancelled"):
+            outcome = code.removeprefix("batch_")
+            metrics.CALLS.labels(provider.name, outcome).inc()
+            self.ledger.settle(call_id, outcome, NOTHING, error="the batch ended before it was computed")
+            return None
+        status = response.get("status_code")
+        payload = json.dumps(response.get("body") or {"error": error}).encode()
+        failure = errors.refused(provider, status if isinstance(status, int) else 500, {}, payload)
+        sent = self.store.sent(call_id)
+        self._settle_failed(provider, call_id, failure)
+        return self._negotiations[provider.name].change_in_batch(failure, sent) if sent else None
+
+    def _settle_failed(self, provider: Provider, call_id: str, failure: ProviderError) -> None:
+        failure.call_id = call_id
+        metrics.CALLS.labels(provider.name, failure.outcome).inc()
+        keep = completions.kept_refusal(failure, provider)
+        self.ledger.settle(call_id, failure.outcome, failure.cost, error=failure.message, keep=keep)
 
     async def _note(self, batch: BatchRecord, **values: Any) -> None:
         await asyncio.to_thread(lambda: self.store.note(batch.id, **values))
-
-
-def _refusal(provider: Provider, row: Json) -> tuple[str, str]:
-    """(outcome, message) of a request that the provider did not answer. It costs nothing; asked again, it is sent by itself."""
-    error, response = row.get("error"), row.get("response") or {}
-    code = error.get("code") if isinstance(error, dict) else None
-    if code in ("batch_expired", "batch_cancelled"):
-        return code.removeprefix("batch_"), "the batch ended before it was computed"
-    status = response.get("status_code")
-    payload = json.dumps(response.get("body") or {"error": error}).encode()
-    failure = errors.refused(provider, status if isinstance(status, int) else 500, {}, payload)
-    return failure.outcome, failure.message

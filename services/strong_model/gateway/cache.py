@@ -18,14 +18,15 @@ class Cache:
 
     async def __call__(self, call: Call) -> Answer:
         if call.repeatable:
+            provider = call.providers[0]
             body = await asyncio.to_thread(
                 self.ledger.kept,
                 call.origin.project_id,
                 call.request_hash,
                 former=call.former_hash,
-                provider=call.providers[0].name,
+                provider=provider.name,
             )
-            body = completions.usable(body)
+            body = completions.usable(body, provider)
             if body is not None:
                 completions.raise_if_refused(body)
                 await self.note_cached(call, call.origin, body)

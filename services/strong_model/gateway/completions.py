@@ -42,13 +42,13 @@ class Habits(NamedTuple):
 CERTAIN = Habits()
 
 
-def usable(kept: Json | None) -> Json | None:
-    """A cached answer or refusal, the answer in today's form. None where it no longer counts: a refusal that is over, or an
-    answer of the time when unreadable ones were cached as well."""
+def usable(kept: Json | None, provider: Provider) -> Json | None:
+    """A cached answer or refusal of the provider's, the answer in today's form. None where it no longer counts: a refusal that is
+    over, or an answer of the time when unreadable ones were cached as well."""
     if kept is None or REFUSED in kept:
         return None if kept is None or is_over(kept) else kept
     try:
-        answer = normalised(kept)
+        answer = normalised(kept, tuple(provider.finished_by))
     except (Failed, Blocked, Unreadable):
         return None
     broken = any(choice["finish_reason"] == "error" for choice in answer["choices"])

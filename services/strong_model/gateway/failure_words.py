@@ -170,5 +170,7 @@ NO_MODEL = re.compile(
     r"(?:unknown|invalid|no such|not a valid|unrecognized) model|deployment .{0,60}does not exist|no (?:endpoints|allowed providers)"
 )
 BAD_KEY = re.compile(r"api[ _-]?key (?:is )?(?:not valid|invalid|expired|not found)|invalid api[ _-]?key|login fail")
-KEY_REFUSED = re.compile(r"security token|token .{0,40}(?:expired|invalid)|api[ _-]?key|credential|unauthori[sz]ed|authenticat|invalid token|no message|an html page")
+KEY_REFUSED = re.compile(
+    r"security token|token .{0,40}(?:expired|invalid)|api[ _-]?key|credential|unauthori[sz]ed|authenticat|invalid token|no message|an html page"
+)
 QUOTED_KEY = re.compile(r"\b(?:sk|gsk|xai|pplx|fw|tgp|hf|nvapi|csk|AIza)[-_][\w*.-]{6,}|\bAIza[\w-]{8,}|\S+\*{3,}\S*")

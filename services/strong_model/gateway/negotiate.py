@@ -61,7 +61,7 @@ Kind = frozenset[tuple[str, object]]
 class Learned(BaseModel):
     """What is stored. room: tokens that reasoning needs beside the answer. whole, unopened: see completions.Habits.
 
-    since: when the first of it was learned, Unix seconds.
+    since: when the first of it was learned, Unix seconds; at: the latest rule or room.
     """
 
     rules: list[Rule] = []
@@ -69,6 +69,7 @@ class Learned(BaseModel):
     whole: bool = False
     unopened: bool = False
     since: float = 0.0
+    at: float = 0.0
 
 
 class Negotiation:
@@ -101,7 +102,7 @@ class Negotiation:
         room_tries = 0
         while True:
             result = self.adapt(call.body, tried, more, stream=call.chunks is not None)
-            attempts.habits = Habits(self.learned.whole, self.learned.unopened)
+            attempts.habits = self.habits
             attempts.sent, attempts.changed = result.sent, [rule.change() for rule in result.applied]
             try:
                 completion = await proceed(attempts)
@@ -150,6 +151,25 @@ class Negotiation:
             for name in ("stream", "stream_options"):
                 result.sent.pop(name, None)
         return result
+
+    async def learn_from_batch(self, result: Completion | Rule, batched_at: float) -> None:
+        """What the answer to a request of a batch teaches, which did not pass this stage. batched_at: when the batch was begun;
+        room that was added since then is enough for now."""
+        if isinstance(result, Rule):
+            if not result.once and all(rule.key != result.key for rule in self.learned.rules):
+                await self._learn(rules=[*self.learned.rules, result])
+            return
+        await self._note_habits(result)
+        if result.outcome == "thought" and self.learned.at <= batched_at:
+            await self._more_room()
+
+    def change_in_batch(self, failure: ProviderError, sent: Json) -> Rule | None:
+        """The change that the refusal of a request of a batch asks for."""
+        return self._change(failure, sent, self.learned.rules)
+
+    @property
+    def habits(self) -> Habits:
+        return Habits(self.learned.whole, self.learned.unopened)
 
     def status(self) -> ProviderStatus:
         changes = [rule.change(self._times.get(rule.key, 0)) for rule in self.learned.rules]
@@ -213,7 +233,9 @@ class Negotiation:
             await self._learn(whole=whole or self.learned.whole, unopened=unopened or self.learned.unopened)
 
     async def _learn(self, **new: Any) -> None:
-        self.learned = self.learned.model_copy(update={"since": self.learned.since or time.time()} | new)
+        now = time.time()
+        changed = {"at": now} if {"rules", "room"} & new.keys() else {}
+        self.learned = self.learned.model_copy(update={"since": self.learned.since or now} | changed | new)
         await self._save(self.learned.model_dump(mode="json"))
 
     async def _save(self, content: Json | None) -> None:

@@ -263,7 +263,9 @@ def _content(content: Any) -> tuple[str, list[str]]:
     texts, thoughts = [], []
     for part in content:
         if isinstance(part, dict) and part.get("type") in THOUGHT_PARTS:
-            thoughts.append(_flat(part.get("thinking") or part.get("text") or part.get("reasoning") or part.get("summary")))
+            thoughts.append(
+                _flat(part.get("thinking") or part.get("text") or part.get("reasoning") or part.get("summary"))
+            )
         else:
             texts.append(_flat(part))
     return "".join(texts), [thought for thought in thoughts if thought]

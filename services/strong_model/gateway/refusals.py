@@ -38,8 +38,12 @@ UNFINISHED = re.compile(
     r"(?:max_tokens|max_completion_tokens|output limit|model output).{0,60}(?:was|is|been) reached|could not finish|"
     r"max_(?:completion_)?tokens.{0,5} must be (?:greater|larger|more) than .{0,30}budget"
 )
-FORMAT = re.compile(r"grammar|json[ _-]?schema|json[ _-]?mode|response[ _]schema|generat\w+ json|structured output|guided")
-OF_THE_REPLY = re.compile(r"failed to generate json|json_validate_failed")  # the model's own slip, not the provider's ability
+FORMAT = re.compile(
+    r"grammar|json[ _-]?schema|json[ _-]?mode|response[ _]schema|generat\w+ json|structured output|guided"
+)
+OF_THE_REPLY = re.compile(
+    r"failed to generate json|json_validate_failed"
+)  # the model's own slip, not the provider's ability
 UNKNOWN_FIELD = re.compile(r"extra|unknown (?:name|field|parameter|argument)|unrecogni[sz]ed|unexpected")
 ONE_TEXT = re.compile(r"content.{0,40}(?:expected|should be|must be|type).{0,30}\bstr(?:ing)?\b")
 OTHER_NAME = re.compile(
