@@ -58,7 +58,7 @@ EXAMPLES: dict[str, str] = {
     data list: data list
     data show: data show file-...
     data delete: data delete file-...
-    data import: data import Posts.xml --preset paper --out rows.jsonl
+    data import: data import Posts.xml --site stackoverflow.com --preset paper --out rows.jsonl
     data watch: data watch import-... --out rows.jsonl
     data raise: data raise import-... --usd 10
     data imports: data imports

@@ -31,11 +31,12 @@ class ChatOptions(Strict):
 class StackExchangeOptions(Strict):
     """Posts.xml of a Stack Exchange site, plain or zipped. preset "paper": the four fields of METEOR's paper.
 
-    limit: the so many highest scored. A question's category is the first of `tags` that it has.
+    limit: the so many highest scored. A question's category is the first of `tags` that it has. site: without it, that of the
+    file's name, such as stats.stackexchange.com.zip.
     """
 
     type: Literal["stackexchange"] = "stackexchange"
-    site: str = Field(default="stackoverflow.com", pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$", description="for the links")
+    site: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$", description="for the links")
     preset: Literal["paper"] | None = None
     tags: list[Short] = Field(default=[], max_length=100)
     min_score: int = Field(default=1, ge=-(2**31), lt=2**31)
@@ -60,7 +61,8 @@ class HubOptions(Strict):
 
 
 class DocumentsOptions(Strict):
-    """Documents (Markdown or text, zipped) from which a strong model writes questions, with the passage as reference.
+    """Documents (PDF, DOCX, HTML, Markdown or text: one, or a zip of many) from which a strong model writes questions, with the
+    passage as reference.
 
     questions: as many as there may be in the end, balanced over the documents; per_passage: asked for at once.
     """
@@ -147,6 +149,7 @@ class ReadParams(Wire):
 
     source: Source
     sha256: str | None
+    name: str = Field(default="", exclude_if=lambda name: not name, description="of the file; for documents")
 
 
 class AskParams(Wire):
@@ -160,11 +163,17 @@ class AskParams(Wire):
 
 
 class Passage(Wire):
-    """A part of a document, with its headings. id: document and number."""
+    """A part of a document. id: document and number. heading: what it stands under: titles, and the header of a table that is cut."""
 
     id: str
     document: str
     text: str
+    heading: str = Field(default="", exclude_if=lambda heading: not heading)
+
+    @property
+    def shown(self) -> str:
+        """What a model is shown of it."""
+        return f"{self.heading}\n\n{self.text}" if self.heading else self.text
 
 
 class Written(Wire):

@@ -1,7 +1,7 @@
-"""A zip of Markdown or text documents as passages, balanced over the documents."""
+"""Documents, one or a zip of many, as passages balanced over the documents."""
 
 import hashlib
-import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -9,65 +9,97 @@ from pathlib import Path
 
 from shared.contracts.errors import UserError
 from shared.contracts.imports import DocumentsOptions, Passage
-from shared.importing.archive import opened_zip, refuse_packed, unpacked
+from shared.importing.archive import ZIP, opened_zip, refuse_packed, unpacked
+from shared.importing.conversion import ENDINGS, WORD, kind_of, text_of
+from shared.importing.extract import BadDocument
+from shared.importing.packed import NOISE
+from shared.importing.passages import SHORTEST, passages_of
 from shared.importing.rows import Progress, unwatched
 
-ENDINGS = (".md", ".markdown", ".txt", ".rst")
-DOCUMENT_BYTES = 10 * 2**20
-ALL_BYTES = 200 * 2**20
-LONGEST, SHORTEST = 1500, 200  # characters of a passage
+DOCUMENT_BYTES = 30 * 2**20
+ALL_BYTES = 500 * 2**20
+ALL_S = 3600.0  # for the conversion of all documents of one file
 SPARE = 1.5  # passages per needed one, since some questions are dropped
-HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
 
 
-def documents(path: Path, left_out: Counter[str], on_progress: Progress = unwatched) -> Iterator[tuple[str, str]]:
-    """(name, text) in order of names. on_progress: files. Raises UserError if the file is no zip, damaged or too large."""
-    with path.open("rb") as file:
-        refuse_packed(file.read(6))
-    read = 0
+class NoPassage(UserError):
+    code = "no_passage"
+
+    def __init__(self, message: str):
+        super().__init__(message, param="file")
+
+
+def documents(
+    path: Path, left_out: Counter[str], on_progress: Progress = unwatched, name: str = ""
+) -> Iterator[tuple[str, str]]:
+    """(name, text) in order of names. name: of the file itself, where it is a document and no zip. left_out: documents by what
+    is the matter with them. on_progress: files. Raises UserError if the file is damaged, too large, or the one bad document.
+    """
+    if not _is_zip_of_documents(path):
+        yield _single(path, name, on_progress)
+        return
+    read, until = 0, time.monotonic() + ALL_S
     with opened_zip(path) as archive:
         members = sorted(archive.infolist(), key=lambda info: info.filename)
         for number, member in enumerate(members):
             on_progress(number, len(members))
-            name = "".join(c for c in member.filename if c.isprintable())[-150:]
-            if member.is_dir() or not name.lower().endswith(ENDINGS):
-                left_out["not Markdown or text"] += not member.is_dir()
+            shown = "".join(c for c in member.filename if c.isprintable())[-150:]
+            if member.is_dir() or shown.startswith(NOISE[0]) or shown.endswith(NOISE[1:]):
                 continue
             content = unpacked(archive, member, DOCUMENT_BYTES).read()
             read += len(content)
             if read > ALL_BYTES:
-                raise UserError(f"the documents are longer than {ALL_BYTES} bytes; split them", param="file")
+                raise UserError(f"the documents are longer than {ALL_BYTES} bytes; divide them", param="file")
+            if time.monotonic() > until:
+                raise UserError(f"the documents take more than {ALL_S:.0f} s to convert; divide them", param="file")
             try:
-                yield name, content.decode("utf-8-sig").replace("\x00", "")
-            except UnicodeDecodeError:
-                left_out["not UTF-8"] += 1
+                kind = kind_of(shown, content)
+                if kind is None:
+                    left_out[f"files that are not {', '.join(ENDINGS)}"] += 1
+                    continue
+                text = text_of(kind, content, lambda number=number: on_progress(number, len(members)))
+            except BadDocument as error:
+                left_out[f"document: {error}"] += 1
+                continue
+            yield shown, text
 
 
-def passages_of(name: str, text: str) -> list[Passage]:
-    """Whole paragraphs up to LONGEST characters with their heading; shorter ones than SHORTEST are joined with the next."""
-    parts: list[str] = []
-    heading, held = "", ""
-    for paragraph in re.split(r"\n\s*\n", text):
-        paragraph = paragraph.strip()
-        match = HEADING.match(paragraph.partition("\n")[0])
-        if (match and len(held) >= SHORTEST) or len(held) + len(paragraph) > LONGEST:
-            parts += [held] if len(held) >= SHORTEST else []
-            held = "" if match or not heading else f"{heading}\n\n"
-        heading = match.group(1) if match else heading
-        held += paragraph[:LONGEST] + "\n\n"
-    parts += [held] if len(held.strip()) >= SHORTEST else []
-    return [Passage(id=f"{name}#{n}", document=name, text=part.strip()) for n, part in enumerate(parts, start=1)]
+def _is_zip_of_documents(path: Path) -> bool:
+    """A DOCX is a zip too, and one document. Raises BadArchive for other archives."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    refuse_packed(head)
+    if not head.startswith(ZIP + b"\x03\x04"):
+        return False
+    with opened_zip(path) as archive:
+        return WORD not in archive.namelist()
+
+
+def _single(path: Path, name: str, on_progress: Progress) -> tuple[str, str]:
+    if path.stat().st_size > DOCUMENT_BYTES:
+        raise UserError(f"the document is longer than {DOCUMENT_BYTES} bytes; divide it", param="file")
+    content = path.read_bytes()
+    try:
+        kind = kind_of(name, content)
+        if kind is None:
+            raise BadDocument(f"not {', '.join(ENDINGS)}")
+        return name or "document", text_of(kind, content, lambda: on_progress(0, 1))
+    except BadDocument as error:
+        raise NoPassage(f"the document cannot be read: {error}") from error
 
 
 def choose(
-    path: Path, options: DocumentsOptions, left_out: Counter[str], on_progress: Progress = unwatched
+    path: Path, options: DocumentsOptions, left_out: Counter[str], on_progress: Progress = unwatched, name: str = ""
 ) -> list[Passage]:
     """Distinct passages for the requested number of questions, taken in turn from each document, in an order by the seed."""
     known: set[str] = set()
     by_document: list[list[Passage]] = []
-    for name, text in documents(path, left_out, on_progress):
+    for document, text in documents(path, left_out, on_progress, name):
         fresh = []
-        for passage in passages_of(name, text):
+        for passage in passages_of(document, text):
+            if len(passage.text) < SHORTEST:
+                left_out[f"documents shorter than {SHORTEST} characters"] += 1
+                continue
             words = " ".join(passage.text.casefold().split())
             if words in known:
                 left_out["passage stands there twice"] += 1
@@ -78,9 +110,8 @@ def choose(
     wanted = max(1, round(SPARE * options.questions / options.per_passage))
     turns = [one for turn in zip_longest(*by_document) for one in turn if one is not None]
     if not turns:
-        raise UserError(
-            f"no passage of at least {SHORTEST} characters; Markdown or text files in UTF-8 are expected", param="file"
-        )
+        counts = "; ".join(f"{reason} {count}" for reason, count in sorted((+left_out).items()))
+        raise NoPassage(f"no passage of at least {SHORTEST} characters" + (f"; left out: {counts}" if counts else ""))
     left_out["passages not needed"] += max(0, len(turns) - wanted)
     return turns[:wanted]
 

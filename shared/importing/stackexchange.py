@@ -34,6 +34,14 @@ CHUNK = 1 << 16
 LONGEST_POST = 4 * 2**20  # bytes of XML; the longest texts of a site have 30,000 characters
 MOST_NAMES = 100  # distinct attributes; a dump has 25
 LONGEST_MEMBER = 2**40
+SITE = re.compile(
+    r"(?:[a-z0-9-]+\.)*(?:(?:stackexchange|stackoverflow|superuser|serverfault|askubuntu|stackapps)\.com|mathoverflow\.net)"
+)
+LICENCES = {
+    "2018-05-02": "CC BY-SA 4.0",
+    "2011-04-08": "CC BY-SA 3.0",
+    "2008-01-01": "CC BY-SA 2.5",
+}  # from that day on
 Post = dict[str, str]
 
 
@@ -42,6 +50,12 @@ class NotADump(UserError):
 
     def __init__(self, message: str):
         super().__init__(f"{message}; Posts.xml of a Stack Exchange dump is expected", param="file")
+
+
+def site_of(name: str) -> str | None:
+    """The site that a file or folder of a dump is named after, such as stats.stackexchange.com.7z."""
+    found = SITE.search(name.lower())
+    return found.group() if found else None
 
 
 class _Posts:
@@ -107,8 +121,14 @@ def read_posts(
 ) -> Iterator[Row]:
     """Rows by falling score. left_out: counts of skipped questions by reason, complete once the rows are exhausted.
 
-    Raises UserError if the file is no dump. on_progress: bytes of both passes.
+    Raises UserError if the file is no dump, or nobody says of which site. on_progress: bytes of both passes.
     """
+    if options.site is None:
+        raise UserError(
+            "the links and authors of the posts need the site: name it as `site`, such as stats.stackexchange.com",
+            param="source.site",
+            code="missing_required_parameter",
+        )
     categories = _categories(options)
     with tempfile.TemporaryDirectory(prefix="meteor-posts-") as folder:
         kept = sqlite3.connect(Path(folder) / "posts.sqlite3", isolation_level=None)
@@ -223,4 +243,9 @@ def _author(post: Post, options: StackExchangeOptions) -> tuple[str, str]:
     """The author to name, and the post's licence."""
     user, name = _number(post, "OwnerUserId"), post.get("OwnerDisplayName", "")[:100]
     author = f"https://{options.site}/users/{user}" if user is not None else name or "a former user"
-    return author, post.get("ContentLicense", "CC BY-SA")[:50]
+    return author, post.get("ContentLicense", "")[:50] or _licence(post.get("CreationDate", ""))
+
+
+def _licence(day: str) -> str:
+    """The licence of what was posted on that day, where the dump does not name it."""
+    return next((name for begin, name in LICENCES.items() if day[:10] >= begin), "CC BY-SA")

@@ -37,7 +37,7 @@ def parquet_bytes(rows: list[dict]) -> bytes:
 def test_a_dump_becomes_rows(tmp_path: Path):
     source, out = tmp_path / "Posts.xml", tmp_path / "rows.jsonl"
     source.write_bytes(posts_xml([question(1, 2), answer(2, 1), question(3, None)]))
-    found = run("import", str(source), "--out", str(out), "--preset", "paper", "--json")
+    found = run("import", str(source), "--out", str(out), "--site", "stackoverflow.com", "--preset", "paper", "--json")
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout) == {
         "rows": 1,
@@ -79,6 +79,7 @@ def test_validate_names_bad_lines_and_unread_fields(tmp_path: Path):
         (["o/n", "--out", "x", "--tag", "a"], "no option --tag"),
         (["o/n", "--out", "x", "--map", "question"], "FIELD=COLUMN"),
         (["o/n", "--out", "x", "--map", "answer=b"], "columns.answer"),
+        (["superuser.com/Posts.xml", "--out", "x"], "there is no file"),
         (["o/n", "--out", "x", "--kind", "csv"], "--kind must be one of"),
         (["o/n"], "--out FILE, or --upload"),
     ],

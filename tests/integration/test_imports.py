@@ -21,7 +21,8 @@ from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
-from shared.importing.documents import LONGEST, choose, passages_of
+from shared.importing.documents import choose
+from shared.importing.passages import LONGEST, passages_of
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.dump import answer, posts_xml, question, zipped
@@ -81,7 +82,7 @@ def posted(system: System, file: str | None, **source: Any) -> str:
 
 async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     raw = stored(system, DUMP, "Posts.xml")
-    job = posted(system, raw, type="stackexchange", preset="paper")
+    job = posted(system, raw, type="stackexchange", site="stackoverflow.com", preset="paper")
     with pytest.raises(Conflict, match="needed by job"):
         files.delete(system.context, raw)
     async with system.running():
@@ -99,7 +100,7 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
 
 
 async def test_a_source_without_a_row_fails_in_words(system: System):
-    job = posted(system, stored(system, posts_xml([question(1, None)]), "none.xml"), type="stackexchange")
+    job = posted(system, stored(system, posts_xml([question(1, None)]), "serverfault.com.xml"), type="stackexchange")
     async with system.running():
         await system.until(job, "failed", within_s=20)
     error = imports.lifecycle.get(system.context, job).error
@@ -108,7 +109,7 @@ async def test_a_source_without_a_row_fails_in_words(system: System):
 
 
 def test_a_source_that_cannot_be_read_or_is_too_long(tmp_path: Path):
-    source = ImportRequest.model_validate({"source": {"type": "stackexchange"}}).source
+    source = ImportRequest.model_validate({"source": {"type": "stackexchange", "site": "x.org"}}).source
     for name, content in (("a", b"<posts><row"), ("b", DUMP)):
         (tmp_path / name).write_bytes(content)
     for sha256, words in (("a", "not well-formed XML"), ("b", "more than 5 rows"), ("c", "gone from the disk")):
@@ -122,9 +123,12 @@ def test_a_source_that_cannot_be_read_or_is_too_long(tmp_path: Path):
         ({"source": {"type": "chat"}}, "file"),
         ({"source": {"type": "chat"}, "file": "file-nobody"}, "file"),
         ({"source": {"type": "hub", "dataset": "o/n"}, "file": "file-nobody"}, "file"),
+        ({"source": {"type": "stackexchange"}, "file": "Posts.xml"}, "source.site"),
     ],
 )
 def test_what_could_not_run_is_refused(system: System, body: dict, param: str):
+    if body.get("file") == "Posts.xml":
+        body = body | {"file": stored(system, DUMP, "Posts.xml")}
     with pytest.raises(UserError) as refused:
         imports.create(system.context, ImportRequest.model_validate(body))
     assert refused.value.param == param
@@ -163,7 +167,10 @@ async def test_documents_become_questions_balanced_and_answerable(
         assert f"Fact {number} about" in row["reference"]
         assert row["group"] == row["source"]
     left_out = found.result.left_out
-    assert left_out["not Markdown or text"] == 1
+    assert (
+        left_out["files that are not .md, .markdown, .txt, .rst, .text, .adoc, .org, .html, .htm, .xhtml, .pdf, .docx"]
+        == 1
+    )
     assert left_out["passage stands there twice"] == 1
     assert left_out["replies that could not be read"] == 1
     assert left_out["questions that the passage does not answer, or that point at it"] >= 2 * 2

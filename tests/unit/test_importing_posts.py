@@ -15,12 +15,13 @@ from shared.contracts.imports import StackExchangeOptions
 from shared.importing.archive import MOST_RATIO, RATIO_FROM
 from shared.importing.html_text import html_to_text
 from shared.importing.rows import checked_rows, write_rows
-from shared.importing.stackexchange import LONGEST_POST, read_posts
+from shared.importing.stackexchange import LONGEST_POST, read_posts, site_of
 from tests.fakes.dump import HEAD, answer, posts_xml, question, zipped
 
 
 def read(path: Path, **options: Any) -> tuple[list[dict], dict[str, int]]:
     left_out: Counter[str] = Counter()
+    options = {"site": "stackoverflow.com"} | options
     rows = list(checked_rows(read_posts(path, StackExchangeOptions(**options), left_out), left_out))
     return rows, dict(+left_out)
 
@@ -76,6 +77,42 @@ def test_the_limit_keeps_the_highest_scored(tmp_path: Path):
     everything, _ = read(path, min_score=0, min_answer_score=-5)
     assert [row["id"].rpartition("/")[2] for row in everything] == ["1", "7", "2"]
     assert "category" not in everything[0]
+
+
+@pytest.mark.parametrize(
+    ("day", "licence"),
+    [
+        ("2009-04-30T07:48:06.074", "CC BY-SA 2.5"),
+        ("2011-04-07T23:59:59.999", "CC BY-SA 2.5"),
+        ("2011-04-08T00:00:00.000", "CC BY-SA 3.0"),
+        ("2018-05-01T23:59:59.999", "CC BY-SA 3.0"),
+        ("2018-05-02T00:00:00.000", "CC BY-SA 4.0"),
+        ("", "CC BY-SA"),
+    ],
+)
+def test_the_licence_follows_from_the_day_where_the_dump_does_not_name_it(tmp_path: Path, day: str, licence: str):
+    posts = [question(1, 2, CreationDate=day, ContentLicense=""), answer(2, 1, CreationDate=day, ContentLicense="")]
+    assert read(written(tmp_path, posts_xml(posts)))[0][0]["source"].endswith(f"by Ann; {licence}")
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("stats.stackexchange.com.7z", "stats.stackexchange.com"),
+        ("stackoverflow.com-Posts.7z", "stackoverflow.com"),
+        ("ru.meta.stackoverflow.com", "ru.meta.stackoverflow.com"),
+        ("meta.mathoverflow.net.zip", "meta.mathoverflow.net"),
+        ("superuser.com_Posts.xml", "superuser.com"),
+        ("Posts.xml", None),
+    ],
+)
+def test_the_site_follows_from_the_name_of_the_dump(name: str, site: str | None):
+    assert site_of(name) == site
+
+
+def test_links_to_a_guessed_site_are_not_made(tmp_path: Path):
+    with pytest.raises(UserError, match="name it as `site`"):
+        list(read_posts(written(tmp_path, posts_xml(POSTS)), StackExchangeOptions(), Counter()))
 
 
 def test_rows_can_be_uploaded(tmp_path: Path):

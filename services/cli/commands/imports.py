@@ -19,9 +19,11 @@ from services.cli.verbs import Noun
 from shared.contracts.errors import UserError
 from shared.contracts.imports import DocumentsOptions, HubOptions, ImportObject
 from shared.contracts.views import FileObject, Listed
-from shared.importing.documents import DOCUMENT_BYTES, ENDINGS
+from shared.importing.conversion import ENDINGS, HTMLS
+from shared.importing.documents import DOCUMENT_BYTES
 from shared.importing.rows import write_rows
 from shared.importing.sources import Convertible, rows_of
+from shared.importing.stackexchange import site_of
 from shared.platform.terminal import QUIET_S, console, emit, say
 
 app = typer.Typer()
@@ -29,6 +31,7 @@ IMPORTS = Resource("/v1/imports", ImportObject, Listed[ImportObject])
 LOOK_S = 1.0
 LIVE_S = 2.0  # between two signs of life on a terminal
 ENDED = ("succeeded", "failed", "cancelled")
+ALONE = (".pdf", ".docx", *HTMLS, ".md", ".markdown")  # documents by their name alone; a .txt may be a table
 HUB_ID = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 COLUMNS: Columns[ImportObject] = {
     "import": lambda item: item.id,
@@ -57,7 +60,7 @@ def kind_of(source: str) -> str:
     if path.suffix.lower() in (".xml", ".7z") or (path.suffix.lower() == ".zip" and _holds_posts(path)):
         return "stackexchange"
     if path.is_file():
-        return "chat"
+        return "documents" if path.suffix.lower() in ALONE else "chat"
     if not path.exists() and HUB_ID.fullmatch(source):
         return "hub"
     raise UserError(f"{source} is neither a file nor a hub id; --kind says what it is", code="source_not_found")
@@ -94,13 +97,19 @@ def options_of(kind: str, **given: Any) -> Convertible | DocumentsOptions:
 @app.command("import")
 def import_data(
     source: Annotated[
-        str, typer.Argument(help="a data file, Posts.xml (or a zip of it), or a hub id such as org/name")
+        str,
+        typer.Argument(
+            help="a data file, Posts.xml (or a zip of it), a document or a folder of them, or a hub id such as org/name"
+        ),
     ],
     kind: Annotated[str | None, typer.Option(help="file, stackexchange, hub or documents; guessed")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go: a JSONL file")] = None,
     upload_it: Annotated[bool, typer.Option("--upload", help="upload the rows as well")] = False,
     site: Annotated[
-        str | None, typer.Option(help="stackexchange: for the links, such as stats.stackexchange.com")
+        str | None,
+        typer.Option(
+            help="stackexchange: such as stats.stackexchange.com; guessed by the name of the file or its folder"
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="stackexchange: `paper` takes the paper's four fields")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="stackexchange: only these (may be repeated)")] = None,
@@ -123,6 +132,8 @@ def import_data(
     if out is None and not upload_it:
         raise UserError("say where the rows go: --out FILE, or --upload", code="missing_option")
     kind = kind or kind_of(source)
+    if kind == "stackexchange" and site is None:
+        site = site_of(Path(source).name) or site_of(Path(source).resolve().parent.name)
     options = options_of(
         kind, site=site, preset=preset, tags=tags, min_score=min_score, min_answer_score=min_answer_score,
         columns=mapping_of(columns), skip_bad=skip_bad, revision=revision, config=config, split=split, limit=limit,
@@ -150,7 +161,7 @@ def _import_documents(
 ) -> Imported:
     """The API's strong model writes the questions, so the dataset is uploaded in any case; --out fetches it."""
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as scratch:
-        packed = Path(scratch) / f"{folder.resolve().name}.zip"
+        packed = Path(scratch) / f"{folder.resolve().stem}.zip"
         zip_folder(folder, packed)
         raw = api.upload(packed, purpose="user_data")
     body: JsonObject = {"source": options.model_dump(), "file": raw.id, "budget": given(max_usd=usd)}
@@ -158,11 +169,15 @@ def _import_documents(
 
 
 def zip_folder(folder: Path, target: Path) -> int:
-    """Pack the Markdown and text files below a folder by their relative names; returns how many. Links are not followed.
+    """Pack the documents below a folder, or one document, by their relative names; returns how many. Links are not followed.
 
     Raises UserError when there is none, or one is too long.
     """
-    documents = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink())
+    if folder.is_file():
+        folder, documents = folder.parent, [folder]
+    else:
+        found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink())
+        documents = sorted(found)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in documents:
             if path.stat().st_size > DOCUMENT_BYTES:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
 from math import ceil
+from pathlib import PurePath
 from typing import Any
 
 from rapidfuzz import fuzz, process
@@ -58,7 +59,9 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     """What is written into the job's row. Raises NothingToImport."""
     source = run.request.source
     await run.enter("read")
-    read = await run.step("read", StepKind.READ, ReadParams(source=source, sha256=run.request.sha256), [])
+    name = PurePath(run.request.filename).stem if isinstance(source, DocumentsOptions) else ""
+    params = ReadParams(source=source, sha256=run.request.sha256, name=name)
+    read = await run.step("read", StepKind.READ, params, [])
     rows, left_out = read.rows, Counter(read.metrics["left_out"])
     if isinstance(source, DocumentsOptions):
         rows = await _asked(run, source, [Passage.model_validate(row) for row in rows], left_out)
@@ -148,7 +151,7 @@ def balanced(
             rows.append(
                 {
                     "question": question,
-                    "reference": passage.text,
+                    "reference": passage.shown,
                     "category": passage.document,
                     "group": passage.id,
                     "source": passage.id,

@@ -25,8 +25,9 @@ def read_source(
     left_out: Counter[str] = Counter()
     if isinstance(params.source, DocumentsOptions):
         if path is None:
-            raise UserError("an import of documents reads a zip; name a file", param="file")
-        rows = [passage.model_dump(mode="json") for passage in choose(path, params.source, left_out, on_progress)]
+            raise UserError("an import of documents reads a file: a document, or a zip of them", param="file")
+        chosen = choose(path, params.source, left_out, on_progress, params.name)
+        rows = [passage.model_dump(mode="json") for passage in chosen]
     else:
         rows = list(islice(rows_of(params.source, path, left_out, on_progress), most + 1))
     if len(rows) > most:

@@ -30,14 +30,14 @@ def ask_messages(params: AskParams, passage: Passage) -> list[dict[str, str]]:
         "So a question names what it is about, and never speaks of a passage, a text or an author. Its answer stands in the "
         "source, complete. Reply with a JSON list of strings and nothing else."
     )
-    task = f"Source:\n{passage.text}\n\nWrite {params.per_passage} different questions."
+    task = f"Source:\n{passage.shown}\n\nWrite {params.per_passage} different questions."
     return [{"role": "system", "content": rules}, {"role": "user", "content": task}]
 
 
 def check_messages(passage: Passage, question: str) -> list[dict[str, str]]:
     rules = "You check questions. Reply with yes or no alone."
     task = (
-        f"Source:\n{passage.text}\n\nQuestion: {question}\n\nDoes the source answer the question completely, and can the "
+        f"Source:\n{passage.shown}\n\nQuestion: {question}\n\nDoes the source answer the question completely, and can the "
         "question be understood by somebody who does not know the source?"
     )
     return [{"role": "system", "content": rules}, {"role": "user", "content": task}]

@@ -17,8 +17,11 @@ from shared.contracts.imports import (
     ImportObject,
     ImportRequest,
     ImportResult,
+    Source,
+    StackExchangeOptions,
 )
 from shared.contracts.jobs import JobKind
+from shared.importing.stackexchange import site_of
 from shared.jobs.records import FileRecord, JobRecord
 from shared.jobs.states import FINAL_JOBS
 
@@ -32,13 +35,28 @@ def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
         check_provider(request.source.provider, prices, "source.provider")
     stem = PurePath(file.filename).stem if file is not None else getattr(request.source, "dataset", "rows")
     job = ImportJob(
-        **dict(request),
+        **dict(request.model_copy(update={"source": _with_site(request.source, file)})),
         sha256=file.sha256 if file is not None else None,
         filename=clean_filename(f"{stem.replace('/', '-')}.jsonl"),
         dev_share=context.settings.dev_share,
         test_share=context.settings.test_share,
     )
     return as_object(context, context.stores.jobs.create(context.project, job, prices, key_id=context.key_id))
+
+
+def _with_site(source: Source, file: FileRecord | None) -> Source:
+    """A dump of a named site. Raises UserError when neither the request nor the file's name says which."""
+    if not isinstance(source, StackExchangeOptions) or source.site or file is None:
+        return source
+    site = site_of(file.filename)
+    if site is None:
+        raise UserError(
+            "the links and authors of the posts need the site: name it, such as stats.stackexchange.com, or upload the file "
+            "under the site's name",
+            param="source.site",
+            code="missing_required_parameter",
+        )
+    return source.model_copy(update={"site": site})
 
 
 def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord | None:
