@@ -158,6 +158,71 @@ def _lm_studio_strings(completion: Body, asked: Asked) -> Body:
     return completion
 
 
+def _effort(asked: Asked) -> Any:
+    value = asked.body["reasoning_effort"]
+    message = f"Unsupported value: 'reasoning_effort' does not support '{value}' with this model. Supported values are: 'none', 'low', 'medium', and 'high'."
+    return error(400, message, code="unsupported_value", param="reasoning_effort")
+
+
+def _camel(asked: Asked) -> Any:
+    name = first_of(asked, "seed", "top_p", "reasoning_effort")
+    written = {"seed": "seed", "top_p": "topP", "reasoning_effort": "reasoningEffort"}[name]
+    return raw(
+        400,
+        {"code": "Client specified an invalid argument", "error": f"Model grok does not support parameter {written}."},
+    )
+
+
+def _cerebras(asked: Asked) -> Any:
+    name = first_of(asked, "seed", "top_p")
+    message = f"body.{name}: property 'body.{name}' is unsupported"
+    return raw(
+        400,
+        {"message": message, "type": "invalid_request_error", "param": "validation_error", "code": "wrong_api_format"},
+    )
+
+
+def _nim(asked: Asked) -> Any:
+    name = first_of(asked, "seed", "response_format")
+    detail = f"body -> {name}\n  Extra inputs are not permitted (type=extra_forbidden)"
+    return raw(422, {"type": "urn:problem", "title": "Unprocessable Entity", "status": 422, "detail": detail})
+
+
+def _tgi(asked: Asked) -> Any:
+    message = f"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 200. Given: 40 `inputs` tokens and {asked.room} `max_new_tokens`"
+    return raw(422, {"error": message, "error_type": "validation"})
+
+
+def _bedrock(asked: Asked) -> Any:
+    message = f"Malformed input request: #: extraneous key [{first_of(asked, 'seed', 'response_format')}] is not permitted, please reformat your input and try again."
+    return raw(400, {"message": message})
+
+
+def _sglang_effort(asked: Asked) -> Any:
+    message = "1 validation error: {'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'low', 'medium' or 'high'\", 'input': 'minimal'}"
+    return raw(400, {"object": "error", "message": message, "type": "Bad Request", "param": None, "code": 400})
+
+
+def _matched(completion: Body, asked: Asked) -> Body:
+    completion["choices"][0]["finish_reason"] = {"type": completion["choices"][0]["finish_reason"], "matched": 2}
+    return completion
+
+
+def _boxed(completion: Body, asked: Asked) -> Body:
+    """The answer itself is marked after the reasoning."""
+    message = completion["choices"][0]["message"]
+    thoughts, _, answer = message["content"].rpartition("</think>")
+    message["content"] = f"{thoughts}</think><answer>{answer}</answer>" if thoughts else message["content"]
+    return completion
+
+
+def _apart(completion: Body, asked: Asked) -> Body:
+    """Reasoning is counted beside the completion's tokens, not in them."""
+    usage = completion["usage"]
+    usage["completion_tokens"] -= usage["completion_tokens_details"]["reasoning_tokens"]
+    return completion
+
+
 PROVIDERS: dict[str, Manners] = {
     "gpt-5": Manners(OPENAI_REASONING, Thinking(tokens=1200, into=None)),
     "o1-mini": Manners(
@@ -474,5 +539,151 @@ PROVIDERS: dict[str, Manners] = {
     "no-tools": Manners((when(given("tools"), _openai_unsupported("tools")),)),
     "slow": Manners(quiet_s=7.0),
     "slow-alive": Manners(pulse=": still here", quiet_s=7.0),
+    "gpt-5.1": Manners(
+        (
+            when(lambda asked: asked.body.get("reasoning_effort") == "minimal", _effort),
+            *OPENAI_REASONING,
+        ),
+        Thinking(tokens=20, into=None),
+    ),
+    "claude-thinking": Manners(
+        (
+            when(
+                lambda asked: asked.room <= 1024,
+                lambda _: error(
+                    400, "`max_tokens` must be greater than `thinking.budget_tokens`. Please consult the documentation."
+                ),
+            ),
+            when(
+                is_set("temperature", 1),
+                lambda _: error(
+                    400, "`temperature` may only be set to 1 when thinking is enabled or in adaptive mode."
+                ),
+            ),
+        ),
+        Thinking(tokens=300),
+        finish={"stop": "end_turn", "length": "max_tokens"},
+    ),
+    "gemini-3": Manners(
+        (
+            when(
+                given("reasoning_effort"),
+                lambda _: _google(400, "Thinking level is not supported for this model.", "INVALID_ARGUMENT"),
+            ),
+            when(given("seed", "logprobs"), _google_unknown),
+        ),
+        Thinking(tokens=30, into="content", opener="<thought>", closer="</thought>", counted=False),
+        finish={"length": "MAX_TOKENS", "stop": "STOP"},
+    ),
+    "grok": Manners((when(given("seed", "top_p", "reasoning_effort"), _camel),), Thinking(tokens=90), _apart),
+    "cerebras": Manners((when(given("seed", "top_p"), _cerebras),), Thinking(tokens=20, into="reasoning")),
+    "sonar": Manners(
+        (
+            when(
+                roles_repeat,
+                lambda _: error(
+                    400,
+                    "After the (optional) system message(s), user or tool message(s) should alternate with assistant message(s).",
+                ),
+            ),
+        ),
+        Thinking(tokens=20, into="content", counted=False),
+    ),
+    "nim": Manners((when(given("seed", "response_format"), _nim),)),
+    "bedrock": Manners(
+        (
+            when(given("seed", "response_format"), _bedrock),
+            when(says(LONG), lambda _: raw(400, {"message": "Input is too long for requested model."})),
+        )
+    ),
+    "tgi": Manners(
+        (
+            when(
+                is_set("temperature", 0.01),
+                lambda _: raw(
+                    422,
+                    {
+                        "error": "Input validation error: `temperature` must be strictly positive",
+                        "error_type": "validation",
+                    },
+                ),
+            ),
+            when(lambda asked: asked.room + 40 > 200, _tgi),
+            when(
+                lambda asked: asked.format is not None,
+                lambda _: raw(422, {"error": "Tool error: Grammar is not supported", "error_type": "validation"}),
+            ),
+        ),
+        finish={"stop": "eos_token"},
+    ),
+    "llama-cpp": Manners(
+        (
+            when(
+                has_role("system"),
+                lambda _: error(500, "Only user and assistant roles are supported, got system. at row 12, column 30"),
+            ),
+            when(
+                lambda asked: asked.format == "json_schema",
+                lambda _: error(400, "Failed to initialize samplers: failed to parse grammar"),
+            ),
+            when(says(LONG), lambda _: error(500, "Context size has been exceeded.", type="server_error")),
+            when(says(FLAGGED), lambda _: raw(400, {"error": "Model unloaded."})),
+        ),
+        Thinking(tokens=20),
+    ),
+    "sglang": Manners(
+        (when(lambda asked: asked.body.get("reasoning_effort") == "minimal", _sglang_effort),),
+        Thinking(tokens=30, into="content", opener="", counted=False),
+        _matched,
+    ),
+    "glm": Manners(
+        (
+            when(
+                says("BROKE"),
+                lambda _: raw(
+                    429,
+                    {
+                        "error": {
+                            "code": "1113",
+                            "message": "Insufficient balance or no resource package. Please recharge.",
+                        }
+                    },
+                ),
+            ),
+        ),
+        Thinking(tokens=30, into="content", counted=False),
+        _boxed,
+    ),
+    "cohere": Manners(
+        (
+            when(
+                given("seed"),
+                lambda _: raw(
+                    422, {"id": "x", "message": "invalid request: unknown field: parameter 'seed' is not a valid field"}
+                ),
+            ),
+        ),
+        finish={"stop": "COMPLETE", "length": "MAX_TOKENS"},
+    ),
+    "minimax": Manners(
+        (
+            when(
+                lambda asked: asked.body.get("temperature") == 0,
+                lambda _: error(400, "invalid params, temperature must be in (0.0, 1.0] (2013)"),
+            ),
+            when(
+                says(FLAGGED),
+                lambda _: raw(
+                    200, {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}
+                ),
+            ),
+        ),
+        Thinking(tokens=30, into="content", counted=False),
+    ),
+    "azure-v1": Manners(
+        (when(given("top_p"), _openai_unsupported("top_p")), OPENAI_FLAGGED),
+        path="/openai/v1/chat/completions",
+        key_header="api-key",
+    ),
     "plain": Manners(),
 }
