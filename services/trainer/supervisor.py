@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.trainer.publishing import CONFIG
@@ -30,6 +30,7 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 LINE_BYTES = 1 << 20
+UNEXPECTED = "training_failed"  # the code of errors that nobody foresaw
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
 Params = TrainParams | SearchParams | ScoreParams | MergeParams
 
@@ -116,9 +117,11 @@ def child_environment(kind: StepKind) -> dict[str, str]:
 async def run(spec: Spec, log: Path, on_progress: Callable[..., None], stop_within_s: float) -> Done:
     """Run one training process to its end, reporting on_progress(done, total, **metrics).
 
-    Raises the error that the process reports, or TransientError `training_process_lost` when it died without one. On
-    cancellation its whole family has ended before this returns.
+    Raises the error that the process reports, or TransientError `training_process_lost` when it died without one; FatalError
+    `artifact_missing` instead of an unexpected one where a file that it was given is gone. On cancellation its whole family has
+    ended before this returns.
     """
+    given = _sizes(spec)
     path = spec.output.parent / "spec.json"
     write_atomically(path, spec.model_dump_json().encode())
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -137,11 +140,32 @@ async def run(spec: Spec, log: Path, on_progress: Callable[..., None], stop_with
         transport.close()
     if isinstance(last, Done):
         return last
+    if not isinstance(last, Failed) or last.code == UNEXPECTED:
+        _check_still_there(given, spec)
     if isinstance(last, Failed):
         raise FAMILIES[last.family](last.message, code=last.code, param=last.param)
     code = process.exit_code or 0
     how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
     raise TransientError(f"the training process ended by {how}; see {log.name}", code="training_process_lost")
+
+
+def _sizes(spec: Spec) -> dict[Path, int]:
+    """Bytes of each file that the process is given to read."""
+    folders = [folder for folder in (spec.base, spec.adapter) if folder is not None]
+    return {path: path.stat().st_size for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _check_still_there(given: Mapping[Path, int], spec: Spec) -> None:
+    """Raises FatalError for a file that was removed or cut off while the process ran, or a folder that held none."""
+    now = _sizes(spec)
+    changed = [path for path, size in given.items() if now.get(path) != size]
+    empty = [spec.base] if not any(path.is_relative_to(spec.base) for path in given) else []
+    if lost := [*empty, *changed]:
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise FatalError(
+            f"{lost[0]}{more} is missing or was changed; it is read by this training. Put it back, or run the step that made it again",
+            code="artifact_missing",
+        )
 
 
 async def _follow(lines: asyncio.StreamReader, on_progress: Callable[..., None]) -> Done | Failed | None:

@@ -1,12 +1,15 @@
-"""A plugin of vLLM's that makes LoRA on a CPU quick: one matrix product per adapter instead of one per token.
+"""A plugin of vLLM's that makes LoRA on a CPU quick: one matrix product per adapter instead of one per token; and lets a mixture of
+experts have adapters there.
 
 vLLM's CPU fallback copies the adapter's weights once for every token of a batch (vllm/lora/ops/torch_ops). It also reads
 the last slot's weights for tokens that have no adapter (index -1). Here the tokens of each adapter are multiplied
-together, and tokens without one get nothing. Loaded by vLLM inside its own processes (entry point
+together, and tokens without one get nothing. For any model with adapters vLLM computes experts by kernels for GPUs, whether
+an adapter sits on them or not; here none does (--lora-target-modules). Loaded by vLLM inside its own processes (entry point
 `vllm.general_plugins`, see pyproject.toml and docs/adr/0008); the one module of this service that imports torch and vLLM.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +18,24 @@ from torch import Tensor
 def register() -> None:
     """Called by vLLM at the start of each of its processes. On other devices it changes nothing that is used."""
     from vllm.lora.punica_wrapper import punica_cpu
+    from vllm.platforms import current_platform
 
+    if current_platform.is_cpu():
+        _compute_experts_on_cpu()
     for function in (bgmv_shrink, bgmv_expand, bgmv_expand_slice, sgmv_shrink, sgmv_expand, sgmv_expand_slice):
         setattr(punica_cpu, function.__name__, function)
+
+
+def _compute_experts_on_cpu() -> None:
+    from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
+
+    select = method.select_unquantized_moe_backend
+
+    def without_adapters(moe_config: Any) -> Any:
+        moe_config.is_lora_enabled = False
+        return select(moe_config)
+
+    method.select_unquantized_moe_backend = without_adapters
 
 
 def _groups(weights: Tensor, indices: Tensor, tokens: int) -> Iterator[tuple[Tensor | slice, Tensor]]:

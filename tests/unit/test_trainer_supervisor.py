@@ -142,3 +142,22 @@ def test_only_the_process_that_pushes_gets_the_hubs_token(monkeypatch: pytest.Mo
     assert ("HF_TOKEN" in others, others["HF_HUB_OFFLINE"]) == (False, "1")
     assert (pushing["HF_TOKEN"], "HF_HUB_OFFLINE" in pushing) == ("secret", False)
     assert not {"METEOR_INTERNAL_TOKEN", "DATABASE_URL"} & (others.keys() | pushing.keys())
+
+
+@pytest.mark.parametrize("lost", ["weights", "all of the base", None])
+def test_a_file_that_is_gone_is_told_by_the_files_and_not_by_a_librarys_words(tmp_path: Path, lost: str | None):
+    base, tuned = tmp_path / "base", adapter(tmp_path / "adapter")
+    base.mkdir()
+    if lost != "all of the base":
+        (base / "config.json").write_text("{}")
+    spec = supervisor.plan(StepKind.SFT, params(), ROWS, base, tuned, tmp_path / "scratch", TrainerSettings())
+    given = supervisor._sizes(spec)
+    if lost == "weights":
+        (tuned / publishing.WEIGHTS).unlink()
+    if lost is None:
+        supervisor._check_still_there(given, spec)
+        return
+    with pytest.raises(FatalError) as caught:
+        supervisor._check_still_there(given, spec)
+    assert caught.value.code == "artifact_missing"
+    assert str(tuned / publishing.WEIGHTS if lost == "weights" else base) in caught.value.message

@@ -1,4 +1,4 @@
-"""Errors of the training process as one of the project's three families."""
+"""Errors of the training process as one of the project's three families. Files that are gone are the supervisor's to find."""
 
 import errno
 
@@ -14,8 +14,6 @@ NO_MEMORY = (
     "failed to map segment",
     "can't start new thread",
 )
-# How peft, transformers and safetensors say that a folder of weights is not there.
-MISSING = ("Can't find 'adapter_config.json'", "No such file or directory", "Incorrect path_or_model_id")
 
 
 def as_error(error: BaseException) -> MeteorError:
@@ -33,7 +31,5 @@ def as_error(error: BaseException) -> MeteorError:
         )
     if is_disk_full(error):
         return TransientError("no space left on the disk of the data folder; free some", code="disk_full")
-    if isinstance(error, FileNotFoundError) or any(sign in text for sign in MISSING):
-        return FatalError(f"a file that the training reads is missing: {text[:500]}", code="artifact_missing")
     family = FatalError if is_deterministic(error) else TransientError
     return family(f"{type(error).__name__}: {text[:500]}", code="training_failed")
