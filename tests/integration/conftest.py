@@ -1,5 +1,6 @@
 """Fixtures that several files of this folder ask for."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,22 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """A tiny model's matrices are too small to share; on a busy machine two threads only wait for each other."""
+    """A tiny model's matrices are too small to share; on a busy machine two threads only wait for each other.
+
+    Each training collects garbage, among the libraries' millions of objects, which takes longer than the training: they are left
+    out of that.
+    """
     import torch  # most files of this folder do without it
 
+    from services.trainer.train import dpo, search, sft
+
+    assert (dpo, search, sft)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
     yield
+    gc.unfreeze()
     torch.set_num_threads(before)
 
 

@@ -7,6 +7,7 @@ steps: on the base itself when it is tiny, else on a shrunken model of the same 
 """
 
 import copy
+import gc
 import math
 import sys
 import tempfile
@@ -341,6 +342,7 @@ def _adapters_served(result: Capabilities) -> Capabilities:
 def main() -> int:
     out = progress.take_stdout()
     torch.set_num_threads(1)
+    gc.freeze()  # each toy step collects garbage, which takes longer than the step where the libraries' objects are among it
     name, folder = sys.argv[1], Path(sys.argv[2])
     out.write(probe(name, folder).model_dump_json() + "\n")
     out.flush()

@@ -47,6 +47,7 @@ HOPELESS = re.compile(
 )
 PASSING = re.compile(r"address already in use|memory|timed? ?out|connection|No space left", re.IGNORECASE)
 EXPERTS = re.compile(r"(num|n)_(local_|routed_)?experts|moe_num_experts")  # a model's fields that count its experts
+STATES = re.compile(r"mamba_d_state|ssm_\w+|state_size|linear_key_head_dim|lru_width")  # and of layers with a state
 # Where adapters of a mixture of experts sit (services/trainer/train/architecture.py), as model families call it.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "out_proj")
 ATTENTION += ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
@@ -158,11 +159,12 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
     if settings.lora:
         options |= {"max-lora-rank": settings.max_lora_rank, "max-loras": settings.max_loras}
     argv += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    if settings.lora and cpu and has_experts(Path(settings.model)):
+    if settings.lora and cpu and _has(Path(settings.model), EXPERTS):
         # vLLM prepares experts for adapters with kernels for GPUs, and dies of the first request on a CPU.
         argv += ["--lora-target-modules", *ATTENTION]
     flags = {
-        "enable-prefix-caching": True,
+        # Without chunked prefill vLLM cannot keep the states of a hybrid at a prompt's blocks.
+        "enable-prefix-caching": not (cpu and _has(Path(settings.model), STATES)),
         "enable-lora": settings.lora,
         "enforce-eager": eager,
         "enable-auto-tool-choice": parses,
@@ -173,14 +175,14 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
 
 
-def has_experts(model: Path) -> bool:
-    """Whether the model is a mixture of experts, by its config.json."""
+def _has(model: Path, names: re.Pattern[str]) -> bool:
+    """Whether the model's config.json has such a field, of its text part too, and not as 0."""
     try:
         config = json.loads((model / "config.json").read_bytes())
     except (OSError, ValueError):
         return False
     fields = config | (config.get("text_config") or {})
-    return any(EXPERTS.fullmatch(name) and value for name, value in fields.items())
+    return any(names.fullmatch(name) and value for name, value in fields.items())
 
 
 def dtype(setting: str, cpu: bool, flags: frozenset[str]) -> str:
