@@ -1,0 +1,46 @@
+"""Grading regular expressions by the language they describe."""
+
+import re
+
+import interegular
+from interegular.patterns import InvalidSyntax, Unsupported
+
+from shared.contracts.grader_kinds import RegexEqualGrader
+from shared.grading.deep_regex import same_language
+
+_DELIMITED = re.compile(r"\A(?:r?(?P<quote>['\"`]{1,3})(?P<quoted>.+?)(?P=quote)|/(?P<slashed>.+)/)\Z", re.DOTALL)
+
+
+def score(spec: RegexEqualGrader, answer: str, reference: str) -> float:
+    """1 where both match the same texts. Raises ValueError for a reference that is no regular expression.
+
+    Backreferences and lookarounds describe no regular language; an answer that has them is wrong.
+    """
+    answer, reference = written(answer), written(reference)
+    if spec.syntax == "deep_regex":
+        same_language(reference, reference)
+        try:
+            return float(same_language(answer, reference))
+        except ValueError:
+            return 0.0
+    expected = _automaton(reference)
+    try:
+        return float(_automaton(answer).equivalent(expected))
+    except ValueError:
+        return 0.0
+
+
+def written(text: str) -> str:
+    """The expression without quotes, backticks or slashes around it."""
+    text = text.strip()
+    around = _DELIMITED.match(text)
+    return (around["quoted"] or around["slashed"]) if around else text
+
+
+def _automaton(pattern: str):
+    """Raises ValueError."""
+    try:
+        re.compile(pattern)
+        return interegular.parse_pattern(pattern).to_fsm()
+    except (re.error, InvalidSyntax, Unsupported, RecursionError, OverflowError) as error:
+        raise ValueError(f"no regular expression: {error}") from None

@@ -1,0 +1,36 @@
+"""One interface to the graders that verify: a kind with its settings, an answer, a reference, a score in [0, 1]."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from shared.contracts.grader_kinds import (
+    JsonEqualGrader,
+    JsonSchemaGrader,
+    NumberGrader,
+    RegexEqualGrader,
+    SqlResultGrader,
+    VerifyingGrader,
+)
+from shared.grading import json_values, numbers, regular_expressions, sql
+
+Score = Callable[[str, str], float]
+
+
+def grader(spec: VerifyingGrader, files: Mapping[str, Path]) -> Score:
+    """The function of (answer, reference) that scores by `spec`. files: uploaded files that graders read, by their ids.
+
+    It raises ValueError where the reference cannot be graded against; a wrong or malformed answer is 0. It may take long and
+    much memory: bounded.py runs it within limits.
+    """
+    match spec:
+        case NumberGrader():
+            return partial(numbers.score, spec)
+        case JsonEqualGrader():
+            return partial(json_values.equal, spec)
+        case JsonSchemaGrader():
+            return partial(json_values.meets, spec)
+        case RegexEqualGrader():
+            return partial(regular_expressions.score, spec)
+        case SqlResultGrader():
+            return partial(sql.score, spec, files[spec.database])
