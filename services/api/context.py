@@ -68,7 +68,7 @@ class ApiContext:
     @property
     def files(self) -> Path:
         """The folder of uploaded bytes, named by SHA-256."""
-        return self.platform.data / "files"
+        return self.platform.files
 
     def of(self, caller: Caller) -> "ProjectContext":
         return ProjectContext(**vars(self), caller=caller)

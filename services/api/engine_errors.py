@@ -38,24 +38,26 @@ def _refusal(pattern: str, code: str, message: str, param: str | None = None) ->
     return Refusal(re.compile(pattern, re.IGNORECASE | re.DOTALL), code, message, param)
 
 
+# client libraries recognise a too long request by OpenAI's words
+CONTEXT = "This model's maximum context length is {0} tokens. However, the request has "
 LONGER = "METEOR_ENGINE_MAX_MODEL_LEN makes room for more"
 REFUSALS = (
     _refusal(
         r"maximum context length is (\d+) tokens.*prompt contains (at least )?(\d+) input tokens",
         "context_length_exceeded",
-        "the model reads at most {0} tokens, and the request has {1}{2}; shorten it. " + LONGER,
+        CONTEXT + "{1}{2} tokens; shorten it. " + LONGER,
         "messages",
     ),
     _refusal(
         r"maximum context length is (\d+) tokens.*prompt contains (\d+) characters",
         "context_length_exceeded",
-        "the model reads at most {0} tokens, which the request's {1} characters exceed; shorten it. " + LONGER,
+        CONTEXT + "{1} characters, which are more; shorten it. " + LONGER,
         "messages",
     ),
     _refusal(
         r"(?:input|prompt).{0,40}\(?.*?(?:exceeds|longer than).{0,60}(?:context|model) length",
         "context_length_exceeded",
-        "the request is longer than the model can read; shorten it. " + LONGER,
+        "The request exceeds the model's maximum context length; shorten it. " + LONGER,
         "messages",
     ),
     _refusal(

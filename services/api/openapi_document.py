@@ -147,6 +147,9 @@ def _put_bounds_right(part: Any) -> None:
         _put_bounds_right(inner)
     if "anyOf" in part and isinstance(part.get("default"), dict):
         del part["default"]  # generators of clients drop a whole model for an object as default beside null
+    for one in part["anyOf"] if isinstance(part.get("anyOf"), list) else ():
+        if isinstance(one, dict) and isinstance(one.get("const"), str):
+            one["enum"] = [one.pop("const")]  # the same; generated clients refuse the other forms beside a const
     for python, name in BOUNDS.items():
         bound = part.pop(python, None) if isinstance(part.get(python), int | float) else part.get(name)
         if isinstance(bound, int | float):  # else it is a property of that name

@@ -20,6 +20,7 @@ from shared.artifacts.bases import Bases
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobKind, JobStatus, budget_of
+from shared.datasets.files import remove_expired
 from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.records import JobRecord
 from shared.jobs.retention import collect, prune_audit
@@ -100,15 +101,17 @@ class Orchestrator:
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""
         try:
+            expired = await asyncio.to_thread(remove_expired, self.stores.catalog, self.platform.files)
             pruned = await asyncio.to_thread(prune_audit, self.stores.retention, self.platform)
             collected = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
         except (MeteorError, OSError) as error:
             log.warning("nothing is removed from the data folder", reason=str(error))
             return
-        if pruned or (collected is not None and collected.removed):
+        if expired or pruned or (collected is not None and collected.removed):
             log.info(
                 "removed what nobody needs",
                 audit_entries=pruned,
+                expired_files=expired,
                 **(asdict(collected) if collected is not None else {}),
             )
 

@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema, model_validator
 
 from shared.contracts.graders import grader_name
 from shared.contracts.json_types import Number, Switch, Whole
@@ -66,10 +66,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _whole_if_it_is(epochs: float) -> int | float:
+    """1, not 1.0: it is a whole number for OpenAI's typed clients. Ours may be a part of an epoch."""
+    return int(epochs) if float(epochs).is_integer() else epochs
+
+
+Epochs = Annotated[
+    StrictInt | Number,
+    Field(gt=0, le=100),
+    AfterValidator(_whole_if_it_is),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 100}),
+]
+
+
 class Hyperparameters(Strict):
     """OpenAI's names. learning_rate_multiplier scales the learning rate of every phase."""
 
-    n_epochs: Annotated[Number, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+    n_epochs: Epochs | Literal["auto"] = "auto"
     batch_size: Annotated[Whole, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     learning_rate_multiplier: Annotated[Number, Field(gt=0, le=100)] | Literal["auto"] = "auto"
 

@@ -47,13 +47,14 @@ class LineErrors(BaseModel):
 class FileObject(BaseModel):
     """`file` with the number of rows and their split, once checked. status: uploaded, processed or error.
 
-    reading: how a dataset was read; null for other files and for those of before it was recorded.
+    expires_at: when it is deleted by itself; null: never. reading: how a dataset was read; null for other files and for those of before it was recorded.
     """
 
     id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
+    expires_at: int | None = None
     filename: str
     purpose: str
     status: str

@@ -59,6 +59,24 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
+def remove_bytes(catalog: Catalog, folder: Path, sha256: str) -> None:
+    """Unless another file has the same content. Only within `only_one`."""
+    if not catalog.keeps(sha256):
+        (folder / sha256).unlink(missing_ok=True)
+
+
+def remove_expired(catalog: Catalog, folder: Path, dry_run: bool = False) -> int:
+    """Delete (dry_run: count) the files whose time has come, with their bytes; returns how many."""
+    found = catalog.expire_files(dry_run=True)
+    if dry_run or not found:
+        return len(found)
+    with only_one(folder):
+        expired = catalog.expire_files()
+        for sha256 in expired:
+            remove_bytes(catalog, folder, sha256)
+    return len(expired)
+
+
 def add_made_file(
     catalog: Catalog,
     artifacts: Artifacts,
@@ -107,8 +125,7 @@ def add_bytes(
         try:
             catalog.add_file(project, sha256=digest, bytes=len(content), **values)
         except StorageFull:
-            if not catalog.keeps(digest):
-                (folder / digest).unlink()
+            remove_bytes(catalog, folder, digest)
             raise
 
 

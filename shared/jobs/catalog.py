@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull
 from shared.contracts.generation import GREEDY, Generation
@@ -27,12 +27,17 @@ def ref_of(model: ModelRecord) -> ModelRef:
     return ModelRef(base=model.base, base_hash=model.base_hash).trained(Method(model.method), model.adapter)
 
 
+def live_file() -> ColumnElement[bool]:
+    """Neither deleted nor expired."""
+    return (files.c.status != DELETED) & or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
+
+
 def _check_quota(connection: Connection, project_id: str, size: int) -> None:
     most = connection.execute(select(projects.c.stored_bytes).where(projects.c.id == project_id)).scalar_one()
     if most is None:
         return
     mine = select(func.coalesce(func.sum(files.c.bytes), 0))
-    used = connection.execute(mine.where(files.c.project_id == project_id, files.c.status != DELETED)).scalar_one()
+    used = connection.execute(mine.where(files.c.project_id == project_id, live_file())).scalar_one()
     if used + size > most:
         raise StorageFull(
             f"the project's files take {used} of {most} bytes, and {size} more do not fit; delete some",
@@ -128,7 +133,7 @@ class Catalog:
 
     def file(self, project_id: str, file_id: str) -> FileRecord:
         """Raises NotFound, also for another project's file."""
-        query = select(files).where(files.c.id == file_id, files.c.project_id == project_id, files.c.status != DELETED)
+        query = select(files).where(files.c.id == file_id, files.c.project_id == project_id, live_file())
         with reading(self.engine) as connection:
             file = fetch_first(connection, FileRecord, query)
         if file is None:
@@ -149,7 +154,7 @@ class Catalog:
         ascending: bool = False,
     ) -> tuple[list[FileRecord], bool]:
         """Newest first; ascending: oldest first. Raises UserError for an unknown `after`, whatever its purpose."""
-        mine = select(files).where(files.c.project_id == project_id, files.c.status != DELETED)
+        mine = select(files).where(files.c.project_id == project_id, live_file())
         query = mine if purpose is None else mine.where(files.c.purpose == purpose)
         return keyset_page(
             self.engine, FileRecord, query, files.c.id, after, limit, "file", cursors=mine, ascending=ascending
@@ -166,9 +171,20 @@ class Catalog:
                 raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
 
+    def expire_files(self, dry_run: bool = False) -> list[str]:
+        """Delete (dry_run: find) the files whose time has come. Jobs that were posted before keep their rows. Returns the SHA-256
+        of each one's bytes."""
+        over = (files.c.status != DELETED) & (files.c.expires_at <= time.time())
+        if dry_run:
+            with reading(self.engine) as connection:
+                return list(connection.execute(select(files.c.sha256).where(over)).scalars())
+        with writing(self.engine) as connection:
+            statement = update(files).where(over).values(status=DELETED).returning(files.c.sha256)
+            return list(connection.execute(statement).scalars())
+
     def keeps(self, sha256: str) -> bool:
         """Whether a live file has this content."""
-        query = select(files.c.id).where(files.c.sha256 == sha256, files.c.status != DELETED).limit(1)
+        query = select(files.c.id).where(files.c.sha256 == sha256, live_file()).limit(1)
         with reading(self.engine) as connection:
             return connection.execute(query).first() is not None
 

@@ -94,6 +94,7 @@ class FileRecord:
     rows_ref: str | None
     created_at: float
     reading: FileReading | None
+    expires_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, u
 
 from shared.contracts.jobs import JobKind
 from shared.db.engine import reading, writing
-from shared.jobs.catalog import DELETED, LIVE
+from shared.jobs.catalog import LIVE, live_file
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tables import aliases, audit, canaries, files, jobs, models, steps, workers
 
@@ -68,7 +68,7 @@ class RetentionStore:
         needed = Needed()
         kept = steps.c.job_id.in_(select(jobs.c.id).where(~_past(cutoff)))
         of_files = or_(
-            files.c.status != DELETED,
+            live_file(),
             files.c.id.in_(select(jobs.c.file_id).where(~_past(cutoff))),
             files.c.id.in_(select(jobs.c.request["validation_file"].as_string()).where(~_past(cutoff))),
         )  # unfinished jobs still read the rows of a deleted file

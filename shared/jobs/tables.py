@@ -98,6 +98,7 @@ files = Table(
     Column("rows_ref", String(64)),  # artifact: the checked rows, each with its split
     Column("created_at", Float, nullable=False),
     Column("reading", JSON),  # a FileReading; NULL: no dataset, or stored before it was recorded
+    Column("expires_at", Float),  # from then on it is as if deleted; NULL: never
 )
 
 # Jobs of every kind. lease_owner, lease_expires and attempt: see shared/db/lease.py.

@@ -73,6 +73,11 @@ class PlatformSettings(BaseSettings):
         return int(self.disk_floor_gb * 1e9)
 
     @property
+    def files(self) -> Path:
+        """Uploaded bytes, each under its SHA-256."""
+        return self.data / "files"
+
+    @property
     def artifacts(self) -> Path:
         return self.data / "artifacts"
 

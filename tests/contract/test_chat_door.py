@@ -322,10 +322,10 @@ def test_what_responses_cannot_do_they_refuse(http: httpx.Client, fields: dict[s
 
 def test_a_response_ignores_what_is_harmless_and_is_not_kept(http: httpx.Client):
     harmless = {"store": True, "service_tier": "auto", "text": {"format": {"type": "text"}, "verbosity": "low"}}
-    kept = {"metadata": {"a": "b"}, "include": ["reasoning.encrypted_content"], "max_output_tokens": 9}
+    kept = {"metadata": {"a": "b"}, "include": ["message.output_text.logprobs"], "max_output_tokens": 9}
     answer = http.post("/v1/responses", json={"model": BASE, "input": "hello"} | harmless | kept)
     assert answer.status_code == 200, answer.text
-    assert answer.headers["x-meteor-ignored"] == "service_tier, store, verbosity"
+    assert answer.headers["x-meteor-ignored"] == "service_tier, store, text.verbosity"
     body = answer.json()
     assert (body["store"], body["metadata"], body["max_output_tokens"]) == (False, {"a": "b"}, 9)
     missing = http.get(f"/v1/responses/{body['id']}")

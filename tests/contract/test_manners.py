@@ -19,6 +19,9 @@ from services.api.app import create_app
 from services.api.features.files import upload
 from services.api.known_query import query_names
 from services.api.settings import ApiSettings
+from shared.datasets.files import remove_expired
+from shared.db.engine import writing
+from shared.jobs.tables import files
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows, running_api
 from tests.contract.test_bad_input import check, good_file
@@ -96,11 +99,47 @@ def test_every_parameter_of_the_clients_lists_is_one_of_ours(call: Callable[...,
 
 
 def test_every_parameter_of_the_clients_upload_is_honoured_or_refused(http: httpx.Client):
-    assert parameters_of(resources.Files.create) <= {*upload.FIELDS, "expires_after"}
-    for name, code in (("expires_after[anchor]", "unsupported_parameter"), ("purpos", "unknown_parameter")):
+    assert parameters_of(resources.Files.create) <= set(upload.FIELDS)
+    for name, code, param in (
+        ("expires_after[anchor]", "invalid_value", "expires_after"),
+        ("expires_after", "invalid_value", "expires_after"),
+        ("purpos", "unknown_parameter", "purpos"),
+    ):
         form = {"purpose": "fine-tune", name: "created_at"}
         answer = http.post("/v1/files", files={"file": ("rows.jsonl", rows(4))}, data=form)
-        check(answer, 400, code, name.partition("[")[0])
+        check(answer, 400, code, param)
+    for seconds in ("3599", "2592001", "1e4", "-3600", "x"):
+        form = {"purpose": "user_data", "expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
+        answer = http.post("/v1/files", files={"file": ("a.txt", b"x")}, data=form)
+        assert "an hour" in check(answer, 400, "invalid_value", "expires_after.seconds")
+
+
+def test_a_file_is_gone_from_the_time_that_it_was_given(api: RunningApi, client: openai.OpenAI):
+    made = [
+        client.files.create(
+            file=("a.txt", b"the same"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": seconds}
+        )
+        for seconds in (3600, 7200)
+    ]
+    assert [file.expires_at for file in made] == [
+        file.created_at + s for file, s in zip(made, (3600, 7200), strict=True)
+    ]
+    past, kept = made
+    with writing(api.stores.jobs.engine) as connection:
+        connection.execute(files.update().where(files.c.id == past.id).values(expires_at=time.time() - 1))
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(past.id)
+    listed = [file.id for file in client.files.list(purpose="user_data", limit=20)]
+    assert (past.id in listed, kept.id in listed) == (False, True)
+    folder, catalog = api.platform.files, api.stores.catalog
+    assert (remove_expired(catalog, folder, dry_run=True), remove_expired(catalog, folder)) == (1, 1)
+    assert client.files.content(kept.id).read() == b"the same", "another file with the same bytes is left"
+    with writing(api.stores.jobs.engine) as connection:
+        connection.execute(files.update().where(files.c.id == kept.id).values(expires_at=time.time() - 1))
+    before = set(folder.iterdir())
+    assert remove_expired(catalog, folder) == 1
+    assert len(before - set(folder.iterdir())) == 1
+    assert remove_expired(catalog, folder) == 0
 
 
 def test_every_parameter_of_the_clients_job_is_a_field():

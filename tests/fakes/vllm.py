@@ -97,8 +97,7 @@ async def _chunks(body: dict[str, Any], word: str, usage: bool) -> AsyncIterator
     model = body["model"]
     yield _chunk(model, {"role": "assistant", "content": ""})
     if _calls(body):
-        function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
-        call = {"index": 0, "id": "call-1", "type": "function", "function": function}
+        call = {"index": 0, "id": "call-1", "type": "function", "function": _called(body)}
         yield _chunk(model, {"tool_calls": [call]}, "tool_calls")
         yield "data: [DONE]\n\n"
         return
@@ -122,7 +121,15 @@ def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _calls(body: dict[str, Any]) -> bool:
-    return bool(body.get("tools")) and body.get("tool_choice", "auto") != "none"
+    """The result of a call is answered in words."""
+    told = body["messages"][-1]["role"] == "tool" if body.get("messages") else False
+    return bool(body.get("tools")) and body.get("tool_choice", "auto") != "none" and not told
+
+
+def _called(body: dict[str, Any]) -> dict[str, Any]:
+    function = body["tools"][0]["function"]
+    arguments = value_for(function["parameters"], 1) if function.get("parameters") else {}
+    return {"name": function["name"], "arguments": json.dumps(arguments)}
 
 
 def _text(body: dict[str, Any], word: str) -> str:
@@ -158,8 +165,7 @@ def _choice(body: dict[str, Any], word: str) -> dict[str, Any]:
     """A call of the first tool, where there is one, else a text; with the log-probability of its one token, if that is wanted."""
     message: dict[str, Any] = {"role": "assistant", "content": _text(body, word)}
     if _calls(body):
-        function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
-        message |= {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
+        message |= {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": _called(body)}]}
     entry = {"token": word, "logprob": -0.25, "bytes": list(word.encode()), "top_logprobs": []}
     return {
         "index": 0,

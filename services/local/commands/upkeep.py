@@ -21,9 +21,10 @@ def gc(
     keep_days: Annotated[float | None, typer.Option(help="instead of METEOR_RETENTION", min=0.0)] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, and what is
-    older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, files that have
+    expired, and what is older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
     from shared.artifacts.store import Artifacts
+    from shared.datasets.files import remove_expired
     from shared.jobs.retention import collect, prune_audit
     from shared.jobs.schema import open_stores  # here: other commands need no database
 
@@ -32,9 +33,13 @@ def gc(
         settings = settings.model_copy(update={"retention": timedelta(days=keep_days) or timedelta.resolution})
     if settings.database_url is None and not (data / "meteor.sqlite3").exists():
         raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
-    store = open_stores(settings.database).retention
+    stores = open_stores(settings.database)
+    store = stores.retention
+    expired = remove_expired(stores.catalog, settings.files, dry_run)
     pruned = prune_audit(store, settings, dry_run)
     removed = collect(store, Artifacts(settings.artifacts), settings, dry_run)
+    if expired and not as_json:
+        say(f"{expired} expired files {'would be ' * dry_run}removed")
     if pruned and not as_json:
         say(f"{pruned} entries of the audit log {'would be ' * dry_run}removed")
     text = "METEOR_RETENTION is zero: everything is kept"
@@ -44,7 +49,7 @@ def gc(
             f"{removed.served} served models, {removed.leftovers} leftovers; results of {removed.steps} steps are no longer "
             f"taken over; {removed.kept} artifacts stay"
         )
-    emit({"dry_run": dry_run, "removed": removed, "audit_entries": pruned}, as_json, text)
+    emit({"dry_run": dry_run, "removed": removed, "audit_entries": pruned, "expired_files": expired}, as_json, text)
 
 
 def backup(

@@ -62,7 +62,7 @@ class DurableRun:
         self.stores = steps.stores
         self.artifacts = steps.artifacts
         self.data = steps.settings.data
-        self.files = self.data / "files"
+        self.files = steps.settings.files
         self.figures: dict[StepKey, dict[str, Any]] = {}  # per step: what its worker counted
         self.batch_size = batch_size
         self._steps = steps

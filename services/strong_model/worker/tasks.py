@@ -42,7 +42,7 @@ async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> S
         context.progress(done, total)
 
     try:
-        rows, left_out = await asyncio.to_thread(read_source, params, context.settings.data / "files", on_progress)
+        rows, left_out = await asyncio.to_thread(read_source, params, context.settings.files, on_progress)
     finally:
         stopped.set()
     return StepResult(rows=rows, metrics={"left_out": left_out})

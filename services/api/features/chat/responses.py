@@ -21,7 +21,13 @@ SAME = (
     "include_stop_str_in_output", "parallel_tool_calls",
 )  # fmt: skip
 LOGPROBS = "message.output_text.logprobs"
-NAMES = {"max_completion_tokens": "max_output_tokens", "response_format": "text.format"}  # chat's field -> ours
+NAMES = {  # chat's field -> ours
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort",
+}
+READ = {"text": ("format", "verbosity"), "reasoning": ("effort",), "stream_options": ("include_usage",)}
 PASSED = ("verbosity", "store", "service_tier", "prompt_cache_key")
 
 
@@ -58,6 +64,7 @@ def as_chat(request: ResponsesRequest) -> Translated:
         body["verbosity"] = text["verbosity"]
     if (given.get("reasoning") or {}).get("effort"):
         body["reasoning_effort"] = given["reasoning"]["effort"]
+    body |= _unread(given)
     if given.get("stream"):
         body["stream_options"] = {"include_usage": True}
     try:
@@ -66,6 +73,17 @@ def as_chat(request: ResponsesRequest) -> Translated:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(first["msg"], param=where.replace("messages", "input", 1), code="invalid_value") from error
+
+
+def _unread(given: Json) -> Json:
+    """The parts of the request's objects that nothing here reads, by their dotted names, so that they are named as ignored."""
+    parts = {
+        f"{name}.{part}": value
+        for name, read in READ.items()
+        for part, value in (given.get(name) or {}).items()
+        if part not in read and value is not None
+    }
+    return parts | {f"include.{name}": True for name in given.get("include", ()) if name != LOGPROBS}
 
 
 def _messages(request: ResponsesRequest) -> tuple[list[Json], list[int | None]]:

@@ -69,6 +69,8 @@ def asked(request: GenerationRequest, target: Target, project: str, template: st
     given = {name: value for name, value in given.items() if name not in NOT_SENT}
     if not given.get("stream") and given.pop("stream_options", None):
         ignored.append("stream_options")
+    elif (given.get("stream_options") or {}).pop("include_obfuscation", False):
+        ignored.append("stream_options.include_obfuscation")
     notes = Notes(ignored, [])
     if isinstance(request, ChatRequest):
         made = _chat(given, request.stray.get("reasoning_effort"), target, notes, template)

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.deps import Context, Id, needs
 from services.api.features.files import service as files
-from services.api.features.files.upload import FORM_BYTES, received_upload
+from services.api.features.files.upload import EXPIRES_S, FORM_BYTES, received_upload
 from services.api.openapi_document import may_answer
 from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
@@ -26,6 +26,14 @@ FORM_SCHEMA = {
     "properties": {
         "file": {"type": "string", "format": "binary"},
         "purpose": {"type": "string", "enum": list(files.PURPOSES)},
+        "expires_after": {
+            "type": "object",
+            "required": ["anchor", "seconds"],
+            "properties": {
+                "anchor": {"type": "string", "enum": ["created_at"]},
+                "seconds": {"type": "integer", "minimum": EXPIRES_S[0], "maximum": EXPIRES_S[-1]},
+            },
+        },
         "mapping": {"type": "object", "additionalProperties": {"type": "string"}},
         "skip_bad": {"type": "boolean", "default": False},
     },

@@ -1,6 +1,7 @@
 """Uploaded datasets: read in any format, checked row by row, split, stored by content hash. What is left out is counted."""
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from shared.contracts.data import Question, Split
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
-from shared.datasets.files import PURPOSE, only_one
+from shared.datasets.files import PURPOSE, only_one, remove_bytes
 from shared.importing import dataset
 from shared.importing.dataset import Checked, DataFile
 from shared.jobs.records import FileRecord
@@ -25,7 +26,8 @@ MOST_LISTED = 10_000  # OpenAI's, for the default too
 
 
 class Received(NamedTuple):
-    """A finished upload: the path of its temporary file, the SHA-256 and number of its bytes, and the client's name for it."""
+    """A finished upload: the path of its temporary file, the SHA-256 and number of its bytes, and the client's name for it.
+    expires_after: seconds; None: never."""
 
     path: Path
     sha256: str
@@ -33,6 +35,7 @@ class Received(NamedTuple):
     filename: str
     purpose: str
     options: ReadOptions = ReadOptions()
+    expires_after: int | None = None
 
 
 def add(context: ProjectContext, upload: Received) -> FileObject:
@@ -40,6 +43,9 @@ def add(context: ProjectContext, upload: Received) -> FileObject:
     if upload.purpose not in PURPOSES:
         raise UserError(f"purpose must be {' or '.join(PURPOSES)}", param="purpose", code="invalid_value")
     columns = _raw_columns(upload) if upload.purpose == RAW else _dataset_columns(context, upload)
+    if upload.expires_after is not None:
+        now = int(time.time())
+        columns |= {"created_at": now, "expires_at": now + upload.expires_after}
     with only_one(context.files):
         check_quota(context, upload.size)  # before the bytes are stored
         os.replace(upload.path, context.files / upload.sha256)
@@ -123,8 +129,7 @@ def delete(context: ProjectContext, file_id: str) -> None:
     row = context.file(file_id)
     with only_one(context.files):
         context.stores.catalog.delete_file(context.project, file_id)
-        if not context.stores.catalog.keeps(row.sha256):
-            (context.files / row.sha256).unlink(missing_ok=True)
+        remove_bytes(context.stores.catalog, context.files, row.sha256)
 
 
 def validate(context: ProjectContext, file_id: str) -> FileVerdict:
@@ -170,6 +175,7 @@ def _as_object(file: FileRecord) -> FileObject:
         id=file.id,
         bytes=file.bytes,
         created_at=int(file.created_at),
+        expires_at=None if file.expires_at is None else int(file.expires_at),
         filename=file.filename,
         purpose=file.purpose,
         status=file.status,

@@ -23,7 +23,9 @@ from shared.contracts.file_reading import ReadOptions
 FIELD_BYTES = 64 * 1024  # longest plain field
 HEADER_BYTES = 16 * 1024  # longest headers of one part
 FORM_BYTES = 1 << 20  # what boundaries and plain fields may add to the file
-FIELDS = ("file", "purpose", "mapping", "skip_bad")
+FIELDS = ("file", "purpose", "expires_after", "mapping", "skip_bad")
+EXPIRES_S = range(3600, 30 * 86_400 + 1)  # OpenAI's bounds
+_EXPIRY = re.compile(r"expires_after\[(\w+)\]")
 WRITE_BYTES = 1 << 20  # written and hashed at once, in a thread
 
 
@@ -121,7 +123,8 @@ async def received_upload(request: Request, folder: Path, limit: int) -> AsyncIt
             raise UserError("the form has no field 'purpose'", param="purpose", code="missing_required_parameter")
         for name in form.fields:
             _refuse_field(name)
-        yield Received(path, digest, size, form.filename, form.fields["purpose"], read_options(form.fields))
+        options, expires = read_options(form.fields), read_expiry(form.fields)
+        yield Received(path, digest, size, form.filename, form.fields["purpose"], options, expires)
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240  one short system call
 
@@ -145,12 +148,29 @@ def read_options(fields: dict[str, str]) -> ReadOptions:
         raise UserError(message, param="mapping", code="invalid_value") from error
 
 
+def read_expiry(fields: dict[str, str]) -> int | None:
+    """Seconds after the upload, from `expires_after` as a JSON object or as one field for each part of it. Raises UserError."""
+    parts: Any = {match[1]: value for name, value in fields.items() if (match := _EXPIRY.fullmatch(name))}
+    try:
+        parts = json.loads(fields["expires_after"]) if "expires_after" in fields else parts
+    except ValueError:
+        parts = None
+    if parts == {}:
+        return None
+    seconds = parts.get("seconds") if isinstance(parts, dict) else None
+    whole = int(str(seconds)) if str(seconds).isdecimal() else 0
+    if not isinstance(parts, dict) or set(parts) != {"anchor", "seconds"} or parts["anchor"] != "created_at":
+        message = 'expires_after has two parts: anchor "created_at", and seconds'
+        raise UserError(message, param="expires_after", code="invalid_value")
+    if whole not in EXPIRES_S:
+        message = f"expires_after.seconds is {str(seconds)[:50]!r}; it is from {EXPIRES_S[0]} (an hour) to {EXPIRES_S[-1]} (30 days)"
+        raise UserError(message, param="expires_after.seconds", code="invalid_value")
+    return whole
+
+
 def _refuse_field(name: str) -> None:
     """Raises UserError for a field that would be ignored."""
     outer = name.partition("[")[0][:100]
-    if outer == "expires_after":
-        message = "expires_after is not offered: a file stays until it is deleted (DELETE /v1/files/{file_id})"
-        raise UserError(message, param=outer, code="unsupported_parameter")
     if outer not in FIELDS:
         raise UserError(
             f"unknown field {outer!r}; the form takes {', '.join(FIELDS)}", param=outer, code="unknown_parameter"
