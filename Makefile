@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 DOMAIN ?= shell
 DATA ?= .meteor
 SEED ?= 7
+ONLY ?=
 KILLS ?= 100
 CASES ?= 10000
 DB ?= sqlite
@@ -43,7 +44,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (every=30; [ -t 1 ] && every=4; while sleep $$every >/dev/null 2>&1; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench openapi lock clean
+.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench clients openapi lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -119,6 +120,9 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(call stage,engine kept full,$(BIN)/python -m tests.bench.engine 2>/dev/null)
 	$(METEOR) models pull smollm2-135m-instruct
 	$(call stage,trainer against a bare loop,$(BIN)/python -m tests.bench.training --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
+
+clients: install-dev ## real clients, each in an environment of its own, against a running METEOR; writes docs/reference/clients.md [ONLY="litellm dspy"]
+	$(BIN)/python -m tests.clients --write $(addprefix --only ,$(ONLY))
 
 openapi: install ## write openapi.json and docs/reference/api.md anew from the routes
 	$(BIN)/python -m services.api.openapi
