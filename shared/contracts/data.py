@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import NotUsable
-from shared.contracts.row_shapes import NoShape, Shape, shape_of
+from shared.contracts.row_shapes import NoShape, Shape, holds_answers, shape_of, suggested_mapping
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -112,6 +112,7 @@ class Reading:
 
     ignored: fields that were not read, and how many rows have them. texts: of those, how many rows have a text in them.
     shapes: rows by the shape they have. split: rows that name a split. fields: of a mapped file, all that were seen.
+    notes: what was decided for a row, such as which of several answers is used, and in how many rows.
     """
 
     shape: Shape | None = None
@@ -122,6 +123,7 @@ class Reading:
     texts: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
     fields: set[str] = field(default_factory=set)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def note(self, value: Json, shape: Shape | None, row: Question) -> None:
         self.rows += 1
@@ -134,7 +136,7 @@ class Reading:
             short = name[:100]
             if short in self.ignored or len(self.ignored) < MOST_IGNORED:
                 self.ignored[short] += 1
-                self.texts[short] += isinstance(value[name], str) and bool(value[name].strip())
+                self.texts[short] += holds_answers(value[name])
 
 
 def parse_line(number: int, raw: bytes, reading: Reading | None = None) -> Question | LineError | None:
@@ -143,25 +145,34 @@ def parse_line(number: int, raw: bytes, reading: Reading | None = None) -> Quest
     return parse_row(number, value, reading) if isinstance(value, dict) else value
 
 
-def parse_row(number: int, value: Json, reading: Reading | None = None) -> Question | LineError:
-    """An object as a row of a dataset, whatever shape it has."""
+def parse_row(number: int, value: Json, reading: Reading | None = None, part: int = 1) -> Question | LineError:
+    """An object as a row of a dataset, whatever shape it has. part: its place among the rows of that number, from 1."""
     shape = reading.shape if reading else None
     try:
         if shape is None and not ("question" in value and value.keys() <= OWN_FIELDS):
             shape = shape_of(tuple(value))
         made = shape.convert(value) if shape else _own(value)
     except NoShape as error:
-        return LineError(line=number, code="no_question", message=str(error), param="question")
+        message = str(error)
+        if hint := suggested_mapping(value):
+            message = f"{message.partition(' Name it')[0]} Name it, for example: {hint}"
+        return LineError(line=number, code="no_question", message=message, param="question")
     except NotUsable as error:
         return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
-    split = made.pop("split", None)
+    split, note = made.pop("split", None), made.pop("note", None)
     row = checked(_Upload, number, made, "question")
     if isinstance(row, LineError):
         return row
-    question = Question(**row.model_dump(exclude={"id"}), id=row.id or f"row-{number}", split=_named_split(split))
+    question = Question(**row.model_dump(exclude={"id"}), id=row.id or _row_id(number, part), split=_named_split(split))
     if reading is not None:
         reading.note(value, shape, question)
+        if note:
+            reading.notes[note] += 1
     return question
+
+
+def _row_id(number: int, part: int) -> str:
+    return f"row-{number}" if part == 1 else f"row-{number}.{part}"
 
 
 def _own(value: Json) -> Json:
@@ -250,8 +261,10 @@ def parse_rows(
     """
     seen: dict[str, int] = {}
     numbered = bytearray()  # a bit for each line whose id is its number
+    last, part = 0, 1
     for number, value in records:
-        item = value if isinstance(value, LineError) else parse_row(number, value, reading)
+        last, part = number, part + 1 if number == last else 1
+        item = value if isinstance(value, LineError) else parse_row(number, value, reading, part)
         if isinstance(item, Question):
             before = _before(item.id, number, seen, numbered)
             if before:

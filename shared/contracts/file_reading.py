@@ -28,8 +28,9 @@ Mapping = dict[
 
 
 class ReadOptions(Strict):
-    """mapping: our field -> the file's, with dots into nested values, as in answers.text.0; an empty name says that there is
-    none. Without a mapping, fields are recognised by their names. skip_bad: bad rows are left out and counted; else one of
+    """mapping: our field -> the file's, with dots into nested values, as in answers.text.0; a star makes a row of each member of a
+    list, as in qas.*.question; a plus joins fields, as in instruction+input; column_1 is the first column of a table without a
+    header; an empty name says that there is none. Without a mapping, fields are recognised by their names. skip_bad: bad rows are left out and counted; else one of
     them refuses the file."""
 
     mapping: Mapping = Field(default={}, description="our field -> the file's field")
@@ -41,6 +42,7 @@ class FileReading(BaseModel):
 
     format: for people, such as `CSV, separated by ";", cp1252`. shapes: rows by the shape they were recognised as.
     references: rows with a reference answer. ignored_fields: fields that were not read, and in how many rows they stand.
+    notes: what was decided for rows, such as which of several answers is used, and for how many.
     skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
     question) or `size` (balanced, since the file is small). linked: rows that share a side because they are near twins.
     """
@@ -50,6 +52,7 @@ class FileReading(BaseModel):
     shapes: dict[str, int] = {}
     references: int = 0
     ignored_fields: dict[str, int] = {}
+    notes: dict[str, int] = {}
     skipped: dict[str, int] = {}
     split_by: Literal["file", "question", "size"] = "question"
     warnings: list[str] = []

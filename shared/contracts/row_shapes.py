@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import PREFERENCE, NotUsable, from_messages, from_preference
+from shared.contracts.transcripts import spoken
 
 FIELDS = (
     "question",
@@ -28,7 +30,7 @@ FIELDS = (
 )
 TARGETS = frozenset(FIELDS)
 ROLES = {
-    "human": "user", "user": "user", "prompter": "user", "customer": "user", "question": "user", "instruction": "user",
+    "human": "user", "user": "user", "client": "user", "prompter": "user", "customer": "user", "question": "user", "instruction": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
     "bing": "assistant", "bard": "assistant", "claude": "assistant", "agent": "assistant", "ai": "assistant",
     "answer": "assistant", "system": "system", "developer": "system", "tool": "tool", "function": "tool",
@@ -37,16 +39,16 @@ ROLES = {
 # names of a field, the likeliest first; they are compared without case, accents, spaces and punctuation
 QUESTION = (
     "question", "instruction", "prompt", "query", "request", "input", "problem", "utterance", "q", "user", "human",
-    "instructions", "questiontext", "task", "taskdescription", "usermessage", "userinput", "goal", "nl", "inputs", "text",
-    "sentence", "source text", "src", "title", "frage", "anfrage", "pregunta", "pergunta", "domanda", "vraag", "pytanie",
+    "instructions", "questiontext", "querytext", "prompttext", "task", "taskdescription", "usermessage", "userinput", "goal", "nl", "inputs", "text",
+    "sentence", "source text", "src", "title", "frage", "fråga", "spørgsmål", "spørsmål", "anfrage", "pregunta", "pergunta", "domanda", "vraag", "pytanie",
     "вопрос", "запрос", "问题", "問題", "提问", "质问", "質問", "问", "問", "질문", "soru", "प्रश्न", "सवाल", "سؤال", "السؤال",
 )  # fmt: skip
 REFERENCE = (
     "reference", "answer", "response", "completion", "output", "ideal", "solution", "target", "expectedoutput", "expected",
     "gold", "groundtruth", "reply", "a", "assistant", "gpt", "bestanswer", "correctanswer", "acceptedanswer", "answers",
     "canonicalsolution", "finalanswer", "referenceanswer", "expectedanswer", "modelanswer", "answertext", "responses", "answerkey", "answeridx", "correct", "correctindex",
-    "targets", "outputs", "cmd", "command", "sql", "code", "label", "labels", "labeltext", "summary", "translation", "tgt",
-    "chosen", "antwort", "respuesta", "resposta", "risposta", "reponse", "antwoord", "odpowiedz", "ответ", "回答", "答案",
+    "targets", "outputs", "cmd", "command", "sql", "sqlquery", "cypher", "sparql", "code", "label", "labels", "labeltext", "intent", "sentiment", "summary", "translation", "tgt",
+    "chosen", "antwoord", "svar", "antwort", "respuesta", "resposta", "risposta", "reponse", "antwoord", "odpowiedz", "ответ", "回答", "答案",
     "答", "答え", "解答", "답변", "대답", "cevap", "yanıt", "उत्तर", "जवाब", "جواب", "الجواب", "الإجابة",
 )  # fmt: skip
 CONTEXT = (
@@ -56,6 +58,12 @@ CONTEXT = (
     "background",
     "schema",
     "ctx",
+    "contexttext",
+    "contexts",
+    "retrievedcontexts",
+    "referencecontexts",
+    "passages",
+    "documents",
     "contexto",
     "contexte",
     "kontext",
@@ -95,7 +103,7 @@ IDS = (
 REJECTED = ("rejected", "rejectedresponse")
 SYSTEM = ("system", "systemprompt", "systemmessage")
 HISTORY = ("history",)
-TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat", "data")
+TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "contents", "turns", "chat", "data")
 ABOUT = {  # names of fields that describe a row, so that leaving them unread loses no answer
     "metadata", "meta", "source", "url", "link", "license", "licence", "date", "created", "createdat", "timestamp", "time",
     "lang", "language", "locale", "split", "score", "tags", "tag", "author", "user id", "dataset", "version", "type", "kind",
@@ -120,9 +128,41 @@ class NoShape(NotUsable):
     def __init__(self, fields: Sequence[str]):
         shown = ", ".join(fields[:20]) or "none"
         super().__init__(
-            "question",
-            f"no field is recognised as the question; the row has {shown}. Name it in the mapping: question=FIELD",
+            "question", f"no field is recognised as the question; the row has {shown}. {mapping_hint(fields)}"
         )
+
+
+def mapping_hint(fields: Sequence[str]) -> str:
+    """How the fields are named by hand, with names of the row: the first that do not describe it."""
+    named = [name for name in fields if not is_about(name)] or list(fields)
+    question, answer = [*named, "FIELD", "FIELD"][:2]
+    return f"Name it, for example: --map question={question} --map reference={answer} (over HTTP the field mapping)"
+
+
+def suggested_mapping(row: Json) -> str | None:
+    """The same with the texts that the row holds, at any depth; None where it has no two of them."""
+    places = [place for place in _texts(row, 0) if not is_about(place.rpartition(".")[2])]
+    if len(places) < 2:
+        return None
+    asked = next((place for place in places if is_question(place.rpartition(".")[2])), places[0])
+    others = [place for place in places if place != asked]
+    answered = next((place for place in others if is_answer(place.rpartition(".")[2])), None)
+    answered = answered or next((place for place in others if looks_like_answer(place.rpartition(".")[2])), others[0])
+    return f"--map question={asked} --map reference={answered} (over HTTP the field mapping)"
+
+
+def _texts(value: Any, depth: int) -> list[str]:
+    """Dotted paths of the texts in a row; a star stands for the members of a list of objects."""
+    places: list[str] = []
+    for name, part in islice(value.items(), 50):
+        inner, path = part, str(name)
+        if isinstance(part, list) and part and isinstance(part[0], dict):
+            inner, path = part[0], f"{name}.*"
+        if isinstance(inner, dict) and depth < 3:
+            places += [f"{path}.{place}" for place in _texts(inner, depth + 1)]
+        elif isinstance(part, str) and part.strip():
+            places.append(path)
+    return places
 
 
 def simple(name: str) -> str:
@@ -154,11 +194,47 @@ def is_question(name: str) -> bool:
     return simple(name) in _PLACES["question"]
 
 
+ENDS = {  # the ends of names of a field, where it is the only one with such an end
+    "question": ("question", "prompt", "instruction", "query"),
+    "reference": ("answer", "response", "completion", "reply", "reference", "solution", "output", "query"),
+}
+WEAK = _names(
+    ("input", "inputs", "text", "sentence", "title", "task", "goal", "src", "source text", "user", "human", "nl")
+)
+
+
+def is_strong_question(name: str) -> bool:
+    """Whether the name alone says that this is the question: `question`, not `text`."""
+    return is_question(name) and simple(name) not in WEAK
+
+
+def is_answer(name: str) -> bool:
+    """Whether a field of this name is taken for the answer."""
+    return simple(name) in _PLACES["reference"]
+
+
+def looks_like_answer(name: str) -> bool:
+    """Whether the name speaks of an answer, without being one that is taken."""
+    return any(end in simple(name) for end in ENDS["reference"])
+
+
+def holds_answers(value: Any) -> bool:
+    """Whether an unread value has a text in it, or is nested and has one under a name that speaks of an answer."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    inner = value[0] if isinstance(value, list) and value else value
+    return isinstance(inner, dict) and any(is_answer(name) or looks_like_answer(name) for name in inner)
+
+
 def _pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
     """The field that is the likeliest of a role's names."""
     places = _PLACES[role]
-    named = [(places[simple(name)], name) for name in fields if name not in taken and simple(name) in places]
-    return min(named)[1] if named else None
+    free = [name for name in fields if name not in taken]
+    named = [(places[simple(name)], name) for name in free if simple(name) in places]
+    if named:
+        return min(named)[1]
+    ends = [name for name in free if role in ENDS and simple(name).endswith(ENDS[role])]
+    return ends[0] if len(ends) == 1 else None  # `std_answer`; of `left_answer` and `right_answer` nobody knows
 
 
 @lru_cache(maxsize=1024)
@@ -175,9 +251,14 @@ def shape_of(fields: tuple[str, ...]) -> Shape:
         return Shape("runs of LangSmith", _trace("inputs", "outputs"), frozenset(["id", "inputs", "outputs"]))
     if {"chosen", "rejected"} <= there:
         return _pairs(fields)
+    if {"chosen_messages", "rejected_messages"} <= there:
+        return _pairs(fields, "chosen_messages", "rejected_messages")
     turns = _pick(fields, "turns", set())
-    if turns is not None:
+    if turns is not None and not (turns == "data" and _pick(fields, "question", set())):
         return _turns_shape("conversations", turns, fields)
+    pair = next((pair for pair in TEXT_PAIRS if set(pair) <= {simple(name) for name in fields}), None)
+    if pair is not None:
+        return _text_pairs(pair, fields)
     answered = next((name for name in ("output", "ideal", "expected_output") if name in there), None)
     if "input" in there and answered and not there & {"instruction", "question", "prompt", "query"}:
         extras = _extras(fields, {"input", answered})
@@ -220,6 +301,8 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
     taken |= {*columns.values(), *joined, *filter(None, [system, history])}
     name = "alpaca" if joined and simple(question) == "instruction" else _named(columns)
     options = next((field for field in ("choices", "options") if field in fields), None)
+    lettered = [] if options else _option_columns(fields, taken)
+    taken |= {*lettered}
 
     def convert(row: Json) -> Json:
         asked = row[question]
@@ -231,7 +314,20 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
                 | from_messages([_message(f"{question}.{n}", turn) for n, turn in enumerate(asked)], question)
                 | answer
             )
+        if (
+            simple(question) == "text"
+            and "reference" not in columns
+            and isinstance(asked, str)
+            and (talk := spoken(asked))
+        ):
+            return made | from_messages(talk, question)
+        if isinstance(asked, dict):
+            inner = next((asked[name] for name in asked if is_question(name)), asked)
+            asked = inner if isinstance(inner, str) else asked
         made["question"] = as_question(question, asked)
+        answers = row[columns["reference"]] if "reference" in columns else None
+        if isinstance(answers, list) and len(answers) > 1 and not options:
+            made["note"] = "of several answers the first is used"
         if joined and (more := as_text(row[joined[0]])):
             made["question"] = "\n\n".join(filter(None, [made["question"], more]))
         if system and (told := as_text(row[system])):
@@ -241,6 +337,9 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
                 [*_pairs_of_turns(row[history]), {"role": "user", "content": made["question"] or ""}]
             )
             made["context"] = "\n\n".join(filter(None, [made.get("context"), earlier["context"]]))
+        if lettered and columns.get("reference"):
+            given = {chr(65 + n): row[column] for n, column in enumerate(lettered) if row.get(column) is not None}
+            made |= _with_options(made, given, row[columns["reference"]], _first_number(lettered))
         if options and isinstance(row[options], list | dict) and row[options]:
             made |= _with_options(made, row[options], row[columns["reference"]] if "reference" in columns else None)
         return made
@@ -266,7 +365,28 @@ def _pairs_of_turns(history: Any) -> list[Json]:
     return turns
 
 
-def _with_options(made: Json, options: Any, right: Any) -> Json:
+OPTIONS = (("a", "b", "c"), ("opa", "opb", "opc"))
+OPTION = re.compile(r"(?:choice|option|opt|ans|alternative)([0-9a-h])")
+
+
+def _option_columns(fields: Sequence[str], taken: set[str]) -> list[str]:
+    """The columns of a multiple-choice test that holds each option by itself: A, B, C, D; choice0, choice1; option_a."""
+    names = {simple(name): name for name in fields if name not in taken or simple(name) == "a"}
+    for start in OPTIONS:
+        if set(start) <= names.keys():
+            prefix = start[0][:-1]
+            return [names[prefix + letter] for letter in "abcdefgh" if prefix + letter in names]
+    found = sorted(name for name in names if OPTION.fullmatch(name))
+    return [names[name] for name in found] if len(found) > 1 else []
+
+
+def _first_number(columns: Sequence[str]) -> int:
+    """1 where the options are counted from 1."""
+    last = simple(columns[0])[-1]
+    return int(last) if last in "01" else 0
+
+
+def _with_options(made: Json, options: Any, right: Any, first: int = 0) -> Json:
     """The options stand below the question as A, B, C; an answer that is a letter or a number becomes its option's text."""
     if isinstance(options, dict) and isinstance(options.get("text"), list):  # {"text": [...], "label": [...]}
         labels, texts = [str(label) for label in options.get("label") or []], options["text"]
@@ -275,39 +395,69 @@ def _with_options(made: Json, options: Any, right: Any) -> Json:
     else:
         labels, texts = [], options
     labels = labels if len(labels) == len(texts) else [chr(65 + number) for number in range(len(texts))]
+    written = [re.match(r"\(?([A-H])[).:]", str(text)) for text in texts]  # options that name their letter themselves
+    if texts and all(written):
+        labels = [match[1] for match in written if match]
+        texts = [str(text)[match.end() :].strip() for text, match in zip(texts, written, strict=True) if match]
     lines = [f"{label}. {as_text(text)}" for label, text in zip(labels, texts, strict=True)]
     answer = made.get("reference")
-    place = right if isinstance(right, int) and not isinstance(right, bool) else None
+    place = right - first if isinstance(right, int) and not isinstance(right, bool) else None
     if isinstance(right, str):
-        place = (
-            labels.index(right.strip())
-            if right.strip() in labels
-            else int(right)
-            if right.strip().isdecimal()
-            else None
-        )
+        short = right.strip().strip("().").upper()
+        if short in labels:
+            place = labels.index(short)
+        elif right.strip() in labels:
+            place = labels.index(right.strip())
+        elif right.strip().isdecimal():
+            place = int(right) - first
     if place is not None and 0 <= place < len(lines):
         answer = lines[place]
     return {"question": "\n".join([made["question"] or "", *lines]), "reference": answer}
 
 
-def _pairs(fields: tuple[str, ...]) -> Shape:
-    """A better and a worse answer, as texts or as whole conversations."""
-    rest = tuple(name for name in fields if name not in ("chosen", "rejected"))
-    prompt = _pick(rest, "question", set())
+TEXT_PAIRS = (
+    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"), ("texta", "textb"),
+    ("sentencea", "sentenceb"),
+)  # fmt: skip
+
+
+def _text_pairs(pair: tuple[str, str], fields: tuple[str, ...]) -> Shape:
+    """Two texts and what holds between them: inference, paraphrases."""
+    names = {simple(name): name for name in fields}
+    parts = [names[name] for name in pair]
+    answer = _pick(fields, "reference", {*parts}) or next(
+        (names[name] for name in ("isduplicate", "similar", "similarity", "score", "relation") if name in names), None
+    )
+    taken = {*parts, *filter(None, [answer])}
+    extras = _extras(fields, taken)
+
+    def convert(row: Json) -> Json:
+        asked = [f"{name}: {said}" for name in parts if (said := as_text(row[name]))]
+        return mapped(row, extras | ({"reference": answer} if answer else {})) | {"question": "\n".join(asked)}
+
+    return Shape(" and ".join([*parts, *filter(None, [answer])]), convert, frozenset([*taken, *extras.values()]))
+
+
+def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "rejected") -> Shape:
+    """A better and a worse answer, as texts, as messages, or as whole conversations."""
+    rest = tuple(name for name in fields if name not in (better, worse))
+    turns = _pick(rest, "turns", set())
+    prompt = turns or _pick(rest, "question", set())
     extras = _extras(rest, {prompt} if prompt else set())
 
     def convert(row: Json) -> Json:
-        chosen, rejected = row["chosen"], row["rejected"]
+        chosen, rejected = row[better], row[worse]
+        if isinstance(chosen, dict) and isinstance(rejected, dict):  # one message each
+            chosen, rejected = _said([chosen]), _said([rejected])
         if isinstance(chosen, str) and isinstance(rejected, str) and prompt is None:
             chosen, rejected = _transcript(chosen), _transcript(rejected)
         more = mapped(row, extras)
         if isinstance(chosen, list) and isinstance(rejected, list):
-            asked = from_messages([_message("chosen", turn) for turn in chosen])
-            other = from_messages([_message("rejected", turn) for turn in rejected])
+            asked = from_messages([_message(better, turn) for turn in chosen], better)
+            other = from_messages([_message(worse, turn) for turn in rejected], worse)
             if asked["reference"] is None or other["reference"] is None:
-                raise NotUsable("chosen", "the last message of both conversations must be the assistant's")
-            if (prompt is not None) and not any(_role(turn) == "user" for turn in chosen):
+                raise NotUsable(better, "the last message of both conversations must be the assistant's")
+            if (prompt is not None) and turns is None and not any(_role(turn) == "user" for turn in chosen):
                 asked["question"] = as_text(row[prompt])
             return more | asked | {"rejected": other["reference"]}
         if prompt is None:
@@ -320,20 +470,19 @@ def _pairs(fields: tuple[str, ...]) -> Shape:
         )
         return more | base | {"reference": as_text(chosen), "rejected": as_text(rejected)}
 
-    reads = frozenset(["chosen", "rejected", *filter(None, [prompt]), *extras.values()])
+    reads = frozenset([better, worse, *filter(None, [prompt]), *extras.values()])
     return Shape("chosen and rejected", convert, reads)
 
 
 def _transcript(text: str) -> list[Json]:
     """A conversation written as `Human: ...` and `Assistant: ...`. Raises NotUsable."""
-    parts = re.split(r"(?:^|\n\n?)(Human|User|Assistant|System): ?", text)
-    turns = [
-        {"role": ROLES[who.casefold()], "content": said.strip()}
-        for who, said in zip(parts[1::2], parts[2::2], strict=False)
-    ]
-    if not turns:
+    turns = spoken(text)
+    if turns is None:
         raise NotUsable("chosen", "there is no field with the question, and the answer is no conversation")
     return turns
+
+
+MEDIA = ("images", "videos", "audios")
 
 
 def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
@@ -346,6 +495,10 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
     def convert(row: Json) -> Json:
         turns = row[field]
         turns = json.loads(turns) if isinstance(turns, str) and turns.lstrip().startswith("[") else turns
+        if isinstance(turns, str) and field != "messages":
+            turns = spoken(turns) or [turns]
+        if field == "turns" and isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
+            return _asked_in_turn(turns, mapped(row, extras))
         if not isinstance(turns, list) or not turns:
             raise NotUsable(field, "a list of {role, content} objects is expected")
         plain = field == "messages"  # OpenAI's name: a turn that is a text alone is a mistake there
@@ -355,9 +508,51 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
         ]
         if system and (told := as_text(row[system])):
             messages = [{"role": "system", "content": told}, *messages]
-        return from_messages(messages, field) | mapped(row, extras)
+        if any(row.get(name) for name in MEDIA):
+            raise NotUsable(
+                next(name for name in MEDIA if row.get(name)), "only texts can be used, and the row has media"
+            )
+        made = from_messages(messages, field) | mapped(row, extras)
+        if isinstance(row.get("choices"), list) and made["reference"] is None:  # a stored completion
+            made["reference"] = _said(row["choices"])
+        if row.get("label") is False:  # KTO: an answer that is not wanted
+            made |= {"reference": None, "note": "the answer is marked as unwanted (label false) and is not used"}
+        return made
 
-    return Shape(name, convert, frozenset([field, *filter(None, [system]), *extras.values()]))
+    return Shape(
+        name,
+        convert,
+        frozenset([field, *filter(None, [system]), *extras.values(), *({"choices", "label", *MEDIA} & set(fields))]),
+    )
+
+
+def _asked_in_turn(turns: Sequence[Any], more: Json) -> Json:
+    """Questions that are asked one after the other, as in MT-Bench: only the first stands for itself."""
+    note = {"note": "only the first of several questions is used: the later ones follow answers that are not there"}
+    return more | {"question": turns[0] if turns else None} | (note if len(turns) > 1 else {})
+
+
+TEXT_PARTS = ("text", "input_text", "output_text", None)
+
+
+def in_openai_form(turn: Json) -> Json:
+    """A message with the spellings of other tools: roles in capitals, `prompter`; parts of text under other names; loss weights."""
+    role, content = turn["role"], turn.get("content", turn.get("text", turn.get("parts", turn.get("value"))))
+    known = ROLES.get(role.casefold()) if isinstance(role, str) and role not in ROLES.values() else None
+    made = turn | ({"role": known} if known else {})
+    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
+        parts = [_text_part(part) for part in content]
+        made = made | {"content": parts} if parts != content or "content" not in turn else made
+    elif "content" not in turn and content is not None:
+        made = made | {"content": content}
+    if "loss_weight" in turn and "weight" not in turn:
+        made = made | {"weight": int(bool(turn["loss_weight"]))}
+    return made
+
+
+def _text_part(part: Json) -> Json:
+    said = part.get("text", part.get("value"))
+    return {"type": "text", "text": said} if part.get("type") in TEXT_PARTS and isinstance(said, str) else part
 
 
 def _role(turn: Json) -> str | None:
@@ -369,8 +564,10 @@ def _message(where: str, turn: Any, number: int = 0) -> Json:
     """A turn as one of OpenAI's messages; turns that are texts alternate, the user's first."""
     if isinstance(turn, str):
         return {"role": "assistant" if number % 2 else "user", "content": turn}
-    if not isinstance(turn, dict) or "role" in turn:
+    if not isinstance(turn, dict):
         return turn
+    if "role" in turn:
+        return in_openai_form(turn)
     role = _role(turn)
     content = next((turn[name] for name in ("value", "content", "text", "message") if name in turn), None)
     if role is None:
@@ -440,9 +637,9 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
     turns = columns.pop("messages", None)
 
     def convert(row: Json) -> Json:
-        made = {field: as_text(inside(row, name)) for field, name in columns.items() if field != "question"}
+        made = {field: as_text(_joined(row, name)) for field, name in columns.items() if field != "question"}
         if "question" in columns:
-            made["question"] = as_question(columns["question"], inside(row, columns["question"], required=True))
+            made["question"] = as_question(columns["question"], _joined(row, columns["question"], required=True))
         if turns is None:
             return made
         said = inside(row, turns, required=True)
@@ -450,11 +647,25 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
         return from_messages(messages, turns) | made
 
     named = [*columns.values(), *filter(None, [turns])]
-    return Shape("mapped by hand", convert, frozenset(named) | {name.partition(".")[0] for name in named})
+    return Shape(
+        "mapped by hand",
+        convert,
+        frozenset(named) | {part.partition(".")[0] for name in named for part in [name, *name.split("+")]},
+    )
+
+
+def _joined(row: Json, name: str, required: bool = False) -> Any:
+    """The field of that name, or the texts of several joined by plus signs."""
+    if name in row or "+" not in name:
+        return inside(row, name, required)
+    first, *others = (inside(row, part, required and not n) for n, part in enumerate(name.split("+")))
+    return "\n\n".join(filter(None, map(as_text, [first, *others]))) or None
 
 
 def mapped(row: Json, columns: Mapping[str, str]) -> Json:
-    return {field: as_text(row[name]) for field, name in columns.items()}
+    return {
+        field: as_context(row[name]) if field == "context" else as_text(row[name]) for field, name in columns.items()
+    }
 
 
 def inside(value: Any, name: str, required: bool = False) -> Any:
@@ -473,6 +684,18 @@ def inside(value: Any, name: str, required: bool = False) -> Any:
     raise NotUsable(name, f"the row has no such field; it has {there}")
 
 
+def as_context(value: Any) -> str | None:
+    """All passages of a context, a paragraph each."""
+    if isinstance(value, dict):
+        value = next(
+            (part for name, part in value.items() if isinstance(part, list) and simple(name) in _PLACES["context"]),
+            value,
+        )
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return "\n\n".join(value)
+    return as_text(value)
+
+
 def as_question(name: str, value: Any) -> str | None:
     """Raises NotUsable for an object or a list, of which nobody knows what is asked."""
     if isinstance(value, dict | list):
@@ -485,11 +708,10 @@ def as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        return (
-            as_text(value[0])
-            if value and all(isinstance(item, str | int | float) for item in value)
-            else (_json(value) if value else None)
+        alone = all(
+            isinstance(item, str | int | float) or (isinstance(item, dict) and "text" in item) for item in value
         )
+        return None if not value else as_text(value[0]) if alone else _json(value)
     if isinstance(value, dict) and isinstance(
         value.get("text"), str | list
     ):  # SQuAD: {"text": [...], "answer_start": [...]}

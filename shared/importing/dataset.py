@@ -1,19 +1,27 @@
 """A data file of any format and shape, as the rows of a dataset, with what was seen on the way."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from shared.contracts.data import LineError, Question, Reading, bounded_lines, parse_rows
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, PreviewRow, ReadOptions
-from shared.contracts.row_shapes import by_mapping, is_about, is_question
+from shared.contracts.json_types import Json
+from shared.contracts.row_shapes import Shape, by_mapping, inside, is_about, is_question, looks_like_answer
+from shared.contracts.unfolding import MOST_MESSAGES, STAR, conversations, single_messages, starred, unfolded
 from shared.datasets.splits import Assigned, Splitter, folded
 from shared.importing.layout import CSV, Layout, NotReadable, layout_of, text
-from shared.importing.records import records
+from shared.importing.records import records, unread_parts
 
 MOST_CATEGORIES = 50
+NO_HEADER = (
+    ". If the first row is no header, name the columns by place: --map question=column_1 --map reference=column_2"
+)
+COLUMN = re.compile(r"column_([1-9][0-9]{0,2})")
 
 
 @dataclass
@@ -27,8 +35,11 @@ class DataFile:
     @classmethod
     def open(cls, path: Path, options: ReadOptions | None = None) -> "DataFile":
         """Raises NotReadable, BadArchive."""
-        file = cls(path, options or ReadOptions(), layout_of(path))
-        if file.layout.format == CSV and not file.layout.delimiter:
+        options = options or ReadOptions()
+        file = cls(path, options, layout_of(path))
+        if file.layout.format == CSV and (header := _numbered(options)):
+            file.layout = file.layout._replace(header=header)
+        elif file.layout.format == CSV and not file.layout.delimiter:
             file._refuse_prose()
         return file
 
@@ -38,16 +49,84 @@ class DataFile:
             first = next(bounded_lines(lines), b"").decode(errors="replace").strip().strip('"').lstrip("\ufeff")
         if first and not is_question(first) and first not in self.options.mapping.values():
             raise NotReadable(
-                "the file is neither JSON nor a table with a header; JSONL, JSON, CSV, XLSX, Parquet or Arrow is expected, "
-                f"and its first line is {first[:80]!r}",
+                "the file is neither JSON nor a table with a header; JSONL, JSON, CSV, XLSX, Parquet, Arrow or YAML is expected, "
+                f"and its first line is {first[:80]!r}. If each line is a question, say so: --map question=column_1; a text is "
+                "imported as a document: meteor data import documents",
                 param="file",
             )
 
     def rows(self, reading: Reading | None = None) -> Iterator[Question | LineError]:
         """Good rows, and the errors of the bad ones."""
         reading = reading or Reading()
-        reading.shape = by_mapping({**self.options.mapping}) if self.options.mapping else None
-        return parse_rows(records(self.path, self.layout), reading)
+        reading.shape = self._shape
+        return parse_rows(self.records(), reading)
+
+    @property
+    def _shape(self) -> Shape | None:
+        mapping = self.options.mapping
+        starred = any(STAR in name for name in mapping.values())
+        return by_mapping({name: name for name in mapping} if starred else {**mapping}) if mapping else None
+
+    def records(self) -> Iterator[tuple[int, Json | LineError]]:
+        """The file's records, with those inside that hold several rows or a row in an envelope."""
+        mapping = {**self.options.mapping}
+        named = [name for name in mapping.values() if name]
+        starred_by = any(STAR in name for name in named)
+        found = records(self.path, self.layout)
+        if not named:
+            found = _put_together(found)
+        for number, value in found:
+            if isinstance(value, LineError):
+                yield number, value
+                continue
+            if starred_by:
+                inner = starred(value, mapping)
+            elif named and any(inside(value, part) is not None for name in named for part in name.split("+")):
+                inner = None
+            else:
+                inner = unfolded(value)
+            if inner is None:
+                yield number, value
+            elif not inner:
+                yield (
+                    number,
+                    LineError(line=number, code="no_question", message="the record holds no rows", param="question"),
+                )
+            else:
+                yield from ((number, part) for part in inner)
+
+
+def _put_together(found: Iterator[tuple[int, Json | LineError]]) -> Iterator[tuple[int, Json | LineError]]:
+    """Records; those of a file of single messages as conversations, numbered in order."""
+    first = next(found, None)
+    named = single_messages(first[1]) if first and isinstance(first[1], dict) else None
+    if first is None or named is None:
+        yield from chain([first] if first else [], found)
+        return
+    bad: list[tuple[int, LineError]] = []
+    yield from enumerate(conversations(_messages(chain([first], found), bad), named), start=1)
+    yield from bad
+
+
+def _messages(found: Iterable[tuple[int, Json | LineError]], bad: list[tuple[int, LineError]]) -> Iterator[Json]:
+    for count, (number, value) in enumerate(found, start=1):
+        if count > MOST_MESSAGES:
+            raise NotReadable(
+                f"more than {MOST_MESSAGES} single messages; divide the file by conversations", param="file"
+            )
+        if isinstance(value, LineError):
+            bad.append((number, value))
+        else:
+            yield value
+
+
+def _numbered(options: ReadOptions) -> tuple[str, ...]:
+    """The names of a table's columns when the mapping names them by their place, so that the first row is no header."""
+    names = [name for name in options.mapping.values() if name]
+    places = [COLUMN.fullmatch(part) for name in names for part in name.split("+")]
+    if not places or not all(places):
+        return ()
+    return tuple(f"column_{n}" for n in range(1, max(int(place[1]) for place in places if place) + 1))
 
 
 @dataclass
@@ -94,7 +173,9 @@ def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: 
             break
     errors = _of_the_file(file, seen) if skip and seen.rows else bad or _of_the_file(file, seen)
     if n_bad > 1 and not seen.rows and all(error.code == "no_question" for error in bad):
-        errors = bad[:1]  # every row is of one unknown shape: said once
+        errors = [
+            bad[0].model_copy(update={"message": bad[0].message + NO_HEADER * (file.layout.format == CSV)})
+        ]  # said once
     assigned = splitter.assign()
     reading = FileReading(
         format=file.layout.words,
@@ -102,9 +183,10 @@ def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: 
         shapes=dict(seen.shapes),
         references=seen.references,
         ignored_fields=dict(seen.ignored),
+        notes=dict(seen.notes),
         skipped=dict(skipped),
         split_by=assigned.by,
-        warnings=_warnings(seen, assigned, n_bad if skip else 0),
+        warnings=_warnings(seen, assigned, n_bad if skip else 0) + unread_parts(file.path, file.layout),
     )
     return Checked(
         reading, seen.rows, assigned, errors, n_bad, n_bad > len(bad) and not skip and not whole, bad if skip else []
@@ -114,17 +196,21 @@ def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: 
 def _of_the_file(file: DataFile, seen: Reading) -> list[LineError]:
     """What is wrong with the file as a whole: a mapped field that no row has, or answers under a name that is not known."""
     missing = [
-        name for name in file.options.mapping.values() if name and not {name, name.partition(".")[0]} & seen.fields
+        part
+        for name in file.options.mapping.values()
+        for part in name.split("+")
+        if part and STAR not in name and not {part, name, part.partition(".")[0]} & seen.fields
     ]
     if seen.rows and missing:
         message = f"no row has the field {missing[0]!r} of the mapping; there are {', '.join(sorted(seen.fields)[:20])}"
         return [LineError(line=1, code="unknown_field", message=message, param="mapping")]
     unread = [name for name, count in seen.texts.items() if 2 * count >= seen.rows and not is_about(name)]
+    unread.sort(key=lambda name: (not looks_like_answer(name), name))
     if seen.rows and not seen.references and unread and "reference" not in file.options.mapping:
         names = ", ".join(map(repr, unread[:5]))
         message = (
-            f"no field is recognised as the answer, and {names} would not be read. Name the answer in the mapping, "
-            f"reference={unread[0]}, or say that there is none: reference= (empty)"
+            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={unread[0]} "
+            "(with --map question=...), or say that there is none: --map reference= (empty); over HTTP the field mapping"
         )
         return [LineError(line=1, code="answers_not_read", message=message, param="mapping")]
     return []
@@ -163,7 +249,7 @@ def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, mo
     seen: set[int] = set()
     duplicates = 0
     shown: list[PreviewRow] = []
-    raw = records(file.path, file.layout)
+    raw = file.records()
     for item in file.rows():
         before = next(raw, None)
         if len(shown) < request.rows and before is not None:

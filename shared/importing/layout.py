@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -11,11 +12,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from shared.contracts.data import MAX_LINE_BYTES, bounded_lines
 from shared.contracts.errors import UserError
-from shared.importing import json_stream
+from shared.contracts.row_shapes import is_question
 from shared.importing.encodings import UTF8, encoding_of
+from shared.importing.json_layout import JsonRows, json_rows
+from shared.importing.json_stream import Marked
 from shared.importing.packed import Packed, opened, packing_of
 
-JSONL, JSON, CSV, XLSX, PARQUET, ARROW = "JSONL", "JSON", "CSV", "XLSX", "Parquet", "Arrow"
+JSONL, JSON, CSV, XLSX, PARQUET, ARROW, YAML = "JSONL", "JSON", "CSV", "XLSX", "Parquet", "Arrow", "YAML"
 BINARY = {b"PAR1": PARQUET, b"ARROW1": ARROW, b"PK\x03\x04": XLSX}
 ELSEWHERE = {  # what a file that is no table is, and where it can be used
     b"%PDF": "a PDF; documents are imported: meteor data import documents",
@@ -29,19 +32,11 @@ ELSEWHERE = {  # what a file that is no table is, and where it can be used
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE = 1 << 16  # bytes by which delimiter and quoting are found
 SAMPLE_ROWS = 50
+TABLE_SHARE = 0.55  # of the first rows that have as many cells as the header; below it the file is no table
+LONGEST_NAME = 500  # letters of a name in the first row of a table
+ONE_COLUMN = "\x1f"  # a delimiter that stands in no text
+YAML_START = re.compile(rb"(?:\s*#[^\n]*\n|\s*\n|---[^\n]*\n)*(?:- |-\n|[\w.-]{1,50}:(?:\s*\n|\s+[\[{\"'|>&]))")
 LOOKED_AT = 20  # lines among which there must be an object, when the first is none
-ROW_FIELDS = {
-    "messages",
-    "conversations",
-    "conversation",
-    "input",
-    "inputs",
-    "dialog",
-    "dialogue",
-    "chosen",
-    "tools",
-    "choices",
-}
 
 csv.field_size_limit(MAX_LINE_BYTES)
 
@@ -53,7 +48,7 @@ class NotReadable(UserError):
 class Layout(NamedTuple):
     """encoding: of text formats. delimiter, escaped: of CSV; escaped: quotes inside a cell are written \\" and not "".
 
-    rows_at: of JSON, the keys that lead to the list of rows; none for a file that is a list; None for one object or several.
+    rows: of JSON, where they are. header: names of a table's columns that has none.
     """
 
     format: str
@@ -62,7 +57,8 @@ class Layout(NamedTuple):
     mixed: bool = False
     delimiter: str = ""
     escaped: bool = False
-    rows_at: tuple[str, ...] | None = None
+    rows: JsonRows = JsonRows()
+    header: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -70,8 +66,8 @@ class Layout(NamedTuple):
         parts = [self.format]
         if self.delimiter:
             parts.append("separated by " + ("tabs" if self.delimiter == "\t" else f'"{self.delimiter}"'))
-        if self.rows_at:
-            parts.append(f"rows under {'.'.join(self.rows_at)!r}")
+        if self.rows.words:
+            parts.append(self.rows.words)
         if self.encoding:
             parts.append(self.encoding + (" with lines in another encoding" if self.mixed else ""))
         return ", ".join([*parts, *filter(None, [self.packed.kind])])
@@ -81,7 +77,9 @@ def layout_of(path: Path) -> Layout:
     """Raises NotReadable for what is no data file, BadArchive for an archive that cannot be read."""
     packed = packing_of(path)
     with opened(path, packed) as file:
-        head = file.read(64)
+        head = file.read(512)
+        if head[257:262] == b"ustar":
+            raise NotReadable("the file is a tar archive; unpack it first: tar -xf FILE", param="file")
         for magic, name in BINARY.items():
             if head.startswith(magic):
                 return Layout(name, packed)
@@ -101,13 +99,17 @@ def layout_of(path: Path) -> Layout:
     if first != b"[" and _is_json_lines(path, layout, 2 if first == b"{" else LOOKED_AT):
         return layout._replace(format=JSONL)
     if first == b"[":
-        return layout._replace(format=JSON, rows_at=())
+        return layout._replace(format=JSON, rows=JsonRows("members", frozenset([()])))
     if first == b"{":
-        rows_at = _rows_inside(path, layout)
-        one_line = rows_at is None and _is_object(start.strip())
-        return layout._replace(format=JSONL if one_line else JSON, rows_at=rows_at)
+        with text(path, layout) as file:
+            rows = json_rows(Marked(file))
+        alone = rows.kind == "values" and b"\n" not in start.strip() and _is_object(start.strip())
+        return layout._replace(format=JSONL if alone else JSON, rows=rows)
     delimiter, escaped = _dialect(start.decode(UTF8, "replace"), whole=len(start) < SAMPLE)
-    return layout._replace(format=CSV, delimiter=delimiter, escaped=escaped)
+    if not delimiter and YAML_START.match(start):
+        return layout._replace(format=YAML)
+    table = layout._replace(format=CSV, delimiter=delimiter, escaped=escaped)
+    return table._replace(header=without_header(path, table) if delimiter else ())
 
 
 @contextmanager
@@ -157,13 +159,6 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _rows_inside(path: Path, layout: Layout) -> tuple[str, ...] | None:
-    """Where the rows of a JSON object are: in its first list of objects, unless that belongs to a row itself."""
-    with text(path, layout) as file:
-        keys = json_stream.first_list(file)
-    return None if keys is None or keys[0] in ROW_FIELDS else keys
-
-
 def _dialect(sample: str, whole: bool) -> tuple[str, bool]:
     """(delimiter, escaped) by which most of the first rows have as many cells as the header; "" for a single column."""
     escaped = '\\"' in sample and '""' not in sample.replace(',""', "").replace('"",', "")
@@ -176,6 +171,11 @@ def _dialect(sample: str, whole: bool) -> tuple[str, bool]:
         if widths and widths[0] > 1:
             score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
             best, delimiter = max((best, delimiter), (score, candidate), key=lambda pair: pair[0])
+    header = next(csv.reader(lines[:1], **dialect(delimiter, escaped)), [])
+    wordy = sum(" " in cell.strip() for cell in header) > len(header) / 2 and len(lines[0]) > LONGEST_NAME
+    prose = wordy or max(map(len, header), default=0) > LONGEST_NAME
+    if prose or (best[0] < TABLE_SHARE and not any(is_question(cell.strip("\ufeff ")) for cell in header)):
+        delimiter = ""
     return delimiter, escaped
 
 
@@ -194,4 +194,46 @@ def _widths(lines: Iterable[str], delimiter: str, escaped: bool) -> list[int]:
 
 def dialect(delimiter: str, escaped: bool) -> dict[str, Any]:
     """Arguments of csv.reader."""
-    return {"delimiter": delimiter or ",", "doublequote": not escaped, "escapechar": "\\" if escaped else None}
+    return {"delimiter": delimiter or ONE_COLUMN, "doublequote": not escaped, "escapechar": "\\" if escaped else None}
+
+
+def named_columns(cells: list[Any]) -> list[str]:
+    """The header's names: column_N for an empty one, name_2 for one that stands there twice."""
+    names: list[str] = []
+    for number, cell in enumerate(cells, start=1):
+        name = str(cell).strip() if cell not in (None, "") else ""
+        name = given = name or f"column_{number}"
+        again = 2
+        while name in names:
+            name, again = f"{given}_{again}", again + 1
+        names.append(name)
+    return names
+
+
+LETTERS = "ABCDEFGH"
+
+
+def header(layout: Layout, first: list[str]) -> tuple[list[str], bool]:
+    """(names of the columns, whether the first row is the header) of a table."""
+    if layout.header:
+        return [*layout.header, *(f"column_{n}" for n in range(len(layout.header) + 1, len(first) + 1))], False
+    return named_columns(first), True
+
+
+def without_header(path: Path, layout: Layout) -> tuple[str, ...]:
+    """The names of a table's columns that has no header: of a test as MMLU has it, question, A, B, C, D and a letter."""
+    with text(path, layout) as file:
+        sample = file.read(SAMPLE).decode(UTF8, "replace").splitlines(keepends=True)
+    rows: list[list[str]] = []
+    try:
+        rows += islice(
+            (row for row in csv.reader(sample[:-1] or sample, **dialect(layout.delimiter, layout.escaped)) if row),
+            SAMPLE_ROWS,
+        )
+    except csv.Error:
+        return ()
+    width = len(rows[0]) if rows else 0
+    letters = LETTERS[: max(width - 2, 0)]
+    if 4 <= width <= 2 + len(LETTERS) and all(len(row) == width and row[-1].strip() in [*letters] for row in rows):
+        return ("question", *letters, "answer")
+    return ()

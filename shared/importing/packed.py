@@ -17,6 +17,15 @@ MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5
 UNREADABLE = {b"7z\xbc\xaf\x27\x1c": "7z x FILE", b"Rar!": "unrar x FILE"}
 MOST_BYTES = 20 * 2**30  # unpacked
 SPREADSHEET = "xl/workbook"  # a member of every XLSX and XLSB file
+DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".yaml", ".yml")
+ABOUT = (
+    "package.json",
+    "config.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "metadata.json",
+    "dataset-metadata.json",
+)
 NOISE = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -45,6 +54,8 @@ def packing_of(path: Path) -> Packed:
         if any(name.startswith(SPREADSHEET) for name in names):
             return Packed()
         data = [name for name in names if not name.startswith(NOISE[0]) and not name.endswith(NOISE[1:])]
+    if len(data) > 1:  # a README beside the data is no data
+        data = [name for name in data if name.lower().endswith(DATA) and name.rpartition("/")[2] not in ABOUT] or data
     if len(data) != 1:
         shown = ", ".join(name[-60:] for name in data[:5]) or "none"
         raise BadArchive(

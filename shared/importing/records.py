@@ -1,24 +1,48 @@
 """The records of a data file, one after the other, in constant memory (a spreadsheet is read as a whole)."""
 
 import csv
-import datetime
+import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import ijson
 
-from shared.contracts.data import MAX_LINE_BYTES, LineError, bounded_lines, json_line
+from shared.contracts.data import MAX_LINE_BYTES, SPLITS, LineError, bounded_lines, json_line
 from shared.contracts.json_types import Json
+from shared.contracts.row_shapes import is_question
 from shared.importing import json_stream
 from shared.importing import layout as layouts
-from shared.importing.archive import opened_zip, unpacked
-from shared.importing.layout import Layout, NotReadable, dialect, text
+from shared.importing.json_stream import Marked, has_half, members
+from shared.importing.layout import Layout, NotReadable, dialect, named_columns, text
 from shared.importing.packed import seekable
+from shared.importing.sheets import sheet_rows, unread_of_sheets
 
 Numbered = tuple[int, Json | LineError]
 READ_ROWS = 1000
-SHEET_BYTES = 500 * 2**20  # of a spreadsheet's XML
+LOOKED_AT = 50  # members of a JSON list
+COLUMN_BYTES = 300 * 2**20  # of a JSON file that holds columns
+PLAIN_LISTS = {
+    "data",
+    "rows",
+    "items",
+    "examples",
+    "results",
+    "records",
+    "questions",
+    "intents",
+    "prompts",
+    "entries",
+    "faq",
+    "faqs",
+    "dataset",
+    "list",
+    "documents",
+    "tests",
+    "qa",
+}
+LONE_SURROGATE = "half of a surrogate pair (\\ud800 to \\udfff) stands alone"
 FOOTER_BYTES, FOOTER_ITEMS = 100 * 2**20, 10**6  # the most that a Parquet file's metadata may ask for
 BROKEN_CELL = "the row has bytes that are not UTF-8, while other rows are; save the file in one encoding"
 
@@ -34,7 +58,9 @@ def records(path: Path, layout: Layout) -> Iterator[Numbered]:
         case layouts.CSV:
             return _csv(path, layout)
         case layouts.XLSX:
-            return _sheet(path, layout)
+            return sheet_rows(path, layout)
+        case layouts.YAML:
+            return _yaml(path, layout)
         case _:
             return _arrow(path, layout)
 
@@ -49,17 +75,119 @@ def _json_lines(path: Path, layout: Layout) -> Iterator[Numbered]:
 
 def _json(path: Path, layout: Layout) -> Iterator[Numbered]:
     number = 0
-    with text(path, layout) as file:
+    with text(path, layout) as plain:
+        file = Marked(plain)
         try:
-            for value in json_stream.values(file, layout.rows_at):
+            for value in _json_values(file, layout):
                 number += 1
-                yield number, value if isinstance(value, dict) else _not_an_object(number)
+                if not isinstance(value, dict):
+                    yield number, _not_an_object(number)
+                elif file.found and has_half(value):
+                    yield number, LineError(line=number, code="invalid_unicode", message=LONE_SURROGATE)
+                else:
+                    yield number, value
         except (ijson.JSONError, UnicodeDecodeError, RecursionError) as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             yield (
                 number + 1,
                 LineError(line=number + 1, code="invalid_json", message=f"not JSON after {number} rows: {why}"),
             )
+
+
+def _json_values(file: Marked, layout: Layout) -> Iterator[Any]:
+    """Objects, and what should be one and is not."""
+    rows = layout.rows
+    match rows.kind:
+        case "values":
+            yield from json_stream.values(file)
+        case "pairs":
+            yield from ({"question": key, "answer": value} for _, key, value in members(file, rows.at))
+        case "columns":
+            yield from _columns(file, layout)
+        case _:
+            yield from _members(file, layout)
+
+
+def _members(file: Marked, layout: Layout) -> Iterator[Any]:
+    found = members(file, layout.rows.at)
+    first, found = _looked_at(found)
+    lists = [value for _, _, value in first if isinstance(value, list)]
+    texts = all(isinstance(cell, str) for value in lists for cell in value)
+    widths = {len(value) for value in lists}
+    spoken = not layout.rows.header and texts and len(widths) > 1  # conversations differ in length
+    headers: dict[json_stream.Path, list[str]] = {}
+    for place, key, value in chain(first, found):
+        if isinstance(value, list) and spoken:
+            value = {"conversation": value}
+        elif isinstance(value, list):
+            if place not in headers:
+                headers[place], is_header = table_header(value, list(layout.rows.header))
+                if is_header:
+                    continue
+            value = _list_row(headers[place], value)
+        elif isinstance(value, str) and not layout.rows.header:
+            value = {"question": value}
+        yield _placed(value, place, key) if isinstance(value, dict) else value
+
+
+Member = tuple[json_stream.Path, str, Any]
+
+
+def _looked_at(found: Iterator[Member]) -> tuple[list[Member], Iterator[Member]]:
+    """The first members and the others; an error among the first is raised in its place."""
+    first: list[Member] = []
+    try:
+        for member in islice(found, LOOKED_AT):
+            first.append(member)
+    except ijson.JSONError as error:
+        return first, _raised(error)
+    return first, found
+
+
+def _raised(error: Exception) -> Iterator[Member]:
+    raise error
+    yield
+
+
+def _placed(value: Json, place: json_stream.Path, key: str) -> Json:
+    """A row with what its place tells: the split or the category that the list is named by, or the row's id."""
+    if key:
+        return value if "id" in value else {"id": key} | value
+    if not place:
+        return value
+    name = place[-1]
+    split = next((part for part in re.split(r"[_\W]+", name.casefold()) if part in SPLITS), None)
+    if split is not None:
+        return value if "split" in value else value | {"split": split}
+    return value if (len(place) == 1 and name in PLAIN_LISTS) or "category" in value else value | {"category": name}
+
+
+def table_header(first: list[Any], given: list[str]) -> tuple[list[str], bool]:
+    """(names, whether the first row is the header) of rows that are lists."""
+    if given:
+        return named_columns(given), False
+    cells = [cell if isinstance(cell, str) else "" for cell in first]
+    if any(is_question(cell) for cell in cells):
+        return named_columns(cells), True
+    return ["question", "answer", *(f"column_{number}" for number in range(3, len(first) + 1))], False
+
+
+def _list_row(columns: list[str], row: list[Any]) -> Any:
+    return row if len(row) > len(columns) else dict(zip(columns, row, strict=False))
+
+
+def _columns(file: Marked, layout: Layout) -> Iterator[Any]:
+    """Columns are read as a whole."""
+    columns: dict[str, list[Any]] = {}
+    left = COLUMN_BYTES
+    for _, key, value in members(file, layout.rows.at):
+        columns[key] = list(value.values()) if isinstance(value, dict) else value
+        left -= sum(len(item) if isinstance(item, str) else 8 for item in columns[key])
+        if left < 0:
+            raise NotReadable(
+                f"columns of more than {COLUMN_BYTES} bytes are not read; save the file as JSONL or CSV", param="file"
+            )
+    yield from (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def _not_an_object(number: int) -> LineError:
@@ -71,10 +199,10 @@ def _csv(path: Path, layout: Layout) -> Iterator[Numbered]:
         lines = (line.decode("utf-8", "surrogateescape") + "\n" for line in _bounded(file))
         rows = csv.reader(lines, **dialect(layout.delimiter, layout.escaped))
         try:
-            first = next(rows, [])
-            if first[:1] == ["sep="]:
-                first = next(rows, [])
-            columns = named_columns([cell.lstrip("\ufeff") for cell in first])
+            first = next((row for row in rows if any(cell.strip() for cell in row) and row[:1] != ["sep="]), [])
+            columns, is_header = layouts.header(layout, [cell.lstrip("\ufeff") for cell in first])
+            if not is_header:
+                yield rows.line_num, _table_row(rows.line_num, columns, first)
             for row in rows:
                 if any(cell.strip() for cell in row):
                     yield rows.line_num, _table_row(rows.line_num, columns, row)
@@ -82,6 +210,19 @@ def _csv(path: Path, layout: Layout) -> Iterator[Numbered]:
             why = "a quote is opened and never closed" if "field larger" in str(error) else str(error)
             message = f"the table cannot be read: {why}"
             yield rows.line_num, LineError(line=rows.line_num, code="invalid_csv", message=message)
+
+
+def _yaml(path: Path, layout: Layout) -> Iterator[Numbered]:
+    from shared.importing.yaml_rows import Broken, yaml_rows
+
+    number = 0
+    with text(path, layout) as file:
+        try:
+            for number, value in enumerate(yaml_rows(file), start=1):
+                yield number, value
+        except Broken as error:
+            line = error.line or number + 1
+            yield line, LineError(line=line, code="invalid_yaml", message=str(error))
 
 
 def _bounded(file: Any) -> Iterator[bytes]:
@@ -105,57 +246,11 @@ def _table_row(number: int, columns: list[str], row: list[str]) -> Json | LineEr
     return {name: cell if cell.strip() else None for name, cell in zip(columns, row, strict=False)}
 
 
-def named_columns(cells: list[Any]) -> list[str]:
-    """The header's names: column_N for an empty one, name_2 for one that stands there twice."""
-    names: list[str] = []
-    for number, cell in enumerate(cells, start=1):
-        name = str(cell).strip() if cell not in (None, "") else ""
-        name = given = name or f"column_{number}"
-        again = 2
-        while name in names:
-            name, again = f"{given}_{again}", again + 1
-        names.append(name)
-    return names
-
-
-def _sheet(path: Path, layout: Layout) -> Iterator[Numbered]:
-    """The first sheet that has rows."""
-    from python_calamine import CalamineError, CalamineWorkbook
-
-    with seekable(path, layout.packed) as file:
-        _check_size(file)
-        try:
-            with CalamineWorkbook.from_path(str(file)) as book:
-                sheets = (book.get_sheet_by_name(name) for name in book.sheet_names)
-                sheet = next((sheet for sheet in sheets if sheet.total_height > 1), None)
-                if sheet is None:
-                    return
-                start = (sheet.start or (0, 0))[0] + 1
-                rows = enumerate(sheet.to_python(), start=start)
-                columns = named_columns(next(rows, (0, []))[1])
-                for number, row in rows:
-                    if any(cell != "" for cell in row):
-                        yield number, {name: _cell(cell) for name, cell in zip(columns, row, strict=False)}
-        except CalamineError as error:
-            raise NotReadable(f"the spreadsheet cannot be read: {error}", param="file") from error
-
-
-def _check_size(path: Path) -> None:
-    """A spreadsheet is a zip that is unpacked in memory. Raises BadArchive for one that is too large or a bomb."""
-    with opened_zip(path) as archive:
-        left = SHEET_BYTES
-        for member in archive.infolist():
-            with unpacked(archive, member, left) as file:
-                while chunk := file.read(1 << 20):
-                    left -= len(chunk)
-
-
-def _cell(cell: Any) -> Any:
-    if cell == "":
-        return None
-    if isinstance(cell, float) and cell.is_integer():
-        return int(cell)
-    return cell.isoformat() if isinstance(cell, datetime.date | datetime.time) else cell
+def unread_parts(path: Path, layout: Layout) -> list[str]:
+    """What of a file is not read, for people: lists beside the rows, sheets with another header, formulas without a value."""
+    if layout.format == layouts.XLSX:
+        return unread_of_sheets(path, layout)
+    return [f"{name!r} stands beside the rows and is not read" for name in layout.rows.unread]
 
 
 def _arrow(path: Path, layout: Layout) -> Iterator[Numbered]:

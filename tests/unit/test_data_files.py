@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import io
 import json
 import lzma
 import zipfile
@@ -149,6 +150,175 @@ def test_a_table_in_another_script(tmp_path: Path, encoding: str, text: str):
     assert first.reference in text
 
 
+def _book(sheets: dict[str, str], **more: str) -> bytes:
+    """A workbook of sheets whose rows are given as XML."""
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    rel = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    listed = "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in enumerate(sheets, 1))
+    related = "".join(
+        f'<Relationship Id="r{n}" Type="{rel}/worksheet" Target="worksheets/sheet{n}.xml"/>'
+        for n in range(1, len(sheets) + 1)
+    )
+    package = "http://schemas.openxmlformats.org/package/2006/relationships"
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as book:
+        book.writestr(
+            "_rels/.rels",
+            f'<Relationships xmlns="{package}"><Relationship Id="r1" Type="{rel}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        )
+        book.writestr(
+            "xl/workbook.xml", f'<workbook xmlns="{main}" xmlns:r="{rel}"><sheets>{listed}</sheets></workbook>'
+        )
+        book.writestr("xl/_rels/workbook.xml.rels", f'<Relationships xmlns="{package}">{related}</Relationships>')
+        for n, rows in enumerate(sheets.values(), 1):
+            book.writestr(
+                f"xl/worksheets/sheet{n}.xml", f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
+            )
+        for name, text in more.items():
+            book.writestr(name, text)
+    return out.getvalue()
+
+
+def _cells(number: int, *texts: str) -> str:
+    cells = "".join(
+        f'<c r="{"ABC"[n]}{number}" t="inlineStr"><is><t>{text}</t></is></c>' for n, text in enumerate(texts)
+    )
+    return f'<row r="{number}">{cells}</row>'
+
+
+Q, A = ["q0", "q1"], ["a0", "a1"]
+TURN = [
+    {
+        "role": "prompter",
+        "text": "q0",
+        "replies": [{"role": "assistant", "text": "bad", "rank": 1}, {"role": "assistant", "text": "a0", "rank": 0}],
+    }
+]
+HELD: dict[str, tuple[Any, list[tuple[str, str | None]], dict[str, Any]]] = {  # name: content, (question, reference), fields of the first
+    "objects under keys": ({"x": {"question": "q0", "answer": "a0"}, "y": {"question": "q1", "answer": "a1"}}, [("q0", "a0"), ("q1", "a1")], {"id": "x"}),
+    "columns of lists": ({"question": Q, "answer": A}, [("q0", "a0"), ("q1", "a1")], {}),
+    "columns of objects": ({"question": {"0": "q0", "1": "q1"}, "answer": {"0": "a0", "1": "a1"}}, [("q0", "a0"), ("q1", "a1")], {}),
+    "columns and data": ({"columns": ["question", "answer"], "index": [0, 1], "data": [["q0", "a0"], ["q1", "a1"]]}, [("q0", "a0"), ("q1", "a1")], {}),
+    "lists with a header": ([["Question", "Answer"], ["q0", "a0"]], [("q0", "a0")], {}),
+    "pairs": ([["q0", "a0"], ["q1", "a1"]], [("q0", "a0"), ("q1", "a1")], {}),
+    "talks of unlike lengths": ([["q0", "a0"], ["x", "y", "q1", "a1"]], [("q0", "a0"), ("q1", "a1")], {}),
+    "questions as keys": ({f"What is {n}?": f"a{n}" for n in range(3)}, [(f"What is {n}?", f"a{n}") for n in range(3)], {}),
+    "splits as keys": ({"test": [["q0", "a0"]], "oos_train": [["q1", "a1"]]}, [("q0", "a0"), ("q1", "a1")], {"split": Split.TEST}),
+    "categories as keys": ({"pay": [{"q": "q0", "a": "a0"}], "send": [{"q": "q1", "a": "a1"}]}, [("q0", "a0"), ("q1", "a1")], {"category": "pay"}),
+    "passages": ({"data": [{"title": "T", "paragraphs": [{"context": "c", "qas": [{"id": "1", "question": "q0", "answers": [{"text": "a0"}]}, {"id": "2", "question": "q1", "answers": []}]}]}]}, [("q0", "a0"), ("q1", None)], {"context": "c", "group": "T", "id": "1"}),
+    "passages of a list": ([{"context_text": "c", "title": "T", "qas": [{"query_text": "q0", "query_id": "1", "answers": ["a0", "a"]}]}], [("q0", "a0")], {"context": "c"}),
+    "seed tasks": ([{"id": "s", "instruction": "q0", "instances": [{"input": "", "output": "a0"}, {"input": "x", "output": "a1"}]}], [("q0", "a0"), ("q0\n\nx", "a1")], {}),
+    "intents": ({"intents": [{"tag": "t", "patterns": Q, "responses": ["a0", "b"]}]}, [("q0", "a0"), ("q1", "a0")], {"group": "t"}),
+    "a page of the viewer": ({"features": [], "rows": [{"row_idx": 0, "row": {"question": "q0", "answer": "a0"}, "truncated_cells": []}]}, [("q0", "a0")], {}),
+    "labelled tasks": ([{"id": 1, "data": {"text": "q0"}, "annotations": [{"result": [{"value": {"choices": ["a0"]}}]}]}], [("q0", "a0")], {}),
+    "a tree": ([{"message_tree_id": "t", "prompt": TURN[0]}], [("q0", "a0")], {"group": "t"}),
+    "single messages": ([{"message_id": 1, "parent_id": None, "role": "prompter", "text": "q0"}, {"message_id": 2, "parent_id": 1, "role": "assistant", "text": "a0"}], [("q0", "a0")], {}),
+    "a log of talks": ([{"conversation_id": "c", "speaker": "Customer", "text": "q0"}, {"conversation_id": "c", "speaker": "Agent", "text": "a0"}], [("q0", "a0")], {"group": "c"}),
+    "one object over lines": ({"conversations": [{"from": "human", "value": "q0"}, {"from": "gpt", "value": "a0"}]}, [("q0", "a0")], {}),
+    "sentences and queries": ([{"sentences": [{"text": "q0"}, {"text": "q1"}], "sql": ["a0"]}], [("q0", "a0"), ("q1", "a0")], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_json_holds_rows_in_many_ways(tmp_path: Path, name: str):
+    content, pairs, first = HELD[name]
+    rows = list(DataFile.open(written(tmp_path / "data", json.dumps(content, indent=1).encode())).rows())
+    assert [(row.question, row.reference) for row in rows if isinstance(row, Question)] == pairs
+    assert isinstance(rows[0], Question)
+    assert rows[0].model_dump(include={*first}) == first
+
+
+YAMLS = {
+    "conversations": ("categories:\n- AI\nconversations:\n- - q0\n  - a0\n", [("q0", "a0", "AI")]),
+    "intents": ("version: '3'\nnlu:\n- intent: a0\n  examples: |\n    - q0\n    - q1\n", [("q0", "a0", None), ("q1", "a0", None)]),
+    "rows": ("- question: q0\n  answer: 5\n- question: q1\n  answer: 2024-01-02\n", [("q0", "5", None), ("q1", "2024-01-02", None)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_yaml_holds_rows(tmp_path: Path, name: str):
+    content, expected = YAMLS[name]
+    file = DataFile.open(written(tmp_path / "data", content.encode()))
+    assert file.layout.words == "YAML, utf-8"
+    assert [(row.question, row.reference, row.category) for row in file.rows() if isinstance(row, Question)] == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "mapping", "pairs"),
+    [
+        ('[{"x": {"t": "q0"}, "y": [{"z": "a0"}]}]', {"question": "x.t", "reference": "y.0.z"}, [("q0", "a0")]),
+        ('[{"qs": [{"a": "q0", "b": "a0"}, {"a": "q1"}]}]', {"question": "qs.*.a", "reference": "qs.*.b"}, [("q0", "a0"), ("q1", None)]),
+        ('[{"s": "p", "ps": [{"c": "x", "qs": [{"a": "q0"}]}]}]', {"question": "ps.*.qs.*.a", "reference": "s"}, [("q0", "p")]),
+        ('[{"a": "q0", "b": "more", "c": "a0"}]', {"question": "a+b", "reference": "c"}, [("q0\n\nmore", "a0")]),
+        ("q0,x,a0\nq1,x,a1\n", {"question": "column_1", "reference": "column_3"}, [("q0", "a0"), ("q1", "a1")]),
+        ("What, now?\nWho\n", {"question": "column_1", "reference": ""}, [("What, now?", None), ("Who", None)]),
+    ],
+)  # fmt: skip
+def test_a_mapping_reaches_everything(tmp_path: Path, content: str, mapping: dict, pairs: list):
+    file = DataFile.open(written(tmp_path / "data", content.encode()), ReadOptions(mapping=mapping))
+    rows = list(file.rows())
+    assert [(row.question, row.reference) for row in rows if isinstance(row, Question)] == pairs
+
+
+def test_a_test_without_a_header_is_multiple_choice(tmp_path: Path):
+    content = b'"Which, please?",w,x,y,z,C\nAnd which?,1,2,3,4,A\n'
+    rows = list(DataFile.open(written(tmp_path / "data", content)).rows())
+    assert [(row.question, row.reference) for row in rows if isinstance(row, Question)] == [
+        ("Which, please?\nA. w\nB. x\nC. y\nD. z", "C. y"),
+        ("And which?\nA. 1\nB. 2\nC. 3\nD. 4", "A. 1"),
+    ]
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\udc00", "x\\\\\\ud83d y", "\\uD83D\\u0041"])
+@pytest.mark.parametrize("before", [0, 65_530, 65_534])
+def test_half_of_a_pair_in_a_list_is_never_replaced(tmp_path: Path, escape: str, before: int):
+    good = json.dumps({"question": "😀 \\ud800", "answer": "x" * before})
+    file = DataFile.open(written(tmp_path / "data", f'[{good}, {{"question": "{escape}"}}]'.encode()))
+    first, second = file.rows()
+    assert isinstance(first, Question)
+    assert first.question == "😀 \\ud800"
+    assert isinstance(second, LineError)
+    assert second.code == "invalid_unicode"
+
+
+def test_what_of_a_file_is_not_read_is_said(tmp_path: Path):
+    beside = json.dumps({"rows": [{"q": "q0", "a": "a0"}], "licences": [{"name": "x"}, {"name": "y"}]}).encode()
+    assert "'licences' stands beside the rows and is not read" in checked(tmp_path, beside).reading.warnings
+    never = '<c r="B2"><f>1+1</f><v></v></c>'
+    first = (
+        _cells(1, "q", "a")
+        + f'<row r="2"><c r="A2" t="inlineStr"><is><t>q0</t></is></c>{never}</row>'
+        + _cells(3, "q1", "a1")
+    )
+    book = _book(
+        {"one": first, "two": _cells(1, "q", "a") + _cells(2, "q2", "a2"), "notes": _cells(1, "x") + _cells(2, "y")},
+        **{"xl/externalLinks/externalLink1.xml": "<x/>"},
+    )
+    found = checked(tmp_path, book)
+    assert (found.n_rows, found.reading.references) == (3, 2)
+    said = " ".join(found.reading.warnings)
+    assert "sheet 'notes' (2 rows) has another header" in said
+    assert "links to other workbooks are not followed" in said
+    assert "1 cells hold a formula that was never computed" in said
+
+
+def test_unwanted_and_further_answers_are_counted(tmp_path: Path):
+    talk = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    rows = [
+        talk | {"label": True},
+        talk | {"label": False},
+        {"question": "q", "answer": ["a", "b"]},
+        {"turns": ["q", "then?"], "reference": "a"},
+    ]
+    found = checked(tmp_path, json.dumps(rows).encode()).reading
+    assert (found.references, sum(found.notes.values()), len(found.notes)) == (3, 3, 3)
+
+
+def test_nested_answers_are_never_dropped(tmp_path: Path):
+    content = json.dumps([{"prompt": f"p{n}", "results": [{"outputs": ["a"]}]} for n in range(3)]).encode()
+    assert [error.code for error in checked(tmp_path, content).errors] == ["answers_not_read"]
+
+
 BAD: dict[str, tuple[bytes, str]] = {
     "pdf": (b"%PDF-1.7 ...", "is a PDF"),
     "old office": (b"\xd0\xcf\x11\xe0\xa1\xb1", "save it as XLSX or CSV"),
@@ -162,6 +332,11 @@ BAD: dict[str, tuple[bytes, str]] = {
     "endless line": (b"q,a\n" + b"a" * 3_000_000, "longer than 1000000 bytes"),
     "endless line alone": (b"a" * 3_000_000, "neither JSON nor a table"),
     "parquet with a lying footer": (b"PAR1" + b"x" * 100 + b"\xff\xff\xff\x7fPAR1", "Parquet file cannot be read"),
+    "tar": (b"x" * 257 + b"ustar" + b"x" * 250, "unpack it first: tar -xf FILE"),
+    "prose with commas": (
+        b"Once, upon, a time there was " + b"a long story, " * 60 + b"\nand, then\n",
+        "imported as a document",
+    ),
     "zip that is none": (b"PK\x03\x04" + b"x" * 100, "not a readable zip"),
 }
 
@@ -181,6 +356,8 @@ ROW_ERRORS: dict[str, tuple[bytes, int, str]] = {
     "a comma too many": (b'[{"q": "1"},]', 2, "not JSON after 1 rows"),
     "a hundred thousand brackets": (b"[" * 100_000, 1, "nested deeper than 100 levels"),
     "brackets in an object": (b'{"data": ' + b"[" * 100_000, 1, "nested deeper than 100 levels"),
+    "an alias in YAML": (b"a: &x [1]\nrows:\n- *x\n", 3, "an alias (*x) is not read"),
+    "broken YAML": (b"- question: q\n - x: [\n", 2, "not YAML"),
     "a number in an array": (b'[{"q": "1"}, 5]', 2, "an object is expected"),
     "a broken first line": (b'{oops\n{"q": "1"}\n', 1, "not a JSON object"),
     "a foreign first line": (b'# rows\n{"q": "1"}\n', 1, "not a JSON object"),

@@ -55,6 +55,22 @@ SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"inputs": {"question": "q"}, "outputs": {"answer": "a"}}, {"question": "q", "reference": "a"}),
     ({"inputs": {"messages": [USER]}, "outputs": {"messages": [BOT]}}, {"question": "q", "reference": "a"}),
     ({"id": "t", "input": {"messages": [USER]}, "output": BOT, "metadata": {}}, {"id": "t", "question": "q", "reference": "a"}),
+    ({"question": "q", "std_answer": "a"}, {"question": "q", "reference": "a"}),
+    ({"question": "q", "choice0": "x", "choice1": "y", "label": 1}, {"question": "q\nA. x\nB. y", "reference": "B. y"}),
+    ({"question": "q", "option_1": "x", "option_2": "y", "answer": 1}, {"question": "q\nA. x\nB. y", "reference": "A. x"}),
+    ({"Question": "q", "A": "x", "B": "y", "C": "z", "Answer": "(b)"}, {"question": "q\nA. x\nB. y\nC. z", "reference": "B. y"}),
+    ({"question": "q", "options": ["A)x", "B)y"], "correct": "B"}, {"question": "q\nA. x\nB. y", "reference": "B. y"}),
+    ({"premise": "p", "hypothesis": "h", "label": 0}, {"question": "premise: p\nhypothesis: h", "reference": "0"}),
+    ({"question": "q", "contexts": ["c", "d"], "answer": "a"}, {"question": "q", "context": "c\n\nd", "reference": "a"}),
+    ({"text": "### Human: q\n### Assistant: a"}, {"question": "q", "reference": "a"}),
+    ({"text": "<s>[INST] q [/INST] a </s>"}, {"question": "q", "reference": "a"}),
+    ({"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"}, {"question": "q", "reference": "a"}),
+    ({"conversation": "Customer: q\nAgent: a"}, {"question": "q", "reference": "a"}),
+    ({"messages": [{"role": "human", "content": [{"type": "text", "value": "q"}]}, {"role": "gpt", "content": [{"type": "text", "value": "a"}], "loss_weight": 1.0}]}, {"question": "q", "reference": "a"}),
+    ({"contents": [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}]}, {"question": "q", "reference": "a"}),
+    ({"messages": [USER], "choices": [{"message": BOT}]}, {"question": "q", "reference": "a"}),
+    ({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}, {"question": "q", "reference": "a", "rejected": "b"}),
+    ({"chosen_messages": [USER, BOT], "rejected_messages": [USER, {**BOT, "content": "b"}]}, {"question": "q", "reference": "a", "rejected": "b"}),
     ({"input": [USER], "output": {"choices": [{"message": BOT}]}}, {"question": "q", "reference": "a"}),
 ]  # fmt: skip
 
@@ -73,9 +89,15 @@ def test_a_shape_is_recognised_and_nothing_of_it_is_left_unread(row: dict, expec
     [
         ({"foo": "x", "bar": "y"}, "no_question", "the row has foo, bar"),
         ({"question": {"a": 1}, "answer": "b"}, "invalid_row", "question: a text is expected"),
-        ({"conversations": "hello"}, "invalid_row", "a list of"),
+        ({"conversations": 5}, "invalid_row", "a list of"),
         ({"chosen": "a", "rejected": "b"}, "invalid_row", "no field with the question"),
         ({"custom_id": "1", "body": {"input": "x"}}, "invalid_row", "with messages is expected"),
+        ({"messages": [USER, BOT], "images": ["x.jpg"]}, "invalid_row", "images: only texts"),
+        (
+            {"translation": {"en": "x", "tr": "y"}},
+            "no_question",
+            "--map question=translation.en --map reference=translation.tr",
+        ),
     ],
 )
 def test_what_is_not_recognised_is_refused_with_what_there_is(row: dict, code: str, words: str):
