@@ -27,7 +27,7 @@ except ImportError:  # a PyYAML without libyaml
     from yaml import SafeLoader as _Safe
 
 
-class _Loader(_Safe):
+class _Loader(_Safe):  # pyright: ignore[reportGeneralTypeIssues]
     """Plain values only; dates stay texts."""
 
 
