@@ -73,6 +73,14 @@ class ProviderList:
                 for name, row in zip(paid, rows, strict=True)
             ]
 
+    def contexts(self) -> dict[str, int]:
+        """Tokens of prompt and answer that a provider takes, of those that have said so. Empty while the gateway is unavailable."""
+        try:
+            rows = self._json("GET", "/internal/providers")["providers"]
+            return {row["name"]: row["context"] for row in rows if row.get("context")}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return {}
+
     def test(self, name: str) -> ProviderReport:
         """Raises GatewayUnavailable."""
         with _saying():

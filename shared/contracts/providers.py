@@ -21,12 +21,14 @@ class Change(BaseModel):
 
 
 class ProviderStatus(BaseModel):
-    """room: tokens added to a request's limit, because its reasoning counts inside the limit."""
+    """room: tokens added to a request's limit, because its reasoning counts inside the limit. context: tokens of prompt and answer
+    that it takes; None where it has not said so."""
 
     name: str
     model: str
     address: str
     room: int = 0
+    context: int | None = None
     changed: list[Change] = []
 
 
@@ -48,8 +50,7 @@ class ProviderReport(ProviderStatus):
 
     answers: the first call was answered, in so many `seconds`; error: why not. listed: its list of models has this one.
     structured: the strictest form of structured output that it keeps. system_role: "kept", or what becomes of it. seed: whether
-    two draws with one seed are equal. logprobs, batch: it gives log-probabilities; it has a batch API. context: tokens of prompt
-    and answer. limits: its headers that tell rate limits. reasoning_tokens: most of one answer; 1 where they are not counted.
+    two draws with one seed are equal. logprobs, batch: it gives log-probabilities; it has a batch API. limits: its headers that tell rate limits. reasoning_tokens: most of one answer; 1 where they are not counted.
     counts_tokens: it says what it used. calls to usd: what the test took. notes: parts of the test that failed, and why.
     cached: the report of an earlier test.
     """
@@ -66,7 +67,6 @@ class ProviderReport(ProviderStatus):
     seed: Literal["honoured", "ignored", "dropped"] | None = None
     logprobs: bool | None = None
     batch: bool | None = None
-    context: int | None = None
     limits: dict[str, str] = {}
     reasoning_tokens: int = 0
     counts_tokens: bool = True

@@ -68,6 +68,11 @@ class PlatformSettings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data / 'ledger.sqlite3').resolve()}"
 
     @property
+    def is_alone(self) -> bool:
+        """All work is done on this machine: a worker on another one cannot reach an SQLite file."""
+        return self.database.startswith("sqlite")
+
+    @property
     def disk_floor(self) -> int:
         """Bytes."""
         return int(self.disk_floor_gb * 1e9)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from services.meteor.main import cli
 from tests.contract.conftest import BASE, KEY, TOKEN, rows, running_api
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.start import start_teacher
 
 JOBS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
@@ -56,6 +57,12 @@ def body(file: str, **distillation: Any) -> dict[str, Any]:
 def new_limits(number: int) -> dict[str, Any]:
     """Settings that no earlier check was made with, so that the provider is asked again."""
     return {"teacher": {"max_tokens": 600 + number}, "judge": {"max_tokens": 300 + number}}
+
+
+def forget(provided: Provided) -> None:
+    """What the gateway has learned of its teacher."""
+    learned = f"{provided.gateway.url}/internal/providers/default/learned"
+    LOOPBACK.delete(learned, headers={"authorization": f"Bearer {TOKEN}"}).raise_for_status()
 
 
 # one list
@@ -142,9 +149,11 @@ def test_a_second_check_asks_nobody(provided: Provided, file: str):
     [
         ("401", "teacher_auth_failed", "API_KEY"),
         ("quota", "teacher_quota_exhausted", "quota"),
+        ("rejected", "teacher_rejected", "METEOR_TEACHER_OMIT"),
     ],
 )
 def test_a_provider_that_refuses_refuses_the_job(provided: Provided, file: str, fault: str, code: str, says: str):
+    forget(provided)
     provided.gateway.teacher.fault(fault, rate=1.0, times=50)
     job = body(file, **new_limits(len(code)))
     answer = provided.http.post(JOBS, json=job)
@@ -158,6 +167,72 @@ def test_a_provider_that_refuses_refuses_the_job(provided: Provided, file: str, 
     assert provided.http.get(JOBS).json()["data"] == []
     provided.gateway.teacher.heal()
     assert provided.http.post(f"{JOBS}/check", json=job).json()["ok"], "a refusal is not kept"
+
+
+def test_a_provider_that_refuses_a_made_up_question_refuses_the_job_too(provided: Provided, file: str):
+    """Its like was accepted before, so the gateway takes it for the question's own fault."""
+    assert provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(30))).json()["ok"]
+    provided.gateway.teacher.fault("rejected", rate=1.0, times=50)
+    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(31))).json()
+    assert {error["code"] for error in found["errors"]} == {"teacher_refused_row"}
+    assert all("does not please" in error["message"] and "made-up" in error["remedy"] for error in found["errors"])
+
+
+UNFIT = [  # (rows, job, code, field, words of the message)
+    ([("what is it", "+++")] * 60, {"primary_metric": "rouge_l"}, "grader_passes_nothing", "primary_metric", "0 of 1"),
+    ([("which", f"The answer {n}") for n in range(60)], {"primary_metric": "first_token"}, "grader_passes_everything", "primary_metric", "The answer"),
+    ([("which", f"answer {n}") for n in range(60)], {"judge": {"grader": "flags"}}, "grader_passes_everything", "judge.grader", "full marks"),
+    (None, {"budget": {"max_calls": 3}}, "budget_too_small", "budget.max_calls", "3 calls"),
+    (None, {"budget": {"max_usd": 1e-6}}, "budget_too_small", "budget.max_usd", "USD"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "job", "code", "field", "says"), UNFIT, ids=[f"{row[2]}-{row[3]}" for row in UNFIT]
+)
+def test_what_would_waste_money_is_refused(
+    provided: Provided,
+    file: str,
+    content: list[tuple[str, str]] | None,
+    job: dict[str, Any],
+    code: str,
+    field: str,
+    says: str,
+):
+    if content is not None:
+        lines = (
+            json.dumps({"question": f"{asked} {n}?", "reference": right}) for n, (asked, right) in enumerate(content)
+        )
+        sent = {"file": ("own.jsonl", "\n".join(lines))}
+        file = provided.http.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()["id"]
+    found = provided.http.post(f"{JOBS}/check", json=body(file, **job)).json()
+    assert [(error["code"], error["param"]) for error in found["errors"]] == [(code, f"distillation.{field}")]
+    assert says in found["errors"][0]["message"]
+    assert found["errors"][0]["remedy"]
+    assert provided.http.post(JOBS, json=body(file, **job)).status_code == 400
+
+
+def test_rows_are_held_against_the_teachers_context_once_it_said_how_long_that_is(provided: Provided, file: str):
+    """From the words of a refusal, or of a test of the provider."""
+    provided.gateway.teacher.fault("400", rate=1.0, times=50)
+    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(40))).json()
+    assert {error["code"] for error in found["errors"]} == {"teacher_prompt_too_long"}
+    provided.gateway.teacher.heal()
+    told = provided.http.post(
+        f"{JOBS}/check", json=body(file, teacher={"max_tokens": 64}, judge={"max_tokens": 300})
+    ).json()
+    assert any("against the context of 300 tokens of the teacher 'default'" in right for right in told["checked"])
+    tight = provided.http.post(
+        f"{JOBS}/check", json=body(file, teacher={"max_tokens": 290}, judge={"max_tokens": 300})
+    ).json()
+    assert [warning["code"] for warning in tight["warnings"]] == ["rows_leave_no_room_for_teacher"]
+    long = "".join(
+        json.dumps({"question": f"{'many words ' * 200}{n}?", "reference": f"{n}"}) + "\n" for n in range(60)
+    )
+    stored = provided.http.post("/v1/files", files={"file": ("long.jsonl", long)}, data={"purpose": "fine-tune"}).json()
+    refused = provided.http.post(f"{JOBS}/check", json=body(stored["id"], teacher={"max_tokens": 64})).json()
+    assert "rows_too_long_for_teacher" in {error["code"] for error in refused["errors"]}
+    forget(provided)
 
 
 def test_a_provider_that_does_not_answer_just_now_is_a_warning(provided: Provided, file: str):

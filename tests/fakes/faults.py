@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 Kind = Literal[
     "400",
+    "rejected",
     "401",
     "429",
     "quota",
@@ -35,7 +36,8 @@ Kind = Literal[
     "batch_field",
 ]
 MESSAGES = {
-    "400": "this model's maximum context length was exceeded",
+    "rejected": "the request does not please this server",
+    "400": "this model's maximum context length of 300 tokens was exceeded",
     "401": "Incorrect API key provided: sk-fake***1234",
     "429": "rate limit reached",
     "quota": "you exceeded your current quota",
@@ -70,7 +72,8 @@ class Fault:
             headers = {"retry-after": str(self.retry_after)} if self.retry_after is not None else None
             code = "insufficient_quota" if self.kind == "quota" else f"fake_{self.kind}"
             error = {"message": MESSAGES[self.kind], "type": "fake_error", "param": None, "code": code}
-            return JSONResponse({"error": error}, 429 if self.kind == "quota" else int(self.kind), headers)
+            status = {"quota": 429, "rejected": 400}.get(self.kind) or int(self.kind)
+            return JSONResponse({"error": error}, status, headers)
         if self.kind == "html":
             return HTMLResponse("<!doctype html><html><body>Welcome</body></html>")
         if self.kind == "empty_choice":

@@ -27,6 +27,7 @@ PROMPT = (  # tokens of the prompt, as group 1
     re.compile(r"([\d,]+) \+ [\d,]+ > [\d,]+"),
 )
 TOGETHER = re.compile(r"\(requested:? ([\d,]+)\)")  # tokens of prompt and answer that were asked for
+LEAST_CONTEXT = 128  # a smaller number in a refusal is something else
 NUMBER = re.compile(r"(?<![\w.-])\d[\d,]*(?![\w.]*[a-z])")
 
 
@@ -55,6 +56,12 @@ def limit_for(text: str, words: Said, sent: Json) -> Rule | None:
     if not smaller or not (asked in numbers or AT_MOST.search(plain)):
         return None
     return Rule(field=name, action="limit", value=max(smaller))
+
+
+def context_of(words: Said) -> int | None:
+    """Tokens of prompt and answer together that a refusal says the model takes."""
+    told = _first(CONTEXT, words.message.lower().replace("`", "").replace("'", ""))
+    return told if told is not None and told >= LEAST_CONTEXT else None
 
 
 def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:

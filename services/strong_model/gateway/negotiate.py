@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.strong_model.gateway import completions, metrics, refusals
+from services.strong_model.gateway import answer_limits, completions, metrics, refusals
 from services.strong_model.gateway.adapt import Adapted, Rule, adapted, format_type, streams
 from services.strong_model.gateway.call import Attempts, Call, Send
 from services.strong_model.gateway.completions import Completion, Habits
@@ -61,13 +61,15 @@ Kind = frozenset[tuple[str, object]]
 class Learned(BaseModel):
     """What is stored. room: tokens that reasoning needs beside the answer. whole, unopened: see completions.Habits.
 
-    since: when the first of it was learned, Unix seconds; at: the latest rule or room.
+    context: tokens of prompt and answer that it takes, where it said so. since: when the first of it was learned, Unix seconds;
+    at: the latest rule or room.
     """
 
     rules: list[Rule] = []
     room: int = 0
     whole: bool = False
     unopened: bool = False
+    context: int | None = None
     since: float = 0.0
     at: float = 0.0
 
@@ -107,6 +109,7 @@ class Negotiation:
             try:
                 completion = await proceed(attempts)
             except ProviderError as failure:
+                await self._note_context(failure)
                 if self._needs_room(failure) and room_tries < ROOM_TRIES and await self._more_room():
                     room_tries += 1
                     continue
@@ -178,6 +181,7 @@ class Negotiation:
             model=self.provider.model,
             address=masked(self.provider.base_url),
             room=self.learned.room,
+            context=self.learned.context,
             changed=changes,
         )
 
@@ -231,6 +235,14 @@ class Negotiation:
         whole = completion.outcome == "ok"
         if (whole and not self.learned.whole) or (unopened and not self.learned.unopened):
             await self._learn(whole=whole or self.learned.whole, unopened=unopened or self.learned.unopened)
+
+    async def _note_context(self, failure: ProviderError) -> None:
+        if failure.code == "teacher_prompt_too_long" and failure.said is not None:
+            await self.learn_context(answer_limits.context_of(failure.said))
+
+    async def learn_context(self, tokens: int | None) -> None:
+        if tokens is not None and tokens != self.learned.context:
+            await self._learn(context=tokens)
 
     async def _learn(self, **new: Any) -> None:
         now = time.time()

@@ -69,7 +69,10 @@ class ProviderTest:
                 except (ProviderError, BudgetExceeded) as failure:
                     self.report.notes.append(f"{part.__name__.strip('_')}: {failure.message}")
         await self._listed()
-        status = self.gateway.negotiations[self.report.name].status()
+        negotiation = self.gateway.negotiations[self.report.name]
+        await negotiation.learn_context(self.report.context)
+        status = negotiation.status()
+        self.report.context = status.context
         self.report.changed, self.report.room = status.changed, status.room
         self.report.limits = dict(self.gateway.clients[self.report.name].limits)
         return self.report

@@ -42,11 +42,11 @@ def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObjec
     body = merged(_inherited(before), request.changes)
     after = job_request(body)
     if after.faults:
-        refuse(jobs.all_findings(Posted(context, after, jobs.known_prices(context))).problems)
+        refuse(jobs.all_findings(Posted(context, after, jobs.known_prices(context), True)).problems)
     if point is not None:
         _check_finished(point, before.distillation, context.stores.steps.of_job(job_id))
         if changed := list(_changed_before(before, after, point)):
-            refuse([*changed, *jobs.all_findings(Posted(context, after, jobs.known_prices(context))).problems])
+            refuse([*changed, *jobs.all_findings(Posted(context, after, jobs.known_prices(context), True)).problems])
         train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
         after = job_request(_pinned(body, before.distillation, after.distillation, point, train))
     return jobs.create(context, after, ForkedFrom(job_id=job_id, **(point.model_dump() if point else {})))

@@ -21,9 +21,12 @@ CALL_S = 8.0
 THREADS = 8
 REMEDIES = {  # codes of the gateway that the job's owner has to do something about -> what
     "teacher_auth_failed": "put the provider's key into the setting that is named, and restart the gateway",
-    "teacher_no_access": "ask the provider for access to this model, or name another provider",
+    "teacher_access_denied": "ask the provider for access to this model, or name another provider",
+    "teacher_model_not_found": "name a model that the provider has in its setting that the message names",
     "teacher_quota_exhausted": "pay the provider, or name another one",
     "teacher_rejected": "change the setting of the provider or of the job that the message names",
+    "teacher_refused_row": "it refuses even a made-up question: change what its message names, or name another provider",
+    "teacher_prompt_too_long": "name a model with a larger context: a question of a few words is too long for it",
     "teacher_misconfigured": "fix the provider's address, certificate or proxy that is named",
     "teacher_not_configured": "METEOR_TEACHER_BASE_URL or METEOR_PROVIDERS_FILE names a strong model",
     "model_not_found": "name a model that the provider has",

@@ -21,11 +21,13 @@ MOST_ROWS = 100_000  # all of them are held in memory
 
 @dataclass(frozen=True)
 class Posted:
-    """prices: by provider; None while the gateway is unavailable, and then nothing is known of the providers."""
+    """prices: by provider; None while the gateway is unavailable, and then nothing is known of the providers. forked: it takes over
+    what another job has paid for."""
 
     context: ProjectContext
     request: JobRequest
     prices: Mapping[str, Price] | None
+    forked: bool = False
 
     @property
     def spec(self) -> Distillation:

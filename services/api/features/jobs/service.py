@@ -7,6 +7,7 @@ from services.api.context import ApiContext, ProjectContext
 from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
 from services.api.features.jobs.estimates import estimate_of
+from services.api.features.jobs.grader_checks import graders
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
@@ -50,7 +51,7 @@ def create(
     more: Sequence[Check] = (),
 ) -> JobObject:
     """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
-    posted = Posted(context, starts.pinned(context, request), known_prices(context))
+    posted = Posted(context, starts.pinned(context, request), known_prices(context), forked_from is not None)
     findings = all_findings(posted, more)
     refuse(findings.problems)
     record = context.stores.jobs.create(context.project, posted.request, posted.prices, forked_from, context.key_id)
@@ -71,7 +72,10 @@ def all_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
 
 def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
     """What is wrong with the body, and what the checks find that ask nothing outside."""
-    faults, findings = posted.request.faults, findings_of(posted, [*more, *CHECKS, *SIZE_CHECKS, webhook, gateway])
+    faults, findings = (
+        posted.request.faults,
+        findings_of(posted, [*more, *CHECKS, graders, *SIZE_CHECKS, webhook, gateway]),
+    )
     return Findings([*faults, *besides(faults, findings.problems)], findings.right)
 
 

@@ -1,6 +1,6 @@
-"""Checks of sizes: rows against the student's context, the job against the disk, the memory and its own budget.
+"""Checks of sizes: rows against the contexts of student and teacher, the job against the disk, the memory and its own budget.
 
-Tokens are counted by bytes, about four of them each: warnings say so, and nothing is refused that is near a limit.
+What cannot be known exactly is bounded from below. Tokens are counted by bytes, about four of them each: warnings say so, and nothing is refused that is near a limit.
 """
 
 import shutil
@@ -10,13 +10,22 @@ import psutil
 
 from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.posted import Posted
-from services.api.features.jobs.training_memory import GB, folder_of, shape_of, tokens_of, training_gb
+from services.api.features.jobs.training_memory import (
+    GB,
+    folder_of,
+    gpu_gb,
+    shape_of,
+    tokens_of,
+    training_gb,
+    weights_gb,
+)
 from shared.contracts.data import Split
 from shared.contracts.problems import Problem, warning
 from shared.contracts.steps import Method
 from shared.jobs.expected import NVIDIA, parameters_of
 from shared.plan.rates import TEMPLATE
 
+PROMPT = 150  # tokens of the teacher's prompt around a question
 SHOWN = 5  # ids of rows in a message
 
 
@@ -79,6 +88,46 @@ def _too_long(posted: Posted, limit: int, wanted: int) -> Iterator[Problem]:
         )
 
 
+def teacher_context(posted: Posted) -> Iterator[Problem | str]:
+    """Questions fit into the teacher's context with room for an answer, as far as it has said how long that is."""
+    if posted.data is None or posted.too_long_to_read or posted.prices is None or not posted.asks_teacher:
+        return
+    spec = posted.spec.teacher
+    limit = posted.context.providers.contexts().get(spec.provider)
+    if limit is None:
+        return
+    other = "name a teacher with a larger context, or shorten or leave out these rows"
+    learned = [row for row in posted.rows if row.split is Split.TRAIN]
+    given = [
+        (row.id, tokens_of(row.text) + tokens_of((row.reference if spec.ground else None) or "") + PROMPT)
+        for row in learned
+    ]
+    refused = [name for name, tokens in given if tokens >= limit]
+    tight = [name for name, tokens in given if limit - spec.max_tokens < tokens < limit]
+    told = f"the context of {limit} tokens of the teacher {spec.provider!r}"
+    if len(refused) > len(learned) / 2:
+        yield Problem(
+            code="rows_too_long_for_teacher",
+            param="training_file",
+            message=f"{len(refused)} of {len(learned)} rows of the train split ({_names(refused)}) are longer than {told}",
+            remedy=other,
+        )
+        return
+    if refused:
+        message = f"{len(refused)} of {len(learned)} rows of the train split ({_names(refused)}) are longer than {told} and will be refused"
+        yield warning("rows_too_long_for_teacher", message, other, "training_file")
+    if tight:
+        message = f"{len(tight)} of {len(learned)} rows of the train split ({_names(tight)}) leave less than teacher.max_tokens {spec.max_tokens} of {told}, so their answers get less"
+        yield warning(
+            "rows_leave_no_room_for_teacher",
+            message,
+            f"lower distillation.teacher.max_tokens, or {other}",
+            "distillation.teacher.max_tokens",
+        )
+    if not refused and not tight:
+        yield f"row lengths: against {told}"
+
+
 def disk(posted: Posted) -> Iterator[Problem | str]:
     """What the job writes fits on the disk, beside what is kept free."""
     folder = folder_of(posted)
@@ -106,11 +155,21 @@ def disk(posted: Posted) -> Iterator[Problem | str]:
 
 
 def memory(posted: Posted) -> Iterator[Problem | str]:
-    """Training fits into this machine's memory; on a GPU only its own process can tell, and nothing is said."""
-    need = training_gb(posted)
-    if need is None or NVIDIA.exists():
+    """Training fits into this machine's memory: that of its GPU where it has one. Where a queue outside this machine may bring the
+    training to another one, nothing is refused."""
+    need, weights = training_gb(posted), weights_gb(posted)
+    there = gpu_gb() if NVIDIA.exists() else psutil.virtual_memory().total / GB
+    if need is None or weights is None or there is None:
         return
-    there = psutil.virtual_memory().total / GB
+    if weights > there and posted.context.platform.is_alone:
+        yield Problem(
+            code="memory_too_small",
+            param="model",
+            message=f"the weights of student {posted.request.model!r} alone take {weights:.1f} GB in training, and this machine has "
+            f"{there:.1f} GB",
+            remedy="name a smaller student, ask for method lora, or let a trainer on a larger machine serve a shared queue",
+        )
+        return
     if need.low > there:
         yield warning(
             "memory_too_small",
@@ -136,12 +195,13 @@ def budget(posted: Posted) -> Iterator[Problem | str]:
     for name, (limit, span, unit) in wanted.items():
         if limit is not None and span is not None and limit < span.high:
             certain = limit < span.low
-            yield warning(
-                "budget_too_small" if certain else "budget_may_not_suffice",
-                f"the budget is {limit:,g} {unit}, and the job is estimated at {span.low:,.4g} to {span.high:,.4g} {unit}: it "
+            yield Problem(
+                code="budget_too_small" if certain else "budget_may_not_suffice",
+                level="error" if certain and not posted.forked else "warning",
+                message=f"the budget is {limit:,g} {unit}, and the job is estimated at {span.low:,.4g} to {span.high:,.4g} {unit}: it "
                 f"{then if certain else f'may reach the limit, and {then} then'}",
-                f"raise distillation.budget.{name}, or ask for fewer questions",
-                f"distillation.budget.{name}",
+                remedy=f"raise distillation.budget.{name}, or ask for fewer questions",
+                param=f"distillation.budget.{name}",
             )
 
 
@@ -156,4 +216,4 @@ def _context(posted: Posted) -> int | None:
     return min((limit for limit in known if limit), default=None)
 
 
-SIZE_CHECKS = (row_lengths, disk, memory, budget)
+SIZE_CHECKS = (row_lengths, teacher_context, disk, memory, budget)

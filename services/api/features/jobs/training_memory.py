@@ -1,6 +1,7 @@
 """What training a posted job's student takes of memory, from the base's config and the rows."""
 
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +38,34 @@ def training_gb(posted: Posted) -> Range | None:
     per_token = shape.layers * (PER_HIDDEN * shape.hidden + PER_INTERMEDIATE * (shape.intermediate or 4 * shape.hidden))
     batch = posted.request.hyperparameters.batch_size
     rows, longest = (BATCH if batch == "auto" else int(batch)), posted.spec.adapter.max_length
-    weights = parameters * (16 if posted.spec.adapter.method is Method.FULL else 2 if NVIDIA.exists() else 4)
+    weights = parameters * _bytes_each(posted)
     sample = posted.rows[:1000] if not posted.too_long_to_read else []
     tokens = [tokens_of(row.text) + tokens_of(row.reference or "") + TEMPLATE for row in sample] or [longest]
     mean = min(sum(tokens) / len(tokens), longest)
     low, high = (weights + rows * length * per_token for length in (mean, min(longest, max(*tokens, mean))))
     return Range(low=low / GB, high=high / GB)
+
+
+def weights_gb(posted: Posted) -> float | None:
+    """What the student's weights take in its training at least, with their gradients and moments where all of them are trained."""
+    parameters = parameters_of(folder_of(posted))
+    return None if parameters is None else parameters * _bytes_each(posted) / GB
+
+
+def _bytes_each(posted: Posted) -> int:
+    """Of a parameter in training."""
+    return 16 if posted.spec.adapter.method is Method.FULL else 2 if NVIDIA.exists() else 4
+
+
+@cache
+def gpu_gb() -> float | None:
+    """Memory of this machine's largest GPU; None where its driver does not say."""
+    ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True).stdout
+        return max(float(line) for line in told.split()) * 1024**2 / GB
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def folder_of(posted: Posted) -> Path | None:
