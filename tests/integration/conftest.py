@@ -1,6 +1,7 @@
 """Fixtures that several files of this folder ask for."""
 
 import gc
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,8 @@ def one_thread() -> Iterator[None]:
     """
     import torch  # most files of this folder do without it
 
-    from services.trainer.train import dpo, search, sft
-
-    assert (dpo, search, sft)
+    for name in ("dpo", "search", "sft"):
+        importlib.import_module(f"services.trainer.train.{name}")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     gc.collect()

@@ -13,13 +13,14 @@ from statistics import fmean
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import POINTS, compare, judge_input
 from services.orchestrator.method.selection import seeded_order, words
-from shared.contracts.data import Question, Split
+from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
-from shared.evaluation.statistics import Interval, gain, mean_interval, share_interval
+from shared.evaluation.grouped import grouped_gain, grouped_mean
+from shared.evaluation.statistics import Interval
 
 Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
 BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
@@ -33,7 +34,8 @@ class EvalResult:
 
     draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
     bare: it was asked without worked examples. too_long: questions that did not fit into its context. missing_markers: answers
-    without a rationale and marker before them; None where the student was never trained to write them.
+    without a rationale and marker before them; None where the student was never trained to write them. groups: one name per
+    question; questions of one group stand on the same passage, conversation or query.
     """
 
     name: str
@@ -44,13 +46,12 @@ class EvalResult:
     bare: bool = True
     too_long: int = 0
     missing_markers: int | None = None
+    groups: Sequence[str] = ()
 
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""
         values = self.scores[metric]
-        if is_share(metric, values):
-            return share_interval(int(sum(values)), len(values))
-        return mean_interval(values)
+        return grouped_mean(is_share(metric, values), values, self.groups)
 
     def gain_over(self, other: "EvalResult", metric: str) -> Interval:
         """The paired gain of this student over another on the same questions, with its 95 % interval.
@@ -61,7 +62,7 @@ class EvalResult:
         before, after = other.scores[metric], self.scores[metric]
         if self.model == other.model and self.bare and other.bare:
             return Interval(0.0, 0.0, 0.0, len(after))
-        return gain(is_share(metric, [*before, *after]), before, after)
+        return grouped_gain(is_share(metric, [*before, *after]), before, after, self.groups)
 
     def record_against(self, other: "EvalResult", metric: str) -> WinRecord:
         """On how many questions this student scored higher, the same, lower than another."""
@@ -81,7 +82,9 @@ def mean_of(name: str, draws: Sequence[EvalResult]) -> EvalResult:
     scores = {
         grader: [fmean(row) for row in zip(*(d.scores[grader] for d in draws), strict=True)] for grader in first.scores
     }
-    return EvalResult(name, first.model, scores, first.answers, len(draws), first.bare, first.too_long)
+    return EvalResult(
+        name, first.model, scores, first.answers, len(draws), first.bare, first.too_long, groups=first.groups
+    )
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ async def answer_and_grade(
         bare=shots is None,
         too_long=sum(completion.finish_reason == TOO_LONG for completion, _ in pairs),
         missing_markers=unmarked if model.tuned in state.writes_rationale else None,
+        groups=[group_key(q) for q in questions],
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.adapter_check import KEY, AdapterCheck
-from shared.contracts.data import Question, Split
+from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import BASELINE_NAMES, BINARY_GRADERS, JUDGE
 from shared.contracts.report import (
     DataQuality,
@@ -234,6 +234,11 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             lines.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )
+        if groups := _groups(ctx.measured[split]):
+            lines.append(
+                f"the {split.value} split's {len(ctx.measured[split])} measured questions are {groups} groups (one passage, "
+                "conversation, query or question each): its intervals count groups, as answers in a group are right or wrong together"
+            )
     if data.conflicting_references:
         first = ", ".join(data.conflicting_ids[0])
         lines.append(
@@ -241,6 +246,12 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             "at most one of the answers can be counted as right each time"
         )
     return lines
+
+
+def _groups(questions: Sequence[Question]) -> int:
+    """How many groups the questions are; 0 where each stands by itself."""
+    groups = {group_key(question) for question in questions}
+    return len(groups) if len(groups) < len(questions) else 0
 
 
 def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
