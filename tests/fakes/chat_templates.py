@@ -31,6 +31,13 @@ TURNS = (
 NO_SYSTEM = "{% if message.role == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
 ALTERNATE = "{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
 FOLDED = "<bos><turn>user\nAnswer the question.\n\nWhat is ls?<turn_end>\n<turn>model\n"
+TOOL_TURNS = (
+    "{% if tools %}{{ '<|im_start|>tools\n' }}{% for tool in tools %}{{ tool | tojson + '\n' }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + (message.content or '') }}"
+    "{% for call in message.tool_calls or [] %}"
+    "{{ '\n<tool_call>\n' + {'name': call.function.name, 'arguments': call.function.arguments} | tojson + '\n</tool_call>' }}"
+    "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+)
 SWITCH = "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
 OPENED = "{{ '<think>\n' if enable_thinking | default(true) else '<think>\n\n</think>\n\n' }}"
 
@@ -140,7 +147,23 @@ CASES = {
         "{{ bos_token }}" + CHATML + START, "<bos>" + PLAIN, plain=True, config={"add_bos_token": True}
     ),
     "several templates": TemplateCase(
-        "", plain=True, config={"chat_template": [{"name": "tool_use", "template": "x"}, {"name": "default", "template": CHATML + START}]}
+        "", plain=True, config={"chat_template": [{"name": "tool_use", "template": TOOL_TURNS + START}, {"name": "default", "template": CHATML + START}]}
+    ),
+    "tools and calls": TemplateCase(TOOL_TURNS + START, plain=True),
+    "tools, no system role, another turn end": TemplateCase(
+        TOOL_TURNS.replace("{% for message in messages %}", "{% for message in messages %}" + NO_SYSTEM) + START,
+        "<|im_start|>user\nAnswer the question.\n\nWhat is ls?<|im_end|>\n<|im_start|>assistant\n",
+        eos="<|endoftext|>",
+    ),
+    "tools, order raises, thoughts": TemplateCase(
+        TOOL_TURNS.replace("{% for message in messages %}", "{% for message in messages %}{% if message.role in ['user', 'assistant'] and "
+            "loop.previtem and loop.previtem.role == message.role %}{{ raise_exception('roles must alternate') }}{% endif %}")
+        + START.replace("{% endif %}", SWITCH + "{% endif %}"),
+        NO_THOUGHT,
+        think=True,
+    ),
+    "tools, content as parts": TemplateCase(
+        TOOL_TURNS.replace("(message.content or '')", "(message.content | map(attribute='text') | join)") + START
     ),
     "marks the answer for training": TemplateCase(
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' %}"

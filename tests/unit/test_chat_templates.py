@@ -1,6 +1,7 @@
 """How a base must be prompted, by its chat template: the prompts that come out, in the libraries of trainer and engine."""
 
 import json
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,13 +63,19 @@ def test_the_trainers_prompt(name: str, folders: Folders):
     assert tokenizer.convert_tokens_to_ids(case.turn_end) in data.end_ids(tokenizer, profile)
 
 
+@cache
+def engine_tokenizer(folder: Path, mode: str) -> Any:
+    from vllm.tokenizers.registry import get_tokenizer
+
+    return get_tokenizer(folder, tokenizer_mode=mode)
+
+
 def rendered_by_the_engine(
     folder: Path, case: TemplateCase, messages: list[Any], run: Path, **arguments: Any
 ) -> list[int]:
     """By vLLM's own code, from what its command line says."""
     from vllm.renderers.chat_utils import load_chat_template, parse_chat_messages
     from vllm.renderers.hf import safe_apply_chat_template
-    from vllm.tokenizers.registry import get_tokenizer
 
     settings = EngineSettings(model=str(folder), served_name="base")
     bases = Bases(student_model="base", student_path=folder, student_template_args=case.arguments, students={})
@@ -82,7 +89,7 @@ def rendered_by_the_engine(
     conversation, _, _ = parse_chat_messages(messages, model, option["--chat-template-content-format"])  # type: ignore[arg-type]
     return safe_apply_chat_template(
         model,
-        get_tokenizer(folder, tokenizer_mode=option["--tokenizer-mode"]),  # type: ignore[arg-type]
+        engine_tokenizer(folder, option["--tokenizer-mode"]),
         conversation,
         chat_template=load_chat_template(option.get("--chat-template")),
         tokenize=True,

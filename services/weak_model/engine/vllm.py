@@ -162,9 +162,11 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
     if settings.lora and cpu and _has(Path(settings.model), EXPERTS):
         # vLLM prepares experts for adapters with kernels for GPUs, and dies of the first request on a CPU.
         argv += ["--lora-target-modules", *ATTENTION]
+    # Without chunked prefill vLLM cannot keep a hybrid's states at a prompt's blocks.
+    caches = not (cpu and _has(Path(settings.model), STATES))
     flags = {
-        # Without chunked prefill vLLM cannot keep the states of a hybrid at a prompt's blocks.
-        "enable-prefix-caching": not (cpu and _has(Path(settings.model), STATES)),
+        "enable-prefix-caching": caches,
+        "no-enable-prefix-caching": not caches,
         "enable-lora": settings.lora,
         "enforce-eager": eager,
         "enable-auto-tool-choice": parses,
