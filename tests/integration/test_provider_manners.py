@@ -25,7 +25,7 @@ from shared.ledger.learned_store import LearnedStore
 from tests.fakes.gateway import PATIENT, TOKEN, Gateway, running_gateway
 from tests.fakes.providers.server import KEY, providers_file, simulated_providers
 from tests.fakes.providers.table import PROVIDERS
-from tests.fakes.start import FakeServer
+from tests.fakes.start import ROOT, FakeServer
 
 AZURE = {"query": {"api-version": "1"}, "api_key_header": "api-key"}
 SILENT = {"METEOR_STRONG_SILENCE_TIMEOUT": "PT4S", "METEOR_STRONG_ATTEMPTS": "2"}
@@ -341,3 +341,5 @@ async def test_a_teachers_reference_reaches_it(gateway: Gateway):
 
 def test_the_table_is_tried_whole():
     assert set(WANTS) | {"no-country", "no-model", "no-tools", "slow", "slow-alive"} == set(PROVIDERS)
+    page = (ROOT / "docs" / "reference" / "providers.md").read_text()
+    assert [name for name in PROVIDERS if f"`{name}`" not in page] == []
