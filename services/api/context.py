@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,18 +12,20 @@ from services.api.model_router import ModelRouter
 from services.api.settings import ApiSettings
 from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import Artifacts
-from shared.contracts.data import Question, with_validation
 from shared.contracts.keys import Scope
-from shared.datasets.files import JobData, rows_of
+from shared.datasets.files import JobData
+from shared.datasets.rows import JobRows, columns_of
 from shared.jobs.records import FileRecord
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import Ledger, open_ledger
+from shared.platform.aside import aside
 from shared.platform.settings import PlatformSettings
 from shared.security.api_keys import hash_secret
 from shared.security.secret_file import kept_secret
 
 ABANDONED_S = 24 * 3600  # age at which a partial upload is deleted
+SHORT_ROWS = 1 << 20  # bytes of rows that are looked through in this process
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class ProjectContext(ApiContext):
     """The context of one request: all it reads and writes belongs to the caller's project."""
 
     caller: Caller
-    _rows: dict[tuple[str | None, ...], list[Question]] = field(default_factory=dict)
+    _rows: dict[tuple[str | None, ...], JobRows] = field(default_factory=dict)
 
     @property
     def project(self) -> str:
@@ -103,22 +104,18 @@ class ProjectContext(ApiContext):
         """Raises NotFound."""
         return self.stores.catalog.file(self.project, file_id)
 
-    def file_rows(self, file: FileRecord) -> list[Question]:
-        """The rows of a dataset, read and parsed once per request. Raises ArtifactMissing."""
-        return self._once((file.rows_ref,), lambda: rows_of(file, self.artifacts))
+    def job_rows(self, data: JobData) -> JobRows:
+        """The rows of a job with their splits, on the disk. Raises ArtifactMissing."""
+        key = tuple(file and file.rows_ref for file in data)
+        if key not in self._rows:
+            self._rows[key] = data.rows(self.artifacts, self.stores.catalog, _columns_of)
+        return self._rows[key]
 
-    def job_rows(self, data: JobData) -> list[Question]:
-        """All rows of a job with their splits. Raises ArtifactMissing."""
-        training, validation = data
-        if validation is None:
-            return self.file_rows(training)
-        refs = (training.rows_ref, validation.rows_ref)
-        return self._once(refs, lambda: with_validation(self.file_rows(training), self.file_rows(validation)))
 
-    def _once(self, refs: tuple[str | None, ...], read: Callable[[], list[Question]]) -> list[Question]:
-        if refs not in self._rows:
-            self._rows[refs] = read()
-        return self._rows[refs]
+def _columns_of(artifacts: Artifacts, rows_ref: str) -> str:
+    """Of rows from before there were columns: aside where they are many."""
+    long = artifacts.file(rows_ref).stat().st_size > SHORT_ROWS
+    return aside(columns_of, artifacts, rows_ref) if long else columns_of(artifacts, rows_ref)
 
 
 def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContext:

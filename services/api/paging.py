@@ -34,6 +34,10 @@ def page_of(items: Sequence[Item], paging: Paging, noun: str) -> "Listed[Item]":
     if paging.after:
         start = next((index for index, item in enumerate(items, start=1) if item.id == paging.after), 0)
         if not start:
-            raise UserError(f"no {noun} {paging.after[:100]!r} to continue after", param="after", code="unknown_cursor")
+            raise unknown_cursor(noun, paging.after)
     stop = start + paging.limit
     return listed(items[start:stop], len(items) > stop)
+
+
+def unknown_cursor(noun: str, after: str) -> UserError:
+    return UserError(f"no {noun} {after[:100]!r} to continue after", param="after", code="unknown_cursor")

@@ -72,20 +72,29 @@ class Artifacts:
 
     def put_rows(self, rows: Iterable[Any]) -> str:
         """As put_json(list(rows)), with one row in memory at a time."""
+        return self.put_parts(as_array(canonical(row) for row in rows))
+
+    def put_parts(self, parts: Iterable[bytes]) -> str:
+        """As put, with one part in memory at a time."""
         self.check_room()
         digest = hashlib.sha256()
         with temporary_file(self.root) as (file, name):
-
-            def write(part: bytes) -> None:
+            for part in parts:
                 digest.update(part)
                 file.write(part)
-
-            write(b"[")
-            for number, row in enumerate(rows):
-                write(b"," + canonical(row) if number else canonical(row))
-            write(b"]")
             move_durably(file, name, self._path(digest.hexdigest()))
         return digest.hexdigest()
+
+    def file(self, digest: str | None) -> Path:
+        """Where the bytes of an artifact lie, for readers of parts of it; its content is not hashed. Raises ArtifactMissing."""
+        if digest is None:
+            raise ArtifactMissing("no artifact is stored for this row")
+        if not self.has(digest):
+            raise ArtifactMissing(f"artifact {digest} is missing from {self.root}")
+        return self._path(digest)
+
+    def has(self, digest: str) -> bool:
+        return self._path(digest).is_file()
 
     def get_json(self, digest: str | None) -> Any:
         """Raises ArtifactMissing if the digest is None (a row without an artifact), or the file is gone or damaged."""
@@ -157,6 +166,14 @@ def _looks(folder: Path) -> list[tuple]:
     """Names, sizes, times and inodes of its files: a change of any file changes them."""
     stats = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
     return [(path.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
+
+
+def as_array(rows: Iterable[bytes]) -> Iterator[bytes]:
+    """The parts of a JSON array of these values."""
+    yield b"["
+    for number, row in enumerate(rows):
+        yield b"," + row if number else row
+    yield b"]"
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
     row = checked(_Upload, number, made, "question")
     if isinstance(row, LineError):
         return row
-    question = Question(**row.model_dump(exclude={"id"}), id=row.id or _row_id(number, part), split=_named_split(split))
+    question = Question(**row.__dict__ | {"id": row.id or _row_id(number, part), "split": _named_split(split)})
     if reading is not None:
         reading.note(value, shape, question)
         if note:
@@ -304,30 +304,6 @@ def group_key(row: Question) -> str:
 
 def _text_key(row: Question) -> str:
     return "text:" + " ".join(row.text.casefold().split())
-
-
-def in_both(rows: Iterable[Question], validation: Iterable[Question]) -> list[str]:
-    """Ids of the rows for validation whose question or group is among the others too."""
-    keys = {key for row in rows for key in (group_key(row), _text_key(row))}
-    return [row.id for row in validation if not keys.isdisjoint((group_key(row), _text_key(row)))]
-
-
-def with_validation(rows: Iterable[Question], validation: Iterable[Question]) -> list[Question]:
-    """Rows for validation become dev, and what was dev is learned from. Ids tell rows of a job apart, and two files may have
-    given the same ones (`row-1`): those for validation get others."""
-    merged = [row.model_copy(update={"split": Split.TRAIN}) if row.split is Split.DEV else row for row in rows]
-    taken = {row.id for row in merged}
-    for row in validation:
-        name = _free(row.id, taken)
-        taken.add(name)
-        merged.append(row.model_copy(update={"id": name, "split": Split.DEV}))
-    return merged
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while (name := f"{VALIDATION}{name}"[:MAX_ID]) in taken:
-        name = hashlib.sha256(name.encode()).hexdigest()
-    return name
 
 
 def split_of(row: Question, dev: float, test: float) -> Split:

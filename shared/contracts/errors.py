@@ -78,9 +78,19 @@ class MeteorError(Exception):
         self.code = code or self.code
         self.status = status or self.status
 
+    def __reduce__(self):
+        return _again, (type(self), self.args, self.__dict__)
+
     def body(self) -> ErrorBody:
         kind = self.type or TYPE_OF_STATUS.get(self.status, "server_error")
         return ErrorBody(message=self.message, type=kind, param=self.param, code=self.code)
+
+
+def _again(kind: type[MeteorError], args: tuple, state: dict) -> MeteorError:
+    """An error that another process has raised; not every kind's arguments are those of an exception."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(MeteorError):

@@ -44,7 +44,9 @@ class FileReading(BaseModel):
     references: rows with a reference answer. ignored_fields: fields that were not read, and in how many rows they stand.
     notes: what was decided for rows, such as which of several answers is used, and for how many.
     skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
-    question) or `size` (balanced, since the file is small). linked: rows that share a side because they are near twins.
+    question) or `size` (balanced, since the file is small). linked: rows that stand on the side of others, by what they have in
+    common: question (its words), asked (the question, under another context), reference, passage, near (nearly the question).
+    left: rows of dev and test that still have something in common with a row of another split, by the same names and `group`.
     """
 
     format: str
@@ -55,6 +57,8 @@ class FileReading(BaseModel):
     notes: dict[str, int] = {}
     skipped: dict[str, int] = {}
     split_by: Literal["file", "question", "size"] = "question"
+    linked: dict[str, int] = {}
+    left: dict[str, int] = {}
     warnings: list[str] = []
 
 

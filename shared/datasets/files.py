@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.artifacts.store import Artifacts, write_atomically
-from shared.contracts.data import LineError, Question, Split, parse_line, with_validation
+from shared.artifacts.store import ArtifactMissing, Artifacts, write_atomically
+from shared.contracts.data import LineError, Question, Split, parse_line
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.json_types import Json
+from shared.datasets.rows import JobRows, References, StoredRows, columns_of, stored
 from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
@@ -35,14 +36,25 @@ class JobData(NamedTuple):
             counts[Split.DEV] = self.validation.n_rows or 0
         return counts
 
-    def rows(self, artifacts: Artifacts) -> list[Question]:
-        """All rows with their splits. Raises ArtifactMissing."""
-        training = rows_of(self.training, artifacts)
-        return training if self.validation is None else with_validation(training, rows_of(self.validation, artifacts))
+    def rows(self, artifacts: Artifacts, catalog: Catalog, make: "MakeColumns" = columns_of) -> JobRows:
+        """Raises ArtifactMissing."""
+        validation = None if self.validation is None else rows_of(self.validation, artifacts, catalog, make)
+        return JobRows(rows_of(self.training, artifacts, catalog, make), validation)
 
 
-def rows_of(file: FileRecord, artifacts: Artifacts) -> list[Question]:
-    return [Question(**row) for row in artifacts.get_json(file.rows_ref)]
+MakeColumns = Callable[[Artifacts, str], str]
+
+
+def rows_of(file: FileRecord, artifacts: Artifacts, catalog: Catalog, make: MakeColumns = columns_of) -> StoredRows:
+    """The stored rows of a dataset. Of a file from before there were columns they are made now, by `make`, in one pass over its
+    rows. Raises ArtifactMissing."""
+    if file.rows_ref is None:
+        raise ArtifactMissing(f"file {file.id} has no checked rows")
+    columns = file.columns_ref
+    if columns is None or not artifacts.has(columns):
+        columns = make(artifacts, file.rows_ref)
+        catalog.set_columns(file.id, columns)
+    return StoredRows(artifacts, References(file.rows_ref, columns))
 
 
 def data_of(job: JobRecord, find: Callable[[str], FileRecord]) -> JobData:
@@ -92,14 +104,7 @@ def add_made_file(
     dev, test = about["dev"], about["test"]
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
     questions = [_checked(parse_line(number, line)) for number, line in enumerate(lines, start=1)]
-    splitter = Splitter(dev, test)
-    for question in questions:
-        splitter.add(question)
-    assigned = splitter.assign()
-    split = zip(questions, assigned.splits, strict=True)
-    reference = artifacts.put_rows(
-        row.model_copy(update={"split": side}).model_dump(mode="json") for row, side in split
-    )
+    references, assigned = stored(artifacts, questions, Splitter(dev, test))
     values = {
         "id": about["id"],
         "filename": about["filename"],
@@ -108,7 +113,8 @@ def add_made_file(
         "errors": [],
         "n_rows": len(questions),
         "splits": assigned.counts,
-        "rows_ref": reference,
+        "rows_ref": references.rows,
+        "columns_ref": references.columns,
     }
     add_bytes(catalog, artifacts, folder, project, b"".join(line + b"\n" for line in lines), **values)
 

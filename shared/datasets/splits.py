@@ -1,87 +1,99 @@
 """Which rows a job learns from, decides by and reports on: the split of a file."""
 
-import hashlib
-import re
-import unicodedata
 from array import array
-from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from shared.contracts.data import LEAST_ROWS, Question, Split, group_key
+from shared.contracts.data import LEAST_ROWS, Question, Split
+from shared.datasets.grouping import Grouping
+from shared.datasets.likeness import Likeness, mix
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
 
 WHOLE = 2.0**64
-SMALL = 200  # rows below which a split that chance made too small is balanced
-CODES = {split: number for number, split in enumerate(Split)}
+SPLITS = list(Split)
+CODES = {split: number for number, split in enumerate(SPLITS)}
+TRAIN, DEV, TEST = CODES[Split.TRAIN], CODES[Split.DEV], CODES[Split.TEST]
+PREFERRED = (TEST, DEV, TRAIN)  # the side of a new row whose group has rows on several
 SPLIT_BY = Literal["file", "question", "size"]
 
 
 class Assigned(NamedTuple):
-    """by: `file`, `question` or `size`. twins: rows that stand with another row because their questions differ in case,
-    width, accents' spelling or punctuation only."""
+    """codes: a byte for each row, its place in SPLITS. linked: rows that stand with others, by what they have in common (Likeness).
+    left: rows of dev and test that still have something in common with a row on another side, by the same names."""
 
-    splits: list[Split]
+    codes: bytes
     by: SPLIT_BY
-    twins: int
+    linked: dict[str, int]
+    left: dict[str, int]
+
+    @classmethod
+    def nothing(cls, named: bool = False) -> "Assigned":
+        """Of rows that were not split. named: every one of them names its split."""
+        return cls(b"", "file" if named else "question", {}, {})
+
+    @property
+    def splits(self) -> list[Split]:
+        return [SPLITS[code] for code in self.codes]
 
     @property
     def counts(self) -> dict[str, int]:
-        count = Counter(self.splits)
-        return {split.value: count[split] for split in Split}
+        return {split.value: self.codes.count(code) for split, code in CODES.items()}
 
 
 class Splitter:
-    """Collects the rows of a file, then gives each its split. It keeps 17 bytes of a row.
+    """Collects the rows of a file, then gives each its split. What it keeps of a row goes to the disk; in memory are a few
+    numbers of a row at a time.
 
-    A file's own split is used when every row names one. Otherwise the split follows from the hash of a row's group, so that a
-    question keeps its side in every later file; twins of a question stand on its side.
+    A file's own split is used when every row names one. Otherwise rows that belong together (`Grouping`) share a side, and the
+    side follows from the hash of one of them, so that a question keeps its side in every later file.
     dev, test: shares in [0, 1]; the rest is train.
     """
 
     def __init__(self, dev: float, test: float):
         self.dev, self.test = dev, test
-        self._groups = array("Q")
-        self._twins = array("Q")
+        self._grouping = Grouping()
         self._named = array("b")
+        self._kept = array("b")
 
-    def add(self, row: Question) -> None:
-        self._groups.append(_hash(group_key(row)))
-        self._twins.append(_hash(folded(row)))
-        self._named.append(-1 if row.split is None else CODES[row.split])
+    def add(self, row: Question, keeps: bool = False) -> None:
+        """keeps: it stays in the split that it names, whatever the others do: a row of an earlier version of the file."""
+        self._grouping.add(row)
+        code = -1 if row.split is None else CODES[row.split]
+        self._named.append(-1 if keeps else code)
+        self._kept.append(code if keeps else -1)
+
+    def keys(self, kind: Likeness) -> "np.ndarray":
+        """By row, what it may have in common with others."""
+        return self._grouping.keys(kind)
 
     def assign(self) -> Assigned:
-        if not self._groups:
-            return Assigned([], "question", 0)
+        if not self._named:
+            return Assigned.nothing()
         import numpy as np
 
-        positions, twins = self._positions()
-        named = np.frombuffer(self._named, dtype=np.int8)
-        if (named >= 0).all():
-            return Assigned(_named(named, positions, self.dev, self.test), "file", 0)
-        splits = np.where(positions < self.test, CODES[Split.TEST], CODES[Split.TRAIN])
-        splits[(positions >= self.test) & (positions < self.test + self.dev)] = CODES[Split.DEV]
+        named, kept = np.array(self._named, dtype=np.int8), np.array(self._kept, dtype=np.int8)
+        labels, linked = self._grouping.labels()
+        positions = _positions(labels, self._grouping.keys(Likeness.GROUP))
         by: SPLIT_BY = "question"
-        if len(splits) < SMALL and self._is_too_small(splits):
-            splits, by = _balanced(positions, self.dev, self.test), "size"
-        return Assigned([SPLITS[code] for code in splits], by, twins)
+        if (named >= 0).all():
+            splits, by, linked = _named(named, positions, self.dev, self.test), "file", {}
+        elif (kept >= 0).any():
+            splits = _with_kept(kept, labels, self._by_position(positions))
+        else:
+            splits = self._by_position(positions)
+            if self._is_too_small(splits):
+                splits, by = _balanced(positions, self.dev, self.test), "size"
+        splits = splits.astype(np.int8)
+        return Assigned(splits.tobytes(), by, linked, self._grouping.left(splits, TRAIN))
 
-    def _positions(self) -> tuple["np.ndarray", int]:
-        """The position of each row's component in [0, 1), and how many rows a twin links to another group."""
+    def _by_position(self, positions: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
-        given = np.frombuffer(self._groups, dtype=np.uint64)
-        lowest = given.copy()
-        links = [
-            np.unique(np.frombuffer(keys, dtype=np.uint64), return_inverse=True)[1] for keys in (self._twins, given)
-        ]
-        while True:
-            before = lowest
-            for link in links:
-                lowest = _least(lowest, link)
-            if (lowest == before).all():
-                return lowest / WHOLE, int((lowest != given).sum())
+        splits = np.full(len(positions), TRAIN, dtype=np.int8)
+        splits[positions < self.test + self.dev] = DEV
+        splits[positions < self.test] = TEST
+        return splits
 
     def _is_too_small(self, splits: "np.ndarray") -> bool:
         shares = {Split.DEV: self.dev, Split.TEST: self.test, Split.TRAIN: 1 - self.dev - self.test}
@@ -89,52 +101,63 @@ class Splitter:
         return any(counts[split] < max(LEAST_ROWS[split], shares[split] * len(splits) / 2) for split in Split)
 
 
-SPLITS = list(Split)
-
-
-def _least(values: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
-    """For each row the smallest value in its group."""
+def _positions(labels: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
+    """The position of each row's group in [0, 1): the hash of one of its members, which is chosen by another hash, so that large
+    groups are as likely on one side as small ones are."""
     import numpy as np
 
-    least = np.full(int(groups.max()) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(least, groups, values)
-    return least[groups]
+    order = np.lexsort((mix(groups), labels))
+    first = np.concatenate([[True], labels[order][1:] != labels[order][:-1]])
+    chosen = np.empty(int(labels.max()) + 1, dtype=np.float64)
+    chosen[labels[order][first]] = groups[order][first] / WHOLE
+    return chosen[labels]
 
 
-def _named(named: "np.ndarray", positions: "np.ndarray", dev: float, test: float) -> list[Split]:
-    """The file's own; a split that it has no row of is taken from train by hash."""
+def _named(named: "np.ndarray", positions: "np.ndarray", dev: float, test: float) -> "np.ndarray":
+    """The file's own; a split that it has no row of is taken from train by hash, and by size where chance gives too little."""
     splits = named.copy()
-    train = splits == CODES[Split.TRAIN]
-    if not (splits == CODES[Split.TEST]).any():
-        splits[train & (positions < test)] = CODES[Split.TEST]
-    if not (splits == CODES[Split.DEV]).any():
-        splits[train & (positions >= test) & (positions < test + dev)] = CODES[Split.DEV]
-    return [SPLITS[code] for code in splits]
-
-
-def _balanced(positions: "np.ndarray", dev: float, test: float) -> "np.ndarray":
-    """Test and dev filled to their shares by whole groups, in the order of positions."""
-    import numpy as np
-
-    wanted = {
-        Split.TEST: max(LEAST_ROWS[Split.TEST], round(test * len(positions))),
-        Split.DEV: max(LEAST_ROWS[Split.DEV], round(dev * len(positions))),
-    }
-    splits = np.full(len(positions), CODES[Split.TRAIN], dtype=np.int64)
-    for position in np.unique(positions):
-        members = positions == position
-        for split, want in wanted.items():
-            if (splits == CODES[split]).sum() + members.sum() <= want:
-                splits[members] = CODES[split]
-                break
+    for code, split, low, share in ((TEST, Split.TEST, 0.0, test), (DEV, Split.DEV, test, dev)):
+        if (splits == code).any():
+            continue
+        train = splits == TRAIN
+        taken = train & (positions >= low) & (positions < low + share)
+        if taken.sum() < max(LEAST_ROWS[split], share * train.sum() / 2):
+            taken[train] = _filled(positions[train], {code: _wanted(split, share, int(train.sum()))}) == code
+        splits[taken] = code
     return splits
 
 
-def folded(row: Question) -> str:
-    """The question's words alone: NFKC, without case, punctuation and symbols. Of a text without words, the text."""
-    words = re.sub(r"[^\w]+|_", " ", unicodedata.normalize("NFKC", row.text).casefold()).strip()
-    return " ".join(words.split()) or group_key(row)
+def _with_kept(kept: "np.ndarray", labels: "np.ndarray", by_position: "np.ndarray") -> "np.ndarray":
+    """Rows that keep theirs; a new row stands with those of its group, on the test side where they are on several."""
+    import numpy as np
+
+    splits = by_position.copy()
+    for code in reversed(PREFERRED):
+        here = np.zeros(int(labels.max()) + 1, dtype=bool)
+        here[labels[kept == code]] = True
+        splits[here[labels]] = code
+    return np.where(kept >= 0, kept, splits)
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+def _balanced(positions: "np.ndarray", dev: float, test: float) -> "np.ndarray":
+    count = len(positions)
+    return _filled(positions, {TEST: _wanted(Split.TEST, test, count), DEV: _wanted(Split.DEV, dev, count)})
+
+
+def _wanted(split: Split, share: float, count: int) -> int:
+    return max(LEAST_ROWS[split], round(share * count))
+
+
+def _filled(positions: "np.ndarray", wanted: dict[int, int]) -> "np.ndarray":
+    """Splits filled to the wanted rows by whole groups, in the order of positions; the rest is train."""
+    import numpy as np
+
+    _, group, sizes = np.unique(positions, return_inverse=True, return_counts=True)
+    sides, filled = np.full(len(sizes), TRAIN, dtype=np.int8), dict.fromkeys(wanted, 0)
+    for number, size in enumerate(sizes.tolist()):
+        for code, want in wanted.items():
+            if filled[code] + size <= want:
+                sides[number] = code
+                filled[code] += size
+                break
+    return sides[group]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,9 @@ from shared.contracts.file_reading import FileReading, Lengths, Preview, Preview
 from shared.contracts.json_types import Json
 from shared.contracts.row_shapes import Shape, by_mapping, inside, is_about, is_question, looks_like_answer
 from shared.contracts.unfolding import MOST_MESSAGES, STAR, conversations, single_messages, starred, unfolded
-from shared.datasets.splits import Assigned, Splitter, folded
+from shared.datasets.likeness import Likeness, folded
+from shared.datasets.rows import Spool
+from shared.datasets.splits import Assigned, Splitter
 from shared.importing.layout import CSV, Layout, NotReadable, layout_of, text
 from shared.importing.records import records, unread_parts
 
@@ -149,18 +151,29 @@ class TooManyRows(UserError):
     code = "too_many_rows"
 
 
-def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: int, whole: bool = False) -> Checked:
-    """Read the whole file. Memory grows with the number of rows by 17 bytes each, and with the ids that it gives.
+def check(
+    file: DataFile,
+    splitter: Splitter | None,
+    most_errors: int,
+    most_rows: int,
+    whole: bool = False,
+    spool: Spool | None = None,
+) -> Checked:
+    """Read the whole file. Memory grows with the number of rows by a few numbers each, and with the ids that it gives.
 
-    dev, test: shares of the split in [0, 1]. whole: go on behind `most_errors` bad rows and count them. Raises TooManyRows.
+    splitter: gets the rows, and assigns their splits; None: they are only checked. spool: gets the good rows too. whole: go on behind `most_errors` bad rows and count them. Raises
+    TooManyRows.
     """
-    seen, splitter = Reading(), Splitter(dev, test)
+    seen = Reading()
     bad: list[LineError] = []
     skipped: Counter[str] = Counter()
     n_bad, skip = 0, file.options.skip_bad
     for item in file.rows(seen):
         if isinstance(item, Question):
-            splitter.add(item)
+            if splitter is not None:
+                splitter.add(item)
+            if spool is not None:
+                spool.add(item)
             if seen.rows > most_rows:
                 raise TooManyRows(f"more than {most_rows} rows; divide the file", param="file")
             continue
@@ -176,7 +189,9 @@ def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: 
         errors = [
             bad[0].model_copy(update={"message": bad[0].message + NO_HEADER * (file.layout.format == CSV)})
         ]  # said once
-    assigned = splitter.assign()
+    assigned = (
+        splitter.assign() if splitter is not None else Assigned.nothing(seen.rows > 0 and seen.split == seen.rows)
+    )
     reading = FileReading(
         format=file.layout.words,
         mapping={**file.options.mapping},
@@ -186,6 +201,8 @@ def check(file: DataFile, dev: float, test: float, most_errors: int, most_rows: 
         notes=dict(seen.notes),
         skipped=dict(skipped),
         split_by=assigned.by,
+        linked=assigned.linked,
+        left=assigned.left,
         warnings=_warnings(seen, assigned, n_bad if skip else 0) + unread_parts(file.path, file.layout),
     )
     return Checked(
@@ -233,16 +250,35 @@ def _warnings(seen: Reading, assigned: Assigned, left_out: int) -> list[str]:
         )
     if assigned.by == "size":
         warnings.append("the file is small, so the split is balanced by its size and changes when rows are added")
-    if assigned.twins:
-        warnings.append(
-            f"{assigned.twins} rows differ from another question in case or punctuation only; they stand on its side of the split"
-        )
+    warnings.extend(likeness_words(assigned.linked, assigned.left))
     return warnings
+
+
+WORDS = {
+    Likeness.GROUP: "the group",
+    Likeness.QUESTION: "the words of the question",
+    Likeness.ASKED: "the question, under another context or system prompt",
+    Likeness.REFERENCE: "the reference",
+    Likeness.PASSAGE: "the passage",
+    Likeness.NEAR: "nearly the question",
+}
+
+
+def likeness_words(linked: Mapping[str, int], left: Mapping[str, int]) -> list[str]:
+    """For people: which rows stand together, and what the splits have in common all the same."""
+    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in linked.items()]
+    lines = [f"rows that stand on the side of others, since they share {'; '.join(said)}"] if said else []
+    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in left.items()]
+    if said:
+        lines.append(
+            f"rows of dev and test that share something with a row of another split all the same: {'; '.join(said)}"
+        )
+    return lines
 
 
 def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, most_rows: int) -> Preview:
     """What becomes of a file, without storing anything."""
-    checked = check(file, dev, test, 20, most_rows, whole=True)
+    checked = check(file, Splitter(dev, test), 20, most_rows, whole=True)
     questions: list[int] = []
     references: list[int] = []
     categories: Counter[str] = Counter()

@@ -140,6 +140,11 @@ class Catalog:
             raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
         return file
 
+    def set_columns(self, file_id: str, reference: str) -> None:
+        """Note the artifact with the columns beside a file's rows."""
+        with writing(self.engine) as connection:
+            connection.execute(update(files).where(files.c.id == file_id).values(columns_ref=reference))
+
     def file_of_job(self, file_id: str) -> FileRecord:
         """A job's file, even if it was deleted since."""
         with reading(self.engine) as connection:

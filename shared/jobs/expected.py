@@ -5,10 +5,9 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobRequest, Measured
 from shared.contracts.steps import Queue, StepKind
@@ -19,9 +18,9 @@ ENOUGH_JOBS = 3  # the newest jobs that have measured a kind
 NVIDIA = Path("/dev/nvidiactl")
 
 
-def expected_rates(overview: Overview, request: JobRequest, rows: Sequence[Question], folder: Path | None) -> Rates:
-    """folder: of the base's weights; None: unknown here."""
-    lengths, machine, spec = Lengths.of(rows), machine_of(folder), request.distillation
+def expected_rates(overview: Overview, request: JobRequest, lengths: Lengths, folder: Path | None) -> Rates:
+    """lengths: of the job's rows. folder: of the base's weights; None: unknown here."""
+    machine, spec = machine_of(folder), request.distillation
     first = first_rates(spec, lengths, machine)
 
     def scale(past: Distillation, kind: StepKind) -> float:

@@ -95,6 +95,10 @@ class FileRecord:
     created_at: float
     reading: FileReading | None
     expires_at: float | None
+    columns_ref: str | None = None
+    dataset_id: str | None = None
+    previous_id: str | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class RetentionStore:
                 select(steps.c.input_hash).where(kept).distinct(),
                 select(steps.c.result_ref).where(kept, steps.c.result_ref.is_not(None)).distinct(),
                 select(files.c.rows_ref).where(of_files, files.c.rows_ref.is_not(None)),
+                select(files.c.columns_ref).where(of_files, files.c.columns_ref.is_not(None)),
                 select(jobs.c.report_ref).where(jobs.c.report_ref.is_not(None)),
             ):
                 needed.contents.update(connection.execute(query).scalars())

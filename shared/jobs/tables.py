@@ -99,6 +99,10 @@ files = Table(
     Column("created_at", Float, nullable=False),
     Column("reading", JSON),  # a FileReading; NULL: no dataset, or stored before it was recorded
     Column("expires_at", Float),  # from then on it is as if deleted; NULL: never
+    Column("columns_ref", String(64)),  # artifact: columns beside the rows; NULL: not made yet
+    Column("dataset_id", String(64), index=True),  # the file that is the dataset's first version; NULL: this one is
+    Column("previous_id", String(64)),  # the version that this one was made from
+    Column("version", Integer),  # within the dataset, from 1; NULL: 1
 )
 
 # Jobs of every kind. lease_owner, lease_expires and attempt: see shared/db/lease.py.

@@ -5,15 +5,19 @@ Before a call was made tokens are bounded by bytes (a token is at least one byte
 after the pilot its measured calls take the place of these bounds. Pure functions: nothing is asked of anybody.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
 from shared.contracts.steps import StepKind
 from shared.plan.plan import PILOT, REPAIRED, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 BYTES_PER_TOKEN = 5  # at most, on average over a text: what the lower ends assume
 RULES = (100, 2000)  # bytes of a prompt beside the domain and the record's own texts
@@ -28,11 +32,20 @@ LIKELY_VERDICT, LIKELY_REPLY = (
 ASKED_AGAIN = 0.1  # share of a judge's replies that are asked for once more
 
 
-class Size(NamedTuple):
-    """UTF-8 bytes of a record's question and reference (0: it has none)."""
+@dataclass(frozen=True)
+class TextBytes:
+    """Of many records, the UTF-8 bytes of the question and of the reference (0: it has none)."""
 
-    question: int
-    reference: int
+    question: "np.ndarray"
+    reference: "np.ndarray"
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    @property
+    def bare(self) -> int:
+        """Records without a reference."""
+        return int((self.reference == 0).sum())
 
 
 class Known(NamedTuple):
@@ -50,10 +63,10 @@ class Work(NamedTuple):
     measured on. judge_measures: without references, by comparing each answer with the base's. judge_decides: unless labels
     have found it no better than chance; it is not asked then."""
 
-    rows: Mapping[Phase, Sequence[Size]]
+    rows: Mapping[Phase, TextBytes]
     counts: Mapping[Phase, int]
-    dev: Sequence[Size]
-    test: Sequence[Size]
+    dev: TextBytes
+    test: TextBytes
     judge_measures: bool = False
     judge_decides: bool = True
 
@@ -61,15 +74,15 @@ class Work(NamedTuple):
     def sizes(self) -> Sizes:
         return Sizes(
             self.counts,
-            {phase: Pool(len(rows), sum(not row.reference for row in rows)) for phase, rows in self.rows.items()},
+            {phase: Pool(len(rows), rows.bare) for phase, rows in self.rows.items()},
             len(self.dev),
             len(self.test),
-            references=any(row.reference for rows in self.rows.values() for row in rows),
+            references=any(rows.bare < len(rows) for rows in self.rows.values()),
             judge_measures=self.judge_measures,
             judge_decides=self.judge_decides,
         )
 
-    def about(self, part: Phase | Split) -> Sequence[Size]:
+    def about(self, part: Phase | Split) -> TextBytes:
         if isinstance(part, Phase):
             return self.rows[part]
         return self.dev if part is Split.DEV else self.test
@@ -84,8 +97,12 @@ class Pilot(NamedTuple):
     usable: int
 
 
-def sizes(rows: Iterable[Question]) -> list[Size]:
-    return [Size(len(row.text.encode()), len((row.reference or "").encode())) for row in rows]
+def sizes(rows: Iterable[Question]) -> TextBytes:
+    import numpy as np
+
+    found = [(len(row.text.encode()), len((row.reference or "").encode())) for row in rows]
+    both = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return TextBytes(both[:, 0], both[:, 1])
 
 
 def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot: Pilot | None = None) -> Estimate:
@@ -146,30 +163,31 @@ class _Asking:
             spends.append(reduce(_either, alternatives))
         return reduce(Spend.__add__, spends)
 
-    def step(self, step: PlannedStep, rows: Sequence[Size]) -> Spend:
+    def step(self, step: PlannedStep, rows: TextBytes) -> Spend:
+        import numpy as np
+
         times = (step.least, step.most)
+        rows = TextBytes(rows.question.astype(np.int64), rows.reference.astype(np.int64))
         if step.kind is StepKind.TEACH:
             teacher = self.spec.teacher
             return self._spend(
                 teacher,
-                rows,
                 times,
-                lambda row: row.question + (row.reference if teacher.ground else 0),
+                rows.question + (rows.reference if teacher.ground else 0),
                 written=WRITTEN * self.spec.distill.guideline_tokens if step.guided else 0,
-                reply=lambda row: max(1, min(teacher.max_tokens, row.reference / BYTES_PER_TOKEN)),
-                likely=lambda row: row.reference * 1.5 / LIKELY_BYTES + 10 if row.reference else LIKELY_REPLY,
+                reply=(rows.reference / BYTES_PER_TOKEN).clip(1, teacher.max_tokens),
+                likely=np.where(rows.reference > 0, rows.reference * 1.5 / LIKELY_BYTES + 10, LIKELY_REPLY),
                 limit=teacher.max_tokens,
                 known=self.known.get("guided" if step.guided else "unguided"),
             )
         judge = self.spec.judge
         return self._spend(
             judge,
-            rows,
             times,
-            lambda row: row.question + row.reference,
+            rows.question + rows.reference,
             written=step.written + judge.max_tokens,  # a reply that was no verdict stands in the second request
-            reply=lambda _: VERDICT,
-            likely=lambda _: LIKELY_VERDICT,
+            reply=np.full(len(rows), VERDICT),
+            likely=np.full(len(rows), LIKELY_VERDICT),
             limit=judge.max_tokens,
             repaired=True,
         )
@@ -177,19 +195,21 @@ class _Asking:
     def _spend(
         self,
         asked: Teacher | Judge,
-        rows: Sequence[Size],
         times: tuple[Calls, Calls],
-        text: Callable[[Size], int],
+        text: "np.ndarray",
         written: int,
-        reply: Callable[[Size], float],
-        likely: Callable[[Size], float],
+        reply: "np.ndarray",
+        likely: "np.ndarray",
         limit: int,
         known: Known | None = None,
         repaired: bool = False,
     ) -> Spend:
+        """text, reply, likely: by row, the bytes of its texts, and the tokens of a reply at least and likely."""
         low, high = times
-        lengths = sorted(text(row) + self.domain for row in rows)
-        shortest, longest = sum(lengths[: low.rows]), sum(lengths[max(0, len(lengths) - high.rows) :])
+        lengths = text + self.domain
+        lengths.sort()
+        reply.sort()
+        shortest, longest = _sum(lengths[: low.rows]), _sum(lengths[max(0, len(lengths) - high.rows) :])
         calls = Range(low=low.total, high=high.total)
         if known is not None:
             rules = sum(RULES) / 2
@@ -207,12 +227,14 @@ class _Asking:
                 low=(shortest + RULES[0] * low.rows) / BYTES_PER_TOKEN * low.each,
                 high=(longest + (RULES[1] + written) * high.rows) * high.each,
             )
-            said = Range(low=sum(sorted(map(reply, rows))[: low.rows]) * low.each, high=calls.high * limit)
+            said = Range(low=_sum(reply[: low.rows]) * low.each, high=calls.high * limit)
             each = high.each / REPAIRED * (1 + ASKED_AGAIN) if repaired else high.each
-            longest_replies = sorted((min(limit, likely(row)) for row in rows), reverse=True)[: high.rows]
+            likely = likely.clip(max=limit)
+            likely.sort()
+            longest_replies = likely[max(0, len(likely) - high.rows) :]
             beside = LIKELY_RULES / LIKELY_BYTES + min(written / WRITTEN / 2, LIKELY_REPLY)
             read = _likely(read, (longest / LIKELY_BYTES + beside * high.rows) * each)
-            said = _likely(said, sum(longest_replies) * each)
+            said = _likely(said, _sum(longest_replies) * each)
         return Spend(calls=calls, input_tokens=read, output_tokens=said, usd=self._usd(asked, read, said))
 
     def _usd(self, asked: Teacher | Judge, read: Range, said: Range) -> Range | None:
@@ -223,6 +245,10 @@ class _Asking:
         spans = ((read.low, said.low), (read.high, said.high), (_most(read), _most(said)))
         low, high, most = (share * price.usd(*tokens) for tokens in spans)
         return Range(low=low, high=high, at_most=most if most > high else None)
+
+
+def _sum(values: "np.ndarray") -> float:
+    return float(values.sum())
 
 
 def _likely(bounds: Range, high: float) -> Range:

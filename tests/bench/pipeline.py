@@ -31,6 +31,7 @@ from shared.ledger.store import open_ledger
 from shared.platform import process_guard
 from shared.platform.settings import platform_settings
 from tests.fakes.ports import wait_until
+from tests.fakes.store_moves import job_rows
 from tests.fakes.valkey import running_valkey
 
 BATCH, WEAK_S, STRONG_S = 16, 0.05, 0.2
@@ -83,8 +84,11 @@ async def a_run(
     stores.jobs.create(DEFAULT_PROJECT, JobRequest(model=model, training_file=file.id, distillation=spec))
     job = stores.jobs.claim("bench", 3600)
     assert job is not None
-    steps = StepClient(stores, Artifacts(settings.artifacts), settings)
-    run = DistillationRun(job, ModelRef(base=model, base_hash="0"), rows, steps, open_ledger(settings.ledger_database))
+    artifacts = Artifacts(settings.artifacts)
+    steps, stored = StepClient(stores, artifacts, settings), job_rows(artifacts, rows)
+    run = DistillationRun(
+        job, ModelRef(base=model, base_hash="0"), stored, steps, open_ledger(settings.ledger_database)
+    )
     background = [asyncio.create_task(steps.listen()), asyncio.create_task(steps.poll())]
     await asyncio.sleep(0.5)
     try:

@@ -49,6 +49,7 @@ from shared.judging.prompts import CRITERIA
 from shared.judging.replies import Choice
 from shared.ledger.store import open_ledger
 from shared.platform.settings import PlatformSettings
+from tests.fakes.store_moves import job_rows
 
 BASE = ModelRef(base="simulated", base_hash="0" * 64)
 WRONG = "wrong"
@@ -212,7 +213,7 @@ class Simulation:
         self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE
     ) -> DistillationRun:
         """steps: in place of StepClient.run."""
-        return DistillationRun(job, base, list(rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
+        return DistillationRun(job, base, job_rows(self.artifacts, rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(

@@ -9,6 +9,7 @@ from shared.contracts.data import Question
 from shared.contracts.errors import ErrorBody
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
+from shared.datasets.rows import JobRows, References, StoredRows, columns_of
 from shared.jobs.schema import Stores
 from shared.jobs.step_store import Claim
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -41,6 +42,12 @@ def running(stores: Stores, job):
     assert row is not None
     assert row.id == job.id
     return row
+
+
+def job_rows(artifacts: Artifacts, rows: Sequence[Question]) -> JobRows:
+    """Rows on the disk with the splits that they name."""
+    reference = artifacts.put_rows(row.model_dump(mode="json") for row in rows)
+    return JobRows(StoredRows(artifacts, References(reference, columns_of(artifacts, reference))))
 
 
 def processed_file(stores: Stores, artifacts: Artifacts, rows: Sequence[Question]) -> str:

@@ -19,6 +19,7 @@ from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
+from shared.datasets.splits import Splitter
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
 from shared.importing.documents import choose
@@ -94,7 +95,7 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     assert (made.status, made.n_rows, made.filename, made.purpose) == ("processed", 29, "Posts.jsonl", "fine-tune")
     content = files.content(system.context, made.id)[0].read_bytes()
     assert next(json.loads(line)["id"] for line in content.splitlines()) == "stackoverflow.com/1"
-    checked = dataset.check(DataFile.open(files.content(system.context, made.id)[0]), 0.15, 0.2, 10, 100)
+    checked = dataset.check(DataFile.open(files.content(system.context, made.id)[0]), Splitter(0.15, 0.2), 10, 100)
     assert checked.assigned.counts == made.splits
     files.delete(system.context, raw)
 

@@ -12,6 +12,7 @@ from services.api.features.files import service as files
 from services.api.settings import ApiSettings
 from shared.contracts.data import MAX_LINE_BYTES, SKIP_BYTES, bounded_lines
 from shared.contracts.errors import UserError
+from shared.datasets.splits import Splitter
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
 from shared.platform.settings import PlatformSettings
@@ -78,7 +79,7 @@ def context(tmp_path: Path) -> ApiContext:
 
 
 def check(context: ApiContext, path: Path, most_errors: int) -> dataset.Checked:
-    return dataset.check(DataFile.open(path), 0.15, 0.2, most_errors, context.settings.max_rows)
+    return dataset.check(DataFile.open(path), Splitter(0.15, 0.2), most_errors, context.settings.max_rows)
 
 
 def test_too_many_rows_are_refused(context: ApiContext, tmp_path: Path):

@@ -20,7 +20,7 @@ from pyarrow import ipc, parquet
 from shared.contracts.data import LineError, Question, Split
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import PreviewRequest, ReadOptions
-from shared.datasets.splits import Splitter
+from shared.datasets.splits import Assigned, Splitter
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
 
@@ -389,7 +389,7 @@ def test_no_bytes_do_more_than_refuse(tmp_path_factory: pytest.TempPathFactory, 
 
 def checked(path: Path, content: bytes, **options: Any) -> dataset.Checked:
     file = DataFile.open(written(path / "data", content), ReadOptions(**options))
-    return dataset.check(file, 0.15, 0.2, 20, 10**6, whole=True)
+    return dataset.check(file, Splitter(0.15, 0.2), 20, 10**6, whole=True)
 
 
 def test_answers_under_an_unknown_name_are_never_dropped(tmp_path: Path):
@@ -440,11 +440,11 @@ def test_a_preview_shows_rows_before_and_after(tmp_path: Path):
 # splits
 
 
-def assigned(rows: list[Question]) -> tuple[list[Split], str, int]:
+def assigned(rows: list[Question]) -> Assigned:
     splitter = Splitter(0.15, 0.2)
     for row in rows:
         splitter.add(row)
-    return tuple(splitter.assign())  # pyright: ignore[reportReturnType]
+    return splitter.assign()
 
 
 def question(text: str, **more: Any) -> Question:
@@ -453,7 +453,7 @@ def question(text: str, **more: Any) -> Question:
 
 @given(st.integers(10, 60), st.integers(0, 10**6))
 def test_small_files_have_enough_of_each_split(size: int, start: int):
-    splits, _, _ = assigned([question(f"question {start + n}") for n in range(size)])
+    splits = assigned([question(f"question {start + n}") for n in range(size)]).splits
     assert splits.count(Split.TEST) >= 2
     assert splits.count(Split.DEV) >= 2
     assert splits.count(Split.TRAIN) >= 4
@@ -472,14 +472,14 @@ def test_twins_stand_on_one_side(one: str, other: str):
     rows = [question(f"filler {n}") for n in range(300)]
     for number in range(40):
         pair = assigned([question(f"{one} {number}"), question(f"{other} {number}"), *rows])
-        assert pair[0][0] == pair[0][1]
-        assert pair[2] >= 1
+        assert pair.splits[0] == pair.splits[1]
+        assert pair.linked["question"] >= 2
 
 
 def test_the_split_of_a_file_is_used_when_every_row_names_one():
     rows = [question(f"q {n}", split=Split.TEST if n % 2 else Split.TRAIN) for n in range(100)]
-    splits, by, _ = assigned(rows)
+    splits, by = assigned(rows).splits, assigned(rows).by
     assert by == "file"
     assert all(split is Split.TEST for split in splits[1::2])
     assert {*splits[::2]} == {Split.TRAIN, Split.DEV}  # dev comes out of train
-    assert assigned([*rows, question("one without")])[1] != "file"
+    assert assigned([*rows, question("one without")]).by != "file"

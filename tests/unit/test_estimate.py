@@ -12,7 +12,7 @@ from shared.contracts.estimate import Estimate, Price, Spend
 from shared.contracts.rows import ComparisonInput, JudgeInput
 from shared.judging.prompts import compare_messages, critique_messages, repair_messages, review_messages
 from shared.plan.allocation import allocate
-from shared.plan.estimate import RULES, Known, Pilot, Size, Work, estimate, sizes
+from shared.plan.estimate import RULES, Known, Pilot, Work, estimate, sizes
 from tests.fakes.simulated import questions
 
 PRICES = {"default": Price(1.0, 2.0), "judge": Price(10.0, 20.0)}
@@ -153,7 +153,8 @@ def test_after_the_pilot_its_calls_take_the_place_of_the_bounds():
 
 def test_bytes_are_those_of_utf8():
     row = questions(train=1, dev=0, test=0)[0].model_copy(update={"question": "größe", "reference": None})
-    assert sizes([row]) == [Size(7, 0)]
+    found = sizes([row])
+    assert (found.question.tolist(), found.reference.tolist()) == ([7], [0])
 
 
 def test_where_the_judge_measures_its_comparisons_are_counted():

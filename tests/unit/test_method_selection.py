@@ -1,6 +1,7 @@
 """Which question goes where: disjoint, seeded, independent of file order."""
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,12 +10,15 @@ from hypothesis import strategies as st
 from services.orchestrator.method.distill import usable_examples
 from services.orchestrator.method.evaluate import random_shots
 from services.orchestrator.method.evolve import distinct_pairs
-from services.orchestrator.method.selection import _runs, near_duplicates, shards, stratified
+from services.orchestrator.method.questions import survey
+from services.orchestrator.method.selection import _runs, near_duplicates, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import batches
-from shared.contracts.data import Question
+from shared.artifacts.store import Artifacts
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, DistillSettings, EvolveSettings, IterateSettings, Phase
 from shared.contracts.rows import PreferencePair, TeacherResponse
 from shared.plan.allocation import allocate, rounds_of
+from tests.fakes.store_moves import job_rows
 
 
 def questions(n: int) -> list[Question]:
@@ -52,7 +56,7 @@ def test_a_phase_that_is_left_out_gets_no_questions():
 def test_shards_are_disjoint_and_do_not_depend_on_the_order_of_the_file(n, shuffle, seed):
     rows = questions(n)
     mixed = random.Random(shuffle).sample(rows, n)
-    one, other = shards(rows, spec(None, None, None), seed), shards(mixed, spec(None, None, None), seed)
+    one, other = (shards(seeded_order(each, seed), spec(None, None, None)) for each in (rows, mixed))
     assert one == other
     ids = [q.id for part in one.values() for q in part]
     assert len(ids) == len(set(ids)) <= n
@@ -60,7 +64,19 @@ def test_shards_are_disjoint_and_do_not_depend_on_the_order_of_the_file(n, shuff
 
 def test_another_seed_gives_another_choice():
     rows = questions(60)
-    assert shards(rows, spec(20, 20, 20), 1) != shards(rows, spec(20, 20, 20), 2)
+    assert seeded_order(rows, 1) != seeded_order(rows, 2)
+
+
+def test_rows_on_the_disk_have_the_same_order(tmp_path: Path):
+    rows = [q.model_copy(update={"split": Split.DEV if n % 3 else Split.TRAIN}) for n, q in enumerate(questions(40))]
+    bare = {row.id for row in rows[::4]}
+    rows = [row.model_copy(update={"reference": None}) if row.id in bare else row for row in rows]
+    seen = survey(job_rows(Artifacts(tmp_path), rows), 7)
+    dev = seeded_order([row for row in rows if row.split is Split.DEV], 7)
+    assert [*seen.splits[Split.DEV]] == dev
+    assert [*seen.splits[Split.DEV].capped(20)] == sorted(dev, key=lambda row: not row.reference)[:20]
+    assert seen.splits[Split.DEV].without_reference == sum(row.reference is None for row in dev)
+    assert (seen.splits[Split.DEV][3], len(seen.splits[Split.TEST])) == (dev[3], 0)
 
 
 @given(st.integers(0, 50), st.integers(1, 7))

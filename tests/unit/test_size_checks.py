@@ -1,6 +1,7 @@
 """Rows against the student's context and training, and a job's budget against its estimate: how many, which, and what to do."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,24 @@ import pytest
 from services.api.features.jobs import size_checks
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import shape_of, training_gb
+from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
+from shared.datasets.rows import JobRows
+from tests.fakes.store_moves import job_rows
 
 
 class Sizes(Posted):
     """A posted job whose rows and base are given."""
 
-    given: list[Question]
+    given: JobRows
 
     @property
-    def rows(self) -> list[Question]:
+    def rows(self) -> JobRows:
         return self.given
 
-    too_long_to_read = False  # pyright: ignore
     data: Any = ()  # pyright: ignore
     lacks_references = False  # pyright: ignore[reportAssignmentType]
 
@@ -34,7 +37,7 @@ def posted(rows: list[Question], **distillation: Any) -> Posted:
         {"model": "m", "training_file": "f", "distillation": {"domain": "d"} | distillation}
     )
     job = Sizes(None, request, {"default": Price(1, 2)})  # pyright: ignore[reportArgumentType]
-    vars(job)["given"] = rows
+    vars(job)["given"] = job_rows(Artifacts(Path(tempfile.mkdtemp())), rows)
     return job
 
 

@@ -1,9 +1,21 @@
 """Two files as the rows of one job: ids that tell them apart, sides of the split, and what stands in both."""
 
-from hypothesis import given
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts.data import MAX_ID, Question, Split, in_both, with_validation
+from shared.artifacts.store import Artifacts
+from shared.contracts.data import MAX_ID, Question, Split
+from shared.datasets.rows import JobRows
+from tests.fakes.store_moves import job_rows
+
+
+def merged(training: Sequence[Question], validation: Sequence[Question]) -> JobRows:
+    artifacts = Artifacts(Path(tempfile.mkdtemp()))
+    return JobRows(job_rows(artifacts, training).training, job_rows(artifacts, validation).training)
 
 
 def row(name: str, text: str = "", split: Split | None = None, group: str | None = None) -> Question:
@@ -16,23 +28,27 @@ names = st.lists(
 
 
 @given(names, names, st.booleans())
+@settings(max_examples=30)
 def test_ids_stay_different_and_short(first: list[str], second: list[str], long: bool):
     pad = "x" * (MAX_ID - 15) if long else ""
-    found = with_validation(
+    found = merged(
         [row(name, split=Split.TRAIN) for name in first], [row(pad + name, split=Split.TEST) for name in second]
     )
     ids = [one.id for one in found]
     assert len(set(ids)) == len(ids) == len(first) + len(second)
     assert max(map(len, ids), default=0) <= MAX_ID
     assert [one.split for one in found] == [Split.TRAIN] * len(first) + [Split.DEV] * len(second)
+    assert [found.find(name) for name in ids] == list(range(len(ids)))
+    some = range(0, len(ids), 2)
+    assert [one.id for one in found.read(some)] == ids[::2]
 
 
 def test_what_was_dev_is_learned_from_and_test_stays():
-    found = with_validation([row(split.value, split=split) for split in Split], [])
+    found = merged([row(split.value, split=split) for split in Split], [])
     assert [one.split for one in found] == [Split.TRAIN, Split.TRAIN, Split.TEST]
 
 
 def test_the_same_question_or_group_is_found_however_it_is_given():
     rows = [row("1", "What is  this?"), row("2", "b", group="g"), row("3", "c", group="h")]
     others = [row("x", "what IS this?", group="other"), row("y", "new", group="g"), row("z", "C"), row("w", "fine")]
-    assert in_both(rows, others) == ["x", "y", "z"]
+    assert merged(rows, others).in_both() == ["x", "y", "z"]

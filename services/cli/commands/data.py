@@ -196,9 +196,7 @@ def validate(
 
 def check(path: Path, options: ReadOptions | None = None) -> LocalVerdict:
     """All lines are counted, the first bad ones named."""
-    checked = dataset.check(
-        _opened(path, options or ReadOptions()), DEV_SHARE, TEST_SHARE, SHOWN, MOST_ROWS, whole=True
-    )
+    checked = dataset.check(_opened(path, options or ReadOptions()), None, SHOWN, MOST_ROWS, whole=True)
     return LocalVerdict(
         valid=checked.n_rows > 0 and not checked.errors,
         n_rows=checked.n_rows,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from services.orchestrator.jobs import card, parity
+from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import general_questions, seeded_order
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
@@ -115,11 +116,10 @@ def _questions(run: ExportRun) -> list[Question]:
         request = JobRequest.model_validate(run.origin.request)
         seed = request.seed
         try:
-            rows = data_of(run.origin, run.stores.catalog.file_of_job).rows(run.artifacts)
+            rows = data_of(run.origin, run.stores.catalog.file_of_job).rows(run.artifacts, run.stores.catalog)
+            questions = [*survey(rows, seed).splits[Split.DEV][:PROMPTS]]
         except ArtifactMissing:
-            rows = []
-        dev = [q for q in rows if q.split == Split.DEV]
-        questions = seeded_order(dev, seed)[:PROMPTS]
+            questions = []
     return questions + seeded_order(general_questions(), seed)[: PROMPTS - len(questions)]
 
 

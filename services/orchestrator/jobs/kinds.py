@@ -49,11 +49,11 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
     request = JobRequest.model_validate(row.request)
     base = await asyncio.to_thread(_starting_student, dependencies, row)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
-    rows = await asyncio.to_thread(data.rows, artifacts)
+    rows = await asyncio.to_thread(data.rows, artifacts, stores.catalog)
     student = dependencies.bases.find(base.base)
     folder = student.folder if student is not None else None
-    rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows, folder)
-    return DistillationRun(row, base, rows, dependencies.steps, dependencies.ledger, rates)
+    rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows.lengths, folder)
+    return await asyncio.to_thread(DistillationRun, row, base, rows, dependencies.steps, dependencies.ledger, rates)
 
 
 def _starting_student(dependencies: Dependencies, row: JobRecord) -> ModelRef:

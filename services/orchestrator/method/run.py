@@ -2,19 +2,20 @@
 phases get its `context`."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.selection import capped, general_questions, scripts, seeded_order, shards, stratified
+from services.orchestrator.method.questions import survey
+from services.orchestrator.method.selection import general_questions, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
-from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.estimate import Estimate
 from shared.contracts.generation import Generation
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import ModelRef
+from shared.datasets.rows import JobRows
 from shared.jobs.catalog import ref_of
 from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
@@ -34,7 +35,7 @@ class DistillationRun(DurableRun):
         self,
         job: JobRecord,
         base: ModelRef,
-        rows: Sequence[Question],
+        rows: JobRows,
         steps: StepClient,
         ledger: Ledger,
         rates: Rates | None = None,
@@ -46,11 +47,11 @@ class DistillationRun(DurableRun):
         self.finished: dict[str, ModelRef] = {}
         self.estimate = job.estimate
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
-        splits = {
-            split: capped(seeded_order([q for q in rows if q.split == split], seed), caps.get(split)) for split in Split
-        }
-        judge_measures = judge_must_decide(rows)
-        parts = shards(splits[Split.TRAIN], spec, seed)
+        seen = survey(rows, seed)
+        train = seen.splits[Split.TRAIN]
+        splits = {split: [*questions.capped(caps[split])] for split, questions in seen.splits.items() if split in caps}
+        judge_measures = rows.judge_must_decide
+        parts = {phase: [*part] for phase, part in shards(train, spec).items()}
         self.plan = make_plan(
             spec,
             Sizes(
@@ -58,7 +59,7 @@ class DistillationRun(DurableRun):
                 pools={phase: Pool(len(part), sum(not q.reference for q in part)) for phase, part in parts.items()},
                 dev=len(splits[Split.DEV]),
                 test=len(splits[Split.TEST]),
-                references=any(question.reference for question in splits[Split.TRAIN]),
+                references=train.without_reference < len(train),
                 judge_measures=judge_measures,
             ),
         )
@@ -68,12 +69,12 @@ class DistillationRun(DurableRun):
             hyperparameters=request.hyperparameters,
             seed=seed,
             base=base,
-            splits=splits,
+            splits={Split.TRAIN: train, **splits},
             shards=parts,
             measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
             general_questions=stratified(seeded_order(general_questions(), seed), spec.evaluation.forgetting),
             judge_measures=judge_measures,
-            reference_scripts=scripts(row.reference for row in rows if row.split is not Split.TEST),
+            reference_scripts=seen.scripts,
             step=self.step,
             gather=self.gather,
             emit=self.emit,

@@ -29,15 +29,9 @@ def seeded_order(questions: Iterable[Question], seed: int, salt: str = "") -> li
     return sorted(questions, key=lambda q: hashlib.sha256(f"{seed}:{salt}:{q.id}".encode()).digest())
 
 
-def capped(questions: Sequence[Question], cap: int | None) -> list[Question]:
-    """At most `cap` questions; those without a reference are left out first."""
-    return list(questions) if cap is None else sorted(questions, key=lambda q: not q.reference)[:cap]
-
-
-def shards(train: Sequence[Question], spec: Distillation, seed: int) -> dict[Phase, list[Question]]:
-    """Disjoint parts of the train split, so that phase 2 does not measure phase 1's memory."""
-    ordered = seeded_order(train, seed)
-    result: dict[Phase, list[Question]] = {}
+def shards(ordered: Sequence[Question], spec: Distillation) -> dict[Phase, Sequence[Question]]:
+    """Disjoint parts of the train split, which is in seeded order, so that phase 2 does not measure phase 1's memory."""
+    result: dict[Phase, Sequence[Question]] = {}
     start = 0
     for phase, count in allocate(len(ordered), spec).items():
         result[phase] = ordered[start : start + count]

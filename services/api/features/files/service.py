@@ -2,22 +2,31 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.paging import Paging, listed
-from shared.contracts.data import Question, Split
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
 from shared.datasets.files import PURPOSE, only_one, remove_bytes
-from shared.importing import dataset
-from shared.importing.dataset import Checked, DataFile
+from shared.importing import storing
 from shared.jobs.records import FileRecord
+from shared.platform.aside import aside
 
+P = ParamSpec("P")
+T = TypeVar("T")
+SHORT, SHORT_PACKED = 1 << 20, 1 << 15  # bytes of a file that is read in this process
+PACKED = (
+    b"PK",
+    b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
+    b"PAR1",
+    b"ARRO",
+)  # how files begin that hold more than their length tells
 STORED_ERRORS = 100  # with the file's row
 SHOWN_ERRORS = 1000  # by `validate`, which reads the file again
 RAW = "user_data"  # OpenAI's purpose for files that are stored unchecked; imports read them
@@ -72,32 +81,36 @@ def _raw_columns(upload: Received) -> dict[str, Any]:
 
 
 def _dataset_columns(context: ApiContext, upload: Received) -> dict[str, Any]:
-    file = DataFile.open(upload.path, upload.options)
-    checked = _check(context, file, STORED_ERRORS)
+    checked, references = _run(
+        upload.path, storing.stored, upload.path, upload.options, _limits(context, STORED_ERRORS), context.artifacts
+    )
     if not checked.errors and not checked.n_rows:
         raise UserError("the file has no rows", param="file", code="empty_file")
     about = {"reading": checked.reading.model_dump(mode="json")}
-    if checked.errors:
+    if references is None:
         return about | {"status": "error", "errors": [error.model_dump() for error in checked.errors]}
     return about | {
         "status": "processed",
         "errors": [],
         "n_rows": checked.n_rows,
         "splits": checked.assigned.counts,
-        "rows_ref": context.artifacts.put_rows(_split_rows(file, checked.assigned.splits)),
+        "rows_ref": references.rows,
+        "columns_ref": references.columns,
     }
 
 
-def _check(context: ApiContext, file: DataFile, most_errors: int) -> Checked:
+def _limits(context: ApiContext, errors: int) -> storing.Limits:
     settings = context.settings
-    return dataset.check(file, settings.dev_share, settings.test_share, most_errors, settings.max_rows)
+    return storing.Limits(settings.dev_share, settings.test_share, errors, settings.max_rows)
 
 
-def _split_rows(file: DataFile, splits: list[Split]) -> Iterator[dict[str, Any]]:
-    """The good rows of a file, each with its split."""
-    good = (item for item in file.rows() if isinstance(item, Question))
-    for item, split in zip(good, splits, strict=True):
-        yield item.model_copy(update={"split": split}).model_dump(mode="json")
+def _run(path: Path, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Here if the file is short and is what it seems to be; a long or packed one in a process of its own."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    packed = begin[:2] in PACKED or begin in PACKED
+    long = path.stat().st_size > (SHORT_PACKED if packed else SHORT)
+    return aside(work, *args, **kwargs) if long else work(*args, **kwargs)
 
 
 def clean_filename(name: str) -> str:
@@ -138,7 +151,8 @@ def validate(context: ProjectContext, file_id: str) -> FileVerdict:
     if record.purpose != PURPOSE:
         hint = "; import it first" if record.purpose == RAW else ""
         raise UserError(f"file {file_id} is no dataset (purpose {record.purpose}){hint}", param="file_id")
-    checked = _check(context, _opened(context, record, _options_of(record)), SHOWN_ERRORS)
+    path, _ = content(context, record.id)
+    checked = _run(path, storing.checked, path, _options_of(record), _limits(context, SHOWN_ERRORS))
     errors = checked.errors or checked.skipped
     return FileVerdict(
         valid=not checked.errors,
@@ -153,14 +167,9 @@ def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> P
     """What the file would become as a dataset. Without options of its own the request uses those of the upload."""
     record = context.file(file_id)
     options = ReadOptions.model_validate(request.model_dump(include={"mapping", "skip_bad"}, exclude_unset=True))
-    file = _opened(context, record, options if options.model_fields_set else _options_of(record))
-    settings = context.settings
-    return dataset.preview(file, request, settings.dev_share, settings.test_share, settings.max_rows)
-
-
-def _opened(context: ProjectContext, record: FileRecord, options: ReadOptions) -> DataFile:
     path, _ = content(context, record.id)
-    return DataFile.open(path, options)
+    options = options if options.model_fields_set else _options_of(record)
+    return _run(path, storing.previewed, path, options, _limits(context, SHOWN_ERRORS), request)
 
 
 def _options_of(record: FileRecord) -> ReadOptions:

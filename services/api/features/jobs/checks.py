@@ -13,18 +13,19 @@ from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
 from shared.artifacts.capabilities import published
 from shared.artifacts.chat_templates import TemplateRefused
-from shared.contracts.data import Split, in_both
+from shared.contracts.data import LEAST_ROWS, Split
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.steps import Method
+from shared.datasets.columns import HAS_REJECTED
 from shared.datasets.files import PURPOSE
+from shared.datasets.splits import CODES
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, calls_per_judged_question
 from shared.plan.student_checks import problems
 
-LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}
 Check = Callable[[Posted], Iterator[Problem | str]]
 
 
@@ -141,10 +142,9 @@ def _file_problems(file: FileRecord, param: str) -> Iterator[Problem]:
 
 def apart(posted: Posted) -> Iterator[Problem | str]:
     """Decisions are made on the validation rows, so none of them may be trained on or reported."""
-    training, validation = posted.data or (None, None)
-    if training is None or validation is None:
+    if posted.data is None or posted.data.validation is None:
         return
-    twice = in_both(posted.context.file_rows(training), posted.context.file_rows(validation))
+    twice = posted.rows.in_both()
     if twice:
         shown = ", ".join(twice[:5]) + (", ..." if twice[5:] else "")
         yield Problem(
@@ -168,8 +168,9 @@ def enough_rows(posted: Posted) -> Iterator[Problem | str]:
         yield Problem(
             code="too_few_rows",
             param="validation_file" if of_validation else "training_file",
-            message=f"too few rows after splitting by question: {has}; at least {needs} are needed",
-            remedy="upload more rows",
+            message=f"too few rows: {sum(splits.values())}, needed {sum(LEAST_ROWS.values())} that differ; after splitting there are "
+            f"{has}, and at least {needs} are needed",
+            remedy="upload more rows; rows that share a question, a group, a passage or a reference stand in one split",
         )
         return
     train, wanted = splits[Split.TRAIN], _wanted_questions(posted.spec)
@@ -207,7 +208,7 @@ def pairs(posted: Posted) -> Iterator[Problem | str]:
     spec = posted.spec
     if posted.data is None or Phase.EVOLVE not in spec.phases or spec.evolve.pairs != "file":
         return
-    count = sum(row.split is Split.TRAIN and row.rejected is not None for row in posted.rows)
+    count = int(((posted.rows.splits == CODES[Split.TRAIN]) & posted.rows.has(HAS_REJECTED)).sum())
     if count < LEAST_ROWS[Split.TRAIN]:
         yield Problem(
             code="no_pairs",

@@ -1,22 +1,29 @@
 """Estimates: what a job would cost, from the price list and the lengths of its rows. No strong model is called."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
-from services.api.features.jobs.posted import MOST_ROWS, Posted
+from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import training_gb
 from services.api.gateway_client import GatewayUnavailable
-from shared.contracts.data import Split, judge_must_decide
+from shared.contracts.data import Split
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import besides
 from shared.contracts.jobs import JobRequest
-from shared.contracts.problems import Problem, refuse
+from shared.contracts.problems import refuse
+from shared.datasets.columns import HAS_REFERENCE
+from shared.datasets.rows import JobRows
+from shared.datasets.splits import CODES
 from shared.jobs.expected import expected_rates
 from shared.plan.allocation import allocate
-from shared.plan.estimate import Work, estimate, sizes
+from shared.plan.estimate import TextBytes, Work, estimate
 from shared.plan.rates import duration
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 
 def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Check] = ()) -> Estimate:
@@ -27,36 +34,30 @@ def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Ch
     except GatewayUnavailable as error:
         unavailable = error
     posted = Posted(context, starts.pinned(context, request), prices)
-    problems = findings_of(posted, [*more, *CHECKS, _too_many]).problems
+    problems = findings_of(posted, [*more, *CHECKS]).problems
     refuse([*request.faults, *besides(request.faults, problems)])
     if unavailable is not None:
         raise unavailable
     return estimate_of(posted)
 
 
-def _too_many(posted: Posted) -> Iterator[Problem | str]:
-    if posted.data is not None and posted.too_long_to_read:
-        yield Problem(
-            code="too_many_rows",
-            param="training_file",
-            message=f"the job has {sum(posted.data.splits.values())} rows, and an estimate reads {MOST_ROWS} at most",
-            remedy="post the job with pause_after: pilot, which measures the cost",
-        )
+def _sizes(rows: JobRows, which: "np.ndarray") -> TextBytes:
+    return TextBytes(rows.column("question_bytes")[which], rows.column("reference_bytes")[which])
 
 
 def estimate_of(posted: Posted) -> Estimate:
     """Of a job without problems."""
+    import numpy as np
+
     spec, rows = posted.spec, posted.rows
-    train = sizes(row for row in rows if row.split == Split.TRAIN)
-    by_judge = judge_must_decide(rows)
-    dev, test = (
-        sizes(row for row in rows if row.split == split and (row.reference or by_judge))
-        for split in (Split.DEV, Split.TEST)
-    )
+    by_judge = rows.judge_must_decide
+    measured = np.ones(len(rows), dtype=bool) if by_judge else rows.has(HAS_REFERENCE)
+    train = _sizes(rows, rows.splits == CODES[Split.TRAIN])
+    dev, test = (_sizes(rows, (rows.splits == CODES[split]) & measured) for split in (Split.DEV, Split.TEST))
     counts = allocate(len(train), spec)
     work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge)
     base = posted.context.bases.find(posted.request.model)
-    rates = expected_rates(posted.context.stores.overview, posted.request, rows, base.folder if base else None)
+    rates = expected_rates(posted.context.stores.overview, posted.request, rows.lengths, base.folder if base else None)
     seconds = duration(posted.plan.rows(), rates) if posted.plan else None
     return estimate(spec, work, posted.prices or {}).model_copy(
         update={"seconds": seconds, "memory_gb": training_gb(posted)}

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Grader, Phase
 from shared.contracts.problems import Problem
+from shared.datasets.columns import HAS_REFERENCE
+from shared.datasets.splits import CODES
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 TRIED = 20  # rows that have a reference
 LEAST_TOLD = 5  # pairs of different references from which one says that a grader cannot tell them apart
@@ -14,21 +20,26 @@ LEAST_TOLD = 5  # pairs of different references from which one says that a grade
 
 def graders(posted: Posted) -> Iterator[Problem | str]:
     """By the references: a row's own one is a right answer, that of another row a wrong one."""
-    if posted.data is None or posted.too_long_to_read:
+    if posted.data is None:
         return
     spec = posted.spec
-    measured = [row for row in posted.rows if row.split is not Split.TRAIN and row.reference]
+    train, answered = posted.rows.splits == CODES[Split.TRAIN], posted.rows.has(HAS_REFERENCE)
     if not posted.lacks_references:
-        yield from _tried("distillation.primary_metric", spec.primary_metric, measured, 1.0)
-    learned = [row for row in posted.rows if row.split is Split.TRAIN and row.reference]
+        yield from _tried("distillation.primary_metric", spec.primary_metric, _first(posted, ~train & answered), 1.0)
     if Phase.ITERATE in spec.phases and spec.judge.grader is not None:
-        yield from _tried("distillation.judge.grader", spec.judge.grader, learned, spec.judge.pass_mark)
+        yield from _tried(
+            "distillation.judge.grader", spec.judge.grader, _first(posted, train & answered), spec.judge.pass_mark
+        )
+
+
+def _first(posted: Posted, which: "np.ndarray") -> list[Question]:
+    return [*posted.rows.read(which.nonzero()[0][:TRIED])]
 
 
 def _tried(param: str, grader: Grader, rows: list[Question], mark: float) -> Iterator[Problem | str]:
     from shared.judging.graders import score  # here: the graders' libraries take half a second
 
-    references = [str(row.reference) for row in rows[:TRIED]]
+    references = [str(row.reference) for row in rows]
     if not references:
         return
     own = [score(grader, reference, reference) for reference in references]

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from services.api.context import ProjectContext
-from shared.contracts.data import Question, Split, judge_must_decide
+from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation
 from shared.contracts.errors import NotFound
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.contracts.steps import StepKind
+from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.files import JobData
+from shared.datasets.rows import JobRows
+from shared.datasets.splits import CODES
 from shared.jobs.records import FileRecord
 from shared.plan.plan import Plan, PlannedStep, Sizes, make_plan
-
-MOST_ROWS = 100_000  # all of them are held in memory
 
 
 @dataclass(frozen=True)
@@ -56,29 +57,23 @@ class Posted:
         return JobData(self.files["training_file"], self.files.get("validation_file"))
 
     @property
-    def rows(self) -> list[Question]:
-        """All rows with their splits; none where they cannot be read."""
-        return [] if self.data is None else self.context.job_rows(self.data)
+    def rows(self) -> JobRows:
+        """Only where `data` is known. They lie on the disk: ask for columns and places, not for all."""
+        assert self.data is not None
+        return self.context.job_rows(self.data)
 
     @cached_property
     def lacks_references(self) -> bool:
         """Whether graders have too few references to measure by; False where the rows are unknown."""
-        return self.data is not None and judge_must_decide(self.rows)
-
-    @property
-    def too_long_to_read(self) -> bool:
-        """Whether the rows are too many to hold in memory; what is told of each row is left out then."""
-        return self.data is not None and sum(self.data.splits.values()) > MOST_ROWS
+        return self.data is not None and self.rows.judge_must_decide
 
     @cached_property
     def plan(self) -> Plan | None:
         """None where the rows are unknown."""
         if self.data is None:
             return None
-        if self.too_long_to_read:
-            by_judge = self.spec.evaluation.max_judge_calls is not None and self.lacks_references
-            return make_plan(self.spec, Sizes.of_splits(self.spec, self.data.splits, judge_measures=by_judge))
-        bare = sum(not row.reference for row in self.rows if row.split == Split.TRAIN)
+        train = self.rows.splits == CODES[Split.TRAIN]
+        bare = int((train & ~self.rows.has(HAS_REFERENCE)).sum())
         sizes = Sizes.of_splits(self.spec, self.data.splits, bare, judge_measures=self.lacks_references)
         return make_plan(self.spec, sizes)
 

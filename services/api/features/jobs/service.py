@@ -85,7 +85,7 @@ def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = 
     findings = all_findings(posted, more)
     errors = [problem for problem in findings.problems if problem.is_error]
     warnings = [problem for problem in findings.problems if not problem.is_error]
-    known = not errors and posted.prices is not None and not posted.too_long_to_read
+    known = not errors and posted.prices is not None
     return JobCheck(
         ok=not errors,
         errors=list(errors),

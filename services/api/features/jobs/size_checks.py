@@ -4,7 +4,8 @@ What cannot be known exactly is bounded from below. Tokens are counted by bytes,
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -22,8 +23,13 @@ from services.api.features.jobs.training_memory import (
 from shared.contracts.data import Split
 from shared.contracts.problems import Problem, warning
 from shared.contracts.steps import Method
+from shared.datasets.rows import JobRows
+from shared.datasets.splits import CODES
 from shared.jobs.expected import NVIDIA, parameters_of
 from shared.plan.rates import TEMPLATE
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 PROMPT = 150  # tokens of the teacher's prompt around a question
 SHOWN = 5  # ids of rows in a message
@@ -31,7 +37,7 @@ SHOWN = 5  # ids of rows in a message
 
 def row_lengths(posted: Posted) -> Iterator[Problem | str]:
     """Questions fit into the student's context with room for an answer, and examples into what training reads."""
-    if posted.data is None or posted.too_long_to_read:
+    if posted.data is None:
         return
     limit, wanted = _context(posted), posted.spec.answer_tokens
     if limit is not None and wanted + TEMPLATE > limit:
@@ -44,13 +50,15 @@ def row_lengths(posted: Posted) -> Iterator[Problem | str]:
     elif limit is not None:
         yield from _too_long(posted, limit, wanted)
     longest = posted.spec.adapter.max_length
-    learned = [row for row in posted.rows if row.split is Split.TRAIN]
-    cut = [row.id for row in learned if tokens_of(row.text) + tokens_of(row.reference or "") + TEMPLATE > longest]
-    if cut:
+    rows = posted.rows
+    learned = rows.splits == CODES[Split.TRAIN]
+    tokens = tokens_of(rows.column("question_bytes")) + tokens_of(rows.column("reference_bytes")) + TEMPLATE
+    cut = learned & (tokens > longest)
+    if cut.any():
         yield warning(
             "rows_longer_than_training",
-            f"{len(cut)} of {len(learned)} rows of the train split ({_names(cut)}) have about more than {longest} tokens with their "
-            "answers, and training leaves such rows out",
+            f"{cut.sum()} of {learned.sum()} rows of the train split ({_names(rows, cut)}) have about more than {longest} tokens with "
+            "their answers, and training leaves such rows out",
             "raise distillation.adapter.max_length, or shorten them",
             "distillation.adapter.max_length",
         )
@@ -60,28 +68,28 @@ def row_lengths(posted: Posted) -> Iterator[Problem | str]:
 
 def _too_long(posted: Posted, limit: int, wanted: int) -> Iterator[Problem]:
     rows = posted.rows
-    refused = [row.id for row in rows if tokens_of(row.text) + TEMPLATE >= limit]
-    tight = [row.id for row in rows if limit - wanted < tokens_of(row.text) + TEMPLATE < limit]
+    tokens = tokens_of(rows.column("question_bytes")) + TEMPLATE
+    refused, tight = tokens >= limit, (limit - wanted < tokens) & (tokens < limit)
     advice = "shorten or leave out these rows, or raise METEOR_ENGINE_MAX_MODEL_LEN where the student allows it"
-    if len(refused) > len(rows) / 2:
+    if refused.sum() > len(rows) / 2:
         yield Problem(
             code="rows_too_long",
             param="training_file",
-            message=f"{len(refused)} of {len(rows)} rows ({_names(refused)}) are longer than the student's context of {limit} tokens",
+            message=f"{refused.sum()} of {len(rows)} rows ({_names(rows, refused)}) are longer than the student's context of {limit} tokens",
             remedy=advice,
         )
-    elif refused:
+    elif refused.any():
         yield warning(
             "rows_too_long",
-            f"{len(refused)} of {len(rows)} rows ({_names(refused)}) are longer than the student's context of {limit} tokens and will "
+            f"{refused.sum()} of {len(rows)} rows ({_names(rows, refused)}) are longer than the student's context of {limit} tokens and will "
             "be refused",
             advice,
             "training_file",
         )
-    if tight:
+    if tight.any():
         yield warning(
             "rows_leave_no_room",
-            f"{len(tight)} of {len(rows)} rows ({_names(tight)}) leave less than answer_tokens {wanted} of the student's context of "
+            f"{tight.sum()} of {len(rows)} rows ({_names(rows, tight)}) leave less than answer_tokens {wanted} of the student's context of "
             f"{limit} tokens, so their answers may be cut",
             advice,
             "training_file",
@@ -90,41 +98,40 @@ def _too_long(posted: Posted, limit: int, wanted: int) -> Iterator[Problem]:
 
 def teacher_context(posted: Posted) -> Iterator[Problem | str]:
     """Questions fit into the teacher's context with room for an answer, as far as it has said how long that is."""
-    if posted.data is None or posted.too_long_to_read or posted.prices is None or not posted.asks_teacher:
+    if posted.data is None or posted.prices is None or not posted.asks_teacher:
         return
     spec = posted.spec.teacher
     limit = posted.context.providers.contexts().get(spec.provider)
     if limit is None:
         return
     other = "name a teacher with a larger context, or shorten or leave out these rows"
-    learned = [row for row in posted.rows if row.split is Split.TRAIN]
-    given = [
-        (row.id, tokens_of(row.text) + tokens_of((row.reference if spec.ground else None) or "") + PROMPT)
-        for row in learned
-    ]
-    refused = [name for name, tokens in given if tokens >= limit]
-    tight = [name for name, tokens in given if limit - spec.max_tokens < tokens < limit]
+    rows = posted.rows
+    learned = rows.splits == CODES[Split.TRAIN]
+    tokens = tokens_of(rows.column("question_bytes")) + PROMPT
+    if spec.ground:
+        tokens = tokens + tokens_of(rows.column("reference_bytes"))
+    refused, tight = learned & (tokens >= limit), learned & (limit - spec.max_tokens < tokens) & (tokens < limit)
     told = f"the context of {limit} tokens of the teacher {spec.provider!r}"
-    if len(refused) > len(learned) / 2:
+    if refused.sum() > learned.sum() / 2:
         yield Problem(
             code="rows_too_long_for_teacher",
             param="training_file",
-            message=f"{len(refused)} of {len(learned)} rows of the train split ({_names(refused)}) are longer than {told}",
+            message=f"{refused.sum()} of {learned.sum()} rows of the train split ({_names(rows, refused)}) are longer than {told}",
             remedy=other,
         )
         return
-    if refused:
-        message = f"{len(refused)} of {len(learned)} rows of the train split ({_names(refused)}) are longer than {told} and will be refused"
+    if refused.any():
+        message = f"{refused.sum()} of {learned.sum()} rows of the train split ({_names(rows, refused)}) are longer than {told} and will be refused"
         yield warning("rows_too_long_for_teacher", message, other, "training_file")
-    if tight:
-        message = f"{len(tight)} of {len(learned)} rows of the train split ({_names(tight)}) leave less than teacher.max_tokens {spec.max_tokens} of {told}, so their answers get less"
+    if tight.any():
+        message = f"{tight.sum()} of {learned.sum()} rows of the train split ({_names(rows, tight)}) leave less than teacher.max_tokens {spec.max_tokens} of {told}, so their answers get less"
         yield warning(
             "rows_leave_no_room_for_teacher",
             message,
             f"lower distillation.teacher.max_tokens, or {other}",
             "distillation.teacher.max_tokens",
         )
-    if not refused and not tight:
+    if not refused.any() and not tight.any():
         yield f"row lengths: against {told}"
 
 
@@ -183,7 +190,7 @@ def memory(posted: Posted) -> Iterator[Problem | str]:
 
 def budget(posted: Posted) -> Iterator[Problem | str]:
     """The budget holds what the job will ask at least."""
-    if posted.prices is None or posted.data is None or posted.too_long_to_read or not posted.asks:
+    if posted.prices is None or posted.data is None or not posted.asks:
         return
     total, limits = estimate_of(posted).total, posted.spec.budget
     wanted = {
@@ -205,8 +212,10 @@ def budget(posted: Posted) -> Iterator[Problem | str]:
             )
 
 
-def _names(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:SHOWN]) + (", ..." if ids[SHOWN:] else "")
+def _names(rows: JobRows, which: "np.ndarray") -> str:
+    """The ids of the first of these rows."""
+    places = which.nonzero()[0]
+    return ", ".join(row.id for row in rows.read(places[:SHOWN])) + (", ..." if len(places) > SHOWN else "")
 
 
 def _context(posted: Posted) -> int | None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.api.features.jobs.posted import Posted
 from shared.contracts.estimate import Range
@@ -12,6 +12,9 @@ from shared.contracts.json_types import Json
 from shared.contracts.steps import Method
 from shared.jobs.expected import NVIDIA, parameters_of
 from shared.plan.rates import BYTES_PER_TOKEN, TEMPLATE
+
+if TYPE_CHECKING:  # at run time where it is used: the API starts without it
+    import numpy as np
 
 GB = 1e9
 BATCH = 8  # rows of a training batch where the job names none
@@ -39,10 +42,13 @@ def training_gb(posted: Posted) -> Range | None:
     batch = posted.request.hyperparameters.batch_size
     rows, longest = (BATCH if batch == "auto" else int(batch)), posted.spec.adapter.max_length
     weights = parameters * _bytes_each(posted)
-    sample = posted.rows[:1000] if not posted.too_long_to_read else []
-    tokens = [tokens_of(row.text) + tokens_of(row.reference or "") + TEMPLATE for row in sample] or [longest]
-    mean = min(sum(tokens) / len(tokens), longest)
-    low, high = (weights + rows * length * per_token for length in (mean, min(longest, max(*tokens, mean))))
+    tokens = (
+        tokens_of(posted.rows.column("question_bytes")) + tokens_of(posted.rows.column("reference_bytes")) + TEMPLATE
+    )
+    mean = min(float(tokens.mean()), longest) if len(tokens) else longest
+    low, high = (
+        weights + rows * length * per_token for length in (mean, min(longest, float(tokens.max(initial=mean))))
+    )
     return Range(low=low / GB, high=high / GB)
 
 
@@ -73,8 +79,9 @@ def folder_of(posted: Posted) -> Path | None:
     return base.folder if base is not None else None
 
 
-def tokens_of(text: str) -> float:
-    return len(text.encode()) / BYTES_PER_TOKEN
+def tokens_of(utf8_bytes: "np.ndarray") -> "np.ndarray":
+    """About how many tokens texts of these lengths have."""
+    return utf8_bytes / BYTES_PER_TOKEN
 
 
 @cache

@@ -23,8 +23,9 @@ Link = dict[str, Any]  # what went into a step and what came out, in the step's 
 def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObject:
     """Every finished step that the example went into, in time. Raises NotFound for an example that is not in the job's files."""
     job = jobs.lifecycle.record(context, job_id)
-    example = next((row for row in context.job_rows(data_of(job, context.file)) if row.id == example_id), None)
-    if example is None:
+    rows = context.job_rows(data_of(job, context.file))
+    place = rows.find(example_id)
+    if place is None:
         raise NotFound(f"no example {example_id!r} in the job's file", param="example_id", code="example_not_found")
     finished = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
     finished.sort(key=lambda step: (step.finished_at, step.id))
@@ -32,7 +33,7 @@ def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObj
     checkpoints = {link["adapter"] for link in chain if link.get("adapter") and learns(link["kind"])}
     return LineageObject(
         job_id=job_id,
-        example=example,
+        example=next(rows.read([place])),
         chain=chain,
         adapters=sorted(checkpoints),
         models=[
