@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from shared.artifacts.store import Artifacts
 from shared.db.engine import reading
+from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from tests.e2e.conftest import System
@@ -35,6 +37,7 @@ def test_all_three_phases_run_and_the_tuned_model_beats_the_base(finished, syste
     assert record["dropped_corrections"] == {}
     assert report["promotion"]["state"] == "promoted"
     assert report["final"]["over"]["base"][1] > 0
+    assert not [warning for warning in report["warnings"] if "adapter" in warning], report["warnings"]
     assert finished["fine_tuned_model"] == "numbers@1"
     assert finished["distillation"]["progress"]["percent"] == 100
 
@@ -54,6 +57,17 @@ def test_the_ledger_has_every_call_and_none_in_evolve(finished, system: System):
     assert {row.id for row in rows} <= sent
     assert all(row.state == "settled" for row in rows)
     assert usage
+
+
+def test_every_step_that_asked_an_adapter_compared_it_with_the_trainers(finished, system: System):
+    """Adapters of each training, in the engine as they were trained."""
+    store = open_stores(f"sqlite:///{system.data / 'meteor.sqlite3'}").steps
+    artifacts = Artifacts(system.data / "artifacts")
+    results = [artifacts.get_json(step.result_ref) for step in store.of_job(finished["id"]) if step.result_ref]
+    checks = [result["metrics"]["adapter_check"] for result in results if "adapter_check" in result["metrics"]]
+    assert len({check["adapter"] for check in checks}) >= 2
+    assert {check["state"] for check in checks} == {"agrees"}, checks
+    assert max(check["trainer_change"] for check in checks) > 0.5
 
 
 def test_the_lineage_of_an_example_leads_from_the_question_to_the_served_model(finished, system: System):

@@ -35,7 +35,7 @@ VISION = {
     "image_size": 28,
     "patch_size": 14,
 }
-SSM = {"mamba_n_heads": 2, "mamba_d_head": 32, "mamba_d_state": 8, "mamba_expand": 2, "mamba_chunk_size": 16}
+SSM = {"mamba_n_heads": 2, "mamba_d_head": 32, "mamba_d_state": 32, "mamba_expand": 2, "mamba_chunk_size": 16}
 LINEAR = {
     "linear_num_key_heads": 1,
     "linear_num_value_heads": 2,
@@ -118,7 +118,7 @@ FAMILIES: dict[str, Family] = {
     "falcon-h1": Family("falcon_h1", SSM | {"mamba_d_ssm": 64}),
     "mamba2": Family(
         "mamba2",
-        {"num_heads": 2, "expand": 2, "state_size": 8, "n_groups": 1, "chunk_size": 16}
+        {"num_heads": 2, "expand": 2, "state_size": 32, "n_groups": 1, "chunk_size": 16}
         | dict.fromkeys(["num_attention_heads", "num_key_value_heads", "intermediate_size", "max_position_embeddings"]),
     ),
     "gpt-oss": Family(

@@ -125,6 +125,19 @@ async def test_a_refusal_of_the_adapter_is_the_engines_own_error(tmp_path: Path)
     assert caught.value.code == "adapter_missing"
 
 
+@pytest.mark.parametrize("broken", [REF.base, REF.engine_name])
+async def test_an_engine_that_computes_no_numbers_is_an_error(broken: str):
+    class Broken(Engine):
+        async def prompt_logprobs(self, model: str, prompts: Sequence[Sequence[int]]) -> list[list[float | None]]:
+            if model == broken:
+                raise EngineRefused(httpx.Response(400, text="Out of range float values are not JSON compliant"))
+            return await super().prompt_logprobs(model, prompts)
+
+    with pytest.raises(FatalError, match="METEOR_ENGINE_DTYPE") as caught:
+        await found(Broken([-1.0, -0.5]))
+    assert caught.value.code == "engine_not_finite"
+
+
 def test_training_rows_leave_in_no_export(tmp_path: Path):
     for name in ("adapter_model.safetensors", FILE):
         (tmp_path / name).write_text("")

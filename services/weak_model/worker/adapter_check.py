@@ -17,6 +17,7 @@ VISIBLE = 0.02  # nats a token; an adapter that moves less cannot be told from r
 IGNORED = 0.1  # the engine's change as a share of the trainer's, below which there is none
 SHARE = (0.5, 1.5)  # of the trainer's change that the engine may show
 TOLERANCE = 0.25  # nats a token between engine and trainer; bfloat16 against float32 takes up to 0.05
+NOT_FINITE = "float values are not JSON compliant"  # how vLLM refuses to send infinities and what is no number
 
 
 class Scores(Protocol):
@@ -48,18 +49,20 @@ def left_by_trainer(artifacts: Artifacts, adapter: str) -> AdapterLogprobs | str
 
 
 async def compared(engine: Scores, trained: AdapterLogprobs | str, ref: ModelRef, url: str) -> AdapterCheck:
-    """trained: a text says why there is nothing to compare with. Raises FatalError `adapter_ignored`, EngineRefused for an adapter that
-    the engine does not load."""
+    """trained: a text says why there is nothing to compare with.
+
+    Raises FatalError `adapter_ignored` or `engine_not_finite`, EngineRefused for an adapter that the engine does not load.
+    """
     name = ref.engine_name
     if isinstance(trained, str):
         return AdapterCheck(adapter=name, state="unchecked", reason=trained)
     prompts = [row.ids for row in trained.rows]
     try:
-        base = await engine.prompt_logprobs(ref.base, prompts)
+        base = await _finite(engine, ref.base, prompts, url)
     except EngineRefused as refusal:
         reason = f"the engine does not give log-probabilities of given tokens: {refusal}"
         return AdapterCheck(adapter=name, state="unchecked", reason=reason)
-    found = judged(name, trained, base, await engine.prompt_logprobs(name, prompts))
+    found = judged(name, trained, base, await _finite(engine, name, prompts, url))
     if (found.trainer_change or 0) >= VISIBLE and (found.engine_change or 0) < IGNORED * (found.trainer_change or 0):
         raise FatalError(
             f"the engine at {url} ignores the adapter {name} of {ref.base!r}: in training it changed the log-probability of "
@@ -70,6 +73,20 @@ async def compared(engine: Scores, trained: AdapterLogprobs | str, ref: ModelRef
             code="adapter_ignored",
         )
     return found
+
+
+async def _finite(engine: Scores, model: str, prompts: Sequence[Sequence[int]], url: str) -> list[list[float | None]]:
+    """Raises FatalError `engine_not_finite` for a model of which the engine computes infinities or no numbers at all."""
+    try:
+        return await engine.prompt_logprobs(model, prompts)
+    except EngineRefused as refusal:
+        if NOT_FINITE not in refusal.message:
+            raise
+        raise FatalError(
+            f"the engine at {url} computes log-probabilities of {model} that are no finite numbers, so its answers mean nothing. "
+            "Start it with METEOR_ENGINE_DTYPE=float32, give it another version of vLLM, or take another student",
+            code="engine_not_finite",
+        ) from refusal
 
 
 def judged(
