@@ -59,6 +59,8 @@ EXAMPLES: dict[str, str] = {
     data show: data show file-...
     data delete: data delete file-...
     data import: data import Posts.xml --site stackoverflow.com --preset paper --out rows.jsonl
+    data generate: data generate "bee keeping in central Europe" --questions 200 --usd 2 --review
+    data coverage: data coverage import-... --set map.json
     data watch: data watch import-... --out rows.jsonl
     data raise: data raise import-... --usd 10
     data imports: data imports

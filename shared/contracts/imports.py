@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
+from shared.contracts.coverage import LEVELS, CoverageCell, CoveredCell, TopicName
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
 from shared.contracts.errors import ErrorBody
+from shared.contracts.estimate import Spend
 from shared.contracts.file_reading import Mapping
 from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
 from shared.contracts.refusals import RefusedRow
@@ -76,15 +78,61 @@ class DocumentsOptions(Strict):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
 
 
+class GenerateOptions(Strict):
+    """Questions that a strong model writes where there are none: topics first, then questions of each topic at each level.
+
+    topics: without any the model proposes topic_count of them. levels: difficulties, or kinds of questions. coverage: the map
+    itself; where it is not given the import makes it, and shows it here. review: pause with the map before questions are paid for.
+    material: what the import's file holds: documents to write questions about, or `log`: a data file of questions that a model
+    answered badly, whose likes are wanted. labels: the questions of the project's labels are such a log too. per_call: questions
+    asked for at once.
+    """
+
+    type: Literal["generate"] = "generate"
+    domain: str = Field(min_length=1, max_length=500, pattern=NO_NUL)
+    count: int = Field(default=200, ge=1, le=5_000)
+    topics: list[TopicName] = Field(default=[], max_length=200)
+    topic_count: int = Field(default=12, ge=1, le=200)
+    levels: list[TopicName] = Field(default=LEVELS, min_length=1, max_length=10)
+    coverage: list[CoverageCell] | None = Field(default=None, min_length=1, max_length=2_000)
+    review: bool = False
+    material: Literal["documents", "log"] = "documents"
+    labels: bool = False
+    provider: Name = Field(default="default", description="the strong model that writes them")
+    per_call: int = Field(default=10, ge=1, le=50)
+    max_tokens: int = Field(default=1024, ge=16, le=8192, description="of one reply")
+    temperature: float = Field(default=0.8, ge=0, le=2)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _map_is_one(self) -> "GenerateOptions":
+        if self.coverage is not None:
+            check_map(self.coverage)
+        for name, given in (("topics", self.topics), ("levels", self.levels)):
+            if len({one.casefold() for one in given}) < len(given):
+                raise ValueError(f"{name} names one of them twice")
+        return self
+
+
+def check_map(cells: list[CoverageCell]) -> None:
+    """Raises ValueError for a coverage map that names a cell twice or asks for nothing."""
+    if len({(cell.topic, cell.level) for cell in cells}) < len(cells):
+        raise ValueError("the coverage map names a topic twice at one level")
+    if not 1 <= sum(cell.questions for cell in cells) <= MOST_GENERATED:
+        raise ValueError(f"a coverage map asks for 1 to {MOST_GENERATED} questions in all")
+
+
+MOST_GENERATED = 5_000
 Source = Annotated[
-    ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions,
+    ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions | GenerateOptions,
     Field(discriminator="type"),
 ]
 MOST_ROWS = 100_000  # of one import job: its result travels as one piece
 
 
 class ImportRequest(Strict):
-    """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub needs none."""
+    """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub needs none,
+    and `generate` may have one."""
 
     source: Source
     file: FileId | None = None
@@ -111,22 +159,36 @@ class ImportJob(AnyRequest):
 
 
 class ImportChange(Strict):
-    """Body of PATCH /v1/imports/{id}. budget: what it leaves out stays as it is, null takes a limit away."""
+    """Body of PATCH /v1/imports/{id}. budget: what it leaves out stays as it is, null takes a limit away. coverage: another map, while
+    the import waits with its map for a review."""
 
-    budget: Budget
+    budget: Budget = Budget()
+    coverage: list[CoverageCell] | None = Field(default=None, min_length=1, max_length=2_000)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ImportChange":
+        if not self.model_fields_set:
+            raise ValueError("name what changes: budget or coverage")
+        if self.coverage is not None:
+            check_map(self.coverage)
+        return self
 
 
 class ImportResult(BaseModel):
-    """file: the dataset that was made. left_out: what was not taken, by reason. refused: passages that the provider took never."""
+    """file: the dataset that was made. left_out: what was not taken, by reason. refused: passages that the provider took never.
+    coverage: of generated questions, how many each cell of the map has. shortfall: questions that the map wants and nobody wrote."""
 
     file: str
     rows: int
     left_out: dict[str, int]
     refused: list[RefusedRow] = []
+    coverage: list[CoveredCell] = []
+    shortfall: int = 0
 
 
 class ImportObject(BaseModel):
-    """An import and where it stands. result: once it has succeeded."""
+    """An import and where it stands. result: once it has succeeded. estimate: of generated questions, what asking for them comes to
+    (calls, tokens, USD), by the prices of the time when it was posted."""
 
     id: str
     object: Literal["import"] = "import"
@@ -138,6 +200,7 @@ class ImportObject(BaseModel):
     file: str | None = None
     progress: JobProgress = JobProgress()
     usage: Usage = Usage()
+    estimate: Spend | None = None
     budget: Budget = Budget()
     metadata: dict[str, str] = {}
     error: ErrorBody | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.contracts.capabilities import PROBE
+from shared.contracts.coverage import Proposal, Proposed, ProposeParams
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.imports import AskParams, Passage, ReadParams, Written
 from shared.contracts.json_types import Json
@@ -65,6 +66,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.TEACH: StepKindSpec(TeachParams, TeacherInput, TeacherResponse, cost=2.2, version=2, prompted=True),
     StepKind.READ: StepKindSpec(ReadParams, None, None, cost=5.0),
     StepKind.ASK: StepKindSpec(AskParams, Passage, Written, cost=8.0),
+    StepKind.PROPOSE: StepKindSpec(ProposeParams, Proposal, Proposed, cost=4.0),
     StepKind.COMPARE: StepKindSpec(JudgeParams, ComparisonInput, Preference, cost=5.0, prompted=True),
     StepKind.RATE: StepKindSpec(JudgeParams, JudgeInput, AnswerScores, cost=2.5, prompted=True),
     StepKind.REVIEW: StepKindSpec(JudgeParams, JudgeInput, Verdict, cost=2.5, prompted=True),

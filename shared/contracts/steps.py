@@ -32,6 +32,7 @@ class StepKind(StrEnum):
     TEACH = "strong.teach"
     READ = "strong.read"
     ASK = "strong.ask"
+    PROPOSE = "strong.propose"
     COMPARE = "judge.compare"
     RATE = "judge.rate"
     REVIEW = "judge.review"

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from shared.contracts.errors import UserError
-from shared.contracts.imports import DocumentsOptions, Passage
+from shared.contracts.imports import Passage
 from shared.importing.archive import ZIP, opened_zip, refuse_packed, unpacked
 from shared.importing.conversion import ENDINGS, WORD, kind_of, text_of
 from shared.importing.extract import BadDocument
@@ -89,9 +89,9 @@ def _single(path: Path, name: str, on_progress: Progress) -> tuple[str, str]:
 
 
 def choose(
-    path: Path, options: DocumentsOptions, left_out: Counter[str], on_progress: Progress = unwatched, name: str = ""
+    path: Path, wanted: int, seed: int, left_out: Counter[str], on_progress: Progress = unwatched, name: str = ""
 ) -> list[Passage]:
-    """Distinct passages for the requested number of questions, taken in turn from each document, in an order by the seed."""
+    """Distinct passages, as many as are wanted, taken in turn from each document, in an order by the seed."""
     known: set[str] = set()
     by_document: list[list[Passage]] = []
     for document, text in documents(path, left_out, on_progress, name):
@@ -106,8 +106,8 @@ def choose(
                 continue
             known.add(words)
             fresh.append(passage)
-        by_document.append(sorted(fresh, key=lambda one: _draw(options.seed, one.text)))
-    wanted = max(1, round(SPARE * options.questions / options.per_passage))
+        by_document.append(sorted(fresh, key=lambda one: _draw(seed, one.text)))
+    wanted = max(1, wanted)
     turns = [one for turn in zip_longest(*by_document) for one in turn if one is not None]
     if not turns:
         counts = "; ".join(f"{reason} {count}" for reason, count in sorted((+left_out).items()))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Text, and_, cast, or_, select, update
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, budget_of, with_budget
+from shared.contracts.json_types import Json
 from shared.contracts.masking import masked
 from shared.db.engine import Values, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
@@ -206,6 +207,16 @@ class JobStore:
             if waits and now.status == JobStatus.PAUSED:
                 return move_to(connection, now, JobStatus.QUEUED, "job resumed and queued", status_reason=None)
             return now
+
+    def set_source(self, job: JobRecord, source: Json) -> JobRecord:
+        """Another `source` of an import. Raises Conflict on a job that has ended."""
+        with writing(self.engine) as connection:
+            now = _locked(connection, job.id)
+            if now.status in FINAL_JOBS:
+                raise Conflict(f"job {job.id} is already {now.status}", code="job_finished")
+            values: Values = {"request": dict(now.request) | {"source": source}}
+            changed = update(jobs).where(jobs.c.id == job.id).values(**values)
+            return fetch_one(connection, JobRecord, changed.returning(jobs))
 
     def rest(self, job: JobRecord, reason: str = ASKED_TO_PAUSE, after: str | None = None) -> bool:
         """Pause a job that this attempt holds; its steps are queued again. after: the stage that its `pause_after` names.

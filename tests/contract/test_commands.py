@@ -25,6 +25,7 @@ from tests.unit.test_docs import PAGES, calls, rows_of_cli_page
 ELSEWHERE = {
     r"up\b.*|backup .*|doctor|status|gc.*|models (pull|path|prompts)\b.*": "acts on this machine: tests/integration",
     r"data import (org/name|notes/|SOURCE|chat\.jsonl).*": "asks a hub or a teacher: tests/integration/test_imports.py",
+    r"data (generate|coverage) .*": "asks a teacher: tests/integration/test_imports.py",
     r"models export .*": "needs a trainer: tests/integration/test_exports.py",
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
     r"experiments run examples/nl2bash.*": "its rows are made of a file of others",

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+from tests.fakes import proposer
 from tests.fakes.openai_server import run
 
 FACT = re.compile(r"Fact (\d+) about (\w+)")
@@ -15,6 +16,9 @@ FACT = re.compile(r"Fact (\d+) about (\w+)")
 
 def answer(messages: list[dict[str, Any]], body: dict[str, Any]) -> str:
     text = str(messages[-1]["content"])
+    proposed = proposer.reply_to(messages, body)
+    if proposed is not None:
+        return proposed
     if "\n\nQuestion: " in text:
         return "No." if "unanswerable" in text else "Yes."
     if "UNREADABLE" in text:

@@ -9,6 +9,7 @@ import random
 import re
 from typing import Any
 
+from tests.fakes import proposer
 from tests.fakes.openai_server import digest, run
 from tests.fakes.schema_values import value_for
 from tests.fakes.start import FakeServer, start_teacher
@@ -37,6 +38,9 @@ WORDS = [
 
 
 def answer(messages: list[dict[str, Any]], body: dict[str, Any]) -> str:
+    proposed = proposer.reply_to(messages, body)
+    if proposed is not None:
+        return proposed
     seed = digest(messages)
     format_ = body.get("response_format") or {}
     if format_.get("type") == "json_schema":

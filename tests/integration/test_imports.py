@@ -12,11 +12,24 @@ import pytest
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
+from services.orchestrator.jobs.coverage import planned
 from services.orchestrator.jobs.imports import balanced
 from services.strong_model.worker.imports import read_source
-from services.strong_model.worker.questions import read_questions, usable, write_questions
+from services.strong_model.worker.proposals import propose
+from services.strong_model.worker.question_lists import read_questions, read_topics, usable
+from services.strong_model.worker.questions import write_questions
+from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Conflict, MeteorError, UserError
-from shared.contracts.imports import AskParams, DocumentsOptions, ImportRequest, Passage, ReadParams, Written
+from shared.contracts.imports import (
+    AskParams,
+    GenerateOptions,
+    ImportChange,
+    ImportRequest,
+    Passage,
+    ReadParams,
+    Written,
+)
+from shared.contracts.labels import Label
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
 from shared.datasets.splits import Splitter
@@ -51,6 +64,11 @@ class Importing(World):
         async with GatewayClient(
             self.gateway.url, TOKEN, origin_headers(DEFAULT_PROJECT, "j", str(key), "ask")
         ) as client:
+            if request.kind is StepKind.PROPOSE:
+                wanted = [Proposal.model_validate(row) for row in request.rows]
+                proposing = ProposeParams.model_validate(request.params)
+                made, metrics = await propose(client, proposing, wanted, lambda done, total: None)
+                return StepResult(rows=[item.model_dump(mode="json") for item in made], metrics=metrics)
             rows = [Passage.model_validate(row) for row in request.rows]
             params = AskParams.model_validate(request.params)
             written, metrics = await write_questions(client, params, rows, lambda done, total: None)
@@ -215,9 +233,9 @@ def test_passages_are_whole_paragraphs_and_documents_take_turns(tmp_path: Path):
     assert sum(part.text.count("Fact ") for part in parts) == 20
     path = tmp_path / "docs.zip"
     path.write_bytes(documents(tmp_path))
-    chosen = choose(path, DocumentsOptions(domain="d", questions=4, per_passage=2), Counter())
+    chosen = choose(path, 3, 0, Counter())
     assert Counter(part.document for part in chosen)["a/long.md"] == 1
-    again = choose(path, DocumentsOptions(domain="d", questions=4, per_passage=2), Counter())
+    again = choose(path, 3, 0, Counter())
     assert chosen == again
 
 
@@ -256,3 +274,155 @@ def test_documents_take_turns_and_no_two_questions_are_alike():
     rows = balanced(3, passages, written, left_out)
     assert [row["question"] for row in rows] == ["How far does a bee fly?", "What does an ant eat?", "Why 5?"]
     assert left_out == {"question like another one": 1, "over the limit": 1}
+
+
+async def test_one_sentence_becomes_two_hundred_distinct_questions_in_balance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+):
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    system.lease_s = 2.0
+    job = posted(system, None, type="generate", domain="bee keeping", count=200, review=True)
+    before = len(gateway.rows())
+    async with system.running():
+        await system.until(job, "paused", within_s=40)
+        waiting = imports.lifecycle.get(system.context, job)
+        assert isinstance(waiting.source, GenerateOptions)
+        assert waiting.source.coverage is not None
+        assert sum(cell.questions for cell in waiting.source.coverage) == 200
+        assert waiting.estimate is not None
+        assert waiting.estimate.calls.low >= len(waiting.source.coverage)
+        assert "coverage map" in str(waiting.status_reason)
+        imports.lifecycle.resume(system.context, job)
+        await system.until_ran(job, 4)
+    async with system.running():  # another orchestrator goes on where the first one was ended
+        await system.until(job, "succeeded", within_s=60)
+    found = imports.lifecycle.get(system.context, job).result
+    assert found is not None
+    rows = [json.loads(line) for line in files.content(system.context, found.file)[0].read_text().splitlines()]
+    assert len({" ".join(row["question"].casefold().split()) for row in rows}) == len(rows) == 200
+    counts = [cell.made for cell in found.coverage]
+    assert (found.shortfall, sum(counts), len(counts)) == (0, 200, 36)
+    assert max(counts) <= 2 * min(counts)
+    assert Counter(row["category"] for row in rows) == Counter(
+        {
+            topic: sum(cell.made for cell in found.coverage if cell.topic == topic)
+            for topic in {c.topic for c in found.coverage}
+        }
+    )
+    assert all(row["source"].startswith(f"generated by default: topic {row['category']}, ") for row in rows)
+    assert found.left_out["question like another one"] > 0
+    assert found.left_out["questions that point at a text, or are too short or too long"] > 0
+    asked = [row.request_hash for row in gateway.rows()[before:] if not row.cached]
+    assert len(asked) >= 36
+    assert len(set(asked)) == len(asked), "no request was paid for twice"
+
+
+async def test_a_changed_map_is_what_is_asked_for_and_a_shortfall_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+):
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    job = posted(system, None, type="generate", domain="bees REPEATING", topics=["Hives", "Wax"], count=60, review=True)
+    cells = [{"topic": "Hives", "level": "basic", "questions": 9}, {"topic": "Law", "level": "how-to", "questions": 5}]
+    async with system.running():
+        await system.until(job, "paused", within_s=40)
+        imports.change(system.context, job, ImportChange.model_validate({"coverage": cells}))
+        imports.lifecycle.resume(system.context, job)
+        await system.until(job, "succeeded", within_s=40)
+    found = imports.lifecycle.get(system.context, job).result
+    assert found is not None
+    assert [(cell.topic, cell.level, cell.questions, cell.made) for cell in found.coverage] == [
+        ("Hives", "basic", 9, 3),
+        ("Law", "how-to", 5, 0),
+    ]
+    assert (found.rows, found.shortfall) == (3, 11)
+    assert found.left_out["questions that the map wants and the strong model did not write"] == 11
+    with pytest.raises(Conflict, match="while the import waits with it"):
+        imports.change(system.context, job, ImportChange.model_validate({"coverage": cells}))
+
+
+async def test_questions_are_made_from_documents_and_from_what_was_answered_badly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+):
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    log = "\n".join(json.dumps({"question": f"How do I find robber bees number {n}?"}) for n in range(4)).encode()
+    whole = [
+        Label.model_validate({"question": "Why do bees dance?", "first": "a", "second": "b", "preferred": "first"})
+    ]
+    system.stores.labels.add(DEFAULT_PROJECT, whole)
+    of_documents = posted(
+        system, stored(system, documents(tmp_path), "docs.zip"), type="generate", domain="insects", count=12
+    )
+    of_log = posted(system, stored(system, log, "log.jsonl"), type="generate", domain="bees", count=12, material="log", labels=True)  # fmt: skip
+    async with system.running():
+        await system.until(of_documents, "succeeded", within_s=40)
+        await system.until(of_log, "succeeded", within_s=40)
+    for job, origins in ((of_documents, {"a/long.md", "b/short.txt", "odd.md"}), (of_log, {"log"})):
+        result = imports.lifecycle.get(system.context, job).result
+        assert result is not None
+        rows = [json.loads(line) for line in files.content(system.context, result.file)[0].read_text().splitlines()]
+        assert len(rows) == 12
+        assert all(row["source"].endswith(f"from {row['group']}") for row in rows)
+        found = {row["group"].partition("#")[0] for row in rows}
+        assert found & origins
+        assert not [row for row in rows if "robber bees number" in row["question"]]
+    assert any(group.startswith("label-") for group in found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("empty", ["empty replies", "raise source.max_tokens"]), ("refusal", ["replies that could not be read", "another source.provider"])],
+)  # fmt: skip
+async def test_a_teacher_that_proposes_nothing_ends_the_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway, fault: str, words: list[str]
+):
+    system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
+    before = len(gateway.teacher.log())
+    gateway.teacher.fault(fault)
+    try:
+        job = posted(system, None, type="generate", domain=f"bees {fault}", count=50)
+        async with system.running():
+            await system.until(job, "failed", within_s=40)
+    finally:
+        gateway.teacher.heal()
+    error = imports.lifecycle.get(system.context, job).error
+    assert error is not None
+    assert not [part for part in words if part not in error.message], error.message
+    assert len(gateway.teacher.log()) - before == 3
+
+
+@pytest.mark.parametrize("count", [1, 5, 36, 200, 1000])
+@pytest.mark.parametrize("topics", [1, 7, 40])
+def test_a_planned_map_is_in_balance(count: int, topics: int):
+    cells = planned([f"topic {n}" for n in range(topics)], ["basic", "advanced", "odd"], count)
+    counts = [cell.questions for cell in cells]
+    assert sum(counts) == count
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) >= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"coverage": [{"topic": "a", "level": "b", "questions": 0}]}, "asks for 1 to 5000 questions"),
+        ({"coverage": [{"topic": "a", "level": "b", "questions": 1}] * 2}, "names a topic twice"),
+        ({}, "name what changes"),
+    ],
+)
+def test_maps_that_cannot_be(change: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        ImportChange.model_validate(change)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('["Hives", "Queen rearing"]', ["Hives", "Queen rearing"]),
+        ('{"topics": [{"topic": "Hives", "why": "x"}, {"name": "Wax"}]}', ["Hives", "Wax"]),
+        ("Sure!\n1. **Hives** - where bees live\n2. Wax: what combs are made of\n", ["Hives", "Wax"]),
+        ("I would rather not.", None),
+        ('["Hives", "Wa', ["Hives"]),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_topics_are_read(reply: str, expected: list[str] | None):
+    assert read_topics(reply, cut_off=reply.endswith("Wa")) == expected

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from shared.contracts.errors import Cancelled, UserError
-from shared.contracts.imports import DocumentsOptions
 from shared.importing import conversion
 from shared.importing.archive import DIRECTORY_BYTES, MOST_RATIO
 from shared.importing.conversion import OFFICE, kind_of, text_of
@@ -137,11 +136,11 @@ def test_the_process_that_converts_sees_no_key(monkeypatch: pytest.MonkeyPatch):
 def test_html_of_one_element_is_cut_into_passages(tmp_path: Path):
     text = " ".join(f"Sentence {number} ends here." for number in range(3000))
     path = zipped(tmp_path / "a.zip", {"one.html": f"<html><body><div>{text}".encode()})
-    chosen = choose(path, DocumentsOptions(domain="d", questions=5000), Counter())
+    chosen = choose(path, 2500, 0, Counter())
     assert sorted(" ".join(passage.text for passage in chosen).split()) == sorted(text.split())
     assert max(len(passage.text) for passage in chosen) <= LONGEST + SHORTEST
 
 
 def test_what_is_too_short_for_a_passage_is_said(tmp_path: Path):
     with pytest.raises(UserError, match=r"documents shorter than 200 characters 1"):
-        choose(zipped(tmp_path / "a.zip", {"a.md": b"short"}), DocumentsOptions(domain="d"), Counter())
+        choose(zipped(tmp_path / "a.zip", {"a.md": b"short"}), 1, 0, Counter())

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import FILES, Refused, client, problem_of
-from services.cli.commands import imports
+from services.cli.commands import generate, imports
 from services.cli.commands.imports import sentence
 from services.cli.options import DEFAULT_DATA, Data, Json, Maps, mapping_of
 from services.cli.output import Columns, one_line
@@ -24,6 +24,7 @@ from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
 app.add_typer(imports.app)
+app.add_typer(generate.app)
 SHOWN = 20  # bad lines that `validate` prints
 MOST_ROWS = 10**9
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]

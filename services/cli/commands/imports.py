@@ -16,6 +16,7 @@ from services.cli.client import FILES, ApiClient, JsonObject, Refused, Resource,
 from services.cli.options import DEFAULT_DATA, Data, Json, Maps, given, mapping_of
 from services.cli.output import Columns
 from services.cli.verbs import Noun
+from shared.contracts.coverage import REVIEW
 from shared.contracts.errors import UserError
 from shared.contracts.imports import DocumentsOptions, HubOptions, ImportObject
 from shared.contracts.views import FileObject, Listed
@@ -141,7 +142,7 @@ def import_data(
     )  # fmt: skip
     if isinstance(options, DocumentsOptions):
         with client(data) as api:
-            _emit(_import_documents(api, options, Path(source), out, usd, as_json), as_json)
+            emit_imported(_import_documents(api, options, Path(source), out, usd, as_json), as_json)
         return
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as folder:
         rows = Path(folder) / "rows.jsonl" if out is None else out.with_name(out.name + ".part")
@@ -153,19 +154,24 @@ def import_data(
         if upload_it:
             with client(data) as api:
                 file = api.upload(rows, f"{Path(source).stem or 'rows'}.jsonl")
-    _emit(Imported(rows=count, left_out=left_out, out=str(out) if out else None, file=file), as_json)
+    emit_imported(Imported(rows=count, left_out=left_out, out=str(out) if out else None, file=file), as_json)
 
 
 def _import_documents(
     api: ApiClient, options: DocumentsOptions, folder: Path, out: Path | None, usd: float | None, quiet: bool
 ) -> Imported:
     """The API's strong model writes the questions, so the dataset is uploaded in any case; --out fetches it."""
+    raw = packed_documents(api, folder)
+    body: JsonObject = {"source": options.model_dump(), "file": raw, "budget": given(max_usd=usd)}
+    return dataset_of(api, until_ended(api, api.ask(ImportObject, "POST", IMPORTS.route, body), quiet), out)
+
+
+def packed_documents(api: ApiClient, folder: Path) -> str:
+    """Upload a document, or those of a folder, as one zip; returns the file's id."""
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as scratch:
         packed = Path(scratch) / f"{folder.resolve().stem}.zip"
         zip_folder(folder, packed)
-        raw = api.upload(packed, purpose="user_data")
-    body: JsonObject = {"source": options.model_dump(), "file": raw.id, "budget": given(max_usd=usd)}
-    return _dataset_of(api, until_ended(api, api.ask(ImportObject, "POST", IMPORTS.route, body), quiet), out)
+        return api.upload(packed, purpose="user_data").id
 
 
 def zip_folder(folder: Path, target: Path) -> int:
@@ -188,10 +194,11 @@ def zip_folder(folder: Path, target: Path) -> int:
     return len(documents)
 
 
-def until_ended(api: ApiClient, item: ImportObject, quiet: bool) -> ImportObject:
+def until_ended(api: ApiClient, item: ImportObject, quiet: bool, stops_at_review: bool = False) -> ImportObject:
     """Wait for an import's end; print a line at each change unless quiet. Ctrl-C leaves the import running.
 
-    Raises Refused when it fails or is cancelled, Waits when it is paused.
+    stops_at_review: one that waits with its coverage map is returned. Raises Refused when it fails or is cancelled, Waits when it
+    is paused.
     """
     shown = ""
     while True:
@@ -199,6 +206,8 @@ def until_ended(api: ApiClient, item: ImportObject, quiet: bool) -> ImportObject
         if not quiet and line != shown:
             say(line)
             shown = line
+        if item.status == "paused" and stops_at_review and (item.status_reason or "").startswith(REVIEW):
+            return item
         if item.status == "paused":
             continues = f"`meteor data raise {item.id} --usd ...` or `meteor data resume {item.id}` continues it"
             raise Waits(f"{item.id} waits: {item.status_reason}; {continues}")
@@ -211,7 +220,7 @@ def until_ended(api: ApiClient, item: ImportObject, quiet: bool) -> ImportObject
     return item
 
 
-def _dataset_of(api: ApiClient, item: ImportObject, out: Path | None) -> Imported:
+def dataset_of(api: ApiClient, item: ImportObject, out: Path | None) -> Imported:
     """The dataset of an import that succeeded, written to `out` when that is given."""
     result = item.result
     if result is None:
@@ -248,7 +257,7 @@ def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple
     return count, dict(sorted((+left_out).items()))
 
 
-def _emit(result: Imported, as_json: bool) -> None:
+def emit_imported(result: Imported, as_json: bool) -> None:
     emit(result, as_json, f"{result.rows} rows" + (f" in {result.out}" if result.out else ""))
     if as_json:
         return
@@ -278,7 +287,7 @@ def watch(
     """Follow an import to its end. Exit code 3 when it is paused."""
     with client(data) as api:
         item = until_ended(api, api.get(IMPORTS, import_id), as_json)
-        _emit(_dataset_of(api, item, out), as_json)
+        emit_imported(dataset_of(api, item, out), as_json)
 
 
 @app.command("raise")

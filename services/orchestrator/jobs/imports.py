@@ -1,7 +1,6 @@
 """An import: what a source holds is read, questions are written where it holds none, and the rows become an uploaded file."""
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -9,64 +8,60 @@ from math import ceil
 from pathlib import PurePath
 from typing import Any
 
-from rapidfuzz import fuzz, process
-from rapidfuzz.utils import default_process as alike_form
-
+from services.orchestrator.jobs import generation
+from services.orchestrator.jobs.coverage import SURPLUS
+from services.orchestrator.jobs.distinct import Distinct
+from services.orchestrator.jobs.import_replies import NothingToImport, check_first, failures, in_words
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
-from shared.contracts.errors import FatalError
-from shared.contracts.imports import AskParams, DocumentsOptions, ImportJob, Passage, ReadParams, Written
+from shared.contracts.coverage import TOPICS
+from shared.contracts.imports import (
+    AskParams,
+    DocumentsOptions,
+    GenerateOptions,
+    ImportJob,
+    ImportResult,
+    Passage,
+    ReadParams,
+    Source,
+    Written,
+)
 from shared.contracts.steps import StepKind
 from shared.datasets.files import add_made_file
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
-NUMBERS = re.compile(r"\d+")
-BATCH = 8  # passages of one step
-ALIKE = 90.0  # percent of the words of two questions, in any order, above which they are the same one
-
-
-UNREAD = {  # why no question was read in a reply -> how it is counted
-    "cut_off": "replies cut off at source.max_tokens",
-    "empty": "empty replies",
-    "unreadable": "replies that could not be read",
-}
-UNCHECKED = "questions whose check was answered with neither yes nor no"
-REMEDIES = {
-    UNREAD["cut_off"]: "raise source.max_tokens (a reasoning model also thinks within it)",
-    UNREAD[
-        "empty"
-    ]: "raise source.max_tokens (a reasoning model also thinks within it), or name another source.provider",
-    UNREAD["unreadable"]: "name another source.provider: this one does not write the list of questions it is asked for",
-    UNCHECKED: "name another source.provider: this one does not answer yes or no to the check of a question",
-}
-
-
-class NothingToImport(FatalError):
-    code = "nothing_to_import"
+MOST_LABELS, LONGEST_QUESTION = 500, 1500
+BATCH = 8  # passages, or proposals, of one step
 
 
 class ImportRun(DurableRun):
     def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger):
         self.request = ImportJob.model_validate(job.request)
-        plan = {("read", StepKind.READ): 1}
-        if isinstance(self.request.source, DocumentsOptions):
-            plan["ask", StepKind.ASK] = ceil(1.5 * self.request.source.questions / self.request.source.per_passage)
+        source = self.request.source
+        reads = self.request.file is not None or not isinstance(source, GenerateOptions)
+        plan = {("read", StepKind.READ): 1} if reads else {}
+        if isinstance(source, DocumentsOptions):
+            plan["ask", StepKind.ASK] = ceil(1.5 * source.questions / source.per_passage)
+        elif isinstance(source, GenerateOptions):
+            plan[TOPICS, StepKind.PROPOSE] = 1
+            plan[generation.QUESTIONS, StepKind.PROPOSE] = ceil(SURPLUS * source.count / source.per_call)
         super().__init__(job, steps, ledger, plan, BATCH)
 
 
 async def import_rows(run: ImportRun) -> dict[str, Any]:
-    """What is written into the job's row. Raises NothingToImport."""
-    source = run.request.source
-    await run.enter("read")
-    name = PurePath(run.request.filename).stem if isinstance(source, DocumentsOptions) else ""
-    params = ReadParams(source=source, sha256=run.request.sha256, name=name)
-    read = await run.step("read", StepKind.READ, params, [])
-    rows, left_out = read.rows, Counter(read.metrics["left_out"])
-    if isinstance(source, DocumentsOptions):
-        rows = await _asked(run, source, [Passage.model_validate(row) for row in rows], left_out)
+    """What is written into the job's row. Raises NothingToImport, and PauseHere where a coverage map is to be reviewed."""
+    source, left_out = run.request.source, Counter[str]()
+    told = ImportResult(file="", rows=0, left_out={})
+    if isinstance(source, GenerateOptions):
+        rows, told = await _generated(run, source, left_out)
+    elif isinstance(source, DocumentsOptions):
+        passages = [Passage.model_validate(row) for row in await _read(run, source, left_out)]
+        rows = await _asked(run, source, passages, left_out)
+    else:
+        rows = await _read(run, source, left_out)
     if not rows:
-        raise NothingToImport("nothing was found that could become a row; left out: " + _words(left_out))
+        raise NothingToImport("nothing was found that could become a row; left out: " + in_words(left_out))
     file_id = f"file-{run.job.id.partition('-')[2]}"
     about = {"filename": run.request.filename, "dev": run.request.dev_share, "test": run.request.test_share}
     await when_disk_has_space(
@@ -75,13 +70,52 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         ),
         lambda _: None,
     )
-    await run.emit(f"{len(rows)} rows are in {file_id}; left out: {_words(left_out)}")
-    refused = {"refused": [row.model_dump() for row in run.refused_rows()]} if run.refused_rows() else {}
-    return {"result": {"file": file_id, "rows": len(rows), "left_out": dict(+left_out)} | refused}
+    await run.emit(f"{len(rows)} rows are in {file_id}; left out: {in_words(left_out)}")
+    made = {"file": file_id, "rows": len(rows), "left_out": dict(+left_out), "refused": run.refused_rows()}
+    return {"result": told.model_copy(update=made).model_dump(mode="json", exclude_defaults=True)}
 
 
-def _words(left_out: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted((+left_out).items())) or "nothing"
+async def _read(run: ImportRun, source: Source, left_out: Counter[str]) -> list[dict[str, Any]]:
+    await run.enter("read")
+    name = PurePath(run.request.filename).stem if isinstance(source, DocumentsOptions | GenerateOptions) else ""
+    params = ReadParams(source=source, sha256=run.request.sha256, name=name)
+    read = await run.step("read", StepKind.READ, params, [])
+    left_out.update(read.metrics["left_out"])
+    return read.rows
+
+
+async def _generated(
+    run: ImportRun, source: GenerateOptions, left_out: Counter[str]
+) -> tuple[list[dict[str, Any]], ImportResult]:
+    material: list[Passage] = []
+    if run.request.file is not None:
+        as_posted = source.model_copy(
+            update={"coverage": None, "review": False}
+        )  # what a review changes reads nothing new
+        material = [Passage.model_validate(row) for row in await _read(run, as_posted, left_out)]
+    if source.labels:
+        material += await asyncio.to_thread(_labelled, run)
+    cells = await generation.coverage_map(run, source, material)
+    if source.coverage is None:
+        source = source.model_copy(update={"coverage": cells})
+        await asyncio.to_thread(run.stores.jobs.set_source, run.job, source.model_dump(mode="json"))
+    generation.pause_for_review(run, source)
+    return await generation.questions(run, source, cells, material, left_out)
+
+
+def _labelled(run: ImportRun) -> list[Passage]:
+    """Questions of the project's labels, of which each has an answer that people found worse. The labels of the time when the
+    import was posted, so that each attempt reads the same."""
+    labels = run.stores.labels.sample(run.job.project_id, MOST_LABELS, run.job.created_at)
+    if not any(label.preferred != "tie" for label in labels):
+        raise NothingToImport(
+            "the project has no label that prefers an answer; leave source.labels out", param="source.labels"
+        )
+    return [
+        Passage(id=label.id, document="log", text=label.question[:LONGEST_QUESTION])
+        for label in labels
+        if label.preferred != "tie"
+    ]
 
 
 async def _asked(
@@ -110,26 +144,6 @@ async def _asked(
     return await asyncio.to_thread(balanced, source.questions, passages, written, left_out)
 
 
-def failures(written: Sequence[Written]) -> Counter[str]:
-    """Replies without a question and checks without a verdict, by reason."""
-    counts = Counter(UNREAD[item.why or "unreadable"] for item in written if item.unparsed)
-    counts[UNCHECKED] += sum(item.unchecked for item in written)
-    return +counts
-
-
-def check_first(written: Sequence[Written], source: DocumentsOptions) -> None:
-    """Raises NothingToImport when no question comes of the first passages because of how the replies are."""
-    if any(item.questions or not (item.unparsed or item.unchecked) for item in written) or not written:
-        return
-    counts = failures(written)
-    reason = counts.most_common(1)[0][0]
-    raise NothingToImport(
-        f"no question came of the first {len(written)} passages: {_words(counts)}. source.max_tokens is "
-        f"{source.max_tokens}, source.provider is {source.provider!r}; {REMEDIES[reason]}",
-        param="source.max_tokens" if "max_tokens" in REMEDIES[reason] else "source.provider",
-    )
-
-
 def balanced(
     most: int, passages: Sequence[Passage], written: Sequence[Written], left_out: Counter[str]
 ) -> list[dict[str, Any]]:
@@ -137,17 +151,15 @@ def balanced(
     by_document: dict[str, list[tuple[Passage, str]]] = {}
     for passage, item in zip(passages, written, strict=True):
         by_document.setdefault(passage.document, []).extend((passage, question) for question in item.questions)
-    kept: dict[tuple[str, ...], list[str]] = {}  # by the numbers in them: another number asks for something else
+    distinct = Distinct()
     rows = []
     for passage, question in (pair for turn in zip_longest(*by_document.values()) for pair in turn if pair is not None):
         if len(rows) == most:
             left_out["over the limit"] += 1
             continue
-        like = kept.setdefault(tuple(NUMBERS.findall(question)), [])
-        if process.extractOne(question, like, scorer=fuzz.token_sort_ratio, processor=alike_form, score_cutoff=ALIKE):
+        if not distinct.add(question):
             left_out["question like another one"] += 1
         else:
-            like.append(question)
             rows.append(
                 {
                     "question": question,

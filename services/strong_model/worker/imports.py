@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from shared.contracts.errors import FatalError, UserError
-from shared.contracts.imports import MOST_ROWS, DocumentsOptions, ReadParams
-from shared.importing.documents import choose
+from shared.contracts.imports import MOST_ROWS, ChatOptions, DocumentsOptions, GenerateOptions, Passage, ReadParams
+from shared.importing.data_file import read_file
+from shared.importing.documents import SPARE, choose
+from shared.importing.passages import LONGEST
 from shared.importing.rows import Progress
 from shared.importing.sources import rows_of
+
+MOST_MATERIAL = 2_000  # passages or questions that generated ones are made from
 
 
 def read_source(
@@ -23,13 +27,30 @@ def read_source(
     if path is not None and not path.is_file():
         raise FatalError("the content of the source file is gone from the disk", code="content_missing")
     left_out: Counter[str] = Counter()
-    if isinstance(params.source, DocumentsOptions):
+    source = params.source
+    if isinstance(source, DocumentsOptions | GenerateOptions):
         if path is None:
             raise UserError("an import of documents reads a file: a document, or a zip of them", param="file")
-        chosen = choose(path, params.source, left_out, on_progress, params.name)
-        rows = [passage.model_dump(mode="json") for passage in chosen]
+        if isinstance(source, DocumentsOptions):
+            wanted = round(SPARE * source.questions / source.per_passage)
+            passages = choose(path, wanted, source.seed, left_out, on_progress, params.name)
+        elif source.material == "log":
+            passages = logged(path, left_out, on_progress)
+        else:
+            passages = choose(path, MOST_MATERIAL, source.seed, left_out, on_progress, params.name)
+        rows = [passage.model_dump(mode="json") for passage in passages]
     else:
-        rows = list(islice(rows_of(params.source, path, left_out, on_progress), most + 1))
+        rows = list(islice(rows_of(source, path, left_out, on_progress), most + 1))
     if len(rows) > most:
         raise UserError(f"more than {most} rows; set source.limit, or import by the command line", param="source.limit")
     return rows, dict(sorted((+left_out).items()))
+
+
+def logged(path: Path, left_out: Counter[str], on_progress: Progress) -> list[Passage]:
+    """The questions of a data file of any shape; of a longer file its first MOST_MATERIAL. Raises UserError."""
+    options = ChatOptions(skip_bad=True, limit=MOST_MATERIAL)
+    rows = read_file(path, options, left_out, on_progress)
+    return [
+        Passage(id=f"log#{row.get('id') or number}", document="log", text=row["question"][:LONGEST])
+        for number, row in enumerate(rows, start=1)
+    ]

@@ -4,9 +4,10 @@ import asyncio
 import threading
 
 from services.strong_model.settings import strong_settings
-from services.strong_model.worker import questions
+from services.strong_model.worker import proposals, questions
 from services.strong_model.worker import teach as teaching
 from services.strong_model.worker.imports import read_source
+from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Cancelled
 from shared.contracts.imports import AskParams, Passage, ReadParams
 from shared.contracts.rows import TeacherInput
@@ -30,6 +31,13 @@ async def ask(params: AskParams, rows: list[Passage], context: StepContext) -> R
         return written, counts | gateway.refusals()
 
 
+@step_handler(StepKind.PROPOSE)
+async def propose(params: ProposeParams, rows: list[Proposal], context: StepContext) -> RowsAndMetrics:
+    async with step_gateway(context, strong_settings().gateway_url) as gateway:
+        made, counts = await proposals.propose(gateway, params, rows, context.progress)
+        return made, counts | gateway.refusals()
+
+
 @step_handler(StepKind.READ)
 async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> StepResult:
     """In a thread. When the step is stopped the thread ends at its next report of progress: after some hundred rows, or one
@@ -48,4 +56,4 @@ async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> S
     return StepResult(rows=rows, metrics={"left_out": left_out})
 
 
-HANDLERS = by_kind(teach, ask, read)
+HANDLERS = by_kind(teach, ask, propose, read)

@@ -7,10 +7,13 @@ from services.api.features.files.service import clean_filename
 from services.api.features.jobs.checks import check_provider
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.service import known_prices
+from shared.contracts.coverage import TOPICS, CoverageCell
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import NotFound, UserError
+from shared.contracts.errors import Conflict, NotFound, UserError
+from shared.contracts.estimate import Spend
 from shared.contracts.imports import (
     DocumentsOptions,
+    GenerateOptions,
     HubOptions,
     ImportChange,
     ImportJob,
@@ -20,20 +23,23 @@ from shared.contracts.imports import (
     Source,
     StackExchangeOptions,
 )
-from shared.contracts.jobs import JobKind
+from shared.contracts.jobs import JobKind, JobStatus
+from shared.contracts.json_types import Json
 from shared.importing.stackexchange import site_of
 from shared.jobs.records import FileRecord, JobRecord
 from shared.jobs.states import FINAL_JOBS
+from shared.plan.import_estimate import generation_spend
 
 
 def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
     """Queue an import. Raises UserError for a file or a provider that does not exist."""
     file = _source_file(context, request)
     prices = None
-    if isinstance(request.source, DocumentsOptions):
+    if isinstance(request.source, DocumentsOptions | GenerateOptions):
         prices = known_prices(context)
         check_provider(request.source.provider, prices, "source.provider")
-    stem = PurePath(file.filename).stem if file is not None else getattr(request.source, "dataset", "rows")
+    named = getattr(request.source, "dataset", None) or getattr(request.source, "domain", "rows")
+    stem = PurePath(file.filename).stem if file is not None else named[:80]
     job = ImportJob(
         **dict(request.model_copy(update={"source": _with_site(request.source, file)})),
         sha256=file.sha256 if file is not None else None,
@@ -64,6 +70,10 @@ def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord 
         if request.file is not None:
             raise UserError("an import from the hub reads no file", param="file", code="invalid_value")
         return None
+    if request.file is None and isinstance(request.source, GenerateOptions):
+        if request.source.material != "documents":
+            raise UserError("a log is a file: upload it, and name it", param="file", code="missing_required_parameter")
+        return None
     if request.file is None:
         raise UserError(
             f"an import of type {request.source.type} reads a file: upload it with the purpose user_data, and name it",
@@ -77,15 +87,38 @@ def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord 
 
 
 def change(context: ProjectContext, import_id: str, change: ImportChange) -> ImportObject:
-    """Raises Conflict on an import that has ended."""
+    """Raises Conflict on an import that has ended, and for a coverage map that is no longer waited with."""
     record = lifecycle.record(context, import_id)
     before = ImportJob.model_validate(record.request).budget.model_dump()
+    if change.coverage is not None:
+        record = context.stores.jobs.set_source(record, _with_coverage(record, change.coverage))
+    if "budget" not in change.model_fields_set:
+        return as_object(context, record)
     budget = Budget.model_validate(before | change.budget.model_dump(exclude_unset=True))
     if record.status not in FINAL_JOBS:
         context.ledger.set_budget(
             import_id, budget, key_id=record.key_id
         )  # first, so that an import that resumes has it
     return as_object(context, context.stores.jobs.change(record, budget, None))
+
+
+def _with_coverage(record: JobRecord, cells: list[CoverageCell]) -> Json:
+    source = ImportJob.model_validate(record.request).source
+    if not isinstance(source, GenerateOptions):
+        raise UserError(f"an import of type {source.type} has no coverage map", param="coverage", code="invalid_value")
+    if record.status != JobStatus.PAUSED or record.phase != TOPICS:
+        raise Conflict(
+            "the coverage map can be changed while the import waits with it, which source.review asks for",
+            param="coverage",
+            code="coverage_not_open",
+        )
+    return source.model_copy(update={"coverage": cells}).model_dump(mode="json")
+
+
+def _estimate(record: JobRecord, job: ImportJob) -> Spend | None:
+    if not isinstance(job.source, GenerateOptions):
+        return None
+    return generation_spend(job.source, job.file is not None, (record.prices or {}).get(job.source.provider))
 
 
 def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
@@ -97,6 +130,7 @@ def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
         source=job.source,
         file=job.file,
         usage=context.ledger.usage(record.id),
+        estimate=_estimate(record, job),
         budget=job.budget,
         metadata=job.metadata,
         result=ImportResult.model_validate(record.result) if record.result else None,
