@@ -60,8 +60,15 @@ class Critique(Reply):
 Side = Literal["A", "B", "tie"]
 
 
+# What the schemas say of themselves is a part of each request: with another text no answer that was paid for is found again.
+CHOICE = "Which answer is better, by criterion (services/judge/prompts.py, CRITERIA)."
+RATING = "How good one answer is, by criterion (services/judge/prompts.py, SCALE)."
+
+
 class Choice(Reply):
     """Which answer is better, by criterion (shared/judging/prompts.py, CRITERIA)."""
+
+    model_config = ConfigDict(json_schema_extra={"description": CHOICE})
 
     accuracy: Side
     completeness: Side
@@ -76,6 +83,8 @@ Score = Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]  # an enum in the schema: every e
 
 class Rating(Reply):
     """How good one answer is, by criterion (shared/judging/prompts.py, SCALE)."""
+
+    model_config = ConfigDict(json_schema_extra={"description": RATING})
 
     @field_validator("*", mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from shared.contracts.rows import JudgeInput
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash
 from shared.judging.prompts import critique_messages, repair_messages, review_messages
+from shared.judging.replies import Choice, Critique, Decision, Rating, Reply, Review
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
@@ -22,6 +23,20 @@ def fingerprint() -> str:
 def test_a_changed_prompt_raises_the_version():
     """When this fails: raise the version of StepKind.REVIEW and enter the new fingerprint under the new number."""
     assert PROMPTS_BY_VERSION[STEP_KINDS[StepKind.REVIEW].version] == fingerprint()
+
+
+SCHEMAS = {  # of each kind of reply; a changed one is another request, so that the answers that were paid for are not found again
+    Decision: "ebe0aeb3f9954cf3",
+    Review: "9b00317be36d2efd",
+    Critique: "c5e360b213463a50",
+    Choice: "514bb80839ba8cff",
+    Rating: "42828004396fe50f",
+}
+
+
+@pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
+def test_the_schema_of_a_reply_stays_as_it_is(kind: type[Reply]):
+    assert content_hash(kind.format())[:16] == SCHEMAS[kind]
 
 
 @pytest.mark.parametrize("messages", [review_messages("shell", ROW), critique_messages("shell", ROW)])
