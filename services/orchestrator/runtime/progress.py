@@ -145,25 +145,24 @@ class ProgressMeter:
 
     def _seconds_left(self) -> float | None:
         """None before enough has been measured."""
-        rows, left = self._rows.copy(), self._planned.copy()
-        running = defaultdict[tuple[str, StepKind], float](float)
-        for key, step in self._running.items():
-            share = self._share(step)
-            rows[step.kind] += step.rows * (share - step.measured_from)
-            left[key.phase, step.kind] -= step.rows * share
-            running[key.phase, step.kind] += step.rows * (1 - share)
+        rows, to_come = self._by_place()
         speeds = {kind: self._seconds[kind] / count for kind, count in rows.items() if count > 0}
         if sum(cost(kind, rows[kind]) for kind in speeds) <= ENOUGH * self.total:
             return None
         weights = {kind: self._weights.get(kind, 0) or cost(kind, rows[kind]) for kind in speeds}
         scale = sum(weights[kind] * speeds[kind] / cost(kind, 1) for kind in speeds) / sum(weights.values())
-        return sum(
-            max(left[place], running[place], 0) * speeds.get(place[1], cost(place[1], scale))
-            for place in left.keys() | running.keys()
-        )
+        return sum(count * speeds.get(kind, cost(kind, scale)) for (_, kind), count in to_come.items())
 
     def _left(self) -> tuple[dict[StepKind, float], dict[StepKind, float]]:
         """By kind: rows measured in this job, rows still to come."""
+        rows, places = self._by_place()
+        to_come = defaultdict[StepKind, float](float)
+        for (_, kind), count in places.items():
+            to_come[kind] += count
+        return rows, to_come
+
+    def _by_place(self) -> tuple[dict[StepKind, float], dict[tuple[str, StepKind], float]]:
+        """Rows measured in this job, by kind; rows still to come, by phase and kind."""
         rows, left = self._rows.copy(), self._planned.copy()
         running = defaultdict[tuple[str, StepKind], float](float)
         for key, step in self._running.items():
@@ -171,10 +170,7 @@ class ProgressMeter:
             rows[step.kind] += step.rows * (share - step.measured_from)
             left[key.phase, step.kind] -= step.rows * share
             running[key.phase, step.kind] += step.rows * (1 - share)
-        to_come = defaultdict[StepKind, float](float)
-        for place in left.keys() | running.keys():
-            to_come[place[1]] += max(left[place], running[place], 0)
-        return rows, to_come
+        return rows, {place: max(left[place], running[place], 0) for place in left.keys() | running.keys()}
 
     def _expected_left(self) -> "Left":
         """By the expected speeds, which give way to measured ones as rows are done."""
