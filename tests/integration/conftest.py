@@ -2,11 +2,15 @@
 
 import gc
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.gateway import PATIENT, Gateway, running_gateway
+from tests.fakes.providers.server import KEY, providers_file, simulated_providers
+from tests.fakes.start import FakeServer
 from tests.fakes.tiny_model import make_tiny_llama
 
 
@@ -40,3 +44,24 @@ def one_thread() -> Iterator[None]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny student, the same each time."""
     return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def simulated_servers() -> Iterator[dict[str, FakeServer]]:
+    """All simulated providers (tests/fakes/providers)."""
+    with simulated_providers() as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def simulated_gateway(
+    simulated_servers: dict[str, FakeServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway before all of them, for whole jobs."""
+    folder = tmp_path_factory.mktemp("simulated")
+    path = folder / "providers.json"
+    azure = {"query": {"api-version": "1"}, "api_key_header": "api-key"}
+    path.write_text(json.dumps(providers_file(simulated_servers, azure=azure)))
+    env = {"METEOR_PROVIDERS_FILE": str(path), "SIMULATED_KEY": KEY} | PATIENT
+    with running_gateway(simulated_servers["plain"], folder, **env) as gateway:
+        yield gateway

@@ -2,16 +2,13 @@
 ledger; only the student is pretended.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.gateway import PATIENT, Gateway, running_gateway
-from tests.fakes.providers.server import KEY, providers_file, simulated_providers
+from tests.fakes.gateway import Gateway
 from tests.fakes.simulated import Simulation, questions
 from tests.fakes.start import FakeServer
 from tests.integration.test_flawed_teacher import Served
@@ -21,25 +18,9 @@ TAUGHT, TRIED, TESTED = 24, 12, 10
 EVALUATION = {"baselines": [], "forgetting": 0, "judged_questions": 10, "judged_margin": 0.01, "absolute_scores": False}
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[dict[str, FakeServer]]:
-    with simulated_providers() as servers:
-        yield servers
-
-
-@pytest.fixture(scope="module")
-def gateway(servers: dict[str, FakeServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("jobs")
-    path = folder / "providers.json"
-    path.write_text(json.dumps(providers_file({name: servers[name] for name in NAMES})))
-    env = {"METEOR_PROVIDERS_FILE": str(path), "SIMULATED_KEY": KEY} | PATIENT
-    with running_gateway(servers["plain"], folder, **env) as gateway:
-        yield gateway
-
-
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_job_runs_with_any_providers_teacher_and_judge(
-    gateway: Gateway, servers: dict[str, FakeServer], name: str
+    simulated_gateway: Gateway, simulated_servers: dict[str, FakeServer], name: str
 ):
     trained: list[dict[str, Any]] = []
 
@@ -47,13 +28,14 @@ async def test_a_job_runs_with_any_providers_teacher_and_judge(
         trained.extend(request.rows)
         return min(1.0, before + 0.3)
 
-    folder = Path(gateway.ledger.engine.url.database or "").parent
-    world = Served(gateway, base_skill=0.3, train=train)
-    before = len(gateway.rows())
+    folder = Path(simulated_gateway.ledger.engine.url.database or "").parent
+    world = Served(simulated_gateway, base_skill=0.3, train=train)
+    before, asked = len(simulated_gateway.rows()), len(simulated_servers[name].log())
     report = await Simulation(folder).job(
         world,
         questions(TAUGHT + TRIED, 10, TESTED),
         suffix=name,
+        domain="jobs",  # so that no other test's answers are found in the cache
         teacher={"provider": name},
         judge={"provider": name},
         phases=["distill", "iterate"],
@@ -67,8 +49,8 @@ async def test_a_job_runs_with_any_providers_teacher_and_judge(
     answers = [row["completion"] for row in trained]
     assert len(answers) > TAUGHT
     assert all(answer.startswith("right") for answer in answers), "the teacher's words, without its reasoning"
-    rows = gateway.rows()[before:]
-    arrived = {entry["request_id"] for entry in servers[name].log()}
+    rows = simulated_gateway.rows()[before:]
+    arrived = {entry["request_id"] for entry in simulated_servers[name].log()[asked:]}
     assert arrived == {row.id for row in rows if not row.cached}, "each request has its row"
     outcomes = Counter(row.outcome for row in rows if not row.cached)
     assert outcomes["ok"] >= TAUGHT
