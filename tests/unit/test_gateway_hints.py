@@ -41,6 +41,8 @@ TPM = "Rate limit reached for gpt-4o in organization org-x on tokens per min (TP
         ({}, "Too many requests, please wait 20 seconds before the next one", 20),
         ({}, "your limit resets in 2 hours", 7200),
         ({}, f"quota used up; it resets at {SOON:%Y-%m-%dT%H:%M:%SZ}", 500),
+        ({}, '{"error": {"metadata": {"headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "' + str(round((NOW + 500) * 1000)) + '"}}}}', 500),
+        ({"x-ratelimit-remaining-requests-day": "0", "x-ratelimit-reset-requests-day": "33011.38"}, "", 33011.38),
         ({}, "rate limit reached", None),
         ({}, "you sent 40 requests in 3 seconds", None),
         ({"x-ratelimit-reset-requests": "8.64s", "x-ratelimit-reset-tokens": "1m0s"}, "", 8.64),

@@ -230,6 +230,12 @@ def test_what_the_operator_calls_whole_is_so_in_the_cache_too():
     assert completions.usable(answer({"content": "a"}, "fini"), own) is not None
 
 
+def test_signs_of_life_are_no_garbage():
+    assembly = Assembly(TEACHER)
+    for event in (Event("message", ""), Event("ping", "{}"), Event("heartbeat", "now")):
+        assert assembly.add(event) is None
+
+
 def test_an_error_after_the_head_of_a_stream_is_read_as_any_other_and_one_after_a_text_ends_it():
     head = Event("message", '{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}')
     refusal = Event("message", '{"object": "error", "message": "seed is not supported", "code": 400}')

@@ -9,7 +9,9 @@ from services.strong_model.gateway.providers import Provider
 from shared.contracts.json_types import Json
 from shared.contracts.providers import Change
 
-Action = Literal["omit", "rename", "value", "format", "role", "fold", "merge", "flatten", "strip", "limit", "stream"]
+Action = Literal[
+    "omit", "rename", "value", "format", "role", "fold", "merge", "flatten", "strip", "limit", "least", "stream"
+]
 LIMITS = ("max_tokens", "max_completion_tokens")
 NOT_STREAMED = (
     "tools",
@@ -26,7 +28,8 @@ class Rule(BaseModel):
     """A change that a provider's refusal asked for.
 
     value: by action: rename: the other name; value: the value instead; format: the type instead, None: none; role: the role
-    instead; limit: the most tokens; stream: whether. of: by action: value: the refused one as text; format: the type that was
+    instead; limit, least: the most or the fewest
+    tokens; stream: whether. of: by action: value: the refused one as text; format: the type that was
     refused; role: the role; strip: the key of turns. once: for this request alone.
     """
 
@@ -59,6 +62,7 @@ _HOW: dict[Action, Callable[[Rule], str]] = {
     "flatten": lambda rule: "a turn's parts of text are one text",
     "strip": lambda rule: f"turns are sent without {rule.of}",
     "limit": lambda rule: f"at most {rule.value}",
+    "least": lambda rule: f"at least {rule.value}",
     "stream": lambda rule: "streamed" if rule.value else "not streamed",
 }
 
@@ -129,6 +133,10 @@ def _apply(rule: Rule, sent: Json) -> bool:
             for name in LIMITS:
                 if isinstance(sent.get(name), int) and isinstance(rule.value, int):
                     sent[name] = min(sent[name], rule.value)
+        case "least":
+            for name in LIMITS:
+                if isinstance(sent.get(name), int) and isinstance(rule.value, int):
+                    sent[name] = max(sent[name], rule.value)
         case "stream":
             for name in STREAM:
                 sent.pop(name, None)

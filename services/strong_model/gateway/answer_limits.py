@@ -49,9 +49,10 @@ def limit_for(text: str, words: Said, sent: Json) -> Rule | None:
     if below := BELOW.search(plain):
         most = _whole(below.group(1)) - 1
         return Rule(field=name, action="limit", value=most) if 0 < most < asked else None
-    if TOO_SMALL.search(plain):
-        return None
     numbers = [_whole(number) for number in NUMBER.findall(plain)]
+    if TOO_SMALL.search(plain):
+        larger = min((number for number in numbers if number > asked), default=None)
+        return Rule(field=name, action="least", value=larger) if larger is not None and "budget" not in plain else None
     smaller = [number for number in numbers if 1 < number < asked]
     if not smaller or not (asked in numbers or AT_MOST.search(plain)):
         return None

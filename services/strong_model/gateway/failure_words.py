@@ -35,6 +35,7 @@ TOO_LONG_CODES = frozenset(
         "context_exceeded",
         "tokens_limit_reached",
         "1039",
+        "1261",
     }
 )
 CONTENT_CODES = frozenset(
@@ -72,6 +73,7 @@ MODEL_CODES = frozenset(
         "unavailable_model",
         "unknown_model",
         "modelnotopen",
+        "1211",
     }
 )
 RATE_CODES = frozenset(  # of refusals that come with another status than 429
@@ -89,6 +91,7 @@ RATE_CODES = frozenset(  # of refusals that come with another status than 429
         "resource_exhausted",
         "1002",
         "1302",
+        "1303",
         "1305",
     }
 )
@@ -129,14 +132,14 @@ NO_MONEY = re.compile(
     r"payment required|in arrears|account (?:is )?(?:overdue|suspended for)|add (?:more )?(?:credits|funds)|billing (?:is )?not|"
     r"api usage limits|key limit exceeded|spending limit|monthly (?:usage |spend\w* )?limit|budget has been exceeded|"
     r"enter a payment method|not enough balance|balance (?:is|was) (?:not enough|insufficient|too low)|requires more credits|"
-    r"past invoices|please recharge|credit limit exceeded|suspended, possibly due to"
+    r"余额不足|欠费|请充值|past invoices|please recharge|credit limit exceeded|suspended, possibly due to"
 )
 TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|(?:prompt|input|request|message)s?(?: is| are)? too (?:long|large)|"
     r"maximum context|reduce the length|reduce your message size|(?:exceed|longer|larger|more|greater)\w* .{0,40}?"
     r"(?:maximum|max|allowed|limit)\w* .{0,30}?(?:input|prompt|context|tokens allowed)|"
     r"(?:input|prompt)(?: token)?s?(?: count| length)?.{0,30}exceed|does not fit.{0,20}context|too many (?:input |prompt )tokens|"
-    r"maximum model length|max_model_len|max_seq_len|model token limit|range of input length|request body too large|"
+    r"超长|超过.{0,8}长度|maximum model length|max_model_len|max_seq_len|model token limit|range of input length|request body too large|"
     r"inputs?`? (?:tokens \+ `?max_new_tokens`? must be <=|must have less than \d)"
 )
 CONTEXT_FULL = re.compile(  # the server's own fault by its status
@@ -147,7 +150,7 @@ CONTENT = re.compile(
     r"content[ _]?(?:filter|polic|management|exists risk|violat|moderat)|(?:flagged|blocked|rejected|refused) .{0,60}?"
     r"(?:moderation|safety|policy|policies|filter|risk|violat|guardrail)|usage (?:policy|policies|guidelines)|inappropriate|"
     r"moderation|high[- ]risk|safety (?:system|filter|setting|reason|check)|prohibited content|sensitive (?:content|word|information)|"
-    r"guardrail|harmful|unsafe content|violat\w+ .{0,40}(?:terms|policy|policies|guidelines)"
+    r"敏感|不安全|违规|guardrail|harmful|unsafe content|violat\w+ .{0,40}(?:terms|policy|policies|guidelines)"
 )
 BAD_TURN = re.compile(
     r"content blocks? must|content.{0,40}(?:must|cannot|can not|may not|should).{0,20}(?:empty|non-whitespace|blank)|"
@@ -157,14 +160,16 @@ PASSING = re.compile(  # said with the status of a wrong request, and over with 
     r"model (?:has )?(?:crashed|unloaded|is not loaded)|model unloaded|engine is not loaded|loading model|failed to load|"
     r"unexpected tokens remaining|model is (?:currently )?loading"
 )
-TOO_OFTEN = re.compile(r"rate[ _-]?limit|too many requests|throttl|requests? per (?:second|minute|hour|day)")
+TOO_OFTEN = re.compile(
+    r"请求过于频繁|并发数过高|rate[ _-]?limit|too many requests|throttl|requests? per (?:second|minute|hour|day)"
+)
 NO_ACCESS = re.compile(
     r"location is not supported|country, region|organization has been (?:restricted|disabled)|account .{0,30}(?:disabled|deactivated)|"
     r"terms acceptance|accept the terms|has not been used in project|must be verified|not (?:available|supported) in your (?:country|region)|"
     r"has not activated the model|model access denied"
 )
 NO_MODEL = re.compile(
-    r"requested model.{0,80}(?:not|n't) supported|invocation of model|only supported in v1/|not a chat model|specify a model|"
+    r"模型不存在|requested model.{0,80}(?:not|n't) supported|invocation of model|only supported in v1/|not a chat model|specify a model|"
     r"\bmodels?\b.{0,120}?(?:not found|does(?: not|n't) exist|not exist|unknown|not a valid|invalid|decommissioned|not available|"
     r"is deprecated|was removed|has been (?:removed|retired|shut ?down)|no longer (?:available|supported)|try pulling)|"
     r"(?:unknown|invalid|no such|not a valid|unrecognized) model|deployment .{0,60}does not exist|no (?:endpoints|allowed providers)"

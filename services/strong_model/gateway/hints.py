@@ -29,6 +29,9 @@ _FIELD = re.compile(
     r"[\"']?(\d+(?:\.\d+)?)\s*(ms|s|m|h)?",
     re.IGNORECASE,
 )
+_HEADER = re.compile(
+    r"[\"'](?:x-)?ratelimit-reset[\w-]*[\"']\s*:\s*[\"']?([^\"',}]+)", re.IGNORECASE
+)  # quoted in a body
 _DAILY = re.compile(
     r"\b(?:per|a|each|every|this|in\s+one)[\s_-]*(?:day|month)\b|/ ?(?:day|month)\b|\b(?:daily|monthly)\b|Per(?:Day|Month)|\b(?:TPD|RPD)\b|\bper[\s-]*24\s*h",
     re.IGNORECASE,
@@ -60,6 +63,8 @@ def _said(text: str) -> float | None:
     if field := _FIELD.search(text):
         name, unit = field[0].lower(), (field[2] or "").lower()
         return float(field[1]) * UNITS.get(unit or ("ms" if re.search(r"_?ms[\"']", name) else "s"), 1.0)
+    if header := _HEADER.search(text):
+        return _seconds(header[1])
     if sentence := _SENTENCE.search(text):
         return _duration(sentence[1])
     if stamp := _UNTIL.search(text):

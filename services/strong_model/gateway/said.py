@@ -15,6 +15,7 @@ LONGEST = 2_000  # characters of its words that are looked at
 DEPTH = 8
 INSIDE = (  # keys below which its words stand, the plainest first
     "message",
+    "Message",
     "msg",
     "error",
     "errors",
@@ -24,6 +25,9 @@ INSIDE = (  # keys below which its words stand, the plainest first
     "error_description",
     "base_resp",
     "status_msg",
+    "fault",
+    "faultstring",
+    "err",
     "title",
     "reasons",
     "description",
@@ -38,6 +42,7 @@ UNSAID = frozenset({"failed_generation"})  # read for codes only: the model's te
 CODES = ("code", "type", "status", "reason", "reasons", "finish_reason", "blockReason", "block_reason", "status_code", "error_code",
          "__type", "error_type")  # fmt: skip
 FIELDS = ("param", "field", "parameter")
+_XML = re.compile(r"<(?:message|error|detail|description)>\s*([^<]+?)\s*</", re.IGNORECASE)
 _TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
 
 
@@ -118,8 +123,13 @@ def _text(value: str, depth: int) -> Iterator[tuple[str, Any]]:
         if not isinstance(inner, str):
             yield from _walk(inner, depth - 1)
             return
-    if stripped[:1] == "<" and re.match(r"<(?:!doctype|html|head|body|\?xml)", stripped, re.IGNORECASE):
+    if stripped[:1] == "<" and re.match(
+        r"<(?:!doctype|html|head|body|\?xml|error|errorresponse)", stripped, re.IGNORECASE
+    ):
         title = _TITLE.search(stripped)
+        if title is None and (told := _XML.findall(stripped)):
+            yield from (("word", html.unescape(words)) for words in told)
+            return
         yield "word", "an HTML page" + (f" ({html.unescape(title.group(1))})" if title else "")
         return
     yield "word", " ".join(stripped.split())

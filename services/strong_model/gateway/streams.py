@@ -16,6 +16,7 @@ OF_CHUNK = (
     "usage",
     "object",
 )  # of a chunk, put together by themselves; its other fields are the completion's
+SIGNS_OF_LIFE = frozenset(("ping", "heartbeat", "keepalive", "keep-alive"))  # names of events that say nothing else
 OF_CALL = ("id", "type")  # of a tool call: said once
 
 
@@ -157,6 +158,8 @@ class Assembly:
 
     def add(self, event: Event) -> Json | None:
         """One event; returns its chunk for a client. Raises ProviderError for an error that the provider sends, and for garbage."""
+        if not event.data or event.name in SIGNS_OF_LIFE:
+            return None
         try:
             chunk = json.loads(event.data)
         except (ValueError, RecursionError):
