@@ -11,7 +11,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from services.api.features.jobs.live_checks import REMEDIES
 from services.meteor.main import cli
+from services.strong_model.gateway import errors
+from shared.contracts.errors import ROW_CODES
 from tests.contract.conftest import BASE, KEY, TOKEN, rows, running_api
 from tests.fakes.gateway import Gateway, running_gateway
 from tests.fakes.loopback import LOOPBACK
@@ -167,6 +170,12 @@ def test_a_provider_that_refuses_refuses_the_job(provided: Provided, file: str, 
     assert provided.http.get(JOBS).json()["data"] == []
     provided.gateway.teacher.heal()
     assert provided.http.post(f"{JOBS}/check", json=job).json()["ok"], "a refusal is not kept"
+
+
+def test_every_failure_that_stays_has_a_remedy():
+    known = set(REMEDIES)
+    assert errors.ACCOUNT_CODES | ROW_CODES.keys() <= known | {"teacher_batch_failed"}
+    assert known - errors.KINDS.keys() == {"teacher_not_configured", "model_not_found"}
 
 
 def test_a_provider_that_refuses_a_made_up_question_refuses_the_job_too(provided: Provided, file: str):
