@@ -136,7 +136,7 @@ class Reading:
             short = name[:100]
             if short in self.ignored or len(self.ignored) < MOST_IGNORED:
                 self.ignored[short] += 1
-                self.texts[short] += holds_answers(value[name])
+                self.texts[short] += holds_answers(name, value[name])
 
 
 def parse_line(number: int, raw: bytes, reading: Reading | None = None) -> Question | LineError | None:

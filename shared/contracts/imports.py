@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AliasChoices, BaseModel, Field, model_validator
 
 from shared.contracts.coverage import LEVELS, CoverageCell, CoveredCell, TopicName
 from shared.contracts.distillation import NO_NUL, Budget, Name, Strict
@@ -17,15 +17,23 @@ FileId = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
 Short = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_NUL)]
 
 
+def _is_empty(columns: Mapping) -> bool:
+    return not columns
+
+
+COLUMNS = AliasChoices("mapping", "columns")  # as an upload calls it, and as the first version did
+
+
 class ChatOptions(Strict):
     """A data file of any format and shape: JSONL, JSON, CSV, XLSX, Parquet; chat rows, questions and answers.
 
-    columns: our field -> the file's, where its name is not recognised. skip_bad: bad rows are left out and counted; else one
-    of them fails the import. limit: the first so many rows.
+    mapping, skip_bad: as for an upload; without skip_bad a bad row fails the import. limit: the first so many rows.
     """
 
     type: Literal["chat", "file"] = "chat"
-    columns: Mapping = Field(default={}, exclude_if=lambda columns: not columns)  # excluded: hashes of before hold
+    columns: Mapping = Field(
+        default={}, validation_alias=COLUMNS, exclude_if=_is_empty
+    )  # excluded: hashes of before hold
     skip_bad: bool = Field(default=False, exclude_if=lambda skip: not skip)
     limit: int | None = Field(default=None, ge=1, le=1_000_000, exclude_if=lambda limit: limit is None)
 
@@ -47,10 +55,9 @@ class StackExchangeOptions(Strict):
 
 
 class HubOptions(Strict):
-    """A dataset of the Hugging Face hub: its Parquet and JSONL files, never its code.
+    """A dataset of the Hugging Face hub: its data files of any format, never its code.
 
-    columns: our field -> the dataset's column; dots lead into nested values, as in answers.text.0. Without any, columns of
-    usual names are taken.
+    mapping: as for an upload. skip_bad: bad rows are left out and counted, since they can hardly be mended; false: one of them fails the import.
     """
 
     type: Literal["hub"] = "hub"
@@ -58,7 +65,8 @@ class HubOptions(Strict):
     revision: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
     config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="a folder of it")
     split: str = Field(default="train", pattern=r"^[A-Za-z0-9_]{1,50}$")
-    columns: Mapping = Field(default={})
+    columns: Mapping = Field(default={}, validation_alias=COLUMNS)
+    skip_bad: bool = Field(default=True, exclude_if=bool)
     limit: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
@@ -175,11 +183,13 @@ class ImportChange(Strict):
 
 
 class ImportResult(BaseModel):
-    """file: the dataset that was made. left_out: what was not taken, by reason. refused: passages that the provider took never.
+    """file: the dataset that was made. references: rows with a reference answer. left_out: what was not taken, by reason. refused:
+    passages that the provider took never.
     coverage: of generated questions, how many each cell of the map has. shortfall: questions that the map wants and nobody wrote."""
 
     file: str
     rows: int
+    references: int = 0
     left_out: dict[str, int]
     refused: list[RefusedRow] = []
     coverage: list[CoveredCell] = []

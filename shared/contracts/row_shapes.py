@@ -218,12 +218,17 @@ def looks_like_answer(name: str) -> bool:
     return any(end in simple(name) for end in ENDS["reference"])
 
 
-def holds_answers(value: Any) -> bool:
-    """Whether an unread value has a text in it, or is nested and has one under a name that speaks of an answer."""
+def holds_answers(name: str, value: Any) -> bool:
+    """Whether an unread field has a text in it, or is nested and has something under a name that speaks of an answer."""
     if isinstance(value, str):
         return bool(value.strip())
     inner = value[0] if isinstance(value, list) and value else value
-    return isinstance(inner, dict) and any(is_answer(name) or looks_like_answer(name) for name in inner)
+    names = [name, *inner] if isinstance(inner, dict) else [name]
+    return (
+        isinstance(value, list | dict)
+        and bool(value)
+        and any(is_answer(one) or looks_like_answer(one) for one in names)
+    )
 
 
 def _pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
@@ -301,12 +306,14 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
     taken |= {*columns.values(), *joined, *filter(None, [system, history])}
     name = "alpaca" if joined and simple(question) == "instruction" else _named(columns)
     options = next((field for field in ("choices", "options") if field in fields), None)
+    alone = simple(question) == "text" and "reference" not in columns  # the text may be a conversation
+    others = {field: name for field, name in columns.items() if field != "question"}
     lettered = [] if options else _option_columns(fields, taken)
     taken |= {*lettered}
 
     def convert(row: Json) -> Json:
         asked = row[question]
-        made = mapped(row, {field: name for field, name in columns.items() if field != "question"})
+        made = mapped(row, others)
         if isinstance(asked, list) and asked and isinstance(asked[0], dict):  # a conversation, and its answer beside it
             answer = {"reference": _said(row[columns["reference"]])} if "reference" in columns else {}
             return (
@@ -314,12 +321,7 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
                 | from_messages([_message(f"{question}.{n}", turn) for n, turn in enumerate(asked)], question)
                 | answer
             )
-        if (
-            simple(question) == "text"
-            and "reference" not in columns
-            and isinstance(asked, str)
-            and (talk := spoken(asked))
-        ):
+        if alone and isinstance(asked, str) and (talk := spoken(asked)):
             return made | from_messages(talk, question)
         if isinstance(asked, dict):
             inner = next((asked[name] for name in asked if is_question(name)), asked)

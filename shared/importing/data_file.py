@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from shared.contracts.data import LineError
+from shared.contracts.data import LineError, Question, Reading
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import ReadOptions
 from shared.contracts.imports import ChatOptions
-from shared.importing.dataset import DataFile
+from shared.importing.dataset import DataFile, unread
 from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
 SHOWN = 10  # bad rows in one error message
@@ -21,8 +21,8 @@ def read_file(
     """Raises UserError with the first bad rows, unless options.skip_bad: then they are counted in left_out."""
     file = DataFile.open(path, ReadOptions(mapping=options.columns, skip_bad=options.skip_bad))
     bad: list[LineError] = []
-    total = 0
-    for total, item in enumerate(file.rows(), start=1):
+    total, seen = 0, Reading()
+    for total, item in enumerate(file.rows(seen), start=1):
         if total % LOOK_EVERY == 0:
             on_progress(0, total)
         if isinstance(item, LineError):
@@ -38,8 +38,19 @@ def read_file(
             param="file",
             code="invalid_row",
         )
+    refuse_unread({**options.columns}, seen)
     good = (item for item in file.rows() if not isinstance(item, LineError))
     for number, item in enumerate(islice(good, options.limit)):
         if number % LOOK_EVERY == 0:
             on_progress(number, total)
-        yield {name: part for name, part in item.model_dump(exclude={"split"}).items() if part}
+        yield as_row(item)
+
+
+def as_row(item: Question) -> Row:
+    return {name: part for name, part in item.model_dump(exclude={"split"}).items() if part}
+
+
+def refuse_unread(mapping: dict[str, str], seen: Reading) -> None:
+    """Raises UserError where answers, or fields of the mapping, would be dropped without a word."""
+    for error in unread(mapping, seen):
+        raise UserError(error.message, param=error.param, code=error.code)

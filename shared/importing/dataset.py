@@ -12,7 +12,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, PreviewRow, ReadOptions
 from shared.contracts.json_types import Json
 from shared.contracts.row_shapes import Shape, by_mapping, inside, is_about, is_question, looks_like_answer
-from shared.contracts.unfolding import MOST_MESSAGES, STAR, conversations, single_messages, starred, unfolded
+from shared.contracts.unfolding import MOST_MESSAGES, STAR, Messages, conversations, single_messages, starred, unfolded
 from shared.datasets.likeness import Likeness, folded
 from shared.datasets.rows import Spool
 from shared.datasets.splits import Assigned, Splitter
@@ -76,14 +76,20 @@ class DataFile:
         starred_by = any(STAR in name for name in named)
         found = records(self.path, self.layout)
         if not named:
-            found = _put_together(found)
+            for number, value in _put_together(found):
+                inner = None if isinstance(value, LineError) else unfolded(value)
+                if inner is None:
+                    yield number, value
+                else:
+                    yield from ((number, part) for part in inner)
+            return
         for number, value in found:
             if isinstance(value, LineError):
                 yield number, value
                 continue
             if starred_by:
                 inner = starred(value, mapping)
-            elif named and any(inside(value, part) is not None for name in named for part in name.split("+")):
+            elif any(inside(value, part) is not None for name in named for part in name.split("+")):
                 inner = None
             else:
                 inner = unfolded(value)
@@ -103,10 +109,13 @@ def _put_together(found: Iterator[tuple[int, Json | LineError]]) -> Iterator[tup
     first = next(found, None)
     named = single_messages(first[1]) if first and isinstance(first[1], dict) else None
     if first is None or named is None:
-        yield from chain([first] if first else [], found)
-        return
+        return chain([first] if first else [], found)
+    return _talks(chain([first], found), named)
+
+
+def _talks(found: Iterable[tuple[int, Json | LineError]], named: Messages) -> Iterator[tuple[int, Json | LineError]]:
     bad: list[tuple[int, LineError]] = []
-    yield from enumerate(conversations(_messages(chain([first], found), bad), named), start=1)
+    yield from enumerate(conversations(_messages(found, bad), named), start=1)
     yield from bad
 
 
@@ -184,7 +193,8 @@ def check(
             bad.append(item)
         elif not skip and not whole:
             break
-    errors = _of_the_file(file, seen) if skip and seen.rows else bad or _of_the_file(file, seen)
+    mapping = {**file.options.mapping}
+    errors = unread(mapping, seen) if skip and seen.rows else bad or unread(mapping, seen)
     if n_bad > 1 and not seen.rows and all(error.code == "no_question" for error in bad):
         errors = [
             bad[0].model_copy(update={"message": bad[0].message + NO_HEADER * (file.layout.format == CSV)})
@@ -210,23 +220,23 @@ def check(
     )
 
 
-def _of_the_file(file: DataFile, seen: Reading) -> list[LineError]:
+def unread(mapping: dict[str, str], seen: Reading) -> list[LineError]:
     """What is wrong with the file as a whole: a mapped field that no row has, or answers under a name that is not known."""
     missing = [
         part
-        for name in file.options.mapping.values()
+        for name in mapping.values()
         for part in name.split("+")
         if part and STAR not in name and not {part, name, part.partition(".")[0]} & seen.fields
     ]
     if seen.rows and missing:
         message = f"no row has the field {missing[0]!r} of the mapping; there are {', '.join(sorted(seen.fields)[:20])}"
         return [LineError(line=1, code="unknown_field", message=message, param="mapping")]
-    unread = [name for name, count in seen.texts.items() if 2 * count >= seen.rows and not is_about(name)]
-    unread.sort(key=lambda name: (not looks_like_answer(name), name))
-    if seen.rows and not seen.references and unread and "reference" not in file.options.mapping:
-        names = ", ".join(map(repr, unread[:5]))
+    texts = [name for name, count in seen.texts.items() if 2 * count >= seen.rows and not is_about(name)]
+    texts.sort(key=lambda name: (not looks_like_answer(name), name))
+    if seen.rows and not seen.references and texts and "reference" not in mapping:
+        names = ", ".join(map(repr, texts[:5]))
         message = (
-            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={unread[0]} "
+            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={texts[0]} "
             "(with --map question=...), or say that there is none: --map reference= (empty); over HTTP the field mapping"
         )
         return [LineError(line=1, code="answers_not_read", message=message, param="mapping")]

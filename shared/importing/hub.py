@@ -7,21 +7,23 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.contracts.data import LineError
+from shared.contracts.data import LineError, Question, Reading
 from shared.contracts.errors import TransientError, UserError
+from shared.contracts.file_reading import ReadOptions
 from shared.contracts.imports import HubOptions
-from shared.contracts.json_types import Json
-from shared.importing.layout import layout_of
-from shared.importing.records import records
-from shared.importing.rows import LOOK_EVERY, Progress, Row, checked_rows, unwatched
+from shared.importing.data_file import as_row, refuse_unread
+from shared.importing.dataset import DataFile
+from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
 ANSWER_S = 20.0
-FORMATS = re.compile(r"\.(parquet|jsonl|ndjson|json|csv|tsv|xlsx|arrow)(\.(gz|zst|bz2|xz))?$")
-ABOUT = re.compile(r"(^|/)(dataset_infos?|config|state|package|tokenizer\w*|\..*)\.json$")  # JSON that holds no rows
+FORMATS = re.compile(r"\.(parquet|jsonl|ndjson|json|csv|tsv|xlsx|arrow|yaml|yml)(\.(gz|zst|bz2|xz))?$")
+NUMBERED = re.compile(r"row-\d+(\.\d+)?")
+ABOUT = re.compile(
+    r"(^|/)(dataset_infos?|config|state|package|tokenizer\w*|\..*)\.(json|ya?ml)$"
+)  # JSON that holds no rows
 
 
 class HubUnavailable(TransientError):
@@ -48,21 +50,43 @@ def read_hub(options: HubOptions, left_out: Counter[str], on_progress: Progress 
     dataset = _look_up(options)
     names = chosen(dataset.files, options)
     source = f"https://huggingface.co/datasets/{options.dataset} at {dataset.commit[:12]}, licence {dataset.licence}"
-    values = islice(_values(options, dataset.commit, names, on_progress), options.limit)
-    for row in checked_rows(values, left_out, {**options.columns}):
-        yield row | {"source": source}
+    seen, ids = Reading(), set[str]()
+    rows = _rows(options, dataset.commit, names, seen, on_progress)
+    count = 0
+    for file, item in rows:
+        if isinstance(item, LineError):
+            if not options.skip_bad:
+                raise HubRefused(f"{file}, row {item.line}: {item.message}")
+            left_out[f"{item.param or 'row'}: {item.code}"] += 1
+        elif item.id in ids:
+            left_out["id: duplicate_id"] += 1
+        else:
+            numbered = NUMBERED.fullmatch(item.id)  # such ids repeat in every file; the upload gives others
+            ids |= set() if numbered else {item.id}
+            row = as_row(item) | {"source": source}
+            yield {name: part for name, part in row.items() if name != "id"} if numbered else row
+            count += 1
+            if count == options.limit:
+                break
+    refuse_unread({**options.columns}, seen)
 
 
-def _values(options: HubOptions, commit: str, names: list[str], on_progress: Progress) -> Iterator[Json]:
+def _rows(
+    options: HubOptions, commit: str, names: list[str], seen: Reading, on_progress: Progress
+) -> Iterator[tuple[str, Question | LineError]]:
     for done, name in enumerate(names):
         on_progress(done, len(names))
-        path = _fetched(options, commit, name)
-        for number, (line, value) in enumerate(records(path, layout_of(path)), start=1):
+        file = DataFile.open(_fetched(options, commit, name), ReadOptions(mapping=options.columns))
+        for number, item in enumerate(file.rows(seen), start=1):
             if number % LOOK_EVERY == 0:
                 on_progress(done, len(names))
-            if isinstance(value, LineError):
-                raise HubRefused(f"{name}, line {line}: {value.message}")
-            yield value
+            yield name, item
+
+
+def hub_files(options: HubOptions) -> Iterator[tuple[str, Path]]:
+    """(name, where it lies now) of the data files that an import reads, fetched one by one. Raises as read_hub."""
+    dataset = _look_up(options)
+    yield from ((name, _fetched(options, dataset.commit, name)) for name in chosen(dataset.files, options))
 
 
 @contextmanager

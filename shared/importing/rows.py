@@ -44,13 +44,14 @@ def checked_rows(
             yield {name: part for name, part in row.items() if part}
 
 
-def write_rows(rows: Iterable[Row], path: Path) -> int:
-    """One JSON object per line; returns how many. Raises UserError if there is none."""
-    count = 0
+def write_rows(rows: Iterable[Row], path: Path) -> tuple[int, int]:
+    """One JSON object per line; returns how many, and how many have a reference. Raises UserError if there is none."""
+    count = references = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
+            references += bool(row.get("reference"))
     if not count:
         raise UserError("the source contains no valid row", code="nothing_to_import")
-    return count
+    return count, references

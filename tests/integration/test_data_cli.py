@@ -41,6 +41,7 @@ def test_a_dump_becomes_rows(tmp_path: Path):
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout) == {
         "rows": 1,
+        "references": 1,
         "left_out": {"no accepted answer": 1},
         "out": str(out),
         "file": None,
@@ -100,11 +101,26 @@ def test_a_dataset_of_a_hub_and_none_without_one(tmp_path: Path):
     arguments = ["import", "org/name", "--out", str(out), "--map", "question=q", "--map", "reference=a.text.0"]
     with running_hub("org/name", files) as url:
         found = meteor(*arguments, "--limit", "3", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
+        seen = meteor("preview", "org/name", *arguments[4:], HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
+        unmapped = meteor(
+            "import",
+            "org/name",
+            "--out",
+            str(tmp_path / "no"),
+            "--map",
+            "question=q",
+            HF_ENDPOINT=url,
+            HF_HOME=str(tmp_path / "hf"),
+        )
         unknown = meteor("import", "org/other", "--out", "x", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
     assert found.returncode == 0, found.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     source = "https://huggingface.co/datasets/org/name at cccccccccccc, licence cc0-1.0"
     assert rows == [{"question": f"q{n}", "reference": f"a{n}", "source": source} for n in range(3)]
+    assert "the first file of the dataset: data/train-00000-of-00001.parquet" in seen.stderr + seen.stdout
+    assert "5 with a reference, 0 bad" in seen.stderr + seen.stdout
+    assert "reference=a" in unmapped.stderr  # nothing of the answers is dropped without a word
+    assert unmapped.returncode == 1
     assert "the hub has no dataset 'org/other'" in unknown.stderr
     away = meteor(*arguments, HF_ENDPOINT=f"http://127.0.0.1:{free_port()}", HF_HOME=str(tmp_path / "new"))
     assert "the model hub does not answer" in away.stderr

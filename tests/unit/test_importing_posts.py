@@ -118,7 +118,7 @@ def test_links_to_a_guessed_site_are_not_made(tmp_path: Path):
 def test_rows_can_be_uploaded(tmp_path: Path):
     out = tmp_path / "rows.jsonl"
     rows = read(written(tmp_path, posts_xml(POSTS)))[0]
-    assert write_rows(rows, out) == 2
+    assert write_rows(rows, out) == (2, 2)
     again = [parse_line(number, line.encode()) for number, line in enumerate(out.read_text().splitlines(), start=1)]
     assert [item.source for item in again if isinstance(item, Question)] == [row["source"] for row in rows]
 

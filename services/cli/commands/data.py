@@ -10,16 +10,18 @@ from rich.text import Text
 
 from services.cli.client import FILES, Refused, client, problem_of
 from services.cli.commands import generate, imports
-from services.cli.commands.imports import sentence
-from services.cli.options import DEFAULT_DATA, Data, Json, Maps, mapping_of
+from services.cli.commands.imports import HUB_ID, sentence
+from services.cli.options import DEFAULT_DATA, Data, Json, Maps, given, mapping_of
 from services.cli.output import Columns, one_line
 from services.cli.verbs import Noun
 from shared.contracts.data import DEV_SHARE, TEST_SHARE
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions
+from shared.contracts.imports import HubOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
+from shared.importing.hub import hub_files
 from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
@@ -83,9 +85,12 @@ def download(
 
 @app.command()
 def preview(
-    file: Annotated[str, typer.Argument(help="a data file, or the id of an uploaded one")],
+    file: Annotated[str, typer.Argument(help="a data file, the id of an uploaded one, or a hub id such as org/name")],
     maps: Maps = None,
     skip_bad: SkipBad = False,
+    revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
+    config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
+    split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
     rows: Annotated[int, typer.Option(min=0, max=50, help="how many rows are shown")] = 3,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
@@ -93,13 +98,19 @@ def preview(
     """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
     stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
     options = read_options(maps, skip_bad)
+    request = PreviewRequest(mapping=options.mapping, skip_bad=options.skip_bad, rows=rows)
     if Path(file).is_file():
-        request = PreviewRequest(mapping=options.mapping, skip_bad=options.skip_bad, rows=rows)
-        shown = dataset.preview(_opened(Path(file), options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS)
+        shown = _previewed(Path(file), request)
     elif file.startswith("file-"):
         body = options.model_dump(exclude_unset=True) | {"rows": rows}
         with client(data) as api:
             shown = api.ask(Preview, "POST", FILES.path(file, "preview"), json=body)
+    elif not Path(file).exists() and HUB_ID.fullmatch(file):
+        about = given(revision=revision, config=config, split=split) | {"dataset": file}
+        name, path = next(hub_files(HubOptions.model_validate(about)))
+        if not as_json:
+            say(f"the first file of the dataset: {name}")
+        shown = _previewed(path, request)
     else:
         raise typer.BadParameter(f"there is no file {file}")
     emit(shown, as_json, _rows_table(shown))
@@ -107,6 +118,11 @@ def preview(
         _say_preview(shown)
     if not shown.valid:
         raise typer.Exit(1)
+
+
+def _previewed(path: Path, request: PreviewRequest) -> Preview:
+    options = ReadOptions(mapping=request.mapping, skip_bad=request.skip_bad)
+    return dataset.preview(_opened(path, options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS)
 
 
 def read_options(maps: list[str] | None, skip_bad: bool) -> ReadOptions:

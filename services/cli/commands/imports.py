@@ -48,6 +48,7 @@ class Imported(BaseModel):
     """A dataset that was made. out: where it was written; file: as which it was uploaded. left_out: rows by reason."""
 
     rows: int
+    references: int
     left_out: dict[str, int]
     out: str | None
     file: FileObject | None
@@ -117,7 +118,10 @@ def import_data(
     min_score: Annotated[int | None, typer.Option(help="stackexchange: of the question (1)")] = None,
     min_answer_score: Annotated[int | None, typer.Option(help="stackexchange: of the answer (0)")] = None,
     columns: Maps = None,
-    skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="chat: leave bad rows out and count them")] = None,
+    skip_bad: Annotated[
+        bool | None,
+        typer.Option("--skip-bad", help="file: leave bad rows out and count them, as an import from a hub does"),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
@@ -146,7 +150,7 @@ def import_data(
         return
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as folder:
         rows = Path(folder) / "rows.jsonl" if out is None else out.with_name(out.name + ".part")
-        count, left_out = convert(options, source, rows, as_json)
+        count, references, left_out = convert(options, source, rows, as_json)
         if out is not None:
             os.replace(rows, out)
             rows = out
@@ -154,7 +158,10 @@ def import_data(
         if upload_it:
             with client(data) as api:
                 file = api.upload(rows, f"{Path(source).stem or 'rows'}.jsonl")
-    emit_imported(Imported(rows=count, left_out=left_out, out=str(out) if out else None, file=file), as_json)
+    emit_imported(
+        Imported(rows=count, references=references, left_out=left_out, out=str(out) if out else None, file=file),
+        as_json,
+    )
 
 
 def _import_documents(
@@ -228,11 +235,17 @@ def dataset_of(api: ApiClient, item: ImportObject, out: Path | None) -> Imported
     file = api.get(FILES, result.file)
     if out is not None:
         api.download(FILES.path(file.id, "content"), out)
-    return Imported(rows=result.rows, left_out=result.left_out, out=str(out) if out else None, file=file)
+    return Imported(
+        rows=result.rows,
+        references=result.references,
+        left_out=result.left_out,
+        out=str(out) if out else None,
+        file=file,
+    )
 
 
-def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple[int, dict[str, int]]:
-    """Write the rows; returns (count, rows left out by reason). A half-written file is removed."""
+def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple[int, int, dict[str, int]]:
+    """Write the rows; returns (count, those with a reference, rows left out by reason). A half-written file is removed."""
     path = None if isinstance(options, HubOptions) else Path(source)
     if path is not None and not path.is_file():
         raise UserError(f"there is no file {source}", code="source_not_found")
@@ -247,18 +260,23 @@ def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple
             say(f"  {100 * done / max(total, 1):.0f} %")
 
     try:
-        count = write_rows(rows_of(options, path, left_out, on_progress), rows)
+        count, references = write_rows(rows_of(options, path, left_out, on_progress), rows)
     except OSError as error:
         rows.unlink(missing_ok=True)
         raise Refused(f"{error.filename or rows}: {error.strerror}") from error
     except BaseException:
         rows.unlink(missing_ok=True)
         raise
-    return count, dict(sorted((+left_out).items()))
+    return count, references, dict(sorted((+left_out).items()))
 
 
 def emit_imported(result: Imported, as_json: bool) -> None:
-    emit(result, as_json, f"{result.rows} rows" + (f" in {result.out}" if result.out else ""))
+    emit(
+        result,
+        as_json,
+        f"{result.rows} rows, {result.references} with a reference"
+        + (f"; they are in {result.out}" if result.out else ""),
+    )
     if as_json:
         return
     for reason, count in result.left_out.items():

@@ -70,8 +70,10 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         ),
         lambda _: None,
     )
-    await run.emit(f"{len(rows)} rows are in {file_id}; left out: {in_words(left_out)}")
-    made = {"file": file_id, "rows": len(rows), "left_out": dict(+left_out), "refused": run.refused_rows()}
+    references = sum(bool(row.get("reference")) for row in rows)
+    await run.emit(f"{len(rows)} rows are in {file_id}, {references} with a reference; left out: {in_words(left_out)}")
+    counts = {"rows": len(rows), "references": references, "left_out": dict(+left_out)}
+    made = {"file": file_id, "refused": run.refused_rows()} | counts
     return {"result": told.model_copy(update=made).model_dump(mode="json", exclude_defaults=True)}
 
 
