@@ -1,0 +1,127 @@
+"""The rows of the bookshop example: each reference runs, returns something, and leaves nothing open."""
+
+import importlib.util
+import json
+import re
+import sqlite3
+from collections import Counter, defaultdict
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from shared.contracts.data import LEAST_ROWS, Question, Split, parse_lines
+from shared.contracts.distillation import Distillation
+from shared.contracts.grader_kinds import SqlResultGrader
+from shared.datasets.likeness import folded
+from shared.datasets.splits import Splitter
+from shared.grading import sql
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GRADER = SqlResultGrader(type="sql_result", database="bookshop", max_rows=50)
+SIZES = {
+    "author": 24, "book": 60, "customer": 40, "staff": 20, "sale": 150, "item": 262, "review": 96, "event": 24,
+}  # fmt: skip
+_TEXT = re.compile(r"'((?:[^']|'')*)'")
+_ORDER = re.compile(r" ORDER BY ((?:[^()]|\([^()]*\))+?)(?: LIMIT (\d+))?$")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("bookshop") / "bookshop.sqlite"
+    spec = importlib.util.spec_from_file_location("bookshop", EXAMPLES / "bookshop.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.build(target)
+    with pytest.raises(FileExistsError):
+        script.build(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Question]:
+    read = list(parse_lines((EXAMPLES / "bookshop.jsonl").read_bytes().splitlines()))
+    assert all(isinstance(row, Question) for row in read)
+    return [row for row in read if isinstance(row, Question)]
+
+
+@pytest.fixture(scope="module")
+def queries(rows: list[Question]) -> list[str]:
+    return sorted({row.reference or "" for row in rows})
+
+
+def shape(query: str) -> str:
+    """The query without its constants; a pattern's wildcards stay."""
+    query = _TEXT.sub(lambda text: "'" + re.sub(r"[^%]+", "x", text[1]) + "'", query)
+    return re.sub(r"\b\d+(?:\.\d+)?\b", "0", query)
+
+
+def test_the_database_is_made_from_its_script(database: Path):
+    assert (EXAMPLES / "bookshop.sql").stat().st_size < 150_000
+    with closing(sqlite3.connect(database)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert found == SIZES
+
+
+def test_every_reference_runs_and_returns_something(database: Path, queries: list[str]):
+    for query in queries:
+        assert sql.query_of(query) == query
+        result = sql.run(GRADER, database, query)  # raises QueryFailed, for more than 50 rows too
+        assert result.rows, query
+        assert (None,) not in result.rows, query
+
+
+def test_the_order_that_a_reference_asks_for_has_no_ties(database: Path, queries: list[str]):
+    ordered = [query for query in queries if "ORDER BY" in query]
+    assert len(ordered) > 80
+    with closing(sqlite3.connect(database)) as connection:
+        for query in ordered:
+            order = _ORDER.search(query)
+            assert order, query
+            keys = order[1].replace(" DESC", "")
+            select = re.sub(r"^SELECT ", f"SELECT {keys}, ", query[: order.start()])
+            found = connection.execute(f"{select} ORDER BY {order[1]}").fetchall()
+            first = [row[: len(keys.split(", "))] for row in found[: int(order[2]) + 1 if order[2] else None]]
+            assert len(set(first)) == len(first), query
+
+
+def test_a_group_is_one_shape_of_query(rows: list[Question]):
+    shapes: dict[str | None, set[str]] = defaultdict(set)
+    for row in rows:
+        shapes[row.group].add(shape(row.reference or ""))
+    assert all(len(found) == 1 for found in shapes.values())
+    assert len({shape for found in shapes.values() for shape in found}) == len(shapes)
+    assert len(shapes) > 400
+    assert min(Counter(row.group for row in rows).values()) >= 3
+
+
+def test_the_questions_differ_and_do_not_begin_alike(rows: list[Question]):
+    assert len({folded(row) for row in rows}) == len(rows)
+    openings = Counter(tuple(re.findall(r"[\w']+", row.question.casefold())[:3]) for row in rows)
+    assert openings.most_common(1)[0][1] < 0.02 * len(rows)
+
+
+def test_the_splits_hold_whole_groups_of_every_category(rows: list[Question]):
+    splitter = Splitter(0.15, 0.2)
+    for row in rows:
+        splitter.add(row)
+    assigned = splitter.assign()
+    assert assigned.left == {}
+    assert assigned.counts["test"] >= 240
+    members: dict[str | None, set[Split]] = defaultdict(set)
+    categories: Counter[tuple[str | None, Split]] = Counter()
+    for row, split in zip(rows, assigned.splits, strict=True):
+        members[row.group].add(split)
+        categories[row.category, split] += 1
+    assert all(len(found) == 1 for found in members.values())
+    for category in {row.category for row in rows}:
+        assert all(categories[category, split] >= least for split, least in LEAST_ROWS.items()), category
+
+
+def test_the_job_of_the_example_is_valid():
+    job = json.loads((EXAMPLES / "bookshop.job.json").read_text())
+    Distillation.model_validate(job["distillation"])
