@@ -32,12 +32,20 @@ class Follower:
     """One job, followed until it has ended or is paused. Survives restarts of the API.
 
     where: the API's address now; after a restart on the same data folder it may be another. Without it the address stays.
+    on_look: gets the job at each look.
     """
 
-    def __init__(self, api: ApiClient, job_id: str, where: Callable[[], str] | None = None):
+    def __init__(
+        self,
+        api: ApiClient,
+        job_id: str,
+        where: Callable[[], str] | None = None,
+        on_look: Callable[[JobObject], None] = lambda job: None,
+    ):
         self._http = api.http
         self._job = JOBS.path(job_id)
         self._where = where
+        self._on_look = on_look
         self._last_event: str | None = None
         self._steps_asked = float("-inf")
         self._pass_rate = ""
@@ -92,6 +100,7 @@ class Follower:
                 self._find_api()
                 continue
             on_change(job, events)
+            self._on_look(job)
             if job.status in ENDED:
                 return job
             time.sleep(LOOK_S)

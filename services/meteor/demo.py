@@ -12,6 +12,7 @@ from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, api_ke
 from services.cli.report_screen import show_report
 from services.cli.watch import Follower, how_to_continue
 from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
+from services.meteor.time_told import TimeTold, in_a_line
 from shared.contracts.jobs import JobObject
 from shared.contracts.report import Report, read_report
 from shared.platform import run_state
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUESTIONS = 3
+SUMMARY = "demo.json"  # in the data folder: what the last demo took and had said of its time
 
 
 def demo(
@@ -44,7 +46,9 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     with ApiClient(sync_client(api_url, headers, timeout=60)) as api:
         job_id = _earlier_job(api, domain) or _post_job(api, rows, json.loads(body.read_text()))
-        job = Follower(api, job_id).show(console)
+        told = TimeTold()
+        job = Follower(api, job_id, on_look=told).show(console)
+        told.end()
         if job.status == "paused":
             say(how_to_continue(job))
             say("then run the demo again: it follows this job to its end")
@@ -60,7 +64,9 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
     http = DefaultHttpx2Client(trust_env=not is_near(api_url))
     client = OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", timeout=60, http_client=http)
     _show_side_by_side(client, job, report)
-    _show_next_steps(api_url, job, report, data, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    _show_next_steps(api_url, job, report, data, seconds)
+    _sum_up(data, job, seconds, told)
     return 0
 
 
@@ -97,6 +103,15 @@ def _ask(client: "OpenAI", model: str, question: str, max_tokens: int) -> str:
         model=model, messages=[{"role": "user", "content": question}], max_tokens=max_tokens, temperature=0
     )
     return (reply.choices[0].message.content or "").strip()
+
+
+def _sum_up(data: Path, job: JobObject, seconds: float, told: TimeTold) -> None:
+    """How well the time was foretold, said and kept in demo.json. A job that had ended before tells nothing."""
+    figures = told.figures()
+    if figures is not None:
+        say(in_a_line(figures))
+    found = {"job": job.id, "model": job.fine_tuned_model, "seconds": round(seconds, 1), "time_left": figures}
+    (data / SUMMARY).write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, seconds: float) -> None:

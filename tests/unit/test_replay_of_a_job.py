@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from services.meteor.time_told import TimeTold, in_a_line
 from services.orchestrator.runtime.progress import ProgressMeter
 from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation
@@ -143,6 +144,28 @@ def test_the_first_statement_is_near_the_truth_and_the_time_left_does_not_rise(s
         assert eta is not None
         assert eta <= lowest * 1.1 + 1, f"it rose from {lowest:.0f} to {eta:.0f} s by {now:.0f} s"
         lowest = min(lowest, eta)
+
+
+def test_the_demo_measures_its_own_statements():
+    now = [0.0]
+    told = TimeTold(clock=lambda: now[0])
+    for now[0], progress in played(history(1.2)):
+        told.note(progress)
+    told.end()
+    figures = told.figures()
+    assert figures is not None
+    assert figures["ratio"] == pytest.approx(figures["first_seconds"] / figures["true_seconds"], rel=0.01)
+    assert 1 < figures["ratio"] < 1.5
+    assert figures["largest_rise"] <= 0.1
+    for now[0], left in ((0, 100), (10, 80), (20, 100), (60, 90)):
+        told.note(JobProgress(eta_seconds=left))
+    told.statements, told.ended = told.statements[-4:], 120.0
+    worse = told.figures()
+    assert worse == {"first_seconds": 100, "true_seconds": 120, "ratio": 0.833, "largest_rise": 0.25}
+    assert in_a_line(worse) == (
+        "Time left: the first statement was 1 min 40 s, the truth 2 min (0.83 of it); it rose by 25% at most."
+    )
+    assert TimeTold().figures() is None
 
 
 @pytest.mark.parametrize("start", STARTS)
