@@ -1,9 +1,13 @@
 """Fixtures that stand on real servers: a valkey-server and a PostgreSQL per test run, a fresh database per test."""
 
+import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 import redis
 import structlog
@@ -24,6 +28,27 @@ pytest_plugins = ["tests.without_torch"]
 
 settings.register_profile("meteor", deadline=None)  # a busy machine is slow; that is no failure
 settings.load_profile("meteor")
+
+
+def _read_certificates_once() -> None:
+    """Each client of httpx reads the root certificates anew, which takes 20 ms: more than all else of a short test. One that asks for
+    certificates of its own (as shared/platform/http_client.py does) still gets them."""
+    for library in (httpx, httpx2):
+        transports = library._transports.default
+        made = transports.create_ssl_context
+
+        @lru_cache
+        def usual(trust_env: bool, named: tuple[str | None, ...], made: Callable[..., Any] = made) -> Any:
+            return made(trust_env=trust_env)
+
+        def once(verify: Any, cert: Any, trust_env: bool, made: Any = made, usual: Any = usual) -> Any:
+            named = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            return usual(trust_env, named) if verify is True and cert is None else made(verify, cert, trust_env)
+
+        transports.create_ssl_context = once
+
+
+_read_certificates_once()
 
 
 class FilesAndOneSystem(LoadFileScheduling):

@@ -127,7 +127,8 @@ class JobUsage(BaseModel):
 
 
 class StepObject(BaseModel):
-    """A step of a job. attempts: what ended each earlier attempt. Times in seconds since 1970."""
+    """A step of a job. attempts: what ended each earlier attempt. reused_from: the step whose result this one has;
+    taken_over_from: that step's job. Times in seconds since 1970."""
 
     object: Literal["distillation.step"] = "distillation.step"
     id: str
@@ -140,6 +141,7 @@ class StepObject(BaseModel):
     progress: Json
     metrics: Json
     reused_from: str | None
+    taken_over_from: str | None = None
     error: ErrorBody | None
     created_at: float
     started_at: float | None

@@ -5,7 +5,7 @@ and a lost worker that wakes up changes nothing.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import uuid_utils
 from sqlalchemy import Engine, func, select, update
@@ -108,6 +108,16 @@ class StepStore:
         with reading(self.engine) as connection:
             query = select(steps).where(steps.c.job_id == job_id).order_by(steps.c.created_at)
             return fetch_all(connection, StepRecord, query)
+
+    def jobs_of(self, step_ids: Iterable[str]) -> dict[str, str]:
+        """Step -> its job; steps that are no more are left out."""
+        wanted, found = list(dict.fromkeys(step_ids)), {}
+        with reading(self.engine) as connection:
+            for start in range(0, len(wanted), 500):
+                some = wanted[start : start + 500]
+                query = select(steps.c.id, steps.c.job_id).where(steps.c.id.in_(some))
+                found |= dict(connection.execute(query).tuples().all())
+        return found
 
     def states(self, step_ids: list[str]) -> dict[str, StepRecord]:
         """Many steps at once by id, for the poller."""

@@ -104,14 +104,14 @@ def api(tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm, _valkey_serv
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(api: RunningApi) -> Iterator[openai.OpenAI]:
     """The stock client: base_url and a key, nothing else (retries off, so that each error is seen once)."""
     with openai.OpenAI(base_url=f"{api.url}/v1", api_key=KEY, max_retries=0) as made:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def http(api: RunningApi) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {KEY}"}
     with httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False) as made:

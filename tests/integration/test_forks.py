@@ -46,6 +46,8 @@ async def test_the_same_job_posted_twice_asks_nobody_for_anything(system: System
     rows = system.stores.steps.of_job(again)
     assert rows
     assert all(row.reused_from and row.attempt == 0 for row in rows)
+    origins = system.stores.steps.jobs_of(row.reused_from for row in rows if row.reused_from)
+    assert set(origins.values()) == {first}
     one, other = system.report(first), system.report(again)
     for report in (one, other):
         del report["phases"]["pilot"]["estimate"]  # made of what the job's own pilot paid for: nothing, the second time

@@ -161,6 +161,7 @@ def test_the_demo_measures_its_own_statements():
         told.note(JobProgress(eta_seconds=left))
     told.statements, told.ended = told.statements[-4:], 120.0
     worse = told.figures()
+    assert worse is not None
     assert worse == {"first_seconds": 100, "true_seconds": 120, "ratio": 0.833, "largest_rise": 0.25}
     assert in_a_line(worse) == (
         "Time left: the first statement was 1 min 40 s, the truth 2 min (0.83 of it); it rose by 25% at most."

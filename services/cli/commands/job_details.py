@@ -30,7 +30,7 @@ EVENTS: Columns[EventObject] = {
 STEPS: Columns[StepObject] = {
     "step": lambda step: step.key,
     "state": lambda step: step.state,
-    "attempts": lambda step: "taken over" if step.reused_from else step.attempt,
+    "attempts": lambda step: _taken_over(step) if step.reused_from else step.attempt,
     "what went wrong": lambda step: "\n".join(
         f"{attempt['attempt']}: {attempt['error']['message']} ({attempt['worker']})" for attempt in step.attempts
     ),
@@ -54,6 +54,10 @@ EXAMPLES: Columns[ExampleObject] = {
     "question": lambda example: one_line(example.question),
     "reference": lambda example: one_line(example.reference or ""),
 }
+
+
+def _taken_over(step: StepObject) -> str:
+    return f"taken over from job {step.taken_over_from}" if step.taken_over_from else "taken over"
 
 
 def add_part(part: str, about: str, item: type[Item], page: type[Listed[Item]], columns: Columns[Item]) -> None:

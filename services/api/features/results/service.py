@@ -56,15 +56,19 @@ def usage(context: ProjectContext, job_id: str) -> JobUsage:
 
 def steps(context: ProjectContext, job_id: str) -> Listed[StepObject]:
     """The job's steps, oldest first."""
-    return listed([_step(step) for step in reversed(_newest_first(context, job_id))])
+    found = _newest_first(context, job_id)
+    origins = context.stores.steps.jobs_of(step.reused_from for step in found if step.reused_from)
+    return listed([_step(step, origins.get(step.reused_from or "")) for step in reversed(found)])
 
 
-STEP_FIELDS = StepObject.model_fields.keys() - {"object", "progress"}
+STEP_FIELDS = StepObject.model_fields.keys() - {"object", "progress", "taken_over_from"}
 
 
-def _step(step: StepRecord) -> StepObject:
+def _step(step: StepRecord, origin: str | None) -> StepObject:
+    """origin: the job whose step it was taken over from."""
     fields = {name: to_jsonable_python(getattr(step, name)) for name in STEP_FIELDS}
-    return StepObject(**fields, progress=step.progress.model_dump(mode="json") if step.progress else {})
+    progress = step.progress.model_dump(mode="json") if step.progress else {}
+    return StepObject(**fields, progress=progress, taken_over_from=origin)
 
 
 def _newest_first(context: ProjectContext, job_id: str) -> list[StepRecord]:
