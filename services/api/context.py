@@ -71,8 +71,8 @@ class ApiContext:
         """The folder of uploaded bytes, named by SHA-256."""
         return self.platform.files
 
-    def of(self, caller: Caller) -> "ProjectContext":
-        return ProjectContext(**vars(self), caller=caller)
+    def of(self, caller: Caller, openai_names: bool = False) -> "ProjectContext":
+        return ProjectContext(**vars(self), caller=caller, openai_names=openai_names)
 
     def of_project(self, project: str = DEFAULT_PROJECT) -> "ProjectContext":
         """For code inside this process, which works without a key."""
@@ -81,9 +81,11 @@ class ApiContext:
 
 @dataclass(frozen=True)
 class ProjectContext(ApiContext):
-    """The context of one request: all it reads and writes belongs to the caller's project."""
+    """The context of one request: all it reads and writes belongs to the caller's project. openai_names: it came by a route that
+    OpenAI has, too."""
 
     caller: Caller
+    openai_names: bool = False
     _rows: dict[tuple[str | None, ...], JobRows] = field(default_factory=dict)
 
     @property

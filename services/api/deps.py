@@ -33,6 +33,9 @@ class Forbidden(UserError):
 OPERATOR, INTERNAL, LOCAL = (Caller(DEFAULT_PROJECT, name, operator=True) for name in ("operator", "internal", "local"))
 
 
+OPENAI_NAMES = "/v1/fine_tuning/"
+
+
 async def api_context(request: Request) -> ApiContext:
     return request.app.state.context
 
@@ -46,7 +49,7 @@ async def project_context(request: Request) -> ProjectContext:
     context = await api_context(request)
     request.state.caller = caller = await _caller(request, context)
     await context.request_limits.check(caller.project)
-    return context.of(caller)
+    return context.of(caller, openai_names=request.url.path.startswith(OPENAI_NAMES))
 
 
 async def _caller(request: Request, context: ApiContext) -> Caller:

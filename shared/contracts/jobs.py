@@ -58,7 +58,7 @@ SAID = (
     "error", "method", "result_files", "trained_tokens", "integrations", "webhook_secret",
 )  # fmt: skip
 SAID_OF_DISTILLATION = (
-    "forked_from", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
+    "forked_from", "status", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
 )  # fmt: skip
 
 
@@ -230,9 +230,10 @@ class Usage(BaseModel):
 
 
 class JobDistillation(Distillation):
-    """The effective configuration together with where the job stands."""
+    """The effective configuration together with where the job stands. status: the job's exact one, under OpenAI's names too."""
 
     forked_from: ForkedFrom | None = None
+    status: JobStatus | None = None
     phase: str | None = None
     status_reason: str | None = None
     failure: Failure | None = None

@@ -55,7 +55,10 @@ def test_the_stock_client_pauses_and_resumes(api: RunningApi, http: httpx.Client
     assert jobs.resume(job["id"]).status == "queued"
     row = claim(api, job["id"])
     api.stores.jobs.note(row, progress={"percent": 10, "eta_seconds": 100})
-    assert jobs.pause(job["id"]).status == "pausing"
+    assert jobs.pause(job["id"]).status == "running", "a word that OpenAI's types have"
+    found = http.get(f"/v1/distillation/jobs/{job['id']}").json()
+    assert (found["status"], found["distillation"]["status"]) == ("pausing", "pausing")
+    assert jobs.retrieve(job["id"]).model_dump()["distillation"]["status"] == "pausing"
     with pytest.raises(openai.ConflictError) as refused:
         jobs.resume(job["id"])
     assert refused.value.code == "job_pausing"
@@ -68,6 +71,11 @@ def test_the_stock_client_pauses_and_resumes(api: RunningApi, http: httpx.Client
     listed = http.get("/v1/distillation/jobs", params={"status": "paused", "limit": 100}).json()["data"]
     assert job["id"] in [item["id"] for item in listed]
     assert jobs.cancel(job["id"]).status == "cancelled"
+    running = http.post("/v1/distillation/jobs", json=body(http)).json()["id"]
+    row = claim(api, running)
+    cancelled = jobs.cancel(running)
+    assert (cancelled.status, cancelled.model_dump()["distillation"]["status"]) == ("cancelled", "cancelling")
+    api.stores.jobs.end(row, JobStatus.CANCELLED)
     for move in (jobs.pause, jobs.resume):
         with pytest.raises(openai.ConflictError) as refused:
             move(job["id"])

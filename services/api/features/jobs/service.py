@@ -147,6 +147,10 @@ def _experiment(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
     return metadata.get(EXPERIMENT), metadata.get(VARIANT)
 
 
+# What is on its way, in the words of OpenAI's types, by which strict clients read a job; `distillation.status` is exact.
+AS_OPENAI_SAYS = {JobStatus.CANCELLING: JobStatus.CANCELLED, JobStatus.PAUSING: JobStatus.RUNNING}
+
+
 def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
     request = JobRequest.model_validate(job.request)
     progress = job.progress
@@ -154,7 +158,8 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
         progress = progress.model_copy(update=dict.fromkeys(ETA))  # unknown until it resumes
     eta = progress.eta_seconds if job.status not in FINAL_JOBS else None
     return JobObject(
-        **common_fields(job),
+        **common_fields(job)
+        | {"status": AS_OPENAI_SAYS.get(job.status, job.status) if context.openai_names else job.status},
         estimated_finish=None if eta is None else int(time.time() + eta),
         model=request.model,
         fine_tuned_model=job.fine_tuned_model,
@@ -172,6 +177,7 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
         distillation=JobDistillation(
             **request.distillation.model_dump(),
             forked_from=job.forked_from,
+            status=job.status,
             phase=job.phase,
             status_reason=job.status_reason,
             failure=job.failure,
