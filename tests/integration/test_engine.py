@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from pydantic import SecretStr
 from safetensors.numpy import load_file, save_file
 
 from services.api.engine_client import EngineClient
@@ -22,6 +23,10 @@ from services.api.features.chat import service as chat
 from services.api.features.chat import streams
 from services.api.model_router import Target
 from services.api.settings import ApiSettings
+from services.strong_model.gateway.chain import Gateway
+from services.strong_model.gateway.probe import ProviderTest
+from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings, providers
+from services.strong_model.settings import StrongSettings
 from services.trainer.publishing import WEIGHTS, publish, publish_weights
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import adapter_check, completions
@@ -33,6 +38,7 @@ from shared.contracts.errors import FatalError, MeteorError
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from shared.jobs.schema import open_stores
+from shared.ledger.store import open_ledger
 from tests.fakes.ports import free_port, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -216,6 +222,18 @@ async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess
 async def test_an_answer_may_use_the_rest_of_the_context_and_no_more(engine: EngineProcess):
     (found,) = await answers(engine, [StudentPrompt(id="q", question="word " * 20)], params(max_tokens=32_000))
     assert found
+
+
+async def test_a_vllm_as_teacher_is_found_out_by_the_test_of_a_provider(engine: EngineProcess, tmp_path: Path):
+    """As `meteor providers test` finds out any vLLM of the user's own."""
+    given = TeacherSettings(base_url=f"{engine.url}/v1", model="tiny", api_key=SecretStr(TOKEN))
+    table = providers(given, JudgeProviderSettings())
+    gateway = Gateway(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3"), table, StrongSettings())
+    report = await ProviderTest(gateway, "default").run()
+    await gateway.close(5)
+    assert (report.answers, report.error, report.listed, report.context) == (True, None, True, 256)
+    assert (report.changed, report.room, report.system_role, report.counts_tokens) == ([], 0, "kept", True)
+    assert (report.seed, report.logprobs, report.batch, report.structured) == ("honoured", True, False, "json_schema")
 
 
 def test_the_token_is_asked_for_and_no_command_line_shows_it(engine: EngineProcess):
