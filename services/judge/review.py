@@ -4,11 +4,10 @@ import asyncio
 from collections import Counter
 
 from services.judge.structured_reply import JudgeClient
-from shared.contracts.distillation import Grader
-from shared.contracts.errors import UserError
+from shared.contracts.grader_kinds import UNGRADABLE
 from shared.contracts.rows import JudgeInput, Verdict
 from shared.contracts.steps import JudgeParams
-from shared.judging.graders import score
+from shared.grading.graders import Graders
 from shared.judging.prompts import critique_messages, has_text, review_messages
 from shared.judging.replies import Critique, Decision, Review, leaks
 from shared.platform.gateway_client import GatewayClient
@@ -16,36 +15,25 @@ from shared.platform.run_rows import OnProgress, run_rows
 
 
 async def review(
-    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: OnProgress
+    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: OnProgress, graders: Graders
 ) -> tuple[list[Verdict], dict[str, int]]:
-    """A verdict per row, in the rows' order, and counts.
+    """A verdict per row, in the rows' order, and counts. Rows that the job's grader cannot grade are the judge's.
 
     Raises UserError for an unknown grader and what GatewayClient.chat raises.
     """
     judge = JudgeClient(gateway, params)
-    grader = known_grader(judge.params.grader)
+    name, ungradable = judge.params.grader, Counter[str]()
 
     async def review_row(row: JudgeInput) -> Verdict:
-        if grader is not None and has_text(row.reference):
-            return await _graded(judge, grader, row)
+        if name is not None and has_text(row.reference):
+            grade = await asyncio.to_thread(graders.score, name, row.answer, row.reference or "")
+            if grade.why != UNGRADABLE:
+                return await _graded(judge, grade.score, row)
+            ungradable["ungradable"] += 1
         return await _judged(judge, row)
 
     verdicts = await run_rows(review_row, rows, progress)
-    return verdicts, tally(verdicts) | judge.counts()
-
-
-def known_grader(name: str | None) -> Grader | None:
-    if name is None:
-        return None
-    try:
-        return Grader(name)
-    except ValueError:
-        known = ", ".join(grader.value for grader in Grader)
-        raise UserError(
-            f"no grader is called {name!r}; use one of {known}",
-            param="distillation.judge.grader",
-            code="unknown_grader",
-        ) from None
+    return verdicts, tally(verdicts) | judge.counts() | ungradable
 
 
 def tally(verdicts: list[Verdict]) -> dict[str, int]:
@@ -70,9 +58,8 @@ async def _judged(judge: JudgeClient, row: JudgeInput) -> Verdict:
     return _with_critique(Verdict(id=row.id, passed=decision.correct, by="judge", call_id=call.call_id), critique, row)
 
 
-async def _graded(judge: JudgeClient, grader: Grader, row: JudgeInput) -> Verdict:
+async def _graded(judge: JudgeClient, grade: float, row: JudgeInput) -> Verdict:
     """The grader decides by the reference; the judge only writes the critique, where one is wanted."""
-    grade = await asyncio.to_thread(score, grader, row.answer, row.reference or "")
     verdict = Verdict(id=row.id, passed=grade >= judge.params.pass_mark, by="grader")
     if verdict.passed or not row.want_critique:
         return verdict

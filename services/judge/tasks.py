@@ -1,6 +1,7 @@
 """The `judge` queue: verdicts, preferences and scores through the gateway, grades on this machine."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from services.judge.compare import compare
@@ -10,6 +11,7 @@ from services.judge.review import review
 from services.judge.settings import judge_settings
 from shared.contracts.rows import Grades, JudgeInput
 from shared.contracts.steps import JudgeParams, StepKind
+from shared.grading.graders import Graders
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress
 from shared.queue.step_gateway import step_gateway
@@ -19,27 +21,43 @@ from shared.queue.step_task import StepContext
 JudgeRow = TypeVar("JudgeRow")
 
 
-def asks_the_judge(
-    kind: StepKind, ask: Callable[[GatewayClient, JudgeParams, list[JudgeRow], OnProgress], Awaitable[RowsAndMetrics]]
-) -> StepHandler[JudgeParams, JudgeRow]:
-    async def handle(params: JudgeParams, rows: list[JudgeRow], context: StepContext) -> RowsAndMetrics:
-        url = judge_settings().gateway_url
-        async with step_gateway(context, url, batch=params.batch, param="distillation.judge") as gateway:
-            judged, counts = await ask(gateway, params, rows, context.progress)
-            return judged, counts | gateway.refusals()
+Ask = Callable[[GatewayClient, JudgeParams, list[JudgeRow], OnProgress], Awaitable[RowsAndMetrics]]
 
-    return StepHandler(kind, handle)
+
+def asks_the_judge(kind: StepKind, ask: Ask[JudgeRow]) -> StepHandler[JudgeParams, JudgeRow]:
+    return StepHandler(kind, partial(_through_gateway, ask))
+
+
+async def _through_gateway(
+    ask: Ask[JudgeRow], params: JudgeParams, rows: list[JudgeRow], context: StepContext
+) -> RowsAndMetrics:
+    url = judge_settings().gateway_url
+    async with step_gateway(context, url, batch=params.batch, param="distillation.judge") as gateway:
+        judged, counts = await ask(gateway, params, rows, context.progress)
+        return judged, counts | gateway.refusals()
+
+
+def graders_of(params: JudgeParams, context: StepContext) -> Graders:
+    """Raises ArtifactMissing for a file that is gone."""
+    return Graders(params.verify, {name: context.artifacts.file(digest) for name, digest in params.files.items()})
+
+
+@step_handler(StepKind.REVIEW)
+async def review_rows(params: JudgeParams, rows: list[JudgeInput], context: StepContext) -> RowsAndMetrics:
+    with graders_of(params, context) as graders:
+        return await _through_gateway(partial(review, graders=graders), params, rows, context)
 
 
 @step_handler(StepKind.GRADE)
 async def grade_rows(
-    _params: JudgeParams, rows: list[JudgeInput], context: StepContext
+    params: JudgeParams, rows: list[JudgeInput], context: StepContext
 ) -> tuple[list[Grades], dict[str, int]]:
-    return await grade(rows, context.progress)
+    with graders_of(params, context) as graders:
+        return await grade(graders, rows, context.progress)
 
 
 HANDLERS = by_kind(
-    asks_the_judge(StepKind.REVIEW, review),
+    review_rows,
     asks_the_judge(StepKind.COMPARE, compare),
     asks_the_judge(StepKind.RATE, rate),
     grade_rows,

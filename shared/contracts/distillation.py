@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared.contracts.grader_kinds import VERIFYING, VerifyingGrader
 from shared.contracts.graders import grader_name
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.refusals import MOST
@@ -63,12 +64,18 @@ class Grader(StrEnum):
     CONTAINS = "contains"
 
 
-GivenGrader = Annotated[Grader, BeforeValidator(grader_name)]  # by its name, or as OpenAI's grader object
+# By its name, as one of the kinds that verify, or as OpenAI's grader object
+GivenGrader = Annotated[Grader | VerifyingGrader, BeforeValidator(grader_name)]
 JUDGE = (
     "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
 )
 # Right or wrong; the others are similarities.
-BINARY_GRADERS = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value})
+BINARY_GRADERS = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING})
+
+
+def name_of(grader: Grader | VerifyingGrader) -> str:
+    """What a grader's scores are called in steps and reports."""
+    return grader.value if isinstance(grader, Grader) else grader.type
 
 
 class Strict(BaseModel):
@@ -315,6 +322,22 @@ class Distillation(Strict):
                 f"pause_after: {self.pause_after} is no stage of this job; it has {', '.join(self.stages)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_grader_of_a_kind(self) -> "Distillation":
+        kinds: dict[str, VerifyingGrader] = {}
+        for grader in self.verifying:
+            if kinds.setdefault(grader.type, grader) != grader:
+                raise ValueError(
+                    f"{grader.type} stands there twice with different settings; a job has one grader of a kind"
+                )
+        return self
+
+    @property
+    def verifying(self) -> list[VerifyingGrader]:
+        """All graders of the job that verify; one that stands in several places comes as often."""
+        given = [self.primary_metric, *self.evaluation.graders, self.judge.grader]
+        return [grader for grader in given if grader is not None and not isinstance(grader, Grader)]
 
     @property
     def plain(self) -> bool:

@@ -66,6 +66,8 @@ VerifyingGrader = Annotated[
     NumberGrader | JsonEqualGrader | JsonSchemaGrader | RegexEqualGrader | SqlResultGrader, Field(discriminator="type")
 ]
 VERIFYING = ("number", "json_equal", "json_schema", "regex_equal", "sql_result")
+UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
+ALONE = ("number", "json_equal", "json_schema", "regex_equal")  # those whose settings all have a default
 
 
 def is_verifying(value: Any) -> bool:

@@ -6,14 +6,21 @@ so only those templates are known. Anything else is refused instead of being hal
 
 from typing import Any
 
+from shared.contracts.grader_kinds import ALONE, VERIFYING, is_verifying
+
 ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")
 REFERENCE = ("{{item.reference}}", "{{ item.reference }}")
 MODEL_GRADERS = {"score_model": "evaluation.absolute_scores", "label_model": "evaluation.judged_questions"}
 
 
 def grader_name(value: Any) -> Any:
-    """The name of a grader for one of OpenAI's grader objects; what is no object is left as it is. Raises ValueError."""
-    if not isinstance(value, dict):
+    """A grader as the contract has it: the name for one of OpenAI's grader objects, the object for the name of a kind that
+    verifies and needs no settings. Everything else is left as it is. Raises ValueError."""
+    if isinstance(value, str) and value in VERIFYING:
+        if value not in ALONE:
+            raise ValueError(f"{value} needs settings: give an object, as {{'type': {value!r}, ...}}")
+        return {"type": value}
+    if not isinstance(value, dict) or is_verifying(value):
         return value
     kind = value.get("type")
     if isinstance(kind, str) and kind in MODEL_GRADERS:
@@ -23,7 +30,7 @@ def grader_name(value: Any) -> Any:
     elif kind == "text_similarity":
         name, known = "rouge_l", {"evaluation_metric": ("rouge_l",)}
     else:
-        raise ValueError("type must be string_check or text_similarity; or give a grader's name")
+        raise ValueError(f"type must be string_check, text_similarity, {', '.join(VERIFYING)}; or give a grader's name")
     known |= {"input": ANSWER, "reference": REFERENCE}
     for key, given in value.items():
         if key in ("type", "name"):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from shared.contracts.grader_kinds import VerifyingGrader
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
@@ -61,6 +62,10 @@ WireT = TypeVar("WireT", bound=Wire)
 def _unset(value: Any) -> bool:
     """What is left out, so that the hashes of steps from before the field was there still hold."""
     return value is None or value is False
+
+
+def _empty(value: Any) -> bool:
+    return not value
 
 
 def _is_empty(value: list) -> bool:
@@ -148,7 +153,8 @@ class TeachParams(Wire):
 class JudgeParams(Wire):
     """For judge.*: graders by name with the pass mark of the primary one, and the judge that writes critiques.
 
-    grader: None leaves the verdict to the judge alone. batch: the judge is asked by its provider's batch API.
+    grader: None leaves the verdict to the judge alone. batch: the judge is asked by its provider's batch API. verify: graders
+    beside the named ones; files: what they read, file id -> artifact.
     """
 
     judge: str
@@ -157,6 +163,8 @@ class JudgeParams(Wire):
     grader: str | None = None
     pass_mark: float = 1.0
     batch: bool = Field(default=False, exclude_if=_unset)
+    verify: list[VerifyingGrader] = Field(default=[], exclude_if=_empty)
+    files: dict[str, str] = Field(default={}, exclude_if=_empty)
 
 
 class AdapterConfig(Wire):

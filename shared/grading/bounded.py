@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class BoundedGrader:
     seconds: float = SECONDS
     memory: int = MEMORY
     _child: subprocess.Popen[bytes] | None = None
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> "BoundedGrader":
         return self
@@ -54,17 +56,17 @@ class BoundedGrader:
 
     def score(self, answer: str, reference: str) -> Graded:
         """Raises FatalError where the process cannot be started."""
-        child = self._child or self._start()
-        try:
-            _write(child, json.dumps([answer, reference]))
-            line = _read(child, self.seconds)
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            stopped = "crash" if line == b"" else "slow"
-            self.close()
-            return Graded(0.0, stopped)
-        return Graded(*json.loads(line))
+        with self._one_at_a_time:
+            child = self._child or self._start()
+            try:
+                _write(child, json.dumps([answer, reference]))
+                line = _read(child, self.seconds)
+            except BrokenPipeError:
+                line = b""
+            if not line:
+                self.close()
+                return Graded(0.0, "slow" if line is None else "crash")
+            return Graded(*json.loads(line))
 
     def close(self) -> None:
         """Kill the process and all that it started."""

@@ -191,6 +191,9 @@ UNFIT = [  # (rows, job, code, field, words of the message)
     ([("what is it", "+++")] * 60, {"primary_metric": "rouge_l"}, "grader_passes_nothing", "primary_metric", "0 of 1"),
     ([("which", f"The answer {n}") for n in range(60)], {"primary_metric": "first_token"}, "grader_passes_everything", "primary_metric", "The answer"),
     ([("which", f"answer {n}") for n in range(60)], {"judge": {"grader": "flags"}}, "grader_passes_everything", "judge.grader", "full marks"),
+    (None, {"primary_metric": {"type": "sql_result", "database": "file-none"}}, "bad_grader", "primary_metric.database", "file-none"),
+    (None, {"judge": {"grader": {"type": "json_schema", "schema": {"type": "x"}}}}, "bad_grader", "judge.grader.schema", "no JSON schema"),
+    ([("which", f"[a{n}")  for n in range(60)], {"primary_metric": "regex_equal"}, "ungradable_references", "primary_metric", "cannot read"),
     (None, {"budget": {"max_calls": 3}}, "budget_too_small", "budget.max_calls", "3 calls"),
     (None, {"budget": {"max_usd": 1e-6}}, "budget_too_small", "budget.max_usd", "USD"),
 ]  # fmt: skip

@@ -151,7 +151,8 @@ class World:
 
     def _grade(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Grades:
         score = float(row["answer"] in (row["reference"], f"right {row['id']}"))
-        return Grades(id=row["id"], scores=dict.fromkeys((grader.value for grader in Grader), score))
+        names = [*(grader.value for grader in Grader), *(spec["type"] for spec in request.params.get("verify", []))]
+        return Grades(id=row["id"], scores=dict.fromkeys(names, score))
 
     def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
         return self.verdict(row)

@@ -17,10 +17,12 @@ from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
+from shared.contracts.grader_kinds import RegexEqualGrader
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind
 from shared.db.engine import engine_for
+from shared.grading.graders import Graders
 from shared.jobs.step_store import Claim
 from shared.judging.prompts import CRITERIA
 from shared.ledger.store import open_ledger
@@ -92,8 +94,10 @@ class Steps:
 
 async def reviewed(url: str, rows: list[JudgeInput], job: str, **changes):
     steps = Steps()
-    async with client(url, job) as gateway:
-        verdicts, metrics = await review(gateway, params(**changes), rows, steps)
+    asking = params(**changes)
+    with Graders(asking.verify) as graders:
+        async with client(url, job) as gateway:
+            verdicts, metrics = await review(gateway, asking, rows, steps, graders)
     return verdicts, metrics, steps.seen
 
 
@@ -116,6 +120,23 @@ async def test_the_judge_decides_where_no_grader_does(gateway_url, teacher):
     assert [item.passed for item in again] == [item.passed for item in verdicts]
     assert repeated["cached_calls"] == 12
     assert len(teacher.log()) - before == 12, "the second time nothing reaches the provider"
+
+
+async def test_a_grader_that_verifies_decides_and_what_it_cannot_grade_is_the_judges(gateway_url, teacher):
+    rows = [
+        row("same", "(ls )*-a", "(?:ls )*-a", want_critique=False),
+        row("other", "ls", "ls -a", want_critique=False),
+        row("unread", "ls", "[", want_critique=False),
+    ]
+    changes = {"grader": "regex_equal", "verify": [RegexEqualGrader(type="regex_equal")]}
+    verdicts, metrics, _ = await reviewed(gateway_url, rows, "verified", **changes)
+    assert [(verdict.passed, verdict.by) for verdict in verdicts[:2]] == [(True, "grader"), (False, "grader")]
+    assert verdicts[2].by == "judge"
+    assert metrics["ungradable"] == 1
+    with Graders(changes["verify"]) as graders:
+        grades, counts = await grade(graders, rows, Steps())
+    assert [item.scores.get("regex_equal") for item in grades] == [1.0, 0.0, None]
+    assert counts["ungradable"] == 1
 
 
 async def test_the_grader_decides_and_the_judge_only_hints(gateway_url, teacher):
@@ -215,7 +236,8 @@ async def test_the_ledger_knows_the_examples(gateway_url, data):
 async def test_grading_needs_no_call(teacher):
     before, steps = len(teacher.log()), Steps()
     rows = [row("a", "ls -a"), row("b", "find ."), row("c", "ls", None)]
-    grades, metrics = await grade(rows, steps)
+    with Graders() as graders:
+        grades, metrics = await grade(graders, rows, steps)
     assert [item.id for item in grades] == ["a", "b", "c"]
     assert grades[0].scores == dict.fromkeys((grader.value for grader in Grader), 1.0)
     assert grades[1].scores["first_token"] == 0

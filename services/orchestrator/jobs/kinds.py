@@ -16,6 +16,7 @@ from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError, StorageFull
+from shared.contracts.grader_kinds import SqlResultGrader
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
 from shared.contracts.steps import ModelRef
@@ -24,6 +25,7 @@ from shared.jobs.catalog import ref_of
 from shared.jobs.expected import expected_rates
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
+from shared.platform.settings import platform_settings
 
 
 class Dependencies(NamedTuple):
@@ -53,7 +55,20 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
     student = dependencies.bases.find(base.base)
     folder = student.folder if student is not None else None
     rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows.lengths, folder)
-    return await asyncio.to_thread(DistillationRun, row, base, rows, dependencies.steps, dependencies.ledger, rates)
+    files = await asyncio.to_thread(_grader_files, dependencies, row, request)
+    return await asyncio.to_thread(
+        DistillationRun, row, base, rows, dependencies.steps, dependencies.ledger, rates, files
+    )
+
+
+def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:
+    """The files that the job's graders read, as artifacts: file id -> digest. Raises NotFound, OSError."""
+    catalog, artifacts = dependencies.steps.stores.catalog, dependencies.steps.artifacts
+    ids = {grader.database for grader in request.distillation.verifying if isinstance(grader, SqlResultGrader)}
+    found = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
+    return {
+        file_id: artifacts.put((platform_settings().files / digest).read_bytes()) for file_id, digest in found.items()
+    }
 
 
 def _starting_student(dependencies: Dependencies, row: JobRecord) -> ModelRef:

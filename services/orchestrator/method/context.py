@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
+from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase, name_of
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
@@ -114,11 +114,18 @@ class JobContext:
     refused_rows: Callable[[], Sequence[RefusedRow]]
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
+    grader_files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verifying(self) -> dict[str, Any]:
+        """What JudgeParams needs where the job's own graders are run; empty where it has named ones only."""
+        graders = {grader.type: grader for grader in self.spec.verifying}
+        return {"verify": [*graders.values()], "files": dict(self.grader_files)} if graders else {}
 
     @property
     def metric(self) -> str:
         """What decides: the job's primary metric, or the judge's preference over the base's answers."""
-        return JUDGE if self.judge_measures else self.spec.primary_metric.value
+        return JUDGE if self.judge_measures else name_of(self.spec.primary_metric)
 
     @property
     def teacher(self) -> TeachParams:
@@ -138,8 +145,9 @@ class JobContext:
         return JudgeParams(
             judge=judge.provider,
             domain=self.spec.domain,
-            grader=judge.grader,
+            grader=None if judge.grader is None else name_of(judge.grader),
             pass_mark=judge.pass_mark,
+            **self.verifying,
             batch=judge.batch,
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )

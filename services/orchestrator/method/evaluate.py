@@ -14,7 +14,8 @@ from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import POINTS, compare, judge_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split, group_key
-from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase
+from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase, name_of
+from shared.contracts.grader_kinds import VerifyingGrader
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
 from shared.contracts.step_key import StepKey
@@ -122,14 +123,16 @@ async def answer_and_grade(
     name: str,
     questions: Sequence[Question],
     model: ModelRef,
-    graders: Sequence[Grader],
+    graders: Sequence[Grader | VerifyingGrader],
     max_tokens: int,
     shots: Shots | None = None,
 ) -> EvalResult:
     """Greedy answers of a model to questions, graded where there are graders. name: its last part is the result's."""
     sampling = Sampling(max_tokens=max_tokens, seed=ctx.seed)
     asking = StudentParams(model=model, domain=ctx.spec.domain, sampling=sampling)
-    grading = JudgeParams(judge=ctx.spec.judge.provider, domain=ctx.spec.domain, sampling=sampling)
+    names = list(dict.fromkeys(name_of(grader) for grader in graders))
+    verifying = {} if all(isinstance(grader, Grader) for grader in graders) else ctx.verifying
+    grading = JudgeParams(judge=ctx.spec.judge.provider, domain=ctx.spec.domain, sampling=sampling, **verifying)
 
     async def evaluate(index: int, batch: Sequence[Question]) -> list[tuple[StudentCompletion, Grades]]:
         prompts = [StudentPrompt(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
@@ -148,7 +151,7 @@ async def answer_and_grade(
     return EvalResult(
         name=name.rpartition("/")[2],
         model=model,
-        scores={grader.value: [grades.scores[grader] for _, grades in pairs] for grader in dict.fromkeys(graders)},
+        scores={name: [grades.scores.get(name, 0.0) for _, grades in pairs] for name in names},
         answers=[completion.answer for completion, _ in pairs],
         bare=shots is None,
         too_long=sum(completion.finish_reason == TOO_LONG for completion, _ in pairs),

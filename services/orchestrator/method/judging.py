@@ -11,8 +11,9 @@ from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Grader
+from shared.contracts.distillation import Grader, name_of
 from shared.contracts.errors import FatalError
+from shared.contracts.grader_kinds import VerifyingGrader
 from shared.contracts.report import (
     AbsoluteScore,
     AbsoluteScores,
@@ -75,12 +76,16 @@ def judge_input(
 
 
 async def grade(
-    ctx: JobContext, key: StepKey, questions: Sequence[Question], answers: Sequence[str], grader: Grader
+    ctx: JobContext,
+    key: StepKey,
+    questions: Sequence[Question],
+    answers: Sequence[str],
+    grader: Grader | VerifyingGrader,
 ) -> list[float]:
-    """Scores in [0, 1] by one grader; every question has a reference."""
+    """Scores in [0, 1] by one grader; every question has a reference, and one that cannot be graded against gives 0."""
     rows = [judge_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
     graded = await ctx.step(key, StepKind.GRADE, ctx.judge, rows)
-    return [row.scores[grader] for row in graded.read(Grades)]
+    return [row.scores.get(name_of(grader), 0.0) for row in graded.read(Grades)]
 
 
 async def below_pass_threshold(

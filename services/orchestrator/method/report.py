@@ -220,6 +220,7 @@ def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[
         *_verdict_warnings(rounds),
         *_thought_warnings(ctx),
         *adapter_warnings(ctx.figures.values()),
+        *_grader_warnings(ctx),
         *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
         *(warning for name, record in rounds for warning in _round_warnings(name, record)),
         *(warning for name, training in turns for warning in _training_warnings(name, training)),
@@ -248,6 +249,20 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
     return lines
 
 
+def _grader_warnings(ctx: JobContext) -> list[str]:
+    """What the job's graders could not grade, over all steps."""
+    graded = [figures for key, figures in ctx.figures.items() if not key.is_baseline]
+    ungradable, stopped = (sum(figures.get(name, 0) for figures in graded) for name in ("ungradable", "stopped"))
+    return [
+        *(
+            [f"{ungradable} gradings had a reference that the grader cannot read; they count as wrong"]
+            if ungradable
+            else []
+        ),
+        *([f"{stopped} answers took a grader too long or too much memory; they count as wrong"] if stopped else []),
+    ]
+
+
 def _groups(questions: Sequence[Question]) -> int:
     """How many groups the questions are; 0 where each stands by itself."""
     groups = {group_key(question) for question in questions}
@@ -257,7 +272,7 @@ def _groups(questions: Sequence[Question]) -> int:
 def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
     """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
     mean whatever the metric, as is what the judge measures."""
-    is_share = ctx.spec.primary_metric in BINARY_GRADERS and not ctx.judge_measures
+    is_share = ctx.metric in BINARY_GRADERS and not ctx.judge_measures
     sets = [(f"{split.value} split", is_share, len(ctx.measured[split])) for split in MEASURED]
     if compared is not None:
         sets.append(("pilot", False, compared))

@@ -2,6 +2,7 @@
 phases get its `context`."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
 from services.orchestrator.method.context import JobContext
@@ -39,6 +40,7 @@ class DistillationRun(DurableRun):
         steps: StepClient,
         ledger: Ledger,
         rates: Rates | None = None,
+        grader_files: Mapping[str, str] | None = None,
     ):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
@@ -83,6 +85,7 @@ class DistillationRun(DurableRun):
             refused_rows=self.refused_rows,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
+            grader_files=grader_files or {},
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:

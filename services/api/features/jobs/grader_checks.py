@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Grader, Phase
+from shared.contracts.distillation import Grader, Phase, name_of
+from shared.contracts.errors import NotFound
+from shared.contracts.grader_kinds import UNGRADABLE, JsonSchemaGrader, SqlResultGrader, VerifyingGrader
 from shared.contracts.problems import Problem
 from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.splits import CODES
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
+
+    from shared.grading.graders import Graders
 
 TRIED = 20  # rows that have a reference
 LEAST_TOLD = 5  # pairs of different references from which one says that a grader cannot tell them apart
@@ -23,12 +27,22 @@ def graders(posted: Posted) -> Iterator[Problem | str]:
     if posted.data is None:
         return
     spec = posted.spec
+    unfit = list(_unfit(posted))
+    yield from unfit
+    if unfit:
+        return
     train, answered = posted.rows.splits == CODES[Split.TRAIN], posted.rows.has(HAS_REFERENCE)
     if not posted.lacks_references:
-        yield from _tried("distillation.primary_metric", spec.primary_metric, _first(posted, ~train & answered), 1.0)
+        yield from _tried(
+            posted, "distillation.primary_metric", spec.primary_metric, _first(posted, ~train & answered), 1.0
+        )
     if Phase.ITERATE in spec.phases and spec.judge.grader is not None:
         yield from _tried(
-            "distillation.judge.grader", spec.judge.grader, _first(posted, train & answered), spec.judge.pass_mark
+            posted,
+            "distillation.judge.grader",
+            spec.judge.grader,
+            _first(posted, train & answered),
+            spec.judge.pass_mark,
         )
 
 
@@ -36,41 +50,94 @@ def _first(posted: Posted, which: "np.ndarray") -> list[Question]:
     return [*posted.rows.read(which.nonzero()[0][:TRIED])]
 
 
-def _tried(param: str, grader: Grader, rows: list[Question], mark: float) -> Iterator[Problem | str]:
-    from shared.judging.graders import score  # here: the graders' libraries take half a second
+def _unfit(posted: Posted) -> Iterator[Problem]:
+    """Settings of graders that can never grade: a file that is no database, a schema that is none."""
+    from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
+    from shared.grading.sql import checked_database
+
+    spec = posted.spec
+    places = [("primary_metric", spec.primary_metric), ("judge.grader", spec.judge.grader)]
+    for field, grader in [*places, *(("evaluation.graders", grader) for grader in spec.evaluation.graders)]:
+        param = f"distillation.{field}"
+        if isinstance(grader, SqlResultGrader):
+            try:
+                checked_database(posted.context.files / posted.context.file(grader.database).sha256)
+            except (NotFound, ValueError) as error:
+                yield Problem(
+                    code="bad_grader",
+                    param=f"{param}.database",
+                    message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
+                    remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
+                )
+        elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
+            try:
+                checked_schema(grader.of)
+            except ValueError as error:
+                yield Problem(
+                    code="bad_grader",
+                    param=f"{param}.schema",
+                    message=f"the schema of json_schema cannot be used: {error}",
+                    remedy="give a JSON schema that is complete in itself",
+                )
+
+
+def _tried(
+    posted: Posted, param: str, grader: Grader | VerifyingGrader, rows: list[Question], mark: float
+) -> Iterator[Problem | str]:
+    from shared.grading.graders import Graders
 
     references = [str(row.reference) for row in rows]
-    if not references:
+    if not references or isinstance(grader, JsonSchemaGrader):  # a reference need not meet the schema
         return
-    own = [score(grader, reference, reference) for reference in references]
+    files = {
+        spec.database: posted.context.files / posted.context.file(spec.database).sha256
+        for spec in posted.spec.verifying
+        if isinstance(spec, SqlResultGrader)
+    }
+    with Graders(posted.spec.verifying, files) as all_graders:
+        yield from _tried_on(all_graders, param, name_of(grader), references, mark)
+
+
+def _tried_on(graders: "Graders", param: str, name: str, references: list[str], mark: float) -> Iterator[Problem | str]:
+    graded = [graders.score(name, reference, reference) for reference in references]
+    if unreadable := [reference for reference, own in zip(references, graded, strict=True) if own.why == UNGRADABLE]:
+        yield Problem(
+            code="ungradable_references",
+            param=param,
+            message=f"grader {name} cannot read {len(unreadable)} of the first {len(references)} references, such as "
+            f"{_short(unreadable[0])}",
+            remedy="correct these rows, or name another grader",
+        )
+        return
+    own = [one.score for one in graded]
     if max(own) < mark:
         yield Problem(
             code="grader_passes_nothing",
             param=param,
-            message=f"grader {grader.value} was tried on {len(own)} rows with their own references as answers, and gives them "
+            message=f"grader {name} was tried on {len(own)} rows with their own references as answers, and gives them "
             f"{max(own):g} of {mark:g} at most ({_short(references[0])}): no answer could be right",
-            remedy=_remedy(grader),
+            remedy=_remedy(name),
         )
         return
     pairs = [(one, other) for one, other in pairwise(references) if one != other]
-    if len(pairs) >= LEAST_TOLD and _cannot_tell(lambda answer, right: score(grader, answer, right), pairs):
+    if len(pairs) >= LEAST_TOLD and _cannot_tell(lambda answer, right: graders.score(name, answer, right).score, pairs):
         yield Problem(
             code="grader_passes_everything",
             param=param,
-            message=f"grader {grader.value} gives full marks to the references of other rows too ({len(pairs)} were tried, such as "
+            message=f"grader {name} gives full marks to the references of other rows too ({len(pairs)} were tried, such as "
             f"{_short(pairs[0][0])} for {_short(pairs[0][1])}): a wrong answer would be right",
-            remedy=_remedy(grader),
+            remedy=_remedy(name),
         )
         return
-    yield f"grader {grader.value} ({param.removeprefix('distillation.')}): tried on {len(own)} rows"
+    yield f"grader {name} ({param.removeprefix('distillation.')}): tried on {len(own)} rows"
 
 
 def _cannot_tell(score: Callable[[str, str], float], pairs: list[tuple[str, str]]) -> bool:
     return all(score(other, right) == 1.0 for right, other in pairs)
 
 
-def _remedy(grader: Grader) -> str:
-    others = ", ".join(other.value for other in Grader if other is not grader)
+def _remedy(name: str) -> str:
+    others = ", ".join(other.value for other in Grader if other.value != name)
     return f"name another grader ({others}), or look at the references"
 
 
