@@ -54,7 +54,7 @@ FILES = Resource("/v1/files", FileObject, Listed[FileObject])
 def _form(options: ReadOptions | None) -> dict[str, str]:
     """The options that were given, as fields of a form."""
     given = options.model_dump(exclude_defaults=True) if options else {}
-    return {name: json.dumps(value) for name, value in given.items()}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
 
 
 class ApiClient:

@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.artifacts.chat_templates import read_prompts
 from shared.artifacts.store import hash_folder
-from shared.contracts.errors import FatalError
+from shared.artifacts.template_text import renders_tools, template_text
+from shared.contracts.errors import FatalError, UserError
 from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import ModelRef, content_hash
 
@@ -93,6 +94,21 @@ class Bases(BaseSettings):
         key = DEFAULT if name == self.student_model and name not in self.student_template else name
         return read_prompts(folder, self.student_template.get(key), self._template_args(name), steps_only)
 
+    def template(self, name: str) -> str | None:
+        """The text of the chat template that a base is prompted with; None where it is unknown."""
+        base = self.find(name)
+        if base is None or base.folder is None:
+            return None
+        try:
+            profile = self.prompts(name)
+        except UserError:  # said where a job or the engine needs it
+            profile = None
+        return (profile.template if profile else None) or template_text(base.folder)
+
+    def shows_calls(self, name: str) -> bool:
+        """Whether a base's chat template shows the calls and results of tools itself; else they are shown to it in words."""
+        return renders_tools(self.template(name))
+
     def _template_args(self, name: str) -> dict[str, Any]:
         """Those under the base's name, else those that are under no base's name, for the default student."""
         names = {base.name for base in self.all()}
@@ -117,8 +133,9 @@ class Bases(BaseSettings):
             )
         return base.folder
 
-    def ref(self, name: str) -> ModelRef:
-        """The base model. Without a folder its name replaces the content hash. Raises FatalError, or UserError for a chat
+    def ref(self, name: str, conversations: bool = False) -> ModelRef:
+        """The base model. conversations: it is prompted with more than a question, so that turns of one role may follow each other
+        (else the profile leaves out what only they need, and older steps keep their hashes). Without a folder its name replaces the content hash. Raises FatalError, or UserError for a chat
         template that cannot be used."""
         base = self.find(name)
         if base is None:
@@ -126,7 +143,7 @@ class Bases(BaseSettings):
         return ModelRef(
             base=name,
             base_hash=hash_once(base.folder) if base.folder is not None else content_hash(base.name),
-            prompts=self.prompts(name, steps_only=True),
+            prompts=self.prompts(name, steps_only=not conversations),
         )
 
 

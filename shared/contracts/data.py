@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from shared.contracts.conversation import transcript
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import NotUsable
 from shared.contracts.row_shapes import NoShape, Shape, holds_answers, shape_of, suggested_mapping
+from shared.contracts.tool_calls import answer_text
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -38,9 +40,17 @@ DEV_SHARE, TEST_SHARE = (
 LEAST_ROWS = {Split.TRAIN: 4, Split.DEV: 2, Split.TEST: 2}  # of a job
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Question(BaseModel):
     """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders; `rejected`
-    is a worse answer beside it, for training on preferences."""
+    is a worse answer beside it, for training on preferences.
+
+    messages: of a conversation, all that stands before the answer, in OpenAI's form; `question` is the user's last message then.
+    None: the question is asked alone. A message with weight 0 is not to be learned. tools: the definitions of those offered.
+    """
 
     id: str = Field(max_length=MAX_ID)
     question: str = Field(min_length=1, max_length=100_000)
@@ -51,7 +61,9 @@ class Question(BaseModel):
     group: str | None = None
     source: str | None = None  # where it is from: link, author, licence; kept for attribution, shown to no model
     split: Split | None = None
-    rejected: str | None = Field(default=None, exclude_if=lambda rejected: rejected is None)
+    rejected: str | None = Field(default=None, exclude_if=_is_none)
+    messages: list[Json] | None = Field(default=None, exclude_if=_is_none)
+    tools: list[Json] | None = Field(default=None, exclude_if=_is_none)
 
     @field_validator("reference", "rejected")
     @classmethod
@@ -61,8 +73,23 @@ class Question(BaseModel):
 
     @property
     def text(self) -> str:
-        """What the student is asked: title, question and context, as one user message."""
+        """All that is asked as one text. Of a question asked alone (title, question and context) it is the student's user message; a
+        conversation is asked as messages, and this is its transcript."""
+        if self.messages is not None:
+            return transcript(self.messages, self.tools or ())
+        return self.asked
+
+    @property
+    def asked(self) -> str:
+        """The question without what a conversation says before it."""
         return "\n\n".join(part for part in (self.title, self.question, self.context) if part)
+
+    @property
+    def spoken(self) -> str:
+        """What the user says, in all turns; without instructions, answers and results of tools."""
+        if self.messages is None:
+            return self.asked
+        return "\n\n".join(message["content"] for message in self.messages if message["role"] == "user")
 
 
 class LineError(BaseModel):
@@ -88,6 +115,8 @@ class _Upload(BaseModel):
     group: str | None = Field(default=None, max_length=200)
     source: str | None = Field(default=None, max_length=2000)
     rejected: str | None = None
+    messages: list[Json] | None = None
+    tools: list[Json] | None = None
 
     @model_validator(mode="after")
     def _not_blank(self) -> "_Upload":
@@ -99,11 +128,14 @@ class _Upload(BaseModel):
 
 
 MOST_IGNORED = 50  # names of unread fields that are counted
-OWN_FIELDS = {*_Upload.model_fields, "split"}
+OWN_FIELDS = {*_Upload.model_fields, "split"} - {"messages", "tools"}  # those make another shape
 SPLITS = {
     "train": Split.TRAIN, "training": Split.TRAIN, "dev": Split.DEV, "validation": Split.DEV, "valid": Split.DEV,
     "val": Split.DEV, "eval": Split.DEV, "test": Split.TEST, "testing": Split.TEST,
 }  # fmt: skip
+
+
+Answers = Literal["last", "all"]
 
 
 @dataclass
@@ -112,10 +144,12 @@ class Reading:
 
     ignored: fields that were not read, and how many rows have them. texts: of those, how many rows have a text in them.
     shapes: rows by the shape they have. split: rows that name a split. fields: of a mapped file, all that were seen.
-    notes: what was decided for a row, such as which of several answers is used, and in how many rows.
+    notes: what was decided for a row, such as which of several answers is used, and in how many rows. answers: of a conversation,
+    the last answer alone makes a row, or each that is to be learned.
     """
 
     shape: Shape | None = None
+    answers: Answers = "last"
     rows: int = 0
     references: int = 0
     split: int = 0
@@ -274,6 +308,13 @@ def parse_rows(
                     message=f"id {item.id!r} stands on line {before} too",
                     param="id",
                 )
+            elif reading is not None and reading.answers == "all" and item.messages is not None:
+                *earlier, item = turns_of(item)
+                reading.rows += len(earlier)
+                reading.references += len(earlier)
+                for turn in earlier:
+                    seen.setdefault(turn.id, number)
+                yield from earlier
         yield item
 
 
@@ -297,13 +338,61 @@ def _before(given: str, number: int, seen: dict[str, int], numbered: bytearray) 
     return None
 
 
+OPENING = 20  # letters; a shorter first message (a greeting) does not tell conversations apart
+
+
 def group_key(row: Question) -> str:
-    """Rows with one key never stand on both sides of a split: the given group, else the question's own words."""
+    """Rows with one key never stand on both sides of a split: the given group, else the question's own words. Of a conversation it
+    is the user's first message, so that its logs up to each turn stay together."""
     return f"group:{row.group}" if row.group else _text_key(row)
 
 
 def _text_key(row: Question) -> str:
-    return "text:" + " ".join(row.text.casefold().split())
+    opening = next((message["content"] for message in row.messages or () if message["role"] == "user"), "")
+    words = opening if len(opening) >= OPENING else row.spoken
+    return "text:" + " ".join(words.casefold().split())
+
+
+TURN = re.compile(r"/turn-[0-9]+\Z")
+
+
+def turns_of(row: Question) -> list[Question]:
+    """A row for each answer of a conversation that is to be learned, the row's own last. They are one group, and their ids name the
+    row: `ID/turn-1` is the first answer."""
+    rows, number = [], 0
+    group = row.group or f"conversation {hashlib.sha256(row.text.encode()).hexdigest()[:32]}"
+    for place, message in enumerate(row.messages or ()):
+        before = (row.messages or [])[:place]
+        users = [turn for turn in before if turn["role"] == "user"]
+        if message["role"] != "assistant" or not users:
+            continue
+        number += 1
+        answer = answer_text(message["content"], message.get("tool_calls", ()))
+        if message.get("weight") != 0 and answer:
+            own = {"id": _turn_id(row.id, number), "question": users[-1]["content"] or row.question, "group": group}
+            alone = len(before) == 1 and not row.tools
+            rows.append(
+                row.model_copy(
+                    update=own | {"messages": None if alone else before, "reference": answer, "rejected": None}
+                )
+            )
+    return [*rows, row.model_copy(update={"group": group})] if rows else [row]
+
+
+def is_earlier_turn(row: Question) -> bool:
+    """Whether `turns_of` has made it, before the row's own answer."""
+    return TURN.search(row.id) is not None
+
+
+def _turn_id(name: str, number: int) -> str:
+    end = f"/turn-{number}"
+    return name + end if len(name) + len(end) <= MAX_ID else hashlib.sha256(name.encode()).hexdigest() + end
+
+
+def as_upload(row: Question) -> Json:
+    """A row's filled fields as they can be uploaded again: a conversation as `messages`, its answer beside them."""
+    given = row.model_dump(mode="json", exclude={"split"} | ({"question"} if row.messages is not None else set()))
+    return {name: part for name, part in given.items() if part}
 
 
 def split_of(row: Question, dev: float, test: float) -> Split:

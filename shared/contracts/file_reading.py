@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from shared.contracts.data import LineError, Question
+from shared.contracts.data import Answers, LineError, Question
 from shared.contracts.distillation import NO_NUL, Strict
 from shared.contracts.json_types import Json
 
@@ -35,12 +35,16 @@ class ReadOptions(Strict):
 
     mapping: Mapping = Field(default={}, description="our field -> the file's field")
     skip_bad: bool = False
+    answers: Answers = Field(
+        default="last",
+        description="of a conversation: its last answer makes a row, or all answers of the assistant whose weight is not 0",
+    )
 
 
 class FileReading(BaseModel):
     """How a file was read.
 
-    format: for people, such as `CSV, separated by ";", cp1252`. shapes: rows by the shape they were recognised as.
+    answers: of a conversation, the last one makes a row, or all. format: for people, such as `CSV, separated by ";", cp1252`. shapes: rows by the shape they were recognised as.
     references: rows with a reference answer. ignored_fields: fields that were not read, and in how many rows they stand.
     notes: what was decided for rows, such as which of several answers is used, and for how many.
     skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
@@ -51,6 +55,7 @@ class FileReading(BaseModel):
 
     format: str
     mapping: dict[str, str] = {}
+    answers: Answers = "last"
     shapes: dict[str, int] = {}
     references: int = 0
     ignored_fields: dict[str, int] = {}

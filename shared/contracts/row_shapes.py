@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from shared.contracts.json_types import Json
-from shared.contracts.openai_rows import PREFERENCE, NotUsable, from_messages, from_preference
+from shared.contracts.openai_rows import PREFERENCE, NotUsable, answer_of, from_messages, from_preference, read_tools
 from shared.contracts.transcripts import spoken
 
 FIELDS = (
@@ -34,8 +34,9 @@ ROLES = {
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
     "bing": "assistant", "bard": "assistant", "claude": "assistant", "agent": "assistant", "ai": "assistant",
     "answer": "assistant", "system": "system", "developer": "system", "tool": "tool", "function": "tool",
-    "function_call": "tool", "observation": "tool", "function_response": "tool",
+    "function_call": "assistant", "observation": "tool", "function_response": "tool", "tool_response": "tool",
 }  # fmt: skip
+CALLS = ("function_call", "tool_call")  # speakers whose words are a call
 # names of a field, the likeliest first; they are compared without case, accents, spaces and punctuation
 QUESTION = (
     "question", "instruction", "prompt", "query", "request", "input", "problem", "utterance", "q", "user", "human",
@@ -316,11 +317,7 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
         made = mapped(row, others)
         if isinstance(asked, list) and asked and isinstance(asked[0], dict):  # a conversation, and its answer beside it
             answer = {"reference": _said(row[columns["reference"]])} if "reference" in columns else {}
-            return (
-                made
-                | from_messages([_message(f"{question}.{n}", turn) for n, turn in enumerate(asked)], question)
-                | answer
-            )
+            return made | from_messages(_messages(question, asked), question, _offered(row)) | answer
         if alone and isinstance(asked, str) and (talk := spoken(asked)):
             return made | from_messages(talk, question)
         if isinstance(asked, dict):
@@ -332,21 +329,32 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
             made["note"] = "of several answers the first is used"
         if joined and (more := as_text(row[joined[0]])):
             made["question"] = "\n\n".join(filter(None, [made["question"], more]))
-        if system and (told := as_text(row[system])):
-            made["context"] = "\n\n".join(filter(None, [told, made.get("context")]))
-        if history and row[history]:
-            earlier = from_messages(
-                [*_pairs_of_turns(row[history]), {"role": "user", "content": made["question"] or ""}]
-            )
-            made["context"] = "\n\n".join(filter(None, [made.get("context"), earlier["context"]]))
         if lettered and columns.get("reference"):
             given = {chr(65 + n): row[column] for n, column in enumerate(lettered) if row.get(column) is not None}
             made |= _with_options(made, given, row[columns["reference"]], _first_number(lettered))
         if options and isinstance(row[options], list | dict) and row[options]:
             made |= _with_options(made, row[options], row[columns["reference"]] if "reference" in columns else None)
-        return made
+        told = as_text(row[system]) if system else None
+        earlier = _pairs_of_turns(row[history]) if history and row[history] else []
+        tools = _offered(row)
+        if not (told or earlier or tools):
+            return made
+        asked = "\n\n".join(filter(None, [made.pop(part, None) for part in ("title", "question", "context")]))
+        messages = [*earlier, {"role": "user", "content": asked}]
+        if told:
+            messages = [{"role": "system", "content": told}, *messages]
+        answer = {"reference": made["reference"]} if "reference" in made else {}
+        return made | from_messages(messages, tools=tools) | answer
 
-    return Shape(name, convert, frozenset(taken | {*filter(None, [options])}))
+    return Shape(name, convert, frozenset(taken | {*filter(None, [options])} | ({"tools"} & set(fields))))
+
+
+def _offered(row: Json) -> list[Json]:
+    """The row's tools; none where the field of that name holds something else."""
+    try:
+        return read_tools(row) if "tools" in row else []
+    except NotUsable:
+        return []
 
 
 def _named(columns: Mapping[str, str]) -> str:
@@ -455,8 +463,9 @@ def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "reject
             chosen, rejected = _transcript(chosen), _transcript(rejected)
         more = mapped(row, extras)
         if isinstance(chosen, list) and isinstance(rejected, list):
-            asked = from_messages([_message(better, turn) for turn in chosen], better)
-            other = from_messages([_message(worse, turn) for turn in rejected], worse)
+            tools = _offered(row)
+            asked = from_messages(_messages(better, chosen), better, tools)
+            other = from_messages(_messages(worse, rejected), worse, tools)
             if asked["reference"] is None or other["reference"] is None:
                 raise NotUsable(better, "the last message of both conversations must be the assistant's")
             if (prompt is not None) and turns is None and not any(_role(turn) == "user" for turn in chosen):
@@ -468,7 +477,7 @@ def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "reject
         base: Json = (
             {"question": as_question(prompt, asked)}
             if not isinstance(asked, list)
-            else from_messages([_message(f"{prompt}.{n}", turn) for n, turn in enumerate(asked)], prompt)
+            else from_messages(_messages(prompt, asked), prompt, _offered(row))
         )
         return more | base | {"reference": as_text(chosen), "rejected": as_text(rejected)}
 
@@ -485,6 +494,9 @@ def _transcript(text: str) -> list[Json]:
 
 
 MEDIA = ("images", "videos", "audios")
+
+
+BESIDE_TURNS = {"choices", "label", "tools", "functions", *MEDIA}  # fields that say something of a conversation
 
 
 def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
@@ -514,7 +526,7 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
             raise NotUsable(
                 next(name for name in MEDIA if row.get(name)), "only texts can be used, and the row has media"
             )
-        made = from_messages(messages, field) | mapped(row, extras)
+        made = from_messages(_with_ids(messages), field, read_tools(row)) | mapped(row, extras)
         if isinstance(row.get("choices"), list) and made["reference"] is None:  # a stored completion
             made["reference"] = _said(row["choices"])
         if row.get("label") is False:  # KTO: an answer that is not wanted
@@ -524,7 +536,7 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
     return Shape(
         name,
         convert,
-        frozenset([field, *filter(None, [system]), *extras.values(), *({"choices", "label", *MEDIA} & set(fields))]),
+        frozenset([field, *filter(None, [system]), *extras.values(), *(BESIDE_TURNS & set(fields))]),
     )
 
 
@@ -540,6 +552,8 @@ TEXT_PARTS = ("text", "input_text", "output_text", None)
 def in_openai_form(turn: Json) -> Json:
     """A message with the spellings of other tools: roles in capitals, `prompter`; parts of text under other names; loss weights."""
     role, content = turn["role"], turn.get("content", turn.get("text", turn.get("parts", turn.get("value"))))
+    if isinstance(role, str) and role.casefold() in CALLS and (calls := _calls_of(content)):
+        return {"role": "assistant", "content": None, "tool_calls": calls}
     known = ROLES.get(role.casefold()) if isinstance(role, str) and role not in ROLES.values() else None
     made = turn | ({"role": known} if known else {})
     if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
@@ -557,6 +571,28 @@ def _text_part(part: Json) -> Json:
     return {"type": "text", "text": said} if part.get("type") in TEXT_PARTS and isinstance(said, str) else part
 
 
+def _messages(where: str, turns: Sequence[Any]) -> list[Any]:
+    return _with_ids([_message(f"{where}.{number}", turn, number) for number, turn in enumerate(turns)])
+
+
+def _with_ids(messages: Sequence[Any]) -> list[Any]:
+    """Results of tools that name no call get the ids of the calls before them, in order."""
+    made, open_calls = [], []
+    for message in messages:
+        if isinstance(message, dict) and isinstance(message.get("tool_calls"), list):
+            open_calls = [
+                call.get("id") or f"call_{n}" for n, call in enumerate(message["tool_calls"]) if isinstance(call, dict)
+            ]
+        elif isinstance(message, dict) and message.get("role") == "tool" and open_calls:
+            given = message.get("tool_call_id")
+            if given in open_calls:
+                open_calls.remove(given)
+            elif not given:
+                message = message | {"tool_call_id": open_calls.pop(0)}
+        made.append(message)
+    return made
+
+
 def _role(turn: Json) -> str | None:
     role = turn.get("role", turn.get("from", turn.get("speaker", turn.get("sender"))))
     return ROLES.get(role.casefold()) if isinstance(role, str) else None
@@ -572,9 +608,23 @@ def _message(where: str, turn: Any, number: int = 0) -> Json:
         return in_openai_form(turn)
     role = _role(turn)
     content = next((turn[name] for name in ("value", "content", "text", "message") if name in turn), None)
+    speaker = turn.get("from", turn.get("speaker", turn.get("sender")))
+    if isinstance(speaker, str) and speaker.casefold() in CALLS and (calls := _calls_of(content)):
+        return {"role": "assistant", "content": None, "tool_calls": calls}
     if role is None:
-        return {"role": turn.get("from", turn.get("speaker", turn.get("sender"))), "content": content}
+        return {"role": speaker, "content": content}
     return {"role": role, "content": content if isinstance(content, str | list) else as_text(content)}
+
+
+def _calls_of(content: Any) -> list[Json]:
+    """A call, or a list of them, that is written as JSON; none where it is something else."""
+    try:
+        value = json.loads(content) if isinstance(content, str) else content
+    except (ValueError, RecursionError):
+        return []
+    calls = value if isinstance(value, list) else [value]
+    named = all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls)
+    return [{"id": f"call_{number}", "function": call} for number, call in enumerate(calls)] if named else []
 
 
 def _preference(row: Json) -> Json:
@@ -586,7 +636,8 @@ def _batch(row: Json) -> Json:
     body = row["body"] if isinstance(row["body"], dict) else {}
     if "messages" not in body:
         raise NotUsable("body.messages", "a request with messages is expected")
-    return {"id": as_text(row["custom_id"])} | from_messages(body["messages"], "body.messages")
+    tools = read_tools(body, "body.")
+    return {"id": as_text(row["custom_id"])} | from_messages(body["messages"], "body.messages", tools)
 
 
 def _trace(asked: str, answered: str) -> Callable[[Json], Json]:
@@ -597,18 +648,21 @@ def _trace(asked: str, answered: str) -> Callable[[Json], Json]:
         answer = _inner(row[answered], (*TURNS, *REFERENCE, "content", "choices"))
         extras = mapped(row, _extras([name for name in row if name not in (asked, answered)], set()))
         if isinstance(question, list):
-            messages = [_message(f"{asked}.{number}", turn, number) for number, turn in enumerate(question)]
-            read = from_messages(messages, asked)
+            read = from_messages(_messages(asked, question), asked, _tools_of_trace(row[asked]))
             return extras | read | ({"reference": _said(answer)} if answer is not None else {})
         return extras | {"question": as_question(asked, question), "reference": _said(answer)}
 
     return convert
 
 
+def _tools_of_trace(value: Any) -> list[Json]:
+    return _offered(value) if isinstance(value, dict) else []
+
+
 def _inner(value: Any, names: Sequence[str]) -> Any:
     """The text or the list of messages inside a value of a trace."""
     for _ in range(3):
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or value.get("tool_calls") or value.get("function_call"):
             return value
         simple_names = {simple(name): name for name in value}
         key = next((simple_names[simple(name)] for name in names if simple(name) in simple_names), None)
@@ -624,7 +678,11 @@ def _said(answer: Any) -> str | None:
     """The text of an answer: itself, the last message, or the first choice of a completion."""
     if isinstance(answer, list) and answer and isinstance(answer[-1], dict):
         last = answer[0] if "message" in answer[0] else answer[-1]
+        if "message" not in last and last.get("tool_calls"):
+            return answer_of(last)
         return _said(last.get("message", last.get("content", last.get("value", last.get("text")))))
+    if isinstance(answer, dict) and (answer.get("tool_calls") or answer.get("function_call")):
+        return answer_of(answer)
     if isinstance(answer, dict) and "content" in answer:
         return as_text(answer["content"])
     return as_text(answer)
@@ -645,8 +703,8 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
         if turns is None:
             return made
         said = inside(row, turns, required=True)
-        messages = [_message(f"{turns}.{n}", turn, n) for n, turn in enumerate(said if isinstance(said, list) else [])]
-        return from_messages(messages, turns) | made
+        messages = _messages(turns, said if isinstance(said, list) else [])
+        return from_messages(messages, turns, _offered(row)) | made
 
     named = [*columns.values(), *filter(None, [turns])]
     return Shape(

@@ -1,8 +1,18 @@
 """The rows that travel between steps. Every row keeps the `id` of the question it belongs to."""
 
+from typing import Any
+
 from pydantic import Field
 
+from shared.contracts.answer_format import student_messages as bare_question
+from shared.contracts.conversation import (
+    Conversation,
+    answered,
+    student_conversation,
+    teacher_conversation,
+)
 from shared.contracts.data import Question
+from shared.contracts.json_types import Json
 from shared.contracts.steps import Wire
 
 TOO_LONG = (
@@ -10,23 +20,42 @@ TOO_LONG = (
 )
 
 
-class StudentPrompt(Wire):
-    """A question on its way to a student, with what it may be shown besides: worked examples or its last attempt."""
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+Shot = tuple[str, str] | list[Json]  # a question and its answer, or the turns of a conversation up to its answer
+
+
+class Asked(Wire):
+    """What a student is asked: a question alone, or a conversation (`question` is its transcript then, which no student sees).
+
+    The conversation's messages and tools are those that public chat would send to the engine. Left out where there is none, so that
+    the steps of plain questions keep their hashes.
+    """
 
     id: str
     question: str
-    shots: list[tuple[str, str]] = Field(default=[])  # (question, answer) pairs for the few-shot baseline
+    conversation: Conversation | None = Field(default=None, exclude_if=_is_none)
+
+
+class StudentPrompt(Asked):
+    """A question on its way to a student, with what it may be shown besides: worked examples or its last attempt."""
+
+    shots: list[Shot] = Field(default=[])  # for the few-shot baseline
     previous: str | None = None  # the student's former answer, beside the critique of it
     critique: str | None = None
 
 
 class TeacherInput(Wire):
-    """A question on its way to the teacher. guideline None: plain distillation."""
+    """A question on its way to the teacher. guideline None: plain distillation. conversation: as the file has it, without the
+    system text that students get."""
 
     id: str
     question: str
     reference: str | None = None
     guideline: str | None = None
+    conversation: Conversation | None = Field(default=None, exclude_if=_is_none)
 
 
 class Guideline(Wire):
@@ -140,22 +169,48 @@ class Grades(Wire):
     scores: dict[str, float]
 
 
-class Example(Wire):
-    """One row to train on: bare question -> completion (rationale and marker included where it has them)."""
+class Example(Asked):
+    """One row to train on: what is asked -> completion (rationale and marker included where it has them)."""
 
-    id: str
-    question: str
     completion: str = Field(min_length=1)
 
 
-class PreferencePair(Wire):
+class PreferencePair(Asked):
     """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model."""
 
-    id: str
-    question: str
     chosen: str
     rejected: str
 
 
-def asked(question: Question) -> StudentPrompt:
-    return StudentPrompt(id=question.id, question=question.text)
+def asked(question: Question, shows_calls: bool = True) -> Json:
+    """The fields of `Asked`: the one way from a row of a file to what a student is asked, in every phase and measurement.
+
+    shows_calls: whether the student's chat template shows calls of tools (`Bases.shows_calls`).
+    """
+    fields: Json = {"id": question.id, "question": question.text}
+    if question.messages is None:
+        return fields
+    conversation = student_conversation(question.messages, question.tools or (), shows_calls)
+    return fields | {"conversation": conversation}
+
+
+def asked_of_teacher(question: Question) -> Json:
+    """The fields of `TeacherInput` that say what is asked."""
+    fields: Json = {"id": question.id, "question": question.text}
+    if question.messages is None:
+        return fields
+    return fields | {"conversation": teacher_conversation(question.messages, question.tools or ())}
+
+
+def shot(question: Question, shows_calls: bool = True) -> Shot:
+    """The row and its reference as a worked example."""
+    reference = question.reference or ""
+    if question.messages is None:
+        return question.text, reference
+    conversation = student_conversation(question.messages, question.tools or (), shows_calls)
+    return answered(conversation, reference, shows_calls)
+
+
+def student_messages(row: Asked) -> list[Json]:
+    """The messages of a prompt without worked examples: the conversation's, or the bare question under the pinned system text."""
+    return row.conversation.messages if row.conversation is not None else bare_question(row.question)

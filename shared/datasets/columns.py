@@ -21,7 +21,7 @@ TYPES = {
     "reference_bytes": "<u4", "split": "<u1", "flags": "<u1",
 }  # fmt: skip
 ONE_MORE = "offset"
-HAS_REFERENCE, HAS_REJECTED = 1, 2
+HAS_REFERENCE, HAS_REJECTED, HAS_MESSAGES = 1, 2, 4
 
 
 class DamagedColumns(ValueError):

@@ -13,7 +13,7 @@ from shared.contracts.data import Question, group_key
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
 
-SPOKEN = "The conversation so far:"  # begins the earlier turns in a context (shared/contracts/openai_rows.py)
+SPOKEN = "The conversation so far:"  # begins the earlier turns in a context, in rows from before conversations were kept as messages
 LEAST_PASSAGE = 80  # characters of a context that counts as a passage
 LEAST_REFERENCE, LEAST_WORDS = 16, 3  # characters, or words, of a reference that says more than a label does
 LEAST_NEAR = 12  # characters of a question that can have a near twin
@@ -49,7 +49,7 @@ class Keys(NamedTuple):
 def keys_of(row: Question) -> Keys:
     asked, passage = asked_of(row), _passage(row.context)
     words, key = fold(asked), group_key(row)
-    alone = not row.context
+    alone = not row.context and row.messages is None
     question = hashed((words if alone else fold(row.text)) or key)
     return Keys(
         group=hashed(key),
@@ -63,6 +63,8 @@ def keys_of(row: Question) -> Keys:
 
 def asked_of(row: Question) -> str:
     """The question with the turns before it, without passages and system prompts."""
+    if row.messages is not None:
+        return row.spoken
     _, spoken, turns = (row.context or "").partition(SPOKEN)
     return "\n\n".join(part for part in (row.title, row.question, spoken and turns) if part)
 
@@ -88,7 +90,7 @@ def fold(text: str) -> str:
 
 def folded(row: Question) -> str:
     """The question's words; of a text without words, the text."""
-    return fold(row.text) or group_key(row)
+    return fold(row.spoken) or group_key(row)
 
 
 def hashed(text: str) -> int:

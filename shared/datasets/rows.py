@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from shared.artifacts.store import ArtifactMissing, Artifacts, as_array
 from shared.contracts.data import MAX_ID, REFERENCES_LEAST, VALIDATION, Question, Split, group_key
-from shared.datasets.columns import HAS_REFERENCE, HAS_REJECTED, Columns, DamagedColumns, written
+from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED, Columns, DamagedColumns, written
 from shared.datasets.grouping import Column
 from shared.datasets.likeness import Likeness, folded, hashed
 from shared.datasets.splits import CODES, SPLITS, Assigned, Splitter
@@ -71,7 +71,8 @@ class _Notes:
         self._ids.add(hashed(row.id))
         self._questions.add(utf8_bytes(row.text))
         self._references.add(utf8_bytes(row.reference or ""))
-        self._flags.add(HAS_REFERENCE * (row.reference is not None) + HAS_REJECTED * (row.rejected is not None))
+        has = {HAS_REFERENCE: row.reference, HAS_REJECTED: row.rejected, HAS_MESSAGES: row.messages}
+        self._flags.add(sum(flag for flag, value in has.items() if value is not None))
 
     def add_bytes(self, row: bytes) -> None:
         self._offsets.add(self._next)
@@ -241,6 +242,11 @@ class JobRows:
         return dict(zip(SPLITS, np.bincount(self.splits, minlength=len(SPLITS)).tolist(), strict=True))
 
     @property
+    def conversations(self) -> bool:
+        """Whether a row is a conversation, not a question alone."""
+        return bool(self.has(HAS_MESSAGES).any())
+
+    @property
     def judge_must_decide(self) -> bool:
         """Whether dev or test holds too few references to measure by. Then the judge compares answers on all questions."""
         references = self.splits[self.has(HAS_REFERENCE)]
@@ -257,7 +263,7 @@ class JobRows:
         return [row.id for row in self.validation.read(np.flatnonzero(twice).tolist())]
 
     def has(self, flag: int) -> "np.ndarray":
-        """Whether each row has a reference, or a rejected answer (HAS_*)."""
+        """Whether each row has a reference, a rejected answer, or messages (HAS_*)."""
         return self.column("flags") & flag != 0
 
     def places(self, split: Split | None = None) -> "np.ndarray":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from shared.contracts.data import LineError, Question, Reading
+from shared.contracts.data import LineError, Reading, as_upload
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import ReadOptions
 from shared.contracts.imports import ChatOptions
@@ -43,11 +43,7 @@ def read_file(
     for number, item in enumerate(islice(good, options.limit)):
         if number % LOOK_EVERY == 0:
             on_progress(number, total)
-        yield as_row(item)
-
-
-def as_row(item: Question) -> Row:
-    return {name: part for name, part in item.model_dump(exclude={"split"}).items() if part}
+        yield as_upload(item)
 
 
 def refuse_unread(mapping: dict[str, str], seen: Reading) -> None:

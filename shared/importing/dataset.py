@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from shared.contracts.data import LineError, Question, Reading, bounded_lines, parse_rows
+from shared.contracts.data import LineError, Question, Reading, bounded_lines, is_earlier_turn, parse_rows
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, PreviewRow, ReadOptions
 from shared.contracts.json_types import Json
@@ -60,7 +60,7 @@ class DataFile:
     def rows(self, reading: Reading | None = None) -> Iterator[Question | LineError]:
         """Good rows, and the errors of the bad ones."""
         reading = reading or Reading()
-        reading.shape = self._shape
+        reading.shape, reading.answers = self._shape, self.options.answers
         return parse_rows(self.records(), reading)
 
     @property
@@ -205,6 +205,7 @@ def check(
     reading = FileReading(
         format=file.layout.words,
         mapping={**file.options.mapping},
+        answers=file.options.answers,
         shapes=dict(seen.shapes),
         references=seen.references,
         ignored_fields=dict(seen.ignored),
@@ -295,9 +296,10 @@ def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, mo
     seen: set[int] = set()
     duplicates = 0
     shown: list[PreviewRow] = []
-    raw = file.records()
+    raw, before, earlier = file.records(), None, False
     for item in file.rows():
-        before = next(raw, None)
+        before = before if earlier else next(raw, None)
+        earlier = isinstance(item, Question) and file.options.answers == "all" and is_earlier_turn(item)
         if len(shown) < request.rows and before is not None:
             value = before[1] if isinstance(before[1], dict) else None
             good = isinstance(item, Question)

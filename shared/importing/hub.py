@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.contracts.data import LineError, Question, Reading
+from shared.contracts.data import LineError, Question, Reading, as_upload
 from shared.contracts.errors import TransientError, UserError
 from shared.contracts.file_reading import ReadOptions
 from shared.contracts.imports import HubOptions
-from shared.importing.data_file import as_row, refuse_unread
+from shared.importing.data_file import refuse_unread
 from shared.importing.dataset import DataFile
 from shared.importing.rows import LOOK_EVERY, Progress, Row, unwatched
 
@@ -63,7 +63,7 @@ def read_hub(options: HubOptions, left_out: Counter[str], on_progress: Progress 
         else:
             numbered = NUMBERED.fullmatch(item.id)  # such ids repeat in every file; the upload gives others
             ids |= set() if numbered else {item.id}
-            row = as_row(item) | {"source": source}
+            row = as_upload(item) | {"source": source}
             yield {name: part for name, part in row.items() if name != "id"} if numbered else row
             count += 1
             if count == options.limit:

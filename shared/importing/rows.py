@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from shared.contracts.data import LineError, Reading, parse_row
+from shared.contracts.data import LineError, Reading, as_upload, parse_row
 from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
 from shared.contracts.row_shapes import by_mapping
@@ -36,12 +36,12 @@ def checked_rows(
         elif item.id in ids:
             left_out["id: duplicate_id"] += 1
         else:
-            row = item.model_dump(exclude={"split"})
+            row = as_upload(item)
             if item.id == f"row-{number}":
-                row["id"] = ""  # the upload assigns line numbers
+                del row["id"]  # the upload assigns line numbers
             else:
                 ids.add(item.id)
-            yield {name: part for name, part in row.items() if part}
+            yield row
 
 
 def write_rows(rows: Iterable[Row], path: Path) -> tuple[int, int]:

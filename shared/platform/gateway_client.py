@@ -5,13 +5,14 @@ The gateway has retried already when an error arrives here, so nothing is retrie
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
 import openai
 import uuid_utils
+from openai.types.chat import ChatCompletionMessage
 
 from shared.contracts.errors import (
     ROW_CODES,
@@ -27,6 +28,7 @@ from shared.contracts.errors import (
 )
 from shared.contracts.json_types import Json
 from shared.contracts.refusals import REFUSALS, RefusedRow
+from shared.contracts.tool_calls import answer_text
 from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
@@ -118,15 +120,16 @@ class GatewayClient:
         self,
         *,
         model: str,
-        messages: list[dict[str, str]],
+        messages: Sequence[Json],
         max_tokens: int,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
         response_format: Json | None = None,
+        tools: Sequence[Json] | None = None,
         example_id: str | None = None,
     ) -> ChatReply:
-        """One completion. model: a configured provider's name.
+        """One completion. model: a configured provider's name. tools: that it may call; calls stand in the text, a line of JSON each.
 
         Raises BudgetExceeded, UserError (key, model or request refused), TransientError (busy, away, too slow, unreadable answer),
         FatalError (our own token refused), Cancelled (the step's calls were aborted), Postponed (ask again later), and
@@ -134,13 +137,14 @@ class GatewayClient:
         """
         body: Json = {
             "model": model,
-            "messages": messages,
+            "messages": list(messages),
             "max_tokens": max_tokens,
             "temperature": temperature,
         }
         body |= {"top_p": top_p} if top_p < 1 else {}
         body |= {"seed": seed} if seed is not None else {}
         body |= {"response_format": response_format} if response_format else {}
+        body |= {"tools": list(tools)} if tools else {}
         headers = {EXAMPLE_HEADER: quote(example_id)} if example_id else {}
         try:
             raw = await self._openai.chat.completions.with_raw_response.create(**body, extra_headers=headers)
@@ -153,7 +157,7 @@ class GatewayClient:
         choice, usage = completion.choices[0], completion.usage
         refusal = choice.message.refusal
         return ChatReply(
-            text=refusal or choice.message.content or "",
+            text=refusal or _text(choice.message),
             finish_reason="content_filter" if refusal else choice.finish_reason or "stop",
             call_id=raw.headers.get(CALL_HEADER),
             input_tokens=usage.prompt_tokens if usage else 0,
@@ -174,6 +178,18 @@ class GatewayClient:
             )
             response.raise_for_status()
             return response.json()["cancelled"]
+
+
+def _text(message: ChatCompletionMessage) -> str:
+    """The message's words and calls. Arguments that are no JSON object stay words."""
+    words = message.content or ""
+    calls = [call.model_dump() for call in message.tool_calls or [] if call.type == "function"]
+    try:
+        return answer_text(words, calls) if calls else words
+    except ValueError:
+        return "\n".join(
+            filter(None, [words, *(f"{c['function']['name']} {c['function']['arguments']}" for c in calls)])
+        )
 
 
 def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:

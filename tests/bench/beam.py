@@ -25,6 +25,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from services.trainer.train import data
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.model import load_base, load_tokenizer, use_cores
+from shared.contracts.rows import Asked
 from tests.fakes.ports import free_port
 from tests.fakes.start import running
 
@@ -120,7 +121,7 @@ def main() -> None:
     use_cores(0)
     tokenizer = load_tokenizer(options.model)
     rows = [json.loads(line) for line in options.data.read_text().splitlines()[: options.questions]]
-    prompts = [data.prompt_ids(tokenizer, row["question"]) for row in rows]
+    prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=row["question"])) for row in rows]
     result: dict[str, Any] = {"questions": len(prompts), "tokens": options.tokens}
     for width in options.widths:
         result[f"width_{width}"] = in_this_process(options.model, prompts, width, options.tokens, options.batch)

@@ -39,6 +39,14 @@ TOOL_TURNS = (
     "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
 )
 SWITCH = "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' + (messages[0].content + '\n\n' if messages[0].role == 'system' else '') }}"
+    "{% for tool in tools %}{{ tool | tojson + '\n' }}{% endfor %}{{ '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{% if not (tools and loop.first and message.role == 'system') %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content }}{% for call in message.tool_calls or [] %}"
+    "{{ '\n<tool_call>\n' + {'name': call.function.name, 'arguments': call.function.arguments} | tojson + '\n</tool_call>' }}"
+    "{% endfor %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+)
 OPENED = "{{ '<think>\n' if enable_thinking | default(true) else '<think>\n\n</think>\n\n' }}"
 
 
@@ -164,6 +172,9 @@ CASES = {
     ),
     "tools, content as parts": TemplateCase(
         TOOL_TURNS.replace("(message.content or '')", "(message.content | map(attribute='text') | join)") + START
+    ),
+    "tools in the system turn, thoughts opened unless switched off": TemplateCase(
+        TOOLS + START.replace("{% endif %}", OPENED + "{% endif %}"), NO_THOUGHT, think=True
     ),
     "marks the answer for training": TemplateCase(
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' %}"

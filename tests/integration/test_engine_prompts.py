@@ -32,11 +32,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "from tests.fakes.tiny_model import make_tiny_llama\n"
         "from tests.fakes.chat_templates import CASES, QUESTION, write_case\n"
         "from services.trainer.train import data\n"
+        "from shared.contracts.rows import Asked\n"
+        "ASKED = Asked(id='a', question=QUESTION)\n"
         "from services.trainer.train.model import load_tokenizer\n"
         "from shared.artifacts.chat_templates import read_prompts\n"
         f"folder = make_tiny_llama({str(folder)!r})\n"
         f"write_case(folder, CASES[{CASE!r}])\n"
-        "ids = data.prompt_ids(load_tokenizer(folder, read_prompts(folder, steps_only=True)), QUESTION)\n"
+        "ids = data.prompt_ids(load_tokenizer(folder, read_prompts(folder, steps_only=True)), ASKED)\n"
         "(folder.parent / 'ids.json').write_text(json.dumps(ids))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

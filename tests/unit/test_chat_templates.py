@@ -22,12 +22,13 @@ from shared.artifacts.chat_templates import TemplateRefused, end_ids, read_promp
 from shared.artifacts.template_text import template_text
 from shared.contracts.chat import ChatRequest
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
-from shared.contracts.rows import Example, StudentPrompt
+from shared.contracts.rows import Asked, Example, StudentPrompt
 from shared.contracts.steps import ModelRef, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.chat_templates import CASES, CHATML, QUESTION, START, TemplateCase, write_case
 
 Folders = dict[str, Path]
+ASKED = Asked(id="a", question=QUESTION)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_trainers_prompt(name: str, folders: Folders):
     case = CASES[name]
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
     tokenizer = load_tokenizer(folders[name], profile)
-    ids = data.prompt_ids(tokenizer, QUESTION)
+    ids = data.prompt_ids(tokenizer, ASKED)
     assert tokenizer.decode(ids) == case.prompt
     assert ids == tokenizer(case.prompt, add_special_tokens=False)["input_ids"]
     (row,) = data.example_ids(
@@ -67,7 +68,9 @@ def test_the_trainers_prompt(name: str, folders: Folders):
 def engine_tokenizer(folder: Path, mode: str) -> Any:
     from vllm.tokenizers.registry import get_tokenizer
 
-    return get_tokenizer(folder, tokenizer_mode=mode)
+    if not (folder / "config.json").exists():  # else vLLM looks for it several times
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+    return get_tokenizer(folder, tokenizer_mode=mode)  # type: ignore[arg-type]
 
 
 def rendered_by_the_engine(
@@ -103,7 +106,7 @@ def test_the_engines_prompt_is_the_trainers(name: str, folders: Folders, tmp_pat
     """For a step of the worker and for a chat: the same ids as in training."""
     case = CASES[name]
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
-    trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
+    trained = data.prompt_ids(load_tokenizer(folders[name], profile), ASKED)
     step = answer_messages(StudentPrompt(id="a", question=QUESTION))
     request = ChatRequest.model_validate({"model": "base", "messages": [{"role": "user", "content": QUESTION}]})
     chat = asked(request, Target("base", "base", "base", "base"), DEFAULT_PROJECT, template_text(folders[name])).body[
@@ -153,9 +156,9 @@ def test_a_whole_model_is_prompted_as_its_base(name: str, folders: Folders, tmp_
     whole = write_case(tmp_path / "whole", case)
     write_prompt_files(folders[name], whole, profile)
     again = read_prompts(whole) or PLAIN
-    trained = data.prompt_ids(load_tokenizer(folders[name], profile), QUESTION)
-    assert data.prompt_ids(load_tokenizer(whole), QUESTION) == trained
-    assert data.prompt_ids(load_tokenizer(whole, again), QUESTION) == trained
+    trained = data.prompt_ids(load_tokenizer(folders[name], profile), ASKED)
+    assert data.prompt_ids(load_tokenizer(whole), ASKED) == trained
+    assert data.prompt_ids(load_tokenizer(whole, again), ASKED) == trained
     assert again.turn_end == profile.turn_end
     assert end_ids(whole, again) == []  # generation_config.json names it now
 
@@ -216,7 +219,7 @@ def test_a_given_template_is_used_by_all(folders: Folders, tmp_path: Path):
         )
         ref = bases.ref("bare")
         assert ref.profile.template == CHATML + START
-        ids = data.prompt_ids(load_tokenizer(bare, ref.profile), QUESTION)
+        ids = data.prompt_ids(load_tokenizer(bare, ref.profile), ASKED)
         assert load_tokenizer(bare).decode(ids) == CASES["chatml"].prompt
         assert engine.prompts(EngineSettings(model=str(bare), served_name="bare"), bases) == ref.prompts
 

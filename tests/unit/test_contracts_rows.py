@@ -19,7 +19,7 @@ from shared.contracts.data import (
     parse_lines,
     split_of,
 )
-from shared.contracts.rows import PreferencePair
+from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.steps import canonical
 
 
@@ -42,10 +42,12 @@ def said(*turns: tuple[str, Any], **more: Any) -> Question:
     return row
 
 
-def test_what_a_chat_row_rests_on_is_its_context():
-    row = said(("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
-    assert (row.question, row.reference) == ("c", "d")
-    assert row.context == "Be brief.\n\nThe conversation so far:\nUser: a\nAssistant: b"
+def test_what_a_chat_row_rests_on_stays_messages():
+    row = said(("developer", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    assert (row.question, row.context, row.reference) == ("c", None, "d")
+    asked = [("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c")]
+    assert row.messages == [{"role": role, "content": content} for role, content in asked]
+    assert row.text == "System: Be brief.\n\nUser: a\n\nAssistant: b\n\nUser: c"
 
 
 def test_an_answer_before_the_last_question_is_not_its_reference():
@@ -99,11 +101,11 @@ PAIR = (
 def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
     theirs = parse_line(1, PAIR)
     assert isinstance(theirs, Question)
-    assert (theirs.question, theirs.context, theirs.reference, theirs.rejected) == ("q", "s", "good", "bad")
-    ours = parse_line(1, line(question="q", context="s", reference="good", rejected="bad"))
+    assert (theirs.question, theirs.context, theirs.reference, theirs.rejected) == ("q", None, "good", "bad")
+    ours = parse_line(1, line(question="q", system="s", reference="good", rejected="bad"))
     assert ours == theirs
     assert pairs_of([theirs, Question(id="x", question="q", reference="a")]) == [
-        PreferencePair(id="row-1", question="q\n\ns", chosen="good", rejected="bad")
+        PreferencePair(**asked(theirs), chosen="good", rejected="bad")
     ]
     assert "rejected" not in Question(id="x", question="q").model_dump()  # as files were kept before
 
@@ -151,8 +153,9 @@ def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "invalid_row", "messages"),
         (b'{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "invalid_row", "messages.0.content.0"),
         (b'{"messages": [{"role": "user"}]}', "invalid_row", "messages.0.content"),
-        (b'{"messages": [{"role": "tool", "content": "a"}]}', "invalid_row", "messages.0.role"),
-        (b'{"messages": [{"role": "assistant", "tool_calls": [1]}]}', "invalid_row", "messages.0.tool_calls"),
+        (b'{"messages": [{"role": "tool", "content": "a"}]}', "invalid_row", "messages"),
+        (b'{"messages": [{"role": "critic", "content": "a"}]}', "invalid_row", "messages.0.role"),
+        (b'{"messages": [{"role": "assistant", "tool_calls": [1]}]}', "invalid_row", "messages.0.tool_calls.0"),
     ],
 )
 def test_a_bad_line_says_what_is_wrong_where(raw: bytes, code: str, param: str | None):

@@ -6,6 +6,7 @@ import pytest
 
 from services.orchestrator.method.evaluate import K1, B, Nearest
 from shared.contracts.data import Question
+from shared.contracts.rows import shot
 
 
 def question(n: int, text: str, reference: str | None = "r") -> Question:
@@ -30,6 +31,9 @@ def test_the_closest_comes_last_and_what_has_no_reference_is_no_example():
     index = Nearest(
         [question(0, "count lines of a file"), question(1, "count words"), question(2, "count lines", reference=None)]
     )
-    assert index.shots("count lines", 2) == [("count words", "r1"), ("count lines of a file", "r0")]
-    assert index.shots("nothing alike", 1) == [("count lines of a file", "r0")]
-    assert Nearest([]).shots("x", 3) == []
+    assert [shot(q) for q in index.nearest("count lines", 2)] == [
+        ("count words", "r1"),
+        ("count lines of a file", "r0"),
+    ]
+    assert [shot(q) for q in index.nearest("nothing alike", 1)] == [("count lines of a file", "r0")]
+    assert Nearest([]).nearest("x", 3) == []

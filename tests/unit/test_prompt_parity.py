@@ -1,66 +1,90 @@
-"""One row with a system text, several turns, tools and calls of them has the same token ids in the trainer, in the engine when a step
-asks it, and in the engine when public chat asks it, for every chat template of the zoo."""
+"""One row with a system text, several turns, tools and calls of them has the same token ids in training and search, in the engine when a
+step asks it, and in the engine when public chat asks it, for every chat template of the zoo."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from services.api.features.chat.service import asked
+from services.api.features.chat.service import asked as asked_in_chat
 from services.api.model_router import Target
+from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
-from shared.artifacts.chat_templates import read_prompts
-from shared.artifacts.template_text import template_text
+from services.weak_model.worker.prompts import answer_messages
+from shared.artifacts.bases import Bases
 from shared.contracts.chat import ChatRequest
-from shared.contracts.prompt_profile import PLAIN
+from shared.contracts.data import Question, parse_line
+from shared.contracts.rows import Example, StudentPrompt, asked
+from shared.contracts.tool_calls import normal_answer
 from shared.jobs.tables import DEFAULT_PROJECT
 from tests.fakes.chat_templates import CASES, write_case
 from tests.unit.test_chat_templates import rendered_by_the_engine
 
+
+def call(folder: str) -> dict[str, Any]:
+    function = {"name": "list_files", "arguments": json.dumps({"folder": folder, "all": True})}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "call00000", "type": "function", "function": function}],
+    }
+
+
 TOOL = {
     "type": "function",
-    "function": {
-        "name": "list_files",
-        "description": "Of a folder.",
-        "parameters": {"type": "object", "properties": {"folder": {"type": "string"}}},
-    },
+    "function": {"name": "list_files", "parameters": {"type": "object", "properties": {"folder": {"type": "string"}}}},
 }
-CALL = {"id": "call_1", "type": "function", "function": {"name": "list_files", "arguments": '{"folder": "/tmp"}'}}
 MESSAGES: list[dict[str, Any]] = [
-    {"role": "system", "content": "Be brief."},
+    {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": "What is in /tmp?"},
-    {"role": "assistant", "content": None, "tool_calls": [CALL]},
-    {"role": "tool", "tool_call_id": "call_1", "content": "a.txt"},
+    call("/tmp"),
+    {"role": "tool", "tool_call_id": "call00000", "content": "a.txt"},
     {"role": "assistant", "content": "One file, a.txt."},
     {"role": "user", "content": "And in /var?"},
 ]
+WORDS = ("Be brief.", "What is in /tmp?", "list_files", '"/tmp"', "a.txt", "One file, a.txt.", "And in /var?")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_row_is_the_same_prompt_everywhere(name: str, tmp_path: Path):
     case, folder = CASES[name], write_case(tmp_path / "base", CASES[name])
+    bases = Bases(student_model="base", student_path=folder, students={}, student_template_args=case.arguments)
+    shows_calls = bases.shows_calls("base")
+    question = parse_line(1, json.dumps({"messages": [*MESSAGES, call("/var")], "tools": [TOOL]}).encode())
+    assert isinstance(question, Question)
+    row = StudentPrompt(**asked(question, shows_calls))
+    assert row.conversation is not None
+    profile = bases.ref("base", conversations=True).profile
+    tokenizer = load_tokenizer(folder, profile)
+    trained = data.prompt_ids(tokenizer, row)
+
+    step = rendered_by_the_engine(folder, case, answer_messages(row), tmp_path, tools=row.conversation.tools)
+    assert tokenizer.decode(step) == tokenizer.decode(trained)
+    assert step == trained
+
     request = ChatRequest.model_validate({"model": "base", "messages": MESSAGES, "tools": [TOOL]})
-    chat = asked(request, Target("base", "base", "base", "base"), DEFAULT_PROJECT, template_text(folder)).body
-    tokenizer = load_tokenizer(folder, read_prompts(folder, arguments=case.arguments) or PLAIN)
-    tools = chat.get("tools")
-    parsed = [
-        turn
-        | {
-            "tool_calls": [
-                call | {"function": call["function"] | {"arguments": json.loads(call["function"]["arguments"])}}
-                for call in turn["tool_calls"]
-            ]
-        }
-        if turn.get("tool_calls")
-        else turn
-        for turn in chat["messages"]
-    ]
-    ids = tokenizer.apply_chat_template(parsed, tools=tools, add_generation_prompt=True, return_dict=False)
-    engine = rendered_by_the_engine(folder, case, chat["messages"], tmp_path / "chat", tools=tools)
-    assert tokenizer.decode(engine) == tokenizer.decode(ids)
-    assert engine == ids
-    text = tokenizer.decode(ids)
-    assert all(word in text for word in ("list_files", '"/tmp"', "a.txt"))
-    places = [text.index(word) for word in ("Be brief.", "What is in /tmp?", "One file, a.txt.", "And in /var?")]
-    assert places == sorted(places)
+    chat = asked_in_chat(request, Target("base", "base", "base", "base"), DEFAULT_PROJECT, bases.template("base")).body
+    assert rendered_by_the_engine(folder, case, chat["messages"], tmp_path, tools=as_the_engine_reads(chat)) == trained
+
+    text = cast(str, tokenizer.decode(trained))
+    assert all(word in text for word in WORDS)
+    assert [text.index(word) for word in WORDS[:2]] < [text.index(word) for word in WORDS[-2:]]
+    assert "Answer the question." not in text
+
+    example = Example(**asked(question, shows_calls), completion=question.reference or "")
+    (ids,) = data.example_ids(tokenizer, [example], 2000, profile)
+    assert ids["input_ids"][: len(trained)] == trained
+    learned = cast(str, tokenizer.decode([token for token in ids["labels"] if token != data.IGNORED]))
+    assert learned.endswith(case.turn_end)
+    assert learned.count(case.turn_end) == 1
+    assert ("<tool_call>" in learned) == shows_calls  # the template's own way to write a call
+    assert "<|im_start|>" not in learned
+    opening = profile.opening.strip()
+    assert normal_answer(learned.removeprefix(opening), {"list_files"}) == question.reference
+
+
+def as_the_engine_reads(body: dict[str, Any]) -> list[dict[str, Any]]:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    return [tool.model_dump() for tool in ChatCompletionRequest(**body).tools or []]

@@ -19,6 +19,15 @@ from shared.contracts.row_shapes import (
 )
 
 USER, BOT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+SYSTEM = {"role": "system", "content": "s"}
+TOLD = {"question": "q", "messages": [SYSTEM, USER]}
+EARLIER = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "v"}]
+FUNCTION = {"name": "add", "parameters": {"type": "object"}}
+TOOL = {"type": "function", "function": FUNCTION}
+CALL = {"id": "call_0", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+WRITTEN = '{"name": "add", "arguments": {"a": 1}}'
+CALLS = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "content": "3", "tool_call_id": "call_0"}
 SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"instruction": "i", "input": "x", "output": "a"}, {"question": "i\n\nx", "reference": "a"}),
     ({"instruction": "i", "input": "", "output": "a"}, {"question": "i", "reference": "a"}),
@@ -40,10 +49,18 @@ SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"question": "q", "context": "c", "answers": {"text": ["a", "b"], "answer_start": [1, 2]}}, {"question": "q", "context": "c", "reference": "a"}),
     ({"question": "q", "choices": ["x", "y"], "answer": 1}, {"question": "q\nA. x\nB. y", "reference": "B. y"}),
     ({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "1"}, {"question": "q\n1. x\n2. y", "reference": "1. x"}),
-    ({"system_prompt": "s", "question": "q", "response": "a"}, {"question": "q", "context": "s", "reference": "a"}),
-    ({"instruction": "q", "output": "a", "history": [["u", "v"]]}, {"question": "q", "reference": "a", "context": "The conversation so far:\nUser: u\nAssistant: v"}),
-    ({"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, {"question": "q", "context": "s", "reference": "a"}),
-    ({"conversation": [USER, BOT], "system": "s"}, {"question": "q", "context": "s", "reference": "a"}),
+    ({"system_prompt": "s", "question": "q", "response": "a"}, TOLD | {"reference": "a"}),
+    ({"instruction": "q", "output": "a", "history": [["u", "v"]]}, {"question": "q", "reference": "a", "messages": [*EARLIER, USER]}),
+    ({"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, TOLD | {"reference": "a"}),
+    ({"conversation": [USER, BOT], "system": "s"}, TOLD | {"reference": "a"}),
+    ({"messages": [{**SYSTEM, "role": "developer"}, *EARLIER, USER, BOT]}, {"question": "q", "messages": [SYSTEM, *EARLIER, USER], "reference": "a"}),
+    ({"messages": [SYSTEM, USER, BOT, {**USER, "content": "w"}, {**BOT, "weight": 0}]}, TOLD | {"reference": "a"}),
+    ({"messages": [USER, BOT], "tools": [TOOL]}, {"question": "q", "messages": [USER], "tools": [TOOL], "reference": "a"}),
+    ({"messages": [USER, {"role": "assistant", "tool_calls": [CALL]}], "tools": [TOOL]}, {"question": "q", "messages": [USER], "tools": [TOOL], "reference": WRITTEN}),
+    ({"messages": [USER, {"role": "assistant", "function_call": CALL["function"]}], "functions": [FUNCTION]}, {"question": "q", "messages": [USER], "tools": [TOOL], "reference": WRITTEN}),
+    ({"messages": [USER, CALLS, RESULT, BOT], "tools": [TOOL]}, {"question": "q", "messages": [USER, CALLS, RESULT], "tools": [TOOL], "reference": "a"}),
+    ({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": WRITTEN}, {"from": "observation", "value": "3"}, {"from": "gpt", "value": "a"}], "tools": json.dumps([FUNCTION])}, {"question": "q", "messages": [USER, CALLS, RESULT], "tools": [TOOL], "reference": "a"}),
+    ({"question": "q", "answer": WRITTEN, "tools": [TOOL]}, {"question": "q", "messages": [USER], "tools": [TOOL], "reference": WRITTEN}),
     ({"dialog": ["q", "a"]}, {"question": "q", "reference": "a"}),
     ({"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, {"question": "q", "reference": "a"}),
     ({"messages": json.dumps([USER, BOT])}, {"question": "q", "reference": "a"}),
@@ -72,6 +89,7 @@ SHAPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}, {"question": "q", "reference": "a", "rejected": "b"}),
     ({"chosen_messages": [USER, BOT], "rejected_messages": [USER, {**BOT, "content": "b"}]}, {"question": "q", "reference": "a", "rejected": "b"}),
     ({"input": [USER], "output": {"choices": [{"message": BOT}]}}, {"question": "q", "reference": "a"}),
+    ({"input": {"messages": [USER], "tools": [TOOL]}, "output": CALLS}, {"question": "q", "messages": [USER], "tools": [TOOL], "reference": WRITTEN}),
 ]  # fmt: skip
 
 
@@ -98,6 +116,19 @@ def test_a_shape_is_recognised_and_nothing_of_it_is_left_unread(row: dict, expec
             "no_question",
             "--map question=translation.en --map reference=translation.tr",
         ),
+        ({"messages": [USER, CALLS]}, "invalid_row", "the answer calls 'add', and the row offers no tools"),
+        (
+            {
+                "messages": [
+                    USER,
+                    {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": "{"}}]},
+                ],
+                "tools": [TOOL],
+            },
+            "invalid_row",
+            "messages.1.tool_calls.0.function.arguments: a JSON object",
+        ),
+        ({"messages": [USER], "tools": [{"name": 1}]}, "invalid_row", "tools.0: a tool"),
     ],
 )
 def test_what_is_not_recognised_is_refused_with_what_there_is(row: dict, code: str, words: str):

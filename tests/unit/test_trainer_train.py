@@ -20,7 +20,7 @@ from services.trainer.train.search import both_sides, search
 from services.trainer.train.strategies import STRATEGIES, closest
 from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import FatalError, TransientError, UserError
-from shared.contracts.rows import Example, PreferencePair
+from shared.contracts.rows import Asked, Example, PreferencePair
 from shared.contracts.steps import ModelRef, ScoreParams, SearchParams, StepKind, Strategy
 from tests.fakes.tiny_model import make_tiny_llama
 
@@ -47,7 +47,10 @@ def test_prompt_ids_are_those_of_the_engine(base: Path):
         text = tokenizer.apply_chat_template(student_messages(question), tokenize=False, add_generation_prompt=True)
         assert isinstance(text, str)
         assert text.endswith("<|im_start|>assistant\n")
-        assert data.prompt_ids(tokenizer, question) == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert (
+            data.prompt_ids(tokenizer, Asked(id="a", question=question))
+            == tokenizer(text, add_special_tokens=False)["input_ids"]
+        )
 
 
 def test_only_the_answer_and_its_end_are_learned(base: Path):
@@ -56,7 +59,9 @@ def test_only_the_answer_and_its_end_are_learned(base: Path):
     learned = [token for token in row["labels"] if token != data.IGNORED]
     assert tokenizer.decode(learned) == "ls -l<|im_end|>"
     assert row["input_ids"][-len(learned) :] == learned
-    assert row["labels"][: -len(learned)] == [data.IGNORED] * len(data.prompt_ids(tokenizer, QUESTIONS[0]))
+    assert row["labels"][: -len(learned)] == [data.IGNORED] * len(
+        data.prompt_ids(tokenizer, Asked(id="a", question=QUESTIONS[0]))
+    )
 
 
 def test_rows_that_do_not_fit_are_dropped_whole_and_none_left_is_the_users_fault(base: Path):
@@ -83,7 +88,7 @@ def plain_generate(base: Path, prompt: list[int], beams: int, new: int) -> list[
 
 def test_decoding_from_a_shared_prefill_equals_decoding_each_prompt_alone(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
-    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
     with torch.inference_mode():
         decoder = Decoder(model, tokenizer, prompts, max_new_tokens=12)
         beam, greedy = decoder.beams(4), decoder.beams(1)
@@ -100,7 +105,7 @@ def search_params(strategy: Strategy, **changes: Any) -> SearchParams:
 
 def test_a_samples_likelihood_is_the_models_own(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
-    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
     torch.manual_seed(0)
     with torch.inference_mode():
         drawn = Decoder(model, tokenizer, prompts, max_new_tokens=8).samples(5, temperature=1.7, top_k=100)
@@ -116,7 +121,7 @@ def test_a_samples_likelihood_is_the_models_own(base: Path):
 
 def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
-    prompts = [data.prompt_ids(tokenizer, question) for question in QUESTIONS]
+    prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
     greedy = [plain_generate(base, prompt, 1, 8) for prompt in prompts]
     for strategy in Strategy:
         found = []

@@ -21,7 +21,7 @@ class Engine:
         self.lasts = lasts
         self.asked: list[str] = []
 
-    async def complete(self, model, messages, sampling, seed) -> StudentReply:
+    async def complete(self, model, messages, sampling, seed, tools=()) -> StudentReply:
         self.asked.append(messages[-1]["content"])
         if len(self.asked) > self.lasts:
             raise TransientError("the engine is away")

@@ -1,7 +1,7 @@
 """`meteor data ...`: datasets out of what people have, looked at, uploaded, listed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -30,6 +30,9 @@ app.add_typer(generate.app)
 SHOWN = 20  # bad lines that `validate` prints
 MOST_ROWS = 10**9
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
+AllAnswers = Annotated[
+    bool, typer.Option("--all-answers", help="of a conversation each answer makes a row, not the last one alone")
+]
 COLUMNS: Columns[FileObject] = {
     "file": lambda file: file.id,
     "name": lambda file: file.filename,
@@ -56,12 +59,13 @@ def upload_file(
     ] = "fine-tune",
     maps: Maps = None,
     skip_bad: SkipBad = False,
+    all_answers: AllAnswers = False,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
     """Upload a file. Exit code 1 when it has bad lines. `meteor data preview` shows before what becomes of it."""
     with client(data) as api:
-        uploaded = api.upload(file, purpose=purpose, options=read_options(maps, skip_bad))
+        uploaded = api.upload(file, purpose=purpose, options=read_options(maps, skip_bad, all_answers))
     emit(uploaded, as_json, sentence(uploaded))
     if uploaded.reading and not as_json:
         _say_reading(uploaded.reading)
@@ -88,6 +92,7 @@ def preview(
     file: Annotated[str, typer.Argument(help="a data file, the id of an uploaded one, or a hub id such as org/name")],
     maps: Maps = None,
     skip_bad: SkipBad = False,
+    all_answers: AllAnswers = False,
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
@@ -97,8 +102,8 @@ def preview(
 ) -> None:
     """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
     stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
-    options = read_options(maps, skip_bad)
-    request = PreviewRequest(mapping=options.mapping, skip_bad=options.skip_bad, rows=rows)
+    options = read_options(maps, skip_bad, all_answers)
+    request = PreviewRequest(**dict(options), rows=rows)
     if Path(file).is_file():
         shown = _previewed(Path(file), request)
     elif file.startswith("file-"):
@@ -121,13 +126,14 @@ def preview(
 
 
 def _previewed(path: Path, request: PreviewRequest) -> Preview:
-    options = ReadOptions(mapping=request.mapping, skip_bad=request.skip_bad)
+    options = ReadOptions.model_validate(request.model_dump(include=set(ReadOptions.model_fields)))
     return dataset.preview(_opened(path, options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS)
 
 
-def read_options(maps: list[str] | None, skip_bad: bool) -> ReadOptions:
+def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False) -> ReadOptions:
     """Those that were given. Raises UserError."""
-    given = {"mapping": mapping_of(maps)} if maps else {}
+    given: dict[str, Any] = {"mapping": mapping_of(maps)} if maps else {}
+    given |= {"answers": "all"} if all_answers else {}
     try:
         return ReadOptions.model_validate(given | ({"skip_bad": True} if skip_bad else {}))
     except ValidationError as error:

@@ -34,7 +34,8 @@ LICENCE = re.compile(r"^license:\s*[\"']?([\w.+-]{1,64})[\"']?\s*$", re.MULTILIN
 
 
 class ExportRun(DurableRun):
-    """version: the row of the model. origin: its job, where it has one. prompts: how its base must be prompted."""
+    """version: the row of the model. origin: its job, where it has one. prompts, shows_calls: how its base must be
+    prompted. questions: on which its forms are compared."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class ExportRun(DurableRun):
         origin: JobRecord | None,
         base: Base,
         prompts: PromptProfile | None,
+        shows_calls: bool,
         steps: StepClient,
         ledger: Ledger,
     ):
@@ -51,6 +53,8 @@ class ExportRun(DurableRun):
         self.origin = origin
         self.base = base
         self.prompts = prompts
+        self.shows_calls = shows_calls
+        self.questions: list[Question] = []
         plan = {
             ("compare", StepKind.MERGE): PROMPTS,
             ("compare", StepKind.ANSWER): PROMPTS,
@@ -70,14 +74,18 @@ async def open_export(steps: StepClient, ledger: Ledger, bases: Bases, row: JobR
     origin = await asyncio.to_thread(stores.jobs.get, version.job_id) if version.job_id else None
     base = bases.find(version.base) or Base(version.base, None)
     prompts = await asyncio.to_thread(bases.prompts, version.base, steps_only=True)
-    return ExportRun(row, version, origin, base, prompts, steps, ledger)
+    shows_calls = await asyncio.to_thread(bases.shows_calls, version.base)
+    run = ExportRun(row, version, origin, base, prompts, shows_calls, steps, ledger)
+    run.questions = await asyncio.to_thread(_questions, run)
+    if any(question.messages is not None for question in run.questions):
+        run.prompts = await asyncio.to_thread(bases.prompts, version.base)
+    return run
 
 
 async def export(run: ExportRun) -> dict[str, Any]:
     """What is written into the job's row: the index's hash, the downloads, the figures. Raises ParityFailed."""
     formats = run.request.formats
-    questions = await asyncio.to_thread(_questions, run)
-    rows = [asked(question) for question in questions]
+    rows = [StudentPrompt(**asked(question, run.shows_calls)) for question in run.questions]
     await run.enter("compare")
     merging = MergeParams(
         model=run.ref, keep=any(form is not ExportFormat.ADAPTER for form in formats), max_new_tokens=TOKENS

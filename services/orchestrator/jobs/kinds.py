@@ -49,16 +49,16 @@ class Kind:
 async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> DistillationRun:
     stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
     request = JobRequest.model_validate(row.request)
-    base = await asyncio.to_thread(_starting_student, dependencies, row)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
     rows = await asyncio.to_thread(data.rows, artifacts, stores.catalog)
+    base = await asyncio.to_thread(_starting_student, dependencies, row, rows.conversations)
+    shows_calls = await asyncio.to_thread(dependencies.bases.shows_calls, base.base)
     student = dependencies.bases.find(base.base)
     folder = student.folder if student is not None else None
     rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows.lengths, folder)
     files = await asyncio.to_thread(_grader_files, dependencies, row, request)
-    return await asyncio.to_thread(
-        DistillationRun, row, base, rows, dependencies.steps, dependencies.ledger, rates, files
-    )
+    steps, ledger = dependencies.steps, dependencies.ledger
+    return await asyncio.to_thread(DistillationRun, row, base, rows, steps, ledger, rates, files, shows_calls)
 
 
 def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:
@@ -71,13 +71,13 @@ def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobReques
     }
 
 
-def _starting_student(dependencies: Dependencies, row: JobRecord) -> ModelRef:
+def _starting_student(dependencies: Dependencies, row: JobRecord, conversations: bool) -> ModelRef:
     """A base, or the version that the job continues. Raises FatalError, and NotFound for a version that is gone."""
     bases, name = dependencies.bases, JobRequest.model_validate(row.request).model
     if bases.find(name) is not None or "@" not in name:
-        return bases.ref(name)
+        return bases.ref(name, conversations)
     version = ref_of(dependencies.steps.stores.catalog.resolve(row.project_id, name))
-    base = bases.ref(version.base)
+    base = bases.ref(version.base, conversations)
     if base.base_hash != version.base_hash:
         raise FatalError(
             f"{name} was trained on other files than {version.base!r} has now", param="model", code="wrong_student"

@@ -13,7 +13,7 @@ from shared.contracts.estimate import Price
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
-from shared.contracts.rows import Example
+from shared.contracts.rows import Example, StudentPrompt, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
     AdapterConfig,
@@ -92,7 +92,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
-    reference_scripts: the scripts that answers are written in. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. expect(kind,
+    reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
@@ -115,6 +115,7 @@ class JobContext:
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
     grader_files: Mapping[str, str] = field(default_factory=dict)
+    shows_calls: bool = True
 
     @property
     def verifying(self) -> dict[str, Any]:
@@ -151,6 +152,13 @@ class JobContext:
             batch=judge.batch,
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )
+
+    def prompt(self, question: Question, **shown: Any) -> StudentPrompt:
+        """What a student is asked. shown: shots, or the previous attempt and its critique."""
+        return StudentPrompt(**asked(question, self.shows_calls), **shown)
+
+    def example(self, question: Question, completion: str) -> Example:
+        return Example(**asked(question, self.shows_calls), completion=completion)
 
     async def train(
         self,

@@ -14,7 +14,7 @@ from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
 from shared.contracts.report import DistillRecord
-from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked
+from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked, asked_of_teacher
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 
@@ -35,7 +35,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         return await ask_teacher(ctx, StepKey("distill", batch=index), batch, state.student if guided else None)
 
     responses = [response for batch in await ctx.gather(respond, questions) for response in batch]
-    examples, dropped = usable_examples(questions, responses)
+    examples, dropped = usable_examples(questions, responses, ctx.shows_calls)
     await ctx.emit(f"distill: {len(examples)} of {len(questions)} answers kept", kept=len(examples), dropped=dropped)
     if not examples:
         raise FatalError(f"none of the {len(responses)} answers can be used: {dropped}", code="no_usable_answers")
@@ -74,11 +74,9 @@ async def ask_teacher(
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
         params = StudentParams(model=guided_by, domain=ctx.spec.domain, sampling=sampling)
-        written = await ctx.step(key.child("guidelines"), StepKind.GUIDE, params, [asked(q) for q in batch])
+        written = await ctx.step(key.child("guidelines"), StepKind.GUIDE, params, [ctx.prompt(q) for q in batch])
         guidelines = {row.id: row.guideline for row in written.read(Guideline)}
-    rows = [
-        TeacherInput(id=q.id, question=q.text, reference=q.reference, guideline=guidelines.get(q.id)) for q in batch
-    ]
+    rows = [TeacherInput(**asked_of_teacher(q), reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
     answered = await ctx.step(key.child("answers"), StepKind.TEACH, ctx.teacher, rows)
     return [
         with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
@@ -97,12 +95,12 @@ def own_references(batch: Sequence[Question]) -> list[TeacherResponse]:
 
 
 def usable_examples(
-    questions: Sequence[Question], responses: Sequence[TeacherResponse]
+    questions: Sequence[Question], responses: Sequence[TeacherResponse], shows_calls: bool = True
 ) -> tuple[list[Example], dict[str, int]]:
     """The usable responses as training rows, and how many were dropped for which reason."""
-    text = {q.id: q.text for q in questions}
+    by_id = {q.id: q for q in questions}
     dropped = Counter(response.outcome for response in responses if response.outcome != "ok")
-    usable = [Example(id=r.id, question=text[r.id], completion=r.answer) for r in responses if r.outcome == "ok"]
+    usable = [Example(**asked(by_id[r.id], shows_calls), completion=r.answer) for r in responses if r.outcome == "ok"]
     repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
     if repeated:
         dropped["near_duplicate"] = len(repeated)
@@ -122,7 +120,7 @@ def with_checked_outcome(
 
 def _fault(answer: str, question: Question, guideline: str | None, known: frozenset[str]) -> str | None:
     reference = question.reference or ""
-    if words(answer) == words(question.text) and words(answer) != words(reference):
+    if words(answer) == words(question.asked) and words(answer) != words(reference):
         return "repeats_question"
     if guideline and len(words(guideline)) >= COPIED_WORDS and near_duplicates([guideline, answer]):
         return None if near_duplicates([reference, answer]) else "copies_guideline"

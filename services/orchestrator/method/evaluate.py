@@ -17,13 +17,13 @@ from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase, name_of
 from shared.contracts.grader_kinds import VerifyingGrader
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
-from shared.contracts.rows import TOO_LONG, Example, Grades, StudentCompletion, StudentPrompt
+from shared.contracts.rows import TOO_LONG, Grades, Shot, StudentCompletion, shot
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
 from shared.evaluation.grouped import grouped_gain, grouped_mean
 from shared.evaluation.statistics import Interval
 
-Shots = Callable[[Question], list[tuple[str, str]]]  # the worked examples that stand before a question
+Shots = Callable[[Question], list[Shot]]  # the worked examples that stand before a question
 BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
 K1, B = 1.2, 0.75  # of BM25, within the ranges that the paper recommends
 GENERAL_TOKENS = 48  # the answers are a word or a number; a small model writes a sentence first
@@ -135,7 +135,7 @@ async def answer_and_grade(
     grading = JudgeParams(judge=ctx.spec.judge.provider, domain=ctx.spec.domain, sampling=sampling, **verifying)
 
     async def evaluate(index: int, batch: Sequence[Question]) -> list[tuple[StudentCompletion, Grades]]:
-        prompts = [StudentPrompt(id=q.id, question=q.text, shots=shots(q) if shots else []) for q in batch]
+        prompts = [ctx.prompt(q, shots=shots(q) if shots else []) for q in batch]
         answered = await ctx.step(
             StepKey("evaluate", role=f"{name}/answers", batch=index), StepKind.ANSWER, asking, prompts
         )
@@ -209,16 +209,16 @@ async def measure_baselines(ctx: JobContext, state: State) -> list[EvalResult]:
     if Baseline.FEW_SHOT in settings.baselines:
         draws = []
         for draw in range(settings.shot_seeds):
-            examples = random_shots(train, settings.shots, ctx.seed, draw)
+            examples = [shot(q, ctx.shows_calls) for q in random_shots(train, settings.shots, ctx.seed, draw)]
             name = f"few_shot-{draw}" if draw else "few_shot"
             draws.append(await measure(ctx, state, name, Split.TEST, ctx.base, lambda _, examples=examples: examples))
         rows.append(mean_of("few_shot", draws))
     if Baseline.FEW_SHOT_NEAREST in settings.baselines:
         index = Nearest(seeded_order(train, ctx.seed, "shots"))
-        nearest: Shots = lambda q: index.shots(q.text, settings.shots)  # noqa: E731
+        nearest: Shots = lambda q: [shot(s, ctx.shows_calls) for s in index.nearest(q.text, settings.shots)]  # noqa: E731
         rows.append(await measure(ctx, state, "few_shot_nearest", Split.TEST, ctx.base, nearest))
     if Baseline.SFT_REFERENCES in settings.baselines:
-        examples = [Example(id=q.id, question=q.text, completion=q.reference) for q in train if q.reference]
+        examples = [ctx.example(q, q.reference) for q in train if q.reference]
         key, distill = StepKey("evaluate", role="sft_references/train"), ctx.spec.distill
         model, _ = await ctx.train(key, StepKind.SFT, examples, ctx.base, distill.epochs, distill.learning_rate)
         rows.append(await measure(ctx, state, "sft_references", Split.TEST, model))
@@ -271,10 +271,10 @@ def better_by_metric(base: EvalResult, final: EvalResult, metric: str) -> list[s
     return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
-def random_shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[tuple[str, str]]:
+def random_shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[Question]:
     """Worked examples for the few-shot baseline: random ones that have a reference, others in each draw."""
     ordered = seeded_order([q for q in train if q.reference], seed, f"shots-{draw}" if draw else "shots")
-    return [(q.text, q.reference or "") for q in ordered[:count]]
+    return ordered[:count]
 
 
 class Nearest:
@@ -307,11 +307,11 @@ class Nearest:
                 result[place] += count * weight
         return result
 
-    def shots(self, text: str, count: int) -> list[tuple[str, str]]:
-        """(question, reference) of the `count` most alike, the closest last: next to the question it is meant for."""
+    def nearest(self, text: str, count: int) -> list[Question]:
+        """The `count` most alike, the closest last: next to the question it is meant for."""
         scores = self.scores(text)
         best = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:count]
-        return [(self.questions[i].text, self.questions[i].reference or "") for i in reversed(best)]
+        return [self.questions[i] for i in reversed(best)]
 
 
 # What training cost elsewhere: general questions of our own, answered by the base and by the final model

@@ -13,7 +13,7 @@ from services.orchestrator.method.context import JobContext, PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
-from shared.contracts.rows import PreferencePair, StudentPrompt
+from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 
@@ -28,7 +28,9 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     students: list[ModelRef] = []
     for number in range(1, settings.turns + 1):
         pairs, figures = (
-            (pairs_of(questions), Figures()) if from_file else await search(ctx, student, number, questions)
+            (pairs_of(questions, ctx.shows_calls), Figures())
+            if from_file
+            else await search(ctx, student, number, questions)
         )
         pairs, dropped = distinct_pairs(pairs)
         iteration = EvolveIteration(
@@ -83,15 +85,15 @@ async def search(
         batch_size=settings.search_batch,
         seed=ctx.seed,
     )
-    prompts = [StudentPrompt(id=q.id, question=q.text) for q in questions]
+    prompts = [ctx.prompt(q) for q in questions]
     searched = await ctx.step(StepKey("evolve", number, "search"), StepKind.SEARCH, params, prompts)
     return searched.read(PreferencePair), Figures(**searched.metrics)
 
 
-def pairs_of(questions: Sequence[Question]) -> list[PreferencePair]:
+def pairs_of(questions: Sequence[Question], shows_calls: bool = True) -> list[PreferencePair]:
     """What the records themselves call better and worse."""
     return [
-        PreferencePair(id=q.id, question=q.text, chosen=q.reference, rejected=q.rejected)
+        PreferencePair(**asked(q, shows_calls), chosen=q.reference, rejected=q.rejected)
         for q in questions
         if q.reference and q.rejected
     ]

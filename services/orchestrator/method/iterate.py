@@ -16,7 +16,7 @@ from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
 from shared.contracts.report import DevGain, IterateRecord, RoundRecord
-from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, StudentPrompt, TeacherResponse, Verdict
+from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse, Verdict
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.plan.allocation import rounds_of
@@ -69,14 +69,12 @@ async def one_round(
     ctx: JobContext, judge_decides: bool, student: ModelRef, number: int, questions: Sequence[Question]
 ) -> tuple[RoundRecord, list[Example]]:
     """All tries of a round: its figures, and the rows to train on. Questions without anything to judge the answer are not tried."""
-    text = {q.id: q.text for q in questions}
+    by_id = {q.id: q for q in questions}
     decidable = [q for q in questions if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
     flow = partial(answer_until_passed, ctx, student, number)
     tries = [row for batch in await ctx.gather(flow, decidable) for row in batch]
     passed = {completion.id: completion for _, completion, verdict in tries if verdict.passed}
-    examples = [
-        Example(id=c.id, question=text[c.id], completion=join_answer(c.rationale, c.answer)) for c in passed.values()
-    ]
+    examples = [ctx.example(by_id[c.id], join_answer(c.rationale, c.answer)) for c in passed.values()]
     corrected, dropped = await corrections(ctx, number, [q for q in questions if q.id not in passed])
     numbers = range(1, ctx.spec.iterate.tries + 1)
     passed_in = [sum(verdict.passed for n, _, verdict in tries if n <= t) for t in numbers]
@@ -109,7 +107,7 @@ async def answer_until_passed(
 ) -> list[Try]:
     """A batch's tries: answer, verdict, and once more with the former answer and the hint for what did not pass."""
     settings, by_id, tries = ctx.spec.iterate, {q.id: q for q in batch}, []
-    prompts = [StudentPrompt(id=q.id, question=q.text) for q in batch]
+    prompts = [ctx.prompt(q) for q in batch]
     for t in range(1, settings.tries + 1):
         if not prompts:
             break
@@ -126,7 +124,7 @@ async def answer_until_passed(
             verdicts |= {verdict.id: verdict for verdict in reviewed.read(Verdict)}
         tries += [(t, completion, verdicts[completion.id]) for completion in completions]
         prompts = [
-            StudentPrompt(id=c.id, question=by_id[c.id].text, previous=c.answer, critique=verdicts[c.id].critique)
+            ctx.prompt(by_id[c.id], previous=c.answer, critique=verdicts[c.id].critique)
             for c in answered
             if not verdicts[c.id].passed
         ]
@@ -146,4 +144,4 @@ async def corrections(ctx: JobContext, number: int, failed: Sequence[Question]) 
         return [r.model_copy(update={"outcome": "below_pass_mark"}) if r.id in low else r for r in responses]
 
     responses = [response for batch in await ctx.gather(respond, failed) for response in batch]
-    return usable_examples(failed, responses)
+    return usable_examples(failed, responses, ctx.shows_calls)

@@ -18,7 +18,7 @@ from shared.contracts.errors import FatalError
 from shared.contracts.estimate import Estimate, Range, Spend
 from shared.contracts.jobs import Usage
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
-from shared.contracts.rows import Example, Likelihood, TeacherResponse
+from shared.contracts.rows import Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ScoreParams, StepKind
 from shared.evaluation.statistics import mean_difference, paired_mean_gain
@@ -92,7 +92,7 @@ def unfit_teacher(
     questions: Sequence[Question], responses: Sequence[TeacherResponse], reasons: Mapping[str, str]
 ) -> FatalError:
     shown = "; ".join(
-        f"{q.text[:80]!r} -> {response.answer[:120]!r} ({reasons[q.id]})"
+        f"{q.asked[:80]!r} -> {response.answer[:120]!r} ({reasons[q.id]})"
         for q, response in list(zip(questions, responses, strict=True))[:SHOWN]
     )
     return FatalError(
@@ -120,7 +120,7 @@ async def compare_ways(
     scores = await better(ctx, state.judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
-        Example(id=f"{side}:{q.id}", question=q.text, completion=text)
+        ctx.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
         for side, texts in enumerate(sides)
         for q, text in zip(compared, texts, strict=True)
     ]

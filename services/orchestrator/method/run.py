@@ -29,7 +29,7 @@ class DistillationRun(DurableRun):
     """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
 
     continues: the version that the job starts from, None for a base. finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
-    what the whole job is expected to cost.
+    what the whole job is expected to cost. shows_calls: the student's chat template shows calls of tools.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class DistillationRun(DurableRun):
         ledger: Ledger,
         rates: Rates | None = None,
         grader_files: Mapping[str, str] | None = None,
+        shows_calls: bool = True,
     ):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
@@ -86,6 +87,7 @@ class DistillationRun(DurableRun):
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
             grader_files=grader_files or {},
+            shows_calls=shows_calls,
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:

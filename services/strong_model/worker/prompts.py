@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator
 
+from shared.contracts.conversation import Conversation, framed
+from shared.contracts.json_types import Json
+from shared.contracts.tool_calls import read_answer
+
 SHORT_ANSWER = 200  # characters; a one-line reference below this length shows that the domain wants the bare answer
 
 
@@ -11,15 +15,27 @@ def wants_bare_answer(reference: str | None) -> bool:
 
 
 def teach_messages(
-    domain: str, question: str, guideline: str | None, reference: str | None, ground: bool
-) -> list[dict[str, str]]:
+    domain: str,
+    question: str,
+    guideline: str | None,
+    reference: str | None,
+    ground: bool,
+    conversation: Conversation | None = None,
+) -> list[Json]:
     """The teacher's messages. ground: show the reference; otherwise only its form shapes the instruction.
 
+    conversation: asked instead of the question, as it is; the teacher answers its last message in the assistant's place. The
+    learner's notes and the known answer stand below that message.
     What all questions of a job share stands first: providers and vLLM compute such a beginning once and keep it.
     """
-    bare = wants_bare_answer(reference)
     notes = (guideline or "").strip()
     known = (reference or "").strip() if ground else ""
+    if conversation is not None:
+        calls = bool(conversation.tools) and bool(read_answer(reference or "", conversation.names)[1])
+        bare = wants_bare_answer(reference) and not calls
+        rules = " ".join([*_rules(domain, bare, bool(notes), bool(known)), *_in_conversation(conversation)])
+        return framed(conversation, rules, _notes(notes, known))
+    bare = wants_bare_answer(reference)
     return [
         {"role": "system", "content": " ".join(_rules(domain, bare, bool(notes), bool(known)))},
         {"role": "user", "content": _material(question, notes, known)},
@@ -42,10 +58,20 @@ def _rules(domain: str, bare: bool, noted: bool, grounded: bool) -> Iterator[str
         yield "Use your own words, in agreement with the known correct answer, and do not mention it."
 
 
+def _in_conversation(conversation: Conversation) -> Iterator[str]:
+    yield "You are the assistant of this conversation: answer its last message."
+    if conversation.tools:
+        yield "Where a tool is needed, call it instead of describing the call."
+    if conversation.head:
+        yield "The instructions of the assistant follow."
+
+
 def _material(question: str, notes: str, known: str) -> str:
-    parts = [f"Question: {question.strip()}"]
-    if notes:
-        parts.append(f"The learner's notes: {notes}")
+    return "\n\n".join(filter(None, [f"Question: {question.strip()}", _notes(notes, known)]))
+
+
+def _notes(notes: str, known: str) -> str:
+    parts = [f"The learner's notes: {notes}"] if notes else []
     if known:
         parts.append(f"Known correct answer: {known}")
     return "\n\n".join(parts)

@@ -8,6 +8,7 @@ from services.strong_model.worker.reply_text import clean
 from shared.contracts.errors import RowRefused
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
+from shared.contracts.tool_calls import normal_answer
 from shared.platform.gateway_client import ChatReply, GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows
 
@@ -45,6 +46,8 @@ def outcome_of(text: str, finish_reason: str) -> ResponseOutcome:
 
 def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
     answer = clean(reply.text)
+    if row.conversation is not None and row.conversation.tools:
+        answer = normal_answer(answer, row.conversation.names)
     return TeacherResponse(
         id=row.id,
         answer=answer,
@@ -69,10 +72,16 @@ async def teach(
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included
 
     async def ask(row: TeacherInput) -> TeacherResponse:
-        messages = teach_messages(params.domain, row.question, row.guideline, row.reference, params.ground)
+        messages = teach_messages(
+            params.domain, row.question, row.guideline, row.reference, params.ground, row.conversation
+        )
         try:
             reply = await gateway.chat(
-                model=params.teacher, messages=messages, example_id=row.id, **params.sampling.model_dump()
+                model=params.teacher,
+                messages=messages,
+                tools=row.conversation.tools if row.conversation is not None else None,
+                example_id=row.id,
+                **params.sampling.model_dump(),
             )
         except RowRefused as refusal:
             return refused(row, refusal)

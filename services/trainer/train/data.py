@@ -3,17 +3,20 @@
 The tokenizer is that of `load_tokenizer`, which has the student's chat template; profile: the student's.
 """
 
-from typing import TypedDict, TypeVar, cast
+import json
+from typing import Any, TypedDict, TypeVar, cast
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from services.trainer.train import architecture
-from shared.contracts.answer_format import student_messages
 from shared.contracts.errors import UserError
+from shared.contracts.json_types import Json
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
-from shared.contracts.rows import Example, PreferencePair
+from shared.contracts.rows import Asked, Example, PreferencePair, student_messages
+from shared.contracts.tool_calls import read_answer
 
 IGNORED = -100  # a label without loss
+PROBE = "zqanswer"  # a word that no template contains
 
 
 class ExampleIds(TypedDict):
@@ -32,16 +35,69 @@ class PairIds(TypedDict):
 Ids = TypeVar("Ids", ExampleIds, PairIds)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """The pinned system text and the bare question, up to the start of the student's turn."""
-    ids = tokenizer.apply_chat_template(student_messages(question), add_generation_prompt=True, return_dict=False)
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, row: Asked) -> list[int]:
+    """What is asked, up to the start of the student's turn. Raises jinja2's TemplateError where the template refuses it."""
+    ids = tokenizer.apply_chat_template(
+        for_template(student_messages(row)), tools=_tools(row), add_generation_prompt=True, return_dict=False
+    )
     return cast(list[int], ids)
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, text: str, profile: PromptProfile = PLAIN) -> list[int]:
-    """The answer and the token that ends the student's turn."""
-    ids = cast(list[int], tokenizer(profile.opening + text, add_special_tokens=False)["input_ids"])
-    return [*ids, turn_end(tokenizer, profile)]
+def completion_ids(
+    tokenizer: PreTrainedTokenizerBase, text: str, profile: PromptProfile = PLAIN, row: Asked | None = None
+) -> list[int]:
+    """The answer and the token that ends the student's turn. Calls of tools that the row offers are written as the template does."""
+    end = turn_end(tokenizer, profile)
+    written = called_text(tokenizer, row, text) if row is not None else None
+    if written is None:
+        ids = cast(list[int], tokenizer(profile.opening + text, add_special_tokens=False)["input_ids"])
+        return [*ids, end]
+    ids = cast(list[int], tokenizer(profile.opening + written, add_special_tokens=False)["input_ids"])
+    ends = end_ids(tokenizer, profile)
+    return [*(ids[: next((n for n, token in enumerate(ids) if token in ends), len(ids))]), end]
+
+
+def called_text(tokenizer: PreTrainedTokenizerBase, row: Asked, text: str) -> str | None:
+    """An answer with calls as the chat template writes it after the prompt; None for an answer in words, or a template that does
+    not show calls: then the text itself is the answer."""
+    tools = _tools(row)
+    words, calls = read_answer(text, row.conversation.names) if row.conversation is not None and tools else ("", [])
+    if not calls:
+        return None
+    asked = for_template(student_messages(row))
+
+    def rendered(answer: str, calls: list[Json]) -> str:
+        turn: Json = {"role": "assistant", "content": answer} | ({"tool_calls": calls} if calls else {})
+        return cast(str, tokenizer.apply_chat_template([*asked, *for_template([turn])], tools=tools, tokenize=False))
+
+    prompt = tokenizer.apply_chat_template(asked, tools=tools, add_generation_prompt=True, tokenize=False)
+    whole = rendered(words, calls)
+    heads = (
+        cast(str, prompt),
+        rendered(PROBE, []).rpartition(PROBE)[0],
+    )  # as it begins a turn, and as it shows a past one
+    head = next((head for head in heads if head and whole.startswith(head)), None)
+    written = whole[len(head) :] if head is not None else ""
+    return written if all(call["function"]["name"] in written for call in calls) else None
+
+
+def for_template(messages: list[Json]) -> list[Json]:
+    """Arguments of calls as objects: engines hand them over so to a chat template."""
+    return [
+        message | {"tool_calls": [_parsed(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _parsed(call: Json) -> Json:
+    function = call["function"]
+    return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
+
+
+def _tools(row: Asked) -> Any:
+    return (row.conversation.tools or None) if row.conversation is not None else None
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase, profile: PromptProfile) -> int:
@@ -74,7 +130,7 @@ def example_ids(
     """
     fitting = []
     for row in rows:
-        prompt, answer = prompt_ids(tokenizer, row.question), completion_ids(tokenizer, row.completion, profile)
+        prompt, answer = prompt_ids(tokenizer, row), completion_ids(tokenizer, row.completion, profile, row)
         if len(prompt) + len(answer) <= limit:
             fitting.append(ExampleIds(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
     return _not_empty(fitting, len(rows), limit)
@@ -86,8 +142,8 @@ def pair_ids(
     """Of the pairs whose two sides fit into limit tokens. Raises UserError when no pair fits."""
     fitting = []
     for row in rows:
-        prompt = prompt_ids(tokenizer, row.question)
-        chosen, rejected = (completion_ids(tokenizer, text, profile) for text in (row.chosen, row.rejected))
+        prompt = prompt_ids(tokenizer, row)
+        chosen, rejected = (completion_ids(tokenizer, text, profile, row) for text in (row.chosen, row.rejected))
         if len(prompt) + max(len(chosen), len(rejected)) <= limit:
             fitting.append(PairIds(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected))
     return _not_empty(fitting, len(rows), limit)

@@ -36,7 +36,7 @@ def merge(spec: Spec, reporter: Reporter) -> Metrics:
     tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_base(spec.base, exact=True).eval()
     room = architecture.context(model.config) or sys.maxsize
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
-    prompts = {q.id: data.prompt_ids(tokenizer, q.question) for q in questions}
+    prompts = {q.id: data.prompt_ids(tokenizer, q) for q in questions}
     prompts = {name: ids for name, ids in prompts.items() if len(ids) + params.max_new_tokens <= room}
     if not prompts:
         raise UserError("no question of the comparison fits into the model's context", code="rows_too_long")

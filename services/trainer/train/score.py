@@ -24,8 +24,8 @@ def score(spec: Spec, reporter: Reporter) -> Metrics:
     limit = data.longest_text(model.config, params.max_length)
     likelihoods = []
     for number, example in enumerate(examples, start=1):
-        prompt = data.prompt_ids(tokenizer, example.question)
-        answer = data.completion_ids(tokenizer, example.completion, params.model.profile)
+        prompt = data.prompt_ids(tokenizer, example)
+        answer = data.completion_ids(tokenizer, example.completion, params.model.profile, example)
         if len(prompt) + len(answer) <= limit:
             likelihoods.append(Likelihood(id=example.id, nll=mean_nll(model, prompt, answer), tokens=len(answer)))
         reporter.tick(number, len(examples))

@@ -22,6 +22,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.rows import PreferencePair, StudentPrompt
 from shared.contracts.steps import SearchParams
+from shared.contracts.tool_calls import normal_answer
 
 FINISHED = "found.jsonl"  # in the checkpoint folder: one finished question per line
 Sides = dict[int, tuple[list[int], list[int]]]  # index of a question -> token ids of chosen and rejected
@@ -33,7 +34,7 @@ def search(spec: Spec, reporter: Reporter) -> Metrics:
     params = SearchParams.model_validate(spec.params)
     questions = [StudentPrompt.model_validate(row) for row in spec.rows]
     tokenizer, model = load_tokenizer(spec.base, params.model.profile), load_student(spec)
-    prompts = [data.prompt_ids(tokenizer, question.question) for question in questions]
+    prompts = [data.prompt_ids(tokenizer, question) for question in questions]
     room = architecture.context(model.config)
     fits = [room is None or len(ids) <= room - params.max_new_tokens for ids in prompts]
     fitting = sorted((i for i in range(len(prompts)) if fits[i]), key=lambda i: len(prompts[i]))
@@ -78,6 +79,12 @@ def _resume(path: Path) -> Sides:
     return {i: (chosen, rejected) for i, chosen, rejected in map(json.loads, whole.splitlines())}
 
 
+def _answer(question: StudentPrompt, text: str) -> str:
+    """Calls of offered tools in the form of the references."""
+    offered = question.conversation.names if question.conversation is not None else frozenset()
+    return normal_answer(text, offered) if offered else text
+
+
 def _write(
     output: Path,
     tokenizer: PreTrainedTokenizerBase,
@@ -89,8 +96,9 @@ def _write(
     for i, question in enumerate(questions):
         if i in finished:
             texts = [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in finished[i]]
-            chosen, rejected = (profile.without_thoughts(text)[0] for text in texts)
-            rows.append(PreferencePair(id=question.id, question=question.question, chosen=chosen, rejected=rejected))
+            chosen, rejected = (_answer(question, profile.without_thoughts(text)[0]) for text in texts)
+            asked = question.model_dump(include={"id", "question", "conversation"})
+            rows.append(PreferencePair(**asked, chosen=chosen, rejected=rejected))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))
     return {

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from services.weak_model.worker.prompts import Messages, answer_messages, guide_messages, reason_messages
 from services.weak_model.worker.student_client import CompletionClient, StudentReply
 from shared.contracts.answer_format import MARKER, split_answer
+from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
+from shared.contracts.tool_calls import normal_answer
 from shared.platform.run_rows import run_rows
 
 OnProgress = Callable[..., None]  # StepContext.progress: done, total, and metrics by name
@@ -25,7 +27,8 @@ async def write_guidelines(
 ) -> tuple[list[Guideline], Metrics]:
     """Phase 1, first half (paper section 3.1)."""
     prompts = [guide_messages(params.domain, row) for row in rows]
-    completions, metrics = await _complete(client, params, rows, prompts, on_progress)
+    bare = [row.model_copy(update={"conversation": None}) for row in rows]  # its tools are not offered for a guideline
+    completions, metrics = await _complete(client, params, bare, prompts, on_progress)
     guidelines = [
         Guideline(id=row.id, guideline=completion.text.strip(), finish_reason=completion.finish_reason)
         for row, completion in zip(rows, completions, strict=True)
@@ -47,12 +50,22 @@ async def reason(
     """Phase 2: rationale and answer, or a retry with the critique (paper section 3.2)."""
     prompts = [reason_messages(params.domain, row) for row in rows]
     completions, metrics = await _complete(client, params, rows, prompts, on_progress)
-    results = [_split(row, completion, marker_required=True) for row, completion in zip(rows, completions, strict=True)]
+    results = [
+        _split(row, completion, marker_required=not tools_of(row))
+        for row, completion in zip(rows, completions, strict=True)
+    ]
     return results, metrics | {"marker_missing": sum(result.marker_missing for result in results)}
 
 
+def tools_of(row: StudentPrompt) -> list[Json]:
+    return row.conversation.tools if row.conversation is not None else []
+
+
 def _split(row: StudentPrompt, completion: StudentReply, marker_required: bool = False) -> StudentCompletion:
+    """Calls of offered tools come in the form of the references."""
     rationale, text = split_answer(completion.text)
+    if row.conversation is not None and row.conversation.tools:
+        text = normal_answer(text, row.conversation.names)
     written = completion.finish_reason != TOO_LONG
     return StudentCompletion(
         id=row.id,
@@ -78,7 +91,7 @@ async def _complete(
         nonlocal tokens, cut_in_thought
         row, messages = prompt
         seed = row_seed(params.sampling.seed, row.id)
-        completion = await client.complete(params.model.engine_name, messages, params.sampling, seed)
+        completion = await client.complete(params.model.engine_name, messages, params.sampling, seed, tools_of(row))
         tokens += completion.tokens
         text, unfinished = profile.without_thoughts(completion.text)
         cut_in_thought += unfinished and completion.finish_reason != TOO_LONG

@@ -33,7 +33,9 @@ class StudentReply(NamedTuple):
 
 
 class CompletionClient(Protocol):
-    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> StudentReply: ...
+    async def complete(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, tools: Sequence[Json] = ()
+    ) -> StudentReply: ...
 
 
 class EngineRefused(Exception):
@@ -108,8 +110,12 @@ class StudentClient:
         except (httpx.HTTPError, ValueError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error
 
-    async def complete(self, model: str, messages: Messages, sampling: Sampling, seed: int) -> StudentReply:
-        """Raises TransientError when the engine is unavailable, FatalError when it refuses the request."""
+    async def complete(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, tools: Sequence[Json] = ()
+    ) -> StudentReply:
+        """tools: shown in the prompt; calls stand in the text as the model writes them, whatever parser the engine has.
+
+        Raises TransientError when the engine is unavailable, FatalError when it refuses the request."""
         body = {
             "model": model,
             "messages": messages,
@@ -118,6 +124,8 @@ class StudentClient:
             "top_p": sampling.top_p,
             "seed": seed,
         }
+        if tools:
+            body |= {"tools": list(tools), "tool_choice": "none"}
         try:
             reply = await self._within_context(body)
             choice, usage = reply["choices"][0], reply.get("usage") or {}

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from services.api.features.chat.messages import text_of
 from shared.contracts.chat import ChatRequest, ResponsesRequest
+from shared.contracts.conversation import text_of
 from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
 

@@ -21,7 +21,6 @@ from services.api.features.chat.service import Asked, Body
 from services.api.model_router import Target
 from services.api.openapi_document import Responses, may_answer
 from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEADERS
-from shared.artifacts.template_text import template_text
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.keys import Scope
@@ -101,8 +100,7 @@ async def _answer(
     request: Request, context: ProjectContext, engine: EngineClient, body: GenerationRequest, form: Form
 ) -> Response:
     target, shadow = await _targets(request, context, body, form.opening)
-    base = context.bases.find(target.base)
-    made = chat.asked(body, target, context.project, template_text(base.folder if base is not None else None))
+    made = chat.asked(body, target, context.project, context.bases.template(target.base))
     metrics = ChatMetrics(context.project, target)
     if not body.stream:
         with metrics.until_answered():

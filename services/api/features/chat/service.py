@@ -15,11 +15,11 @@ from services.api.features.chat.fields import (
     with_defaults,
     without_effect,
 )
-from services.api.features.chat.messages import Conversation, conversation, has_calls
 from services.api.model_router import Target
 from shared.artifacts.template_text import renders_tools
 from shared.contracts.answer_format import split_answer
 from shared.contracts.chat import ChatRequest, GenerationRequest
+from shared.contracts.conversation import has_calls, template_messages
 from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -90,7 +90,7 @@ def _chat(given: Body, effort: Any, target: Target, notes: Notes, template: str 
     native = renders_tools(template)
     system = target.generation.system
     extra = tools.instructions(use) if use is not None and guided else ""
-    made = conversation(given["messages"], system, native, extra)
+    made = template_messages(given["messages"], system, native, extra)
     body = {name: value for name, value in given.items() if name not in (*tools.FIELDS, "chat_template_kwargs")}
     body["messages"] = made.messages
     if not given.get("logprobs") and "top_logprobs" in body and body.pop("top_logprobs"):
@@ -135,7 +135,7 @@ def adapted(made: Asked, error: MeteorError) -> Asked | None:
         return replace(made, body=made.body | {"tool_choice": "none"})
     if error.code == TEMPLATE_REFUSED and has_calls(made.request.get("messages", ())):
         extra = tools.instructions(made.use) if made.use is not None and made.guided else ""
-        in_words: Conversation = conversation(made.request["messages"], made.system, native_calls=False, extra=extra)
+        in_words = template_messages(made.request["messages"], made.system, shows_calls=False, extra=extra)
         if in_words.messages != made.body["messages"]:
             return replace(made, body=made.body | {"messages": in_words.messages}, places=in_words.places)
     return None

@@ -166,7 +166,9 @@ def validate(context: ProjectContext, file_id: str) -> FileVerdict:
 def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> Preview:
     """What the file would become as a dataset. Without options of its own the request uses those of the upload."""
     record = context.file(file_id)
-    options = ReadOptions.model_validate(request.model_dump(include={"mapping", "skip_bad"}, exclude_unset=True))
+    options = ReadOptions.model_validate(
+        request.model_dump(include={"mapping", "skip_bad", "answers"}, exclude_unset=True)
+    )
     path, _ = content(context, record.id)
     options = options if options.model_fields_set else _options_of(record)
     return _run(path, storing.previewed, path, options, _limits(context, SHOWN_ERRORS), request)
@@ -176,7 +178,10 @@ def _options_of(record: FileRecord) -> ReadOptions:
     """As the file was uploaded."""
     if record.reading is None:
         return ReadOptions()
-    return ReadOptions.model_validate({"mapping": record.reading.mapping, "skip_bad": bool(record.reading.skipped)})
+    reading = record.reading
+    return ReadOptions.model_validate(
+        {"mapping": reading.mapping, "skip_bad": bool(reading.skipped), "answers": reading.answers}
+    )
 
 
 def _as_object(file: FileRecord) -> FileObject:
