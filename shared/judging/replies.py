@@ -203,7 +203,7 @@ def _side_or_score(kind: type[Reply], value: Any) -> Any:
     word = _word(value)
     if kind is Choice:
         side = _ANSWER.sub("", word)
-        return {"a": "A", "b": "B"}.get(side) or ("tie" if side in TIES else value)
+        return {"a": "A", "b": "B", "first": "A", "second": "B"}.get(side) or ("tie" if side in TIES else value)
     if isinstance(_only(value), bool) or not (score := _SCORE.fullmatch(word)):
         return value
     return int(float(score.group(1)) + 0.5)

@@ -57,6 +57,7 @@ MESSAGES = [  # (message, text, reasoning, whether it is whole)
     ({"content": "<think>r</think>\n<response>\na\n</response>"}, "a", "r", True),
     ({"content": "<think>r</think><|begin_of_box|>a<|end_of_box|>"}, "a", "r", True),
     ({"content": "<answer>a</answer>"}, "<answer>a</answer>", None, True),
+    ({"content": [{"type": "text", "text": {"value": "a", "annotations": []}}]}, "a", None, True),
     ({"content": ["a", "b"]}, "ab", None, True),
     ({"content": {"type": "text", "text": "a"}}, "a", None, True),
 ]  # fmt: skip
@@ -147,6 +148,8 @@ def test_usage_is_read_wherever_it_can_be(usage: Any, counted: tuple[int, int] |
         ),
         ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "teacher_rate_limited"),
         ({"error": "insufficient balance, please recharge"}, "teacher_quota_exhausted"),
+        ({"model": "m", "message": {"role": "assistant", "content": "a"}, "done": True}, "teacher_bad_answer"),
+        ({"model": "m", "response": "a", "done": True}, "teacher_bad_answer"),
         ("a text", "teacher_bad_answer"),
         (None, "teacher_bad_answer"),
     ],

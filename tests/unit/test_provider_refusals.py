@@ -356,6 +356,15 @@ def test_who_is_at_fault_and_what_the_user_sees(status: int, body: Any, code: st
     assert failure.scope == ("row" if code in row else "provider" if code in provider_ else "account")
 
 
+@pytest.mark.parametrize("status", [504, 524])
+def test_what_may_still_be_computed_is_sent_once_more_and_counts_as_paid(status: int):
+    failure = errors.refused(TEACHER, status, {}, b"<html><head><title>timed out</title></head></html>")
+    assert (failure.code, failure.most_attempts, failure.cost) == ("teacher_error", errors.ONCE_MORE, None)
+    assert "may still be computed" in failure.message
+    plain = errors.refused(TEACHER, 502, {}, b"bad gateway")
+    assert (plain.most_attempts, plain.cost) == (errors.ALWAYS, errors.Cost())
+
+
 def test_an_error_that_comes_as_an_answer_has_its_own_status():
     failure = errors.in_answer(TEACHER, {"error": {"code": 429, "message": "slow down"}})
     assert (failure.code, failure.outcome) == ("teacher_rate_limited", "http_429")

@@ -89,6 +89,7 @@ FAULTS: dict[Fault, str] = {
 }
 Scope = Literal["row", "provider", "account"]
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a provider that has too many calls
+MAY_RUN = frozenset({"http_504", "http_524"})  # of what gave up before the model that may still compute
 PAUSED = "paused"  # of a call that was not sent, because the provider wants to be left alone
 NOT_FOUND = "http_404"
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
@@ -124,7 +125,7 @@ class ProviderError(MeteorError):
         self.connected = connected
         self.said = said
         self.words = ""  # what the provider said, short and masked
-        self.unpaid = not connected or outcome.startswith("http_")
+        self.unpaid = not connected or (outcome.startswith("http_") and outcome not in MAY_RUN)
         self.limited = code == "teacher_rate_limited"
         self.paused = outcome == PAUSED
         self.cost = Cost() if self.unpaid else cost
@@ -287,8 +288,18 @@ def told(provider: Provider, status: int, retry_after: float | None, words: Said
         message = f"{who} failed (HTTP {status}): {text}"
     else:
         message = f"{who} {MEANINGS[code]} (HTTP {status}): {text}{_hint(provider, code, status, words)}"
+    runs = f"http_{status}" in MAY_RUN and code == "teacher_error"
+    message += "; the request may still be computed and be paid for, so it is sent once more at most" if runs else ""
     own_status = max(status, 400) if code in ("teacher_rejected", "teacher_model_not_found") else None
-    failure = ProviderError(message, code, f"http_{status}", status=own_status, retry_after=retry_after, said=words)
+    failure = ProviderError(
+        message,
+        code,
+        f"http_{status}",
+        status=own_status,
+        retry_after=retry_after,
+        said=words,
+        most_attempts=ONCE_MORE if runs else None,
+    )
     failure.words = text
     return failure
 

@@ -169,6 +169,10 @@ def _without_choices(body: Json, choices: Any) -> ValueError:
     if says_error(body):
         return Failed(body)
     feedback = body.get("promptFeedback") or body.get("prompt_feedback") or body.get("prompt_filter_results")
+    if isinstance(body.get("message"), dict) or isinstance(body.get("response"), str):
+        return Unreadable(
+            "an answer in a form of its own, without choices; OpenAI's form usually has an address that ends in /v1"
+        )
     if feedback or ("choices" in body and choices is None and ("usage" in body or "id" in body)):
         return Blocked(str(feedback or ""))
     return Unreadable("an answer without choices")
@@ -181,7 +185,9 @@ def says_error(body: Json) -> bool:
         return True
     if body.get("error") or body.get("errors") or body.get("object") == "error" or body.get("type") == "error":
         return True
-    return "choices" not in body and any(body.get(name) for name in ("message", "detail", "msg"))
+    return "choices" not in body and bool(
+        body.get("detail") or any(isinstance(body.get(name), str) and body[name] for name in ("message", "msg"))
+    )
 
 
 def _choice(choice: Any, place: int, finished_by: tuple[str, ...]) -> Json:
@@ -190,8 +196,9 @@ def _choice(choice: Any, place: int, finished_by: tuple[str, ...]) -> Json:
     if choice.get("error"):
         raise Failed(choice)
     message = choice.get("message")
-    if message is None and isinstance(choice.get("text"), str):
-        message = {"content": choice["text"]}
+    for name in ("text", "content"):
+        if message is None and isinstance(choice.get(name), str):
+            message = {"content": choice[name]}
     if not isinstance(message, dict):
         raise Unreadable("a choice without a message")
     text, thoughts, end = read_message(message)
@@ -206,7 +213,11 @@ def _choice(choice: Any, place: int, finished_by: tuple[str, ...]) -> Json:
         clean[UNOPENED] = True
     index = choice.get("index")
     named = {"index": index if isinstance(index, int) else place, "message": clean, "finish_reason": reason}
-    return {name: value for name, value in choice.items() if name != "text"} | named | _native(reason, original)
+    return (
+        {name: value for name, value in choice.items() if name not in ("text", "content")}
+        | named
+        | _native(reason, original)
+    )
 
 
 def _native(reason: str, original: Any) -> Json:
@@ -278,7 +289,9 @@ def _flat(value: Any) -> str:
     if isinstance(value, list):
         return "".join(_flat(item) for item in value)
     if isinstance(value, dict):
-        return next((_flat(value[name]) for name in ("text", "summary", "content", "thinking") if value.get(name)), "")
+        return next(
+            (_flat(value[name]) for name in ("text", "summary", "content", "thinking", "value") if value.get(name)), ""
+        )
     return ""
 
 
