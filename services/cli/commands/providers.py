@@ -30,6 +30,7 @@ def learned(as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
     for provider in page.data:
         changes = [f"{change.field}: {change.how}" for change in provider.changed]
         changes += [f"{provider.room} tokens of room for reasoning"] if provider.room else []
+        changes += [f"a context of {provider.context} tokens"] if provider.context else []
         table.add_row(*(Text(cell) for cell in (provider.name, provider.model, provider.address, "; ".join(changes))))
     emit(page, as_json, table)
 
