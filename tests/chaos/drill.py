@@ -67,6 +67,7 @@ def standing(plan: Plan, data: Path, student: Path) -> Iterator[tuple[Fleet, Fak
             "METEOR_STUDENT_PATH": str(student),
             "METEOR_TEACHER_BASE_URL": teacher.base_url,
             "METEOR_TEACHER_MODEL": "fake",
+            "METEOR_TRAINER_PROBE": "false",  # nothing here is about what the student can do
             "METEOR_API_PORT": str(free_port()),
             "DRILL_ENGINE_LATENCY": str(plan.engine_s),
             "DRILL_ENGINE_CONCURRENCY": str(plan.concurrency),
