@@ -37,6 +37,9 @@ CLIENTS = {
     "pydantic-ai": Client("pydantic-ai-slim", "pydantic_ai_.py", "pydantic-ai"),
     "openai-agents": Client("openai-agents", "openai_agents.py", "openai-agents"),
     "dspy": Client("dspy", "dspy_.py", "dspy"),
+    "haystack": Client("haystack-ai", "haystack_.py", "haystack"),
+    "smolagents": Client("smolagents", "smolagents_.py", "smolagents"),
+    "inspect-ai": Client("inspect-ai", "inspect_ai_.py", "inspect-ai"),
     "llm": Client("llm", "llm_.py", "llm"),
     "openapi-python-client": Client(
         "openapi-python-client", "openapi_python_client_.py", "openapi-python-client"

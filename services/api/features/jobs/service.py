@@ -157,9 +157,11 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
     if job.status == JobStatus.PAUSED:
         progress = progress.model_copy(update=dict.fromkeys(ETA))  # unknown until it resumes
     eta = progress.eta_seconds if job.status not in FINAL_JOBS else None
+    shared = common_fields(job)
+    if context.openai_names:
+        shared["status"] = AS_OPENAI_SAYS.get(job.status, job.status)
     return JobObject(
-        **common_fields(job)
-        | {"status": AS_OPENAI_SAYS.get(job.status, job.status) if context.openai_names else job.status},
+        **shared,
         estimated_finish=None if eta is None else int(time.time() + eta),
         model=request.model,
         fine_tuned_model=job.fine_tuned_model,
