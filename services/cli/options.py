@@ -1,13 +1,14 @@
 """Options and arguments that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
-from services.cli.client import JsonObject
+from services.cli.client import JsonObject, problem_of
 from shared.contracts.errors import UserError
+from shared.contracts.file_reading import ReadOptions
 
 Data = Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder of the run")]
 Json = Annotated[bool, typer.Option("--json", help="the API's answer, for scripts")]
@@ -22,6 +23,10 @@ Maps = Annotated[
         "--map", help="FIELD=COLUMN, such as question=prompt (may be repeated); reference= says that there is none"
     ),
 ]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
+AllAnswers = Annotated[
+    bool, typer.Option("--all-answers", help="of a conversation each answer makes a row, not the last one alone")
+]
 DEFAULT_DATA = Path(".meteor")
 DEFAULT_LIMIT = 20
 
@@ -32,6 +37,16 @@ def mapping_of(pairs: list[str] | None) -> dict[str, str]:
     if not all(name and equals for name, equals, _ in parts):
         raise UserError("--map takes FIELD=COLUMN, such as question=instruction", code="invalid_value")
     return {name: column for name, _, column in parts}
+
+
+def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False) -> ReadOptions:
+    """Those that were given. Raises UserError."""
+    told: dict[str, Any] = {"mapping": mapping_of(maps)} if maps else {}
+    told |= {"answers": "all"} if all_answers else {}
+    try:
+        return ReadOptions.model_validate(told | ({"skip_bad": True} if skip_bad else {}))
+    except ValidationError as error:
+        raise UserError(problem_of(error), code="invalid_value") from error
 
 
 def given(**values: JsonValue) -> JsonObject:

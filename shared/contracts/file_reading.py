@@ -68,11 +68,27 @@ class FileReading(BaseModel):
 
 
 class Lengths(BaseModel):
-    """Characters: the median, the 95th percentile and the longest."""
+    """Characters, or tokens where that is said: the median, the 95th percentile and the longest."""
 
     median: int
     p95: int
     longest: int
+
+
+class StudentFit(BaseModel):
+    """Lengths in the student's tokens, of the first `rows` good rows. context: what it takes, prompt and answer together.
+
+    too_long: rows whose question alone fills the context, so that they cannot be asked. cut: rows whose question and reference do not
+    fit together. What the chat template adds is not counted.
+    """
+
+    student: str
+    context: int | None
+    rows: int
+    question: Lengths | None
+    reference: Lengths | None
+    too_long: int
+    cut: int
 
 
 class PreviewRow(BaseModel):
@@ -85,9 +101,10 @@ class PreviewRow(BaseModel):
 
 
 class PreviewRequest(ReadOptions):
-    """Body of POST /v1/files/{id}/preview. rows: how many are shown."""
+    """Body of POST /v1/files/{id}/preview. rows: how many are shown. student: a base model, in whose tokens lengths are counted."""
 
     rows: int = Field(default=3, ge=0, le=50)
+    student: str | None = Field(default=None, max_length=200, pattern=NO_NUL)
 
 
 class Preview(BaseModel):
@@ -102,6 +119,10 @@ class Preview(BaseModel):
     reading: FileReading
     question_length: Lengths | None = None
     reference_length: Lengths | None = None
+    student: StudentFit | None = None
+    languages: dict[str, int] = Field(
+        default={}, description="ISO 639-1 codes of the first questions (at most 500), guessed"
+    )
     categories: dict[str, int] = {}
     duplicates: int = Field(
         default=0, description="rows whose question stands in an earlier row, apart from case, width and punctuation"

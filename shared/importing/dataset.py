@@ -1,25 +1,39 @@
 """A data file of any format and shape, as the rows of a dataset, with what was seen on the way."""
 
+import os
 import re
+import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from shared.artifacts.token_counts import TokenCounter
 from shared.contracts.data import LineError, Question, Reading, bounded_lines, is_earlier_turn, parse_rows
 from shared.contracts.errors import UserError
-from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, PreviewRow, ReadOptions
+from shared.contracts.file_reading import (
+    FileReading,
+    Lengths,
+    Preview,
+    PreviewRequest,
+    PreviewRow,
+    ReadOptions,
+    StudentFit,
+)
 from shared.contracts.json_types import Json
 from shared.contracts.row_shapes import Shape, by_mapping, inside, is_about, is_question, looks_like_answer
 from shared.contracts.unfolding import MOST_MESSAGES, STAR, Messages, conversations, single_messages, starred, unfolded
 from shared.datasets.likeness import Likeness, folded
 from shared.datasets.rows import Spool
 from shared.datasets.splits import Assigned, Splitter
+from shared.importing.languages import languages_of
 from shared.importing.layout import CSV, Layout, NotReadable, layout_of, text
 from shared.importing.records import records, unread_parts
 
 MOST_CATEGORIES = 50
+SAMPLED, LANGUAGE_ROWS = 2000, 500  # rows whose tokens are counted, and whose language is guessed
 NO_HEADER = (
     ". If the first row is no header, name the columns by place: --map question=column_1 --map reference=column_2"
 )
@@ -33,12 +47,14 @@ class DataFile:
     path: Path
     options: ReadOptions
     layout: Layout
+    state: tuple[int, int]  # size and time of the last change, when it was opened
 
     @classmethod
     def open(cls, path: Path, options: ReadOptions | None = None) -> "DataFile":
         """Raises NotReadable, BadArchive."""
         options = options or ReadOptions()
-        file = cls(path, options, layout_of(path))
+        state = _state(path)
+        file = cls(path, options, layout_of(path), state)
         if file.layout.format == CSV and (header := _numbered(options)):
             file.layout = file.layout._replace(header=header)
         elif file.layout.format == CSV and not file.layout.delimiter:
@@ -70,7 +86,13 @@ class DataFile:
         return by_mapping({name: name for name in mapping} if starred else {**mapping}) if mapping else None
 
     def records(self) -> Iterator[tuple[int, Json | LineError]]:
-        """The file's records, with those inside that hold several rows or a row in an envelope."""
+        """The file's records, with those inside that hold several rows or a row in an envelope. Raises NotReadable where the
+        file changed since it was opened."""
+        yield from self._records()
+        if _state(self.path) != self.state:
+            raise NotReadable("the file changed while it was read; read it again when it is complete", param="file")
+
+    def _records(self) -> Iterator[tuple[int, Json | LineError]]:
         mapping = {**self.options.mapping}
         named = [name for name in mapping.values() if name]
         starred_by = any(STAR in name for name in named)
@@ -102,6 +124,11 @@ class DataFile:
                 )
             else:
                 yield from ((number, part) for part in inner)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_size, about.st_mtime_ns
 
 
 def _put_together(found: Iterator[tuple[int, Json | LineError]]) -> Iterator[tuple[int, Json | LineError]]:
@@ -287,11 +314,13 @@ def likeness_words(linked: Mapping[str, int], left: Mapping[str, int]) -> list[s
     return lines
 
 
-def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, most_rows: int) -> Preview:
-    """What becomes of a file, without storing anything."""
+def preview(
+    file: DataFile, request: PreviewRequest, dev: float, test: float, most_rows: int, tokens: TokenCounter | None = None
+) -> Preview:
+    """What becomes of a file, without storing anything. tokens: of the student that lengths are counted for."""
     checked = check(file, Splitter(dev, test), 20, most_rows, whole=True)
-    questions: list[int] = []
-    references: list[int] = []
+    questions, references = array("L"), array("L")
+    sample: list[Question] = []
     categories: Counter[str] = Counter()
     seen: set[int] = set()
     duplicates = 0
@@ -309,6 +338,8 @@ def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, mo
         if not isinstance(item, Question):
             continue
         questions.append(len(item.text))
+        if len(sample) < SAMPLED:
+            sample.append(item)
         if item.reference:
             references.append(len(item.reference))
         if item.category and (item.category in categories or len(categories) < MOST_CATEGORIES):
@@ -326,6 +357,8 @@ def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, mo
         reading=checked.reading,
         question_length=_lengths(questions),
         reference_length=_lengths(references),
+        student=_student_fit(tokens, sample) if tokens else None,
+        languages=languages_of(row.question for row in sample[:LANGUAGE_ROWS]),
         categories=dict(categories.most_common()),
         duplicates=duplicates,
         rows=shown,
@@ -333,8 +366,23 @@ def preview(file: DataFile, request: PreviewRequest, dev: float, test: float, mo
     )
 
 
-def _lengths(values: list[int]) -> Lengths | None:
-    if not values:
+def _student_fit(tokens: TokenCounter, rows: list[Question]) -> StudentFit:
+    asked = tokens.counts([row.text for row in rows])
+    answered = tokens.counts([row.reference or "" for row in rows])
+    limit = tokens.context or sys.maxsize
+    return StudentFit(
+        student=tokens.student,
+        context=tokens.context,
+        rows=len(rows),
+        question=_lengths(asked),
+        reference=_lengths([count for count, row in zip(answered, rows, strict=True) if row.reference]),
+        too_long=sum(count >= limit for count in asked),
+        cut=sum(limit > count and count + more > limit for count, more in zip(asked, answered, strict=True)),
+    )
+
+
+def _lengths(given: Sequence[int]) -> Lengths | None:
+    if not given:
         return None
-    values.sort()
+    values = sorted(given)
     return Lengths(median=values[len(values) // 2], p95=values[(len(values) - 1) * 95 // 100], longest=values[-1])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shared.artifacts.store import Artifacts
+from shared.artifacts.token_counts import TokenCounter
 from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.datasets.rows import References, Spool
 from shared.datasets.splits import Splitter
@@ -34,6 +35,8 @@ def checked(path: Path, options: ReadOptions, limits: Limits) -> Checked:
     return dataset.check(DataFile.open(path, options), None, limits.errors, limits.rows)
 
 
-def previewed(path: Path, options: ReadOptions, limits: Limits, request: PreviewRequest) -> Preview:
+def previewed(
+    path: Path, options: ReadOptions, limits: Limits, request: PreviewRequest, tokens: TokenCounter | None = None
+) -> Preview:
     """Raises UserError."""
-    return dataset.preview(DataFile.open(path, options), request, limits.dev, limits.test, limits.rows)
+    return dataset.preview(DataFile.open(path, options), request, limits.dev, limits.test, limits.rows, tokens)

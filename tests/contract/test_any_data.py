@@ -1,6 +1,8 @@
 """Data files through the public door: upload with a mapping, preview, and the two commands from a table to a dataset."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -9,7 +11,7 @@ from openai import OpenAI
 from typer.testing import CliRunner
 
 from services.meteor.main import cli
-from tests.contract.conftest import KEY, RunningApi
+from tests.contract.conftest import BASE, KEY, RunningApi
 from tests.contract.test_bad_input import check
 
 GERMAN = "Thema;Frage;Antwort\n" + "".join(
@@ -98,6 +100,82 @@ def test_answers_that_would_be_dropped_refuse_the_file(http: httpx.Client):
     refused = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a", content)}).json()
     assert refused["status"] == "error"
     assert "reference=verdict" in refused["status_details"]
+
+
+TURNS = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello", "weight": 0},
+]
+SHAPES: dict[str, Callable[[int], dict]] = {  # row N of ten
+    "alpaca": lambda n: {"instruction": "Add.", "input": f"{n} 3", "output": str(n + 3)},
+    "question and answer": lambda n: {"question": f"{n}+2?", "answer": n + 2},
+    "prompt and completion": lambda n: {"prompt": f"{n}+2?", "completion": str(n + 2)},
+    "query and response": lambda n: {"query": f"{n}+2?", "response": str(n + 2)},
+    "request and response": lambda n: {"request": f"{n}+2?", "response": str(n + 2)},
+    "input and ideal": lambda n: {"input": f"{n}+2?", "ideal": str(n + 2)},
+    "q and a": lambda n: {"q": f"{n}+2?", "a": str(n + 2)},
+    "text and label": lambda n: {"text": f"the film {n}", "label": n % 2},
+    "chosen and rejected": lambda n: {"prompt": f"{n}+2?", "chosen": str(n + 2), "rejected": str(n)},
+    "ShareGPT": lambda n: {"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": f"Hi {n}"}, {"from": "gpt", "value": "Hello"}]},
+    "chat": lambda n: {"messages": [*TURNS, {"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "a"}]},
+    "stored completion": lambda n: {"id": f"c{n}", "object": "chat.completion", "messages": [{"role": "user", "content": f"{n}?"}], "choices": [{"message": {"role": "assistant", "content": "a"}}]},
+    "trace of Langfuse": lambda n: {"id": f"t{n}", "input": [{"role": "user", "content": f"{n}?"}], "output": {"role": "assistant", "content": "a"}, "metadata": {}},
+    "run of LangSmith": lambda n: {"inputs": {"question": f"{n}?"}, "outputs": {"answer": "a"}},
+    "number": lambda n: {"id": n, "question": f"{n}+2?", "reference": n + 2},
+    "own split": lambda n: {"question": f"{n}+2?", "answer": "a", "split": ["train", "validation", "test", "train"][n % 4]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("written", ["a JSON list", "lines"])
+def test_ten_rows_of_every_shape_come_through_whole(http: httpx.Client, name: str, written: str):
+    rows = [SHAPES[name](n) for n in range(10)]
+    content = json.dumps(rows) if written == "a JSON list" else "".join(json.dumps(row) + "\n" for row in rows)
+    made = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("a", content.encode())}).json()
+    assert (made["status"], made["n_rows"], made["reading"]["references"]) == ("processed", 10, 10)
+    assert made["splits"]["train"] >= 4
+    assert min(made["splits"].values()) >= 2
+    assert (made["reading"]["split_by"] == "file") == (name == "own split")
+
+
+TICKETS = "Kundenanliegen;Bearbeitung;Größe\n" + "".join(
+    f'"Wo bleibt Paket {n}, bitte?";Wir prüfen Straße {n};{n}\n' for n in range(10)
+)
+
+
+def test_a_german_table_becomes_a_job_in_two_commands(api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Headers that nobody knows, Windows' encoding, as few rows as OpenAI takes."""
+    monkeypatch.setenv("METEOR_API_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    table, body = tmp_path / "tickets.csv", tmp_path / "job.json"
+    table.write_bytes(TICKETS.encode("cp1252"))
+    body.write_text(json.dumps({"model": BASE, "distillation": {"domain": "Pakete"}}))
+    first = CliRunner().invoke(cli, ["data", "preview", str(table)])
+    assert first.exit_code == 1
+    advice = re.search(r"--map question=\S+ --map reference=\S+", " ".join(first.output.split()))
+    assert advice is not None
+    maps = advice[0].split()
+    assert maps[1::2] == ["question=Kundenanliegen", "reference=Bearbeitung"]
+    shown = CliRunner().invoke(cli, ["data", "preview", str(table), *maps])
+    words = " ".join(shown.output.split())
+    assert shown.exit_code == 0, shown.output
+    assert "10 with a reference, 0 bad" in words
+    assert "languages, guessed: de 10" in words
+    assert "'Größe' stands in 10 rows and is not read" in words
+    made = CliRunner().invoke(cli, ["jobs", "create", str(body), "--rows", str(table), *maps, "--json"])
+    assert made.exit_code == 0, made.output
+    job = json.loads(made.stdout)
+    assert job["status"] in ("queued", "validating_files", "running")
+    file = json.loads(CliRunner().invoke(cli, ["data", "show", job["training_file"], "--json"]).stdout)
+    assert (file["n_rows"], file["reading"]["references"]) == (10, 10)
+
+
+def test_a_preview_names_students_that_there_are(http: httpx.Client):
+    made = http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a", b"q,a\n1,2\n")}).json()
+    refused = http.post(f"/v1/files/{made['id']}/preview", json={"student": "nobody"})
+    assert refused.status_code == 404
+    assert "no student is called 'nobody'" in refused.json()["error"]["message"]
 
 
 def test_two_commands_from_a_table_to_a_dataset(api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

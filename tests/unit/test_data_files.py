@@ -13,10 +13,14 @@ from typing import Any
 
 import pyarrow
 import pytest
+import tokenizers
+import tokenizers.models
+import tokenizers.pre_tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
+from shared.artifacts.token_counts import token_counter
 from shared.contracts.data import LineError, Question, Split
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import PreviewRequest, ReadOptions
@@ -435,6 +439,42 @@ def test_a_preview_shows_rows_before_and_after(tmp_path: Path):
     assert shown.rows[2].error is not None
     assert shown.question_length is not None
     assert shown.question_length.longest == 27
+
+
+def test_a_preview_counts_the_tokens_of_a_student(tmp_path: Path):
+    words = {"[UNK]": 0} | {word: n for n, word in enumerate(["What", "is", "Nothing"], 1)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 4}')
+    rows = [("What is", "Nothing"), ("What is it", "Nothing at all"), ("What is it for", "x"), ("What", "")]
+    content = json.dumps([{"question": asked, "answer": told} for asked, told in rows]).encode()
+    file = DataFile.open(written(tmp_path / "rows.json", content))
+    tokens = token_counter("small", tmp_path)
+    fit = dataset.preview(file, PreviewRequest(student="small"), 0.15, 0.2, 10**6, tokens).student
+    assert fit is not None
+    assert (fit.context, fit.rows, fit.too_long, fit.cut) == (4, 4, 1, 1)
+    assert fit.question is not None
+    assert fit.reference is not None
+    assert (fit.question.longest, fit.reference.longest) == (4, 3)
+    with pytest.raises(UserError, match="is not known here"):
+        token_counter("other", tmp_path / "none")
+
+
+def test_a_preview_guesses_languages(tmp_path: Path):
+    texts = ["Wie heißt die größte Stadt?", "Wo wohnen die meisten Menschen?", "列出所有文件", "2+2?"]
+    file = DataFile.open(written(tmp_path / "rows", json.dumps([{"question": text} for text in texts]).encode()))
+    assert dataset.preview(file, PreviewRequest(), 0.15, 0.2, 10**6).languages == {"de": 2, "zh": 1, "unknown": 1}
+
+
+@pytest.mark.parametrize("change", [b"", LINES.encode() * 2])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, change: bytes):
+    path = written(tmp_path / "rows", LINES.encode())
+    rows = DataFile.open(path).rows()
+    next(rows)
+    path.write_bytes(change)
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(rows)
 
 
 # splits

@@ -1,22 +1,23 @@
 """`meteor data ...`: datasets out of what people have, looked at, uploaded, listed."""
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
+from platformdirs import user_cache_path
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import FILES, Refused, client, problem_of
+from services.cli.client import FILES, Refused, client
 from services.cli.commands import generate, imports
 from services.cli.commands.imports import HUB_ID, sentence
-from services.cli.options import DEFAULT_DATA, Data, Json, Maps, given, mapping_of
+from services.cli.options import DEFAULT_DATA, AllAnswers, Data, Json, Maps, SkipBad, given, read_options
 from services.cli.output import Columns, one_line
 from services.cli.verbs import Noun
+from shared.artifacts.token_counts import token_counter
 from shared.contracts.data import DEV_SHARE, TEST_SHARE
-from shared.contracts.errors import UserError
-from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions
+from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions, StudentFit
 from shared.contracts.imports import HubOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors
 from shared.importing import dataset
@@ -29,10 +30,6 @@ app.add_typer(imports.app)
 app.add_typer(generate.app)
 SHOWN = 20  # bad lines that `validate` prints
 MOST_ROWS = 10**9
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
-AllAnswers = Annotated[
-    bool, typer.Option("--all-answers", help="of a conversation each answer makes a row, not the last one alone")
-]
 COLUMNS: Columns[FileObject] = {
     "file": lambda file: file.id,
     "name": lambda file: file.filename,
@@ -96,6 +93,9 @@ def preview(
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="count lengths in this student's tokens: a name, or the folder of a model")
+    ] = None,
     rows: Annotated[int, typer.Option(min=0, max=50, help="how many rows are shown")] = 3,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
@@ -103,11 +103,11 @@ def preview(
     """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
     stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
     options = read_options(maps, skip_bad, all_answers)
-    request = PreviewRequest(**dict(options), rows=rows)
+    request = PreviewRequest(**dict(options), rows=rows, student=student)
     if Path(file).is_file():
         shown = _previewed(Path(file), request)
     elif file.startswith("file-"):
-        body = options.model_dump(exclude_unset=True) | {"rows": rows}
+        body = options.model_dump(exclude_unset=True) | {"rows": rows} | given(student=student)
         with client(data) as api:
             shown = api.ask(Preview, "POST", FILES.path(file, "preview"), json=body)
     elif not Path(file).exists() and HUB_ID.fullmatch(file):
@@ -127,17 +127,14 @@ def preview(
 
 def _previewed(path: Path, request: PreviewRequest) -> Preview:
     options = ReadOptions.model_validate(request.model_dump(include=set(ReadOptions.model_fields)))
-    return dataset.preview(_opened(path, options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS)
+    tokens = token_counter(request.student, _folder_of(request.student)) if request.student else None
+    return dataset.preview(_opened(path, options), request, DEV_SHARE, TEST_SHARE, MOST_ROWS, tokens)
 
 
-def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False) -> ReadOptions:
-    """Those that were given. Raises UserError."""
-    given: dict[str, Any] = {"mapping": mapping_of(maps)} if maps else {}
-    given |= {"answers": "all"} if all_answers else {}
-    try:
-        return ReadOptions.model_validate(given | ({"skip_bad": True} if skip_bad else {}))
-    except ValidationError as error:
-        raise UserError(problem_of(error), code="invalid_value") from error
+def _folder_of(student: str) -> Path:
+    """A folder that is named, or that of a prepared model."""
+    models = os.environ.get("METEOR_MODELS") or user_cache_path("meteor") / "models"
+    return Path(student) if Path(student).is_dir() else Path(models) / student
 
 
 def _rows_table(shown: Preview) -> Table:
@@ -162,6 +159,10 @@ def _say_preview(shown: Preview) -> None:
     for name, lengths in (("questions", shown.question_length), ("references", shown.reference_length)):
         if lengths:
             say(f"{name}: {_lengths(lengths)}")
+    if shown.student:
+        _say_student(shown.student)
+    if shown.languages:
+        say("languages, guessed: " + ", ".join(f"{name} {count}" for name, count in list(shown.languages.items())[:10]))
     if shown.categories:
         say("categories: " + ", ".join(f"{name} {count}" for name, count in list(shown.categories.items())[:10]))
     if shown.duplicates:
@@ -173,13 +174,26 @@ def _say_preview(shown: Preview) -> None:
         say(f"  line {error.line}: {error.message}")
 
 
-def _lengths(lengths: Lengths) -> str:
-    return f"{lengths.median} characters (median), {lengths.p95} (95 %), {lengths.longest} (longest)"
+def _say_student(fit: StudentFit) -> None:
+    limit = f"{fit.context} tokens" if fit.context else "unknown"
+    say(f"for {fit.student}, whose context is {limit}, of the first {fit.rows} rows:")
+    for name, lengths in (("questions", fit.question), ("references", fit.reference)):
+        if lengths:
+            say(f"  {name}: {_lengths(lengths, 'tokens')}")
+    if fit.too_long or fit.cut:
+        say(f"  {fit.too_long} questions fill the context, and {fit.cut} more leave no room for their reference")
+
+
+def _lengths(lengths: Lengths, unit: str = "characters") -> str:
+    return f"{lengths.median} {unit} (median), {lengths.p95} (95 %), {lengths.longest} (longest)"
 
 
 def _say_reading(reading: FileReading) -> None:
     shapes = ", ".join(f"{name} ({count} rows)" for name, count in reading.shapes.items())
     say(f"read as {reading.format}" + (f"; {shapes}" if shapes else ""))
+    say(f"  {reading.references} rows have a reference")
+    for note, count in reading.notes.items():
+        say(f"  {note}: {count} rows")
     for name, count in reading.ignored_fields.items():
         say(f"  {name!r} stands in {count} rows and is not read")
     for reason, count in reading.skipped.items():
@@ -192,12 +206,13 @@ def _say_reading(reading: FileReading) -> None:
 def validate(
     file: Annotated[str, typer.Argument(help="a data file, or the id of an uploaded dataset")],
     maps: Maps = None,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Check a dataset as an upload would; a file that lies here needs no API. Exit code 1 when a line is bad."""
     if Path(file).is_file():
-        verdict: FileVerdict = check(Path(file), read_options(maps, False))
+        verdict: FileVerdict = check(Path(file), read_options(maps, skip_bad))
         bad, more = verdict.n_bad, ""
     elif file.startswith("file-"):
         with client(data) as api:

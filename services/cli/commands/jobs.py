@@ -11,13 +11,28 @@ from pydantic import JsonValue
 from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, Refused, client, elsewhere, job_body
 from services.cli.commands import job_details
 from services.cli.commands.report import report, usage
-from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Job, JobBody, Json, Limit, Sets, given
+from services.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_LIMIT,
+    After,
+    Data,
+    Job,
+    JobBody,
+    Json,
+    Limit,
+    Maps,
+    Sets,
+    SkipBad,
+    given,
+    read_options,
+)
 from services.cli.output import Columns, emit_page, minute
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, estimate_table, how_to_continue
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import merged
+from shared.contracts.file_reading import ReadOptions
 from shared.contracts.jobs import JobCheck, JobObject
 from shared.platform import run_state
 from shared.platform.terminal import console, emit, say
@@ -29,7 +44,7 @@ app.add_typer(job_details.app)
 CHECK_S = 60.0  # the live checks take ten seconds at most, reading many rows some more
 Validation = Annotated[
     Path | None,
-    typer.Option("--validation", help="a dataset of its own for the dev split, JSONL; rows of --rows are not in it"),
+    typer.Option("--validation", help="a dataset of its own for the dev split; rows of --rows are not in it"),
 ]
 COLUMNS: Columns[JobObject] = {
     "job": lambda job: job.id,
@@ -42,16 +57,22 @@ COLUMNS: Columns[JobObject] = {
 }
 
 
-def upload_rows(api: ApiClient, body: JsonObject, rows: Path | None, validation: Path | None) -> JsonObject:
-    """The body with the ids of the uploaded files."""
+def upload_rows(
+    api: ApiClient, body: JsonObject, rows: Path | None, validation: Path | None, options: ReadOptions | None = None
+) -> JsonObject:
+    """The body with the ids of the uploaded files. options: how both are read."""
     files = {"training_file": rows, "validation_file": validation}
-    return body | {field: api.upload(path).id for field, path in files.items() if path is not None}
+    return body | {field: api.upload(path, options=options).id for field, path in files.items() if path is not None}
 
 
 @app.command()
 def create(
     job: JobBody,
-    rows: Annotated[Path | None, typer.Option("--rows", help="the dataset, JSONL; else the body names a file")] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="the dataset, in any format; else the body names a file")
+    ] = None,
+    maps: Maps = None,
+    skip_bad: SkipBad = False,
     changes: Sets = None,
     validation: Validation = None,
     follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
@@ -62,22 +83,25 @@ def create(
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Post a job and print its id. With --check exit code 1 when it would be refused."""
-    body = merged(job_body(job), changes_of(changes))
+    """Post a job and print its id. With --check exit code 1 when it would be refused. `meteor data preview` shows before what
+    becomes of the rows; --map and --skip-bad are the same there."""
+    body, options = merged(job_body(job), changes_of(changes)), read_options(maps, skip_bad)
     if check:
-        _check(body, rows, validation, as_json, data)
+        _check(body, rows, validation, options, as_json, data)
         return
     with client(data) as api:
-        created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation))
+        created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation, options))
     emit(created, as_json, created.id)
     if follow:
         watch(created.id, data, as_json)
 
 
-def _check(body: JsonObject, rows: Path | None, validation: Path | None, as_json: bool, data: Path) -> None:
+def _check(
+    body: JsonObject, rows: Path | None, validation: Path | None, options: ReadOptions, as_json: bool, data: Path
+) -> None:
     with client(data) as api:
         checked = api.ask(
-            JobCheck, "POST", JOBS.path("check"), upload_rows(api, body, rows, validation), timeout=CHECK_S
+            JobCheck, "POST", JOBS.path("check"), upload_rows(api, body, rows, validation, options), timeout=CHECK_S
         )
     if as_json:
         emit(checked, True)
@@ -195,14 +219,16 @@ def one_change(text: str) -> JsonObject:
 @app.command()
 def estimate(
     job: JobBody,
-    rows: Annotated[Path, typer.Option("--rows", help="the dataset, JSONL")],
+    rows: Annotated[Path, typer.Option("--rows", help="the dataset, in any format")],
+    maps: Maps = None,
+    skip_bad: SkipBad = False,
     validation: Validation = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """What a job would cost at the strong model, by the price list; nothing is asked of it."""
     with client(data) as api:
-        body = upload_rows(api, job_body(job), rows, validation)
+        body = upload_rows(api, job_body(job), rows, validation, read_options(maps, skip_bad))
         estimated = api.ask(Estimate, "POST", JOBS.path("estimate"), body)
     emit(estimated, as_json, estimate_table(estimated))
     if not as_json:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from services.api.context import ApiContext, ProjectContext
 from services.api.paging import Paging, listed
+from shared.artifacts.token_counts import token_counter
+from shared.contracts.error_location import unknown_name
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
@@ -171,7 +173,16 @@ def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> P
     )
     path, _ = content(context, record.id)
     options = options if options.model_fields_set else _options_of(record)
-    return _run(path, storing.previewed, path, options, _limits(context, SHOWN_ERRORS), request)
+    tokens = token_counter(request.student, _folder_of(context, request.student)) if request.student else None
+    return _run(path, storing.previewed, path, options, _limits(context, SHOWN_ERRORS), request, tokens)
+
+
+def _folder_of(context: ProjectContext, student: str) -> Path | None:
+    """Raises NotFound for a name that no base model has."""
+    base = context.bases.find(student)
+    if base is None:
+        raise unknown_name("student", student, [known.name for known in context.bases.all()])
+    return base.folder
 
 
 def _options_of(record: FileRecord) -> ReadOptions:
