@@ -17,6 +17,7 @@ _RANGE = re.compile(
 )
 _POSITIVE = re.compile(r"strictly positive|(?:>|greater than|above|larger than) 0(?!\.\d)")
 _AT_MOST = re.compile(rf"(?:<=|at most|less than or equal to|not (?:be )?(?:exceed|greater than)) {_NUMBER}")
+_AT_LEAST = re.compile(rf"(?:>=|at least|greater than or equal to|minimum (?:of|is|value is)) {_NUMBER}")
 
 
 def nearest(field: str, value: object, text: str) -> str | float | None:
@@ -48,6 +49,8 @@ def _number(value: float, text: str) -> float | None:
         low, high = (float(number) for number in re.findall(_NUMBER, found.group()))
         low = LEAST if found["open"] == "(" and low == 0 else low
         return low if value < low else high if value > high else None
+    if (found := _AT_LEAST.search(text)) and value < float(found.group(1)):
+        return float(found.group(1))
     if found := _AT_MOST.search(text):
         return float(found.group(1)) if value > float(found.group(1)) else None
     return None

@@ -35,6 +35,7 @@ NAMED = (  # the field's name as group 1
     re.compile(r"\binvalid ([\w.]+):", re.IGNORECASE),
     re.compile(r"^([a-z_][\w.]*): (?:extra|input|field|unexpected|value|this)", re.IGNORECASE),
     re.compile(r"(?:^|[:;.] )([a-z_][\w.]*) (?:is|are|parameter|must|cannot|can't|should|not)\b", re.IGNORECASE),
+    re.compile(r"\b([a-z_]\w*) ?= ?[\d\"'`]"),
     re.compile(r"[\"'`]([A-Za-z_][\w.]*)[\"'`]"),
 )
 MEANT = (  # words of refusals that name no field of the request -> the fields that they mean

@@ -16,7 +16,8 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.said import Said
 from shared.contracts.json_types import Json
 
-REFUSING = frozenset({400, 404, 405, 415, 422, 500, 501})  # HTTP statuses that refuse a parameter; 500: templates
+REFUSING = frozenset({400, 403, 404, 405, 415, 422, 500, 501})  # HTTP statuses that refuse a parameter; 500: templates
+FORBIDDEN = 403  # of a field that the account may not use
 SERVER = 500
 OF_TURNS = frozenset(("role", "content", "tool_calls", "tool_call_id", "function_call", "text", "type"))
 SYSTEM = re.compile(
@@ -24,7 +25,7 @@ SYSTEM = re.compile(
     r"(?:support|allow|enable|permit|accept|valid)|(?:not|n't|un)[ -]?.{0,30}?(?:support|allow|accept)\w*[ :]+.{0,40}?\bsystem\b|"
     r"role.{0,60}[\"'`]system[\"'`]|roles? .{0,30}\b(?:got|but|received):? [\"'`]?system|"
     r"only (?:the )?[\"'`]?user[\"'`]? and [\"'`]?assistant[\"'`]?|only user(?:(?!system)[\w ,\"'`]){0,40} roles? (?:are|is)|"
-    r"(?:unknown|invalid|unexpected) (?:message )?role"
+    r"(?:unknown|invalid|unexpected) (?:message )?role|only one system|multiple system|system messages? must"
 )
 ALTERNATE = re.compile(
     r"roles? must alternate|alternat\w+ .{0,20}user|should (?:be )?alternat|interleav|successive .{0,20}(?:user|assistant)|"
@@ -56,8 +57,8 @@ def change_for(status: int, words: Said, sent: Json, provider: Provider, tried: 
     text = words.message.lower()
     if status not in REFUSING:
         return None
-    rule = _turns(text, words, sent)
-    if rule is None and status < SERVER:
+    rule = _field(text, words, sent, provider) if status == FORBIDDEN else _turns(text, words, sent)
+    if rule is None and status < SERVER and status != FORBIDDEN:
         rule = limit_for(text, words, sent) or _streamed(text, sent) or _field(text, words, sent, provider)
         rule = rule or _format_meant(text, words, sent)
     if rule is not None and rule.action == "rename" and any(other.value == rule.field for other in tried):

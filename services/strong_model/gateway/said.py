@@ -35,13 +35,15 @@ INSIDE = (  # keys below which its words stand, the plainest first
     "raw",
     "details",
     "fieldViolations",
+    "issues",
+    "params",
     "innererror",
     "failed_generation",
 )
 UNSAID = frozenset({"failed_generation"})  # read for codes only: the model's text, not the provider's words
 CODES = ("code", "type", "status", "reason", "reasons", "finish_reason", "blockReason", "block_reason", "status_code", "error_code",
          "__type", "error_type")  # fmt: skip
-FIELDS = ("param", "field", "parameter")
+FIELDS = ("param", "field", "parameter", "additionalProperty", "unevaluatedProperty")
 _XML = re.compile(r"<(?:message|error|detail|description)>\s*([^<]+?)\s*</", re.IGNORECASE)
 _TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
 
@@ -103,6 +105,9 @@ def _object(value: dict[str, Any], depth: int) -> Iterator[tuple[str, Any]]:
     names = [part for part in where if isinstance(part, str) and part != "body"]
     if names:
         yield "field", ".".join(names)
+    for name in ("path", "keys"):
+        listed = value[name] if isinstance(value.get(name), list) else []
+        yield from (("field", item) for item in listed if isinstance(item, str))
     for name in CODES:
         items = value[name] if isinstance(value.get(name), list) else [value.get(name)]
         yield from (("code", item) for item in items if isinstance(item, str | int) and not isinstance(item, bool))
