@@ -215,6 +215,9 @@ def test_no_output_shows_a_secret(tmp_path: Path, capfd: pytest.CaptureFixture[s
                 outputs += [
                     client.get(path).text for path in ("/readyz", "/v1/models", "/internal/providers", "/metrics")
                 ]
+                outputs += [
+                    client.post(f"/internal/providers/{name}/test").text for name in ("filed-401", "queried-500")
+                ]
             assert {row.provider for row in gateway.rows()} == {"default", "judge", *entries}
     assert "not allowed" in "".join(outputs), "the provider's words are passed on"
     outputs += [file.read_bytes().decode("latin-1") for file in tmp_path.glob("ledger.sqlite3*")]

@@ -21,6 +21,7 @@ from services.strong_model.gateway.errors import ProviderError
 from shared.contracts.errors import BudgetExceeded, as_body
 from shared.contracts.json_types import Json
 from shared.contracts.loose_json import values
+from shared.contracts.masking import masked
 from shared.contracts.providers import Change, ProviderReport
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.ledger.store import CallOrigin
@@ -47,7 +48,7 @@ class ProviderTest:
         self.gateway = gateway
         self.provider = gateway.providers[name].model_copy(update={"fallback": []})
         self.report = ProviderReport(
-            name=name, model=self.provider.model, address=self.provider.base_url, tested_at=time.time()
+            name=name, model=self.provider.model, address=masked(self.provider.base_url), tested_at=time.time()
         )
         self._numbers = itertools.count()
         self._changes: list[Change] = []
