@@ -5,6 +5,7 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -23,10 +24,11 @@ from tests.unit.test_docs import PAGES, calls, rows_of_cli_page
 
 # Not run here -> where it is, or why it cannot be.
 ELSEWHERE = {
-    r"up\b.*|backup .*|doctor|status|gc.*|models (pull|path|prompts)\b.*": "acts on this machine: tests/integration",
+    r"up\b.*|backup .*|doctor|status|gc.*|models (pull|path|prompts|abilities)\b.*": "acts on this machine: tests/integration",
     r"data import (org/name|notes/|SOURCE|chat\.jsonl).*": "asks a hub or a teacher: tests/integration/test_imports.py",
     r"data (generate|coverage) .*": "asks a teacher: tests/integration/test_imports.py",
     r"models export .*": "needs a trainer: tests/integration/test_exports.py",
+    r"data \w+ IMPORT\b.*": "acts on an import that runs: tests/integration/test_imports.py",
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
     r"experiments run examples/nl2bash.*": "its rows are made of a file of others",
     r"experiments run .*--preset strategies": "takes hours: docs/results.md tells of it",
@@ -49,6 +51,7 @@ BEFORE = {
     r"canary (show|end) .*": ["models promote shell@1", "canary set shell 2 --percent 10"],
     r"models (rollback|delete) .*|chat shell .*": ["models promote shell@2"],
 }
+CHANGES = r"jobs (pause|cancel|resume|raise|fork)"  # commands that want a job of their own
 SYNTAX = re.compile(r"\[[^\]]*\]")  # of an option that may be left out
 ALL_CASES = {
     SYNTAX.sub("", call).strip()
@@ -97,7 +100,7 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def world(http: httpx.Client) -> dict[str, Callable[[], str]]:
-    """What a placeholder stands for; each call makes a new one."""
+    """What a placeholder stands for; each call makes a new one, but for the job that is only read."""
 
     def post(path: str, **body: object) -> str:
         answer = http.post(path, **body)  # pyright: ignore[reportArgumentType]
@@ -121,6 +124,7 @@ def world(http: httpx.Client) -> dict[str, Callable[[], str]]:
     return {
         "url": lambda: str(http.base_url),
         "job": job,
+        "ended job": lru_cache(job),
         "label": label,
         "key-...": lambda: post("/v1/keys", json={"name": "k"}),
         "proj_...": lambda: post("/v1/projects", json={"name": "p"}),
@@ -134,7 +138,8 @@ def filled(call: str, world: dict[str, Callable[[], str]]) -> str:
         if name in call:
             call = call.replace(name, world[name]())
     if re.search(r"\bID\b|ftjob-\.\.\.|\"\$job\"|\blast\b", call):
-        kind = "label" if call.startswith("labels") else "we-..." if call.startswith("webhooks") else "job"
+        job = "job" if re.match(CHANGES, call) else "ended job"
+        kind = "label" if call.startswith("labels") else "we-..." if call.startswith("webhooks") else job
         call = re.sub(r"\bID\b|ftjob-\.\.\.|\"\$job\"|\blast\b", world[kind](), call)
     call = call.replace("JOB.json", "job.json").replace("--validation FILE", "--validation more.jsonl")
     return call.replace("FILE", "rows.jsonl")
@@ -199,6 +204,6 @@ def test_no_exception_is_left_over():
     [("iterate/one", "number of a round"), ("iterate/", "number of a round"), ("distill/1", "only iterate has rounds")],
 )
 def test_a_wrong_point_of_a_fork_is_told(point: str, says: str, desk: Path, world: dict[str, Callable[[], str]]):
-    code, said = run(f"jobs fork {world['job']()} --from {point}")
+    code, said = run(f"jobs fork {world['ended job']()} --from {point}")
     assert code == 1
     assert says in said
