@@ -3,6 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import shape_of, training_gb
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.estimate import Price
+from shared.contracts.estimate import Price, Range
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.datasets.rows import JobRows
@@ -91,3 +92,34 @@ def test_memory_of_a_7b_is_what_was_measured(monkeypatch: pytest.MonkeyPatch):
     need = training_gb(posted(rows, adapter={"max_length": 512}))
     assert need is not None
     assert need.high == pytest.approx(48, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "low", "high", "alone", "told"),
+    [
+        (20.0, 22.0, 30.0, True, ("error", "memory_too_small", "model")),
+        (20.0, 22.0, 30.0, False, ("warning", "memory_too_small", "hyperparameters.batch_size")),
+        (4.0, 22.0, 30.0, True, ("warning", "memory_too_small", "hyperparameters.batch_size")),
+        (4.0, 5.0, 30.0, True, None),
+    ],
+)
+@pytest.mark.parametrize("gpu", [True, False])
+def test_the_weights_alone_decide_what_is_refused(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, weights: float, low: float, high: float, alone: bool, told: Any
+):
+    there = {True: 16.0, False: 999.0}  # the GPU's memory counts where there is one, this machine's elsewhere
+    monkeypatch.setattr(size_checks, "NVIDIA", SimpleNamespace(exists=lambda: gpu))
+    monkeypatch.setattr(size_checks, "gpu_gb", lambda: there[gpu])
+    memory = SimpleNamespace(total=there[not gpu] * 1e9)
+    monkeypatch.setattr(size_checks, "psutil", SimpleNamespace(virtual_memory=lambda: memory))
+    monkeypatch.setattr(size_checks, "training_gb", lambda posted: Range(low=low, high=high))
+    monkeypatch.setattr(size_checks, "weights_gb", lambda posted: weights)
+    platform, request = SimpleNamespace(is_alone=alone), SimpleNamespace(model="s")
+    job: Any = SimpleNamespace(context=SimpleNamespace(platform=platform), request=request)
+    (found,) = size_checks.memory(job)
+    if told is None:
+        assert isinstance(found, str)
+    else:
+        assert isinstance(found, Problem)
+        assert (found.level, found.code, found.param) == told
+        assert found.remedy
