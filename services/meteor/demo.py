@@ -2,19 +2,24 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from services.cli.attached import attached, database, resolved
 from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, api_key
 from services.cli.report_screen import show_report
 from services.cli.watch import Follower, how_to_continue
 from services.local.commands.start_stop import DEFAULT_DATA, Data, bring_up
 from services.meteor.time_told import TimeTold, in_a_line
+from shared.contracts.grader_kinds import SqlResultGrader
 from shared.contracts.jobs import JobObject
 from shared.contracts.report import Report, read_report
+from shared.grading.sql import QueryFailed, query_of, run
 from shared.platform import run_state
 from shared.platform.http_client import is_near, sync_client
 from shared.platform.terminal import console, say
@@ -23,12 +28,13 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-QUESTIONS = 3
+QUESTIONS, SHOWN_ROWS = 3, 6
 SUMMARY = "demo.json"  # in the data folder: what the last demo took and had said of its time
 
 
 def demo(
-    domain: Annotated[str, typer.Argument(help="shell or machine-learning")] = "shell", data: Data = DEFAULT_DATA
+    domain: Annotated[str, typer.Argument(help="bookshop, shell or machine-learning")] = "shell",
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Start everything, run one small job through all three phases on real models, show what it gained."""
     bring_up(data)
@@ -63,7 +69,7 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
 
     http = DefaultHttpx2Client(trust_env=not is_near(api_url))
     client = OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", timeout=60, http_client=http)
-    _show_side_by_side(client, job, report)
+    _show_side_by_side(client, job, report, rows)
     seconds = time.monotonic() - started
     _show_next_steps(api_url, job, report, data, seconds)
     _sum_up(data, job, seconds, told)
@@ -79,11 +85,12 @@ def _earlier_job(api: ApiClient, domain: str) -> str | None:
 def _post_job(api: ApiClient, rows: Path, body: JsonObject) -> str:
     stored = api.upload(rows)
     say(f"{rows.name}: {stored.n_rows} rows, split into {stored.splits}")
-    return api.ask(JobObject, "POST", JOBS.route, body | {"training_file": stored.id}).id
+    body = attached(api, resolved(body, rows.parent)) | {"training_file": stored.id}
+    return api.ask(JobObject, "POST", JOBS.route, body).id
 
 
-def _show_side_by_side(client: "OpenAI", job: JobObject, report: Report) -> None:
-    """Three questions of the test split, asked through the public chat route just now."""
+def _show_side_by_side(client: "OpenAI", job: JobObject, report: Report, rows: Path) -> None:
+    """Three questions of the test split, asked through the public chat route just now; queries with what they return."""
     if job.fine_tuned_model is None:
         say("No phase helped on dev, so there is no new model to ask.")
         return
@@ -91,11 +98,42 @@ def _show_side_by_side(client: "OpenAI", job: JobObject, report: Report) -> None
     for column in ("question", "reference", job.model, job.fine_tuned_model):
         table.add_column(column, overflow="fold")
     limit = job.distillation.answer_tokens
-    for sample in report.samples[:QUESTIONS]:
-        say(f"asking both models: {sample.question}")
-        answers = [_ask(client, model, sample.question, limit) for model in (job.model, job.fine_tuned_model)]
-        table.add_row(sample.question, sample.reference, *answers)
+    with _shown(job, rows.with_suffix(".sql")) as shown:
+        for question, reference in _questions(job, report, rows):
+            say(f"asking both models: {question}")
+            answers = [_ask(client, model, question, limit) for model in (job.model, job.fine_tuned_model)]
+            table.add_row(question, *map(shown, (reference or "", *answers)))
     console.print(table, markup=False)
+
+
+def _questions(job: JobObject, report: Report, rows: Path) -> list[tuple[str, str | None]]:
+    """Those that the example names in its metadata, else the report's first."""
+    wanted = (job.metadata or {}).get("show", "").split()
+    if not wanted:
+        return [(sample.question, sample.reference) for sample in report.samples[:QUESTIONS]]
+    by_id = {row["id"]: row for row in map(json.loads, rows.read_text().splitlines())}
+    return [(by_id[name]["question"], by_id[name]["reference"]) for name in wanted]
+
+
+@contextmanager
+def _shown(job: JobObject, script: Path) -> Iterator[Callable[[str], str]]:
+    """How an answer is shown: as it is, or as a query with the rows that it returns."""
+    grader = job.distillation.primary_metric
+    if not isinstance(grader, SqlResultGrader):
+        yield lambda answer: answer
+        return
+    with database(script) as file:
+        yield lambda answer: f"{answer}\n\n{_result(grader, file, answer)}"
+
+
+def _result(grader: SqlResultGrader, file: Path, answer: str) -> str:
+    """The first rows that a query returns, or why it returns none."""
+    try:
+        rows = run(grader, file, query_of(answer)).rows
+    except QueryFailed as error:
+        return f"error: {error}"
+    more = [f"... {len(rows) - SHOWN_ROWS} more"] if len(rows) > SHOWN_ROWS else []
+    return "\n".join(["  ".join(map(str, row)) for row in rows[:SHOWN_ROWS]] + more) or "no rows"
 
 
 def _ask(client: "OpenAI", model: str, question: str, max_tokens: int) -> str:

@@ -94,9 +94,9 @@ def test_openais_grader_objects_are_taken_where_they_say_the_same():
     [
         ({"type": "score_model", "model": "gpt"}, "distillation.evaluation.absolute_scores"),
         ({"type": "label_model"}, "distillation.evaluation.judged_questions"),
-        ({"type": "python", "source": ""}, "string_check or text_similarity"),
-        ({}, "string_check or text_similarity"),
-        ({"type": ["string_check"]}, "string_check or text_similarity"),
+        ({"type": "python", "source": ""}, "type must be string_check, text_similarity"),
+        ({}, "type must be string_check, text_similarity"),
+        ({"type": ["string_check"]}, "type must be string_check, text_similarity"),
         ({"type": "string_check", "operation": "ilike"}, "can only be 'eq'"),
         ({"type": "text_similarity"}, "needs evaluation_metric"),
         ({"type": "text_similarity", "evaluation_metric": "bleu"}, "can only be 'rouge_l'"),

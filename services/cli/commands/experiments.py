@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from services.cli.attached import attached, resolved
 from services.cli.client import PAUSED_EXIT, JsonObject, Refused, Resource, client, job_body, read_json
 from services.cli.options import DEFAULT_DATA, Data, JobBody, Json
 from services.cli.output import Columns
@@ -43,10 +44,10 @@ def run(
     if (preset is None) == (variants is None):
         raise Refused("say what to run: --preset or --variants")
     chosen: JsonObject = {"preset": preset} if variants is None else {"variants": read_json(variants)}
-    body = job_body(job)
+    body = resolved(job_body(job), job.parent)
     ended = []
     with client(data) as api:
-        body["training_file"] = api.upload(rows).id
+        body = attached(api, body) | {"training_file": api.upload(rows).id}
         experiment = api.ask(ExperimentObject, "POST", EXPERIMENTS.route, {"job": body, **chosen})
         if not as_json:
             say(f"experiment {experiment.id}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
+from services.cli.attached import attached, resolved
 from services.cli.client import JOBS, PAUSED_EXIT, ApiClient, JsonObject, Refused, client, elsewhere, job_body
 from services.cli.commands import job_details
 from services.cli.commands.report import report, usage
@@ -62,7 +63,9 @@ def upload_rows(
 ) -> JsonObject:
     """The body with the ids of the uploaded files. options: how both are read."""
     files = {"training_file": rows, "validation_file": validation}
-    return body | {field: api.upload(path, options=options).id for field, path in files.items() if path is not None}
+    return attached(api, body) | {
+        field: api.upload(path, options=options).id for field, path in files.items() if path is not None
+    }
 
 
 @app.command()
@@ -85,7 +88,7 @@ def create(
 ) -> None:
     """Post a job and print its id. With --check exit code 1 when it would be refused. `meteor data preview` shows before what
     becomes of the rows; --map and --skip-bad are the same there."""
-    body, options = merged(job_body(job), changes_of(changes)), read_options(maps, skip_bad)
+    body, options = merged(resolved(job_body(job), job.parent), changes_of(changes)), read_options(maps, skip_bad)
     if check:
         _check(body, rows, validation, options, as_json, data)
         return
@@ -228,7 +231,7 @@ def estimate(
 ) -> None:
     """What a job would cost at the strong model, by the price list; nothing is asked of it."""
     with client(data) as api:
-        body = upload_rows(api, job_body(job), rows, validation, read_options(maps, skip_bad))
+        body = upload_rows(api, resolved(job_body(job), job.parent), rows, validation, read_options(maps, skip_bad))
         estimated = api.ask(Estimate, "POST", JOBS.path("estimate"), body)
     emit(estimated, as_json, estimate_table(estimated))
     if not as_json:
