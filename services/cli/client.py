@@ -105,7 +105,8 @@ class ApiClient:
     def asks_no_key(self) -> bool:
         """Whether the API answers a caller without a key."""
         try:
-            return httpx.get(f"{str(self.http.base_url).rstrip('/')}/v1/models", timeout=30).is_success
+            with sync_client(str(self.http.base_url), timeout=30) as without:
+                return without.get("/v1/models").is_success
         except httpx.HTTPError as error:
             raise Refused(f"{self.http.base_url} does not answer: {error}") from error
 
