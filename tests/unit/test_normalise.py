@@ -1,5 +1,6 @@
 """One form for every provider's answer: text, reasoning, the reason to finish, usage."""
 
+import json
 from typing import Any
 
 import pytest
@@ -231,6 +232,15 @@ def test_what_the_operator_calls_whole_is_so_in_the_cache_too():
     own = TEACHER.model_copy(update={"finished_by": ["fini"]})
     assert completions.usable(answer({"content": "a"}, "fini"), TEACHER) is None
     assert completions.usable(answer({"content": "a"}, "fini"), own) is not None
+
+
+def test_the_whole_message_beside_the_pieces_of_a_stream_is_not_a_piece():
+    assembly, whole = Assembly(TEACHER), ""
+    for piece, reason in (("one ", None), ("two", None), (None, "stop")):
+        whole += piece or ""
+        choice = {"index": 0, "delta": {"content": piece} if piece else {}, "message": {"content": whole}}
+        assembly.add(Event("message", json.dumps({"choices": [choice | {"finish_reason": reason}]})))
+    assert assembly.finish()["choices"][0]["message"]["content"] == "one two"
 
 
 def test_signs_of_life_are_no_garbage():

@@ -187,7 +187,9 @@ class Assembly:
         choice = self._choices.setdefault(
             index, {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
         )
-        delta = part.get("delta") or part.get("message") or ({"content": part["text"]} if part.get("text") else {})
+        delta = part.get("delta")  # some send the whole message so far beside it
+        if delta is None:
+            delta = part.get("message") or ({"content": part["text"]} if part.get("text") else {})
         for name, value in delta.items() if isinstance(delta, dict) else ():
             if name != "role" and value:
                 self._add_part(choice["message"], name, value)
