@@ -54,6 +54,11 @@ EXAMPLES: dict[str, str] = {
     data upload: data upload rows.jsonl
     data download: data download file-... --out rows.jsonl
     data validate: data validate rows.jsonl
+    data append: data append file-... more.jsonl
+    data edit: data edit file-... corrected.jsonl
+    data remove: data remove file-... row-17 row-40
+    data versions: data versions file-...
+    data diff: data diff file-...
     data preview: data preview rows.csv --map question=prompt
     data list: data list
     data show: data show file-...

@@ -47,6 +47,7 @@ class LineErrors(BaseModel):
 class FileObject(BaseModel):
     """`file` with the number of rows and their split, once checked. status: uploaded, processed or error.
 
+    version: of the dataset whose first version is `dataset`, made from `previous`; null for what is no dataset.
     expires_at: when it is deleted by itself; null: never. reading: how a dataset was read; null for other files and for those of before it was recorded.
     """
 
@@ -61,6 +62,9 @@ class FileObject(BaseModel):
     status_details: str | None = None
     n_rows: int | None = None
     splits: dict[str, int] | None = None
+    dataset: str | None = None
+    version: int | None = None
+    previous: str | None = None
     reading: FileReading | None = None
 
 

@@ -147,6 +147,7 @@ class StoredRows:
 
     def __init__(self, artifacts: Artifacts, references: References):
         """Raises ArtifactMissing."""
+        self.references = references
         self._rows = artifacts.file(references.rows)
         try:
             self.columns = Columns(artifacts.file(references.columns))

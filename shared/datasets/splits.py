@@ -149,7 +149,8 @@ def _wanted(split: Split, share: float, count: int) -> int:
 
 
 def _filled(positions: "np.ndarray", wanted: dict[int, int]) -> "np.ndarray":
-    """Splits filled to the wanted rows by whole groups, in the order of positions; the rest is train."""
+    """Splits filled to the wanted rows by whole groups, in the order of positions; the rest is train. One that no group fits into
+    gets the smallest groups that there are, as long as train keeps enough."""
     import numpy as np
 
     _, group, sizes = np.unique(positions, return_inverse=True, return_counts=True)
@@ -160,4 +161,12 @@ def _filled(positions: "np.ndarray", wanted: dict[int, int]) -> "np.ndarray":
                 sides[number] = code
                 filled[code] += size
                 break
+    for code in wanted:
+        for number in np.argsort(sizes, kind="stable").tolist():
+            left = int(sizes[sides == TRAIN].sum()) - int(sizes[number])
+            if filled[code] >= LEAST_ROWS[SPLITS[code]] or left < LEAST_ROWS[Split.TRAIN]:
+                break
+            if sides[number] == TRAIN:
+                sides[number] = code
+                filled[code] += int(sizes[number])
     return sides[group]

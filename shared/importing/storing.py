@@ -1,13 +1,22 @@
 """Functions over whole data files that a service runs aside: each opens its file by itself and returns little."""
 
+import hashlib
+import os
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from shared.artifacts.store import Artifacts
 from shared.artifacts.token_counts import TokenCounter
-from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
-from shared.datasets.rows import References, Spool
+from shared.contracts.data import LineError, Question, parse_rows
+from shared.contracts.errors import UserError
+from shared.contracts.file_reading import FileReading, Preview, PreviewRequest, ReadOptions
+from shared.contracts.json_types import Json
+from shared.contracts.versions import RowChange, VersionRequest
+from shared.datasets.rows import References, Spool, StoredRows
 from shared.datasets.splits import Splitter
+from shared.datasets.versions import Differences, changed_rows, differences, edits_by_id
 from shared.importing import dataset
 from shared.importing.dataset import Checked, DataFile
 
@@ -40,3 +49,81 @@ def previewed(
 ) -> Preview:
     """Raises UserError."""
     return dataset.preview(DataFile.open(path, options), request, limits.dev, limits.test, limits.rows, tokens)
+
+
+class Version(NamedTuple):
+    """A new version that lies in a file. sha256, size: of the file's bytes."""
+
+    n_rows: int
+    splits: dict[str, int]
+    references: References
+    reading: FileReading
+    sha256: str
+    size: int
+
+
+def versioned(
+    artifacts: Artifacts,
+    base: References,
+    change: VersionRequest,
+    source: tuple[Path, ReadOptions] | None,
+    limits: Limits,
+    out: Path,
+) -> Version:
+    """The rows of `base` with a change, stored, and written to `out` as JSONL. source: the file whose rows are appended. Raises
+    UserError, DiskLow."""
+    rows, spool, splitter = StoredRows(artifacts, base), Spool(), Splitter(limits.dev, limits.test)
+    appended = chain(_given(change.append), _read(*source) if source else ())
+    counted = references = 0
+    for row, keeps in changed_rows(rows, edits_by_id(change.edit), {*change.remove}, appended):
+        counted += 1
+        if counted > limits.rows:
+            raise dataset.TooManyRows(f"more than {limits.rows} rows; divide the dataset", param="append")
+        references += row.reference is not None
+        splitter.add(row, keeps)
+        spool.add(row)
+    if not counted:
+        raise UserError("no row is left", param="remove", code="empty_file")
+    assigned = splitter.assign()
+    stored_as = spool.store(artifacts, assigned, splitter)
+    digest, size = hashlib.sha256(), 0
+    with out.open("wb") as file:
+        for row in StoredRows(artifacts, stored_as):
+            line = row.model_dump_json(exclude_none=True).encode() + b"\n"
+            digest.update(line)
+            size += file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    reading = FileReading(
+        format="a version that was made of another one's rows",
+        shapes={"question and reference": counted},
+        references=references,
+        linked=assigned.linked,
+        left=assigned.left,
+        warnings=dataset.likeness_words(assigned.linked, assigned.left),
+    )
+    return Version(counted, assigned.counts, stored_as, reading, digest.hexdigest(), size)
+
+
+def _given(rows: list[Json]) -> Iterator[Question]:
+    for item in parse_rows((number, row) for number, row in enumerate(rows, start=1)):
+        if isinstance(item, LineError):
+            raise UserError(f"append.{item.line - 1}: {item.message}", param=f"append.{item.line - 1}", code=item.code)
+        yield item
+
+
+def _read(path: Path, options: ReadOptions) -> Iterator[Question]:
+    for item in DataFile.open(path, options).rows():
+        if isinstance(item, Question):
+            yield item
+        elif not options.skip_bad:
+            raise UserError(f"line {item.line}: {item.message}", param="append_file", code=item.code)
+
+
+def diffed(
+    artifacts: Artifacts, old: References, new: References, after: str | None, limit: int
+) -> tuple[Differences, list[RowChange], bool]:
+    """A page of what differs, and whether there is more. Raises UserError."""
+    before, here = StoredRows(artifacts, old), StoredRows(artifacts, new)
+    found = differences(before, here)
+    return found, *found.page(before, here, after, limit)

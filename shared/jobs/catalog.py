@@ -114,7 +114,8 @@ class Catalog:
     # files
 
     def add_file(self, project_id: str, **values: Any) -> FileRecord:
-        """Add a file; one with the same id stays as it is. Files with equal content count separately. Raises StorageFull."""
+        """Add a file; one with the same id stays as it is. Files with equal content count separately. One with a
+        dataset_id is its next version. Raises StorageFull."""
         defaults = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
         values = defaults | values
         with writing(self.engine) as connection:
@@ -124,7 +125,18 @@ class Catalog:
             if existing is not None:
                 return existing
             _check_quota(connection, project_id, values["bytes"])
+            if values.get("dataset_id") is not None:
+                last = select(func.max(files.c.version)).where(files.c.dataset_id == values["dataset_id"])
+                values["version"] = (connection.execute(last).scalar() or 1) + 1
             return fetch_one(connection, FileRecord, insert(files).values(**values).returning(files))
+
+    def versions(self, project_id: str, dataset_id: str) -> list[FileRecord]:
+        """Those of a dataset that are not deleted, newest first."""
+        mine = or_(files.c.id == dataset_id, files.c.dataset_id == dataset_id)
+        query = select(files).where(mine, files.c.project_id == project_id, live_file())
+        with reading(self.engine) as connection:
+            found = fetch_all(connection, FileRecord, query)
+        return sorted(found, key=lambda file: file.version or 1, reverse=True)
 
     def check_room(self, project_id: str, size: int) -> None:
         """Raises StorageFull if so many bytes more exceed the project's limit."""

@@ -22,6 +22,8 @@ WEBHOOKS = ("webhooks", "webhook_endpoints")  # of the same ones
 # In lists: of what the `after` of a list names one.
 AFTER = {
     "/v1/files": "file_id",
+    "/v1/files/{file_id}/versions": "file_id",
+    "/v1/files/{file_id}/diff": "example_id",
     "/v1/imports": "import_id",
     "/v1/labels": "label_id",
     "/v1/keys": "key_id",

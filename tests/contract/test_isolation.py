@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
     "POST /v1/models/{model}/export": {"formats": ["adapter"]},
     "POST /v1/files/{file_id}/preview": {"rows": 1},
+    "POST /v1/files/{file_id}/versions": {"remove": ["row-1"]},
     "PATCH /v1/imports/{import_id}": {"budget": {"max_calls": 1}},
     "PATCH /v1/keys/{key_id}": {"budget": {"max_usd": 1}},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},

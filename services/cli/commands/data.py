@@ -9,20 +9,35 @@ from platformdirs import user_cache_path
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.client import FILES, Refused, client
+from services.cli.client import FILES, UPLOAD_S, ApiClient, JsonObject, Refused, client
 from services.cli.commands import generate, imports
 from services.cli.commands.imports import HUB_ID, sentence
-from services.cli.options import DEFAULT_DATA, AllAnswers, Data, Json, Maps, SkipBad, given, read_options
-from services.cli.output import Columns, one_line
+from services.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_LIMIT,
+    After,
+    AllAnswers,
+    Data,
+    Json,
+    Limit,
+    Maps,
+    SkipBad,
+    given,
+    read_options,
+)
+from services.cli.output import Columns, emit_page, one_line
 from services.cli.verbs import Noun
 from shared.artifacts.token_counts import token_counter
-from shared.contracts.data import DEV_SHARE, TEST_SHARE
+from shared.contracts.data import DEV_SHARE, TEST_SHARE, LineError, Question
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions, StudentFit
 from shared.contracts.imports import HubOptions
-from shared.contracts.views import FileObject, FileVerdict, LineErrors
+from shared.contracts.versions import FileDiff, RowChange
+from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
 from shared.importing.hub import hub_files
+from shared.importing.layout import layout_of
+from shared.importing.records import records
 from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
@@ -250,6 +265,130 @@ def _opened(path: Path, options: ReadOptions) -> DataFile:
         return DataFile.open(path, options)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
+
+
+FileId = Annotated[str, typer.Argument(help="a dataset's id, as `meteor data list` shows it")]
+VERSIONS: Columns[FileObject] = {
+    "file": lambda file: file.id,
+    "version": lambda file: file.version,
+    "made from": lambda file: file.previous or "-",
+    "rows": lambda file: file.n_rows,
+    "splits": lambda file: ", ".join(f"{name} {count}" for name, count in (file.splits or {}).items()),
+}
+CHANGES: Columns[RowChange] = {
+    "change": lambda row: row.change,
+    "row": lambda row: row.id,
+    "before": lambda row: _row_words(row.before),
+    "after": lambda row: _row_words(row.after),
+}
+
+
+@app.command()
+def append(
+    file: FileId,
+    rows: Annotated[Path, typer.Argument(help="a data file with the new rows", exists=True, dir_okay=False)],
+    maps: Maps = None,
+    skip_bad: SkipBad = False,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Make a new version of a dataset with more rows. Rows that were there stay in their splits."""
+    with client(data) as api:
+        source = api.upload(rows, purpose="user_data", options=read_options(maps, skip_bad))
+        try:
+            made = api.ask(
+                FileObject, "POST", FILES.path(file, "versions"), {"append_file": source.id}, timeout=UPLOAD_S
+            )
+        finally:
+            api.delete(FILES, source.id)
+    _say_version(made, as_json)
+
+
+@app.command()
+def edit(
+    file: FileId,
+    rows: Annotated[
+        Path,
+        typer.Argument(help="a data file; each row has the id of a row and what changes", exists=True, dir_okay=False),
+    ],
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Make a new version of a dataset in which rows are corrected."""
+    changes: list[JsonObject] = []
+    for number, value in records(rows, layout_of(rows)):
+        if isinstance(value, LineError):
+            raise Refused(f"{rows}, line {number}: {value.message}")
+        changes.append(value)
+    with client(data) as api:
+        made = _new_version(api, file, {"edit": [*changes]})
+    _say_version(made, as_json)
+
+
+@app.command()
+def remove(
+    file: FileId,
+    rows: Annotated[list[str], typer.Argument(help="the ids of the rows")],
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Make a new version of a dataset without some rows."""
+    with client(data) as api:
+        made = _new_version(api, file, {"remove": [*rows]})
+    _say_version(made, as_json)
+
+
+@app.command()
+def versions(
+    file: FileId,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """The versions of a dataset, newest first."""
+    query = {"limit": limit} | ({"after": after} if after else {})
+    with client(data) as api:
+        page = api.ask(Listed[FileObject], "GET", FILES.path(file, "versions"), params=query)
+    emit_page(page, VERSIONS, as_json, f"meteor data versions {file}")
+
+
+@app.command()
+def diff(
+    file: FileId,
+    against: Annotated[
+        str | None, typer.Option(help="another dataset; else the version that this one was made from")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Show which rows differ between two versions of a dataset."""
+    named = {"against": against, "after": after}
+    query = {"limit": limit} | {name: value for name, value in named.items() if value}
+    with client(data) as api:
+        found = api.ask(FileDiff, "GET", FILES.path(file, "diff"), params=query, timeout=UPLOAD_S)
+    again = f"meteor data diff {file}" + (f" --against {against}" if against else "")
+    if as_json:
+        emit(found, as_json)
+        return
+    say(f"{found.removed} removed, {found.changed} changed, {found.added} added, {found.unchanged} as before")
+    emit_page(Listed[RowChange].model_validate(found.model_dump(exclude={"object"})), CHANGES, as_json, again)
+
+
+def _new_version(api: ApiClient, file: str, change: JsonObject) -> FileObject:
+    return api.ask(FileObject, "POST", FILES.path(file, "versions"), change, timeout=UPLOAD_S)
+
+
+def _row_words(row: Question | None) -> str:
+    return "" if row is None else one_line(f"{row.question} -> {row.reference or '-'}", 60)
+
+
+def _say_version(made: FileObject, as_json: bool) -> None:
+    emit(made, as_json, f"{made.id}: version {made.version}; {sentence(made)}")
+    if made.reading and not as_json:
+        _say_reading(made.reading)
 
 
 noun = Noun(app, "meteor data", FILES, COLUMNS, "an id, as `meteor data list` shows it")

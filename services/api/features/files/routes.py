@@ -8,7 +8,9 @@ from starlette.concurrency import run_in_threadpool
 
 from services.api.deps import Context, Id, needs
 from services.api.features.files import service as files
+from services.api.features.files import versions
 from services.api.features.files.upload import EXPIRES_S, FORM_BYTES, received_upload
+from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
 from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
@@ -16,9 +18,12 @@ from shared.artifacts.archives import Parts
 from shared.contracts.distillation import NO_NUL
 from shared.contracts.file_reading import Preview, PreviewRequest
 from shared.contracts.keys import Scope
+from shared.contracts.versions import FileDiff, VersionRequest
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
 router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
+
+MOST_PAGE = 100
 
 FORM_SCHEMA = {
     "type": "object",
@@ -96,3 +101,33 @@ def preview_file(context: Context, file_id: Id, request: PreviewRequest | None =
     Works on any uploaded file, also of purpose user_data. Nothing is stored.
     """
     return files.preview(context, file_id, request or PreviewRequest())
+
+
+@router.post("/{file_id}/versions", status_code=201, dependencies=[once], responses=may_answer(400, 409, 422))
+def create_file_version(context: Context, file_id: Id, request: VersionRequest) -> FileObject:
+    """The dataset with rows appended, edited or removed, as a file of its own: its next version. This one stays as it is, and so
+    do the jobs that use it. Rows stay in their splits, so a job on the new version keeps the test questions."""
+    return versions.add(context, file_id, request)
+
+
+@router.get("/{file_id}/versions")
+def list_file_versions(
+    context: Context,
+    file_id: Id,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_PAGE)] = 20,
+) -> Listed[FileObject]:
+    """All versions of the file's dataset that are not deleted, newest first."""
+    return versions.page(context, file_id, Paging(after, limit))
+
+
+@router.get("/{file_id}/diff", responses=may_answer(400))
+def diff_file(
+    context: Context,
+    file_id: Id,
+    against: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_PAGE)] = 20,
+) -> FileDiff:
+    """What differs from another dataset, by the rows' ids; without `against` from the version that this one was made from."""
+    return versions.diff(context, file_id, against, Paging(after, limit))

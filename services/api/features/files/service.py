@@ -68,7 +68,7 @@ def add(context: ProjectContext, upload: Received) -> FileObject:
             purpose=upload.purpose,
             **columns,
         )
-    return _as_object(row)
+    return as_object(row)
 
 
 def check_quota(context: ProjectContext, size: int) -> None:
@@ -83,8 +83,8 @@ def _raw_columns(upload: Received) -> dict[str, Any]:
 
 
 def _dataset_columns(context: ApiContext, upload: Received) -> dict[str, Any]:
-    checked, references = _run(
-        upload.path, storing.stored, upload.path, upload.options, _limits(context, STORED_ERRORS), context.artifacts
+    checked, references = run(
+        upload.path, storing.stored, upload.path, upload.options, limits_of(context, STORED_ERRORS), context.artifacts
     )
     if not checked.errors and not checked.n_rows:
         raise UserError("the file has no rows", param="file", code="empty_file")
@@ -101,12 +101,12 @@ def _dataset_columns(context: ApiContext, upload: Received) -> dict[str, Any]:
     }
 
 
-def _limits(context: ApiContext, errors: int) -> storing.Limits:
+def limits_of(context: ApiContext, errors: int) -> storing.Limits:
     settings = context.settings
     return storing.Limits(settings.dev_share, settings.test_share, errors, settings.max_rows)
 
 
-def _run(path: Path, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def run(path: Path, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Here if the file is short and is what it seems to be; a long or packed one in a process of its own."""
     with path.open("rb") as file:
         begin = file.read(4)
@@ -122,12 +122,12 @@ def clean_filename(name: str) -> str:
 
 
 def get(context: ProjectContext, file_id: str) -> FileObject:
-    return _as_object(context.file(file_id))
+    return as_object(context.file(file_id))
 
 
 def page(context: ProjectContext, paging: Paging, purpose: str | None, order: str) -> Listed[FileObject]:
     rows, more = context.stores.catalog.file_page(context.project, *paging, purpose, ascending=order == "asc")
-    return listed([_as_object(row) for row in rows], more)
+    return listed([as_object(row) for row in rows], more)
 
 
 def content(context: ProjectContext, file_id: str) -> tuple[Path, str]:
@@ -154,7 +154,7 @@ def validate(context: ProjectContext, file_id: str) -> FileVerdict:
         hint = "; import it first" if record.purpose == RAW else ""
         raise UserError(f"file {file_id} is no dataset (purpose {record.purpose}){hint}", param="file_id")
     path, _ = content(context, record.id)
-    checked = _run(path, storing.checked, path, _options_of(record), _limits(context, SHOWN_ERRORS))
+    checked = run(path, storing.checked, path, options_of(record), limits_of(context, SHOWN_ERRORS))
     errors = checked.errors or checked.skipped
     return FileVerdict(
         valid=not checked.errors,
@@ -172,9 +172,9 @@ def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> P
         request.model_dump(include={"mapping", "skip_bad", "answers"}, exclude_unset=True)
     )
     path, _ = content(context, record.id)
-    options = options if options.model_fields_set else _options_of(record)
+    options = options if options.model_fields_set else options_of(record)
     tokens = token_counter(request.student, _folder_of(context, request.student)) if request.student else None
-    return _run(path, storing.previewed, path, options, _limits(context, SHOWN_ERRORS), request, tokens)
+    return run(path, storing.previewed, path, options, limits_of(context, SHOWN_ERRORS), request, tokens)
 
 
 def _folder_of(context: ProjectContext, student: str) -> Path | None:
@@ -185,7 +185,7 @@ def _folder_of(context: ProjectContext, student: str) -> Path | None:
     return base.folder
 
 
-def _options_of(record: FileRecord) -> ReadOptions:
+def options_of(record: FileRecord) -> ReadOptions:
     """As the file was uploaded."""
     if record.reading is None:
         return ReadOptions()
@@ -195,7 +195,7 @@ def _options_of(record: FileRecord) -> ReadOptions:
     )
 
 
-def _as_object(file: FileRecord) -> FileObject:
+def as_object(file: FileRecord) -> FileObject:
     return FileObject(
         id=file.id,
         bytes=file.bytes,
@@ -207,6 +207,9 @@ def _as_object(file: FileRecord) -> FileObject:
         status_details=error_summary(file),
         n_rows=file.n_rows,
         splits=file.splits,
+        dataset=(file.dataset_id or file.id) if file.n_rows is not None else None,
+        version=(file.version or 1) if file.n_rows is not None else None,
+        previous=file.previous_id,
         reading=file.reading,
     )
 
