@@ -22,7 +22,7 @@ WEBHOOKS = ("webhooks", "webhook_endpoints")  # of the same ones
 # In lists: of what the `after` of a list names one.
 AFTER = {
     "/v1/files": "file_id",
-    "/v1/files/{file_id}/versions": "file_id",
+    "/v1/files/{file_id}/versions": "job_id",  # the path names a file already
     "/v1/files/{file_id}/diff": "example_id",
     "/v1/imports": "import_id",
     "/v1/labels": "label_id",
