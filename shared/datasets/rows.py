@@ -9,10 +9,10 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from shared.artifacts.store import ArtifactMissing, Artifacts, as_array
-from shared.contracts.data import MAX_ID, REFERENCES_LEAST, VALIDATION, Question, Split, group_key
+from shared.contracts.data import MAX_ID, REFERENCES_LEAST, VALIDATION, Question, Split
 from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED, Columns, DamagedColumns, written
 from shared.datasets.grouping import Column
-from shared.datasets.likeness import Likeness, folded, hashed
+from shared.datasets.likeness import Likeness, hashed, keys_of
 from shared.datasets.splits import CODES, SPLITS, Assigned, Splitter
 from shared.plan.rates import Lengths
 
@@ -114,8 +114,9 @@ def columns_of(artifacts: Artifacts, rows_ref: str) -> str:
         row = Question.model_validate_json(raw)
         notes.add(row)
         notes.add_bytes(raw)
-        group.add(hashed(group_key(row)))
-        question.add(hashed(folded(row)))
+        keys = keys_of(row)
+        group.add(keys.group)
+        question.add(keys.question)
         codes.append(CODES[row.split or Split.TRAIN])
     return artifacts.put_parts(written(notes.columns(bytes(codes), group.all(), question.all())))
 
