@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from shared.contracts.data import LineError, Question, parse_row
+from shared.contracts.data import LineError, Question, as_upload, parse_row
 from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
 from shared.contracts.versions import RowChange
@@ -55,7 +55,7 @@ def _edited(row: Question, edit: Json) -> Question:
     if "split" in edit:
         message = f"edit of {row.id!r}: a row stays in its split; remove it and append it to move it"
         raise UserError(message, param="edit", code="invalid_value")
-    given = row.model_dump(mode="json", exclude={"split"}) | edit
+    given = as_upload(row) | edit
     made = parse_row(1, {name: part for name, part in given.items() if part is not None})
     if isinstance(made, LineError):
         raise UserError(f"edit of {row.id!r}: {made.message}", param="edit", code=made.code)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from shared.artifacts.store import Artifacts
 from shared.artifacts.token_counts import TokenCounter
-from shared.contracts.data import LineError, Question, parse_rows
+from shared.contracts.data import LineError, Question, as_upload, parse_rows
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Preview, PreviewRequest, ReadOptions
 from shared.contracts.json_types import Json
+from shared.contracts.steps import canonical
 from shared.contracts.versions import RowChange, VersionRequest
 from shared.datasets.rows import References, Spool, StoredRows
 from shared.datasets.splits import Splitter
@@ -89,7 +90,7 @@ def versioned(
     digest, size = hashlib.sha256(), 0
     with out.open("wb") as file:
         for row in StoredRows(artifacts, stored_as):
-            line = row.model_dump_json(exclude_none=True).encode() + b"\n"
+            line = canonical(as_upload(row) | {"split": row.split}) + b"\n"
             digest.update(line)
             size += file.write(line)
         file.flush()

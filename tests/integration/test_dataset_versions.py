@@ -102,6 +102,19 @@ def test_what_differs_is_counted_and_listed(http: TestClient, first: str):
     assert (back["removed"], back["changed"], back["added"]) == (1, 2, 2)
 
 
+def test_a_conversation_is_corrected_and_stays_one(http: TestClient):
+    turns = [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which tool lists files?"},
+        {"role": "assistant", "content": "ls"}, {"role": "user", "content": "And hidden ones?"},
+    ]  # fmt: skip
+    talk = {"id": "talk", "messages": [*turns, {"role": "assistant", "content": "ls -a"}]}
+    made = version(http, upload(http, [*ROWS[:20], talk]), edit=[{"id": "talk", "reference": "ls -A"}])
+    row = next(row for row in stored(http, made["id"]) if row.id == "talk")
+    assert (row.reference, row.messages) == ("ls -A", turns)
+    copy = upload(http, [json.loads(line) for line in http.get(f"/v1/files/{made['id']}/content").text.splitlines()])
+    assert [*stored(http, copy)] == [*stored(http, made["id"])]
+
+
 def test_a_version_is_a_file_like_any_other(http: TestClient, first: str):
     made = version(http, first, remove=["r1"])
     content = http.get(f"/v1/files/{made['id']}/content").text.splitlines()
