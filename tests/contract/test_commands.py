@@ -108,13 +108,15 @@ def world(http: httpx.Client) -> dict[str, Callable[[], str]]:
         return answer.json()["id"]
 
     def job() -> str:
-        file = post("/v1/files", files={"file": ("rows.jsonl", rows(60))}, data={"purpose": "fine-tune"})
-        spec = {"model": STUDENT, "training_file": file, "distillation": {"domain": "sums"}, "suffix": "my-shell"}
+        spec = {"model": STUDENT, "training_file": dataset(), "distillation": {"domain": "sums"}, "suffix": "my-shell"}
         made = post("/v1/distillation/jobs", json=spec)
         http.get(f"/v1/distillation/jobs/{made}", params={"wait": 30})
         while http.get(f"/v1/distillation/jobs/{made}").json()["status"] != "succeeded":
             http.get(f"/v1/distillation/jobs/{made}", params={"wait": 5})
         return made
+
+    def dataset() -> str:
+        return post("/v1/files", files={"file": ("rows.jsonl", rows(60))}, data={"purpose": "fine-tune"})
 
     def label() -> str:
         row = {"question": "q", "first": "a", "second": "b", "preferred": "first"}
@@ -126,6 +128,8 @@ def world(http: httpx.Client) -> dict[str, Callable[[], str]]:
         "job": job,
         "ended job": lru_cache(job),
         "label": label,
+        "file-...": dataset,
+        "version": lambda: post(f"/v1/files/{dataset()}/versions", json={"remove": ["row-2"]}),
         "key-...": lambda: post("/v1/keys", json={"name": "k"}),
         "proj_...": lambda: post("/v1/projects", json={"name": "p"}),
         "we-...": lambda: post("/v1/webhooks", json={"url": "http://127.0.0.1:9000/", "name": "w"}),
@@ -137,6 +141,8 @@ def filled(call: str, world: dict[str, Callable[[], str]]) -> str:
     for name in ("key-...", "proj_...", "we-..."):
         if name in call:
             call = call.replace(name, world[name]())
+    if "file-..." in call:
+        call = call.replace("file-...", world["version" if call.startswith("data diff") else "file-..."]())
     if re.search(r"\bID\b|ftjob-\.\.\.|\"\$job\"|\blast\b", call):
         job = "job" if re.match(CHANGES, call) else "ended job"
         kind = "label" if call.startswith("labels") else "we-..." if call.startswith("webhooks") else job
@@ -153,6 +159,7 @@ def desk(tmp_path: Path, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "more.jsonl").write_bytes(rows(60, start=1000))
     (tmp_path / "job.json").write_text((ROOT / "examples/shell.job.json").read_text())
     (tmp_path / "bad.jsonl").write_text('{"question": "a", "answer": "b"}\nno\n')
+    (tmp_path / "corrected.jsonl").write_text('{"id": "row-1", "reference": "one more"}\n')
     (tmp_path / "fragen.csv").write_text("Frage,Antwort\nWie viel ist 1 und 1?,2\n" * 40)
     (tmp_path / "question.txt").write_text("Count the lines of notes.txt.")
     label = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}
