@@ -1,4 +1,4 @@
-"""Fuzzing by coverage: `python -m tests.fuzz --target jsonl|posts|multipart --minutes 10`. Prints one line of JSON.
+"""Fuzzing by coverage: `python -m tests.fuzz --target jsonl|posts|multipart|data --minutes 10`. Prints one line of JSON.
 
 atheris (libFuzzer) begins with the saved inputs in tests/fuzz/corpus, changes them, and goes on with those that reach new code. A finding is an exception
 that is not the documented error, 10 s for one input, or 1 GB of memory; its input is left in --found, and the exit code is 1.
@@ -65,7 +65,7 @@ def inside(target: str, arguments: list[str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", choices=["jsonl", "posts", "multipart"], required=True)
+    parser.add_argument("--target", choices=["jsonl", "posts", "multipart", "data"], required=True)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=-1, help="stop after so many inputs")
     parser.add_argument("--found", type=Path, default=Path("fuzz-findings"))

@@ -16,8 +16,10 @@ from services.api.features.files.service import clean_filename
 from services.api.features.files.upload import received_upload
 from shared.contracts.data import LineError, Question, Reading, bounded_lines, parse_line, parse_lines, split_of
 from shared.contracts.errors import UserError
+from shared.contracts.file_reading import ReadOptions
 from shared.contracts.imports import StackExchangeOptions
 from shared.contracts.steps import canonical
+from shared.importing.dataset import DataFile
 from shared.importing.rows import checked_rows
 from shared.importing.stackexchange import read_posts
 
@@ -101,4 +103,29 @@ def multipart(data: bytes) -> None:
     assert not list(FOLDER.glob(".upload-*"))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"jsonl": jsonl, "posts": posts, "multipart": multipart}
+MAPPINGS = (  # the first byte of the input chooses one
+    {},
+    {"question": "a.*.b", "reference": "c+d"},
+    {"question": "column_1", "reference": "column_2"},
+    {"messages": "talk", "reference": ""},
+)
+
+
+def data(content: bytes) -> None:
+    """A data file of any format: every row can be written and read again, every error names its place; or a UserError."""
+    path = FOLDER / "data"
+    path.write_bytes(content[1:])
+    mapping = MAPPINGS[content[0] % 16] if content and content[0] % 16 < len(MAPPINGS) else {}
+    try:
+        file = DataFile.open(path, ReadOptions.model_validate({"mapping": mapping}))
+        for item in file.rows(Reading()):
+            item.model_dump_json().encode()
+            if isinstance(item, LineError):
+                expect(item.line >= 1 and bool(item.code and item.message), item)
+            else:
+                expect(bool(item.question.strip()) and bool(item.id), item)
+    except UserError as error:
+        expect(error.status == 400 and error.param == "file", error)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"jsonl": jsonl, "posts": posts, "multipart": multipart, "data": data}

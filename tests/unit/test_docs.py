@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from services.meteor.examples import EXAMPLES
 from services.meteor.main import cli
+from shared.contracts.data import LineError
 from shared.contracts.jobs import JobRequest
+from shared.importing.dataset import DataFile
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -196,3 +198,25 @@ def test_modules_and_make_targets_exist(page: Path):
     code = re.findall(r"`(make [^`]+)`", text) + re.findall(r"^make .*$", text, re.MULTILINE)
     for target in re.findall(r"make ([a-z-]+)", "\n".join(code)):
         assert target in targets, f"{page.name} names `make {target}`"
+
+
+SHAPES = re.findall(
+    r"### (.+?)\n.*?```(?:json|csv)\n(.*?)```.*?```jsonl\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.S
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape[0])
+def test_the_files_of_the_page_on_data_become_its_rows(shape: tuple[str, str, str], tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_text(shape[1])
+    rows = list(DataFile.open(path).rows())
+    assert [row.code for row in rows if isinstance(row, LineError)] == []
+    made = [row.model_dump(mode="json", exclude_none=True) for row in rows]
+    expected = [json.loads(line) for line in shape[2].splitlines()]
+    assert [row if "id" in want else {**row, "id": None} for row, want in zip(made, expected, strict=True)] == [
+        want if "id" in want else {**want, "id": None} for want in expected
+    ]
+
+
+def test_the_page_on_data_shows_six_shapes():
+    assert len(SHAPES) == 6
