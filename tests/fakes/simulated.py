@@ -176,7 +176,8 @@ class World:
 
     def _search(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> PreferencePair:
         chosen = f"right {row['id']}" if self.right(adapter, row["id"]) else WRONG
-        return PreferencePair(id=row["id"], question=row["question"], chosen=chosen, rejected=WRONG)
+        asked = {name: row[name] for name in ("id", "question", "conversation") if name in row}
+        return PreferencePair(**asked, chosen=chosen, rejected=WRONG)
 
 
 class Simulation:

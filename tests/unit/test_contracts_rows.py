@@ -14,6 +14,7 @@ from shared.contracts.data import (
     Question,
     Reading,
     Split,
+    as_upload,
     group_key,
     parse_line,
     parse_lines,
@@ -48,6 +49,53 @@ def test_what_a_chat_row_rests_on_stays_messages():
     asked = [("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c")]
     assert row.messages == [{"role": role, "content": content} for role, content in asked]
     assert row.text == "System: Be brief.\n\nUser: a\n\nAssistant: b\n\nUser: c"
+
+
+def test_every_answer_of_a_conversation_can_be_a_row():
+    turns = [
+        ("system", "s"),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d"),
+        ("user", "e"),
+        ("assistant", "f"),
+    ]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    messages[4]["weight"] = 0
+    more = line(question="alone", reference="r")
+    lines = [line(messages=messages, id="x"), more, line(messages=[messages[1], messages[2]])]
+    last = list(parse_lines(lines, Reading()))
+    reading = Reading(answers="all")
+    every = list(parse_lines(lines, reading))
+    assert [row.id for row in every if isinstance(row, Question)] == ["x/turn-1", "x", "row-2", "row-3"]
+    assert (reading.rows, reading.references) == (4, 4)
+    first, whole, *others = every
+    assert isinstance(first, Question)
+    assert isinstance(whole, Question)
+    assert (first.question, first.reference, first.messages) == ("a", "b", messages[:2])
+    assert (whole.question, whole.reference) == ("e", "f")
+    assert group_key(first) == group_key(whole)
+    assert others == last[1:]
+    assert whole.model_copy(update={"group": None}) == last[0]
+
+
+def test_logs_of_a_conversation_up_to_each_turn_stay_together():
+    opening = ("user", "How do I list the files?")
+    one = said(opening, ("assistant", "ls"))
+    two = said(("system", "Monday"), opening, ("assistant", "ls"), ("user", "And hidden ones?"), ("assistant", "ls -a"))
+    assert group_key(one) == group_key(two)
+    assert group_key(said(("user", "Hi"), ("assistant", "Hello"), ("user", "x"))) != group_key(
+        said(("user", "Hi"), ("assistant", "Hello"), ("user", "y"))
+    )
+
+
+def test_a_row_can_be_uploaded_again_as_it_was_read():
+    call = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "add", "arguments": "{}"}}]}
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    row = parse_line(1, line(messages=[{"role": "user", "content": "q"}, call], tools=tools, id="x", category="k"))
+    assert isinstance(row, Question)
+    assert parse_line(1, json.dumps(as_upload(row)).encode()) == row
 
 
 def test_an_answer_before_the_last_question_is_not_its_reference():
