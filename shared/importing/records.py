@@ -200,7 +200,7 @@ def _csv(path: Path, layout: Layout) -> Iterator[Numbered]:
         rows = csv.reader(lines, **dialect(layout.delimiter, layout.escaped))
         try:
             first = next((row for row in rows if any(cell.strip() for cell in row) and row[:1] != ["sep="]), [])
-            columns, is_header = layouts.header(layout, [cell.lstrip("\ufeff") for cell in first])
+            columns, is_header = layouts.header(layout, [_name(cell) for cell in first])
             if not is_header:
                 yield rows.line_num, _table_row(rows.line_num, columns, first)
             for row in rows:
@@ -210,6 +210,15 @@ def _csv(path: Path, layout: Layout) -> Iterator[Numbered]:
             why = "a quote is opened and never closed" if "field larger" in str(error) else str(error)
             message = f"the table cannot be read: {why}"
             yield rows.line_num, LineError(line=rows.line_num, code="invalid_csv", message=message)
+
+
+def _name(cell: str) -> str:
+    """A header's cell. One that is not UTF-8, as other lines are, is read as Windows' encoding: it only names a column."""
+    raw = cell.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode().lstrip("\ufeff")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", "replace")
 
 
 def _yaml(path: Path, layout: Layout) -> Iterator[Numbered]:
