@@ -84,6 +84,11 @@ def document(app: FastAPI) -> Json:
                 operation["tags"] = ["fine_tuning"]
                 used.add("fine_tuning")
         _put_bounds_right(made["components"]["schemas"])
+        for name, schema in made["components"]["schemas"].items():
+            if (
+                "-" in name
+            ):  # ...-Input and ...-Output have one title, and generated clients would know one of them alone
+                schema["title"] = name.replace("-", "")
         made["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
         _add_components(made)
         _add_examples(made)

@@ -62,6 +62,12 @@ def test_every_schema_is_one(app: FastAPI):
         Draft202012Validator.check_schema(schema)
 
 
+def test_no_two_schemas_have_one_title(app: FastAPI):
+    """Generators of clients name their classes by them, and drop the second one with all routes that use it."""
+    titles = Counter(schema.get("title", name) for name, schema in app.openapi()["components"]["schemas"].items())
+    assert [title for title, count in titles.items() if count > 1] == []
+
+
 def test_bounds_have_json_schemas_names(app: FastAPI):
     """Those of numbers with a check of our own beside, which pydantic writes as Python has them."""
     schemas = app.openapi()["components"]["schemas"]
