@@ -70,7 +70,7 @@ def test_an_adapter_has_the_canonical_base_no_path_and_what_it_changed(base: Pat
 def test_scoring_answers_alone_is_trls_loss(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     params = train_params()
     spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
-    trainer, _ = sft.build(spec, params, [Example(**row) for row in EXAMPLES])
+    trainer, _ = sft.build(spec, params, [Example.model_validate(row) for row in EXAMPLES])
     model = trainer.model
     assert model is not None
     batch = next(iter(trainer.get_train_dataloader()))
