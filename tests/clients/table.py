@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs/reference/clients.md"
+SHOWN = 300  # characters of what went wrong
 ABILITIES = (
     "models", "chat", "stream", "schema", "tools: auto", "tools: required", "tools: named", "responses", "files", "fine-tuning",
     "errors", "generate",
@@ -22,6 +23,15 @@ class Tried:
     version: str
     said: dict[str, str] = field(default_factory=dict)
     left_out: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name and version, and the package where that is called otherwise."""
+        return (
+            f"{self.name} {self.version}"
+            if self.package == self.name
+            else f"{self.name} ({self.package} {self.version})"
+        )
 
     @property
     def failed(self) -> dict[str, str]:
@@ -43,7 +53,7 @@ def _rows(tried: Sequence[Tried]) -> list[list[str]]:
     rows = [["client", *columns]]
     for one in tried:
         rest = ["left out"] * len(columns) if one.left_out else [one.cell(name) for name in columns]
-        rows.append([f"{one.package} {one.version}", *rest])
+        rows.append([one.title, *rest])
     return rows
 
 
@@ -63,7 +73,7 @@ def document(tried: Sequence[Tried], model: str, today: date) -> str:
     table = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     table += ["| " + " | ".join(row) + " |" for row in rows]
     failures = [
-        f"- {one.name}: {one.left_out or ''}{'; '.join(f'{name}: {words}' for name, words in one.failed.items())}"
+        f"- {one.name}: {one.left_out or ''}{'; '.join(f'{name}: {words[:SHOWN]}' for name, words in one.failed.items())}"
         for one in tried
         if one.left_out or one.failed
     ]
