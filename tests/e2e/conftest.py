@@ -22,6 +22,14 @@ from tests.fakes.ports import free_port
 from tests.fakes.start import FakeServer, start_teacher
 from tests.fakes.tiny_model import make_tiny_llama
 
+PLANTED = {  # secrets that test_secrets looks for
+    "teacher key": "sk-planted-teacher-0001",
+    "header": "planted-header-0002",
+    "password": "planted-password-0003",
+    "query key": "planted-query-0004",
+    "file key": "sk-planted-file-0005",
+    "hub token": "hf_plantedtoken0006",
+}
 FINAL = ("succeeded", "failed", "cancelled")
 SMALL: dict[str, Any] = {
     "domain": "numbers",
@@ -153,13 +161,22 @@ class System:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     data = tmp_path_factory.mktemp("system")
     student = make_tiny_llama(data / "tiny")
+    nobody = f"http://ann:{PLANTED['password']}@127.0.0.1:{free_port()}/v1?key={PLANTED['query key']}"
+    entry = {"base_url": nobody, "model": "m", "api_key_env": "TEAM_ONE", "headers_env": "TEAM_TWO"}
+    (data / "providers.json").write_text(json.dumps({"providers": {"planted": entry}}))
     with start_teacher() as teacher:
         environment = {
             "METEOR_STUDENT_MODEL": "tiny",
             "METEOR_STUDENT_PATH": str(student),
             "METEOR_TEACHER_BASE_URL": teacher.base_url,
             "METEOR_TEACHER_MODEL": "fake",
-            "METEOR_TEACHER_API_KEY": "sk-fake",
+            "METEOR_TEACHER_API_KEY": f"{PLANTED['teacher key']}\n",  # as a copied key comes
+            "METEOR_TEACHER_HEADERS": json.dumps({"x-team": PLANTED["header"]}),
+            "METEOR_PROVIDERS_FILE": str(data / "providers.json"),
+            "TEAM_ONE": PLANTED["file key"],
+            "TEAM_TWO": json.dumps({"x-team": PLANTED["header"]}),
+            "HF_TOKEN": PLANTED["hub token"],
+            "METEOR_API_WEBHOOK_ALLOW": "127.0.0.1/32",
             "METEOR_API_PORT": str(free_port()),
             "METEOR_ENGINE_MAX_MODEL_LEN": "512",
             "METEOR_LEASE": "PT4S",
