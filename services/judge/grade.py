@@ -11,18 +11,22 @@ from shared.platform.run_rows import OnProgress
 
 async def grade(graders: Graders, rows: list[JudgeInput], progress: OnProgress) -> tuple[list[Grades], dict[str, int]]:
     """All graders' scores per row. A row without a reference gets none; a grader that cannot grade against a row's reference
-    gives it none. Both are counted, and so are answers that a grader had to be stopped at, which score 0.
+    gives it none. Both are counted, and so are answers at which a grader failed or had to be stopped, which score 0.
 
     Runs in a thread, so that the step's lease is renewed while long texts are compared.
     """
     grades, why = [], Counter[str]()
     for row in rows:
-        scores = await asyncio.to_thread(graders.all_scores, row.answer, row.reference) if row.reference else {}
+        scores = (
+            await asyncio.to_thread(graders.all_scores, row.answer, row.reference, row.question)
+            if row.reference
+            else {}
+        )
         why.update(graded.why for graded in scores.values() if graded.why)
         kept = {name: graded.score for name, graded in scores.items() if graded.why != UNGRADABLE}
         grades.append(Grades(id=row.id, scores=kept))
         progress(len(grades), len(rows))
-    stopped = why.total() - why[UNGRADABLE]
+    failed = why.total() - why[UNGRADABLE]
     counts = {"n": len(grades), "without_reference": sum(1 for item in grades if not item.scores)}
-    told = {"ungradable": why[UNGRADABLE], "stopped": stopped}
+    told = {"ungradable": why[UNGRADABLE], "grader_failed": failed}
     return grades, counts | {name: count for name, count in told.items() if count}

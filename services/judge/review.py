@@ -26,7 +26,7 @@ async def review(
 
     async def review_row(row: JudgeInput) -> Verdict:
         if name is not None and has_text(row.reference):
-            grade = await asyncio.to_thread(graders.score, name, row.answer, row.reference or "")
+            grade = await asyncio.to_thread(graders.score, name, row.answer, row.reference or "", row.question)
             if grade.why != UNGRADABLE:
                 return await _graded(judge, grade.score, row)
             ungradable["ungradable"] += 1

@@ -38,8 +38,9 @@ async def _through_gateway(
 
 
 def graders_of(params: JudgeParams, context: StepContext) -> Graders:
-    """Raises ArtifactMissing for a file that is gone."""
-    return Graders(params.verify, {name: context.artifacts.file(digest) for name, digest in params.files.items()})
+    """Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
+    files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
+    return Graders(params.verify, files, context.settings.sandbox)
 
 
 @step_handler(StepKind.REVIEW)

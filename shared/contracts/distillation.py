@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -15,8 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.contracts.grader_kinds import VERIFYING, VerifyingGrader
-from shared.contracts.graders import grader_name
+from shared.contracts.grader_kinds import GivenGrader, Grader, VerifyingGrader
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Method, Strategy
@@ -52,30 +50,9 @@ class Guidance(StrEnum):
     BEST = "best"
 
 
-class Grader(StrEnum):
-    """string_check: equal after normalising.  first_token: same first word.  contains: the reference stands in the answer.
-    The others are similarities in [0, 1]; flags: F1 over the option flags of a command."""
-
-    STRING_CHECK = "string_check"
-    FIRST_TOKEN = "first_token"  # noqa: S105
-    ROUGE_L = "rouge_l"
-    CHRF = "chrf"
-    FLAGS = "flags"
-    CONTAINS = "contains"
-
-
-# By its name, as one of the kinds that verify, or as OpenAI's grader object
-GivenGrader = Annotated[Grader | VerifyingGrader, BeforeValidator(grader_name)]
 JUDGE = (
     "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
 )
-# Right or wrong; the others are similarities.
-BINARY_GRADERS = frozenset({Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING})
-
-
-def name_of(grader: Grader | VerifyingGrader) -> str:
-    """What a grader's scores are called in steps and reports."""
-    return grader.value if isinstance(grader, Grader) else grader.type
 
 
 class Strict(BaseModel):

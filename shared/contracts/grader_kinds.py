@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from shared.contracts.formula import checked
+from shared.contracts.graders import VERIFYING, Grader, grader_name
 from shared.contracts.json_types import Json, Number, Switch, Whole
 
 
@@ -62,14 +64,88 @@ class SqlResultGrader(GraderKind):
     max_rows: Whole = Field(default=10_000, ge=1, le=1_000_000)
 
 
-VerifyingGrader = Annotated[
-    NumberGrader | JsonEqualGrader | JsonSchemaGrader | RegexEqualGrader | SqlResultGrader, Field(discriminator="type")
+class CodeTestsGrader(GraderKind):
+    """The answer is Python code, and the row's reference is tests of it: 1 where they run after it without an exception.
+
+    Needs the sandbox (METEOR_SANDBOX). The code runs in the tests' own process, so code that is out to deceive them can.
+    """
+
+    type: Literal["code_tests"]
+    timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    memory_mb: Whole = Field(default=512, ge=64, le=4096)
+
+
+class PythonGrader(GraderKind):
+    """OpenAI's python grader: `grade(sample, item)` of the source returns a number in [0, 1].
+
+    sample["output_text"] is the answer; item has the row's question and reference. Needs the sandbox (METEOR_SANDBOX). name and
+    image_tag are kept and not used: the source runs in this installation's Python.
+    """
+
+    type: Literal["python"]
+    source: str = Field(min_length=1, max_length=256_000)
+    name: str | None = Field(default=None, max_length=200)
+    image_tag: str | None = Field(default=None, max_length=100)
+    timeout_s: Number = Field(default=5.0, gt=0, le=60)
+    memory_mb: Whole = Field(default=512, ge=64, le=4096)
+
+
+class MultiGrader(GraderKind):
+    """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`."""
+
+    type: Literal["multi"]
+    graders: dict[str, "GivenGrader"] = Field(min_length=1, max_length=20)
+    calculate_output: str = Field(min_length=1)
+    name: str | None = Field(default=None, max_length=200)
+
+    @model_validator(mode="after")
+    def _a_formula(self) -> "MultiGrader":
+        if any(isinstance(grader, MultiGrader) for grader in self.graders.values()):
+            raise ValueError("graders: a multi grader has none of its kind in it")
+        try:
+            checked(self.calculate_output, self.graders)
+        except ValueError as error:
+            raise ValueError(f"calculate_output: {error}") from None
+        return self
+
+
+VerifyingGrader = (
+    NumberGrader
+    | JsonEqualGrader
+    | JsonSchemaGrader
+    | RegexEqualGrader
+    | SqlResultGrader
+    | CodeTestsGrader
+    | PythonGrader
+    | MultiGrader
+)
+VerifyingKind = Annotated[VerifyingGrader, Field(discriminator="type")]
+
+
+def _is_named(value: Any) -> str:
+    return "object" if isinstance(value, dict | GraderKind) else "name"
+
+
+# By its name, as one of the kinds that verify, or as OpenAI's grader object. One error for each mistake.
+GivenGrader = Annotated[
+    Annotated[Grader, Tag("name")] | Annotated[VerifyingKind, Tag("object")],
+    Discriminator(_is_named),
+    BeforeValidator(grader_name),
 ]
-VERIFYING = ("number", "json_equal", "json_schema", "regex_equal", "sql_result")
+MultiGrader.model_rebuild()
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
-ALONE = ("number", "json_equal", "json_schema", "regex_equal")  # those whose settings all have a default
+# Right or wrong; the others are similarities or numbers between.
+BINARY_GRADERS = frozenset(
+    {Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING} - {"python", "multi"}
+)
 
 
-def is_verifying(value: Any) -> bool:
-    """Whether a value of a request names one of the kinds above."""
-    return isinstance(value, dict) and value.get("type") in VERIFYING
+def name_of(grader: Grader | VerifyingGrader) -> str:
+    """What a grader's scores are called in steps and reports."""
+    return grader.value if isinstance(grader, Grader) else grader.type
+
+
+def parts_of(grader: VerifyingGrader) -> list[VerifyingGrader]:
+    """The grader and, of a formula, those that verify in it."""
+    inside = grader.graders.values() if isinstance(grader, MultiGrader) else ()
+    return [grader, *(part for part in inside if not isinstance(part, Grader))]

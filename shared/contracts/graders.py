@@ -4,10 +4,26 @@ Theirs are templates over an item and a sample; here the item is always the reco
 so only those templates are known. Anything else is refused instead of being half obeyed.
 """
 
+from enum import StrEnum
 from typing import Any
 
-from shared.contracts.grader_kinds import ALONE, VERIFYING, is_verifying
 
+class Grader(StrEnum):
+    """string_check: equal after normalising.  first_token: same first word.  contains: the reference stands in the answer.
+    The others are similarities in [0, 1]; flags: F1 over the option flags of a command."""
+
+    STRING_CHECK = "string_check"
+    FIRST_TOKEN = "first_token"  # noqa: S105
+    ROUGE_L = "rouge_l"
+    CHRF = "chrf"
+    FLAGS = "flags"
+    CONTAINS = "contains"
+
+
+VERIFYING = (
+    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "python", "multi",
+)  # fmt: skip
+ALONE = ("number", "json_equal", "json_schema", "regex_equal", "code_tests")  # those whose settings all have a default
 ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")
 REFERENCE = ("{{item.reference}}", "{{ item.reference }}")
 MODEL_GRADERS = {"score_model": "evaluation.absolute_scores", "label_model": "evaluation.judged_questions"}
@@ -20,7 +36,9 @@ def grader_name(value: Any) -> Any:
         if value not in ALONE:
             raise ValueError(f"{value} needs settings: give an object, as {{'type': {value!r}, ...}}")
         return {"type": value}
-    if not isinstance(value, dict) or is_verifying(value):
+    if isinstance(value, str) and value not in list(Grader):
+        raise ValueError(f"no grader is called {value!r}; use one of {', '.join([*Grader, *VERIFYING])}")
+    if not isinstance(value, dict) or value.get("type") in VERIFYING:
         return value
     kind = value.get("type")
     if isinstance(kind, str) and kind in MODEL_GRADERS:

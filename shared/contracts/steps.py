@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from shared.contracts.grader_kinds import VerifyingGrader
+from shared.contracts.grader_kinds import VerifyingKind
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
@@ -163,7 +163,7 @@ class JudgeParams(Wire):
     grader: str | None = None
     pass_mark: float = 1.0
     batch: bool = Field(default=False, exclude_if=_unset)
-    verify: list[VerifyingGrader] = Field(default=[], exclude_if=_empty)
+    verify: list[VerifyingKind] = Field(default=[], exclude_if=_empty)
     files: dict[str, str] = Field(default={}, exclude_if=_empty)
 
 

@@ -19,19 +19,20 @@ from typing import IO, NamedTuple
 from pydantic import TypeAdapter
 
 from shared.contracts.errors import FatalError
-from shared.contracts.grader_kinds import VerifyingGrader
+from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
 
 SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer; bytes of the process
 START_S = 60.0
-_SPEC = TypeAdapter(VerifyingGrader)
+_SPEC = TypeAdapter(VerifyingKind)
 
 
 class Graded(NamedTuple):
     """score in [0, 1]. why: "" for a plain score; slow, crash: the grader was stopped, so the score is 0; reference: the row
-    cannot be graded, which is no fault of the answer."""
+    cannot be graded, which is no fault of the answer; error: the user's own grader failed. words: of that error."""
 
     score: float
     why: str = ""
+    words: str = ""
 
 
 @dataclass
@@ -54,7 +55,7 @@ class BoundedGrader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def score(self, answer: str, reference: str) -> Graded:
+    def score(self, answer: str, reference: str, question: str = "") -> Graded:
         """Raises FatalError where the process cannot be started."""
         with self._one_at_a_time:
             child = self._child or self._start()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from shared.contracts.grader_kinds import VerifyingGrader
+from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
 from shared.grading.verify import grader
 
 
 def main() -> None:
     spec, files = json.loads(sys.stdin.readline())
     score = grader(
-        TypeAdapter[VerifyingGrader](VerifyingGrader).validate_python(spec),
+        TypeAdapter[VerifyingGrader](VerifyingKind).validate_python(spec),
         {name: Path(path) for name, path in files.items()},
     )
     most = int(sys.argv[1])

@@ -10,7 +10,7 @@ from collections import Counter
 from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.chrf import CHRF
 
-from shared.contracts.distillation import Grader
+from shared.contracts.grader_kinds import Grader
 
 # Scripts written without spaces are taken character by character; everywhere else a word is a run of letters and digits.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

@@ -55,6 +55,9 @@ class PlatformSettings(BaseSettings):
     audit_retention: timedelta = Field(
         default=timedelta(days=365), description="entries of the audit log are kept for so long; zero: forever"
     )
+    sandbox: bool = Field(
+        default=False, description="code of users and models (graders `python` and `code_tests`) is run, confined"
+    )
     log_level: str = "INFO"
     log_json: bool = False
 

@@ -17,7 +17,7 @@ from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Grader
+from shared.contracts.grader_kinds import Grader
 from shared.contracts.jobs import JobRequest
 from shared.contracts.refusals import REFUSALS
 from shared.contracts.rows import (

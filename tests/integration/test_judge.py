@@ -15,9 +15,8 @@ from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
-from shared.contracts.distillation import Grader
 from shared.contracts.errors import UserError
-from shared.contracts.grader_kinds import RegexEqualGrader
+from shared.contracts.grader_kinds import Grader, RegexEqualGrader
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind

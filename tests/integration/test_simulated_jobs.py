@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from shared.contracts.distillation import Grader, Phase
+from shared.contracts.distillation import Phase
 from shared.contracts.errors import FatalError
+from shared.contracts.grader_kinds import Grader
 from shared.contracts.rows import Grades, Verdict
 from shared.contracts.steps import (
     AdapterConfig,

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from shared.contracts.grader_kinds import SqlResultGrader, VerifyingGrader
+from shared.contracts.grader_kinds import SqlResultGrader, VerifyingGrader, VerifyingKind
 from shared.grading import sql
 from shared.grading.bounded import BoundedGrader, Graded
 from shared.grading.verify import grader
 
-SPEC: TypeAdapter[VerifyingGrader] = TypeAdapter(VerifyingGrader)
+SPEC: TypeAdapter[VerifyingGrader] = TypeAdapter(VerifyingKind)
 
 
 def score(spec: dict[str, Any], answer: str, reference: str, **files: Path) -> float:

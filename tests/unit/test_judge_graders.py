@@ -6,7 +6,7 @@ import time
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from shared.contracts.distillation import Grader
+from shared.contracts.grader_kinds import Grader
 from shared.judging.graders import (
     all_scores,
     chrf,

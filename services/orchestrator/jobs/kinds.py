@@ -16,7 +16,7 @@ from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError, StorageFull
-from shared.contracts.grader_kinds import SqlResultGrader
+from shared.contracts.grader_kinds import SqlResultGrader, parts_of
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
 from shared.contracts.steps import ModelRef
@@ -64,7 +64,8 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
 def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:
     """The files that the job's graders read, as artifacts: file id -> digest. Raises NotFound, OSError."""
     catalog, artifacts = dependencies.steps.stores.catalog, dependencies.steps.artifacts
-    ids = {grader.database for grader in request.distillation.verifying if isinstance(grader, SqlResultGrader)}
+    parts = [part for grader in request.distillation.verifying for part in parts_of(grader)]
+    ids = {part.database for part in parts if isinstance(part, SqlResultGrader)}
     found = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
     return {
         file_id: artifacts.put((platform_settings().files / digest).read_bytes()) for file_id, digest in found.items()

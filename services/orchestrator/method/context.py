@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase, name_of
+from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
+from shared.contracts.grader_kinds import name_of
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures

@@ -14,8 +14,8 @@ from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import POINTS, compare, judge_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split, group_key
-from shared.contracts.distillation import BINARY_GRADERS, JUDGE, Baseline, Grader, Phase, name_of
-from shared.contracts.grader_kinds import VerifyingGrader
+from shared.contracts.distillation import JUDGE, Baseline, Phase
+from shared.contracts.grader_kinds import BINARY_GRADERS, Grader, VerifyingGrader, name_of
 from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Grades, Shot, StudentCompletion, shot
 from shared.contracts.step_key import StepKey

@@ -11,9 +11,8 @@ from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Grader, name_of
 from shared.contracts.errors import FatalError
-from shared.contracts.grader_kinds import VerifyingGrader
+from shared.contracts.grader_kinds import Grader, VerifyingGrader, name_of
 from shared.contracts.report import (
     AbsoluteScore,
     AbsoluteScores,

@@ -11,7 +11,8 @@ from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.adapter_check import KEY, AdapterCheck
 from shared.contracts.data import Question, Split, group_key
-from shared.contracts.distillation import BASELINE_NAMES, BINARY_GRADERS, JUDGE
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE
+from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.report import (
     DataQuality,
     DevResult,
@@ -252,14 +253,20 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
 def _grader_warnings(ctx: JobContext) -> list[str]:
     """What the job's graders could not grade, over all steps."""
     graded = [figures for key, figures in ctx.figures.items() if not key.is_baseline]
-    ungradable, stopped = (sum(figures.get(name, 0) for figures in graded) for name in ("ungradable", "stopped"))
+    ungradable, failed = (sum(figures.get(name, 0) for figures in graded) for name in ("ungradable", "grader_failed"))
     return [
         *(
             [f"{ungradable} gradings had a reference that the grader cannot read; they count as wrong"]
             if ungradable
             else []
         ),
-        *([f"{stopped} answers took a grader too long or too much memory; they count as wrong"] if stopped else []),
+        *(
+            [
+                f"a grader failed at {failed} answers (too slow, too much memory, an error of its own); they count as wrong"
+            ]
+            if failed
+            else []
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ from services.api.features.jobs import service as jobs
 from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
 from services.api.paging import Paging, listed
-from shared.contracts.distillation import BINARY_GRADERS, JUDGE
+from shared.contracts.distillation import JUDGE
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import (
@@ -26,6 +26,7 @@ from shared.contracts.experiments import (
     VariantObject,
     merged,
 )
+from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem, Refused, refuse
 from shared.contracts.report import NOTHING, Report, read_report

@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING
 
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Grader, Phase, name_of
+from shared.contracts.distillation import Phase
 from shared.contracts.errors import NotFound
-from shared.contracts.grader_kinds import UNGRADABLE, JsonSchemaGrader, SqlResultGrader, VerifyingGrader
+from shared.contracts.grader_kinds import (
+    UNGRADABLE,
+    CodeTestsGrader,
+    Grader,
+    JsonSchemaGrader,
+    MultiGrader,
+    PythonGrader,
+    SqlResultGrader,
+    VerifyingGrader,
+    name_of,
+    parts_of,
+)
 from shared.contracts.problems import Problem
 from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.splits import CODES
+from shared.sandbox.confine import missing
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
@@ -57,7 +69,9 @@ def _unfit(posted: Posted) -> Iterator[Problem]:
 
     spec = posted.spec
     places = [("primary_metric", spec.primary_metric), ("judge.grader", spec.judge.grader)]
-    for field, grader in [*places, *(("evaluation.graders", grader) for grader in spec.evaluation.graders)]:
+    places += [("evaluation.graders", grader) for grader in spec.evaluation.graders]
+    verifying = [(field, given) for field, given in places if given is not None and not isinstance(given, Grader)]
+    for field, grader in [(field, part) for field, given in verifying for part in parts_of(given)]:
         param = f"distillation.{field}"
         if isinstance(grader, SqlResultGrader):
             try:
@@ -68,6 +82,17 @@ def _unfit(posted: Posted) -> Iterator[Problem]:
                     param=f"{param}.database",
                     message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
                     remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
+                )
+        elif isinstance(grader, PythonGrader | CodeTestsGrader):
+            lacks = (
+                [] if posted.context.platform.sandbox else ["METEOR_SANDBOX=true at the api and the judge's workers"]
+            )
+            if lacks := lacks or missing():
+                yield Problem(
+                    code="sandbox_off",
+                    param=param,
+                    message=f"{grader.type} runs code, and this installation runs none: it lacks {', '.join(lacks)}",
+                    remedy="have the operator turn the sandbox on, or name a grader that runs no code",
                 )
         elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
             try:
@@ -87,18 +112,23 @@ def _tried(
     from shared.grading.graders import Graders
 
     references = [str(row.reference) for row in rows]
-    if not references or isinstance(grader, JsonSchemaGrader):  # a reference need not meet the schema
+    if not references:
         return
+    verifying = [] if isinstance(grader, Grader) else [grader]
     files = {
-        spec.database: posted.context.files / posted.context.file(spec.database).sha256
-        for spec in posted.spec.verifying
-        if isinstance(spec, SqlResultGrader)
+        part.database: posted.context.files / posted.context.file(part.database).sha256
+        for spec in verifying
+        for part in parts_of(spec)
+        if isinstance(part, SqlResultGrader)
     }
-    with Graders(posted.spec.verifying, files) as all_graders:
-        yield from _tried_on(all_graders, param, name_of(grader), references, mark)
+    with Graders(verifying, files, posted.context.platform.sandbox) as all_graders:
+        yield from _tried_on(all_graders, param, grader, references, mark)
 
 
-def _tried_on(graders: "Graders", param: str, name: str, references: list[str], mark: float) -> Iterator[Problem | str]:
+def _tried_on(
+    graders: "Graders", param: str, grader: Grader | VerifyingGrader, references: list[str], mark: float
+) -> Iterator[Problem | str]:
+    name = name_of(grader)
     graded = [graders.score(name, reference, reference) for reference in references]
     if unreadable := [reference for reference, own in zip(references, graded, strict=True) if own.why == UNGRADABLE]:
         yield Problem(
@@ -109,6 +139,17 @@ def _tried_on(graders: "Graders", param: str, name: str, references: list[str], 
             remedy="correct these rows, or name another grader",
         )
         return
+    if all(one.why == "error" for one in graded):
+        yield Problem(
+            code="bad_grader",
+            param=param,
+            message=f"grader {name} failed at each of {len(graded)} references as answers: {graded[0].words}",
+            remedy="correct its source",
+        )
+        return
+    if isinstance(grader, JsonSchemaGrader | CodeTestsGrader | PythonGrader | MultiGrader):
+        yield f"grader {name} ({param.removeprefix('distillation.')}): reads the references of {len(graded)} rows"
+        return  # a reference need not be an answer to itself
     own = [one.score for one in graded]
     if max(own) < mark:
         yield Problem(

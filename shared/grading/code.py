@@ -1,0 +1,56 @@
+"""Grading by running code: a user's own `grade` function, and tests of a row on the code that a model wrote. Both in the sandbox."""
+
+import re
+from types import TracebackType
+from typing import Any
+
+from shared.contracts.grader_kinds import CodeTestsGrader, PythonGrader
+from shared.grading.bounded import Graded
+from shared.sandbox.outside import CallFailed, Sandbox, SandboxLimits
+
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# The tests see what the code defines; a name of theirs cannot be in its way before it runs.
+_RUN_TESTS = "names = {'__name__': '__main__'}\nexec(compile(code, '<answer>', 'exec'), names)\nexec(compile(tests, '<tests>', 'exec'), names)"
+
+
+class CodeGrader:
+    """allowed: the operator has turned the sandbox on. Raises UserError `sandbox_off` otherwise."""
+
+    def __init__(self, spec: PythonGrader | CodeTestsGrader, allowed: bool):
+        self.spec = spec
+        limits = SandboxLimits(seconds=spec.timeout_s, memory=spec.memory_mb * 2**20)
+        self._sandbox = Sandbox(spec.source if isinstance(spec, PythonGrader) else _RUN_TESTS, allowed, limits)
+
+    def __enter__(self) -> "CodeGrader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._sandbox.close()
+
+    def score(self, answer: str, reference: str, question: str = "") -> Graded:
+        if isinstance(self.spec, PythonGrader):
+            return self._by_user(answer, {"question": question, "reference": reference})
+        try:
+            compile(reference, "<tests>", "exec")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return Graded(0.0, "reference")
+        try:
+            self._sandbox.run(code=code_of(answer), tests=reference)
+        except CallFailed:
+            return Graded(0.0)
+        return Graded(1.0)
+
+    def _by_user(self, answer: str, item: dict[str, Any]) -> Graded:
+        """OpenAI's call: grade(sample, item) -> a number. Outside of [0, 1] it is set to the nearer end."""
+        try:
+            result = self._sandbox.call("grade", {"output_text": answer}, item)
+        except CallFailed as failed:
+            return Graded(0.0, "error", str(failed))
+        if isinstance(result, bool) or not isinstance(result, int | float) or result != result:
+            return Graded(0.0, "error", f"grade returned {result!r:.100}, which is no number")
+        return Graded(min(1.0, max(0.0, float(result))))
+
+
+def code_of(text: str) -> str:
+    """The code in an answer: inside its fences, or all of it."""
+    return "\n".join(_FENCED.findall(text)) or text
