@@ -16,7 +16,7 @@ from shared.platform.http import error_response
 NOT_OFFERED = {
     "uploads": "uploads in parts are not offered: POST /v1/files takes a whole file, however long its transfer lasts",
     "evals": "evals are not offered: every job measures its model, see GET /v1/fine_tuning/jobs/{job_id}/report",
-    "graders": "graders of your own code are not offered: a job takes them in distillation.judge.grader",
+    "graders": "graders are not kept by themselves: a job takes them in distillation.judge.grader and distillation.primary_metric",
     "embeddings": "embeddings are not offered: the served models write text, see POST /v1/chat/completions",
     "batches": "batches are not offered: send many requests to POST /v1/chat/completions at once",
     "moderations": "moderation is not offered",
