@@ -25,7 +25,7 @@ from services.cli.options import (
     given,
     read_options,
 )
-from services.cli.output import Columns, emit_page, one_line
+from services.cli.output import Columns, emit_page, minute, one_line
 from services.cli.verbs import Noun
 from shared.artifacts.token_counts import token_counter
 from shared.contracts.data import DEV_SHARE, TEST_SHARE, LineError, Question
@@ -52,6 +52,7 @@ COLUMNS: Columns[FileObject] = {
     "status": lambda file: file.status,
     "rows": lambda file: file.n_rows,
     "bytes": lambda file: file.bytes,
+    "expires": lambda file: minute(file.expires_at),
 }
 
 
