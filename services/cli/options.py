@@ -27,6 +27,9 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out an
 AllAnswers = Annotated[
     bool, typer.Option("--all-answers", help="of a conversation each answer makes a row, not the last one alone")
 ]
+MaskIt = Annotated[
+    bool, typer.Option("--mask", help="mask personal data, before a strong model sees it, and count it by kind")
+]
 DEFAULT_DATA = Path(".meteor")
 DEFAULT_LIMIT = 20
 
@@ -39,12 +42,13 @@ def mapping_of(pairs: list[str] | None) -> dict[str, str]:
     return {name: column for name, _, column in parts}
 
 
-def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False) -> ReadOptions:
+def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False, mask: bool = False) -> ReadOptions:
     """Those that were given. Raises UserError."""
     told: dict[str, Any] = {"mapping": mapping_of(maps)} if maps else {}
     told |= {"answers": "all"} if all_answers else {}
+    told |= {name: True for name, value in (("skip_bad", skip_bad), ("mask", mask)) if value}
     try:
-        return ReadOptions.model_validate(told | ({"skip_bad": True} if skip_bad else {}))
+        return ReadOptions.model_validate(told)
     except ValidationError as error:
         raise UserError(problem_of(error), code="invalid_value") from error
 

@@ -145,7 +145,7 @@ class Reading:
     ignored: fields that were not read, and how many rows have them. texts: of those, how many rows have a text in them.
     shapes: rows by the shape they have. split: rows that name a split. fields: of a mapped file, all that were seen.
     notes: what was decided for a row, such as which of several answers is used, and in how many rows. answers: of a conversation,
-    the last answer alone makes a row, or each that is to be learned.
+    the last answer alone makes a row, or each that is to be learned. masked: personal data by kind.
     """
 
     shape: Shape | None = None
@@ -158,6 +158,7 @@ class Reading:
     shapes: Counter[str] = field(default_factory=Counter)
     fields: set[str] = field(default_factory=set)
     notes: Counter[str] = field(default_factory=Counter)
+    masked: Counter[str] = field(default_factory=Counter)
 
     def note(self, value: Json, shape: Shape | None, row: Question) -> None:
         self.rows += 1

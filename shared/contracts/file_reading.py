@@ -39,6 +39,7 @@ class ReadOptions(Strict):
         default="last",
         description="of a conversation: its last answer makes a row, or all answers of the assistant whose weight is not 0",
     )
+    mask: bool = Field(default=False, exclude_if=lambda mask: not mask, description="mask personal data in every row")
 
 
 class FileReading(BaseModel):
@@ -50,6 +51,7 @@ class FileReading(BaseModel):
     skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
     question) or `size` (balanced, since the file is small). linked: rows that stand on the side of others, by what they have in
     common: question (its words), asked (the question, under another context), reference, passage, near (nearly the question).
+    mask, masked: whether personal data was masked in the rows, and how much of each kind.
     left: rows of dev and test that still have something in common with a row of another split, by the same names and `group`.
     """
 
@@ -65,6 +67,8 @@ class FileReading(BaseModel):
     linked: dict[str, int] = {}
     left: dict[str, int] = {}
     warnings: list[str] = []
+    mask: bool = Field(default=False, exclude_if=lambda mask: not mask)
+    masked: dict[str, int] = Field(default={}, exclude_if=lambda counts: not counts)
 
 
 class Lengths(BaseModel):

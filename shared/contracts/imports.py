@@ -140,10 +140,11 @@ MOST_ROWS = 100_000  # of one import job: its result travels as one piece
 
 class ImportRequest(Strict):
     """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub needs none,
-    and `generate` may have one."""
+    and `generate` may have one. mask: personal data is masked in rows, and in passages before a strong model sees them."""
 
     source: Source
     file: FileId | None = None
+    mask: bool = False
     budget: Budget = Budget()
     metadata: Metadata = Field(default={})
 
@@ -154,6 +155,7 @@ class ImportJob(AnyRequest):
     kind = JobKind.IMPORT
     source: Source
     file: str | None
+    mask: bool = False
     sha256: str | None
     filename: str
     budget: Budget
@@ -184,8 +186,8 @@ class ImportChange(Strict):
 
 class ImportResult(BaseModel):
     """file: the dataset that was made. references: rows with a reference answer. left_out: what was not taken, by reason. refused:
-    passages that the provider took never.
-    coverage: of generated questions, how many each cell of the map has. shortfall: questions that the map wants and nobody wrote."""
+    passages that the provider took never. coverage: of generated questions, how many each cell of the map has. shortfall:
+    questions that the map wants and nobody wrote. masked: personal data that was masked, by kind."""
 
     file: str
     rows: int
@@ -194,6 +196,7 @@ class ImportResult(BaseModel):
     refused: list[RefusedRow] = []
     coverage: list[CoveredCell] = []
     shortfall: int = 0
+    masked: dict[str, int] = {}
 
 
 class ImportObject(BaseModel):
@@ -208,6 +211,7 @@ class ImportObject(BaseModel):
     status_reason: str | None = None
     source: Source
     file: str | None = None
+    mask: bool = False
     progress: JobProgress = JobProgress()
     usage: Usage = Usage()
     estimate: Spend | None = None
@@ -223,6 +227,7 @@ class ReadParams(Wire):
     source: Source
     sha256: str | None
     name: str = Field(default="", exclude_if=lambda name: not name, description="of the file; for documents")
+    mask: bool = Field(default=False, exclude_if=lambda mask: not mask)
 
 
 class AskParams(Wire):

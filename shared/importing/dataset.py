@@ -30,6 +30,7 @@ from shared.datasets.rows import Spool
 from shared.datasets.splits import Assigned, Splitter
 from shared.importing.languages import languages_of
 from shared.importing.layout import CSV, Layout, NotReadable, layout_of, text
+from shared.importing.personal_data import masked_item
 from shared.importing.records import records, unread_parts
 
 MOST_CATEGORIES = 50
@@ -77,7 +78,8 @@ class DataFile:
         """Good rows, and the errors of the bad ones."""
         reading = reading or Reading()
         reading.shape, reading.answers = self._shape, self.options.answers
-        return parse_rows(self.records(), reading)
+        rows = parse_rows(self.records(), reading)
+        return (masked_item(item, reading.masked) for item in rows) if self.options.mask else rows
 
     @property
     def _shape(self) -> Shape | None:
@@ -241,6 +243,8 @@ def check(
         split_by=assigned.by,
         linked=assigned.linked,
         left=assigned.left,
+        mask=file.options.mask,
+        masked=dict(seen.masked),
         warnings=_warnings(seen, assigned, n_bad if skip else 0) + unread_parts(file.path, file.layout),
     )
     return Checked(

@@ -358,7 +358,7 @@ ROW_ERRORS: dict[str, tuple[bytes, int, str]] = {
     "an open quote": (b'q,a\n"x,y\n' + b"z,w\n" * 300_000, 250_002, "a quote is opened and never closed"),
     "two encodings": ("q,a\né,b\n".encode() + "ü,b\n".encode("cp1252"), 3, "not UTF-8, while other rows are"),
     "a header in another encoding": (
-        "q,gr".encode() + b"\xdf" + "\né,b\nü\n".encode() + b"\xfc,b\n",
+        b"q,gr" + b"\xdf" + "\né,b\nü\n".encode() + b"\xfc,b\n",
         4,
         "not UTF-8, while other rows are",
     ),

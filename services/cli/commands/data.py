@@ -21,6 +21,7 @@ from services.cli.options import (
     Json,
     Limit,
     Maps,
+    MaskIt,
     SkipBad,
     given,
     read_options,
@@ -73,12 +74,14 @@ def upload_file(
     maps: Maps = None,
     skip_bad: SkipBad = False,
     all_answers: AllAnswers = False,
+    mask: MaskIt = False,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
     """Upload a file. Exit code 1 when it has bad lines. `meteor data preview` shows before what becomes of it."""
     with client(data) as api:
-        uploaded = api.upload(file, purpose=purpose, options=read_options(maps, skip_bad, all_answers))
+        options = read_options(maps, skip_bad, all_answers, mask)
+        uploaded = api.upload(file, purpose=purpose, options=options)
     emit(uploaded, as_json, sentence(uploaded))
     if uploaded.reading and not as_json:
         _say_reading(uploaded.reading)
@@ -112,13 +115,14 @@ def preview(
     student: Annotated[
         str | None, typer.Option(help="count lengths in this student's tokens: a name, or the folder of a model")
     ] = None,
+    mask: MaskIt = False,
     rows: Annotated[int, typer.Option(min=0, max=50, help="how many rows are shown")] = 3,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
     stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
-    options = read_options(maps, skip_bad, all_answers)
+    options = read_options(maps, skip_bad, all_answers, mask)
     request = PreviewRequest(**dict(options), rows=rows, student=student)
     if Path(file).is_file():
         shown = _previewed(Path(file), request)
@@ -214,6 +218,10 @@ def _say_reading(reading: FileReading) -> None:
         say(f"  {name!r} stands in {count} rows and is not read")
     for reason, count in reading.skipped.items():
         say(f"  left out, {reason}: {count}")
+    if reading.mask:
+        say(
+            "  masked: " + (", ".join(f"{kind} {count}" for kind, count in sorted(reading.masked.items())) or "nothing")
+        )
     for warning in reading.warnings:
         say(f"  {warning}")
 

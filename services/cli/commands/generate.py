@@ -9,8 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
 from services.cli.client import ApiClient, JsonObject, client, problem_of
-from services.cli.commands.imports import IMPORTS, Import, dataset_of, emit_imported, packed_documents, until_ended
-from services.cli.options import DEFAULT_DATA, Data, Json, given
+from services.cli.commands.imports import (
+    IMPORTS,
+    Import,
+    dataset_of,
+    emit_imported,
+    packed_documents,
+    until_ended,
+)
+from services.cli.options import DEFAULT_DATA, Data, Json, MaskIt, given
 from shared.contracts.coverage import CoverageCell, CoveredCell
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Range, Spend
@@ -51,6 +58,7 @@ def generate(
     provider: Annotated[str | None, typer.Option(help="the strong model that writes them")] = None,
     usd: Annotated[float | None, typer.Option(help="what the strong model may cost")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go as well: a JSONL file")] = None,
+    mask: MaskIt = False,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +75,7 @@ def generate(
     except ValidationError as error:
         raise UserError(problem_of(error), code="invalid_value") from error
     body: JsonObject = {"source": source.model_dump(exclude_defaults=True) | {"type": "generate"}}
-    body["budget"] = given(max_usd=usd)
+    body |= {"budget": given(max_usd=usd), "mask": mask}
     with client(data) as api:
         if documents is not None:
             body["file"] = packed_documents(api, documents)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from services.cli.client import FILES, ApiClient, JsonObject, Refused, Resource, Waits, client, problem_of
-from services.cli.options import DEFAULT_DATA, Data, Json, Maps, given, mapping_of
+from services.cli.options import DEFAULT_DATA, Data, Json, Maps, MaskIt, given, mapping_of
 from services.cli.output import Columns
 from services.cli.verbs import Noun
 from shared.contracts.coverage import REVIEW
@@ -22,6 +22,7 @@ from shared.contracts.imports import DocumentsOptions, HubOptions, ImportObject
 from shared.contracts.views import FileObject, Listed
 from shared.importing.conversion import ENDINGS, HTMLS
 from shared.importing.documents import DOCUMENT_BYTES
+from shared.importing.personal_data import masked_row
 from shared.importing.rows import write_rows
 from shared.importing.sources import Convertible, rows_of
 from shared.importing.stackexchange import site_of
@@ -50,6 +51,7 @@ class Imported(BaseModel):
     rows: int
     references: int
     left_out: dict[str, int]
+    masked: dict[str, int] = Field(default={}, exclude_if=lambda counts: not counts)
     out: str | None
     file: FileObject | None
 
@@ -130,6 +132,7 @@ def import_data(
     provider: Annotated[str | None, typer.Option(help="documents: the strong model that writes them")] = None,
     usd: Annotated[float | None, typer.Option(help="documents: what the strong model may cost")] = None,
     limit: Annotated[int | None, typer.Option(help="at most so many rows")] = None,
+    mask: MaskIt = False,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
@@ -146,11 +149,11 @@ def import_data(
     )  # fmt: skip
     if isinstance(options, DocumentsOptions):
         with client(data) as api:
-            emit_imported(_import_documents(api, options, Path(source), out, usd, as_json), as_json)
+            emit_imported(_import_documents(api, options, Path(source), out, usd, mask, as_json), as_json)
         return
     with tempfile.TemporaryDirectory(prefix="meteor-import-") as folder:
         rows = Path(folder) / "rows.jsonl" if out is None else out.with_name(out.name + ".part")
-        count, references, left_out = convert(options, source, rows, as_json)
+        count, references, left_out, hidden = convert(options, source, rows, mask, as_json)
         if out is not None:
             os.replace(rows, out)
             rows = out
@@ -159,17 +162,30 @@ def import_data(
             with client(data) as api:
                 file = api.upload(rows, f"{Path(source).stem or 'rows'}.jsonl")
     emit_imported(
-        Imported(rows=count, references=references, left_out=left_out, out=str(out) if out else None, file=file),
+        Imported(
+            rows=count,
+            references=references,
+            left_out=left_out,
+            masked=hidden,
+            out=str(out) if out else None,
+            file=file,
+        ),
         as_json,
     )
 
 
 def _import_documents(
-    api: ApiClient, options: DocumentsOptions, folder: Path, out: Path | None, usd: float | None, quiet: bool
+    api: ApiClient,
+    options: DocumentsOptions,
+    folder: Path,
+    out: Path | None,
+    usd: float | None,
+    mask: bool,
+    quiet: bool,
 ) -> Imported:
     """The API's strong model writes the questions, so the dataset is uploaded in any case; --out fetches it."""
     raw = packed_documents(api, folder)
-    body: JsonObject = {"source": options.model_dump(), "file": raw, "budget": given(max_usd=usd)}
+    body: JsonObject = {"source": options.model_dump(), "file": raw, "budget": given(max_usd=usd), "mask": mask}
     return dataset_of(api, until_ended(api, api.ask(ImportObject, "POST", IMPORTS.route, body), quiet), out)
 
 
@@ -239,17 +255,22 @@ def dataset_of(api: ApiClient, item: ImportObject, out: Path | None) -> Imported
         rows=result.rows,
         references=result.references,
         left_out=result.left_out,
+        masked=result.masked,
         out=str(out) if out else None,
         file=file,
     )
 
 
-def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple[int, int, dict[str, int]]:
-    """Write the rows; returns (count, those with a reference, rows left out by reason). A half-written file is removed."""
+def convert(
+    options: Convertible, source: str, rows: Path, mask: bool, quiet: bool
+) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """Write the rows; returns (count, those with a reference, rows left out by reason, masked personal data by kind). A half-written
+    file is removed."""
     path = None if isinstance(options, HubOptions) else Path(source)
     if path is not None and not path.is_file():
         raise UserError(f"there is no file {source}", code="source_not_found")
     left_out: Counter[str] = Counter()
+    hidden: Counter[str] = Counter()
     interval_s = LIVE_S if console.is_terminal else QUIET_S
     last_line = time.monotonic()
 
@@ -260,14 +281,15 @@ def convert(options: Convertible, source: str, rows: Path, quiet: bool) -> tuple
             say(f"  {100 * done / max(total, 1):.0f} %")
 
     try:
-        count, references = write_rows(rows_of(options, path, left_out, on_progress), rows)
+        found = rows_of(options, path, left_out, on_progress)
+        count, references = write_rows((masked_row(row, hidden) for row in found) if mask else found, rows)
     except OSError as error:
         rows.unlink(missing_ok=True)
         raise Refused(f"{error.filename or rows}: {error.strerror}") from error
     except BaseException:
         rows.unlink(missing_ok=True)
         raise
-    return count, references, dict(sorted((+left_out).items()))
+    return count, references, dict(sorted((+left_out).items())), dict(hidden)
 
 
 def emit_imported(result: Imported, as_json: bool) -> None:
@@ -281,6 +303,8 @@ def emit_imported(result: Imported, as_json: bool) -> None:
         return
     for reason, count in result.left_out.items():
         say(f"  left out, {reason}: {count}")
+    for kind, count in sorted(result.masked.items()):
+        say(f"  masked, {kind}: {count}")
     if result.file:
         say(sentence(result.file))
 

@@ -28,6 +28,7 @@ from shared.contracts.imports import (
 )
 from shared.contracts.steps import StepKind
 from shared.datasets.files import add_made_file
+from shared.importing.personal_data import masked
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -38,6 +39,7 @@ BATCH = 8  # passages, or proposals, of one step
 class ImportRun(DurableRun):
     def __init__(self, job: JobRecord, steps: StepClient, ledger: Ledger):
         self.request = ImportJob.model_validate(job.request)
+        self.masked: Counter[str] = Counter()  # personal data by kind
         source = self.request.source
         reads = self.request.file is not None or not isinstance(source, GenerateOptions)
         plan = {("read", StepKind.READ): 1} if reads else {}
@@ -72,7 +74,7 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     )
     references = sum(bool(row.get("reference")) for row in rows)
     await run.emit(f"{len(rows)} rows are in {file_id}, {references} with a reference; left out: {in_words(left_out)}")
-    counts = {"rows": len(rows), "references": references, "left_out": dict(+left_out)}
+    counts = {"rows": len(rows), "references": references, "left_out": dict(+left_out), "masked": dict(run.masked)}
     made = {"file": file_id, "refused": run.refused_rows()} | counts
     return {"result": told.model_copy(update=made).model_dump(mode="json", exclude_defaults=True)}
 
@@ -80,9 +82,10 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
 async def _read(run: ImportRun, source: Source, left_out: Counter[str]) -> list[dict[str, Any]]:
     await run.enter("read")
     name = PurePath(run.request.filename).stem if isinstance(source, DocumentsOptions | GenerateOptions) else ""
-    params = ReadParams(source=source, sha256=run.request.sha256, name=name)
+    params = ReadParams(source=source, sha256=run.request.sha256, name=name, mask=run.request.mask)
     read = await run.step("read", StepKind.READ, params, [])
     left_out.update(read.metrics["left_out"])
+    run.masked.update(read.metrics.get("masked", {}))
     return read.rows
 
 
@@ -105,6 +108,10 @@ async def _generated(
     return await generation.questions(run, source, cells, material, left_out)
 
 
+def _shown(run: ImportRun, text: str) -> str:
+    return masked(text, run.masked) if run.request.mask else text
+
+
 def _labelled(run: ImportRun) -> list[Passage]:
     """Questions of the project's labels, of which each has an answer that people found worse. The labels of the time when the
     import was posted, so that each attempt reads the same."""
@@ -114,7 +121,7 @@ def _labelled(run: ImportRun) -> list[Passage]:
             "the project has no label that prefers an answer; leave source.labels out", param="source.labels"
         )
     return [
-        Passage(id=label.id, document="log", text=label.question[:LONGEST_QUESTION])
+        Passage(id=label.id, document="log", text=_shown(run, label.question)[:LONGEST_QUESTION])
         for label in labels
         if label.preferred != "tie"
     ]

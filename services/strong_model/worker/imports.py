@@ -10,6 +10,7 @@ from shared.contracts.imports import MOST_ROWS, ChatOptions, DocumentsOptions, G
 from shared.importing.data_file import read_file
 from shared.importing.documents import SPARE, choose
 from shared.importing.passages import LONGEST
+from shared.importing.personal_data import masked_row
 from shared.importing.rows import Progress
 from shared.importing.sources import rows_of
 
@@ -18,8 +19,8 @@ MOST_MATERIAL = 2_000  # passages or questions that generated ones are made from
 
 def read_source(
     params: ReadParams, files: Path, on_progress: Progress, most: int = MOST_ROWS
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """(rows, counts of what was left out by reason). files: the folder of uploaded bytes, by SHA-256.
+) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, int]]:
+    """(rows, counts of what was left out by reason, counts of masked personal data by kind). files: the folder of uploaded bytes, by SHA-256.
 
     Raises UserError for a source that cannot be read or holds more than `most` rows.
     """
@@ -43,7 +44,10 @@ def read_source(
         rows = list(islice(rows_of(source, path, left_out, on_progress), most + 1))
     if len(rows) > most:
         raise UserError(f"more than {most} rows; set source.limit, or import by the command line", param="source.limit")
-    return rows, dict(sorted((+left_out).items()))
+    masked: Counter[str] = Counter()
+    if params.mask:
+        rows = [masked_row(row, masked) for row in rows]
+    return rows, dict(sorted((+left_out).items())), dict(masked)
 
 
 def logged(path: Path, left_out: Counter[str], on_progress: Progress) -> list[Passage]:

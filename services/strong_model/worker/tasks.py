@@ -50,10 +50,10 @@ async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> S
         context.progress(done, total)
 
     try:
-        rows, left_out = await asyncio.to_thread(read_source, params, context.settings.files, on_progress)
+        rows, left_out, masked = await asyncio.to_thread(read_source, params, context.settings.files, on_progress)
     finally:
         stopped.set()
-    return StepResult(rows=rows, metrics={"left_out": left_out})
+    return StepResult(rows=rows, metrics={"left_out": left_out} | ({"masked": masked} if params.mask else {}))
 
 
 HANDLERS = by_kind(teach, ask, propose, read)

@@ -42,6 +42,7 @@ FORM_SCHEMA = {
         "mapping": {"type": "object", "additionalProperties": {"type": "string"}},
         "skip_bad": {"type": "boolean", "default": False},
         "answers": {"type": "string", "enum": ["last", "all"], "default": "last"},
+        "mask": {"type": "boolean", "default": False},
     },
 }
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM_SCHEMA}}}}

@@ -79,6 +79,12 @@ def check_quota(context: ProjectContext, size: int) -> None:
 def _raw_columns(upload: Received) -> dict[str, Any]:
     if not upload.size:
         raise UserError("the file is empty", param="file", code="empty_file")
+    if upload.options.mask:
+        raise UserError(
+            f"a file with the purpose {RAW} is kept as it is; masking is an option of its import",
+            param="mask",
+            code="invalid_value",
+        )
     return {"status": "processed", "errors": []}
 
 
@@ -169,7 +175,7 @@ def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> P
     """What the file would become as a dataset. Without options of its own the request uses those of the upload."""
     record = context.file(file_id)
     options = ReadOptions.model_validate(
-        request.model_dump(include={"mapping", "skip_bad", "answers"}, exclude_unset=True)
+        request.model_dump(include={"mapping", "skip_bad", "answers", "mask"}, exclude_unset=True)
     )
     path, _ = content(context, record.id)
     options = options if options.model_fields_set else options_of(record)
@@ -191,7 +197,12 @@ def options_of(record: FileRecord) -> ReadOptions:
         return ReadOptions()
     reading = record.reading
     return ReadOptions.model_validate(
-        {"mapping": reading.mapping, "skip_bad": bool(reading.skipped), "answers": reading.answers}
+        {
+            "mapping": reading.mapping,
+            "skip_bad": bool(reading.skipped),
+            "answers": reading.answers,
+            "mask": reading.mask,
+        }
     )
 
 

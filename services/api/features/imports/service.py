@@ -129,6 +129,7 @@ def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
         progress=record.progress,
         source=job.source,
         file=job.file,
+        mask=job.mask,
         usage=context.ledger.usage(record.id),
         estimate=_estimate(record, job),
         budget=job.budget,
