@@ -109,12 +109,24 @@ class Measuring(ReportPart):
     flipped: int | None = None
 
 
+class UsedFile(ReportPart):
+    """A file of the job, and the version that it is of a dataset (named by its first version's file). left: rows of its dev and test
+    that still have something in common with a row of another split, by what (as in the file's `reading`)."""
+
+    field: str
+    file: str
+    dataset: str
+    version: int
+    left: dict[str, int]
+
+
 class DataQuality(ReportPart):
-    """conflicting_ids: the first groups of rows that ask the same question and have different references."""
+    """conflicting_ids: the first groups of rows that ask the same question and have different references. files: those of the job."""
 
     without_reference: dict[str, int]
     conflicting_references: int
     conflicting_ids: list[list[str]]
+    files: list[UsedFile] = []
 
 
 class Power(ReportPart):

@@ -13,6 +13,7 @@ from shared.artifacts.store import ArtifactMissing, Artifacts, write_atomically
 from shared.contracts.data import LineError, Question, Split, parse_line
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.json_types import Json
+from shared.contracts.report import UsedFile
 from shared.datasets.rows import JobRows, References, StoredRows, columns_of, stored
 from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
@@ -39,7 +40,15 @@ class JobData(NamedTuple):
     def rows(self, artifacts: Artifacts, catalog: Catalog, make: "MakeColumns" = columns_of) -> JobRows:
         """Raises ArtifactMissing."""
         validation = None if self.validation is None else rows_of(self.validation, artifacts, catalog, make)
-        return JobRows(rows_of(self.training, artifacts, catalog, make), validation)
+        used = [_used(field, file) for field, file in zip(self._fields, self, strict=True) if file is not None]
+        return JobRows(rows_of(self.training, artifacts, catalog, make), validation, used)
+
+
+def _used(field: str, file: FileRecord) -> UsedFile:
+    left = file.reading.left if file.reading is not None else {}
+    return UsedFile(
+        field=f"{field}_file", file=file.id, dataset=file.dataset_id or file.id, version=file.version or 1, left=left
+    )
 
 
 MakeColumns = Callable[[Artifacts, str], str]

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from shared.artifacts.store import ArtifactMissing, Artifacts, as_array
 from shared.contracts.data import MAX_ID, REFERENCES_LEAST, VALIDATION, Question, Split
+from shared.contracts.report import UsedFile
 from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED, Columns, DamagedColumns, written
 from shared.datasets.grouping import Column
 from shared.datasets.likeness import Likeness, hashed, keys_of
@@ -208,8 +209,9 @@ class JobRows:
     """The rows of a job, in the order of its files, with the splits that they have there. A validation file replaces the dev split;
     the training file's dev rows then belong to train."""
 
-    def __init__(self, training: StoredRows, validation: StoredRows | None = None):
-        self.training, self.validation = training, validation
+    def __init__(self, training: StoredRows, validation: StoredRows | None = None, files: Sequence[UsedFile] = ()):
+        """files: what a report tells of them."""
+        self.training, self.validation, self.files = training, validation, files
 
     def __len__(self) -> int:
         return len(self.training) + (len(self.validation) if self.validation else 0)

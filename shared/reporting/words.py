@@ -64,7 +64,15 @@ def data_lines(report: Report) -> list[str]:
     data = report.data
     if data is None:
         return []
-    lines = []
+    lines = [
+        f"{file.field.replace('_', ' ')} {file.file}: version {file.version} of {file.dataset}"
+        for file in data.files
+        if file.version > 1
+    ]
+    for file in data.files:
+        if file.left:
+            shared = ", ".join(f"{kind} {count}" for kind, count in file.left.items())
+            lines.append(f"rows of dev and test that have something in common with a row of another split: {shared}")
     if any(data.without_reference.values()):
         counts = ", ".join(f"{split} {n}" for split, n in data.without_reference.items())
         lines.append(f"questions without a reference: {counts}")

@@ -45,6 +45,12 @@ async def test_decisions_are_made_on_it_alone(tmp_path: Path, monkeypatch: pytes
         for row in system.artifacts.get_json(step.input_hash)["rows"]
     }
     assert {own[name] for name in learned} == {Split.TRAIN, Split.DEV}
+    done = system.stores.jobs.get(job)
+    assert done is not None
+    used = system.artifacts.get_json(done.report_ref)["data"]["files"]
+    assert [(one["field"], one["file"], one["version"]) for one in used] == [
+        ("training_file", training, 1), ("validation_file", validation, 1),
+    ]  # fmt: skip
     both = {system.stores.catalog.file_of_job(file).rows_ref for file in (training, validation)}
     for file in (training, validation):
         system.stores.catalog.delete_file(DEFAULT_PROJECT, file)

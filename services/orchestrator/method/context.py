@@ -13,7 +13,7 @@ from shared.contracts.estimate import Price
 from shared.contracts.grader_kinds import name_of
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
-from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures
+from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures, UsedFile
 from shared.contracts.rows import Example, StudentPrompt, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
@@ -93,7 +93,7 @@ class JobContext:
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
-    reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. expect(kind,
+    reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. files: the datasets that the job reads. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
     """
 
@@ -113,6 +113,7 @@ class JobContext:
     expect: Callable[[StepKind, int], None]
     figures: Mapping[StepKey, Mapping[str, Any]]
     refused_rows: Callable[[], Sequence[RefusedRow]]
+    files: Sequence[UsedFile]
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
     grader_files: Mapping[str, str] = field(default_factory=dict)

@@ -208,7 +208,12 @@ def data_quality(ctx: JobContext) -> DataQuality:
     """What the job's rows are worth: how many have no reference, and which contradict one another."""
     conflicts = conflicting(row for rows in ctx.splits.values() for row in rows)
     bare = {split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()}
-    return DataQuality(without_reference=bare, conflicting_references=len(conflicts), conflicting_ids=conflicts[:SHOWN])
+    return DataQuality(
+        without_reference=bare,
+        conflicting_references=len(conflicts),
+        conflicting_ids=conflicts[:SHOWN],
+        files=[*ctx.files],
+    )
 
 
 def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[str]:
@@ -240,6 +245,13 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             lines.append(
                 f"the {split.value} split's {len(ctx.measured[split])} measured questions are {groups} groups (one passage, "
                 "conversation, query or question each): its intervals count groups, as answers in a group are right or wrong together"
+            )
+    for file in data.files:
+        if file.left:
+            shared = ", ".join(f"{kind} {count}" for kind, count in file.left.items())
+            lines.append(
+                f"rows of dev and test of {file.file} have something in common with a row of another split ({shared}): what is measured on "
+                "them may be learned by heart"
             )
     if data.conflicting_references:
         first = ", ".join(data.conflicting_ids[0])

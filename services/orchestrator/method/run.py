@@ -84,6 +84,7 @@ class DistillationRun(DurableRun):
             expect=self.expect,
             figures=self.figures,
             refused_rows=self.refused_rows,
+            files=rows.files,
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
             grader_files=grader_files or {},
