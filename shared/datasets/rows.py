@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # at run time where it is used: the API starts without it
 
 AT_ONCE = 1 << 20  # bytes of rows that are read together
 READ = 1 << 16
-WITHOUT_SPLIT = {"split"}
+WITHOUT_SPLIT, WITHOUT_BOTH = {"split"}, {"split", "group"}
 
 
 class References(NamedTuple):
@@ -40,10 +40,13 @@ class Spool:
     def __init__(self) -> None:
         self._file: IO[bytes] = TemporaryFile()  # noqa: SIM115  it lives as long as the spool
         self._notes = _Notes()
+        self._grouped = bytearray()  # whether each row has a group of its own
 
     def add(self, row: Question) -> None:
         self._notes.add(row)
-        self._file.write(row.__pydantic_serializer__.to_json(row, exclude=WITHOUT_SPLIT) + b"\n")
+        without = WITHOUT_SPLIT if row.group else WITHOUT_BOTH
+        self._file.write(row.__pydantic_serializer__.to_json(row, exclude=without) + b"\n")
+        self._grouped.append(bool(row.group))
 
     def store(self, artifacts: Artifacts, assigned: Assigned, splitter: Splitter) -> References:
         """splitter: that has assigned the splits of these rows. Raises DiskLow."""
@@ -54,8 +57,10 @@ class Spool:
     def _rows(self, assigned: Assigned) -> Iterator[bytes]:
         self._file.seek(0)
         ends = [f',"split":"{split.value}"}}'.encode() for split in SPLITS]
-        for line, code in zip(self._file, assigned.codes, strict=True):
-            row = line[:-2] + ends[code]
+        names = memoryview(assigned.groups).cast("Q")
+        for line, code, given, name in zip(self._file, assigned.codes, self._grouped, names, strict=True):
+            group = b"" if given else b',"group":"like-%016x"' % name if name else b',"group":null'
+            row = line[:-2] + group + ends[code]
             self._notes.add_bytes(row)
             yield row
 

@@ -19,13 +19,15 @@ SPLIT_BY = Literal["file", "question", "size"]
 
 
 class Assigned(NamedTuple):
-    """codes: a byte for each row, its place in SPLITS. linked: rows that stand with others, by what they have in common (Likeness).
+    """codes: a byte for each row, its place in SPLITS. groups: a number for each row, the same for those that belong together though
+    their own groups differ; 0: the row's own group says it all. linked: rows that stand with others, by what they have in common (Likeness).
     left: rows of dev and test that still have something in common with a row on another side, by the same names."""
 
     codes: bytes
     by: SPLIT_BY
     linked: dict[str, int]
     left: dict[str, int]
+    groups: bytes = b""
 
     @classmethod
     def nothing(cls, named: bool = False) -> "Assigned":
@@ -74,7 +76,9 @@ class Splitter:
 
         named, kept = np.array(self._named, dtype=np.int8), np.array(self._kept, dtype=np.int8)
         labels, linked = self._grouping.labels()
-        positions = _positions(labels, self._grouping.keys(Likeness.GROUP))
+        own = self._grouping.keys(Likeness.GROUP)
+        chosen = _chosen(labels, own)
+        positions = chosen / WHOLE
         by: SPLIT_BY = "question"
         if (named >= 0).all():
             splits, by, linked = _named(named, positions, self.dev, self.test), "file", {}
@@ -85,7 +89,8 @@ class Splitter:
             if self._is_too_small(splits):
                 splits, by = _balanced(positions, self.dev, self.test), "size"
         splits = splits.astype(np.int8)
-        return Assigned(splits.tobytes(), by, linked, self._grouping.left(splits, TRAIN))
+        joined = np.zeros_like(chosen) if (kept >= 0).any() else np.where(_several(labels, own), chosen, np.uint64(0))
+        return Assigned(splits.tobytes(), by, linked, self._grouping.left(splits, TRAIN), joined.tobytes())
 
     def _by_position(self, positions: "np.ndarray") -> "np.ndarray":
         import numpy as np
@@ -101,16 +106,27 @@ class Splitter:
         return any(counts[split] < max(LEAST_ROWS[split], shares[split] * len(splits) / 2) for split in Split)
 
 
-def _positions(labels: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
-    """The position of each row's group in [0, 1): the hash of one of its members, which is chosen by another hash, so that large
-    groups are as likely on one side as small ones are."""
+def _chosen(labels: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
+    """For each row the hash of one member of its group, whose place in [0, 2^64) is the group's. It is chosen by another hash, so that
+    large groups are as likely on one side as small ones are."""
     import numpy as np
 
     order = np.lexsort((mix(groups), labels))
     first = np.concatenate([[True], labels[order][1:] != labels[order][:-1]])
-    chosen = np.empty(int(labels.max()) + 1, dtype=np.float64)
-    chosen[labels[order][first]] = groups[order][first] / WHOLE
+    chosen = np.empty(int(labels.max()) + 1, dtype=np.uint64)
+    chosen[labels[order][first]] = groups[order][first]
     return chosen[labels]
+
+
+def _several(labels: "np.ndarray", groups: "np.ndarray") -> "np.ndarray":
+    """Whether a row belongs together with one of another given group."""
+    import numpy as np
+
+    several = np.zeros(int(labels.max()) + 1, dtype=bool)
+    order = np.argsort(labels, kind="stable")
+    one, other = order[1:], order[:-1]
+    several[labels[one[(labels[one] == labels[other]) & (groups[one] != groups[other])]]] = True
+    return several[labels]
 
 
 def _named(named: "np.ndarray", positions: "np.ndarray", dev: float, test: float) -> "np.ndarray":

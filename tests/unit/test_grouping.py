@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.datasets import grouping
-from shared.datasets.rows import JobRows, Spool, StoredRows
+from shared.datasets.rows import JobRows, Spool, StoredRows, stored
 from shared.datasets.splits import Assigned, Splitter
 
 WORDS = [
@@ -128,6 +128,19 @@ def test_labels_templates_and_common_passages_link_nothing():
     template = "Translate the following word into the German language and give its article as well: "
     rows = [question(n, template + "".join(dice.choices("abcdefghij", k=6)), reference=text(dice)) for n in range(400)]
     assert min(assigned(rows).counts.values()) > 30
+
+
+def test_rows_that_belong_together_get_one_group(tmp_path: Path):
+    near = (question(1, LONG), question(2, LONG.replace("losing", "loosing")))
+    passage, given = TWINS["passage"], TWINS["group"]
+    rows = [*near, *(row.model_copy(update={"id": f"p{row.id}"}) for row in passage), *given, *fillers(250)]
+    rows = [row.model_copy(update={"id": str(n)}) for n, row in enumerate(rows)]
+    references, _ = stored(Artifacts(tmp_path), rows, Splitter(0.15, 0.2))
+    groups = [row.group for row in StoredRows(Artifacts(tmp_path), references)]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert str(groups[0]).startswith("like-")
+    assert groups[4:6] == ["a", "a"]
+    assert {*groups[6:]} == {None}
 
 
 def test_what_a_file_says_of_its_splits_is_used_and_what_is_left_between_them_is_counted():
