@@ -493,10 +493,11 @@ def _transcript(text: str) -> list[Json]:
     return turns
 
 
+NOTE = "\x00note"  # a field that unfolding adds: what was decided for the row
 MEDIA = ("images", "videos", "audios")
 
 
-BESIDE_TURNS = {"choices", "label", "tools", "functions", *MEDIA}  # fields that say something of a conversation
+BESIDE_TURNS = {"choices", "label", NOTE, "tools", "functions", *MEDIA}  # fields that say something of a conversation
 
 
 def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
@@ -529,6 +530,8 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
         made = from_messages(_with_ids(messages), field, read_tools(row)) | mapped(row, extras)
         if isinstance(row.get("choices"), list) and made["reference"] is None:  # a stored completion
             made["reference"] = _said(row["choices"])
+        if NOTE in row:
+            made["note"] = row[NOTE]
         if row.get("label") is False:  # KTO: an answer that is not wanted
             made |= {"reference": None, "note": "the answer is marked as unwanted (label false) and is not used"}
         return made

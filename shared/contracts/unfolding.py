@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import is_answer, is_question, is_strong_question, simple
+from shared.contracts.row_shapes import NOTE, is_answer, is_question, is_strong_question, simple
 
 MOST_DEPTH = 4
 MOST_ROWS = 1_000_000  # of one record
@@ -157,26 +157,37 @@ def _tree(record: Json) -> list[Json] | None:
         return None
     named = {"group": str(record.get("message_tree_id") or root.get("message_id") or root["text"])[:200]}
     rest = named | ({} if root is record else _around(record, "prompt"))
-    return [rest | {"conversation": talk} for talk in islice(_talks(root, []), MOST_ROWS)]
+    return [rest | talk for talk in islice(_talks(root), MOST_ROWS)]
 
 
-def _talks(node: Json, before: list[Json]) -> Iterator[list[Json]]:
-    """Walked without recursion: a tree may be deep."""
-    open_nodes = [(node, before)]
+LESS = "other answers, or questions without one, stand in the same tree and are not used"
+
+
+def _talks(node: Json) -> Iterator[Json]:
+    """Conversations of a tree, with a note where a part of it is left out. Walked without recursion: a tree may be deep."""
+    open_nodes: list[tuple[Json, list[Json], bool]] = [(node, [], False)]
     while open_nodes:
-        node, before = open_nodes.pop()
+        node, before, less = open_nodes.pop()
+        if len(before) >= MOST_TURNS:
+            yield _talk(before, less)
+            before, less = [], False
         here = [*before, {"role": node.get("role", "prompter"), "text": node.get("text")}]
-        replies = [one for one in node.get("replies") or [] if isinstance(one, dict)]
+        replies = all_replies = [one for one in node.get("replies") or [] if isinstance(one, dict)]
         if len(here) > 1 and here[-1]["role"] != "prompter":  # questions without an answer end no conversation
             replies = [one for one in replies if one.get("replies")]
-        if not replies:
-            yield here
-            continue
-        if here[-1]["role"] == "prompter":  # answers to one question: the best one goes on
+        elif here[-1]["role"] == "prompter" and replies:  # of the answers to one question the best one goes on
             replies = [min(replies, key=lambda one: one["rank"] if isinstance(one.get("rank"), int) else 0)]
-        open_nodes += [(one, here) for one in reversed(replies)]
+        less = less or len(replies) < len(all_replies)
+        if not replies:
+            yield _talk(here, less)
+        open_nodes += [(one, here, less) for one in reversed(replies)]
 
 
+def _talk(turns: list[Json], less: bool) -> Json:
+    return {"conversation": turns} | ({NOTE: LESS} if less else {})
+
+
+MOST_TURNS = 1000  # of one conversation; a longer one goes on as another
 MOST_MESSAGES = 1_000_000  # of a file of single messages, which are put together in memory
 LINKS = ("parentid", "parentmessageid", "inreplyto", "replyto")
 SPEAKER = ("role", "speaker", "sender", "from", "author", "participant")
@@ -212,27 +223,45 @@ def conversations(messages: Iterable[Json], named: Messages) -> Iterator[Json]:
     """Single messages as conversations: by their links where they have any, else by the conversation that they name."""
     kept = list(messages)
     if named.link and named.id:
-        nodes = {
-            str(one.get(named.id)): {
-                "role": one.get(named.speaker),
-                "text": one.get(named.said),
-                "rank": one.get("rank"),
-                "replies": [],
-            }
-            for one in kept
-        }
-        roots = []
-        for one in kept:
-            before = nodes.get(str(one.get(named.link)))
-            (before["replies"] if before else roots).append(nodes[str(one.get(named.id))])
-        for number, root in enumerate(roots):
-            yield from ({"conversation": talk, "group": f"tree-{number + 1}"} for talk in _talks(root, []))
+        yield from _linked(kept, named, named.link, named.id)
         return
     talks: dict[str, list[Json]] = {}
     for one in kept:
         turn = {"role": one.get(named.speaker), "text": one.get(named.said)}
         talks.setdefault(str(one.get(named.talk or "")), []).append(turn)
     yield from ({"conversation": talk, "group": name[:200]} for name, talk in talks.items())
+
+
+def _linked(kept: list[Json], named: Messages, link: str, own: str) -> Iterator[Json]:
+    """Trees by the links of messages. A circle of links is cut, so that every message is read."""
+    nodes: list[Json] = [
+        {"role": one.get(named.speaker), "text": one.get(named.said), "rank": one.get("rank"), "replies": []}
+        for one in kept
+    ]
+    by_id: dict[str, int] = {}
+    for place, one in enumerate(kept):
+        by_id.setdefault(str(one.get(own)), place)
+    before = [by_id.get(str(one[link])) if one.get(link) is not None else None for one in kept]
+    roots = _roots(before)
+    for place, above in enumerate(before):
+        if above is not None and place not in roots:
+            nodes[above]["replies"].append(nodes[place])
+    for number, place in enumerate(sorted(roots), start=1):
+        yield from (talk | {"group": f"tree-{number}"} for talk in _talks(nodes[place]))
+
+
+def _roots(before: list[int | None]) -> set[int]:
+    """The places of messages without one before them, and of one in each circle."""
+    roots = {place for place, above in enumerate(before) if above is None}
+    seen = [0] * len(before)  # the walk that a message was met on
+    for walk, start in enumerate(range(len(before)), start=1):
+        place: int | None = start
+        while place is not None and not seen[place]:
+            seen[place] = walk
+            place = before[place]
+        if place is not None and seen[place] == walk:
+            roots.add(place)
+    return roots
 
 
 def starred(record: Json, paths: dict[str, str]) -> list[Json] | None:

@@ -201,7 +201,7 @@ def _csv(path: Path, layout: Layout) -> Iterator[Numbered]:
         try:
             first = next((row for row in rows if any(cell.strip() for cell in row) and row[:1] != ["sep="]), [])
             columns, is_header = layouts.header(layout, [_name(cell) for cell in first])
-            if not is_header:
+            if first and not is_header:
                 yield rows.line_num, _table_row(rows.line_num, columns, first)
             for row in rows:
                 if any(cell.strip() for cell in row):

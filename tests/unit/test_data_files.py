@@ -24,6 +24,7 @@ from shared.artifacts.token_counts import token_counter
 from shared.contracts.data import LineError, Question, Split
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import PreviewRequest, ReadOptions
+from shared.contracts.unfolding import conversations, single_messages
 from shared.datasets.splits import Assigned, Splitter
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
@@ -233,6 +234,21 @@ def test_json_holds_rows_in_many_ways(tmp_path: Path, name: str):
     assert rows[0].model_dump(include={*first}) == first
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 4), st.booleans()), min_size=1, max_size=8))
+def test_messages_that_link_in_any_way_are_all_read(links: list[tuple[int, int | None, bool]]):
+    messages = [
+        {"id": own, "parent_id": link, "role": "assistant" if answer else "prompter", "text": f"<{place}>"}
+        for place, (own, link, answer) in enumerate(links)
+    ]
+    named = single_messages(messages[0])
+    assert named is not None
+    talks = list(conversations(messages, named))
+    assert len(talks) <= len(links)
+    assert all(1 <= len(talk["conversation"]) <= len(links) for talk in talks)
+    roots = {talk["conversation"][0]["text"] for talk in talks}
+    assert roots >= {f"<{place}>" for place, (_, link, _) in enumerate(links) if link is None}
+
+
 YAMLS = {
     "conversations": ("categories:\n- AI\nconversations:\n- - q0\n  - a0\n", [("q0", "a0", "AI")]),
     "intents": ("version: '3'\nnlu:\n- intent: a0\n  examples: |\n    - q0\n    - q1\n", [("q0", "a0", None), ("q1", "a0", None)]),
@@ -317,6 +333,12 @@ def test_unwanted_and_further_answers_are_counted(tmp_path: Path):
     ]
     found = checked(tmp_path, json.dumps(rows).encode()).reading
     assert (found.references, sum(found.notes.values()), len(found.notes)) == (3, 3, 3)
+
+
+def test_what_of_a_tree_is_not_used_is_counted(tmp_path: Path):
+    alone = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text": "a", "replies": []}]}
+    found = checked(tmp_path, json.dumps([{"prompt": TURN[0]}, {"prompt": alone}]).encode()).reading
+    assert (found.references, [*found.notes.values()], found.ignored_fields) == (2, [1], {})
 
 
 def test_nested_answers_are_never_dropped(tmp_path: Path):
