@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, TemplateError, meta, nodes
+from jinja2 import Environment, Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -85,6 +85,11 @@ def _environment(today: str) -> Environment:
     return environment
 
 
+@lru_cache(maxsize=256)
+def _compiled(text: str, today: str) -> Template:
+    return _environment(today).from_string(text)
+
+
 def _as_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
@@ -127,13 +132,19 @@ class ChatTemplate:
         # The line break is dropped with the comment before it, so the template's own first line is a first line.
         return f"{''.join(prelude)}{OWN_FOLLOWS}\n{text}" if prelude else text
 
-    def render(self, messages: Sequence[Message], prompt: bool = False, today: str = "", **arguments: Any) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        prompt: bool = False,
+        today: str = "",
+        tools: Sequence[Json] | None = None,
+        **arguments: Any,
+    ) -> str:
         """Raises TemplateRefused with the template's own words."""
         try:
-            template = _environment(today).from_string(self.adapted)
-            return template.render(
+            return _compiled(self.adapted, today).render(
                 messages=messages,
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=prompt,
                 **{**self.tokens, **arguments},
@@ -209,6 +220,15 @@ def _read(folder: Path, given: Path | None, arguments: str, steps_only: bool) ->
         reason = f"the chat template of {given or folder.name} cannot render a question: {error.reason}"
         raise TemplateRefused(reason, REMEDY) from error
     return profile if profile != PromptProfile() else None
+
+
+def prompt_template(folder: Path, profile: PromptProfile | None) -> ChatTemplate:
+    """What a base is prompted with, to render messages without a model library. Raises TemplateRefused."""
+    config = _json(folder / CONFIG)
+    text = profile.template if profile is not None and profile.template else _own_template(folder, config)
+    if text is None:
+        raise TemplateRefused(f"{folder.name} has no chat template", code="no_chat_template")
+    return ChatTemplate(text, _tokens(_json(folder / "special_tokens_map.json")) | _tokens(config))
 
 
 def end_ids(folder: Path, profile: PromptProfile | None) -> list[int]:

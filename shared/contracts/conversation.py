@@ -65,6 +65,21 @@ def tool_definition(tool: Json) -> Json:
     return {"type": "function", "function": known}
 
 
+def with_parsed_calls(messages: Sequence[Json]) -> list[Json]:
+    """Arguments of calls as objects: engines hand them over so to a chat template."""
+    return [
+        message | {"tool_calls": [_parsed(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else message
+        for message in messages
+    ]
+
+
+def _parsed(call: Json) -> Json:
+    function = call["function"]
+    return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
+
+
 def answered(conversation: Conversation, text: str, shows_calls: bool) -> list[Json]:
     """The conversation's turns and an answer to them, without the system text: a worked example before another question."""
     words, calls = read_answer(text, conversation.names)

@@ -61,7 +61,7 @@ def test_every_answer_of_a_conversation_can_be_a_row():
         ("user", "e"),
         ("assistant", "f"),
     ]
-    messages = [{"role": role, "content": content} for role, content in turns]
+    messages: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in turns]
     messages[4]["weight"] = 0
     more = line(question="alone", reference="r")
     lines = [line(messages=messages, id="x"), more, line(messages=[messages[1], messages[2]])]

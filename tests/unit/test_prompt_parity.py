@@ -8,13 +8,16 @@ from typing import Any, cast
 import pytest
 
 from services.api.features.chat.service import asked as asked_in_chat
+from services.api.features.jobs.checks import refused_rows
 from services.api.model_router import Target
 from services.trainer.train import data
 from services.trainer.train.model import load_tokenizer
 from services.weak_model.worker.prompts import answer_messages
 from shared.artifacts.bases import Bases
+from shared.artifacts.chat_templates import prompt_template
 from shared.contracts.chat import ChatRequest
 from shared.contracts.data import Question, parse_line
+from shared.contracts.errors import UserError
 from shared.contracts.rows import Example, StudentPrompt, asked
 from shared.contracts.tool_calls import normal_answer
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -88,3 +91,19 @@ def as_the_engine_reads(body: dict[str, Any]) -> list[dict[str, Any]]:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     return [tool.model_dump() for tool in ChatCompletionRequest(**body).tools or []]
+
+
+def test_a_job_hears_before_it_begins_which_conversations_its_student_refuses(tmp_path: Path):
+    """A template that wants the user to begin, and an assistant that greets first."""
+    folder = write_case(tmp_path / "base", CASES["system role and order raise"])
+    bases = Bases(student_model="base", student_path=folder, students={})
+    template = prompt_template(folder, bases.prompts("base"))
+    greeting = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Is there tea?"}]
+    lines = [
+        json.dumps({"id": name, "messages": said}).encode() for name, said in {"a": greeting, "b": MESSAGES}.items()
+    ]
+    rows = [row for row in map(parse_line, (1, 2), lines) if isinstance(row, Question)]
+    assert refused_rows(template, rows, bases.shows_calls("base")) == {"a": "roles must alternate"}
+    profile = bases.ref("base", conversations=True).profile
+    with pytest.raises(UserError, match="refuses row 'a': roles must alternate"):
+        data.prompt_ids(load_tokenizer(folder, profile), StudentPrompt(**asked(rows[0], False)))

@@ -3,12 +3,13 @@
 The tokenizer is that of `load_tokenizer`, which has the student's chat template; profile: the student's.
 """
 
-import json
 from typing import Any, TypedDict, TypeVar, cast
 
+from jinja2 import TemplateError
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from services.trainer.train import architecture
+from shared.contracts.conversation import with_parsed_calls
 from shared.contracts.errors import UserError
 from shared.contracts.json_types import Json
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
@@ -36,10 +37,14 @@ Ids = TypeVar("Ids", ExampleIds, PairIds)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, row: Asked) -> list[int]:
-    """What is asked, up to the start of the student's turn. Raises jinja2's TemplateError where the template refuses it."""
-    ids = tokenizer.apply_chat_template(
-        for_template(student_messages(row)), tools=_tools(row), add_generation_prompt=True, return_dict=False
-    )
+    """What is asked, up to the start of the student's turn. Raises UserError where the chat template refuses the messages."""
+    messages = with_parsed_calls(student_messages(row))
+    try:
+        ids = tokenizer.apply_chat_template(messages, tools=_tools(row), add_generation_prompt=True, return_dict=False)
+    except TemplateError as error:
+        raise UserError(
+            f"the student's chat template refuses row {row.id!r}: {error}", param="model", code="conversation_refused"
+        ) from error
     return cast(list[int], ids)
 
 
@@ -64,11 +69,13 @@ def called_text(tokenizer: PreTrainedTokenizerBase, row: Asked, text: str) -> st
     words, calls = read_answer(text, row.conversation.names) if row.conversation is not None and tools else ("", [])
     if not calls:
         return None
-    asked = for_template(student_messages(row))
+    asked = with_parsed_calls(student_messages(row))
 
     def rendered(answer: str, calls: list[Json]) -> str:
         turn: Json = {"role": "assistant", "content": answer} | ({"tool_calls": calls} if calls else {})
-        return cast(str, tokenizer.apply_chat_template([*asked, *for_template([turn])], tools=tools, tokenize=False))
+        return cast(
+            str, tokenizer.apply_chat_template([*asked, *with_parsed_calls([turn])], tools=tools, tokenize=False)
+        )
 
     prompt = tokenizer.apply_chat_template(asked, tools=tools, add_generation_prompt=True, tokenize=False)
     whole = rendered(words, calls)
@@ -79,21 +86,6 @@ def called_text(tokenizer: PreTrainedTokenizerBase, row: Asked, text: str) -> st
     head = next((head for head in heads if head and whole.startswith(head)), None)
     written = whole[len(head) :] if head is not None else ""
     return written if all(call["function"]["name"] in written for call in calls) else None
-
-
-def for_template(messages: list[Json]) -> list[Json]:
-    """Arguments of calls as objects: engines hand them over so to a chat template."""
-    return [
-        message | {"tool_calls": [_parsed(call) for call in message["tool_calls"]]}
-        if message.get("tool_calls")
-        else message
-        for message in messages
-    ]
-
-
-def _parsed(call: Json) -> Json:
-    function = call["function"]
-    return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
 
 
 def _tools(row: Asked) -> Any:

@@ -12,13 +12,15 @@ from services.api.features.files.service import error_summary
 from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
 from shared.artifacts.capabilities import published
-from shared.artifacts.chat_templates import TemplateRefused
-from shared.contracts.data import LEAST_ROWS, Split
+from shared.artifacts.chat_templates import ChatTemplate, TemplateRefused, prompt_template
+from shared.contracts.conversation import with_parsed_calls
+from shared.contracts.data import LEAST_ROWS, Question, Split
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.problems import Problem, refuse
+from shared.contracts.rows import asked
 from shared.contracts.steps import Method
-from shared.datasets.columns import HAS_REJECTED
+from shared.datasets.columns import HAS_MESSAGES, HAS_REJECTED
 from shared.datasets.files import PURPOSE
 from shared.datasets.splits import CODES
 from shared.jobs.records import FileRecord
@@ -26,6 +28,7 @@ from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, calls_per_judged_question
 from shared.plan.student_checks import problems
 
+MOST_RENDERED = 2000  # conversations of a file that are tried with the student's chat template
 Check = Callable[[Posted], Iterator[Problem | str]]
 
 
@@ -73,6 +76,49 @@ def prompts(posted: Posted) -> Iterator[Problem | str]:
         return
     if profile is not None and profile.template is not None:
         yield "its chat template is adapted for training, answers and chats alike (docs/how-to/several-models.md)"
+
+
+def conversations(posted: Posted) -> Iterator[Problem | str]:
+    """The student's chat template takes the conversations of the files; some want the user to begin, or calls to be answered."""
+    base = posted.context.bases.find(posted.request.model)
+    if posted.data is None or base is None or base.folder is None or not posted.rows.conversations:
+        return
+    import numpy as np
+
+    places = np.flatnonzero(posted.rows.has(HAS_MESSAGES))
+    try:
+        template = prompt_template(base.folder, posted.context.bases.prompts(base.name))
+    except TemplateRefused:
+        return
+    refused = refused_rows(
+        template, posted.rows.read(places[:MOST_RENDERED]), posted.context.bases.shows_calls(base.name)
+    )
+    looked = min(len(places), MOST_RENDERED)
+    if not refused:
+        yield f"conversations: {len(places)}; the student's chat template renders {looked} of {looked} that were tried"
+        return
+    shown = ", ".join([*refused][:5]) + (", ..." if len(refused) > 5 else "")
+    yield Problem(
+        code="conversations_refused",
+        param="training_file",
+        message=f"the chat template of {base.name!r} refuses {len(refused)} of {looked} conversations ({shown}): "
+        f"{next(iter(refused.values()))}",
+        remedy="leave these rows out, let a conversation begin with the user, or name another student",
+    )
+
+
+def refused_rows(template: ChatTemplate, rows: Iterable[Question], shows_calls: bool) -> dict[str, str]:
+    """The template's words by the id of each row that it refuses."""
+    refused = {}
+    for row in rows:
+        conversation = asked(row, shows_calls).get("conversation")
+        if conversation is None:
+            continue
+        try:
+            template.render(with_parsed_calls(conversation.messages), True, tools=conversation.tools or None)
+        except TemplateRefused as error:
+            refused[row.id] = error.reason
+    return refused
 
 
 def adapter(posted: Posted) -> Iterator[Problem | str]:
@@ -238,7 +284,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, abilities, prompts, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
+    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
 )  # fmt: skip
 
 
