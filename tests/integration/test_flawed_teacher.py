@@ -19,6 +19,7 @@ from shared.contracts.errors import FatalError
 from shared.contracts.rows import ComparisonInput, JudgeInput, TeacherInput
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, StepKind, StepRequest, StepResult, TeachParams
+from shared.grading.graders import Graders
 from shared.platform.gateway_client import GatewayClient, origin_headers
 from tests.fakes.flawed import REFUSAL
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, assert_ledger_is_log, running_gateway
@@ -28,7 +29,7 @@ from tests.fakes.start import start_teacher
 TAUGHT, TRIED, SEARCHED, TESTED = 100, 40, 10, 20
 EVALUATION = {"baselines": [], "forgetting": 0, "judged_questions": 20, "judged_margin": 0.01, "absolute_scores": False}
 ROWS = {StepKind.TEACH: TeacherInput, StepKind.REVIEW: JudgeInput, StepKind.COMPARE: ComparisonInput}
-ASKS = {StepKind.TEACH: teach, StepKind.REVIEW: judging.review, StepKind.COMPARE: compare}
+ASKS: dict[StepKind, Any] = {StepKind.TEACH: teach, StepKind.REVIEW: judging.review, StepKind.COMPARE: compare}
 
 
 class Served(World):
@@ -46,7 +47,12 @@ class Served(World):
         rows = [ROWS[request.kind].model_validate(row) for row in request.rows]
         origin = origin_headers(job.project_id, job.id, str(key), key.phase)
         async with GatewayClient(self.gateway.url, TOKEN, origin) as client:
-            answers, counts = await ASKS[request.kind](client, params, rows, lambda *_: None)  # pyright: ignore[reportArgumentType]
+            given: list[Any] = [client, params, rows, lambda *_: None]
+            if request.kind is StepKind.REVIEW:
+                with Graders() as graders:
+                    answers, counts = await judging.review(*given, graders)
+            else:
+                answers, counts = await ASKS[request.kind](*given)
             metrics = counts | client.refusals()
         return StepResult(rows=[row.model_dump(mode="json") for row in answers], metrics=metrics)
 

@@ -34,7 +34,7 @@ async def test_a_job_runs_with_any_providers_teacher_and_judge(
     report = await Simulation(folder).job(
         world,
         questions(TAUGHT + TRIED, 10, TESTED),
-        suffix=name,
+        suffix=f"job-{name}",
         domain="jobs",  # so that no other test's answers are found in the cache
         teacher={"provider": name},
         judge={"provider": name},
