@@ -25,7 +25,7 @@ from tests.unit.test_docs import PAGES, calls, rows_of_cli_page
 # Not run here -> where it is, or why it cannot be.
 ELSEWHERE = {
     r"up\b.*|backup .*|doctor|status|gc.*|models (pull|path|prompts|abilities)\b.*": "acts on this machine: tests/integration",
-    r"data import (org/name|notes/|SOURCE|chat\.jsonl).*": "asks a hub or a teacher: tests/integration/test_imports.py",
+    r"data import (org/name|notes/|handbook/|SOURCE|chat\.jsonl).*": "asks a hub or a teacher: tests/integration/test_imports.py",
     r"data (generate|coverage) .*": "asks a teacher: tests/integration/test_imports.py",
     r"models export .*": "needs a trainer: tests/integration/test_exports.py",
     r"data \w+ IMPORT\b.*": "acts on an import that runs: tests/integration/test_imports.py",
@@ -161,6 +161,9 @@ def desk(tmp_path: Path, api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "bad.jsonl").write_text('{"question": "a", "answer": "b"}\nno\n')
     (tmp_path / "corrected.jsonl").write_text('{"id": "row-1", "reference": "one more"}\n')
     (tmp_path / "fragen.csv").write_text("Frage,Antwort\nWie viel ist 1 und 1?,2\n" * 40)
+    tickets = (f"Was kostet Tarif {n} im Monat?;{n} Euro.\n" for n in range(300))
+    (tmp_path / "tickets.csv").write_text("Kundenanliegen;Bearbeitung\n" + "".join(tickets))
+    (tmp_path / "mails.csv").write_text("question,answer\nWho is bob@example.com?,A customer.\n" * 40)
     (tmp_path / "question.txt").write_text("Count the lines of notes.txt.")
     label = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}
     (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")
