@@ -50,7 +50,7 @@ def packing_of(path: Path) -> Packed:
     if kind or not head.startswith(ZIP + b"\x03\x04"):
         return Packed(kind)
     with opened_zip(path) as archive:
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = [info.filename for info in archive.infolist() if info.filename and not info.filename.endswith("/")]
         if any(name.startswith(SPREADSHEET) for name in names):
             return Packed()
         data = [name for name in names if not name.startswith(NOISE[0]) and not name.endswith(NOISE[1:])]
