@@ -44,7 +44,12 @@ def documents(
         for number, member in enumerate(members):
             on_progress(number, len(members))
             shown = "".join(c for c in member.filename if c.isprintable())[-150:]
-            if not member.filename or member.filename.endswith("/") or shown.startswith(NOISE[0]) or shown.endswith(NOISE[1:]):
+            if (
+                not member.filename
+                or member.filename.endswith("/")
+                or shown.startswith(NOISE[0])
+                or shown.endswith(NOISE[1:])
+            ):
                 continue
             content = unpacked(archive, member, DOCUMENT_BYTES).read()
             read += len(content)
