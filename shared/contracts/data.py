@@ -15,7 +15,7 @@ from shared.contracts.conversation import transcript
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import NotUsable
-from shared.contracts.row_shapes import NoShape, Shape, holds_answers, shape_of, suggested_mapping
+from shared.contracts.row_shapes import NoShape, Shape, completed, holds_answers, shape_of, suggested_mapping
 from shared.contracts.tool_calls import answer_text
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -186,6 +186,8 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
     try:
         if shape is None and not ("question" in value and value.keys() <= OWN_FIELDS):
             shape = shape_of(tuple(value))
+        elif shape is not None and shape.partial:
+            shape = completed(shape, tuple(value))
         made = shape.convert(value) if shape else _own(value)
     except NoShape as error:
         message = str(error)

@@ -121,6 +121,7 @@ class Shape(NamedTuple):
     name: str
     convert: Callable[[Json], Json]
     reads: frozenset[str]
+    partial: bool = False  # a mapping that names no question: the rest is recognised by names
 
 
 class NoShape(NotUsable):
@@ -696,6 +697,8 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
 
     A row without the field of its question is refused; every other field may be missing.
     """
+    partial = not columns.get("question") and not columns.get("messages")
+    none: Json = {field: None for field, name in columns.items() if not name and partial}
     columns = {field: name for field, name in columns.items() if name}
     turns = columns.pop("messages", None)
 
@@ -704,7 +707,7 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
         if "question" in columns:
             made["question"] = as_question(columns["question"], _joined(row, columns["question"], required=True))
         if turns is None:
-            return made
+            return none | made
         said = inside(row, turns, required=True)
         messages = _messages(turns, said if isinstance(said, list) else [])
         return from_messages(messages, turns, _offered(row)) | made
@@ -714,7 +717,14 @@ def by_mapping(columns: Mapping[str, str]) -> Shape:
         "mapped by hand",
         convert,
         frozenset(named) | {part.partition(".")[0] for name in named for part in [name, *name.split("+")]},
+        partial,
     )
+
+
+def completed(mapping: Shape, fields: tuple[str, ...]) -> Shape:
+    """A partial mapping with what the names of the fields say. Raises NoShape."""
+    known = shape_of(fields)
+    return Shape(mapping.name, lambda row: known.convert(row) | mapping.convert(row), known.reads | mapping.reads)
 
 
 def _joined(row: Json, name: str, required: bool = False) -> Any:

@@ -268,8 +268,8 @@ def unread(mapping: dict[str, str], seen: Reading) -> list[LineError]:
     if seen.rows and not seen.references and texts and "reference" not in mapping:
         names = ", ".join(map(repr, texts[:5]))
         message = (
-            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={texts[0]} "
-            "(with --map question=...), or say that there is none: --map reference= (empty); over HTTP the field mapping"
+            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={texts[0]}, "
+            "or say that there is none: --map reference= (empty); over HTTP the field mapping"
         )
         return [LineError(line=1, code="answers_not_read", message=message, param="mapping")]
     return []

@@ -271,6 +271,8 @@ def test_yaml_holds_rows(tmp_path: Path, name: str):
         ('[{"qs": [{"a": "q0", "b": "a0"}, {"a": "q1"}]}]', {"question": "qs.*.a", "reference": "qs.*.b"}, [("q0", "a0"), ("q1", None)]),
         ('[{"s": "p", "ps": [{"c": "x", "qs": [{"a": "q0"}]}]}]', {"question": "ps.*.qs.*.a", "reference": "s"}, [("q0", "p")]),
         ('[{"a": "q0", "b": "more", "c": "a0"}]', {"question": "a+b", "reference": "c"}, [("q0\n\nmore", "a0")]),
+        ('[{"question": "q0", "kind": "x", "gold": "a0"}]', {"reference": "kind"}, [("q0", "x")]),
+        ('[{"question": "q0", "answer": "a0"}]', {"reference": ""}, [("q0", None)]),
         ("q0,x,a0\nq1,x,a1\n", {"question": "column_1", "reference": "column_3"}, [("q0", "a0"), ("q1", "a1")]),
         ("What, now?\nWho\n", {"question": "column_1", "reference": ""}, [("What, now?", None), ("Who", None)]),
     ],
