@@ -1,9 +1,10 @@
 """The report of a job: one JSON object, kept as an artifact. The clock stands apart in `timings`."""
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from statistics import stdev
 from typing import Any
 
@@ -191,22 +192,33 @@ def _standing(gain: Interval) -> str:
     return "worse than" if gain.high < 0 else "not told apart from"
 
 
-def conflicting(questions: Iterable[Question]) -> list[list[str]]:
-    """Ids of rows that ask the same in the same words and have different references, group by group."""
-    groups: dict[str, list[Question]] = defaultdict(list)
-    for question in questions:
-        if question.reference:
-            groups[" ".join(question.text.casefold().split())].append(question)
-    return [
-        [row.id for row in rows]
-        for rows in groups.values()
-        if len({" ".join((row.reference or "").split()) for row in rows}) > 1
-    ]
+def conflicting(splits: Sequence[Sequence[Question]]) -> list[list[str]]:
+    """Ids of rows that ask the same in the same words and have different references, group by group. Reads the rows once for their
+    hashes, and once more where there are such groups; what is kept of a row is a number."""
+
+    def told() -> Iterator[tuple[int, Question]]:
+        for row in chain.from_iterable(splits):
+            if row.reference:
+                yield _number(row.text.casefold()), row
+
+    first: dict[int, int] = {}
+    several = {key for key, row in told() if first.setdefault(key, (said := _number(row.reference or ""))) != said}
+    groups: dict[int, list[str]] = {}
+    if several:
+        for key, row in told():
+            if key in several:
+                groups.setdefault(key, []).append(row.id)
+    return list(groups.values())
+
+
+def _number(text: str) -> int:
+    """Of its words, in 64 bits."""
+    return int.from_bytes(hashlib.blake2b(" ".join(text.split()).encode(), digest_size=8).digest())
 
 
 def data_quality(ctx: JobContext) -> DataQuality:
     """What the job's rows are worth: how many have no reference, and which contradict one another."""
-    conflicts = conflicting(row for rows in ctx.splits.values() for row in rows)
+    conflicts = conflicting([*ctx.splits.values()])
     bare = {split.value: sum(not row.reference for row in rows) for split, rows in ctx.splits.items()}
     return DataQuality(
         without_reference=bare,
