@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+CHOOSES_EXPERTS = "select_unquantized_moe_backend"  # vLLM keeps it to itself, so it is set by its name
+
 
 def register() -> None:
     """Called by vLLM at the start of each of its processes. On other devices it changes nothing that is used."""
@@ -29,13 +31,13 @@ def register() -> None:
 def _compute_experts_on_cpu() -> None:
     from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
 
-    select = method.select_unquantized_moe_backend
+    select = getattr(method, CHOOSES_EXPERTS)
 
     def without_adapters(moe_config: Any) -> Any:
         moe_config.is_lora_enabled = False
         return select(moe_config)
 
-    method.select_unquantized_moe_backend = without_adapters
+    setattr(method, CHOOSES_EXPERTS, without_adapters)
 
 
 def _groups(weights: Tensor, indices: Tensor, tokens: int) -> Iterator[tuple[Tensor | slice, Tensor]]:

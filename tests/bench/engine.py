@@ -20,7 +20,7 @@ from services.orchestrator.method.run import DistillationRun
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation
-from shared.contracts.rows import asked
+from shared.contracts.rows import StudentPrompt, asked
 from shared.contracts.steps import Sampling, StepKind, StudentParams
 from shared.jobs.schema import Stores, open_stores
 from shared.platform.settings import platform_settings
@@ -39,7 +39,9 @@ async def write_guidelines(run: DistillationRun, questions: list[Question]) -> N
     params = StudentParams(model=ctx.base, domain=ctx.spec.domain, sampling=sampling)
 
     async def guidelines(index: int, batch: Sequence[Question]) -> None:
-        await run.step(f"distill/guidelines/{index}", StepKind.GUIDE, params, [asked(q) for q in batch])
+        await run.step(
+            f"distill/guidelines/{index}", StepKind.GUIDE, params, [StudentPrompt(**asked(q)) for q in batch]
+        )
 
     await run.gather(guidelines, questions)
 

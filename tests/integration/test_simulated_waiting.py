@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared.contracts.rows import asked
+from shared.contracts.rows import StudentPrompt, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Sampling, StepKind, StepRequest, StepResult, StudentParams
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -40,7 +40,7 @@ async def test_what_a_step_waits_for_is_told_and_taken_back(simulation: Simulati
         return await world.run(job, key, request, limit, on_progress)
 
     run = simulation.new_run(row, slow, questions())
-    rows = [asked(question) for question in questions()[:2]]
+    rows = [StudentPrompt(**asked(question)) for question in questions()[:2]]
     await run.step("distill/guidelines/0", StepKind.GUIDE, ASKING, rows)
     await run.note_progress()
     assert said == ["the engine loads tiny, about 40 s"]
