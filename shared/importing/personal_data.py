@@ -170,6 +170,10 @@ def masked_item(item: Question | LineError, counts: Counter[str]) -> Question | 
     """A parsed row; of a bad one its message, which may quote it."""
     if isinstance(item, LineError):
         return item.model_copy(update={"message": masked(item.message, Counter())})
+    return masked_question(item, counts)
+
+
+def masked_question(item: Question, counts: Counter[str]) -> Question:
     given = item.model_dump()
     made = masked_row(given, counts)
     changed = {name: made[name] for name in given if made[name] != given[name]}

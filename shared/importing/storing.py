@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ from shared.datasets.splits import Splitter
 from shared.datasets.versions import Differences, changed_rows, differences, edits_by_id
 from shared.importing import dataset
 from shared.importing.dataset import Checked, DataFile
+from shared.importing.personal_data import masked_question
 
 
 class Limits(NamedTuple):
@@ -70,13 +72,16 @@ def versioned(
     source: tuple[Path, ReadOptions] | None,
     limits: Limits,
     out: Path,
+    mask: bool = False,
 ) -> Version:
-    """The rows of `base` with a change, stored, and written to `out` as JSONL. source: the file whose rows are appended. Raises
-    UserError, DiskLow."""
+    """The rows of `base` with a change, stored, and written to `out` as JSONL. source: the file whose rows are appended. mask: as in
+    the dataset; masked rows stay as they are. Raises UserError, DiskLow."""
+    masked: Counter[str] = Counter()
     rows, spool, splitter = StoredRows(artifacts, base), Spool(), Splitter(limits.dev, limits.test)
     appended = chain(_given(change.append), _read(*source) if source else ())
     counted = references = 0
-    for row, keeps in changed_rows(rows, edits_by_id(change.edit), {*change.remove}, appended):
+    for item, keeps in changed_rows(rows, edits_by_id(change.edit), {*change.remove}, appended):
+        row = masked_question(item, masked) if mask else item
         counted += 1
         if counted > limits.rows:
             raise dataset.TooManyRows(f"more than {limits.rows} rows; divide the dataset", param="append")
@@ -101,6 +106,8 @@ def versioned(
         references=references,
         linked=assigned.linked,
         left=assigned.left,
+        mask=mask,
+        masked=dict(masked),
         warnings=dataset.likeness_words(assigned.linked, assigned.left),
     )
     return Version(counted, assigned.counts, stored_as, reading, digest.hexdigest(), size)

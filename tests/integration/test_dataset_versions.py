@@ -185,3 +185,14 @@ def test_rows_from_before_there_were_columns_get_them(http: TestClient, first: s
     with pytest.raises(ArtifactMissing, match="changed on disk"):
         _ = [*found]
     assert next(found.read([0])) == rows[0]
+
+
+def test_a_masked_dataset_stays_masked_as_it_grows(http: TestClient):
+    content = lines([row | {"reference": "ask bob@example.com"} for row in ROWS])
+    made = http.post("/v1/files", files={"file": ("a.jsonl", content)}, data={"purpose": "fine-tune", "mask": "true"})
+    assert made.json()["reading"]["masked"] == {"email": 60}
+    grown = version(http, made.json()["id"], append=[{"question": "Who is new?", "reference": "eve@example.com"}])
+    assert (grown["reading"]["mask"], grown["reading"]["masked"]) == (True, {"email": 1})
+    references = {row.reference for row in stored(http, grown["id"])}
+    assert references == {"ask [EMAIL]", "[EMAIL]"}
+    assert b"@example.com" not in http.get(f"/v1/files/{grown['id']}/content").content
