@@ -48,11 +48,9 @@ class Served(World):
         origin = origin_headers(job.project_id, job.id, str(key), key.phase)
         async with GatewayClient(self.gateway.url, TOKEN, origin) as client:
             given: list[Any] = [client, params, rows, lambda *_: None]
-            if request.kind is StepKind.REVIEW:
-                with Graders() as graders:
-                    answers, counts = await judging.review(*given, graders)
-            else:
-                answers, counts = await ASKS[request.kind](*given)
+            with Graders() as graders:
+                more = [graders] if request.kind is StepKind.REVIEW else []
+                answers, counts = await ASKS[request.kind](*given, *more)
             metrics = counts | client.refusals()
         return StepResult(rows=[row.model_dump(mode="json") for row in answers], metrics=metrics)
 
