@@ -87,7 +87,7 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
 	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
-	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
+	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
 
 # The services without torch on another Python than the environment's, in an environment of its own that is kept for later.
 OTHER := 3.13

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from shared.contracts.formula import checked
+from shared.contracts.formula import LONGEST, checked
 from shared.contracts.graders import VERIFYING, Grader, grader_name
 from shared.contracts.json_types import Json, Number, Switch, Whole
 
@@ -30,7 +30,7 @@ class JsonEqualGrader(GraderKind):
 
     type: Literal["json_equal"]
     ordered: Switch = True
-    ignore: list[str] = Field(default=[], max_length=100)
+    ignore: list[Annotated[str, Field(max_length=200)]] = Field(default=[], max_length=100)
     relative: Number = Field(default=1e-9, ge=0, le=1)
 
 
@@ -94,8 +94,8 @@ class MultiGrader(GraderKind):
     """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`."""
 
     type: Literal["multi"]
-    graders: dict[str, "GivenGrader"] = Field(min_length=1, max_length=20)
-    calculate_output: str = Field(min_length=1)
+    graders: dict[Annotated[str, Field(max_length=64)], "GivenGrader"] = Field(min_length=1, max_length=20)
+    calculate_output: str = Field(min_length=1, max_length=LONGEST)
     name: str | None = Field(default=None, max_length=200)
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ def grader_name(value: Any) -> Any:
             raise ValueError(f"{value} needs settings: give an object, as {{'type': {value!r}, ...}}")
         return {"type": value}
     if isinstance(value, str) and value not in list(Grader):
-        raise ValueError(f"no grader is called {value!r}; use one of {', '.join([*Grader, *VERIFYING])}")
+        raise ValueError(f"no grader is called {value[:60]!r}; use one of {', '.join([*Grader, *VERIFYING])}")
     if not isinstance(value, dict) or value.get("type") in VERIFYING:
         return value
     kind = value.get("type")

@@ -65,13 +65,13 @@ def values(text: str, opener: str = "{", cut_off: bool = False) -> list[Any]:
     cut_off: the reply ended at its token limit. A number that its end may have cut does not count, the beginning of a string
     does, and text after a value shows that the value was not the reply.
     """
-    text = _INVISIBLE.sub("", text)
-    for candidate in (text, without_reasoning(text)):
+    bare = _INVISIBLE.sub("", text)
+    for candidate in (text, bare, without_reasoning(bare)):
         try:
             return [json.loads(candidate)]
         except (ValueError, RecursionError):
             continue
-    text = _FENCE_END.sub("", without_reasoning(text))[-LONGEST:]
+    text = _FENCE_END.sub("", without_reasoning(bare))[-LONGEST:]
     if opener not in text:
         text = text.translate(_WIDE)
     reader = _Reader(text, cut_off)

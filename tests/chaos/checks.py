@@ -15,6 +15,7 @@ from tests.chaos.schedule import Target
 LISTED = {
     "report": [
         "job",  # an id
+        "data.files.*.file", "data.files.*.dataset",  # ids
         "timings",  # times
         "*.seconds", "*.tokens_per_second",  # times
         "*.resumed_from_step",  # attempts

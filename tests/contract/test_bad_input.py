@@ -39,7 +39,7 @@ def good_file(http: httpx.Client) -> str:
 
 BAD_FILES = [
     ("not_json", b'{"question": "a"}\nquestion: b\n', 2, "invalid_json", None),
-    ("a_list", b'["question"]\n', 1, "invalid_json", None),
+    ("a_list", b"[1]\n", 1, "invalid_json", None),
     ("no_question", b'{"question": "a"}\n\n{"txt": "b"}\n', 3, "no_question", "question"),
     ("blank_question", b'{"question": "  "}\n', 1, "invalid_row", "question"),
     ("wrong_type", b'{"question": {}}\n', 1, "invalid_row", "question"),

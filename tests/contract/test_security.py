@@ -24,7 +24,9 @@ TRAVERSALS = [
     "%2e%2e%2fetc%2fpasswd",
 ]
 # Texts for the engine, which knows its own limit; here only the whole body is bounded.
-FOR_THE_ENGINE = re.compile(r"\.(content|prompt|input|instructions|choice|stop|bad_words|tool_choice|metadata)(\.|$)")
+FOR_THE_ENGINE = re.compile(
+    r"\.(content|prompt|input|instructions|choice|stop|bad_words|tool_choice|metadata|source)(\.|$)"
+)
 LONG = "A" * 100_000
 
 
