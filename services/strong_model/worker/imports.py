@@ -51,10 +51,14 @@ def read_source(
 
 
 def logged(path: Path, left_out: Counter[str], on_progress: Progress) -> list[Passage]:
-    """The questions of a data file of any shape; of a longer file its first MOST_MATERIAL. Raises UserError."""
-    options = ChatOptions(skip_bad=True, limit=MOST_MATERIAL)
-    rows = read_file(path, options, left_out, on_progress)
-    return [
-        Passage(id=f"log#{row.get('id') or number}", document="log", text=row["question"][:LONGEST])
-        for number, row in enumerate(rows, start=1)
-    ]
+    """The questions of a data file of any shape; those after the first MOST_MATERIAL are counted. Raises UserError."""
+    questions = []
+    for number, row in enumerate(read_file(path, ChatOptions(skip_bad=True), left_out, on_progress), start=1):
+        if number > MOST_MATERIAL:
+            left_out[f"questions after the first {MOST_MATERIAL}"] += 1
+            continue
+        text = row["question"]
+        if len(text) > LONGEST:
+            left_out[f"ends of questions longer than {LONGEST} characters"] += 1
+        questions.append(Passage(id=f"log#{row.get('id') or number}", document="log", text=text[:LONGEST]))
+    return questions
