@@ -171,13 +171,16 @@ class ForgettingRecord(ReportPart):
 
 
 class Promotion(ReportPart):
-    """against: "base" or "served". model: alias@version, if one was published."""
+    """against: "base" or "served". model: alias@version, if one was published. look: how often the dataset's dev split has now
+    decided about this alias; level: that of the interval which decided this time (gain's is at 95 %)."""
 
     state: Decision
     against: str
     model: str | None
     gain: Triple | None
     forgetting: ForgettingRecord | None
+    look: int = 1
+    level: float = 0.95
 
 
 # --- the judge ---

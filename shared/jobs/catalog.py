@@ -207,6 +207,27 @@ class Catalog:
 
     # models
 
+    def looks(self, project_id: str, alias: str, job_id: str, adapter: str | None) -> int:
+        """How many other models of an alias were decided about by the dev split of the job's dataset, in any of its versions, before
+        this one was published. The same model of another job is no other one."""
+        own_job, own_file, own_model = jobs.alias(), files.alias(), models.alias()
+        dataset = select(func.coalesce(own_file.c.dataset_id, own_file.c.id)).where(
+            own_job.c.id == job_id, own_file.c.id == own_job.c.file_id
+        )
+        number = select(func.min(own_model.c.version)).where(
+            own_model.c.project_id == project_id, own_model.c.alias == alias, own_model.c.job_id == job_id
+        )
+        of_alias = (models.c.project_id == project_id) & (models.c.alias == alias)
+        others = (
+            select(func.count(models.c.adapter.distinct()))
+            .select_from(models.join(jobs, models.c.job_id == jobs.c.id).join(files, jobs.c.file_id == files.c.id))
+            .where(of_alias, models.c.job_id != job_id, models.c.adapter != adapter, models.c.state != "partial")
+            .where(func.coalesce(files.c.dataset_id, files.c.id) == dataset.scalar_subquery())
+            .where(models.c.version < func.coalesce(number.scalar_subquery(), 2**31 - 1))
+        )
+        with reading(self.engine) as connection:
+            return int(connection.execute(others).scalar_one())
+
     def publish(
         self,
         project_id: str,

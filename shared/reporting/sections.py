@@ -63,6 +63,11 @@ def _summary(report: Report) -> Iterator[Line]:
     gain = f", gain {promotion.gain:+.3f}" if promotion.gain else ""
     model = promotion.model or "none"
     yield Line(f"Final model: {model}, {promotion.state} against the {promotion.against} model{gain}")
+    if promotion.look > 1:
+        yield Line(
+            f"Look {promotion.look} of this alias at the dev split of this dataset: a promotion needs the whole interval at "
+            f"{promotion.level:.2%} above zero"
+        )
     if promotion.forgetting:
         yield Line(_forgotten(promotion.forgetting), promotion.forgetting.change.high < 0)
     yield Line(_power(report.power))

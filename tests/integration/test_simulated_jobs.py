@@ -204,7 +204,15 @@ async def test_all_right_at_the_first_try_and_none_ever(simulation: Simulation):
     hard = await simulation.job(World(0.0), questions(), suffix="hard", **spec)
     (record,) = hard["phases"]["iterate"]["rounds"]
     assert (record["passed"], record["asked_by_try"]) == (0, [60, 60, 60])
-    nothing = {"state": "rejected", "against": "base", "model": None, "gain": None, "forgetting": None}
+    nothing = {
+        "state": "rejected",
+        "against": "base",
+        "model": None,
+        "gain": None,
+        "forgetting": None,
+        "look": 1,
+        "level": 0.95,
+    }
     assert hard["promotion"] == nothing
 
 
@@ -315,6 +323,21 @@ async def test_without_general_questions_none_is_asked(simulation: Simulation):
 
 
 # promotion
+
+
+async def test_each_further_look_at_a_dev_split_must_be_surer(simulation: Simulation, monkeypatch: pytest.MonkeyPatch):
+    """Of one alias and one dataset; another dataset is looked at for the first time, and a job posted again is no other look."""
+    file_id = simulation._file()
+    monkeypatch.setattr(simulation, "_file", lambda: file_id)
+    looks, world = [], World(0.3, train=better)
+    for seed in (1, 2, 3, 3):
+        report = await simulation.job(world, questions(), seed=seed, **DISTILL)
+        looks.append((report["promotion"]["look"], report["promotion"]["level"]))
+    assert [look for look, _ in looks] == [1, 2, 3, 3]
+    assert looks[0][1] == 0.95 < looks[1][1] < looks[2][1] == looks[3][1]
+    monkeypatch.undo()
+    report = await simulation.job(world, questions(), seed=4, **DISTILL)
+    assert report["promotion"]["look"] == 1
 
 
 async def test_a_worse_successor_leaves_the_former_version_served(simulation: Simulation):

@@ -21,7 +21,8 @@ from shared.contracts.rows import TOO_LONG, Grades, Shot, StudentCompletion, sho
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
 from shared.evaluation.grouped import grouped_gain, grouped_mean
-from shared.evaluation.statistics import Interval
+from shared.evaluation.looks import look_level
+from shared.evaluation.statistics import LEVEL, Interval
 
 Shots = Callable[[Question], list[Shot]]  # the worked examples that stand before a question
 BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
@@ -54,8 +55,8 @@ class EvalResult:
         values = self.scores[metric]
         return grouped_mean(is_share(metric, values), values, self.groups)
 
-    def gain_over(self, other: "EvalResult", metric: str) -> Interval:
-        """The paired gain of this student over another on the same questions, with its 95 % interval.
+    def gain_over(self, other: "EvalResult", metric: str, level: float = LEVEL) -> Interval:
+        """The paired gain of this student over another on the same questions, with its interval (95 % unless level is given).
 
         Over itself it is exactly nothing, on these questions and on all others. Two students that only answered alike
         here may differ elsewhere, and get an interval that says so.
@@ -63,7 +64,7 @@ class EvalResult:
         before, after = other.scores[metric], self.scores[metric]
         if self.model == other.model and self.bare and other.bare:
             return Interval(0.0, 0.0, 0.0, len(after))
-        return grouped_gain(is_share(metric, [*before, *after]), before, after, self.groups)
+        return grouped_gain(is_share(metric, [*before, *after]), before, after, self.groups, level)
 
     def record_against(self, other: "EvalResult", metric: str) -> WinRecord:
         """On how many questions this student scored higher, the same, lower than another."""
@@ -361,19 +362,32 @@ async def compare_with_served(
     base_on_dev: EvalResult,
     on_dev: EvalResult,
     forgotten: ForgettingRecord | None,
+    look: int,
 ) -> Promotion:
     """What becomes of the job's student on dev, against the version that is served, or the base at first.
 
-    A student that forgot more than the job allows is undecided at best.
+    look: how often the dataset's dev split has decided about the alias, this time included; the interval that decides is wider each
+    time. A student that forgot more than the job allows is undecided at best.
     """
+    level = look_level(look)
     if state.student == ctx.base:
-        return Promotion(state="rejected", against=BASE, model=None, gain=None, forgetting=forgotten)
+        return Promotion(
+            state="rejected", against=BASE, model=None, gain=None, forgetting=forgotten, look=look, level=level
+        )
     against, incumbent = BASE, base_on_dev
     if served is not None and served != state.student:
         ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
         against, incumbent = SERVED, await measure(ctx, state, SERVED, Split.DEV, served)
     gain = on_dev.gain_over(incumbent, ctx.metric)
-    decision: Decision = gain.decision
+    decision: Decision = on_dev.gain_over(incumbent, ctx.metric, level).decision
     if decision == "promoted" and forgotten is not None and forgotten.guarded:
         decision = "undecided"
-    return Promotion(state=decision, against=against, model=None, gain=gain.rounded(), forgetting=forgotten)
+    return Promotion(
+        state=decision,
+        against=against,
+        model=None,
+        gain=gain.rounded(),
+        forgetting=forgotten,
+        look=look,
+        level=round(level, 6),
+    )

@@ -86,7 +86,9 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
 
     await run.enter("evaluate")
     forgotten = await forgetting(ctx, state)
-    promotion = await compare_with_served(ctx, state, run.served_version(), base_on_dev, on_dev, forgotten)
+    promotion = await compare_with_served(
+        ctx, state, run.served_version(), base_on_dev, on_dev, forgotten, run.look_at_dev(state.student)
+    )
     if state.student != ctx.base:
         promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
     base = await measure(ctx, state, BASE, Split.TEST, ctx.base)

@@ -107,6 +107,10 @@ class DistillationRun(DurableRun):
             return None
         return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
 
+    def look_at_dev(self, student: ModelRef) -> int:
+        """How often the dataset's dev split has now decided which version the alias serves."""
+        return 1 + self.stores.catalog.looks(self.job.project_id, self.alias, self.job.id, student.tuned)
+
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
