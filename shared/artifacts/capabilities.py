@@ -4,7 +4,6 @@
 process of the trainer's environment, because it loads the model libraries.
 """
 
-import fcntl
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from shared.artifacts.bases import hash_once
 from shared.artifacts.store import write_atomically
 from shared.contracts.capabilities import PROBE, Ability, Capabilities
 from shared.contracts.steps import content_hash
+from shared.platform.file_lock import only_one
 
 MODULE = "services.trainer.train.probe"
 CARD = "meteor.json"  # of a prepared model; holds the hash that its files had
@@ -58,8 +58,7 @@ def ensure(folder: Path, name: str, model: Path) -> Capabilities:
     if (known := _still_true(folder, name, model)) is not None:
         return known
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_one(folder / ".lock"):
         if (known := _still_true(folder, name, model)) is not None:
             return known
         capabilities = run_probe(name, model)

@@ -9,6 +9,7 @@ ten seconds, or fails once it was accepted.
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -57,6 +58,10 @@ def main() -> int:
             "METEOR_API_PORT": str(free_port()),
             "METEOR_ENGINE_MAX_MODEL_LEN": "512",
         }
+        environment["METEOR_MODELS"] = str(folder / "models")
+        for made in folders.values():
+            pull = [sys.executable, "-m", "services.local", "models", "pull", str(made)]
+            subprocess.run(pull, env=os.environ | environment, check=True, stdout=sys.stderr)
         with Runner(folder / "run", os.environ | environment) as runner:
             runner.start(wait_s=None)
             runner.wait_ready(600)

@@ -267,4 +267,7 @@ def _locked(path: Path, report: ProgressReport) -> Iterator[None]:
             except BlockingIOError:
                 report.note("waiting for another process that prepares the same model")
                 time.sleep(1.0)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

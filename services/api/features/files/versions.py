@@ -10,7 +10,7 @@ from services.api.paging import Paging, listed, page_of
 from shared.contracts.errors import UserError
 from shared.contracts.versions import FileDiff, VersionRequest
 from shared.contracts.views import FileObject, Listed
-from shared.datasets.files import PURPOSE, JobData, only_one
+from shared.datasets.files import PURPOSE, JobData, only_one_at
 from shared.datasets.rows import References
 from shared.importing import storing
 from shared.jobs.records import FileRecord
@@ -41,7 +41,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
             out,
             base.reading is not None and base.reading.mask,
         )
-        with only_one(context.files):
+        with only_one_at(context.files):
             files.check_quota(context, made.size)
             os.replace(out, context.files / made.sha256)
             row = context.stores.catalog.add_file(
