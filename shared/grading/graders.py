@@ -1,5 +1,6 @@
 """All graders of a step by their names: text similarities as they are, those that verify each in a process of its own."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,6 +62,7 @@ class Graders:
         sandbox: bool = False,
     ):
         self._files, self._sandbox, self._open = files or {}, sandbox, ExitStack()
+        self._one_at_a_time = threading.Lock()
         self._scorers: dict[str, Scorer] = {grader.value: NamedGrader(grader) for grader in Grader}
         self._scorers |= {name_of(spec): self._scorer(spec) for spec in verifying}
 
@@ -96,7 +98,8 @@ class Graders:
                 param="distillation.judge.grader",
                 code="unknown_grader",
             )
-        return self._scorers[name].score(answer, reference, question)
+        with self._one_at_a_time:  # rows are graded from several threads, and a grader's process answers one of them
+            return self._scorers[name].score(answer, reference, question)
 
     def all_scores(self, answer: str, reference: str, question: str = "") -> dict[str, Graded]:
         return {name: self.score(name, answer, reference, question) for name in self.names}

@@ -4,23 +4,18 @@ code that a model wrote and tests try.
 It is off until the operator turns it on (METEOR_SANDBOX), and refuses where the kernel cannot confine (confine.py).
 """
 
-import contextlib
 import json
-import os
-import selectors
 import shutil
-import signal
-import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from shared.contracts.errors import FatalError, UserError
+from shared.platform.line_process import LineProcess, ProcessEnded, TooLong, TooSlow
 from shared.sandbox.confine import missing
 
 INSIDE = Path(__file__).with_name("inside.py")
@@ -57,7 +52,7 @@ class Sandbox:
         if lacks := missing():
             raise UserError(f"code cannot be confined on this machine: it lacks {', '.join(lacks)}", code="sandbox_off")
         self.source, self.limits = source, limits or SandboxLimits()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: LineProcess | None = None
         self._own: str | None = None
 
     def __enter__(self) -> "Sandbox":
@@ -77,13 +72,8 @@ class Sandbox:
     def close(self) -> None:
         """Kill the process and remove what it wrote."""
         if self._child is not None:
-            child, self._child = self._child, None
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
+            self._child.end()
+            self._child = None
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
             self._own = None
@@ -95,17 +85,10 @@ class Sandbox:
             raise CallFailed(answer["error"])
         return answer.get("result")
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> LineProcess:
         self._own = tempfile.mkdtemp(prefix="meteor-sandbox-")
-        child = self._child = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(INSIDE)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=self._own,
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        child = self._child = LineProcess([sys.executable, "-I", "-B", str(INSIDE)], threads, self._own, quiet=True)
         begin = {
             "source": self.source,
             "own": self._own,
@@ -123,36 +106,20 @@ class Sandbox:
             raise CallFailed(answer["error"])
         return child
 
-    def _exchange(self, child: subprocess.Popen[bytes], line: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _exchange(self, child: LineProcess, line: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Raises CallFailed, and the process is gone then."""
-        assert child.stdin is not None
         try:
-            child.stdin.write(json.dumps(line).encode() + b"\n")
-            child.stdin.flush()
-            answer = json.loads(self._line(child, seconds))
-        except (BrokenPipeError, ValueError):
-            self.close()
-            raise CallFailed("it ended its process") from None
-        except CallFailed:
-            self.close()
-            raise
-        return answer if isinstance(answer, dict) else {}
-
-    def _line(self, child: subprocess.Popen[bytes], seconds: float) -> bytes:
-        assert child.stdout is not None
-        deadline, line = time.monotonic() + seconds, bytearray()
-        with selectors.DefaultSelector() as selector:
-            selector.register(child.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise CallFailed(f"it took more than {seconds:g} s")
-                piece = os.read(child.stdout.fileno(), 65_536)
-                line += piece
-                if not piece:
-                    raise CallFailed("it ended its process")
-                if len(line) > self.limits.answer_bytes:
-                    raise CallFailed(f"its result is larger than {self.limits.answer_bytes} bytes")
-        return bytes(line)
+            answer = json.loads(child.ask(json.dumps(line), seconds, self.limits.answer_bytes))
+        except (ProcessEnded, ValueError):
+            why = "it ended its process"
+        except TooSlow:
+            why = f"it took more than {seconds:g} s"
+        except TooLong:
+            why = f"its result is larger than {self.limits.answer_bytes} bytes"
+        else:
+            return answer if isinstance(answer, dict) else {}
+        self.close()
+        raise CallFailed(why)
 
 
 def _readable() -> list[str]:

@@ -1,5 +1,6 @@
 """How a job names its graders."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -124,3 +125,7 @@ def test_code_is_run_where_the_operator_allows_it():
         assert graders.score("code_tests", "import os; os.fork()", tests) == Graded(0.0)
         assert graders.score("code_tests", "raise SystemExit(0)", tests) == Graded(0.0)
         assert graders.score("code_tests", "", "assert (").why == UNGRADABLE
+        lengths = list(range(1, 40))
+        with ThreadPoolExecutor(8) as pool:  # rows are graded from several threads
+            graded = pool.map(lambda n: graders.score("python", "a" * n, "b" * 40).score, lengths)
+        assert list(graded) == [n / 40 for n in lengths]
