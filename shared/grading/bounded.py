@@ -4,16 +4,16 @@ both than there is."""
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import TypeAdapter
 
 from shared.contracts.errors import FatalError
-from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
+from shared.contracts.grader_kinds import RegexEqualGrader, SqlResultGrader, VerifyingGrader, VerifyingKind
 from shared.platform.line_process import LineProcess, ProcessEnded, TooSlow
 
 SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer; bytes of the process
@@ -30,9 +30,15 @@ class Graded(NamedTuple):
     words: str = ""
 
 
+class Said(NamedTuple):
+    """What a text says to a grader. key: equal for texts that say the same; None where only a comparison tells."""
+
+    key: str | None
+
+
 @dataclass
-class BoundedGrader:
-    """Grades by one spec in a child process, which is started at the first answer and again after one that was stopped.
+class _Bounded:
+    """One spec in a child process, which is started when it is first asked and again after one that was stopped.
 
     files: uploaded files that the grader reads, by their ids.
     """
@@ -42,21 +48,22 @@ class BoundedGrader:
     seconds: float = SECONDS
     memory: int = MEMORY
     _child: LineProcess | None = None
+    _work: ClassVar[str]
 
-    def __enter__(self) -> "BoundedGrader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def score(self, answer: str, reference: str, question: str = "") -> Graded:
-        """Raises FatalError where the process cannot be started."""
+    def _ask(self, texts: Sequence[str]) -> Any:
+        """Raises ProcessEnded and TooSlow, after which the next text starts the process again; FatalError where it does not start."""
         child = self._child or self._start()
         try:
-            return Graded(*json.loads(child.ask(json.dumps([answer, reference]), self.seconds)))
-        except (ProcessEnded, TooSlow) as error:
+            return json.loads(child.ask(json.dumps(texts), self.seconds))
+        except (ProcessEnded, TooSlow):
             self.close()
-            return Graded(0.0, "slow" if isinstance(error, TooSlow) else "crash")
+            raise
 
     def close(self) -> None:
         if self._child is not None:
@@ -68,10 +75,48 @@ class BoundedGrader:
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL")}
         child = self._child = LineProcess(argv, kept)
         files = {name: str(path) for name, path in self.files.items()}
-        begin = json.dumps([_SPEC.dump_python(self.spec, mode="json", by_alias=True), files])
+        begin = json.dumps([self._work, _SPEC.dump_python(self.spec, mode="json", by_alias=True), files])
         try:
             child.ask(begin, START_S)
         except (ProcessEnded, TooSlow):
             self.close()
             raise FatalError("the process that grades answers did not start", code="grader_failed") from None
         return child
+
+
+class BoundedGrader(_Bounded):
+    """Grades answers against references."""
+
+    _work = "grade"
+
+    def score(self, answer: str, reference: str, question: str = "") -> Graded:
+        """Raises FatalError where the process cannot be started."""
+        try:
+            return Graded(*self._ask([answer, reference]))
+        except (ProcessEnded, TooSlow) as error:
+            return Graded(0.0, "slow" if isinstance(error, TooSlow) else "crash")
+
+
+class BoundedEquality(_Bounded):
+    """Tells which answers are the same, without a reference. A query or an expression has its own grader's time."""
+
+    _work = "compare"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.spec, RegexEqualGrader | SqlResultGrader):
+            self.seconds = min(self.seconds, self.spec.timeout_s + 1)
+
+    def read(self, text: str) -> Said | None:
+        """None where the text says nothing to the grader, or cannot be read within the limits."""
+        try:
+            said = self._ask([text])
+        except (ProcessEnded, TooSlow):
+            return None
+        return None if said is None else Said(*said)
+
+    def same(self, one: str, other: str) -> bool:
+        """Of two texts that can be read; False where that takes too long."""
+        try:
+            return self._ask([one, other])
+        except (ProcessEnded, TooSlow):
+            return False

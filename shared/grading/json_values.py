@@ -54,7 +54,7 @@ def equal(spec: JsonEqualGrader, answer: str, reference: str) -> float:
     Raises ValueError where the reference is no JSON."""
     expected = reference_of(reference)
     try:
-        return float(_same(spec, json_of(answer), expected, 0))
+        return float(same(spec, json_of(answer), expected))
     except ValueError:
         return 0.0
 
@@ -83,6 +83,11 @@ def _validator(schema: Any):
 
 def _nothing(uri: str) -> Any:
     raise ValueError(f"{uri}: a grader's schema must be complete in itself")
+
+
+def same(spec: JsonEqualGrader, one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal as the spec has it."""
+    return _same(spec, one, other, 0)
 
 
 def _same(spec: JsonEqualGrader, one: Any, other: Any, depth: int) -> bool:

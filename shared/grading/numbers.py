@@ -53,12 +53,15 @@ def last_quantity(text: str, decimal: str = ".") -> Quantity | None:
 def score(spec: NumberGrader, answer: str, reference: str) -> float:
     """1 where the last number of the answer is the reference's within the tolerance, and no other unit stands behind it."""
     given, expected = last_quantity(answer, spec.decimal), last_quantity(reference, spec.decimal)
-    if given is None or expected is None:
-        return 0.0
+    return float(given is not None and expected is not None and same(spec, given, expected))
+
+
+def same(spec: NumberGrader, given: Quantity, expected: Quantity) -> bool:
+    """Whether the numbers differ by no more than the tolerance and the units do not contradict each other."""
     if spec.unit and given.unit and expected.unit and given.unit != expected.unit:
-        return 0.0
+        return False
     allowed = max(Decimal(str(spec.absolute)), Decimal(str(spec.relative)) * abs(expected.number))
-    return float(abs(given.number - expected.number) <= allowed)
+    return abs(given.number - expected.number) <= allowed
 
 
 def _quantity(match: re.Match[str], text: str, decimal: str) -> Quantity | None:

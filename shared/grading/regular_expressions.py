@@ -3,6 +3,7 @@
 import re
 
 import interegular
+from interegular.fsm import FSM
 from interegular.patterns import InvalidSyntax, Unsupported
 
 from shared.contracts.grader_kinds import RegexEqualGrader
@@ -23,9 +24,9 @@ def score(spec: RegexEqualGrader, answer: str, reference: str) -> float:
             return float(same_language(answer, reference))
         except ValueError:
             return 0.0
-    expected = _automaton(reference)
+    expected = automaton(reference)
     try:
-        return float(_automaton(answer).equivalent(expected))
+        return float(automaton(answer).equivalent(expected))
     except ValueError:
         return 0.0
 
@@ -37,8 +38,8 @@ def written(text: str) -> str:
     return (around["quoted"] or around["slashed"]) if around else text
 
 
-def _automaton(pattern: str):
-    """Raises ValueError."""
+def automaton(pattern: str) -> FSM:
+    """Raises ValueError for what is no regular expression, or describes no regular language."""
     try:
         re.compile(pattern)
         return interegular.parse_pattern(pattern).to_fsm()
