@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -87,6 +87,11 @@ class Adapter(AdapterConfig):
     method: Method = Method.LORA
 
 
+# Settings whose default depends on others.
+FOLLOWING = (
+    ("distill", "learning_rate"), ("iterate", "train_from"), ("iterate", "epochs"), ("iterate", "learning_rate"),
+    ("evolve", "sft_weight"), ("evolve", "held_out"), ("evolve", "learning_rate"),
+)  # fmt: skip
 FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; an adapter wants larger ones
 
 
@@ -139,18 +144,32 @@ class DistillSettings(Strict):
 
 
 class IterateSettings(Strict):
-    """Phase 2. tries: answers per question and round, the first included (the paper: 3).
+    """Phase 2. strategy: critique is the paper's loop of answers and hints. sample draws `samples` answers to each question at
+    sample_temperature and trains on those that pass, `keep` distinct ones of a question at most; no strong model is asked.
+    both samples first, and takes the questions of which nothing passed through the loop.
 
+    tries: answers per question and round in the loop, the first included (the paper: 3).
+    without_reference: what passes among samples where no grader can say: answers that more than the share `agreement` of a
+    question's samples agree on, or what the judge calls right.
+    reuse_questions: sample phase 1's questions too. Pass rates are told of the fresh ones alone.
     on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
-    train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered.
+    train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered. sample and both
+    do the latter, with phase 1's epochs and learning rate, unless these are given.
     With several rounds they end early once dev shows no gain. round_questions: how many questions the first rounds
     have; the others share the rest evenly. A fork from a round fills it in, so that the rounds before stay as they were.
     """
 
+    strategy: Literal["critique", "sample", "both"] = "critique"
     questions: Whole | None = Field(default=None, ge=1)
     rounds: Whole = Field(default=1, ge=1, le=20)
     round_questions: list[Annotated[Whole, Field(ge=1)]] = Field(default=[], max_length=20)
     tries: Whole = Field(default=3, ge=1, le=10)
+    samples: Whole = Field(default=8, ge=2, le=64)
+    sample_temperature: Number = Field(default=0.9, gt=0, le=2)
+    keep: Whole = Field(default=4, ge=1, le=64)
+    without_reference: Literal["agreement", "judge"] = "agreement"
+    agreement: Number = Field(default=0.5, gt=0, lt=1)
+    reuse_questions: Switch = False
     on_failure: Literal["drop", "teacher"] = "drop"
     train_from: Literal["last", "base"] = "last"
     retry_temperature: Number = Field(default=0.7, ge=0, le=2)
@@ -165,8 +184,15 @@ class IterateSettings(Strict):
 
 
 class EvolveSettings(Strict):
-    """Phase 3. strategy against greedy; beta and sft_weight shape the length-normalised, anchored DPO loss.
+    """Phase 3. strategy: what greedy decoding is compared with; or how `samples` answers to a question, drawn at
+    `temperature`, become pairs_per_question pairs at most. verified: an answer that judge.grader passes against one that it does
+    not, where there is a reference. agreement: an answer that more than the share `agreement` of the samples agree on against one
+    with the fewest votes; the pair weighs as much as the votes differ (ScPO, arXiv 2411.04109). Neither asks a strong model.
 
+    beta and sft_weight shape the length-normalised, anchored DPO loss. held_out: this share of the questions with pairs is not
+    trained on; the report tells what training did to theirs. For verified and agreement sft_weight is 1 (as in Iterative RPO,
+    arXiv 2404.19733), held_out 0.1 and learning_rate 5e-5, unless these are given.
+    reuse_questions: draw samples for the questions of phases 1 and 2 too.
     pairs: whose answers are compared. With `file` the records' references stand for the better and their `rejected` for the
     worse, and nothing is decoded: training on preferences, in one turn.
     growth: how many times more compute (beams or samples, at most 64) each further turn spends.
@@ -180,6 +206,10 @@ class EvolveSettings(Strict):
     beam_width: Whole = Field(default=10, ge=2, le=64)
     samples: Whole = Field(default=8, ge=2, le=64)
     temperature: Number = Field(default=0.8, gt=0, le=2)
+    pairs_per_question: Whole = Field(default=4, ge=1, le=64)
+    agreement: Number = Field(default=0.5, gt=0, lt=1)
+    reuse_questions: Switch = False
+    held_out: Number = Field(default=0.0, ge=0, le=0.5)
     search_batch: Whole = Field(default=4, ge=1, le=256)
     beta: Number = Field(default=2.0, gt=0, le=100)
     sft_weight: Number = Field(default=0.5, ge=0, le=10)
@@ -279,12 +309,24 @@ class Distillation(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _rates_of_the_method(self) -> "Distillation":
-        for phase, rate in FULL_RATES.items() if self.adapter.method is Method.FULL else ():
-            settings = getattr(self, phase)
-            if "learning_rate" not in settings.model_fields_set:
-                setattr(self, phase, settings.model_copy(update={"learning_rate": rate}))
+    def _defaults_that_follow(self) -> "Distillation":
+        """What was left out and depends on other settings; FOLLOWING names it."""
+        full, anew = self.adapter.method is Method.FULL, self.iterate.strategy != "critique"
+        for phase, rate in FULL_RATES.items() if full else ():
+            self._left_out(phase, learning_rate=rate)
+        if anew:
+            self._left_out("iterate", train_from="base")
+        if anew and self.iterate.train_from == "base":
+            self._left_out("iterate", epochs=self.distill.epochs, learning_rate=self.distill.learning_rate)
+        if self.contrasts:
+            self._left_out("evolve", sft_weight=1.0, held_out=0.1, **({} if full else {"learning_rate": 5e-5}))
         return self
+
+    def _left_out(self, phase: str, **values: Any) -> None:
+        """Set what the request did not."""
+        settings = getattr(self, phase)
+        wanted = {name: value for name, value in values.items() if name not in settings.model_fields_set}
+        setattr(self, phase, settings.model_copy(update=wanted))
 
     @model_validator(mode="after")
     def _phases_in_order(self) -> "Distillation":
@@ -297,6 +339,15 @@ class Distillation(Strict):
         if self.pause_after is not None and self.pause_after not in self.stages:
             raise ValueError(
                 f"pause_after: {self.pause_after} is no stage of this job; it has {', '.join(self.stages)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_that_verifies(self) -> "Distillation":
+        verified = Phase.EVOLVE in self.phases and self.contrasts and self.evolve.strategy is Strategy.VERIFIED
+        if verified and self.judge.grader is None:
+            raise ValueError(
+                "evolve.strategy: verified needs judge.grader, which says what passes; agreement needs none"
             )
         return self
 
@@ -315,6 +366,11 @@ class Distillation(Strict):
         """All graders of the job that verify; one that stands in several places comes as often."""
         given = [self.primary_metric, *self.evaluation.graders, self.judge.grader]
         return [grader for grader in given if grader is not None and not isinstance(grader, Grader)]
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether phase 3 makes its pairs of samples."""
+        return self.evolve.pairs != "file" and self.evolve.strategy.samples
 
     @property
     def plain(self) -> bool:

@@ -206,12 +206,19 @@ class ScoreParams(Wire):
 
 
 class Strategy(StrEnum):
-    """How phase 3 spends more compute than greedy decoding does."""
+    """How phase 3 makes its pairs: more compute than greedy decoding spends (the first four, by the trainer), or samples of the
+    engine, told apart by a grader or by how many of them agree."""
 
     BEAM = "beam"
     BEST_OF_N = "best_of_n"
     SELF_CONSISTENCY = "self_consistency"
     TOP_K = "top_k"
+    VERIFIED = "verified"
+    AGREEMENT = "agreement"
+
+    @property
+    def samples(self) -> bool:
+        return self in (Strategy.VERIFIED, Strategy.AGREEMENT)
 
 
 class SearchParams(Wire):

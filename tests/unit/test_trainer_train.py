@@ -123,7 +123,7 @@ def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
     tokenizer, model = load_tokenizer(base), load_base(base).eval()
     prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
     greedy = [plain_generate(base, prompt, 1, 8) for prompt in prompts]
-    for strategy in Strategy:
+    for strategy in STRATEGIES:
         found = []
         for _ in range(2):
             torch.manual_seed(1)

@@ -12,13 +12,12 @@ from services.api.features.jobs import service as jobs
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.service import job_request
 from shared.contracts.data import Split
-from shared.contracts.distillation import FULL_RATES, Distillation, Phase
+from shared.contracts.distillation import FOLLOWING, Distillation, Phase
 from shared.contracts.errors import Conflict, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import Method
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
 from shared.jobs.states import StepState
@@ -53,17 +52,16 @@ def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObjec
 
 
 def _inherited(job: JobRequest) -> JobBody:
-    """The job's effective settings, without its place in an experiment and without learning rates that are the method's own
-    default, which change with the method."""
+    """The job's effective settings, without its place in an experiment and without what follows from other settings, which may
+    change."""
     body = job.model_dump(mode="json")
     for key in (EXPERIMENT, VARIANT):
         body["metadata"].pop(key, None)
     spec = body["distillation"]
-    for phase, full in FULL_RATES.items():
-        lora = Distillation.model_fields[phase].get_default().learning_rate
-        default = full if job.distillation.adapter.method is Method.FULL else lora
-        if spec[phase]["learning_rate"] == default:
-            del spec[phase]["learning_rate"]
+    for phase, name in reversed(FOLLOWING):  # the last ones follow from the first
+        value = spec[phase].pop(name)
+        if getattr(getattr(Distillation.model_validate(spec), phase), name) != value:
+            spec[phase][name] = value
     return body
 
 
