@@ -10,7 +10,7 @@ from shared.platform.run_rows import OnProgress
 
 
 async def grade(graders: Graders, rows: list[JudgeInput], progress: OnProgress) -> tuple[list[Grades], dict[str, int]]:
-    """All graders' scores per row. A row without a reference gets none; a grader that cannot grade against a row's reference
+    """All graders' scores per row. A row without a reference and further fields gets none; a grader that cannot grade against a row's reference
     gives it none. Both are counted, and so are answers at which a grader failed or had to be stopped, which score 0.
 
     Runs in a thread, so that the step's lease is renewed while long texts are compared.
@@ -18,8 +18,8 @@ async def grade(graders: Graders, rows: list[JudgeInput], progress: OnProgress) 
     grades, why = [], Counter[str]()
     for row in rows:
         scores = (
-            await asyncio.to_thread(graders.all_scores, row.answer, row.reference, row.question)
-            if row.reference
+            await asyncio.to_thread(graders.all_scores, row.answer, row.reference or "", row.question, row.item)
+            if row.reference or row.item
             else {}
         )
         why.update(graded.why for graded in scores.values() if graded.why)

@@ -25,8 +25,9 @@ async def review(
     name, ungradable = judge.params.grader, Counter[str]()
 
     async def review_row(row: JudgeInput) -> Verdict:
-        if name is not None and has_text(row.reference):
-            grade = await asyncio.to_thread(graders.score, name, row.answer, row.reference or "", row.question)
+        if name is not None and (has_text(row.reference) or row.item):
+            graded = (name, row.answer, row.reference or "", row.question, row.item)
+            grade = await asyncio.to_thread(graders.score, *graded)
             if grade.why != UNGRADABLE:
                 return await _graded(judge, grade.score, row)
             ungradable["ungradable"] += 1

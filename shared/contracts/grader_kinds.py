@@ -2,15 +2,63 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from shared.contracts.formula import LONGEST, checked
-from shared.contracts.graders import VERIFYING, Grader, grader_name
+from shared.contracts.graders import ANSWER, REFERENCE, VERIFYING, Grader, grader_name
 from shared.contracts.json_types import Json, Number, Switch, Whole
+from shared.contracts.templates import checked_template
 
 
 class GraderKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Template = Annotated[str, Field(max_length=100_000)]
+
+
+class StringCheckGrader(GraderKind):
+    """OpenAI's string_check, letter by letter: eq, ne; like and ilike (case apart): the reference stands in the input.
+
+    input, reference: templates (shared/contracts/templates.py).
+    """
+
+    type: Literal["string_check"]
+    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+    input: Template = ANSWER[0]
+    reference: Template = REFERENCE[0]
+    name: str | None = Field(default=None, max_length=200)
+
+    @field_validator("input", "reference")
+    @classmethod
+    def _a_template(cls, text: str) -> str:
+        return checked_template(text)
+
+
+class TextSimilarityGrader(GraderKind):
+    """OpenAI's text_similarity in [0, 1]: fuzzy_match (edits), bleu, gleu, and ROUGE's F-measures. input, reference: templates."""
+
+    type: Literal["text_similarity"]
+    evaluation_metric: Literal[
+        "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
+    ]
+    input: Template = ANSWER[0]
+    reference: Template = REFERENCE[0]
+    name: str | None = Field(default=None, max_length=200)
+
+    @field_validator("input", "reference")
+    @classmethod
+    def _a_template(cls, text: str) -> str:
+        return checked_template(text)
+
+    @field_validator("evaluation_metric", mode="before")
+    @classmethod
+    def _without_a_model(cls, value: Any) -> Any:
+        if value in ("cosine", "meteor"):
+            raise ValueError(
+                f"{value} needs a model or a dictionary of its own, which is not here; bleu or rouge_l are near"
+            )
+        return value
 
 
 class NumberGrader(GraderKind):
@@ -78,7 +126,8 @@ class CodeTestsGrader(GraderKind):
 class PythonGrader(GraderKind):
     """OpenAI's python grader: `grade(sample, item)` of the source returns a number in [0, 1].
 
-    sample["output_text"] is the answer; item has the row's question and reference. Needs the sandbox (METEOR_SANDBOX). name and
+    sample["output_text"] is the answer, sample["output_json"] its JSON value; item has the row's question, reference and all
+    further fields. Needs the sandbox (METEOR_SANDBOX). name and
     image_tag are kept and not used: the source runs in this installation's Python.
     """
 
@@ -110,7 +159,9 @@ class MultiGrader(GraderKind):
 
 
 VerifyingGrader = (
-    NumberGrader
+    StringCheckGrader
+    | TextSimilarityGrader
+    | NumberGrader
     | JsonEqualGrader
     | JsonSchemaGrader
     | RegexEqualGrader
@@ -136,13 +187,24 @@ MultiGrader.model_rebuild()
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
 # Right or wrong; the others are similarities or numbers between.
 BINARY_GRADERS = frozenset(
-    {Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING} - {"python", "multi"}
-)
+    {
+        Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING,
+        *(f"string_check_{operation}" for operation in ("eq", "ne", "like", "ilike")),
+    } - {"python", "multi"}
+)  # fmt: skip
 
 
 def name_of(grader: Grader | VerifyingGrader) -> str:
-    """What a grader's scores are called in steps and reports."""
-    return grader.value if isinstance(grader, Grader) else grader.type
+    """What a grader's scores are called in steps and reports. OpenAI's graders of texts are told from the named ones."""
+    match grader:
+        case Grader():
+            return grader.value
+        case StringCheckGrader():
+            return f"{grader.type}_{grader.operation}"
+        case TextSimilarityGrader():
+            return f"{grader.type}_{grader.evaluation_metric}"
+        case _:
+            return grader.type
 
 
 def parts_of(grader: VerifyingGrader) -> list[VerifyingGrader]:

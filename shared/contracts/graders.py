@@ -1,7 +1,5 @@
-"""Graders named as OpenAI names them. A grader object is taken where it says exactly what a grader of ours does.
-
-Theirs are templates over an item and a sample; here the item is always the record and the sample the student's answer,
-so only those templates are known. Anything else is refused instead of being half obeyed.
+"""Graders by the names that the contract has for them. OpenAI's grader object for what a named grader of ours does is that name; the
+others are templates over an item (the row) and a sample (the answer), as shared/contracts/templates.py fills them.
 """
 
 from enum import StrEnum
@@ -26,6 +24,11 @@ VERIFYING = (
 ALONE = ("number", "json_equal", "json_schema", "regex_equal", "code_tests")  # those whose settings all have a default
 ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")
 REFERENCE = ("{{item.reference}}", "{{ item.reference }}")
+# OpenAI's graders of texts: type -> the named grader that does the same, where this option has this value.
+TEMPLATED = {
+    "string_check": ("string_check", "operation", "eq"),
+    "text_similarity": ("rouge_l", "evaluation_metric", "rouge_l"),
+}
 MODEL_GRADERS = {"score_model": "evaluation.absolute_scores", "label_model": "evaluation.judged_questions"}
 
 
@@ -43,20 +46,12 @@ def grader_name(value: Any) -> Any:
     kind = value.get("type")
     if isinstance(kind, str) and kind in MODEL_GRADERS:
         raise ValueError(f"{kind} asks a model: that is the judge's part, see distillation.{MODEL_GRADERS[kind]}")
-    if kind == "string_check":
-        name, known = "string_check", {"operation": ("eq",)}
-    elif kind == "text_similarity":
-        name, known = "rouge_l", {"evaluation_metric": ("rouge_l",)}
-    else:
-        raise ValueError(f"type must be string_check, text_similarity, {', '.join(VERIFYING)}; or give a grader's name")
-    known |= {"input": ANSWER, "reference": REFERENCE}
-    for key, given in value.items():
-        if key in ("type", "name"):
-            continue
-        if key not in known:
-            raise ValueError(f"{kind}.{key} is not known; judge.pass_mark says what passes")
-        if given not in known[key]:
-            raise ValueError(f"{kind}.{key} can only be {known[key][0]!r}; the other graders have names, as 'chrf'")
-    if kind == "text_similarity" and "evaluation_metric" not in value:
-        raise ValueError("text_similarity needs evaluation_metric, which can only be 'rouge_l'")
-    return name
+    if not isinstance(kind, str) or kind not in TEMPLATED:
+        raise ValueError(f"type must be {', '.join([*TEMPLATED, *VERIFYING])}; or give a grader's name")
+    name, option, ours = TEMPLATED[kind]
+    for key in value.keys() - {"type", "name", "input", "reference", option}:
+        raise ValueError(f"{kind}.{key} is not known; judge.pass_mark says what passes")
+    if kind == "text_similarity" and option not in value:
+        raise ValueError("text_similarity needs evaluation_metric, such as 'rouge_l'")
+    ours_too = {option: (ours,), "input": ANSWER, "reference": REFERENCE}
+    return name if all(value.get(key, ways[0]) in ways for key, ways in ours_too.items()) else value

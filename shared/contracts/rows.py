@@ -85,7 +85,8 @@ class StudentCompletion(Wire):
 
 
 class JudgeInput(Wire):
-    """An attempt on its way to the judge. want_critique: ask for hints when it does not pass."""
+    """An attempt on its way to the judge. want_critique: ask for hints when it does not pass. item: the row's further fields, for
+    graders whose templates or code name them."""
 
     id: str
     question: str
@@ -93,6 +94,7 @@ class JudgeInput(Wire):
     rationale: str | None = None
     reference: str | None = None
     want_critique: bool = True
+    item: Json | None = Field(default=None, exclude_if=_is_none)
 
 
 class Verdict(Wire):

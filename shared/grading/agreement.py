@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from shared.contracts.grader_kinds import Grader, MultiGrader, PythonGrader, VerifyingGrader
+from shared.contracts.grader_kinds import Grader, MultiGrader, VerifyingGrader
 from shared.grading import equality
 from shared.grading.bounded import BoundedEquality
 
@@ -50,7 +50,7 @@ class Voter:
 
     def __post_init__(self) -> None:
         self._readers: list[equality.Equality | BoundedEquality] = [
-            equality.of_text(part) if isinstance(part, Grader | PythonGrader) else BoundedEquality(part, self.files)
+            equality.of_text(part) if isinstance(part, equality.OF_TEXTS) else BoundedEquality(part, self.files)
             for part in _parts(self.grader)
         ]
 
@@ -86,7 +86,7 @@ def _parts(grader: Grader | VerifyingGrader) -> Sequence[Grader | VerifyingGrade
     if not isinstance(grader, MultiGrader):
         return [grader]
     parts = list(grader.graders.values())
-    return [part for part in parts if not isinstance(part, Grader | PythonGrader)] or [Grader.STRING_CHECK]
+    return [part for part in parts if not isinstance(part, equality.OF_TEXTS)] or [Grader.STRING_CHECK]
 
 
 def _labels(reader: "equality.Equality | BoundedEquality", texts: Sequence[str]) -> list[Hashable]:

@@ -13,7 +13,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 from pydantic import TypeAdapter
 
 from shared.contracts.errors import FatalError
-from shared.contracts.grader_kinds import RegexEqualGrader, SqlResultGrader, VerifyingGrader, VerifyingKind
+from shared.contracts.grader_kinds import (
+    UNGRADABLE,
+    JsonSchemaGrader,
+    RegexEqualGrader,
+    SqlResultGrader,
+    VerifyingGrader,
+    VerifyingKind,
+)
+from shared.contracts.json_types import Json
 from shared.platform.line_process import LineProcess, ProcessEnded, TooSlow
 
 SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer; bytes of the process
@@ -89,8 +97,10 @@ class BoundedGrader(_Bounded):
 
     _work = "grade"
 
-    def score(self, answer: str, reference: str, question: str = "") -> Graded:
+    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
         """Raises FatalError where the process cannot be started."""
+        if not reference and not (isinstance(self.spec, JsonSchemaGrader) and self.spec.of is not None):
+            return Graded(0.0, UNGRADABLE)
         try:
             return Graded(*self._ask([answer, reference]))
         except (ProcessEnded, TooSlow) as error:

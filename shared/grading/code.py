@@ -2,9 +2,10 @@
 
 import re
 from types import TracebackType
-from typing import Any
 
-from shared.contracts.grader_kinds import CodeTestsGrader, PythonGrader
+from shared.contracts.grader_kinds import UNGRADABLE, CodeTestsGrader, PythonGrader
+from shared.contracts.json_types import Json
+from shared.contracts.templates import item_of, sample_of
 from shared.grading.bounded import Graded
 from shared.sandbox.outside import CallFailed, Sandbox, SandboxLimits
 
@@ -27,23 +28,25 @@ class CodeGrader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._sandbox.close()
 
-    def score(self, answer: str, reference: str, question: str = "") -> Graded:
+    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
         if isinstance(self.spec, PythonGrader):
-            return self._by_user(answer, {"question": question, "reference": reference})
+            return self._by_user(sample_of(answer), {"reference": reference} | item_of(question, reference, item))
+        if not reference:
+            return Graded(0.0, UNGRADABLE)
         try:
             compile(reference, "<tests>", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return Graded(0.0, "reference")
+            return Graded(0.0, UNGRADABLE)
         try:
             self._sandbox.run(code=code_of(answer), tests=reference)
         except CallFailed:
             return Graded(0.0)
         return Graded(1.0)
 
-    def _by_user(self, answer: str, item: dict[str, Any]) -> Graded:
+    def _by_user(self, sample: Json, item: Json) -> Graded:
         """OpenAI's call: grade(sample, item) -> a number. Outside of [0, 1] it is set to the nearer end."""
         try:
-            result = self._sandbox.call("grade", {"output_text": answer}, item)
+            result = self._sandbox.call("grade", sample, item)
         except CallFailed as failed:
             return Graded(0.0, "error", str(failed))
         if isinstance(result, bool) or not isinstance(result, int | float) or result != result:

@@ -18,12 +18,16 @@ from shared.contracts.grader_kinds import (
     PythonGrader,
     RegexEqualGrader,
     SqlResultGrader,
+    StringCheckGrader,
+    TextSimilarityGrader,
     VerifyingGrader,
 )
 from shared.grading import json_values, numbers, regular_expressions, sql
 from shared.grading.code import code_of
 from shared.grading.deep_regex import same_language
 from shared.judging.graders import clean, first_word
+
+OF_TEXTS = (Grader, PythonGrader, StringCheckGrader, TextSimilarityGrader)  # graders whose equality is one of texts
 
 
 class Equality(NamedTuple):
@@ -34,7 +38,7 @@ class Equality(NamedTuple):
     same: Callable[[Any, Any], bool] | None = None
 
 
-def of_text(grader: Grader | PythonGrader) -> Equality:
+def of_text(grader: Grader | VerifyingGrader) -> Equality:
     """For graders whose own equality is one of texts, or that have none: the text without fences, backticks and a final period,
     with single spaces. Of `first_token` the first word, of `contains` without regard to case."""
     match grader:
@@ -64,7 +68,7 @@ def of(spec: VerifyingGrader, files: Mapping[str, Path]) -> Equality:
             return Equality(partial(_result, spec, files[spec.database]))
         case CodeTestsGrader():
             return Equality(_program)
-        case PythonGrader():
+        case PythonGrader() | StringCheckGrader() | TextSimilarityGrader():
             return of_text(spec)
         case MultiGrader():
             raise ValueError("a formula has no equality of its own")

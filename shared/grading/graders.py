@@ -14,12 +14,16 @@ from shared.contracts.grader_kinds import (
     Grader,
     MultiGrader,
     PythonGrader,
+    StringCheckGrader,
+    TextSimilarityGrader,
     VerifyingGrader,
     name_of,
 )
 from shared.contracts.graders import VERIFYING
+from shared.contracts.json_types import Json
 from shared.grading.bounded import BoundedGrader, Graded
 from shared.grading.code import CodeGrader
+from shared.grading.texts import TextGrader
 from shared.judging.graders import score
 
 
@@ -29,8 +33,8 @@ class NamedGrader:
     def __init__(self, grader: Grader):
         self.grader = grader
 
-    def score(self, answer: str, reference: str, question: str = "") -> Graded:
-        return Graded(score(self.grader, answer, reference))
+    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
+        return Graded(score(self.grader, answer, reference)) if reference else Graded(0.0, UNGRADABLE)
 
 
 class FormulaGrader:
@@ -39,16 +43,16 @@ class FormulaGrader:
     def __init__(self, formula: str, parts: "Mapping[str, Scorer]"):
         self.formula, self.parts = formula, parts
 
-    def score(self, answer: str, reference: str, question: str = "") -> Graded:
+    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
         """A part that cannot grade against the reference leaves the whole without a score."""
-        graded = {name: part.score(answer, reference, question) for name, part in self.parts.items()}
+        graded = {name: part.score(answer, reference, question, item) for name, part in self.parts.items()}
         if any(one.why == UNGRADABLE for one in graded.values()):
             return Graded(0.0, UNGRADABLE)
         failed = next((one for one in graded.values() if one.why), Graded(0.0))
         return failed._replace(score=value(self.formula, {name: one.score for name, one in graded.items()}))
 
 
-Scorer = NamedGrader | BoundedGrader | CodeGrader | FormulaGrader
+Scorer = NamedGrader | TextGrader | BoundedGrader | CodeGrader | FormulaGrader
 
 
 class Graders:
@@ -74,6 +78,8 @@ class Graders:
                 return FormulaGrader(
                     spec.calculate_output, {name: self._scorer(part) for name, part in spec.graders.items()}
                 )
+            case StringCheckGrader() | TextSimilarityGrader():
+                return TextGrader(spec)
             case PythonGrader() | CodeTestsGrader():
                 return self._open.enter_context(CodeGrader(spec, self._sandbox))
             case _:
@@ -89,8 +95,8 @@ class Graders:
     def names(self) -> list[str]:
         return list(self._scorers)
 
-    def score(self, name: str, answer: str, reference: str, question: str = "") -> Graded:
-        """Raises UserError for a name that is none of `names`."""
+    def score(self, name: str, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
+        """item: the row's further fields. Raises UserError for a name that is none of `names`."""
         if name not in self._scorers:
             known = ", ".join(dict.fromkeys([*self.names, *VERIFYING]))
             raise UserError(
@@ -99,7 +105,11 @@ class Graders:
                 code="unknown_grader",
             )
         with self._one_at_a_time:  # rows are graded from several threads, and a grader's process answers one of them
-            return self._scorers[name].score(answer, reference, question)
+            return self._scorers[name].score(answer, reference, question, item)
 
-    def all_scores(self, answer: str, reference: str, question: str = "") -> dict[str, Graded]:
-        return {name: self.score(name, answer, reference, question) for name in self.names}
+    def all_scores(
+        self, answer: str, reference: str, question: str = "", item: Json | None = None
+    ) -> dict[str, Graded]:
+        """Of the named graders only where there is a reference."""
+        names = [name for name in self.names if reference or not isinstance(self._scorers[name], NamedGrader)]
+        return {name: self.score(name, answer, reference, question, item) for name in names}
