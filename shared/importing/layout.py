@@ -119,7 +119,8 @@ def text(path: Path, layout: Layout) -> Iterator[BinaryIO]:
         if layout.encoding == UTF8:
             yield file
         else:
-            yield io.BufferedReader(_Transcoded(file, layout.encoding), 1 << 16)
+            with io.BufferedReader(_Transcoded(file, layout.encoding), 1 << 16) as decoded:
+                yield decoded
 
 
 class _Transcoded(io.RawIOBase):

@@ -99,6 +99,8 @@ def _model_handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
+            if path == "/api/agent-harnesses":  # huggingface_hub asks it of its own, once a process and without a token
+                return self._refuse(404, "", "Not found")
             hub.asked.append((path, token))
             if hub.fails:
                 return self._refuse(hub.fails[0], "", hub.fails[1])
