@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
+from services.judge.agree import agree
 from services.judge.compare import compare
 from services.judge.grade import grade
 from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
-from shared.contracts.rows import Grades, JudgeInput
-from shared.contracts.steps import JudgeParams, StepKind
+from shared.contracts.rows import Grades, JudgeInput, Sampled, Votes
+from shared.contracts.steps import AgreeParams, JudgeParams, StepKind
+from shared.grading.agreement import Voter
 from shared.grading.graders import Graders
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress
@@ -57,9 +59,19 @@ async def grade_rows(
         return await grade(graders, rows, context.progress)
 
 
+@step_handler(StepKind.AGREE)
+async def agree_rows(
+    params: AgreeParams, rows: list[Sampled], context: StepContext
+) -> tuple[list[Votes], dict[str, int]]:
+    files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
+    with Voter(params.grader, files) as voter:
+        return await agree(voter, rows, context.progress)
+
+
 HANDLERS = by_kind(
     review_rows,
     asks_the_judge(StepKind.COMPARE, compare),
     asks_the_judge(StepKind.RATE, rate),
     grade_rows,
+    agree_rows,
 )

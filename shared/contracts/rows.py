@@ -171,6 +171,28 @@ class Grades(Wire):
     scores: dict[str, float]
 
 
+class Sampled(Wire):
+    """Several answers to one question, without their rationales, on their way to be grouped."""
+
+    id: str
+    texts: list[str]
+
+
+class AnswerGroup(Wire):
+    """members: places of the answers that are the same, the most usual text first. share: of all votes."""
+
+    members: list[int]
+    share: float
+
+
+class Votes(Wire):
+    """groups: the largest first. unread: places of answers that say nothing to the grader, so they are in no group."""
+
+    id: str
+    groups: list[AnswerGroup]
+    unread: list[int] = Field(default=[])
+
+
 class Example(Asked):
     """One row to train on: what is asked -> completion (rationale and marker included where it has them)."""
 

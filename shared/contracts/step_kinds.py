@@ -19,13 +19,16 @@ from shared.contracts.rows import (
     ParitySample,
     Preference,
     PreferencePair,
+    Sampled,
     StudentCompletion,
     StudentPrompt,
     TeacherInput,
     TeacherResponse,
     Verdict,
+    Votes,
 )
 from shared.contracts.steps import (
+    AgreeParams,
     JudgeParams,
     ProbeParams,
     ScoreParams,
@@ -71,6 +74,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.RATE: StepKindSpec(JudgeParams, JudgeInput, AnswerScores, cost=2.5, prompted=True),
     StepKind.REVIEW: StepKindSpec(JudgeParams, JudgeInput, Verdict, cost=2.5, prompted=True),
     StepKind.GRADE: StepKindSpec(JudgeParams, JudgeInput, Grades, cost=0.01, version=2),  # 2: flags, contains
+    StepKind.AGREE: StepKindSpec(AgreeParams, Sampled, Votes, cost=0.05),
     StepKind.SFT: StepKindSpec(
         TrainParams, Example, None, cost=0.4, version=3, learns=True
     ),  # 3: the order of the rows

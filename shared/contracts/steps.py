@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from shared.contracts.grader_kinds import VerifyingKind
+from shared.contracts.grader_kinds import GivenGrader, VerifyingKind
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
@@ -38,6 +38,7 @@ class StepKind(StrEnum):
     RATE = "judge.rate"
     REVIEW = "judge.review"
     GRADE = "judge.grade"
+    AGREE = "judge.agree"
     SFT = "train.sft"
     SCORE = "train.score"
     SEARCH = "train.search"
@@ -164,6 +165,13 @@ class JudgeParams(Wire):
     pass_mark: float = 1.0
     batch: bool = Field(default=False, exclude_if=_unset)
     verify: list[VerifyingKind] = Field(default=[], exclude_if=_empty)
+    files: dict[str, str] = Field(default={}, exclude_if=_empty)
+
+
+class AgreeParams(Wire):
+    """For judge.agree: the grader whose equality says which answers are the same; files: what it reads, file id -> artifact."""
+
+    grader: GivenGrader
     files: dict[str, str] = Field(default={}, exclude_if=_empty)
 
 

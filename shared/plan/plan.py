@@ -16,6 +16,7 @@ ORDERS = 2  # a comparison is asked in both orders
 JUDGE_GATE = 4  # so many answers are judged in the pilot before the job relies on the judge
 REPAIRED = 2  # a reply that is no verdict is asked for once more
 WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
+LOCAL = (StepKind.GRADE, StepKind.AGREE)  # of the judge's queue, but no strong model is asked
 LATER_TRY = 0.6  # share of the questions that each further try of phase 2 is expected to take
 DIFFERING = 0.5  # share of the questions whose two decodings are expected to differ in phase 3
 
@@ -65,7 +66,7 @@ class PlannedStep:
 
     @property
     def asks_strong_model(self) -> bool:
-        return self.kind.queue in (Queue.STRONG, Queue.JUDGE) and self.kind is not StepKind.GRADE
+        return self.kind.queue in (Queue.STRONG, Queue.JUDGE) and self.kind not in LOCAL
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[
     }
     strong = {kind: JUDGED_S * calls for kind, calls in VERDICT_CALLS.items()}
     strong |= {StepKind.TEACH: CALL_S + TAUGHT_S * taught, StepKind.GRADE: STEP_KINDS[StepKind.GRADE].cost / 10}
+    strong[StepKind.AGREE] = STEP_KINDS[StepKind.AGREE].cost
     return {kind: Rate(seconds * machine.slowness, FIRST) for kind, seconds in student.items()} | {
         kind: Rate(seconds, FIRST) for kind, seconds in strong.items()
     }

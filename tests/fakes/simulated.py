@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from services.judge.agree import votes_of
 from services.judge.compare import agreed, tally
 from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
@@ -27,12 +28,15 @@ from shared.contracts.rows import (
     Likelihood,
     Preference,
     PreferencePair,
+    Sampled,
     StudentCompletion,
     TeacherResponse,
     Verdict,
+    Votes,
 )
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
+    AgreeParams,
     Method,
     ModelRef,
     Point,
@@ -43,6 +47,7 @@ from shared.contracts.steps import (
     TrainParams,
     content_hash,
 )
+from shared.grading.agreement import Voter
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.judging.prompts import CRITERIA
@@ -153,6 +158,10 @@ class World:
         score = float(row["answer"] in (row["reference"], f"right {row['id']}"))
         names = [*(grader.value for grader in Grader), *(spec["type"] for spec in request.params.get("verify", []))]
         return Grades(id=row["id"], scores=dict.fromkeys(names, score))
+
+    def _agree(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Votes:
+        with Voter(AgreeParams.model_validate(request.params).grader) as voter:
+            return votes_of(voter, Sampled.model_validate(row))
 
     def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
         return self.verdict(row)

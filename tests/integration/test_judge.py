@@ -17,9 +17,9 @@ from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
 from shared.contracts.grader_kinds import Grader, RegexEqualGrader
-from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Verdict
+from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Sampled, Verdict, Votes
 from shared.contracts.step_kinds import step_request
-from shared.contracts.steps import JudgeParams, Queue, Sampling, StepKind
+from shared.contracts.steps import AgreeParams, JudgeParams, Queue, Sampling, StepKind
 from shared.db.engine import engine_for
 from shared.grading.graders import Graders
 from shared.jobs.step_store import Claim
@@ -290,12 +290,16 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     settings = PlatformSettings(data=data, internal_token=SecretStr(TOKEN))
     rows = [row("right", "ls -a"), row("wrong", "ls")]
     pairs = [ComparisonInput(id=item.id, question=item.question, first=item.answer, second="ls -l") for item in rows]
+    sampled = [Sampled(id="right", texts=["ls -a", "ls", "`ls -a`"]), Sampled(id="wrong", texts=["a", "b", ""])]
     results = {}
     for kind, handler in HANDLERS.items():
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
         context = StepContext(claim, settings, artifacts)
-        bodies = [item.model_dump(mode="json") for item in (pairs if kind is StepKind.COMPARE else rows)]
-        request = step_request(kind, params(grader="string_check"), bodies)
+        of_kind = {StepKind.COMPARE: pairs, StepKind.AGREE: sampled}.get(kind, rows)
+        bodies = [item.model_dump(mode="json") for item in of_kind]
+        by_equality = kind is StepKind.AGREE
+        asked = AgreeParams(grader=Grader.STRING_CHECK) if by_equality else params(grader="string_check")
+        request = step_request(kind, asked, bodies)
         results[kind] = await handler(request, context)
         assert context.latest is not None
         assert (context.latest.done, context.latest.total) == (2, 2)
@@ -303,6 +307,9 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     assert [Verdict.model_validate(item).passed for item in results[StepKind.REVIEW].rows] == [True, False]
     assert [Grades.model_validate(item).scores["string_check"] for item in results[StepKind.GRADE].rows] == [1, 0]
     assert results[StepKind.REVIEW].metrics["by_grader"] == 2
+    votes = [Votes.model_validate(item) for item in results[StepKind.AGREE].rows]
+    assert [[group.members for group in row.groups] for row in votes] == [[[0, 2], [1]], [[0], [1]]]
+    assert results[StepKind.AGREE].metrics == {"n": 6, "unread": 1, "without_agreement": 1}
     preferences = [Preference.model_validate(item) for item in results[StepKind.COMPARE].rows]
     assert [(item.id, item.parsed, len(item.call_ids)) for item in preferences] == [
         ("right", True, 2),

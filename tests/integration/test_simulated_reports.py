@@ -220,7 +220,13 @@ async def test_one_turn_is_the_phase(simulation: Simulation):
 
 async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulation):
     report = await simulation.job(World(), questions(), **DISTILL, evaluation=only())
-    silent = (StepKind.GRADE, StepKind.READ, StepKind.ASK, StepKind.PROPOSE)  # all but the first are of imports
+    silent = (
+        StepKind.GRADE,
+        StepKind.AGREE,
+        StepKind.READ,
+        StepKind.ASK,
+        StepKind.PROPOSE,
+    )  # the last three are of imports
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
     assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
     line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)
