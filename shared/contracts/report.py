@@ -61,7 +61,8 @@ class TableRow(ReportPart):
     """One model on the test split. metrics: by grader; gain_over_base: paired, in the primary metric.
 
     adapter: content hash of what was trained. draws: the scores are means over so many draws of worked examples.
-    too_long: questions that exceed the model's context; they count as wrong. missing_markers: answers without the rationale
+    too_long: questions that exceed the model's context; they count as wrong. cut_off: answers that ended at answer_tokens and count
+    as they are; missing in reports from before they were counted. missing_markers: answers without the rationale
     and marker that the model was trained to write, None if it was not. scores: the primary metric, question by question.
     """
 
@@ -72,6 +73,7 @@ class TableRow(ReportPart):
     metrics: dict[str, Triple]
     gain_over_base: Triple
     too_long: int
+    cut_off: int | None = None
     missing_markers: int | None
     against_base: WinRecord | None
     scores: list[float]
@@ -306,10 +308,12 @@ class StudentNll(ReportPart):
 
 
 class PilotRecord(ReportPart):
-    """usable: responses by guidance. compared to student_nll: only if both ways of asking were tried."""
+    """usable: responses by guidance. compared to student_nll: only if both ways of asking were tried. cut_off: "answers" of the
+    teacher, "guidelines" of the student that ended at their limit of tokens."""
 
     questions: int
     usable: dict[str, int]
+    cut_off: dict[str, int] | None = None
     compared: int | None = None
     gain: Triple | None = None
     decision: Decision | None = None
@@ -319,11 +323,13 @@ class PilotRecord(ReportPart):
 
 
 class DistillRecord(ReportPart):
-    """dropped: responses by reason. answers: "teacher" or "references"; guidance: None without a teacher."""
+    """dropped: responses by reason. cut_off_guidelines: those that ended at guideline_tokens, which the teacher was not shown.
+    answers: "teacher" or "references"; guidance: None without a teacher."""
 
     questions: int
     kept: int
     dropped: dict[str, int]
+    cut_off_guidelines: int = 0
     answers: str
     guidance: str | None
     training: TrainingFigures = TrainingFigures()
@@ -339,7 +345,8 @@ class DevGain(ReportPart):
 class RoundRecord(ReportPart):
     """One round of phase 2. undecidable: questions that were not tried, because nothing can tell what passes.
 
-    asked_by_try: answers of each try; pass_rate: share of questions that passed within the first t tries.
+    asked_by_try: answers of each try; pass_rate: share of questions that passed within the first t tries. cut_off: of these answers
+    ended at answer_tokens, so they passed with nobody.
     training is missing if nothing passed, dev if there is one round only.
     """
 
@@ -353,6 +360,7 @@ class RoundRecord(ReportPart):
     unparsed_verdicts: int
     leaked_hints: int
     too_long: int
+    cut_off: int = 0
     missing_markers: int
     with_rationale: int
     training: TrainingFigures | None = None

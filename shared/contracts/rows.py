@@ -1,6 +1,6 @@
 """The rows that travel between steps. Every row keeps the `id` of the question it belongs to."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,12 +18,18 @@ from shared.contracts.steps import Wire
 TOO_LONG = (
     "too_long"  # a finish_reason beside OpenAI's: the prompt alone exceeds the student's context, nothing was written
 )
+CUT_OFF = "length"  # OpenAI's finish_reason of a text that ended at its limit of tokens: none is ever learned
 
 
 def _is_none(value: Any) -> bool:
     return value is None
 
 
+def _is_empty(value: list) -> bool:
+    return not value
+
+
+Side = Literal["chosen", "rejected"]  # of a preference pair
 Shot = tuple[str, str] | list[Json]  # a question and its answer, or the turns of a conversation up to its answer
 
 
@@ -59,9 +65,15 @@ class TeacherInput(Wire):
 
 
 class Guideline(Wire):
+    """One that is cut off is not shown to the teacher."""
+
     id: str
     guideline: str
     finish_reason: str
+
+    @property
+    def cut_off(self) -> bool:
+        return self.finish_reason == CUT_OFF
 
 
 class TeacherResponse(Wire):
@@ -83,6 +95,15 @@ class StudentCompletion(Wire):
     finish_reason: str
     marker_missing: bool = False
 
+    @property
+    def cut_off(self) -> bool:
+        return self.finish_reason == CUT_OFF
+
+    @property
+    def whole(self) -> bool:
+        """Whether it may be learned: it was written, to its end."""
+        return self.finish_reason not in (CUT_OFF, TOO_LONG)
+
 
 class JudgeInput(Wire):
     """An attempt on its way to the judge. want_critique: ask for hints when it does not pass. item: the row's further fields, for
@@ -100,7 +121,8 @@ class JudgeInput(Wire):
 class Verdict(Wire):
     """by: "grader" when a reference decided, "judge" when the strong model did, "unparsed" when it gave no verdict.
 
-    "unanswered": there was no attempt to judge, because the question does not fit into the student's context.
+    "unanswered": there was no attempt to judge, because the question does not fit into the student's context; "cut_off": the
+    attempt ended at its limit of tokens.
     """
 
     id: str
@@ -200,10 +222,12 @@ class Example(Asked):
 
 
 class PreferencePair(Asked):
-    """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model."""
+    """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model. cut_off: the sides that
+    ended at their limit of tokens; such a pair is not learned."""
 
     chosen: str
     rejected: str
+    cut_off: list[Side] = Field(default=[], exclude_if=_is_empty)
 
 
 def asked(question: Question, shows_calls: bool = True) -> Json:

@@ -79,7 +79,9 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
         TrainParams, Example, None, cost=0.4, version=3, learns=True
     ),  # 3: the order of the rows
     StepKind.SCORE: StepKindSpec(ScoreParams, Example, Likelihood, cost=0.5),
-    StepKind.SEARCH: StepKindSpec(SearchParams, StudentPrompt, PreferencePair, cost=3.0),
+    StepKind.SEARCH: StepKindSpec(
+        SearchParams, StudentPrompt, PreferencePair, cost=3.0, version=2
+    ),  # 2: what was cut off
     StepKind.DPO: StepKindSpec(TrainParams, PreferencePair, None, cost=1.5, version=2, learns=True),
     StepKind.MERGE: StepKindSpec(MergeParams, StudentPrompt, ParitySample, cost=5.0),
     StepKind.GGUF: StepKindSpec(GgufParams, None, None, cost=60.0),

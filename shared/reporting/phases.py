@@ -24,6 +24,8 @@ def phase_lines(phases: PhaseRecords) -> list[str]:
 def _pilot(pilot: PilotRecord) -> Iterator[str]:
     usable = ", ".join(f"{count} with guidance {way}" for way, count in pilot.usable.items())
     yield f"pilot: of {pilot.questions} answers each way can be used: {usable}; guidance: {pilot.guidance}"
+    if cut_off := ", ".join(f"{n} {what}" for what, n in (pilot.cut_off or {}).items() if n):
+        yield f"pilot: cut off at their limit of tokens: {cut_off}"
     if pilot.gain is not None:
         nll = pilot.student_nll
         change = f" ({nll.change:+.3f})" if nll and nll.change else ""
@@ -34,8 +36,10 @@ def _pilot(pilot: PilotRecord) -> Iterator[str]:
 
 def _distill(record: DistillRecord) -> str:
     guidance = f" with guidance {record.guidance}" if record.guidance else ""
+    cut_off = record.cut_off_guidelines
+    unseen = f"; {cut_off} guidelines cut off at guideline_tokens, which the teacher was not shown" if cut_off else ""
     return (
-        f"distill: {record.kept} of {record.questions} answers kept, dropped {_reasons(record.dropped)}"
+        f"distill: {record.kept} of {record.questions} answers kept, dropped {_reasons(record.dropped)}{unseen}"
         f"; answers of the {record.answers}{guidance}{_training(record.training)}"
     )
 
@@ -48,6 +52,7 @@ def _round(number: int, record: RoundRecord) -> str:
         (record.undecidable, "more not tried, nobody can say what passes"),
         (record.unparsed_verdicts, "verdicts could not be read"),
         (record.too_long, "questions too long for the model's context"),
+        (record.cut_off, "attempts cut off at answer_tokens, which passed nowhere"),
     )
     dev = record.dev
     return (

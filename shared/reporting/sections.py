@@ -125,13 +125,17 @@ def _prompts(report: Report) -> Iterator[Line]:
 
 
 def scores(report: Report) -> TextTable:
-    """Every model on the test split, by every grader, with its gain over the base."""
+    """Every model on the test split, by every grader, with its gain over the base, and how many of its answers were cut off; reports
+    from before that was counted have no such column."""
+    cut_off = all(row.cut_off is not None for row in report.table)
     rows = [
-        [words.row_label(row), str(row.n), *(f"{row.metrics[grader]:.3f}" for grader in report.graders), plain_gain(row.gain_over_base), words.wins(row)]
+        [words.row_label(row), str(row.n), *(f"{row.metrics[grader]:.3f}" for grader in report.graders), plain_gain(row.gain_over_base), words.wins(row), *([str(row.cut_off)] if cut_off else [])]
         for row in report.table
     ]  # fmt: skip
     gain = f"gain in {label(report.primary_metric)} over base"
-    return TextTable(["", "n", *map(label, report.graders), gain, words.WINS], rows)
+    return TextTable(
+        ["", "n", *map(label, report.graders), gain, words.WINS, *([words.CUT_OFF] if cut_off else [])], rows
+    )
 
 
 def final_against_others(report: Report) -> TextTable:

@@ -15,6 +15,7 @@ LABELS = {
 REFUSED_SHOWN = 10  # rows that a provider refused
 WINS = "won / tied / lost against base"
 WINS_OF_FINAL = "won / tied / lost"
+CUT_OFF = "cut off"  # answers that ended at answer_tokens
 
 
 def label(name: str) -> str:

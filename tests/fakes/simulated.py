@@ -22,6 +22,7 @@ from shared.contracts.grader_kinds import Grader
 from shared.contracts.jobs import JobRequest
 from shared.contracts.refusals import REFUSALS
 from shared.contracts.rows import (
+    CUT_OFF,
     AnswerScores,
     Grades,
     Guideline,
@@ -131,6 +132,8 @@ class World:
         if request.kind is StepKind.SEARCH:
             sides = ("chosen", "rejected")
             return {f"mean_tokens_{side}": fmean(len(row[side].split()) for row in rows) for side in sides}
+        if request.kind is StepKind.GUIDE:
+            return {"cut_off": sum(row["finish_reason"] == CUT_OFF for row in rows)}
         if request.kind is StepKind.RATE:
             return {"calls": sum(1 if row["parsed"] else 2 for row in rows)}
         if request.kind is not StepKind.COMPARE:

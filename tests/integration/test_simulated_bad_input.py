@@ -12,7 +12,8 @@ from services.cli.report_screen import show_report
 from shared.contracts.data import Question, Split
 from shared.contracts.errors import FatalError
 from shared.contracts.report import read_report
-from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
+from shared.contracts.rows import CUT_OFF, TOO_LONG, StudentCompletion, Verdict
+from shared.contracts.steps import StepKind
 from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import WRONG, Simulation, World, questions
 
@@ -162,6 +163,69 @@ async def test_questions_longer_than_the_context_are_not_judged_and_count_as_wro
     assert report["table"][0]["too_long"] == 6
     assert report["table"][0]["metrics"]["string_check"][0] == pytest.approx(54 / 60)
     assert "round 1: 6 questions do not fit into the student's context" in shown(report)
+
+
+class CutOff(World):
+    """Every text whose row's name ends with 3 ends at its limit of tokens. learned: completions of all trainings by kind; taught: what
+    the teacher was shown."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.learned: dict[StepKind, list[dict[str, Any]]] = {StepKind.SFT: [], StepKind.DPO: []}
+        self.taught: list[dict[str, Any]] = []
+        self.spoil = lambda key, attempt: cut(attempt)
+        self.train = lambda request, before: self.learned[request.kind].extend(request.rows) or before
+
+    def _guide(self, key, request, adapter, row):
+        return cut(super()._guide(key, request, adapter, row))
+
+    def _teach(self, key, request, adapter, row):
+        self.taught.append(row)
+        return super()._teach(key, request, adapter, row)
+
+    def _search(self, key, request, adapter, row):
+        pair = super()._search(key, request, adapter, row).model_copy(update={"chosen": f"right {row['id']}"})
+        return pair.model_copy(update={"cut_off": ["rejected"]}) if row["id"].endswith("3") else pair
+
+
+def cut(row: Any) -> Any:
+    return row.model_copy(update={"finish_reason": CUT_OFF}) if row.id.endswith("3") else row
+
+
+async def test_nothing_cut_off_is_learned_in_any_phase_and_all_of_it_is_counted(simulation: Simulation):
+    world = CutOff(1.0)
+    spec = {"guidance": "weak", "iterate": {"tries": 2, "rounds": 1, "questions": 30}, "evolve": {"questions": 30}}
+    report = await simulation.job(world, questions(train=100), **spec, evaluation=NOTHING)
+
+    assert {bool(row["guideline"]) for row in world.taught if row["id"].endswith("3")} == {False}
+    assert {bool(row["guideline"]) for row in world.taught if not row["id"].endswith("3")} == {True}
+    tuned = [row["id"] for row in world.learned[StepKind.SFT]]
+    assert len(tuned) == len(set(tuned)), "each question once, in phase 1 or 2"
+    phases = report["phases"]
+    (round_,), (turn,) = phases["iterate"]["rounds"], phases["evolve"]["turns"]
+    cut_ids = sum(f"train-{n}" not in tuned for n in range(100)) - 30  # of phase 2; evolve has 30 of its own
+    assert round_["cut_off"] == 2 * cut_ids > 0, "tried again, once"
+    assert round_["passed"] == round_["questions"] - cut_ids
+    assert not [row for row in world.learned[StepKind.DPO] if row["id"].endswith("3")]
+    assert turn["pairs"] == len(world.learned[StepKind.DPO]) == 30 - turn["dropped"]["cut_off"] < 30
+    assert (
+        phases["distill"]["cut_off_guidelines"]
+        == sum(not row["guideline"] for row in world.taught) - phases["pilot"]["cut_off"]["guidelines"]
+    )
+    assert [row["cut_off"] for row in report["table"]] == [6] * 4
+
+    for form in (shown(report), as_markdown(read_report(report))):
+        assert "cut off" in form
+        for setting in ("distill.guideline_tokens", "distillation.answer_tokens"):
+            assert f"raise {setting}" in form
+
+
+async def test_few_texts_that_were_cut_off_give_no_warning(simulation: Simulation):
+    world = World(1.0)
+    world.spoil = lambda key, attempt: cut(attempt) if attempt.id == "test-3" else attempt
+    report = await simulation.job(world, questions(), **ITERATE)
+    assert report["table"][0]["cut_off"] == 1
+    assert "raise distillation.answer_tokens" not in shown(report)
 
 
 async def test_a_student_against_itself_has_no_interval(simulation: Simulation):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.orchestrator.method.distill import usable_examples
 from services.orchestrator.method.evaluate import random_shots
-from services.orchestrator.method.evolve import distinct_pairs
+from services.orchestrator.method.evolve import learnable_pairs
 from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import _runs, near_duplicates, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import batches
@@ -160,5 +160,14 @@ def test_the_pilot_takes_the_categories_in_turn():
     [("a", " a ", "identical"), ("", "b", "empty"), ("a", "", "empty"), ("a", "b", None)],
 )
 def test_pairs_that_cannot_teach_are_dropped_and_counted(chosen, rejected, reason):
-    kept, dropped = distinct_pairs([PreferencePair(id="1", question="q", chosen=chosen, rejected=rejected)])
+    kept, dropped = learnable_pairs([PreferencePair(id="1", question="q", chosen=chosen, rejected=rejected)])
     assert (len(kept), dropped) == ((1, {}) if reason is None else (0, {reason: 1}))
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_pair_with_a_side_that_was_cut_off_is_dropped_and_counted(side):
+    whole = PreferencePair(id="1", question="q", chosen="a", rejected="b")
+    kept, dropped = learnable_pairs([whole, whole.model_copy(update={"id": "2", "cut_off": [side]})])
+    assert kept == [whole]
+    assert dropped == {"cut_off": 1}
+    assert "cut_off" not in whole.model_dump(), "the rows of a training keep their hashes"

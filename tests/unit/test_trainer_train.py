@@ -93,8 +93,10 @@ def test_decoding_from_a_shared_prefill_equals_decoding_each_prompt_alone(base: 
         decoder = Decoder(model, tokenizer, prompts, max_new_tokens=12)
         beam, greedy = decoder.beams(4), decoder.beams(1)
         assert greedy == decoder.beams(1)
-    assert greedy == [plain_generate(base, prompt, 1, 12) for prompt in prompts]
-    assert beam == [plain_generate(base, prompt, 4, 12) for prompt in prompts]
+    assert [side.ids for side in greedy] == [plain_generate(base, prompt, 1, 12) for prompt in prompts]
+    assert [side.ids for side in beam] == [plain_generate(base, prompt, 4, 12) for prompt in prompts]
+    for side in (*beam, *greedy):
+        assert side.whole == (len(side.ids) < 12), "no end token: it was cut off"
     assert beam != greedy
 
 
@@ -130,7 +132,7 @@ def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
             found.append(both_sides(model, tokenizer, prompts, search_params(strategy)))
         assert found[0] == found[1]
         high, low = found[0]
-        assert low == greedy
+        assert [side.ids for side in low] == greedy
         assert len(high) == 3
         assert high != low, strategy
 
@@ -138,9 +140,39 @@ def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
 def test_best_of_n_takes_the_likeliest_and_self_consistency_the_closest():
     far = Sample([9, 9, 9], -0.1)
     near = [Sample([1, 2, 3], -2.0), Sample([1, 2, 3, 4], -3.0), Sample([1, 2], -1.5)]
-    assert closest([far, *near]) == [1, 2, 3]
+    assert closest([far, *near]).ids == [1, 2, 3]
     decoder: Any = type("Drawn", (), {"samples": lambda self, *_: [[far, *near], near]})()
-    assert STRATEGIES[Strategy.BEST_OF_N](decoder, search_params(Strategy.BEST_OF_N)) == [[9, 9, 9], [1, 2]]
+    chosen = STRATEGIES[Strategy.BEST_OF_N](decoder, search_params(Strategy.BEST_OF_N))
+    assert [side.ids for side in chosen] == [[9, 9, 9], [1, 2]]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.BEST_OF_N, Strategy.SELF_CONSISTENCY])
+def test_a_sample_that_was_cut_off_is_chosen_only_where_all_were(strategy: Strategy):
+    cut, other = Sample([1, 2, 3], -0.1, whole=False), Sample([1, 2], -0.2, whole=False)
+    ended = Sample([7], -9.0)
+    decoder: Any = type("Drawn", (), {"samples": lambda self, *_: [[cut, other, ended], [cut, other]]})()
+    first, second = STRATEGIES[strategy](decoder, search_params(strategy))
+    assert first == ([7], True)
+    assert not second.whole
+
+
+def test_what_search_cuts_off_is_said_of_each_side(base: Path, tmp_path: Path):
+    tokenizer = load_tokenizer(base)
+    prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
+    spec = Spec(
+        kind=StepKind.SEARCH,
+        params=search_params(Strategy.BEAM, max_new_tokens=6).model_dump(mode="json"),
+        rows=[{"id": str(n), "question": question} for n, question in enumerate(QUESTIONS)],
+        base=base,
+        adapter=None,
+        output=tmp_path / "output",
+        checkpoints=tmp_path / "checkpoints",
+    )
+    metrics = search(spec, Ticks())  # type: ignore[arg-type]
+    rows = json.loads((spec.output / "rows.json").read_text())
+    greedy = [plain_generate(base, prompt, 1, 6) for prompt in prompts]
+    assert ["rejected" in row.get("cut_off", []) for row in rows] == [len(ids) == 6 for ids in greedy]
+    assert metrics["cut_off"] == sum(bool(row.get("cut_off")) for row in rows) > 0
 
 
 def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Path):
@@ -194,10 +226,10 @@ def test_search_keeps_the_order_the_equal_pairs_and_what_an_earlier_attempt_foun
     assert metrics["same"] == sum(row["chosen"] == row["rejected"] for row in rows)
     assert ticks.seen == [(2, 3), (3, 3)]
 
-    found = spec.checkpoints / "found.jsonl"
+    found = spec.checkpoints / "sides.jsonl"
     lines = found.read_text().splitlines()
     first = json.loads(lines[0])
-    first[1] = []  # were it searched again, the answer would not be empty
+    first[1] = [[], True]  # were it searched again, the answer would not be empty
     found.write_text("\n".join([json.dumps(first), lines[1], lines[2][:-3]]))  # and the last line is torn
     search(spec, ticks)  # type: ignore[arg-type]
     again = json.loads((spec.output / "rows.json").read_text())

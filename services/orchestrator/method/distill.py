@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
+from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judging import better
 from services.orchestrator.method.selection import letters_by_script, near_duplicates, scripts, words
 from shared.contracts.data import Question
@@ -47,6 +48,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         questions=len(questions),
         kept=len(examples) - too_long,
         dropped=dropped | ({"too_long": too_long} if too_long else {}),
+        cut_off_guidelines=cut_off_guidelines(ctx, "distill"),
         answers=settings.answers,
         guidance=state.guidance.value if settings.answers == "teacher" else None,
         training=training,
@@ -69,13 +71,14 @@ async def best_responses(ctx: JobContext, state: State, index: int, batch: Seque
 async def ask_teacher(
     ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None
 ) -> list[TeacherResponse]:
-    """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first."""
+    """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first; the
+    teacher does not see one that was cut off."""
     guidelines: dict[str, str] = {}
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
         params = StudentParams(model=guided_by, domain=ctx.spec.domain, sampling=sampling)
         written = await ctx.step(key.child("guidelines"), StepKind.GUIDE, params, [ctx.prompt(q) for q in batch])
-        guidelines = {row.id: row.guideline for row in written.read(Guideline)}
+        guidelines = {row.id: row.guideline for row in written.read(Guideline) if not row.cut_off}
     rows = [TeacherInput(**asked_of_teacher(q), reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
     answered = await ctx.step(key.child("answers"), StepKind.TEACH, ctx.teacher, rows)
     return [

@@ -35,7 +35,8 @@ class EvalResult:
     """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order.
 
     draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
-    bare: it was asked without worked examples. too_long: questions that did not fit into its context. missing_markers: answers
+    bare: it was asked without worked examples. too_long: questions that did not fit into its context. cut_off: answers that ended
+    at their limit of tokens. missing_markers: answers
     without a rationale and marker before them; None where the student was never trained to write them. groups: one name per
     question; questions of one group stand on the same passage, conversation or query.
     """
@@ -47,6 +48,7 @@ class EvalResult:
     draws: int = 1
     bare: bool = True
     too_long: int = 0
+    cut_off: int = 0
     missing_markers: int | None = None
     groups: Sequence[str] = ()
 
@@ -85,7 +87,15 @@ def mean_of(name: str, draws: Sequence[EvalResult]) -> EvalResult:
         grader: [fmean(row) for row in zip(*(d.scores[grader] for d in draws), strict=True)] for grader in first.scores
     }
     return EvalResult(
-        name, first.model, scores, first.answers, len(draws), first.bare, first.too_long, groups=first.groups
+        name,
+        first.model,
+        scores,
+        first.answers,
+        len(draws),
+        first.bare,
+        first.too_long,
+        first.cut_off,
+        groups=first.groups,
     )
 
 
@@ -156,6 +166,7 @@ async def answer_and_grade(
         answers=[completion.answer for completion, _ in pairs],
         bare=shots is None,
         too_long=sum(completion.finish_reason == TOO_LONG for completion, _ in pairs),
+        cut_off=sum(completion.cut_off for completion, _ in pairs),
         missing_markers=unmarked if model.tuned in state.writes_rationale else None,
         groups=[group_key(q) for q in questions],
     )
@@ -249,6 +260,7 @@ def compare_on_test(results: Sequence[EvalResult], final: EvalResult, metric: st
                 metrics={grader: row.value(grader).rounded() for grader in row.scores},
                 gain_over_base=row.gain_over(base, metric).rounded(),
                 too_long=row.too_long,
+                cut_off=row.cut_off,
                 missing_markers=row.missing_markers,
                 against_base=row.record_against(base, metric),
                 scores=row.scores[metric],

@@ -32,12 +32,13 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
             if from_file
             else await search(ctx, student, number, questions)
         )
-        pairs, dropped = distinct_pairs(pairs)
+        unpaired = len(questions) - len(pairs)  # too long for the model's context, or without both sides in the file
+        pairs, dropped = learnable_pairs(pairs)
         iteration = EvolveIteration(
             strategy="file" if from_file else settings.strategy.value,
             questions=len(questions),
             pairs=len(pairs),
-            dropped=dropped,
+            dropped=dropped | ({"no_pair" if from_file else "too_long": unpaired} if unpaired else {}),
             search=figures,
         )
         await ctx.emit(
@@ -99,12 +100,14 @@ def pairs_of(questions: Sequence[Question], shows_calls: bool = True) -> list[Pr
     ]
 
 
-def distinct_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
-    """The pairs whose two sides are not empty and differ, and how many were dropped for which reason."""
+def learnable_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
+    """The pairs whose two sides are whole, not empty and differ, and how many were dropped for which reason."""
     kept: list[PreferencePair] = []
     dropped: Counter[str] = Counter()
     for pair in pairs:
-        if not pair.chosen.strip() or not pair.rejected.strip():
+        if pair.cut_off:
+            dropped["cut_off"] += 1
+        elif not pair.chosen.strip() or not pair.rejected.strip():
             dropped["empty"] += 1
         elif pair.chosen.strip() == pair.rejected.strip():
             dropped["identical"] += 1

@@ -1,7 +1,7 @@
 """Phase 2, iterative training (paper section 3.2).
 
 The student answers with a rationale; the judge says what is wrong and hints at a better answer; the student tries again, at
-most `tries` times. It is trained on what passed (what never passed is dropped or, with on_failure, answered by the teacher),
+most `tries` times. A text that was cut off passes never. It is trained on what passed (what never passed is dropped or, with on_failure, answered by the teacher),
 and the next round begins with the better student on fresh questions, as long as dev shows a gain.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
+from services.orchestrator.method.cut_off import UNANSWERED, unfinished
 from services.orchestrator.method.distill import ask_teacher, usable_examples
 from services.orchestrator.method.evaluate import measure
 from services.orchestrator.method.judging import below_pass_threshold, judge_input
@@ -21,7 +22,6 @@ from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.plan.allocation import rounds_of
 
-UNANSWERED = "unanswered"  # the prompt exceeds the student's context, in every later try too
 Try = tuple[int, StudentCompletion, Verdict]  # its number comes first
 
 
@@ -89,6 +89,7 @@ async def one_round(
         unparsed_verdicts=sum(verdict.by == "unparsed" for _, _, verdict in tries),
         leaked_hints=sum(verdict.leaked for _, _, verdict in tries),
         too_long=sum(verdict.by == UNANSWERED for _, _, verdict in tries),
+        cut_off=sum(completion.cut_off for _, completion, _ in tries),
         missing_markers=sum(completion.marker_missing for _, completion, _ in tries),
         with_rationale=sum(MARKER in example.completion for example in examples),
     )
@@ -116,17 +117,16 @@ async def answer_until_passed(
         params = StudentParams(model=student, domain=ctx.spec.domain, sampling=sampling)
         key = StepKey("iterate", number, f"try-{t}", index)
         completions = (await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)).read(StudentCompletion)
-        answered = [c for c in completions if c.finish_reason != TOO_LONG]
-        verdicts = {c.id: Verdict(id=c.id, passed=False, by=UNANSWERED) for c in completions}
-        if answered:
-            rows = [judge_input(by_id[c.id], c.answer, c.rationale, want_critique=t < settings.tries) for c in answered]
+        verdicts = {c.id: unfinished(c) for c in completions}
+        if whole := [c for c in completions if c.whole]:
+            rows = [judge_input(by_id[c.id], c.answer, c.rationale, want_critique=t < settings.tries) for c in whole]
             reviewed = await ctx.step(key.child("verdicts"), StepKind.REVIEW, ctx.judge, rows)
             verdicts |= {verdict.id: verdict for verdict in reviewed.read(Verdict)}
         tries += [(t, completion, verdicts[completion.id]) for completion in completions]
         prompts = [
             ctx.prompt(by_id[c.id], previous=c.answer, critique=verdicts[c.id].critique)
-            for c in answered
-            if not verdicts[c.id].passed
+            for c in completions
+            if c.finish_reason != TOO_LONG and not verdicts[c.id].passed
         ]
     return tries
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from services.orchestrator.method.context import JobContext, State
+from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.distill import ask_teacher
 from services.orchestrator.method.judging import below_pass_threshold, better, try_judge
 from services.orchestrator.method.selection import stratified
@@ -48,7 +49,9 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     ways = [wanted] if wanted in KEYS else list(KEYS)
     responses = {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways}
     usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
-    record = PilotRecord(questions=len(questions), usable=usable, guidance=wanted.value)
+    answers = sum(response.outcome == "cut_off" for way in ways for response in responses[way])
+    cut_off = {"answers": answers, "guidelines": cut_off_guidelines(ctx, "pilot")}
+    record = PilotRecord(questions=len(questions), usable=usable, cut_off=cut_off, guidance=wanted.value)
     guidance = wanted
     if wanted not in KEYS:
         compared, gain, decision, student_nll = await compare_ways(ctx, state, questions, responses)

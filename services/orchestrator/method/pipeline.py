@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
+from services.orchestrator.method.cut_off import tell
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
     BASE,
@@ -56,6 +57,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         result = await pilot(ctx, state)
         await run.note_estimate(result.estimate)
         records = PhaseRecords(pilot=result.record)
+        await tell(ctx, "pilot", result.record)
         state = replace(state, guidance=result.guidance)
         await run.pause_after("pilot")
 
@@ -66,6 +68,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         await run.enter(phase.value)
         before, result = state.student, await PHASES[phase](ctx, state)
         records = records.model_copy(update={phase.value: result.record})
+        await tell(ctx, phase.value, result.record)
         if result.student == before:
             await ctx.emit(f"{phase.value}: nothing to train on, the student stays as it was", level="warn")
         state = replace(

@@ -8,11 +8,12 @@ from itertools import chain, islice
 from statistics import stdev
 from typing import Any
 
+from services.orchestrator.method import cut_off
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
 from shared.contracts.adapter_check import KEY, AdapterCheck
 from shared.contracts.data import Question, Split, group_key
-from shared.contracts.distillation import BASELINE_NAMES, JUDGE
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.report import (
     DataQuality,
@@ -80,7 +81,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         measured=Measuring(by=measured_by, without_reference=data.without_reference, **outcome.comparisons),
         rows={split.value: len(rows) for split, rows in ctx.splits.items()},
         data=data,
-        warnings=warnings(ctx, data, outcome.records),
+        warnings=[*warnings(ctx, data, outcome.records), *_cut_off_warnings(outcome)],
         table=list(outcome.table.rows),
         final=outcome.table.final,
         dev=DevResult(n=len(on_dev.answers), value=on_dev.value(primary).rounded(), scores=on_dev.scores[primary]),
@@ -272,6 +273,16 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             "at most one of the answers can be counted as right each time"
         )
     return lines
+
+
+def _cut_off_warnings(outcome: Outcome) -> list[str]:
+    """What was not learned, or counts as it stands, because it ended at its limit of tokens, where that is a noticeable share."""
+    records = outcome.records
+    phases = [("pilot", records.pilot), *((phase.value, getattr(records, phase.value)) for phase in Phase)]
+    counted = chain(
+        *(cut_off.counted(name, record) for name, record in phases if record), cut_off.of_table(outcome.table.rows)
+    )
+    return [one.words for one in counted if one.noticeable]
 
 
 def _grader_warnings(ctx: JobContext) -> list[str]:

@@ -22,11 +22,19 @@ from services.trainer.train.data import end_ids
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
 
+class Decoded(NamedTuple):
+    """Token ids without the end token. whole: there was one; else the text was cut off at max_new_tokens."""
+
+    ids: list[int]
+    whole: bool
+
+
 class Sample(NamedTuple):
-    """Token ids without the end token, and the mean log-probability of its tokens, the end token included, in nats."""
+    """As `Decoded`, and the mean log-probability of its tokens, the end token included, in nats."""
 
     ids: list[int]
     mean_logprob: float
+    whole: bool = True
 
 
 class Decoder:
@@ -62,7 +70,7 @@ class Decoder:
         )
         return cache
 
-    def beams(self, width: int) -> list[list[int]]:
+    def beams(self, width: int) -> list[Decoded]:
         """Beam search; width 1 is greedy."""
         return [self._until_end(row) for row in self._generate(width, num_beams=width, do_sample=False)]
 
@@ -78,7 +86,8 @@ class Decoder:
             top_k=top_k,
             top_p=1.0,
         )
-        drawn = [Sample(self._until_end(row), mean) for row, mean in zip(rows, likelihood.means(rows), strict=True)]
+        decoded = map(self._until_end, rows)
+        drawn = [Sample(one.ids, mean, one.whole) for one, mean in zip(decoded, likelihood.means(rows), strict=True)]
         return [drawn[start : start + count] for start in range(0, len(drawn), count)]
 
     def _generate(self, copies: int, processors: Sequence[LogitsProcessor] = (), **settings: Any) -> torch.Tensor:
@@ -97,9 +106,11 @@ class Decoder:
             logits_processor=LogitsProcessorList(processors),
         )
 
-    def _until_end(self, row: torch.Tensor) -> list[int]:
+    def _until_end(self, row: torch.Tensor) -> Decoded:
+        """The padding of a shorter row follows its end token, so a row without one was generated to the limit."""
         ids = row[self.longest :].tolist()
-        return ids[: next((place for place, token in enumerate(ids) if token in self.ends), len(ids))]
+        end = next((place for place, token in enumerate(ids) if token in self.ends), None)
+        return Decoded(ids[:end], end is not None)
 
 
 class LikelihoodProcessor(LogitsProcessor):

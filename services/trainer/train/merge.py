@@ -46,7 +46,8 @@ def merge(spec: Spec, reporter: Reporter) -> Metrics:
         answers = {}
         for number, (name, prompt) in enumerate(prompts.items(), start=done + 1):
             with torch.inference_mode():
-                (ids,) = Decoder(student, tokenizer, [prompt], params.max_new_tokens, profile).beams(1)
+                (decoded,) = Decoder(student, tokenizer, [prompt], params.max_new_tokens, profile).beams(1)
+                ids = decoded.ids
             answers[name] = GreedyAnswer(ids, logits(student, prompt, ids))
             reporter.tick(number, total)
         return answers

@@ -14,18 +14,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from services.trainer.spec import Metrics, Spec
 from services.trainer.train import architecture, data
-from services.trainer.train.decoding import Decoder
+from services.trainer.train.decoding import Decoded, Decoder
 from services.trainer.train.model import load_student, load_tokenizer
 from services.trainer.train.progress import Reporter
 from services.trainer.train.strategies import STRATEGIES
 from shared.contracts.errors import UserError
 from shared.contracts.prompt_profile import PromptProfile
-from shared.contracts.rows import PreferencePair, StudentPrompt
+from shared.contracts.rows import PreferencePair, Side, StudentPrompt
 from shared.contracts.steps import SearchParams
 from shared.contracts.tool_calls import normal_answer
 
-FINISHED = "found.jsonl"  # in the checkpoint folder: one finished question per line
-Sides = dict[int, tuple[list[int], list[int]]]  # index of a question -> token ids of chosen and rejected
+FINISHED = "sides.jsonl"  # in the checkpoint folder: one finished question per line
+Sides = dict[int, tuple[Decoded, Decoded]]  # index of a question -> chosen and rejected
+SIDES: tuple[Side, Side] = ("chosen", "rejected")
 
 
 def search(spec: Spec, reporter: Reporter) -> Metrics:
@@ -63,8 +64,8 @@ def search(spec: Spec, reporter: Reporter) -> Metrics:
 @torch.inference_mode()
 def both_sides(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], params: SearchParams
-) -> tuple[list[list[int]], list[list[int]]]:
-    """The high-compute and the low-compute (greedy) completions of all prompts, as token ids without the end token."""
+) -> tuple[list[Decoded], list[Decoded]]:
+    """The high-compute and the low-compute (greedy) completions of all prompts."""
     decoder = Decoder(model, tokenizer, prompts, params.max_new_tokens, params.model.profile)
     return STRATEGIES[params.strategy](decoder, params), decoder.beams(1)
 
@@ -76,7 +77,7 @@ def _resume(path: Path) -> Sides:
         return {}
     whole = path.read_text().rpartition("\n")[0]
     path.write_text(whole + "\n" if whole else "")
-    return {i: (chosen, rejected) for i, chosen, rejected in map(json.loads, whole.splitlines())}
+    return {i: (Decoded(*chosen), Decoded(*rejected)) for i, chosen, rejected in map(json.loads, whole.splitlines())}
 
 
 def _answer(question: StudentPrompt, text: str) -> str:
@@ -95,15 +96,17 @@ def _write(
     rows = []
     for i, question in enumerate(questions):
         if i in finished:
-            texts = [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in finished[i]]
+            texts = [cast(str, tokenizer.decode(side.ids, skip_special_tokens=True)) for side in finished[i]]
             chosen, rejected = (_answer(question, profile.without_thoughts(text)[0]) for text in texts)
             asked = question.model_dump(include={"id", "question", "conversation"})
-            rows.append(PreferencePair(**asked, chosen=chosen, rejected=rejected))
+            cut_off: list[Side] = [name for name, side in zip(SIDES, finished[i], strict=True) if not side.whole]
+            rows.append(PreferencePair(**asked, chosen=chosen, rejected=rejected, cut_off=cut_off))
     output.mkdir(parents=True, exist_ok=True)
     (output / "rows.json").write_text(json.dumps([row.model_dump(mode="json") for row in rows]))
     return {
         "rows": len(rows),
         "same": sum(row.chosen == row.rejected for row in rows),
-        "mean_tokens_chosen": round(fmean(len(chosen) for chosen, _ in finished.values()), 2),
-        "mean_tokens_rejected": round(fmean(len(rejected) for _, rejected in finished.values()), 2),
+        "cut_off": sum(bool(row.cut_off) for row in rows),
+        "mean_tokens_chosen": round(fmean(len(chosen.ids) for chosen, _ in finished.values()), 2),
+        "mean_tokens_rejected": round(fmean(len(rejected.ids) for _, rejected in finished.values()), 2),
     }
