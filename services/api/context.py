@@ -14,7 +14,7 @@ from shared.artifacts.bases import Base, Bases
 from shared.artifacts.store import Artifacts
 from shared.contracts.keys import Scope
 from shared.datasets.files import JobData
-from shared.datasets.rows import JobRows, columns_of
+from shared.datasets.rows import Items, JobRows, columns_of
 from shared.jobs.records import FileRecord
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
@@ -106,11 +106,11 @@ class ProjectContext(ApiContext):
         """Raises NotFound."""
         return self.stores.catalog.file(self.project, file_id)
 
-    def job_rows(self, data: JobData) -> JobRows:
+    def job_rows(self, data: JobData, items: Items = Items.KEPT) -> JobRows:
         """The rows of a job with their splits, on the disk. Raises ArtifactMissing."""
-        key = tuple(file and file.rows_ref for file in data)
+        key = (*(file and file.rows_ref for file in data), items.value)
         if key not in self._rows:
-            self._rows[key] = data.rows(self.artifacts, self.stores.catalog, _columns_of)
+            self._rows[key] = data.rows(self.artifacts, self.stores.catalog, _columns_of, items)
         return self._rows[key]
 
 

@@ -50,6 +50,7 @@ class Question(BaseModel):
 
     messages: of a conversation, all that stands before the answer, in OpenAI's form; `question` is the user's last message then.
     None: the question is asked alone. A message with weight 0 is not to be learned. tools: the definitions of those offered.
+    item: the row's further fields, by their names in the file; graders may read them, and no model does.
     """
 
     id: str = Field(max_length=MAX_ID)
@@ -64,6 +65,7 @@ class Question(BaseModel):
     rejected: str | None = Field(default=None, exclude_if=_is_none)
     messages: list[Json] | None = Field(default=None, exclude_if=_is_none)
     tools: list[Json] | None = Field(default=None, exclude_if=_is_none)
+    item: Json | None = Field(default=None, exclude_if=_is_none)
 
     @field_validator("reference", "rejected")
     @classmethod
@@ -200,7 +202,10 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
     row = checked(_Upload, number, made, "question")
     if isinstance(row, LineError):
         return row
-    question = Question(**row.__dict__ | {"id": row.id or _row_id(number, part), "split": _named_split(split)})
+    read = shape.reads if shape else OWN_FIELDS
+    further = {name: part for name, part in value.items() if name not in read}
+    about = {"id": row.id or _row_id(number, part), "split": _named_split(split), "item": further or None}
+    question = Question(**row.__dict__ | about)
     if reading is not None:
         reading.note(value, shape, question)
         if note:

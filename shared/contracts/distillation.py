@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.contracts.grader_kinds import GivenGrader, Grader, VerifyingGrader
+from shared.contracts.grader_kinds import GivenGrader, Grader, VerifyingGrader, name_of
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Method, Strategy
@@ -355,7 +355,7 @@ class Distillation(Strict):
     def _one_grader_of_a_kind(self) -> "Distillation":
         kinds: dict[str, VerifyingGrader] = {}
         for grader in self.verifying:
-            if kinds.setdefault(grader.type, grader) != grader:
+            if kinds.setdefault(name_of(grader), grader) != grader:
                 raise ValueError(
                     f"{grader.type} stands there twice with different settings; a job has one grader of a kind"
                 )

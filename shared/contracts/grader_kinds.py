@@ -7,11 +7,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from shared.contracts.formula import LONGEST, checked
 from shared.contracts.graders import ANSWER, REFERENCE, VERIFYING, Grader, grader_name
 from shared.contracts.json_types import Json, Number, Switch, Whole
-from shared.contracts.templates import checked_template
+from shared.contracts.templates import checked_template, places
 
 
 class GraderKind(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 Template = Annotated[str, Field(max_length=100_000)]
@@ -211,3 +211,23 @@ def parts_of(grader: VerifyingGrader) -> list[VerifyingGrader]:
     """The grader and, of a formula, those that verify in it."""
     inside = grader.graders.values() if isinstance(grader, MultiGrader) else ()
     return [grader, *(part for part in inside if not isinstance(part, Grader))]
+
+
+def reads_items(grader: Grader | VerifyingGrader) -> bool:
+    """Whether it can read a row's further fields: a template names one, or code gets them all."""
+    match grader:
+        case Grader():
+            return False
+        case PythonGrader():
+            return True
+        case StringCheckGrader() | TextSimilarityGrader():
+            return any(
+                path.startswith("item") and path not in OF_ROW for path in places(grader.input + grader.reference)
+            )
+        case MultiGrader():
+            return any(map(reads_items, grader.graders.values()))
+        case _:
+            return False
+
+
+OF_ROW = ("item.reference", "item.question")

@@ -21,7 +21,7 @@ TYPES = {
     "reference_bytes": "<u4", "split": "<u1", "flags": "<u1",
 }  # fmt: skip
 ONE_MORE = "offset"
-HAS_REFERENCE, HAS_REJECTED, HAS_MESSAGES = 1, 2, 4
+HAS_REFERENCE, HAS_REJECTED, HAS_MESSAGES, HAS_ITEM = 1, 2, 4, 8
 
 
 class DamagedColumns(ValueError):

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from shared.artifacts.store import ArtifactMissing, Artifacts, write_atomically
 from shared.contracts.data import LineError, Question, Split, parse_line
+from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.errors import FatalError, StorageFull
+from shared.contracts.grader_kinds import reads_items
 from shared.contracts.json_types import Json
 from shared.contracts.report import UsedFile
-from shared.datasets.rows import JobRows, References, StoredRows, columns_of, stored
+from shared.datasets.rows import Items, JobRows, References, StoredRows, columns_of, stored
 from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
@@ -37,11 +39,17 @@ class JobData(NamedTuple):
             counts[Split.DEV] = self.validation.n_rows or 0
         return counts
 
-    def rows(self, artifacts: Artifacts, catalog: Catalog, make: "MakeColumns" = columns_of) -> JobRows:
+    def rows(
+        self,
+        artifacts: Artifacts,
+        catalog: Catalog,
+        make: "MakeColumns" = columns_of,
+        items: Items = Items.LEFT_OUT,
+    ) -> JobRows:
         """Raises ArtifactMissing."""
         validation = None if self.validation is None else rows_of(self.validation, artifacts, catalog, make)
         used = [_used(field, file) for field, file in zip(self._fields, self, strict=True) if file is not None]
-        return JobRows(rows_of(self.training, artifacts, catalog, make), validation, used)
+        return JobRows(rows_of(self.training, artifacts, catalog, make), validation, used, items)
 
 
 def _used(field: str, file: FileRecord) -> UsedFile:
@@ -49,6 +57,15 @@ def _used(field: str, file: FileRecord) -> UsedFile:
     return UsedFile(
         field=f"{field}_file", file=file.id, dataset=file.dataset_id or file.id, version=file.version or 1, left=left
     )
+
+
+def items_in(spec: Distillation) -> Items:
+    """What a job does with the rows' further fields."""
+    if not any(reads_items(grader) for grader in spec.verifying):
+        return Items.LEFT_OUT
+    learns_references = Phase.DISTILL in spec.phases or spec.evolve.pairs == "file"
+    decides = [grader for grader in (spec.primary_metric, spec.judge.grader) if grader is not None]
+    return Items.KEPT if learns_references or not all(map(reads_items, decides)) else Items.REFERENCES
 
 
 MakeColumns = Callable[[Artifacts, str], str]

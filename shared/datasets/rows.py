@@ -4,6 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from functools import cached_property
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -11,7 +12,15 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from shared.artifacts.store import ArtifactMissing, Artifacts, as_array
 from shared.contracts.data import MAX_ID, REFERENCES_LEAST, VALIDATION, Question, Split
 from shared.contracts.report import UsedFile
-from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED, Columns, DamagedColumns, written
+from shared.datasets.columns import (
+    HAS_ITEM,
+    HAS_MESSAGES,
+    HAS_REFERENCE,
+    HAS_REJECTED,
+    Columns,
+    DamagedColumns,
+    written,
+)
 from shared.datasets.grouping import Column
 from shared.datasets.likeness import Likeness, hashed, keys_of
 from shared.datasets.splits import CODES, SPLITS, Assigned, Splitter
@@ -78,6 +87,7 @@ class _Notes:
         self._questions.add(utf8_bytes(row.text))
         self._references.add(utf8_bytes(row.reference or ""))
         has = {HAS_REFERENCE: row.reference, HAS_REJECTED: row.rejected, HAS_MESSAGES: row.messages}
+        has[HAS_ITEM] = row.item
         self._flags.add(sum(flag for flag, value in has.items() if value is not None))
 
     def add_bytes(self, row: bytes) -> None:
@@ -210,13 +220,28 @@ def _runs(places: "Places", offsets: "np.ndarray") -> Iterator[tuple[int, int]]:
         yield first, last
 
 
+class Items(Enum):
+    """What becomes of the rows' further fields in a job. LEFT_OUT: its graders read none, so that they are part of no step. REFERENCES: of a row
+    without a reference they take its place: its graders read them, and nothing else reads references."""
+
+    LEFT_OUT = "left_out"
+    KEPT = "kept"
+    REFERENCES = "references"
+
+
 class JobRows:
     """The rows of a job, in the order of its files, with the splits that they have there. A validation file replaces the dev split;
     the training file's dev rows then belong to train."""
 
-    def __init__(self, training: StoredRows, validation: StoredRows | None = None, files: Sequence[UsedFile] = ()):
-        """files: what a report tells of them."""
-        self.training, self.validation, self.files = training, validation, files
+    def __init__(
+        self,
+        training: StoredRows,
+        validation: StoredRows | None = None,
+        files: Sequence[UsedFile] = (),
+        items: Items = Items.LEFT_OUT,
+    ):
+        """files: what a report tells of them. items: what becomes of the rows' further fields."""
+        self.training, self.validation, self.files, self.items = training, validation, files, items
 
     def __len__(self) -> int:
         return len(self.training) + (len(self.validation) if self.validation else 0)
@@ -272,7 +297,9 @@ class JobRows:
         return [row.id for row in self.validation.read(np.flatnonzero(twice).tolist())]
 
     def has(self, flag: int) -> "np.ndarray":
-        """Whether each row has a reference, a rejected answer, or messages (HAS_*)."""
+        """Whether each row has a reference, a rejected answer, messages, or further fields (HAS_*)."""
+        if flag == HAS_REFERENCE and self.items is Items.REFERENCES:
+            flag |= HAS_ITEM
         return self.column("flags") & flag != 0
 
     def places(self, split: Split | None = None) -> "np.ndarray":
@@ -282,6 +309,17 @@ class JobRows:
 
     def read(self, places: "Places") -> Iterator[Question]:
         """The rows at these places, in their order. Raises ArtifactMissing."""
+        return (self._with_item(row) for row in self._read(places))
+
+    def _with_item(self, row: Question) -> Question:
+        if row.item is None or self.items is Items.KEPT:
+            return row
+        if self.items is Items.LEFT_OUT:
+            return row.model_copy(update={"item": None})
+        shown = json.dumps(row.item, ensure_ascii=False, sort_keys=True)
+        return row if row.reference else row.model_copy(update={"reference": shown})
+
+    def _read(self, places: "Places") -> Iterator[Question]:
         if self.validation is None:
             yield from self.training.read(places)
             return

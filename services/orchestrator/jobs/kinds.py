@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from services.orchestrator.jobs import result_file
 from services.orchestrator.jobs.abilities import refuse_unfit
+from services.orchestrator.jobs.evals import EvaluationRun, evaluate, open_eval
 from services.orchestrator.jobs.exports import ExportRun, export, open_export
 from services.orchestrator.jobs.imports import ImportRun, import_rows
 from services.orchestrator.method.pipeline import meteor
@@ -20,7 +21,7 @@ from shared.contracts.grader_kinds import SqlResultGrader, parts_of
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report import NOTHING
 from shared.contracts.steps import ModelRef
-from shared.datasets.files import data_of
+from shared.datasets.files import data_of, items_in
 from shared.jobs.catalog import ref_of
 from shared.jobs.expected import expected_rates
 from shared.jobs.records import JobRecord
@@ -50,7 +51,7 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
     stores, artifacts = dependencies.steps.stores, dependencies.steps.artifacts
     request = JobRequest.model_validate(row.request)
     data = await asyncio.to_thread(data_of, row, partial(stores.catalog.file, row.project_id))
-    rows = await asyncio.to_thread(data.rows, artifacts, stores.catalog)
+    rows = await asyncio.to_thread(data.rows, artifacts, stores.catalog, items=items_in(request.distillation))
     base = await asyncio.to_thread(_starting_student, dependencies, row, rows.conversations)
     shows_calls = await asyncio.to_thread(dependencies.bases.shows_calls, base.base)
     student = dependencies.bases.find(base.base)
@@ -134,8 +135,13 @@ async def _open_import(dependencies: Dependencies, row: JobRecord) -> ImportRun:
     return ImportRun(row, dependencies.steps, dependencies.ledger)
 
 
+async def _open_eval(dependencies: Dependencies, row: JobRecord) -> EvaluationRun:
+    return await open_eval(dependencies.steps, dependencies.ledger, dependencies.bases, row)
+
+
 KINDS: dict[JobKind, Kind] = {
     JobKind.DISTILLATION: Kind(_open_distillation, _distil),
     JobKind.EXPORT: Kind(_open_export, export),
     JobKind.IMPORT: Kind(_open_import, import_rows),
+    JobKind.EVAL: Kind(_open_eval, evaluate),
 }

@@ -122,7 +122,7 @@ class JobContext:
     @property
     def verifying(self) -> dict[str, Any]:
         """What JudgeParams needs where the job's own graders are run; empty where it has named ones only."""
-        graders = {grader.type: grader for grader in self.spec.verifying}
+        graders = {name_of(grader): grader for grader in self.spec.verifying}
         return {"verify": [*graders.values()], "files": dict(self.grader_files)} if graders else {}
 
     @property

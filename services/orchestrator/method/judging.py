@@ -71,6 +71,7 @@ def judge_input(
         rationale=rationale,
         reference=question.reference,
         want_critique=want_critique,
+        item=question.item,
     )
 
 

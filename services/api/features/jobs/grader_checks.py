@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from services.api.context import ProjectContext
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
@@ -19,6 +20,7 @@ from shared.contracts.grader_kinds import (
     VerifyingGrader,
     name_of,
     parts_of,
+    reads_items,
 )
 from shared.contracts.problems import Problem
 from shared.datasets.columns import HAS_REFERENCE
@@ -63,47 +65,49 @@ def _first(posted: Posted, which: "np.ndarray") -> list[Question]:
 
 
 def _unfit(posted: Posted) -> Iterator[Problem]:
-    """Settings of graders that can never grade: a file that is no database, a schema that is none."""
-    from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
-    from shared.grading.sql import checked_database
-
+    """Settings of the job's graders that can never grade."""
     spec = posted.spec
     places = [("primary_metric", spec.primary_metric), ("judge.grader", spec.judge.grader)]
     places += [("evaluation.graders", grader) for grader in spec.evaluation.graders]
     verifying = [(field, given) for field, given in places if given is not None and not isinstance(given, Grader)]
     for field, grader in [(field, part) for field, given in verifying for part in parts_of(given)]:
-        param = f"distillation.{field}"
-        if isinstance(grader, SqlResultGrader):
-            try:
-                checked_database(posted.context.files / posted.context.file(grader.database).sha256)
-            except (NotFound, ValueError) as error:
-                yield Problem(
-                    code="bad_grader",
-                    param=f"{param}.database",
-                    message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
-                    remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
-                )
-        elif isinstance(grader, PythonGrader | CodeTestsGrader):
-            lacks = (
-                [] if posted.context.platform.sandbox else ["METEOR_SANDBOX=true at the api and the judge's workers"]
+        yield from unfit(posted.context, f"distillation.{field}", grader)
+
+
+def unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iterator[Problem]:
+    """Settings of one grader that can never grade: a file that is no database, a schema that is none, code without a sandbox."""
+    from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
+    from shared.grading.sql import checked_database
+
+    if isinstance(grader, SqlResultGrader):
+        try:
+            checked_database(context.files / context.file(grader.database).sha256)
+        except (NotFound, ValueError) as error:
+            yield Problem(
+                code="bad_grader",
+                param=f"{param}.database",
+                message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
+                remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
             )
-            if lacks := lacks or missing():
-                yield Problem(
-                    code="sandbox_off",
-                    param=param,
-                    message=f"{grader.type} runs code, and this installation runs none: it lacks {', '.join(lacks)}",
-                    remedy="have the operator turn the sandbox on, or name a grader that runs no code",
-                )
-        elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
-            try:
-                checked_schema(grader.of)
-            except ValueError as error:
-                yield Problem(
-                    code="bad_grader",
-                    param=f"{param}.schema",
-                    message=f"the schema of json_schema cannot be used: {error}",
-                    remedy="give a JSON schema that is complete in itself",
-                )
+    elif isinstance(grader, PythonGrader | CodeTestsGrader):
+        lacks = [] if context.platform.sandbox else ["METEOR_SANDBOX=true at the api and the judge's workers"]
+        if lacks := lacks or missing():
+            yield Problem(
+                code="sandbox_off",
+                param=param,
+                message=f"{grader.type} runs code, and this installation runs none: it lacks {', '.join(lacks)}",
+                remedy="have the operator turn the sandbox on, or name a grader that runs no code",
+            )
+    elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
+        try:
+            checked_schema(grader.of)
+        except ValueError as error:
+            yield Problem(
+                code="bad_grader",
+                param=f"{param}.schema",
+                message=f"the schema of json_schema cannot be used: {error}",
+                remedy="give a JSON schema that is complete in itself",
+            )
 
 
 def _tried(
@@ -122,14 +126,17 @@ def _tried(
         if isinstance(part, SqlResultGrader)
     }
     with Graders(verifying, files, posted.context.platform.sandbox) as all_graders:
-        yield from _tried_on(all_graders, param, grader, references, mark)
+        yield from _tried_on(all_graders, param, grader, rows, mark)
 
 
 def _tried_on(
-    graders: "Graders", param: str, grader: Grader | VerifyingGrader, references: list[str], mark: float
+    graders: "Graders", param: str, grader: Grader | VerifyingGrader, rows: list[Question], mark: float
 ) -> Iterator[Problem | str]:
-    name = name_of(grader)
-    graded = [graders.score(name, reference, reference) for reference in references]
+    name, references = name_of(grader), [str(row.reference) for row in rows]
+    graded = [
+        graders.score(name, reference, reference, row.text, row.item)
+        for row, reference in zip(rows, references, strict=True)
+    ]
     if unreadable := [reference for reference, own in zip(references, graded, strict=True) if own.why == UNGRADABLE]:
         yield Problem(
             code="ungradable_references",
@@ -147,7 +154,7 @@ def _tried_on(
             remedy="correct its source",
         )
         return
-    if isinstance(grader, JsonSchemaGrader | CodeTestsGrader | PythonGrader | MultiGrader):
+    if isinstance(grader, JsonSchemaGrader | CodeTestsGrader | PythonGrader | MultiGrader) or reads_items(grader):
         yield f"grader {name} ({param.removeprefix('distillation.')}): reads the references of {len(graded)} rows"
         return  # a reference need not be an answer to itself
     own = [one.score for one in graded]

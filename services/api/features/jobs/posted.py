@@ -13,7 +13,7 @@ from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.contracts.steps import StepKind
 from shared.datasets.columns import HAS_REFERENCE
-from shared.datasets.files import JobData
+from shared.datasets.files import JobData, items_in
 from shared.datasets.rows import JobRows
 from shared.datasets.splits import CODES
 from shared.jobs.records import FileRecord
@@ -60,7 +60,7 @@ class Posted:
     def rows(self) -> JobRows:
         """Only where `data` is known. They lie on the disk: ask for columns and places, not for all."""
         assert self.data is not None
-        return self.context.job_rows(self.data)
+        return self.context.job_rows(self.data, items_in(self.spec))
 
     @cached_property
     def lacks_references(self) -> bool:
