@@ -67,6 +67,15 @@ def record(url: str) -> Recorded:
     to.send("POST", "/v1/distillation/jobs/{job_id}/cancel", job_id=made)
     experiment = to.send("POST", "/v1/experiments", {"job": job, "preset": "strategies"})["id"]
     to.send("GET", "/v1/experiments/{experiment_id}", experiment_id=experiment)
+    equal = {"type": "string_check", "name": "equal", "input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
+    schema = {"type": "object", "properties": {"question": {"type": "string"}, "answer": {"type": "string"}}}
+    config = {"type": "custom", "item_schema": schema, "include_sample_schema": True}
+    sums = {"name": "sums", "data_source_config": config, "testing_criteria": [equal | {"operation": "eq"}]}
+    eval_id = to.send("POST", "/v1/evals", sums)["id"]
+    content = {"type": "file_content", "content": [{"item": {"question": "What is 2 plus 2?", "answer": "4"}}]}
+    asked = {"data_source": {"type": "completions", "model": BASE, "source": content}}
+    run = to.send("POST", "/v1/evals/{eval_id}/runs", asked, eval_id=eval_id)["id"]
+    to.send("GET", "/v1/evals/{eval_id}/runs/{run_id}", eval_id=eval_id, run_id=run)
     label = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}
     to.send("POST", "/v1/labels", {"labels": [label]})
     to.send("GET", "/v1/labels")

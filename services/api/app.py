@@ -21,6 +21,7 @@ from services.api.features.canaries import routes as canaries
 from services.api.features.chat import routes as chat
 from services.api.features.chat.shadows import Shadows
 from services.api.features.docs import routes as docs
+from services.api.features.evals import routes as evals
 from services.api.features.events import routes as events
 from services.api.features.events.hub import EventHub
 from services.api.features.experiments import routes as experiments
@@ -56,7 +57,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, experiments, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
+    files, imports, jobs, results, events, experiments, evals, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
     audit, health, docs, live,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [

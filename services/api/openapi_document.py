@@ -27,6 +27,7 @@ TAGS = {
     "files": "Datasets: one JSON object a line.",
     "jobs": "Distillation jobs: how they are made, followed, steered and read.",
     "fine_tuning": "The same jobs under the names that OpenAI's clients use.",
+    "evals": "Graders that belong together, and the models that are measured by them.",
     "experiments": "Variants of one job, compared with one another.",
     "labels": "What people prefer; the judge is held against it.",
     "models": "The models that can be asked, and which version an alias serves.",

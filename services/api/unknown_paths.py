@@ -15,7 +15,6 @@ from shared.platform.http import error_response
 # OpenAI's routes that this server lacks: the first part of the path below /v1 -> what there is instead.
 NOT_OFFERED = {
     "uploads": "uploads in parts are not offered: POST /v1/files takes a whole file, however long its transfer lasts",
-    "evals": "evals are not offered: every job measures its model, see GET /v1/fine_tuning/jobs/{job_id}/report",
     "graders": "graders are not kept by themselves: a job takes them in distillation.judge.grader and distillation.primary_metric",
     "embeddings": "embeddings are not offered: the served models write text, see POST /v1/chat/completions",
     "batches": "batches are not offered: send many requests to POST /v1/chat/completions at once",

@@ -5,11 +5,13 @@ from functools import partial
 from typing import TypeVar
 
 from services.judge.agree import agree
+from services.judge.check import check
 from services.judge.compare import compare
 from services.judge.grade import grade
 from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
+from shared.contracts.evals import CheckInput, CheckParams
 from shared.contracts.rows import Grades, JudgeInput, Sampled, Votes
 from shared.contracts.steps import AgreeParams, JudgeParams, StepKind
 from shared.grading.agreement import Voter
@@ -68,10 +70,18 @@ async def agree_rows(
         return await agree(voter, rows, context.progress)
 
 
+@step_handler(StepKind.CHECK)
+async def check_rows(params: CheckParams, rows: list[CheckInput], context: StepContext) -> RowsAndMetrics:
+    """Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
+    files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
+    return await check(params.criteria, files, context.settings.sandbox, rows, context.progress)
+
+
 HANDLERS = by_kind(
     review_rows,
     asks_the_judge(StepKind.COMPARE, compare),
     asks_the_judge(StepKind.RATE, rate),
     grade_rows,
+    check_rows,
     agree_rows,
 )

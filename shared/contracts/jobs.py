@@ -33,6 +33,7 @@ class JobKind(StrEnum):
     DISTILLATION = "distillation"
     IMPORT = "import"  # makes an uploaded file
     EXPORT = "export"  # makes artifacts of a version
+    EVAL = "eval"  # a run of an eval: grades answers
 
 
 class AnyRequest(Strict):

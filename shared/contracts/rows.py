@@ -86,14 +86,24 @@ class TeacherResponse(Wire):
     call_id: str | None = None
 
 
+class CompletionUsage(Wire):
+    """Tokens of one completion. cached: the answer was paid for earlier."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached: bool = False
+
+
 class StudentCompletion(Wire):
-    """The student's answer, its rationale apart. marker_missing: the format was asked for and not kept."""
+    """The student's answer, its rationale apart. marker_missing: the format was asked for and not kept. usage: None for answers of
+    before it was kept."""
 
     id: str
     answer: str
     rationale: str | None = None
     finish_reason: str
     marker_missing: bool = False
+    usage: CompletionUsage | None = Field(default=None, exclude_if=_is_none)
 
     @property
     def cut_off(self) -> bool:

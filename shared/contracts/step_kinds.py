@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from shared.contracts.capabilities import PROBE
 from shared.contracts.coverage import Proposal, Proposed, ProposeParams
+from shared.contracts.evals import Checked, CheckInput, CheckParams, CompleteParams
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.imports import AskParams, Passage, ReadParams, Written
 from shared.contracts.json_types import Json
@@ -70,10 +71,12 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.READ: StepKindSpec(ReadParams, None, None, cost=5.0),
     StepKind.ASK: StepKindSpec(AskParams, Passage, Written, cost=8.0),
     StepKind.PROPOSE: StepKindSpec(ProposeParams, Proposal, Proposed, cost=4.0),
+    StepKind.COMPLETE: StepKindSpec(CompleteParams, StudentPrompt, StudentCompletion, cost=2.2),
     StepKind.COMPARE: StepKindSpec(JudgeParams, ComparisonInput, Preference, cost=5.0, prompted=True),
     StepKind.RATE: StepKindSpec(JudgeParams, JudgeInput, AnswerScores, cost=2.5, prompted=True),
     StepKind.REVIEW: StepKindSpec(JudgeParams, JudgeInput, Verdict, cost=2.5, prompted=True),
     StepKind.GRADE: StepKindSpec(JudgeParams, JudgeInput, Grades, cost=0.01, version=2),  # 2: flags, contains
+    StepKind.CHECK: StepKindSpec(CheckParams, CheckInput, Checked, cost=0.01),
     StepKind.AGREE: StepKindSpec(AgreeParams, Sampled, Votes, cost=0.05),
     StepKind.SFT: StepKindSpec(
         TrainParams, Example, None, cost=0.4, version=3, learns=True

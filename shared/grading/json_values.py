@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -72,6 +72,17 @@ def meets(spec: JsonSchemaGrader, answer: str, reference: str) -> float:
 def checked_schema(schema: Any) -> None:
     """Raises ValueError with the reason where it is no JSON schema."""
     _validator(schema)
+
+
+def schema_of(schema: Any) -> Callable[[Any], str]:
+    """A function of a value: why it does not meet the schema, "" where it does. Raises ValueError where it is no JSON schema."""
+    validator = _validator(schema)
+
+    def why(value: Any) -> str:
+        error = next(validator.iter_errors(value), None)
+        return "" if error is None else str(error).splitlines()[0]
+
+    return why
 
 
 def _validator(schema: Any):

@@ -18,7 +18,7 @@ from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, StepState
 from shared.jobs.tables import events, jobs, projects, steps
 
 Prices = Mapping[str, Price] | None
-PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export"}
+PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export", JobKind.EVAL: "evalrun"}
 
 
 def sibling_runs() -> Exists:

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
+from shared.contracts.evals import Criterion, CustomSource
 from shared.contracts.file_reading import FileReading
 from shared.contracts.generation import Generation
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
@@ -227,6 +228,18 @@ class LabelRecord:
     reference: str | None
     created_at: float
     deleted_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRecord:
+    id: str
+    project_id: str
+    name: str
+    data_source: CustomSource
+    criteria: list[Criterion]
+    metadata: dict[str, str] | None
+    created_at: float
+    updated_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from shared.jobs.answer_store import AnswerStore
 from shared.jobs.audit_store import AuditStore
 from shared.jobs.canary_store import CanaryStore
 from shared.jobs.catalog import Catalog
+from shared.jobs.eval_store import EvalStore
 from shared.jobs.event_store import EventStore
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
@@ -35,6 +36,7 @@ class Stores(NamedTuple):
     audit: AuditStore
     canaries: CanaryStore
     answers: AnswerStore
+    evals: EvalStore
 
 
 def open_stores(url: str) -> Stores:

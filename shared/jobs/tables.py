@@ -268,6 +268,20 @@ labels = Table(
     ),
 )
 
+# Evals: graders that belong together. Their runs are jobs of the kind eval, whose request names the eval.
+evals = Table(
+    "evals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("name", String(200), nullable=False),
+    Column("data_source", JSON, nullable=False),  # a CustomSource
+    Column("criteria", JSON, nullable=False),  # Criterion objects
+    Column("metadata", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
 # Webhook endpoints.
 webhooks = Table(
     "webhooks",

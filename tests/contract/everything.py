@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.store import Artifacts
+from shared.contracts.evals import ItemSample, StoredItem
 from shared.contracts.exports import Download, ExportFormat, ExportIndex
 from shared.contracts.jobs import JobStatus
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method, ModelRef, StepKind
 from shared.db.engine import writing
-from shared.jobs.tables import deliveries
+from shared.jobs.tables import deliveries, jobs
 from tests.contract.conftest import BASE, RunningApi, rows
 
 NAMES = ("distillation", "fine_tuning")  # of the same jobs
@@ -31,6 +32,9 @@ AFTER = {
     "/v1/audit": "entry_id",
     "/v1/experiments": "experiment_id",
     "/v1/exports": "export_id",
+    "/v1/evals": "eval_id",
+    "/v1/evals/{eval_id}/runs": "other_run_id",
+    "/v1/evals/{eval_id}/runs/{run_id}/output_items": "output_item_id",
     "/v1/webhooks": "webhook_id",
     "/v1/webhook_endpoints": "webhook_id",
     "/v1/webhooks/{webhook_id}/deliveries": "delivery_id",
@@ -48,6 +52,14 @@ AFTER = {
 LABEL = {"question": "What is 1 plus 1?", "first": "2", "second": "3", "preferred": "first"}
 FIGURES = {"greedy_agreement": 1.0, "logit_difference_max": 1e-5, "logit_difference_mean": 1e-6}
 PARITY = {"prompts": 8, "merged": FIGURES, "served": {"greedy_agreement": 0.75}}
+
+
+EVAL = {
+    "name": "secret",
+    "data_source_config": {"type": "custom", "item_schema": {}},
+    "testing_criteria": [{"type": "string_check", "name": "right", "input": "{{item.a}}", "reference": "{{item.b}}"}],
+}
+GIVEN = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"a": "1", "b": "1"}}]}}
 
 
 def job_on(file_id: str) -> dict[str, Any]:
@@ -86,10 +98,26 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
     assert job_row is not None
     ids["step_id"] = api.stores.steps.create(job_row, StepKey.parse("distill/answers/0"), StepKind.TEACH, "c" * 64).id
     ids["export_id"] = post(f"/v1/models/{ids['model']}/export", json={"formats": ["adapter"]})
+    ids["eval_id"] = post("/v1/evals", json=EVAL)
+    ids["run_id"], ids["other_run_id"] = (
+        post(f"/v1/evals/{ids['eval_id']}/runs", json={"data_source": GIVEN}) for _ in range(2)
+    )
+    for run in ("other_run_id", "run_id"):  # so that they can be deleted
+        post(f"/v1/evals/{ids['eval_id']}/runs/{ids[run]}/cancel")
+    end_eval_run(api, ids["run_id"])
+    ids["output_item_id"] = first(f"/v1/evals/{ids['eval_id']}/runs/{ids['run_id']}/output_items")
     ids |= {"name": "manifest.json", "response_id": "resp_none"}
     ids["webhook_id"] = post("/v1/webhooks", json={"name": "secret", "url": "https://hooks.invalid/hook"})
     ids["delivery_id"] = failed_delivery(api, project, ids["webhook_id"], ids["job_id"])
     return ids
+
+
+def end_eval_run(api: RunningApi, run_id: str) -> None:
+    """A row of a run's result, as the orchestrator leaves it."""
+    row = StoredItem(item={"a": "1", "b": "1"}, sample=ItemSample(), results=[], status="pass")
+    reference = Artifacts(api.platform.artifacts).put_json({"items": [row.model_dump(mode="json")]})
+    with writing(api.stores.jobs.engine) as connection:
+        connection.execute(update(jobs).where(jobs.c.id == run_id).values(report_ref=reference))
 
 
 def failed_delivery(api: RunningApi, project: str, webhook_id: str, job_id: str) -> str:

@@ -22,7 +22,7 @@ from services.api.settings import ApiSettings
 from shared.contracts.keys import Scope
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows
-from tests.contract.everything import AFTER, NAMES, WEBHOOKS, job_on, one_of_everything
+from tests.contract.everything import AFTER, GIVEN, NAMES, WEBHOOKS, job_on, one_of_everything
 
 # Where a path's parameter is not what its name says.
 PATHS = {"POST /v1/models/{model}/rollback": "/v1/models/{alias}/rollback"}
@@ -35,6 +35,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/files/{file_id}/preview": {"rows": 1},
     "POST /v1/files/{file_id}/versions": {"remove": ["row-1"]},
     "PATCH /v1/imports/{import_id}": {"budget": {"max_calls": 1}},
+    "POST /v1/evals/{eval_id}": {"name": "stolen"},
+    "POST /v1/evals/{eval_id}/runs": {"data_source": GIVEN},
     "PATCH /v1/keys/{key_id}": {"budget": {"max_usd": 1}},
     "PATCH /v1/projects/{project_id}": {"limits": {"concurrent_jobs": 1}},
     "PATCH /v1/webhooks/{webhook_id}": {"name": "stolen"},
@@ -73,7 +75,7 @@ NOBODYS = {
     "GET /v1/responses/{response_id}/input_items",
 }
 # They make something of one's own, and nothing in them can name what another project has.
-OWN = {f"POST /v1/{route}" for route in ("files", "labels", "projects", *WEBHOOKS)}
+OWN = {f"POST /v1/{route}" for route in ("files", "labels", "projects", "evals", *WEBHOOKS)}
 
 
 @dataclass

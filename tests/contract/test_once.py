@@ -16,6 +16,7 @@ from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows
+from tests.contract.everything import EVAL
 
 # They change nothing, or asking again does no harm, or their answer must be kept nowhere, or their body is a stream.
 WITHOUT = {
@@ -71,6 +72,7 @@ def ids(api: RunningApi) -> dict[str, str]:
     [
         ("/v1/imports", {"source": {"type": "chat"}, "file": "{file}"}, "/v1/imports"),
         ("/v1/models/twice@1/export", {"formats": ["merged"]}, "/v1/exports"),
+        ("/v1/evals", EVAL, "/v1/evals"),
         ("/v1/webhooks", {"url": "https://example.org/twice"}, "/v1/webhooks"),
         ("/v1/webhook_endpoints", {"url": "https://example.org/again"}, "/v1/webhooks"),
     ],

@@ -8,9 +8,18 @@ from typing import Any, get_type_hints
 import httpx
 import pytest
 from fastapi.routing import APIRoute
-from openai.types import completion_create_params, file_create_params, file_list_params
+from openai.types import (
+    completion_create_params,
+    eval_create_params,
+    eval_list_params,
+    eval_update_params,
+    file_create_params,
+    file_list_params,
+)
 from openai.types.chat import ChatCompletionStreamOptionsParam
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.evals import CreateEvalCompletionsRunDataSourceParam, run_create_params, run_list_params
+from openai.types.evals import create_eval_completions_run_data_source_param as completions_source
 from openai.types.fine_tuning import job_create_params, job_list_params
 from openai.types.responses import ResponseTextConfigParam, response_create_params
 from openai.types.shared_params import Reasoning
@@ -19,6 +28,7 @@ from services.api.app import create_app
 from services.api.features.files import upload
 from services.api.known_query import query_names
 from services.api.settings import ApiSettings
+from shared.contracts.evals import CompletionsRun, EvalChange, EvalRequest, RunRequest, RunSampling
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE
@@ -129,7 +139,17 @@ def test_each_field_of_the_types_of_files_and_jobs_is_ours():
     assert set(get_type_hints(file_create_params.FileCreateParams)) <= set(upload.FIELDS)
     assert set(get_type_hints(file_create_params.ExpiresAfter)) == {"anchor", "seconds"}
     assert set(get_type_hints(job_create_params.JobCreateParams)) <= set(FineTuningRequest.model_fields)
+    for params, ours in (
+        (eval_create_params.EvalCreateParams, EvalRequest),
+        (eval_update_params.EvalUpdateParams, EvalChange),
+        (run_create_params.RunCreateParams, RunRequest),
+        (CreateEvalCompletionsRunDataSourceParam, CompletionsRun),
+        (completions_source.SamplingParams, RunSampling),
+    ):
+        assert set(get_type_hints(params)) <= set(ours.model_fields), params
     for params, path in (
+        (eval_list_params.EvalListParams, "/v1/evals"),
+        (run_list_params.RunListParams, "/v1/evals/{eval_id}/runs"),
         (file_list_params.FileListParams, "/v1/files"),
         (job_list_params.JobListParams, "/v1/fine_tuning/jobs"),
     ):

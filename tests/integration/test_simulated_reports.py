@@ -226,7 +226,9 @@ async def test_the_report_names_the_versions_of_all_prompts(simulation: Simulati
         StepKind.READ,
         StepKind.ASK,
         StepKind.PROPOSE,
-    )  # the last three are of imports
+        StepKind.COMPLETE,
+        StepKind.CHECK,
+    )  # those from READ on are of imports and evals
     asked = [kind for kind in StepKind if kind.queue in ("weak", "strong", "judge") and kind not in silent]
     assert report["prompts"] == {kind.value: STEP_KINDS[kind].version for kind in asked}
     line = "Versions of the prompts: " + ", ".join(f"{kind.value} {STEP_KINDS[kind].version}" for kind in asked)

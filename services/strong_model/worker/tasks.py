@@ -6,11 +6,13 @@ import threading
 from services.strong_model.settings import strong_settings
 from services.strong_model.worker import proposals, questions
 from services.strong_model.worker import teach as teaching
+from services.strong_model.worker.complete import complete
 from services.strong_model.worker.imports import read_source
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Cancelled
+from shared.contracts.evals import CompleteParams
 from shared.contracts.imports import AskParams, Passage, ReadParams
-from shared.contracts.rows import TeacherInput
+from shared.contracts.rows import StudentPrompt, TeacherInput
 from shared.contracts.steps import StepKind, StepResult, TeachParams, Wire
 from shared.queue.step_gateway import step_gateway
 from shared.queue.step_handler import RowsAndMetrics, by_kind, step_handler
@@ -38,6 +40,13 @@ async def propose(params: ProposeParams, rows: list[Proposal], context: StepCont
         return made, counts | gateway.refusals()
 
 
+@step_handler(StepKind.COMPLETE)
+async def complete_rows(params: CompleteParams, rows: list[StudentPrompt], context: StepContext) -> RowsAndMetrics:
+    async with step_gateway(context, strong_settings().gateway_url, param="data_source.model") as gateway:
+        answers, counts = await complete(gateway, params, rows, context.progress)
+        return answers, counts | gateway.refusals()
+
+
 @step_handler(StepKind.READ)
 async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> StepResult:
     """In a thread. When the step is stopped the thread ends at its next report of progress: after some hundred rows, or one
@@ -56,4 +65,4 @@ async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> S
     return StepResult(rows=rows, metrics={"left_out": left_out} | ({"masked": masked} if params.mask else {}))
 
 
-HANDLERS = by_kind(teach, ask, propose, read)
+HANDLERS = by_kind(teach, ask, propose, complete_rows, read)

@@ -8,7 +8,7 @@ from services.weak_model.worker.prompts import Messages, answer_messages, guide_
 from services.weak_model.worker.student_client import CompletionClient, StudentReply
 from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.json_types import Json
-from shared.contracts.rows import TOO_LONG, Guideline, StudentCompletion, StudentPrompt
+from shared.contracts.rows import TOO_LONG, CompletionUsage, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
 from shared.contracts.tool_calls import normal_answer
 from shared.platform.run_rows import run_rows
@@ -73,6 +73,7 @@ def _split(row: StudentPrompt, completion: StudentReply, marker_required: bool =
         rationale=rationale,
         finish_reason=completion.finish_reason,
         marker_missing=marker_required and written and MARKER not in f"\n{completion.text}",
+        usage=CompletionUsage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.tokens),
     )
 
 

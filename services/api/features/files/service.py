@@ -32,7 +32,8 @@ PACKED = (
 STORED_ERRORS = 100  # with the file's row
 SHOWN_ERRORS = 1000  # by `validate`, which reads the file again
 RAW = "user_data"  # OpenAI's purpose for files that are stored unchecked; imports read them
-PURPOSES = (PURPOSE, RAW)
+EVALS = "evals"  # OpenAI's purpose for the items of evals, kept unchecked too
+PURPOSES = (PURPOSE, RAW, EVALS)
 MOST_LISTED = 10_000  # OpenAI's, for the default too
 
 
@@ -52,8 +53,10 @@ class Received(NamedTuple):
 def add(context: ProjectContext, upload: Received) -> FileObject:
     """Check and store an upload. A file with bad lines is stored with status error; an empty one is refused."""
     if upload.purpose not in PURPOSES:
-        raise UserError(f"purpose must be {' or '.join(PURPOSES)}", param="purpose", code="invalid_value")
-    columns = _raw_columns(upload) if upload.purpose == RAW else _dataset_columns(context, upload)
+        raise UserError(
+            f"purpose must be {', '.join(PURPOSES[:-1])} or {PURPOSES[-1]}", param="purpose", code="invalid_value"
+        )
+    columns = _raw_columns(upload) if upload.purpose in (RAW, EVALS) else _dataset_columns(context, upload)
     if upload.expires_after is not None:
         now = int(time.time())
         columns |= {"created_at": now, "expires_at": now + upload.expires_after}
@@ -81,7 +84,7 @@ def _raw_columns(upload: Received) -> dict[str, Any]:
         raise UserError("the file is empty", param="file", code="empty_file")
     if upload.options.mask:
         raise UserError(
-            f"a file with the purpose {RAW} is kept as it is; masking is an option of its import",
+            f"a file with the purpose {upload.purpose} is kept as it is; masking is an option of its import",
             param="mask",
             code="invalid_value",
         )
