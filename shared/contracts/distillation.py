@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.contracts.grader_kinds import GivenGrader, Grader, VerifyingGrader, name_of
+from shared.contracts.grader_kinds import GivenGrader, Grader, NumberGrader, VerifyingGrader, name_of
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Method, Strategy
@@ -134,11 +134,17 @@ class DistillSettings(Strict):
 
     answers: whose answers the student learns. With `references` the records' own stand in for the teacher, who is not
     asked: plain supervised fine-tuning, which phases 2 and 3 may build on.
+
+    rationale: on: the teacher writes a short reasoning, the marker and the answer; the answer alone is graded, both are learned.
+    auto: on where the job compares numbers (grader `number`), else off. rationale_tokens: how much longer than answer_tokens the
+    student's texts may be for it, everywhere in the job and in chat.
     """
 
     questions: Whole | None = Field(default=None, ge=1)
     answers: Literal["teacher", "references"] = "teacher"
     guideline_tokens: Whole = Field(default=128, ge=8, le=4096)
+    rationale: Literal["auto", "on", "off"] = "auto"
+    rationale_tokens: Whole = Field(default=192, ge=16, le=8192)
     epochs: Number = Field(default=3, gt=0, le=100)
     learning_rate: Number = Field(default=2e-4, gt=0, le=1)
 
@@ -372,6 +378,31 @@ class Distillation(Strict):
         """Whether phase 3 makes its pairs of samples."""
         return self.evolve.pairs != "file" and self.evolve.strategy.samples
 
+    @model_validator(mode="after")
+    def _somebody_writes_rationales(self) -> "Distillation":
+        if self.distill.rationale == "on" and not self._teacher_teaches:
+            raise ValueError(
+                "distill.rationale: the teacher writes rationales in phase distill, and this job asks none there; leave it out, or "
+                "set phases and distill.answers so that the teacher answers"
+            )
+        return self
+
+    @property
+    def _teacher_teaches(self) -> bool:
+        return Phase.DISTILL in self.phases and self.distill.answers == "teacher"
+
+    @property
+    def reasons(self) -> bool:
+        """Whether the teacher writes rationales that the student learns."""
+        numbers = any(isinstance(grader, NumberGrader) for grader in (self.primary_metric, self.judge.grader))
+        wanted = self.distill.rationale == "on" or (self.distill.rationale == "auto" and numbers)
+        return wanted and self._teacher_teaches
+
+    @property
+    def student_tokens(self) -> int:
+        """The longest text that the student may write: its answer, and the rationale before it where it learns to write one."""
+        return self.answer_tokens + (self.distill.rationale_tokens if self.reasons else 0)
+
     @property
     def plain(self) -> bool:
         """Whether it is training on the file's own answers and nothing else: supervised, on preferences, or both."""
@@ -381,5 +412,4 @@ class Distillation(Strict):
     @property
     def stages(self) -> list[str]:
         """What the job goes through and may pause after, in order."""
-        pilot = Phase.DISTILL in self.phases and self.distill.answers == "teacher"
-        return (["pilot"] if pilot else []) + [phase.value for phase in self.phases]
+        return (["pilot"] if self._teacher_teaches else []) + [phase.value for phase in self.phases]

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from shared.contracts.answer_format import join_answer
 from shared.contracts.answer_format import student_messages as bare_question
 from shared.contracts.conversation import (
     Conversation,
@@ -77,13 +78,19 @@ class Guideline(Wire):
 
 
 class TeacherResponse(Wire):
-    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off or too_long."""
+    """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off, too_long or, where a rationale was
+    asked for, no_rationale. completion: what the student learns."""
 
     id: str
     answer: str
+    rationale: str | None = Field(default=None, exclude_if=_is_none)
     finish_reason: str
     outcome: str
     call_id: str | None = None
+
+    @property
+    def completion(self) -> str:
+        return join_answer(self.rationale, self.answer)
 
 
 class CompletionUsage(Wire):

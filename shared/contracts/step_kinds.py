@@ -66,7 +66,9 @@ class StepKindSpec:
 STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.GUIDE: StepKindSpec(StudentParams, StudentPrompt, Guideline, cost=1.1, version=2, prompted=True),
     StepKind.ANSWER: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=0.6, prompted=True),
-    StepKind.REASON: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=1.5, version=2, prompted=True),
+    StepKind.REASON: StepKindSpec(
+        StudentParams, StudentPrompt, StudentCompletion, cost=1.5, version=3, prompted=True
+    ),  # 3: other ways to write the marker
     StepKind.TEACH: StepKindSpec(TeachParams, TeacherInput, TeacherResponse, cost=2.2, version=2, prompted=True),
     StepKind.READ: StepKindSpec(ReadParams, None, None, cost=5.0),
     StepKind.ASK: StepKindSpec(AskParams, Passage, Written, cost=8.0),

@@ -144,13 +144,15 @@ class StudentParams(Wire):
 
 
 class TeachParams(Wire):
-    """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API."""
+    """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API;
+    rationale: it reasons before it answers."""
 
     teacher: str
     domain: str
     sampling: Sampling
     ground: bool = True
     batch: bool = Field(default=False, exclude_if=_unset)
+    rationale: bool = Field(default=False, exclude_if=_unset)
 
 
 class JudgeParams(Wire):
@@ -242,7 +244,7 @@ class SearchParams(Wire):
     beam_width: int = Field(default=10, ge=2, le=64)
     samples: int = Field(default=8, ge=2, le=64)
     temperature: float = Field(default=0.8, gt=0, le=2)
-    max_new_tokens: int = Field(default=64, ge=1, le=8192)
+    max_new_tokens: int = Field(default=64, ge=1, le=16_384)
     batch_size: int = Field(default=4, ge=1, le=256)
     seed: int = 0
 

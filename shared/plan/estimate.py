@@ -15,6 +15,7 @@ from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, 
 from shared.contracts.estimate import Estimate, Price, Range, Spend
 from shared.contracts.steps import StepKind
 from shared.plan.plan import PILOT, REPAIRED, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
+from shared.plan.rates import rationale_tokens
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
@@ -169,14 +170,14 @@ class _Asking:
         times = (step.least, step.most)
         rows = TextBytes(rows.question.astype(np.int64), rows.reference.astype(np.int64))
         if step.kind is StepKind.TEACH:
-            teacher = self.spec.teacher
+            teacher, reasoning = self.spec.teacher, rationale_tokens(self.spec)
             return self._spend(
                 teacher,
                 times,
                 rows.question + (rows.reference if teacher.ground else 0),
                 written=WRITTEN * self.spec.distill.guideline_tokens if step.guided else 0,
                 reply=(rows.reference / BYTES_PER_TOKEN).clip(1, teacher.max_tokens),
-                likely=np.where(rows.reference > 0, rows.reference * 1.5 / LIKELY_BYTES + 10, LIKELY_REPLY),
+                likely=np.where(rows.reference > 0, rows.reference * 1.5 / LIKELY_BYTES + 10, LIKELY_REPLY) + reasoning,
                 limit=teacher.max_tokens,
                 known=self.known.get("guided" if step.guided else "unguided"),
             )

@@ -263,7 +263,7 @@ def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     if not sizes.judge_decides:
         judged, at_least = (0, 0), 0
     use = JudgeUse.ITERATE if spec.judge.grader is None or pool.without_reference else None
-    written = WRITTEN * spec.answer_tokens  # completion and rationale, within one limit
+    written = WRITTEN * spec.student_tokens  # completion and rationale, within one limit
     yield PlannedStep(StepKind.REASON, tried)
     most = Calls(judged[1], REPAIRED * settings.tries)
     yield PlannedStep(StepKind.REVIEW, tried, Calls(at_least), most, Phase.ITERATE, written=written, use=use)

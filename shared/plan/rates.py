@@ -26,6 +26,7 @@ BYTES_PER_TOKEN, TEMPLATE = 4.0, 45  # tokens that a chat template and our instr
 DECODED, LEARNED_FROM, PREFERRED, SEARCHED = 0.0043, 0.004, 0.0127, 0.011  # seconds per token of a row
 CALL_S, TAUGHT_S, JUDGED_S = 0.3, 0.006, 0.6  # a call to a strong model, its token, a verdict
 VERDICT_CALLS = {StepKind.REVIEW: 1, StepKind.RATE: 2, StepKind.COMPARE: 2}
+TYPICAL_RATIONALE = 60  # tokens of two or three sentences
 TYPICAL_ANSWER = 120  # tokens of an answer where no reference shows the length
 
 
@@ -70,23 +71,28 @@ class Machine:
         return (self.parameters or PARAMETERS) / PARAMETERS * CORES / power
 
 
+def rationale_tokens(spec: Distillation) -> float:
+    """Of a usual one."""
+    return min(TYPICAL_RATIONALE, spec.distill.rationale_tokens) if spec.reasons else 0
+
+
 def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[StepKind, Rate]:
     """Before any job was measured here."""
-    answer = min(lengths.answer or TYPICAL_ANSWER, spec.answer_tokens)
-    taught = min(lengths.answer or TYPICAL_ANSWER, spec.teacher.max_tokens)
+    answer = min(lengths.answer or TYPICAL_ANSWER, spec.answer_tokens) + rationale_tokens(spec)
+    taught = min((lengths.answer or TYPICAL_ANSWER) + rationale_tokens(spec), spec.teacher.max_tokens)
     learned = min(lengths.question + max(answer, taught) + TEMPLATE, spec.adapter.max_length)
     beams = spec.evolve.beam_width if spec.evolve.strategy is Strategy.BEAM else spec.evolve.samples
     # a batch ends with its longest answer, so the limit counts beside what is usual
     written = {
-        StepKind.ANSWER: (answer + spec.answer_tokens) / 2 + 10,
+        StepKind.ANSWER: (answer + spec.student_tokens) / 2 + 10,
         StepKind.GUIDE: spec.distill.guideline_tokens,
-        StepKind.REASON: 2 * spec.answer_tokens,
+        StepKind.REASON: 2 * spec.student_tokens,
     }
     student = {kind: DECODED * tokens for kind, tokens in written.items()} | {
         StepKind.SFT: LEARNED_FROM * learned,
         StepKind.SCORE: LEARNED_FROM * learned / 2,
         StepKind.DPO: PREFERRED * learned,
-        StepKind.SEARCH: SEARCHED * spec.answer_tokens * beams,
+        StepKind.SEARCH: SEARCHED * spec.student_tokens * beams,
     }
     strong = {kind: JUDGED_S * calls for kind, calls in VERDICT_CALLS.items()}
     strong |= {StepKind.TEACH: CALL_S + TAUGHT_S * taught, StepKind.GRADE: STEP_KINDS[StepKind.GRADE].cost / 10}

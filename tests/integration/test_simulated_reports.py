@@ -184,6 +184,43 @@ async def test_bare_answers_miss_no_marker_where_none_was_learned(simulation: Si
     assert "came without the rationale" not in shown(report)
 
 
+async def test_what_the_teacher_reasons_is_learned_with_its_answer_and_has_room_everywhere(simulation: Simulation):
+    learned: list[str] = []
+    rooms: set[tuple[str, int]] = set()
+
+    class Reasoned(World):
+        async def run(self, job, key, request, limit, on_progress):
+            if sampling := request.params.get("sampling"):
+                rooms.add((request.kind.value, sampling["max_tokens"]))
+            if request.kind is StepKind.TEACH:
+                assert request.params["rationale"] is True
+            return await super().run(job, key, request, limit, on_progress)
+
+        def _teach(self, key, request, adapter, row):
+            response = super()._teach(key, request, adapter, row)
+            if row["id"].endswith("9"):
+                return response.model_copy(update={"outcome": "no_rationale"})
+            return response.model_copy(update={"rationale": "for a reason"})
+
+    def train(request, before):
+        learned.extend(row["completion"] for row in request.rows)
+        return 0.9
+
+    world = Reasoned(0.3, train=train)
+    world.spoil = lambda key, attempt: attempt.model_copy(
+        update={"rationale": "so" if "/distill" in key and not attempt.id.endswith("7") else None}
+    )
+    spec = {"phases": ["distill"], "guidance": "none", "evaluation": only() | {"forgetting": 8}, "answer_tokens": 40}
+    report = await simulation.job(world, questions(), **spec, distill={"rationale": "on", "rationale_tokens": 60})
+    assert len(learned) == 54
+    assert all(text.startswith("for a reason\nAnswer: right train-") for text in learned)
+    assert report["phases"]["distill"]["dropped"] == {"no_rationale": 6}
+    assert rooms - {("strong.teach", 512), ("judge.grade", 512)} >= {("weak.answer", 100), ("weak.answer", 108)}
+    assert ("weak.answer", 40) not in rooms
+    missing = {row["name"]: row["missing_markers"] for row in report["table"]}
+    assert missing == {"base": None, "distill": 6}
+
+
 # phase 3
 
 

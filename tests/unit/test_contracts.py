@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts.answer_format import MARKER, join_answer, split_answer, student_messages
-from shared.contracts.distillation import Hyperparameters, checked_name
+from shared.contracts.answer_format import MARKER, join_answer, read_answer, split_answer, student_messages
+from shared.contracts.distillation import Distillation, DistillSettings, Hyperparameters, checked_name
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
+from shared.contracts.grader_kinds import NumberGrader
 from shared.contracts.jobs import JobRequest
 from shared.contracts.step_kinds import STEP_KINDS, step_request
 from shared.contracts.steps import (
@@ -19,6 +20,7 @@ from shared.contracts.steps import (
     StepKind,
     StepRequest,
     StudentParams,
+    TeachParams,
     content_hash,
 )
 
@@ -46,6 +48,49 @@ def test_an_answer_comes_back_from_its_completion(rationale: str, answer: str):
 )
 def test_the_last_marker_on_a_line_of_its_own_counts(text: str, parts: tuple):
     assert split_answer(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("because\nAnswer: 4", ("because", "4", True)),
+        ("because\n**Answer:** 4", ("because", "4", True)),
+        ("because\n**Answer**: 4", ("because", "4", True)),
+        ("because\n**Answer: 4**", ("because", "4", True)),
+        ("because\nFinal answer: 4", ("because", "4", True)),
+        ("because\nANSWER - 4", ("because", "4", True)),
+        ("because\n### Answer\n4", ("because", "4", True)),
+        ("It is so. Answer: 4", ("It is so.", "4", True)),
+        ("because\nTherefore, the answer is: 4", ("because", "4", True)),
+        ("weil\nAntwort: 4", ("weil", "4", True)),
+        ("因为\n答案：4", ("因为", "4", True)),
+        ("a\nAnswer: 1\nb\nFinal answer: 2", ("a\nAnswer: 1\nb", "2", True)),
+        ("because\nAnswer: 4\nAnswer:", ("because", "4\nAnswer:", True)),
+        ("Answer: 4", (None, "4", True)),
+        ("Answering is hard: 4", (None, "Answering is hard: 4", False)),
+        ("The answer is 4", (None, "The answer is 4", False)),
+        ("because\nAnswer:", (None, "because\nAnswer:", False)),
+    ],
+)
+def test_who_was_asked_for_the_format_may_write_the_marker_in_other_ways(text: str, parts: tuple):
+    assert read_answer(text) == parts
+
+
+def test_a_job_whose_teacher_writes_rationales_gives_the_student_room_for_them():
+    def spec(**distill: Any) -> Distillation:
+        return Distillation.model_validate({"domain": "d", "answer_tokens": 100, "distill": distill})
+
+    assert not spec().reasons
+    assert spec().student_tokens == 100
+    assert spec(rationale="on", rationale_tokens=50).student_tokens == 150
+    numbers = spec().model_copy(update={"primary_metric": NumberGrader(type="number")})
+    assert numbers.reasons, "auto"
+    off = DistillSettings(rationale="off")
+    assert not numbers.model_copy(update={"distill": off}).reasons
+    with pytest.raises(ValidationError, match="the teacher writes rationales in phase distill"):
+        spec(rationale="on", answers="references")
+    params = TeachParams(teacher="t", domain="d", sampling=Sampling())
+    assert "rationale" not in params.model_dump(), "steps without one keep their hashes"
 
 
 def test_the_student_sees_the_bare_question():

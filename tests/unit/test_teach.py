@@ -72,6 +72,23 @@ def test_a_response_names_the_call_that_brought_it():
     assert (response.id, response.answer, response.outcome, response.call_id) == ("7", "pwd", "ok", "call-1")
 
 
+@pytest.mark.parametrize(
+    ("text", "finish", "parts"),
+    [
+        ("Names are listed by ls.\n**Answer:** `ls`", "stop", ("Names are listed by ls.", "ls", "ok")),
+        ("Names are listed by ls.\nAnswer: ls", "length", ("Names are listed by ls.", "ls", "cut_off")),
+        ("ls", "stop", (None, "ls", "no_rationale")),
+        ("Answer: ls", "stop", (None, "ls", "no_rationale")),
+        ("I'm sorry, but I can't help with that.", "stop", (None, "I'm sorry, but I can't help with that.", "refused")),
+    ],
+)
+def test_a_rationale_stands_apart_from_the_answer_and_is_not_missing(text, finish, parts):
+    reply = ChatReply(text, finish, "call", 1, 1, cached=False)
+    response = teacher_response(TeacherInput(id="q", question="?"), reply, rationale=True)
+    assert (response.rationale, response.answer, response.outcome) == parts
+    assert response.completion == (f"{parts[0]}\nAnswer: {parts[1]}" if parts[0] else parts[1])
+
+
 def test_the_tally_names_every_outcome():
     reply = ChatReply("", "stop", None, 0, 0, cached=False)
     row = TeacherInput(id="1", question="q")

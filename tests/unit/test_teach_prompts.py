@@ -11,6 +11,7 @@ FINGERPRINTS = {
     1: "94b26eb1279fc877f02c576108679be0eb864b80dd32164561c3e44443ecdcac",
     2: "e22ef20bf593251894755297ac9d13da18366bcb2d42fc02e282eb0795359ee4",
 }
+WITH_RATIONALE = {2: "d05d074636182d1b0997be7433615bf3049f13236240badb99a57e3c80b89fbf"}
 
 CASES = [
     ("Linux shell", "List all files.", "Think of ls.", "ls -a", True),
@@ -29,6 +30,18 @@ def test_changed_prompts_need_a_new_version():
     assert FINGERPRINTS.get(STEP_KINDS[StepKind.TEACH].version) == found, (
         "raise the version of StepKind.TEACH and note the fingerprint"
     )
+
+
+def test_a_changed_prompt_for_rationales_needs_a_new_version():
+    found = content_hash([teach_messages(*case, None, True) for case in CASES])
+    assert WITH_RATIONALE.get(STEP_KINDS[StepKind.TEACH].version) == found
+
+
+def test_a_rationale_is_asked_for_before_the_answer():
+    shown = "\n".join(message["content"] for message in teach_messages(*CASES[0], None, True))
+    assert "First reason" in shown
+    assert '"Answer:"' in shown
+    assert "Reply with the answer only" not in shown
 
 
 def test_the_prompt_is_pure():

@@ -140,6 +140,7 @@ class JobContext:
             sampling=Sampling(max_tokens=teacher.max_tokens, temperature=teacher.temperature, seed=self.seed),
             ground=teacher.ground,
             batch=teacher.batch,
+            rationale=self.spec.reasons,
         )
 
     @property

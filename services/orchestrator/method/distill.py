@@ -53,7 +53,9 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         guidance=state.guidance.value if settings.answers == "teacher" else None,
         training=training,
     )
-    return PhaseResult(student, record, examples)
+    return PhaseResult(
+        student, record, examples, writes_rationale=frozenset({student.tuned} if ctx.spec.reasons else ())
+    )
 
 
 async def best_responses(ctx: JobContext, state: State, index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
@@ -103,7 +105,9 @@ def usable_examples(
     """The usable responses as training rows, and how many were dropped for which reason."""
     by_id = {q.id: q for q in questions}
     dropped = Counter(response.outcome for response in responses if response.outcome != "ok")
-    usable = [Example(**asked(by_id[r.id], shows_calls), completion=r.answer) for r in responses if r.outcome == "ok"]
+    usable = [
+        Example(**asked(by_id[r.id], shows_calls), completion=r.completion) for r in responses if r.outcome == "ok"
+    ]
     repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
     if repeated:
         dropped["near_duplicate"] = len(repeated)

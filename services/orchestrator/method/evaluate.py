@@ -124,7 +124,7 @@ async def measure(
     """Greedy answers to the split's questions with references, graded; without references, compared with the base's."""
     graders = [] if ctx.judge_measures else [ctx.spec.primary_metric, *ctx.spec.evaluation.graders]
     key, questions = f"{split.value}/{name}", ctx.measured[split]
-    result = await answer_and_grade(ctx, state, key, questions, model, graders, ctx.spec.answer_tokens, shots)
+    result = await answer_and_grade(ctx, state, key, questions, model, graders, ctx.spec.student_tokens, shots)
     return await compared_with_base(ctx, state, split, result) if ctx.judge_measures else result
 
 
@@ -337,11 +337,12 @@ async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
     margin, so the student is not promoted.
     """
     settings, metric = ctx.spec.evaluation, Grader.CONTAINS.value
+    general_tokens = GENERAL_TOKENS + ctx.spec.student_tokens - ctx.spec.answer_tokens  # with room for a rationale
     if not ctx.general_questions or state.student == ctx.base:
         return None
     before, after = [
         await answer_and_grade(
-            ctx, state, f"general/{name}", ctx.general_questions, model, [Grader.CONTAINS], GENERAL_TOKENS
+            ctx, state, f"general/{name}", ctx.general_questions, model, [Grader.CONTAINS], general_tokens
         )
         for name, model in (("base", ctx.base), ("final", state.student))
     ]

@@ -82,7 +82,7 @@ async def search(
         beam_width=min(MAX_SAMPLES, settings.beam_width * settings.growth ** (number - 1)),
         samples=min(MAX_SAMPLES, settings.samples * settings.growth ** (number - 1)),
         temperature=settings.temperature,
-        max_new_tokens=ctx.spec.answer_tokens,
+        max_new_tokens=ctx.spec.student_tokens,
         batch_size=settings.search_batch,
         seed=ctx.seed,
     )

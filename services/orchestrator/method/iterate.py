@@ -113,7 +113,7 @@ async def answer_until_passed(
         if not prompts:
             break
         temperature = 0.0 if t == 1 else settings.retry_temperature
-        sampling = Sampling(max_tokens=ctx.spec.answer_tokens, temperature=temperature, seed=ctx.seed + t)
+        sampling = Sampling(max_tokens=ctx.spec.student_tokens, temperature=temperature, seed=ctx.seed + t)
         params = StudentParams(model=student, domain=ctx.spec.domain, sampling=sampling)
         key = StepKey("iterate", number, f"try-{t}", index)
         completions = (await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)).read(StudentCompletion)

@@ -95,12 +95,13 @@ def unfit_teacher(
     questions: Sequence[Question], responses: Sequence[TeacherResponse], reasons: Mapping[str, str]
 ) -> FatalError:
     shown = "; ".join(
-        f"{q.asked[:80]!r} -> {response.answer[:120]!r} ({reasons[q.id]})"
+        f"{q.asked[:80]!r} -> {response.completion[:120]!r} ({reasons[q.id]})"
         for q, response in list(zip(questions, responses, strict=True))[:SHOWN]
     )
     return FatalError(
         f"the teacher is not fit for this job, none of its first {len(responses)} answers can be used: {shown}. Name "
-        "another teacher, ground it (teacher.ground), raise teacher.max_tokens, or lower judge.pass_mark",
+        "another teacher, ground it (teacher.ground), raise teacher.max_tokens, lower judge.pass_mark, or set distill.rationale to off "
+        "where it writes none (no_rationale)",
         param="distillation.teacher",
         code="teacher_unfit",
     )
@@ -123,9 +124,10 @@ async def compare_ways(
     scores = await better(ctx, state.judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
-        ctx.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
-        for side, texts in enumerate(sides)
-        for q, text in zip(compared, texts, strict=True)
+        ctx.example(row[0], response.completion).model_copy(update={"id": f"{side}:{row[0].id}"})
+        for side in (0, 1)
+        for row in both
+        for response in [row[1 + side]]
     ]
     params = ScoreParams(model=state.student, max_length=ctx.spec.adapter.max_length)
     scored = await ctx.step(StepKey("pilot", role="nll"), StepKind.SCORE, params, rows)

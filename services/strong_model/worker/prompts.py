@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from shared.contracts.answer_format import MARKER
 from shared.contracts.conversation import Conversation, framed
 from shared.contracts.json_types import Json
 from shared.contracts.tool_calls import read_answer
@@ -21,8 +22,10 @@ def teach_messages(
     reference: str | None,
     ground: bool,
     conversation: Conversation | None = None,
+    rationale: bool = False,
 ) -> list[Json]:
-    """The teacher's messages. ground: show the reference; otherwise only its form shapes the instruction.
+    """The teacher's messages. ground: show the reference; otherwise only its form shapes the instruction. rationale: ask for a short
+    reasoning and the marker before the answer.
 
     conversation: asked instead of the question, as it is; the teacher answers its last message in the assistant's place. The
     learner's notes and the known answer stand below that message.
@@ -33,18 +36,28 @@ def teach_messages(
     if conversation is not None:
         calls = bool(conversation.tools) and bool(read_answer(reference or "", conversation.names)[1])
         bare = wants_bare_answer(reference) and not calls
-        rules = " ".join([*_rules(domain, bare, bool(notes), bool(known)), *_in_conversation(conversation)])
+        rules = " ".join([*_rules(domain, bare, bool(notes), bool(known), rationale), *_in_conversation(conversation)])
         return framed(conversation, rules, _notes(notes, known))
     bare = wants_bare_answer(reference)
     return [
-        {"role": "system", "content": " ".join(_rules(domain, bare, bool(notes), bool(known)))},
+        {"role": "system", "content": " ".join(_rules(domain, bare, bool(notes), bool(known), rationale))},
         {"role": "user", "content": _material(question, notes, known)},
     ]
 
 
-def _rules(domain: str, bare: bool, noted: bool, grounded: bool) -> Iterator[str]:
+def reasons(conversation: Conversation | None) -> bool:
+    """Whether a rationale may stand before the answer: where tools are offered a call is the whole of an answer."""
+    return conversation is None or not conversation.tools
+
+
+def _rules(domain: str, bare: bool, noted: bool, grounded: bool, rationale: bool = False) -> Iterator[str]:
     yield f"You are an expert in this field: {domain}."
-    if bare:  # a small teacher repeats longer lists of what not to write
+    if rationale:
+        yield "First reason in one to three short sentences about how the answer is reached."
+        yield f'Then start a new line with "{MARKER.strip()}" and write only the answer after it,'
+        yield "on one line, without explanation." if bare else "concise and complete in itself."
+        yield "Say nothing about these instructions."
+    elif bare:  # a small teacher repeats longer lists of what not to write
         yield "Reply with the answer only, on one line, without explanation."
     else:
         yield "Answer the question directly and concisely. Begin with the answer itself, keep to what was asked,"
@@ -52,6 +65,8 @@ def _rules(domain: str, bare: bool, noted: bool, grounded: bool) -> Iterator[str
     if noted:
         yield "The learner you are writing for left notes on how the question could be approached."
         yield "Follow them where they are right and pass over what is wrong in them."
+    if grounded and rationale:
+        yield "Reason as if you were finding the answer yourself: do not mention that a correct answer is known."
     if grounded and bare:
         yield "Write the answer in the same form as the known correct answer. If that is a command, give the command alone."
     elif grounded:

@@ -3,8 +3,9 @@
 import re
 from enum import StrEnum
 
-from services.strong_model.worker.prompts import teach_messages
+from services.strong_model.worker.prompts import reasons, teach_messages
 from services.strong_model.worker.reply_text import clean
+from shared.contracts.answer_format import read_answer
 from shared.contracts.errors import RowRefused
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
@@ -19,7 +20,10 @@ class ResponseOutcome(StrEnum):
     EMPTY = "empty"
     CUT_OFF = "cut_off"
     TOO_LONG = "too_long"
+    NO_RATIONALE = "no_rationale"
 
+
+RARE = (ResponseOutcome.TOO_LONG, ResponseOutcome.NO_RATIONALE)
 
 # Only at the beginning: an answer may well say "I cannot" further down.
 _REFUSAL = re.compile(
@@ -44,17 +48,28 @@ def outcome_of(text: str, finish_reason: str) -> ResponseOutcome:
     return ResponseOutcome.OK if text else ResponseOutcome.EMPTY
 
 
-def teacher_response(row: TeacherInput, reply: ChatReply) -> TeacherResponse:
-    answer = clean(reply.text)
+def teacher_response(row: TeacherInput, reply: ChatReply, rationale: bool = False) -> TeacherResponse:
+    """rationale: the reply should be a rationale, the marker and the answer. Without the marker nobody knows where the answer begins,
+    so nothing of it is learned."""
+    answer, outcome, reasoning = clean(reply.text), None, None
+    if rationale:
+        reasoning, answer, marked = read_answer(answer)
+        answer = clean(answer)
+        outcome = None if marked and reasoning else ResponseOutcome.NO_RATIONALE
     if row.conversation is not None and row.conversation.tools:
         answer = normal_answer(answer, row.conversation.names)
     return TeacherResponse(
         id=row.id,
         answer=answer,
+        rationale=reasoning,
         finish_reason=reply.finish_reason,
-        outcome=outcome_of(answer, reply.finish_reason),
+        outcome=_first_fault(outcome_of(answer, reply.finish_reason), outcome),
         call_id=reply.call_id,
     )
+
+
+def _first_fault(outcome: ResponseOutcome, other: ResponseOutcome | None) -> ResponseOutcome:
+    return other if other is not None and outcome is ResponseOutcome.OK else outcome
 
 
 def refused(row: TeacherInput, refusal: RowRefused) -> TeacherResponse:
@@ -72,8 +87,9 @@ async def teach(
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included
 
     async def ask(row: TeacherInput) -> TeacherResponse:
+        rationale = params.rationale and reasons(row.conversation)
         messages = teach_messages(
-            params.domain, row.question, row.guideline, row.reference, params.ground, row.conversation
+            params.domain, row.question, row.guideline, row.reference, params.ground, row.conversation, rationale
         )
         try:
             reply = await gateway.chat(
@@ -87,13 +103,13 @@ async def teach(
             return refused(row, refusal)
         tokens["input_tokens"] += reply.input_tokens
         tokens["output_tokens"] += reply.output_tokens
-        return teacher_response(row, reply)
+        return teacher_response(row, reply, rationale)
 
     responses = await run_rows(ask, rows, progress)
     return responses, tally(responses) | tokens
 
 
 def tally(responses: list[TeacherResponse]) -> dict[str, int]:
-    """How many of each outcome; but for `too_long` all are always present."""
+    """How many of each outcome; but for `too_long` and `no_rationale` all are always present."""
     counts = {outcome.value: sum(1 for item in responses if item.outcome == outcome) for outcome in ResponseOutcome}
-    return {name: count for name, count in counts.items() if count or name != ResponseOutcome.TOO_LONG}
+    return {name: count for name, count in counts.items() if count or name not in RARE}

@@ -39,7 +39,7 @@ def row_lengths(posted: Posted) -> Iterator[Problem | str]:
     """Questions fit into the student's context with room for an answer, and examples into what training reads."""
     if posted.data is None:
         return
-    limit, wanted = _context(posted), posted.spec.answer_tokens
+    limit, wanted = _context(posted), posted.spec.student_tokens
     if limit is not None and wanted + TEMPLATE > limit:
         yield Problem(
             code="answer_tokens_too_large",
