@@ -33,12 +33,12 @@ def test_changed_prompts_need_a_new_version():
 
 
 def test_a_changed_prompt_for_rationales_needs_a_new_version():
-    found = content_hash([teach_messages(*case, None, True) for case in CASES])
+    found = content_hash([teach_messages(*case, rationale=True) for case in CASES])
     assert WITH_RATIONALE.get(STEP_KINDS[StepKind.TEACH].version) == found
 
 
 def test_a_rationale_is_asked_for_before_the_answer():
-    shown = "\n".join(message["content"] for message in teach_messages(*CASES[0], None, True))
+    shown = "\n".join(message["content"] for message in teach_messages(*CASES[0], rationale=True))
     assert "First reason" in shown
     assert '"Answer:"' in shown
     assert "Reply with the answer only" not in shown

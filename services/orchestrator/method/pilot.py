@@ -121,13 +121,13 @@ async def compare_ways(
         return 0, Triple(0.0, -1.0, 1.0), "undecided", None
     compared = [question for question, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
+    learned = [[plain.completion for _, plain, _ in both], [guided.completion for _, _, guided in both]]
     scores = await better(ctx, state.judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
-        ctx.example(row[0], response.completion).model_copy(update={"id": f"{side}:{row[0].id}"})
-        for side in (0, 1)
-        for row in both
-        for response in [row[1 + side]]
+        ctx.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
+        for side, texts in enumerate(learned)
+        for q, text in zip(compared, texts, strict=True)
     ]
     params = ScoreParams(model=state.student, max_length=ctx.spec.adapter.max_length)
     scored = await ctx.step(StepKey("pilot", role="nll"), StepKind.SCORE, params, rows)
