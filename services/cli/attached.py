@@ -1,9 +1,10 @@
-"""Files that a job's body names by their path: `"database": "@bookshop.sqlite"`. They are uploaded, and the id takes their place."""
+"""Files that a job's body names by their path: `"database": "@bookshop.sqlite"`, `"context": "@manual.md"`. They are uploaded, and
+the id takes their place."""
 
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -11,25 +12,24 @@ from pydantic import JsonValue
 
 from services.cli.client import ApiClient, JsonObject, Refused
 
-FIELDS = ("database",)
 MARK = "@"
 
 
 def resolved(body: JsonObject, folder: Path) -> JsonObject:
     """The body with absolute paths; those in it are relative to the folder of its file."""
-    return cast(JsonObject, _replaced(body, lambda path: f"{MARK}{(folder / path).absolute()}"))
+    return cast(JsonObject, _replaced(body, lambda path, _field: f"{MARK}{(folder / path).absolute()}"))
 
 
 def attached(api: ApiClient, body: JsonObject) -> JsonObject:
-    """The body with the ids of the files, each of which is uploaded once. A .sql script is made a SQLite file first. Raises
-    Refused."""
-    ids: dict[str, str] = {}
+    """The body with the ids of the files, each of which is uploaded once for each kind of field. A .sql script that a field takes as a
+    database is made a SQLite file first. Raises Refused."""
+    ids: dict[tuple[str, str], str] = {}
 
-    def uploaded(path: str) -> str:
-        if path not in ids:
-            with database(Path(path)) as file:
-                ids[path] = api.upload(file, purpose="user_data").id
-        return ids[path]
+    def uploaded(path: str, field: str) -> str:
+        if (path, field) not in ids:
+            with FIELDS[field](Path(path)) as file:
+                ids[path, field] = api.upload(file, purpose="user_data").id
+        return ids[path, field]
 
     return cast(JsonObject, _replaced(body, uploaded))
 
@@ -51,11 +51,14 @@ def database(path: Path) -> Iterator[Path]:
         yield made
 
 
-def _replaced(value: JsonValue, of_path: Callable[[str], str], field: str = "") -> JsonValue:
+FIELDS: dict[str, Callable[[Path], AbstractContextManager[Path]]] = {"database": database, "context": nullcontext}
+
+
+def _replaced(value: JsonValue, of_path: Callable[[str, str], str], field: str = "") -> JsonValue:
     if isinstance(value, dict):
         return {name: _replaced(item, of_path, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [_replaced(item, of_path) for item in value]
+        return [_replaced(item, of_path, field) for item in value]
     if field in FIELDS and isinstance(value, str) and value.startswith(MARK):
-        return of_path(value.removeprefix(MARK))
+        return of_path(value.removeprefix(MARK), field)
     return value

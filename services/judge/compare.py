@@ -4,6 +4,7 @@ A criterion is won only where both orders agree. Where they do not it is a tie, 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from services.judge.structured_reply import JudgeClient
 from shared.contracts.rows import ComparisonInput, Preference
@@ -18,13 +19,18 @@ SWAPPED_SIDES = {"A": "second", "B": "first", "tie": "tie"}
 
 
 async def compare(
-    gateway: GatewayClient, params: JudgeParams, rows: list[ComparisonInput], progress: OnProgress
+    gateway: GatewayClient,
+    params: JudgeParams,
+    rows: list[ComparisonInput],
+    progress: OnProgress,
+    material: Sequence[str] = (),
 ) -> tuple[list[Preference], dict[str, float]]:
-    """A preference per row, in the rows' order, and the judge's own figures. Raises what GatewayClient.chat raises."""
-    judge = JudgeClient(gateway, params)
+    """A preference per row, in the rows' order, and the judge's own figures. material: texts that are shown with every row.
+    Raises what GatewayClient.chat raises."""
+    judge = JudgeClient(gateway, params, material)
 
     async def choose(row: ComparisonInput) -> tuple[Choice | None, ChatReply]:
-        return await judge.ask(Choice, compare_messages(judge.params.domain, row), row.id)
+        return await judge.ask(Choice, compare_messages(judge.params.domain, row), row)
 
     async def compare_row(row: ComparisonInput) -> tuple[Preference, list[Choice | None]]:
         swapped = row.model_copy(update={"first": row.second, "second": row.first})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 from services.judge.structured_reply import JudgeClient
 from shared.contracts.grader_kinds import UNGRADABLE
@@ -15,13 +16,19 @@ from shared.platform.run_rows import OnProgress, run_rows
 
 
 async def review(
-    gateway: GatewayClient, params: JudgeParams, rows: list[JudgeInput], progress: OnProgress, graders: Graders
+    gateway: GatewayClient,
+    params: JudgeParams,
+    rows: list[JudgeInput],
+    progress: OnProgress,
+    graders: Graders,
+    material: Sequence[str] = (),
 ) -> tuple[list[Verdict], dict[str, int]]:
-    """A verdict per row, in the rows' order, and counts. Rows that the job's grader cannot grade are the judge's.
+    """A verdict per row, in the rows' order, and counts. Rows that the job's grader cannot grade are the judge's. material: texts
+    that the judge is shown with every row.
 
     Raises UserError for an unknown grader and what GatewayClient.chat raises.
     """
-    judge = JudgeClient(gateway, params)
+    judge = JudgeClient(gateway, params, material)
     name, ungradable = judge.params.grader, Counter[str]()
 
     async def review_row(row: JudgeInput) -> Verdict:
@@ -52,7 +59,7 @@ def tally(verdicts: list[Verdict]) -> dict[str, int]:
 
 async def _judged(judge: JudgeClient, row: JudgeInput) -> Verdict:
     kind = Review if row.want_critique else Decision
-    decision, call = await judge.ask(kind, review_messages(judge.params.domain, row), row.id)
+    decision, call = await judge.ask(kind, review_messages(judge.params.domain, row), row)
     if decision is None:
         return Verdict(id=row.id, passed=False, by="unparsed", call_id=call.call_id)
     critique = decision.critique if isinstance(decision, Review) and not decision.correct else ""
@@ -64,7 +71,7 @@ async def _graded(judge: JudgeClient, grade: float, row: JudgeInput) -> Verdict:
     verdict = Verdict(id=row.id, passed=grade >= judge.params.pass_mark, by="grader")
     if verdict.passed or not row.want_critique:
         return verdict
-    reply, call = await judge.ask(Critique, critique_messages(judge.params.domain, row), row.id)
+    reply, call = await judge.ask(Critique, critique_messages(judge.params.domain, row), row)
     verdict = verdict.model_copy(update={"call_id": call.call_id})
     if reply is None:
         judge.counter["critiques_unparsed"] += 1

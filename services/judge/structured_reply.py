@@ -5,9 +5,12 @@ Counts: `repairs` were asked for once more, `mended` had slips that were read as
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from shared.contracts.errors import RowRefused
 from shared.contracts.loose_json import without_reasoning
+from shared.contracts.material import JUDGE_RULE, with_material
+from shared.contracts.rows import ComparisonInput, JudgeInput
 from shared.contracts.steps import JudgeParams
 from shared.judging.prompts import repair_messages
 from shared.judging.replies import AnyReply, read
@@ -31,8 +34,10 @@ UNANSWERED = ChatReply("", "content_filter", None, 0, 0, cached=False)
 class JudgeClient:
     """The judge of one step, with the costs so far."""
 
-    def __init__(self, gateway: GatewayClient, params: JudgeParams):
+    def __init__(self, gateway: GatewayClient, params: JudgeParams, material: Sequence[str] = ()):
+        """material: texts that are shown with every row."""
         self._gateway = gateway
+        self._material = material
         self.params = params
         self.counter: Counter[str] = Counter()
 
@@ -40,14 +45,15 @@ class JudgeClient:
         return {name: self.counter[name] for name in COUNTS}
 
     async def ask(
-        self, kind: type[AnyReply], messages: list[dict[str, str]], example_id: str
+        self, kind: type[AnyReply], messages: list[dict[str, str]], row: JudgeInput | ComparisonInput
     ) -> tuple[AnyReply | None, ChatReply]:
         """(reply, the call that brought it). The reply is None when neither try could be read, or the provider refuses this row.
 
         Raises what GatewayClient.chat raises, but for RowRefused.
         """
         try:
-            return await self._ask(kind, messages, example_id)
+            shown = with_material(messages, [*self._material, row.teacher_context or ""], JUDGE_RULE)
+            return await self._ask(kind, shown, row.id)
         except RowRefused:
             return None, UNANSWERED
 

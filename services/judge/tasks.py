@@ -1,8 +1,8 @@
 """The `judge` queue: verdicts, preferences and scores through the gateway, grades on this machine."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from services.judge.agree import agree
 from services.judge.check import check
@@ -11,6 +11,7 @@ from services.judge.grade import grade
 from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
+from shared.artifacts import material
 from shared.contracts.evals import CheckInput, CheckParams
 from shared.contracts.rows import Grades, JudgeInput, Sampled, Votes
 from shared.contracts.steps import AgreeParams, JudgeParams, StepKind
@@ -25,7 +26,18 @@ from shared.queue.step_task import StepContext
 JudgeRow = TypeVar("JudgeRow")
 
 
-Ask = Callable[[GatewayClient, JudgeParams, list[JudgeRow], OnProgress], Awaitable[RowsAndMetrics]]
+class Ask(Protocol[JudgeRow]):
+    """material: texts that the judge is shown with every row."""
+
+    def __call__(
+        self,
+        gateway: GatewayClient,
+        params: JudgeParams,
+        rows: list[JudgeRow],
+        progress: OnProgress,
+        *,
+        material: Sequence[str] = (),
+    ) -> Awaitable[RowsAndMetrics]: ...
 
 
 def asks_the_judge(kind: StepKind, ask: Ask[JudgeRow]) -> StepHandler[JudgeParams, JudgeRow]:
@@ -37,7 +49,8 @@ async def _through_gateway(
 ) -> RowsAndMetrics:
     url = judge_settings().gateway_url
     async with step_gateway(context, url, batch=params.batch, param="distillation.judge") as gateway:
-        judged, counts = await ask(gateway, params, rows, context.progress)
+        shown = material.read(context.artifacts, params.material)
+        judged, counts = await ask(gateway, params, rows, context.progress, material=shown)
         return judged, counts | gateway.refusals()
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from shared.contracts.conversation import transcript
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
+from shared.contracts.material import LONGEST
 from shared.contracts.openai_rows import NotUsable
 from shared.contracts.row_shapes import NoShape, Shape, completed, holds_answers, shape_of, suggested_mapping
 from shared.contracts.tool_calls import answer_text
@@ -46,7 +47,7 @@ def _is_none(value: object) -> bool:
 
 class Question(BaseModel):
     """One record of a domain. `reference` (an accepted answer, a passage) grounds the teacher and feeds the graders; `rejected`
-    is a worse answer beside it, for training on preferences.
+    is a worse answer beside it, for training on preferences. `teacher_context` is shown to the teacher and the judge, and to no student.
 
     messages: of a conversation, all that stands before the answer, in OpenAI's form; `question` is the user's last message then.
     None: the question is asked alone. A message with weight 0 is not to be learned. tools: the definitions of those offered.
@@ -66,8 +67,9 @@ class Question(BaseModel):
     messages: list[Json] | None = Field(default=None, exclude_if=_is_none)
     tools: list[Json] | None = Field(default=None, exclude_if=_is_none)
     item: Json | None = Field(default=None, exclude_if=_is_none)
+    teacher_context: str | None = Field(default=None, exclude_if=_is_none)
 
-    @field_validator("reference", "rejected")
+    @field_validator("reference", "rejected", "teacher_context")
     @classmethod
     def _blank_is_none(cls, reference: str | None) -> str | None:
         """Nothing can be graded against a blank, and a teacher shown one would be told that it is the answer."""
@@ -117,6 +119,7 @@ class _Upload(BaseModel):
     group: str | None = Field(default=None, max_length=200)
     source: str | None = Field(default=None, max_length=2000)
     rejected: str | None = None
+    teacher_context: str | None = Field(default=None, max_length=LONGEST)
     messages: list[Json] | None = None
     tools: list[Json] | None = None
 

@@ -11,11 +11,13 @@ from pydantic import (
     Field,
     StrictInt,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
 from shared.contracts.grader_kinds import GivenGrader, Grader, NumberGrader, VerifyingGrader, name_of
 from shared.contracts.json_types import Number, Switch, Whole
+from shared.contracts.material import LONGEST
 from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Method, Strategy
 
@@ -95,9 +97,19 @@ FOLLOWING = (
 FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; an adapter wants larger ones
 
 
+MOST_CONTEXTS = 20
+GivenContext = Annotated[str, Field(max_length=LONGEST, pattern=NO_NUL)]
+
+
+def contexts(given: str | list[str] | None) -> list[str]:
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
 class Teacher(Strict):
     """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference.
 
+    context: a text, or the id of an uploaded text file, or several: a schema, a manual, a style guide. Teacher and judge are
+    shown it with every question, and no student ever is. A row's own stands in its field `teacher_context`.
     batch: by the provider's batch API, for about half the price. Answers come within a day, not within seconds.
     """
 
@@ -105,7 +117,22 @@ class Teacher(Strict):
     temperature: Number = Field(default=0.0, ge=0, le=2)
     max_tokens: Whole = Field(default=512, ge=1, le=32_768)
     ground: Switch = True
+    context: GivenContext | list[GivenContext] | None = Field(default=None)
     batch: Switch = False
+
+    @field_validator("context")
+    @classmethod
+    def _some_contexts(cls, given: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(given, list) and not 1 <= len(given) <= MOST_CONTEXTS:
+            raise ValueError(f"context: one text or file id, or 1 to {MOST_CONTEXTS} of them in a list")
+        if given is not None and not all(part.strip() for part in contexts(given)):
+            raise ValueError("context: a blank text says nothing; leave it out")
+        return given
+
+    @property
+    def contexts(self) -> list[str]:
+        """Texts and ids of files, in order."""
+        return contexts(self.context)
 
 
 class Judge(Strict):

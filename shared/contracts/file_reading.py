@@ -16,6 +16,7 @@ Mapping = dict[
         "rejected",
         "title",
         "context",
+        "teacher_context",
         "category",
         "group",
         "source",

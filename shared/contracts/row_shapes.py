@@ -21,6 +21,7 @@ FIELDS = (
     "rejected",
     "title",
     "context",
+    "teacher_context",
     "category",
     "group",
     "source",
@@ -283,7 +284,7 @@ def _extras(fields: Sequence[str], taken: set[str]) -> dict[str, str]:
         if name is not None:
             chosen[role] = name
             taken.add(name)
-    for role in ("title", "source", "split"):
+    for role in ("title", "source", "split", "teacher_context"):
         if role in fields and role not in taken:
             chosen[role] = role
     return chosen

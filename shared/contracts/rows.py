@@ -56,13 +56,14 @@ class StudentPrompt(Asked):
 
 class TeacherInput(Wire):
     """A question on its way to the teacher. guideline None: plain distillation. conversation: as the file has it, without the
-    system text that students get."""
+    system text that students get. teacher_context: the row's own material, which the judge is shown too."""
 
     id: str
     question: str
     reference: str | None = None
     guideline: str | None = None
     conversation: Conversation | None = Field(default=None, exclude_if=_is_none)
+    teacher_context: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Guideline(Wire):
@@ -133,6 +134,7 @@ class JudgeInput(Wire):
     reference: str | None = None
     want_critique: bool = True
     item: Json | None = Field(default=None, exclude_if=_is_none)
+    teacher_context: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Verdict(Wire):
@@ -158,6 +160,7 @@ class ComparisonInput(Wire):
     first: str
     second: str
     reference: str | None = None
+    teacher_context: str | None = Field(default=None, exclude_if=_is_none)
 
 
 class Preference(Wire):
@@ -261,7 +264,7 @@ def asked(question: Question, shows_calls: bool = True) -> Json:
 
 def asked_of_teacher(question: Question) -> Json:
     """The fields of `TeacherInput` that say what is asked."""
-    fields: Json = {"id": question.id, "question": question.text}
+    fields: Json = {"id": question.id, "question": question.text, "teacher_context": question.teacher_context}
     if question.messages is None:
         return fields
     return fields | {"conversation": teacher_conversation(question.messages, question.tools or ())}

@@ -145,7 +145,7 @@ class StudentParams(Wire):
 
 class TeachParams(Wire):
     """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API;
-    rationale: it reasons before it answers."""
+    rationale: it reasons before it answers; material: artifacts of the texts that are shown with every row."""
 
     teacher: str
     domain: str
@@ -153,13 +153,14 @@ class TeachParams(Wire):
     ground: bool = True
     batch: bool = Field(default=False, exclude_if=_unset)
     rationale: bool = Field(default=False, exclude_if=_unset)
+    material: list[str] = Field(default=[], exclude_if=_empty)
 
 
 class JudgeParams(Wire):
     """For judge.*: graders by name with the pass mark of the primary one, and the judge that writes critiques.
 
     grader: None leaves the verdict to the judge alone. batch: the judge is asked by its provider's batch API. verify: graders
-    beside the named ones; files: what they read, file id -> artifact.
+    beside the named ones; files: what they read, file id -> artifact. material: as the teacher's.
     """
 
     judge: str
@@ -170,6 +171,7 @@ class JudgeParams(Wire):
     batch: bool = Field(default=False, exclude_if=_unset)
     verify: list[VerifyingKind] = Field(default=[], exclude_if=_empty)
     files: dict[str, str] = Field(default={}, exclude_if=_empty)
+    material: list[str] = Field(default=[], exclude_if=_empty)
 
 
 class AgreeParams(Wire):

@@ -20,8 +20,10 @@ TYPES = {
     "offset": "<u8", "id": "<u8", "group": "<u8", "question": "<u8", "place": "<u4", "crc": "<u4", "question_bytes": "<u4",
     "reference_bytes": "<u4", "split": "<u1", "flags": "<u1",
 }  # fmt: skip
+ADDED = {"teacher_bytes": "<u4"}  # in files of FORM 2: of what strong models alone are shown; all 0 in those of FORM 1
 ONE_MORE = "offset"
 HAS_REFERENCE, HAS_REJECTED, HAS_MESSAGES, HAS_ITEM = 1, 2, 4, 8
+FORM = "meteor rows "
 
 
 class DamagedColumns(ValueError):
@@ -29,10 +31,11 @@ class DamagedColumns(ValueError):
 
 
 def written(columns: Mapping[str, "np.ndarray"]) -> Iterator[bytes]:
-    """The parts of the file. columns: all of TYPES, of equal length; `offset` has one more."""
-    header = json.dumps({"columns": "meteor rows 1", "rows": len(columns["split"])})
+    """The parts of the file. columns: all of TYPES and ADDED, of equal length; `offset` has one more."""
+    added = {name: code for name, code in ADDED.items() if columns[name].any()}
+    header = json.dumps({"columns": FORM + ("2" if added else "1"), "rows": len(columns["split"])})
     yield header.encode().ljust(HEADER)
-    for name, code in TYPES.items():
+    for name, code in (TYPES | added).items():
         yield columns[name].astype(code).tobytes()
 
 
@@ -46,12 +49,14 @@ class Columns:
         self._path = path
         with path.open("rb") as file:
             try:
-                self.rows: int = json.loads(file.read(HEADER))["rows"]
+                header = json.loads(file.read(HEADER))
+                self.rows: int = header["rows"]
+                types = TYPES | (ADDED if header["columns"] == FORM + "2" else {})
             except (ValueError, LookupError, TypeError) as error:
                 raise DamagedColumns(f"{path.name} has no header") from error
         self._starts: dict[str, int] = {}
         end = HEADER
-        for name, code in TYPES.items():
+        for name, code in types.items():
             self._starts[name] = end
             end += np.dtype(code).itemsize * (self.rows + (name == ONE_MORE))
         if path.stat().st_size != end:
@@ -61,6 +66,7 @@ class Columns:
         import numpy as np
 
         count = self.rows + (name == ONE_MORE)
-        if not count:
-            return np.empty(0, dtype=TYPES[name])
-        return np.memmap(self._path, dtype=TYPES[name], mode="r", offset=self._starts[name], shape=(count,))
+        code = (TYPES | ADDED)[name]
+        if not count or name not in self._starts:
+            return np.zeros(count, dtype=code)
+        return np.memmap(self._path, dtype=code, mode="r", offset=self._starts[name], shape=(count,))

@@ -80,12 +80,14 @@ class _Notes:
     def __init__(self) -> None:
         self._ids, self._offsets, self._checksums = Column("Q"), Column("Q"), Column("I")
         self._questions, self._references, self._flags = Column("I"), Column("I"), Column("B")
+        self._teacher = Column("I")
         self._next = 1  # behind the bracket of the array
 
     def add(self, row: Question) -> None:
         self._ids.add(hashed(row.id))
         self._questions.add(utf8_bytes(row.text))
         self._references.add(utf8_bytes(row.reference or ""))
+        self._teacher.add(utf8_bytes(row.teacher_context or ""))
         has = {HAS_REFERENCE: row.reference, HAS_REJECTED: row.rejected, HAS_MESSAGES: row.messages}
         has[HAS_ITEM] = row.item
         self._flags.add(sum(flag for flag, value in has.items() if value is not None))
@@ -104,7 +106,7 @@ class _Notes:
         return {
             "offset": self._offsets.all(), "id": ids[order], "place": order, "crc": self._checksums.all(), "group": group,
             "question": question, "question_bytes": self._questions.all(), "reference_bytes": self._references.all(),
-            "flags": self._flags.all(), "split": np.frombuffer(codes, dtype=np.uint8),
+            "teacher_bytes": self._teacher.all(), "flags": self._flags.all(), "split": np.frombuffer(codes, dtype=np.uint8),
         }  # fmt: skip
 
 

@@ -35,10 +35,12 @@ ASKED_AGAIN = 0.1  # share of a judge's replies that are asked for once more
 
 @dataclass(frozen=True)
 class TextBytes:
-    """Of many records, the UTF-8 bytes of the question and of the reference (0: it has none)."""
+    """Of many records, the UTF-8 bytes of the question, of the reference, and of the material for strong models alone (0: it has
+    none)."""
 
     question: "np.ndarray"
     reference: "np.ndarray"
+    material: "np.ndarray"
 
     def __len__(self) -> int:
         return len(self.question)
@@ -62,7 +64,7 @@ class Known(NamedTuple):
 class Work(NamedTuple):
     """rows: by phase the records it may draw from; counts: how many of them it takes. dev, test: those that students are
     measured on. judge_measures: without references, by comparing each answer with the base's. judge_decides: unless labels
-    have found it no better than chance; it is not asked then."""
+    have found it no better than chance; it is not asked then. material: bytes that teacher and judge are shown with every row."""
 
     rows: Mapping[Phase, TextBytes]
     counts: Mapping[Phase, int]
@@ -70,6 +72,7 @@ class Work(NamedTuple):
     test: TextBytes
     judge_measures: bool = False
     judge_decides: bool = True
+    material: int = 0
 
     @property
     def sizes(self) -> Sizes:
@@ -101,14 +104,14 @@ class Pilot(NamedTuple):
 def sizes(rows: Iterable[Question]) -> TextBytes:
     import numpy as np
 
-    found = [(len(row.text.encode()), len((row.reference or "").encode())) for row in rows]
-    both = np.array(found, dtype=np.int64).reshape(-1, 2)
-    return TextBytes(both[:, 0], both[:, 1])
+    texts = ((row.text, row.reference or "", row.teacher_context or "") for row in rows)
+    lengths = np.array([[len(text.encode()) for text in each] for each in texts], dtype=np.int64).reshape(-1, 3)
+    return TextBytes(*lengths.T)
 
 
 def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot: Pilot | None = None) -> Estimate:
     """prices: by provider; one that is missing leaves the USD open."""
-    asking = _Asking(spec, prices, pilot.known if pilot else {})
+    asking = _Asking(spec, prices, pilot.known if pilot else {}, work.material)
     plan = make_plan(spec, work.sizes, PilotOutcome(pilot.guidance, pilot.usable) if pilot else None)
     phases: dict[str, Spend] = {}
     for stage in plan.stages:
@@ -145,9 +148,9 @@ def _span(span: Range) -> str:
 class _Asking:
     """One job's way of asking: the bounds of one call of each kind, and what many of them come to."""
 
-    def __init__(self, spec: Distillation, prices: Mapping[str, Price], known: Mapping[str, Known]):
+    def __init__(self, spec: Distillation, prices: Mapping[str, Price], known: Mapping[str, Known], material: int = 0):
         self.spec = spec
-        self.domain = len(spec.domain.encode())
+        self.shown = len(spec.domain.encode()) + material  # with every row
         self.known = known
         self.prices = prices
 
@@ -168,13 +171,13 @@ class _Asking:
         import numpy as np
 
         times = (step.least, step.most)
-        rows = TextBytes(rows.question.astype(np.int64), rows.reference.astype(np.int64))
+        rows = TextBytes(*(column.astype(np.int64) for column in (rows.question, rows.reference, rows.material)))
         if step.kind is StepKind.TEACH:
             teacher, reasoning = self.spec.teacher, rationale_tokens(self.spec)
             return self._spend(
                 teacher,
                 times,
-                rows.question + (rows.reference if teacher.ground else 0),
+                rows.question + rows.material + (rows.reference if teacher.ground else 0),
                 written=WRITTEN * self.spec.distill.guideline_tokens if step.guided else 0,
                 reply=(rows.reference / BYTES_PER_TOKEN).clip(1, teacher.max_tokens),
                 likely=np.where(rows.reference > 0, rows.reference * 1.5 / LIKELY_BYTES + 10, LIKELY_REPLY) + reasoning,
@@ -185,7 +188,7 @@ class _Asking:
         return self._spend(
             judge,
             times,
-            rows.question + rows.reference,
+            rows.question + rows.material + rows.reference,
             written=step.written + judge.max_tokens,  # a reply that was no verdict stands in the second request
             reply=np.full(len(rows), VERDICT),
             likely=np.full(len(rows), LIKELY_VERDICT),
@@ -207,14 +210,14 @@ class _Asking:
     ) -> Spend:
         """text, reply, likely: by row, the bytes of its texts, and the tokens of a reply at least and likely."""
         low, high = times
-        lengths = text + self.domain
+        lengths = text + self.shown
         lengths.sort()
         reply.sort()
         shortest, longest = _sum(lengths[: low.rows]), _sum(lengths[max(0, len(lengths) - high.rows) :])
         calls = Range(low=low.total, high=high.total)
         if known is not None:
             rules = sum(RULES) / 2
-            rate = known.input_tokens / (known.bytes + self.domain + rules)
+            rate = known.input_tokens / (known.bytes + self.shown + rules)
             read = Range(
                 low=rate * (shortest + rules * low.rows) * low.each,
                 high=rate * (longest + rules * high.rows) * high.each,

@@ -194,6 +194,8 @@ UNFIT = [  # (rows, job, code, field, words of the message)
     (None, {"primary_metric": {"type": "sql_result", "database": "file-none"}}, "bad_grader", "primary_metric.database", "file-none"),
     (None, {"judge": {"grader": {"type": "json_schema", "schema": {"type": "x"}}}}, "bad_grader", "judge.grader.schema", "no JSON schema"),
     ([("which", f"[a{n}")  for n in range(60)], {"primary_metric": "regex_equal"}, "ungradable_references", "primary_metric", "cannot read"),
+    (None, {"teacher": {"context": "file-none"}}, "file_not_found", "teacher.context", "file-none"),
+    (None, {"teacher": {"context": ["a manual", "file-none"]}}, "file_not_found", "teacher.context[1]", "file-none"),
     (None, {"budget": {"max_calls": 3}}, "budget_too_small", "budget.max_calls", "3 calls"),
     (None, {"budget": {"max_usd": 1e-6}}, "budget_too_small", "budget.max_usd", "USD"),
 ]  # fmt: skip
@@ -238,6 +240,12 @@ def test_rows_are_held_against_the_teachers_context_once_it_said_how_long_that_i
         f"{JOBS}/check", json=body(file, teacher={"max_tokens": 290}, judge={"max_tokens": 300})
     ).json()
     assert [warning["code"] for warning in tight["warnings"]] == ["rows_leave_no_room_for_teacher"]
+    shown = {"max_tokens": 64, "context": "a line of the manual\n" * 200}
+    told = provided.http.post(f"{JOBS}/check", json=body(file, teacher=shown, judge={"max_tokens": 300})).json()
+    assert [(error["code"], error["param"]) for error in told["errors"]] == [
+        ("rows_too_long_for_teacher", "training_file")
+    ]
+    assert "shorten teacher.context" in told["errors"][0]["remedy"]
     long = "".join(
         json.dumps({"question": f"{'many words ' * 200}{n}?", "reference": f"{n}"}) + "\n" for n in range(60)
     )
@@ -245,6 +253,48 @@ def test_rows_are_held_against_the_teachers_context_once_it_said_how_long_that_i
     refused = provided.http.post(f"{JOBS}/check", json=body(stored["id"], teacher={"max_tokens": 64})).json()
     assert "rows_too_long_for_teacher" in {error["code"] for error in refused["errors"]}
     forget(provided)
+
+
+def test_what_the_teacher_alone_is_shown_is_counted_and_must_be_text(provided: Provided, file: str):
+    """Of the job, as a text or as files, and of a row, from a column that the mapping names."""
+
+    def tokens(used: str, **teacher: Any) -> float:
+        job = body(used, teacher=teacher, guidance="none", phases=["distill"])
+        answer = provided.http.post(f"{JOBS}/estimate", json=job)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["phases"]["distill"]["input_tokens"]["low"]
+
+    def upload(content: bytes | str, purpose: str, **mapping: str) -> str:
+        given = {"purpose": purpose} | ({"mapping": json.dumps(mapping)} if mapping else {})
+        stored = provided.http.post("/v1/files", files={"file": ("f.jsonl", content)}, data=given)
+        assert stored.status_code == 200, stored.text
+        return stored.json()["id"]
+
+    schema = "CREATE TABLE book (id INTEGER, title TEXT);\n" * 50
+    before, manual = tokens(file), upload(schema, "user_data")
+    by_text, by_file = tokens(file, context=schema), tokens(file, context=[manual])
+    calls = provided.http.post(f"{JOBS}/estimate", json=body(file, guidance="none", phases=["distill"])).json()[
+        "phases"
+    ]["distill"]["calls"]["low"]
+    assert by_text == by_file == pytest.approx(before + calls * len(schema) / 5)
+    lines = [json.dumps({"ask": f"Which {n}?", "say": f"{n}", "ddl": schema}) for n in range(60)]
+    of_rows = upload("\n".join(lines), "fine-tune", question="ask", reference="say", teacher_context="ddl")
+    mapping = {"question": "ask", "reference": "say", "teacher_context": "ddl"}
+    preview = provided.http.post(f"/v1/files/{of_rows}/preview", json={"rows": 1, "mapping": mapping}).json()
+    shown = preview["rows"][0]["after"]
+    assert shown["teacher_context"] == schema
+    assert "ddl" not in shown["question"]
+    assert tokens(of_rows) > calls * len(schema) / 5
+    unread = provided.http.post(
+        f"{JOBS}/check", json=body(of_rows, phases=["distill"], distill={"answers": "references"})
+    ).json()
+    assert "context_unread" in {warning["code"] for warning in unread["warnings"]}
+    binary = upload(b"SQLite format 3\x00\x10\x00", "user_data")
+    refused = provided.http.post(f"{JOBS}/check", json=body(file, teacher={"context": binary})).json()
+    assert [(error["code"], error["param"]) for error in refused["errors"]] == [
+        ("bad_context", "distillation.teacher.context")
+    ]
+    assert "zero byte" in refused["errors"][0]["message"]
 
 
 def test_a_provider_that_does_not_answer_just_now_is_a_warning(provided: Provided, file: str):

@@ -25,7 +25,7 @@ from shared.contracts.jobs import JobObject, JobStatus
 from shared.contracts.keys import AuditEntry
 from shared.contracts.views import Listed, StepObject
 from shared.db.engine import writing
-from shared.jobs.tables import jobs
+from shared.jobs.tables import DEFAULT_PROJECT, jobs
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.reports import EVIL, WHOLE
@@ -82,6 +82,26 @@ def test_a_job_is_posted_with_changes_listed_shown_and_cancelled(meteor, files: 
     assert made["id"] in forked["distillation"]["forked_from"].values()
     for name in (made["id"], forked["id"]):
         assert meteor("jobs", "cancel", name).stdout.strip() == "cancelled"
+
+
+def test_files_that_a_body_names_by_path_are_uploaded(meteor, api: RunningApi, files: tuple[Path, Path]):
+    """A script makes a database where a field takes one, and stays a text where a field takes that."""
+    script = "CREATE TABLE book (title TEXT);"
+    (files[0].parent / "shop.sql").write_text(script)
+    body = json.loads(files[0].read_text())
+    grader = {"type": "sql_result", "database": "@shop.sql"}
+    body["distillation"] |= {"teacher": {"context": ["@shop.sql", "Be brief."]}, "evaluation": {"graders": [grader]}}
+    files[0].write_text(json.dumps(body))
+    made = out(meteor("jobs", "create", str(files[0]), "--rows", str(files[1]), "--json"))
+    text, words = made["distillation"]["teacher"]["context"]
+    database = made["distillation"]["evaluation"]["graders"][0]["database"]
+    assert words == "Be brief."
+    contents = {
+        file_id: (api.platform.files / api.stores.catalog.file(DEFAULT_PROJECT, file_id).sha256).read_bytes()
+        for file_id in (text, database)
+    }
+    assert contents[text] == script.encode()
+    assert contents[database].startswith(b"SQLite format 3")
 
 
 def test_the_exit_codes_are_those_of_the_document(meteor, job: str, files: tuple[Path, Path], tmp_path: Path):

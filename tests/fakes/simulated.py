@@ -16,6 +16,7 @@ from services.judge.agree import votes_of
 from services.judge.compare import agreed, tally
 from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
+from shared.artifacts.material import NO_MATERIAL, Material
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
 from shared.contracts.grader_kinds import Grader
@@ -224,10 +225,16 @@ class Simulation:
         )
 
     def new_run(
-        self, job: Any, steps: Callable[..., Any], rows: Sequence[Question], base: ModelRef = BASE
+        self,
+        job: Any,
+        steps: Callable[..., Any],
+        rows: Sequence[Question],
+        base: ModelRef = BASE,
+        material: Material = NO_MATERIAL,
     ) -> DistillationRun:
-        """steps: in place of StepClient.run."""
-        return DistillationRun(job, base, job_rows(self.artifacts, rows), _Steps(self, steps), self.ledger)  # pyright: ignore[reportArgumentType]
+        """steps: in place of StepClient.run. material: what strong models are shown."""
+        run = _Steps(self, steps)
+        return DistillationRun(job, base, job_rows(self.artifacts, rows), run, self.ledger, material=material)  # pyright: ignore[reportArgumentType]
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(

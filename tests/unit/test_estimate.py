@@ -25,15 +25,15 @@ def of(
     pilot: Pilot | None = None,
     judge_measures: bool = False,
     judge_decides: bool = True,
+    material: int = 0,
     **spec,
 ):
     made = Distillation(domain="d", **spec)
     rows = sizes(questions(train=train, dev=0, test=0, references=references))
     counts = allocate(train, made)
     dev, test = sizes(questions(train=0, dev=10, test=0)), sizes(questions(train=0, dev=0, test=20))
-    return estimate(
-        made, Work(dict.fromkeys(counts, rows), counts, dev, test, judge_measures, judge_decides), prices, pilot
-    )
+    work = Work(dict.fromkeys(counts, rows), counts, dev, test, judge_measures, judge_decides, material)
+    return estimate(made, work, prices, pilot)
 
 
 def calls(found: Estimate) -> dict[str, tuple[float, float]]:
@@ -152,9 +152,23 @@ def test_after_the_pilot_its_calls_take_the_place_of_the_bounds():
 
 
 def test_bytes_are_those_of_utf8():
-    row = questions(train=1, dev=0, test=0)[0].model_copy(update={"question": "größe", "reference": None})
-    found = sizes([row])
-    assert (found.question.tolist(), found.reference.tolist()) == ([7], [0])
+    changes = {"question": "größe", "reference": None, "teacher_context": "é"}
+    row = questions(train=1, dev=0, test=0)[0].model_copy(update=changes)
+    measured = sizes([row])
+    assert (measured.question.tolist(), measured.reference.tolist(), measured.material.tolist()) == ([7], [0], [2])
+
+
+def test_material_is_read_with_every_call():
+    spec: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
+    without, with_it = of(**spec), of(material=10_000, **spec)
+    for stage, calls_at_least, calls_at_most in (("pilot", 16, 16), ("distill", 24, 40)):
+        before, after = (found.phases[stage].input_tokens for found in (without, with_it))
+        assert after.low - before.low == pytest.approx(calls_at_least * 10_000 / 5)
+        assert after.high - before.high == pytest.approx(calls_at_most * 10_000 / 2.5)
+        assert after.at_most is not None
+        assert before.at_most is not None
+        assert after.at_most - before.at_most == pytest.approx(calls_at_most * 10_000)
+    assert without.phases["distill"].output_tokens == with_it.phases["distill"].output_tokens
 
 
 def test_where_the_judge_measures_its_comparisons_are_counted():

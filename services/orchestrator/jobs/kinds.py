@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.orchestrator.jobs import result_file
@@ -15,6 +16,7 @@ from services.orchestrator.method.pipeline import meteor
 from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
+from shared.artifacts import material
 from shared.artifacts.bases import Bases
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.grader_kinds import SqlResultGrader, parts_of
@@ -58,8 +60,25 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
     folder = student.folder if student is not None else None
     rates = await asyncio.to_thread(expected_rates, stores.overview, request, rows.lengths, folder)
     files = await asyncio.to_thread(_grader_files, dependencies, row, request)
+    shown = await asyncio.to_thread(_material, dependencies, row, request)
     steps, ledger = dependencies.steps, dependencies.ledger
-    return await asyncio.to_thread(DistillationRun, row, base, rows, steps, ledger, rates, files, shows_calls)
+    return await asyncio.to_thread(DistillationRun, row, base, rows, steps, ledger, rates, files, shows_calls, shown)
+
+
+def _material(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> material.Material:
+    """What teacher and judge are shown. Raises NotFound, OSError, and FatalError for a file that is no text."""
+    catalog = dependencies.steps.stores.catalog
+
+    def path_of(file_id: str) -> Path:
+        return platform_settings().files / catalog.file(row.project_id, file_id).sha256
+
+    try:
+        texts = material.texts_of(request.distillation.teacher.contexts, path_of)
+    except ValueError as error:
+        raise FatalError(
+            f"teacher.context cannot be read: {error}", param="distillation.teacher.context", code="bad_context"
+        ) from error
+    return material.stored(dependencies.steps.artifacts, texts)
 
 
 def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
@@ -94,7 +95,8 @@ class JobContext:
     which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
     reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. files: the datasets that the job reads. expect(kind,
-    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider.
+    rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider. material: what
+    teacher and judge are shown with every question, and no student.
     """
 
     spec: Distillation
@@ -117,6 +119,7 @@ class JobContext:
     prices: Mapping[str, Price]
     usage_by_phase: Callable[[], Mapping[str, Usage]]
     grader_files: Mapping[str, str] = field(default_factory=dict)
+    material: Material = NO_MATERIAL
     shows_calls: bool = True
 
     @property
@@ -141,6 +144,7 @@ class JobContext:
             ground=teacher.ground,
             batch=teacher.batch,
             rationale=self.spec.reasons,
+            material=list(self.material.digests),
         )
 
     @property
@@ -153,6 +157,7 @@ class JobContext:
             pass_mark=judge.pass_mark,
             **self.verifying,
             batch=judge.batch,
+            material=list(self.material.digests),
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )
 

@@ -11,7 +11,7 @@ from math import log
 from statistics import fmean
 
 from services.orchestrator.method.context import JobContext, State
-from services.orchestrator.method.judging import POINTS, compare, judge_input
+from services.orchestrator.method.judging import POINTS, compare, grader_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import JUDGE, Baseline, Phase
@@ -153,7 +153,7 @@ async def answer_and_grade(
         completions = answered.read(StudentCompletion)
         if not graders:
             return [(completion, Grades(id=completion.id, scores={})) for completion in completions]
-        rows = [judge_input(question, c.answer) for question, c in zip(batch, completions, strict=True)]
+        rows = [grader_input(question, c.answer) for question, c in zip(batch, completions, strict=True)]
         graded = await ctx.step(StepKey("evaluate", role=f"{name}/grades", batch=index), StepKind.GRADE, grading, rows)
         return list(zip(completions, graded.read(Grades), strict=True))
 

@@ -72,6 +72,23 @@ def judge_input(
         reference=question.reference,
         want_critique=want_critique,
         item=question.item,
+        teacher_context=question.teacher_context,
+    )
+
+
+def grader_input(question: Question, answer: str) -> JudgeInput:
+    """Graders need no material."""
+    return judge_input(question, answer).model_copy(update={"teacher_context": None})
+
+
+def comparison(question: Question, first: str, second: str) -> ComparisonInput:
+    return ComparisonInput(
+        id=question.id,
+        question=question.text,
+        first=first,
+        second=second,
+        reference=question.reference,
+        teacher_context=question.teacher_context,
     )
 
 
@@ -83,8 +100,8 @@ async def grade(
     grader: Grader | VerifyingGrader,
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference, and one that cannot be graded against gives 0."""
-    rows = [judge_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
-    graded = await ctx.step(key, StepKind.GRADE, ctx.judge, rows)
+    rows = [grader_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    graded = await ctx.step(key, StepKind.GRADE, ctx.judge.model_copy(update={"material": []}), rows)
     return [row.scores.get(name_of(grader), 0.0) for row in graded.read(Grades)]
 
 
@@ -157,10 +174,7 @@ async def compare(
     orders. All ties, without asking, where the judge is no better than chance."""
     if not judge_decides:
         return [POINTS["tie"]] * len(questions)
-    rows = [
-        ComparisonInput(id=q.id, question=q.text, first=a, second=b, reference=q.reference)
-        for q, a, b in zip(questions, first, second, strict=True)
-    ]
+    rows = [comparison(q, a, b) for q, a, b in zip(questions, first, second, strict=True)]
     compared = await ctx.step(key, StepKind.COMPARE, ctx.judge, rows)
     return [POINTS[row.winners[OVERALL]] for row in compared.read(Preference)]
 
@@ -264,10 +278,9 @@ async def judge_final_model(
     budget.
     """
     settings = ctx.spec.evaluation
-    rows = [
-        ComparisonInput(id=q.id, question=q.text, first=before, second=after, reference=q.reference)
-        for q, before, after in zip(questions, base, final, strict=True)
-    ][: settings.judged_questions]
+    rows = [comparison(q, before, after) for q, before, after in zip(questions, base, final, strict=True)][
+        : settings.judged_questions
+    ]
 
     preferences: list[Preference] = []
     scores: dict[str, list[AnswerScores]] = {"base": [], "final": []}
@@ -328,7 +341,7 @@ async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInpu
     if ctx.spec.evaluation.absolute_scores:
         for name, answers in sides.items():
             to_score = [
-                JudgeInput(id=row.id, question=row.question, answer=answer, reference=row.reference)
+                JudgeInput(answer=answer, **row.model_dump(include={"id", "question", "reference", "teacher_context"}))
                 for row, answer in zip(rows, answers, strict=True)
             ]
             steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))

@@ -163,7 +163,7 @@ def estimate_job(
     )
     usable = sum(response.outcome == "ok" for response in responses.get(Guidance.NONE, ()))
     counts = {phase: len(shard) for phase, shard in rows.items()}
-    work = Work(rows, counts, dev, test, ctx.judge_measures, judge_decides)
+    work = Work(rows, counts, dev, test, ctx.judge_measures, judge_decides, ctx.material.bytes)
     measured = {name: call for name, call in known.items() if call is not None}
     return estimate(ctx.spec, work, ctx.prices, Pilot(spent, guidance, measured, usable))
 
@@ -182,7 +182,7 @@ def mean_call(
     return Known(
         input_tokens=input_tokens / len(responses),
         output_tokens=output_tokens / len(responses),
-        bytes=float((asked.question + (asked.reference if ctx.spec.teacher.ground else 0)).mean()),
+        bytes=float((asked.question + asked.material + (asked.reference if ctx.spec.teacher.ground else 0)).mean()),
         spread=min(1.0, 1.96 * scatter / len(lengths) ** 0.5),
     )
 

@@ -10,6 +10,7 @@ from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import general_questions, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
+from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.estimate import Estimate
@@ -29,7 +30,7 @@ class DistillationRun(DurableRun):
     """A distillation while an orchestrator holds it: its context, and what pipeline.py does to the job outside the phases.
 
     continues: the version that the job starts from, None for a base. finished: the students of finished phases that were not rejected; the last one is published where the job fails. estimate:
-    what the whole job is expected to cost. shows_calls: the student's chat template shows calls of tools.
+    what the whole job is expected to cost. shows_calls: the student's chat template shows calls of tools. material: what strong models are shown.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DistillationRun(DurableRun):
         rates: Rates | None = None,
         grader_files: Mapping[str, str] | None = None,
         shows_calls: bool = True,
+        material: Material = NO_MATERIAL,
     ):
         request = JobRequest.model_validate(job.request)
         spec, seed = request.distillation, request.seed
@@ -89,6 +91,7 @@ class DistillationRun(DurableRun):
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
             grader_files=grader_files or {},
             shows_calls=shows_calls,
+            material=material,
         )
 
     def note_finished(self, phase: Phase, student: ModelRef) -> None:

@@ -8,6 +8,7 @@ from services.strong_model.worker import proposals, questions
 from services.strong_model.worker import teach as teaching
 from services.strong_model.worker.complete import complete
 from services.strong_model.worker.imports import read_source
+from shared.artifacts import material
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Cancelled
 from shared.contracts.evals import CompleteParams
@@ -22,7 +23,8 @@ from shared.queue.step_task import StepContext
 @step_handler(StepKind.TEACH)
 async def teach(params: TeachParams, rows: list[TeacherInput], context: StepContext) -> RowsAndMetrics:
     async with step_gateway(context, strong_settings().gateway_url, batch=params.batch) as gateway:
-        responses, counts = await teaching.teach(gateway, params, rows, context.progress)
+        shown = material.read(context.artifacts, params.material)
+        responses, counts = await teaching.teach(gateway, params, rows, context.progress, shown)
         return responses, counts | gateway.refusals()
 
 

@@ -1,12 +1,14 @@
 """Phase 1, the teacher's part: questions with guidelines in, teacher responses out."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 from services.strong_model.worker.prompts import reasons, teach_messages
 from services.strong_model.worker.reply_text import clean
 from shared.contracts.answer_format import read_answer
 from shared.contracts.errors import RowRefused
+from shared.contracts.material import TEACHER_RULE, with_material
 from shared.contracts.rows import TeacherInput, TeacherResponse
 from shared.contracts.steps import TeachParams
 from shared.contracts.tool_calls import normal_answer
@@ -77,9 +79,13 @@ def refused(row: TeacherInput, refusal: RowRefused) -> TeacherResponse:
 
 
 async def teach(
-    gateway: GatewayClient, params: TeachParams, rows: list[TeacherInput], progress: OnProgress
+    gateway: GatewayClient,
+    params: TeachParams,
+    rows: list[TeacherInput],
+    progress: OnProgress,
+    material: Sequence[str] = (),
 ) -> tuple[list[TeacherResponse], dict[str, int]]:
-    """Teacher responses in the order of the rows, and counts. All rows are asked at once; the gateway limits what is sent.
+    """Teacher responses in the order of the rows, and counts. material: texts that are shown with every row. All rows are asked at once; the gateway limits what is sent.
 
     A row that the provider takes never is an outcome of its own; every other failure ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
     gets it from there. Raises what GatewayClient.chat raises.
@@ -91,6 +97,7 @@ async def teach(
         messages = teach_messages(
             params.domain, row.question, row.guideline, row.reference, params.ground, row.conversation, rationale
         )
+        messages = with_material(messages, [*material, row.teacher_context or ""], TEACHER_RULE)
         try:
             reply = await gateway.chat(
                 model=params.teacher,

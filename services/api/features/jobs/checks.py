@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from services.api.features.files.service import error_summary
 from services.api.features.jobs import starts
+from services.api.features.jobs.material_checks import material
 from services.api.features.jobs.posted import Posted
 from shared.artifacts.capabilities import published
 from shared.artifacts.chat_templates import ChatTemplate, TemplateRefused, prompt_template
@@ -284,7 +285,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls,
+    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, material,
 )  # fmt: skip
 
 

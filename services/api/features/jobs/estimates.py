@@ -42,7 +42,8 @@ def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Ch
 
 
 def _sizes(rows: JobRows, which: "np.ndarray") -> TextBytes:
-    return TextBytes(rows.column("question_bytes")[which], rows.column("reference_bytes")[which])
+    columns = ("question_bytes", "reference_bytes", "teacher_bytes")
+    return TextBytes(*(rows.column(name)[which] for name in columns))
 
 
 def estimate_of(posted: Posted) -> Estimate:
@@ -55,7 +56,7 @@ def estimate_of(posted: Posted) -> Estimate:
     train = _sizes(rows, rows.splits == CODES[Split.TRAIN])
     dev, test = (_sizes(rows, (rows.splits == CODES[split]) & measured) for split in (Split.DEV, Split.TEST))
     counts = allocate(len(train), spec)
-    work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge)
+    work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge, material=posted.material_bytes)
     base = posted.context.bases.find(posted.request.model)
     rates = expected_rates(posted.context.stores.overview, posted.request, rows.lengths, base.folder if base else None)
     seconds = duration(posted.plan.rows(), rates) if posted.plan else None

@@ -1,8 +1,10 @@
 """A posted job as its checks see it: the request, its files and rows, the providers, and the plan of what it will ask."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from services.api.context import ProjectContext
 from shared.contracts.data import Split
@@ -10,6 +12,7 @@ from shared.contracts.distillation import Distillation
 from shared.contracts.errors import NotFound
 from shared.contracts.estimate import Price
 from shared.contracts.jobs import JobRequest
+from shared.contracts.material import is_file
 from shared.contracts.problems import Problem
 from shared.contracts.steps import StepKind
 from shared.datasets.columns import HAS_REFERENCE
@@ -61,6 +64,20 @@ class Posted:
         """Only where `data` is known. They lie on the disk: ask for columns and places, not for all."""
         assert self.data is not None
         return self.context.job_rows(self.data, items_in(self.spec))
+
+    def path_of(self, file_id: str) -> Path:
+        """Where the bytes of an uploaded file lie. Raises NotFound."""
+        return self.context.files / self.context.file(file_id).sha256
+
+    @cached_property
+    def material_bytes(self) -> int:
+        """Of what the job shows to teacher and judge; of files that cannot be read nothing."""
+        given = self.spec.teacher.contexts
+        size = sum(len(text.encode()) for text in given if not is_file(text))
+        for file_id in filter(is_file, given):
+            with suppress(NotFound, OSError):
+                size += self.path_of(file_id.strip()).stat().st_size
+        return size
 
     @cached_property
     def lacks_references(self) -> bool:

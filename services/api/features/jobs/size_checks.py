@@ -104,10 +104,11 @@ def teacher_context(posted: Posted) -> Iterator[Problem | str]:
     limit = posted.context.providers.contexts().get(spec.provider)
     if limit is None:
         return
-    other = "name a teacher with a larger context, or shorten or leave out these rows"
+    shown = ", shorten teacher.context" if posted.material_bytes else ""
+    other = f"name a teacher with a larger context{shown}, or shorten or leave out these rows"
     rows = posted.rows
     learned = rows.splits == CODES[Split.TRAIN]
-    tokens = tokens_of(rows.column("question_bytes")) + PROMPT
+    tokens = tokens_of(rows.column("question_bytes") + rows.column("teacher_bytes") + posted.material_bytes) + PROMPT
     if spec.ground:
         tokens = tokens + tokens_of(rows.column("reference_bytes"))
     refused, tight = learned & (tokens >= limit), learned & (limit - spec.max_tokens < tokens) & (tokens < limit)

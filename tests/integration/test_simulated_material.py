@@ -1,0 +1,82 @@
+"""A whole job with material for strong models alone: which steps carry it, and which never do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.orchestrator.method.pipeline import meteor
+from shared.artifacts import material
+from shared.contracts.steps import Queue, StepKind, StepRequest
+from shared.jobs.tables import DEFAULT_PROJECT
+from tests.fakes.simulated import Simulation, World, questions
+
+SCHEMA, OF_ROW = "CREATE TABLE secret_of_the_job", "secret of the row "
+STUDENTS = (Queue.WEAK, Queue.TRAIN)
+
+
+class Watched(World):
+    """Keeps what its workers were asked."""
+
+    def __init__(self) -> None:
+        super().__init__(0.4, train=lambda request, before: 0.9)
+        self.requests: list[StepRequest] = []
+
+    async def run(self, job: Any, key: Any, request: StepRequest, limit: Any, on_progress: Any) -> Any:
+        self.requests.append(request)
+        return await super().run(job, key, request, limit, on_progress)
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Simulation(tmp_path)
+
+
+async def run(simulation: Simulation, world: Watched, shown: str, **spec: Any) -> dict[str, Any]:
+    rows = [
+        row.model_copy(update={"teacher_context": OF_ROW + row.id})
+        for row in questions(train=24, dev=8, test=8, references=True)
+    ]
+    request = simulation.request(**spec)
+    simulation.stores.jobs.create(DEFAULT_PROJECT, request)
+    job = simulation.stores.jobs.claim("simulation", 3600)
+    assert job is not None
+    stored = material.stored(simulation.artifacts, [shown])
+    run = simulation.new_run(job, world.run, rows, material=stored)
+    return (await meteor(run.context, run)).model_dump(mode="json")
+
+
+async def test_students_never_see_what_the_teacher_and_the_judge_are_shown(simulation: Simulation):
+    world = Watched()
+    evaluation = {"judged_questions": 4, "forgetting": 0}
+    await run(simulation, world, SCHEMA, guidance="weak", evaluation=evaluation, iterate={"on_failure": "teacher"})
+    digest = material.stored(simulation.artifacts, [SCHEMA]).digests[0]
+    kinds = {request.kind for request in world.requests}
+    assert kinds >= {
+        StepKind.GUIDE, StepKind.ANSWER, StepKind.REASON, StepKind.SFT, StepKind.SEARCH, StepKind.DPO, StepKind.TEACH,
+        StepKind.REVIEW, StepKind.COMPARE, StepKind.RATE,
+    }  # fmt: skip
+    for request in world.requests:
+        sent = json.dumps(request.model_dump(mode="json"))
+        if request.kind.queue in STUDENTS or request.kind is StepKind.GRADE:
+            assert OF_ROW not in sent, request.kind
+            assert digest not in sent, request.kind
+        else:
+            assert request.params["material"] == [digest], request.kind
+            assert all(row["teacher_context"] == OF_ROW + row["id"] for row in request.rows), request.kind
+
+
+async def test_another_text_asks_the_teacher_again_and_leaves_what_students_did(simulation: Simulation):
+    asked = {}
+    for shown in (SCHEMA, "CREATE TABLE another"):
+        world = Watched()
+        await run(simulation, world, shown, phases=["distill"], guidance="none", evaluation={"forgetting": 0})
+        asked[shown] = world.requests
+
+    def hashes(shown: str, kind: StepKind) -> list[str]:
+        return [json.dumps(one.model_dump(mode="json")) for one in asked[shown] if one.kind is kind]
+
+    one, other = asked
+    assert set(hashes(one, StepKind.TEACH)).isdisjoint(hashes(other, StepKind.TEACH))
+    assert hashes(one, StepKind.SFT) == hashes(other, StepKind.SFT)
