@@ -16,6 +16,7 @@ from services.judge.review import review
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
+from shared.contracts.evals import Checked, CheckInput, CheckParams, Criterion
 from shared.contracts.grader_kinds import Grader, RegexEqualGrader
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Sampled, Verdict, Votes
 from shared.contracts.step_kinds import step_request
@@ -290,16 +291,19 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     settings = PlatformSettings(data=data, internal_token=SecretStr(TOKEN))
     rows = [row("right", "ls -a"), row("wrong", "ls")]
     pairs = [ComparisonInput(id=item.id, question=item.question, first=item.answer, second="ls -l") for item in rows]
+    checked = [CheckInput(id="a", item={"reference": "ls"}, output_text=text) for text in ("ls -a", "dir")]
     sampled = [Sampled(id="right", texts=["ls -a", "ls", "`ls -a`"]), Sampled(id="wrong", texts=["a", "b", ""])]
     results = {}
     for kind, handler in HANDLERS.items():
         claim = Claim("step-h", "job-h", "proj_default", "iterate/1/review/0", kind, "0" * 64, 1)
         context = StepContext(claim, settings, artifacts)
-        of_kind = {StepKind.COMPARE: pairs, StepKind.AGREE: sampled}.get(kind, rows)
+        of_kind = {StepKind.COMPARE: pairs, StepKind.AGREE: sampled, StepKind.CHECK: checked}.get(kind, rows)
         bodies = [item.model_dump(mode="json") for item in of_kind]
-        by_equality = kind is StepKind.AGREE
-        asked = AgreeParams(grader=Grader.STRING_CHECK) if by_equality else params(grader="string_check")
-        request = step_request(kind, asked, bodies)
+        own = {
+            StepKind.AGREE: AgreeParams(grader=Grader.STRING_CHECK),
+            StepKind.CHECK: CheckParams(criteria=[Criterion.model_validate({"type": "contains", "name": "in it"})]),
+        }
+        request = step_request(kind, own.get(kind) or params(grader="string_check"), bodies)
         results[kind] = await handler(request, context)
         assert context.latest is not None
         assert (context.latest.done, context.latest.total) == (2, 2)
@@ -307,6 +311,8 @@ async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifac
     assert [Verdict.model_validate(item).passed for item in results[StepKind.REVIEW].rows] == [True, False]
     assert [Grades.model_validate(item).scores["string_check"] for item in results[StepKind.GRADE].rows] == [1, 0]
     assert results[StepKind.REVIEW].metrics["by_grader"] == 2
+    verdicts = [Checked.model_validate(item).results[0].passed for item in results[StepKind.CHECK].rows]
+    assert verdicts == [True, False]
     votes = [Votes.model_validate(item) for item in results[StepKind.AGREE].rows]
     assert [[group.members for group in row.groups] for row in votes] == [[[0, 2], [1]], [[0], [1]]]
     assert results[StepKind.AGREE].metrics == {"n": 6, "unread": 1, "without_agreement": 1}
