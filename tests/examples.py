@@ -76,6 +76,16 @@ def record(url: str) -> Recorded:
     asked = {"data_source": {"type": "completions", "model": BASE, "source": content}}
     run = to.send("POST", "/v1/evals/{eval_id}/runs", asked, eval_id=eval_id)["id"]
     to.send("GET", "/v1/evals/{eval_id}/runs/{run_id}", eval_id=eval_id, run_id=run)
+    graders = "/v1/fine_tuning/alpha/graders"
+    grader = {
+        "type": "string_check",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.label}}",
+        "operation": "eq",
+    }
+    to.send("POST", graders + "/validate", {"grader": grader})
+    number = {"grader": {"type": "number"}, "model_sample": "It is 1,200.", "item": {"reference": "1200"}}
+    to.send("POST", graders + "/run", number)
     label = {"question": "List all files.", "first": "ls", "second": "ls -a", "preferred": "second"}
     to.send("POST", "/v1/labels", {"labels": [label]})
     to.send("GET", "/v1/labels")

@@ -27,6 +27,7 @@ from services.api.features.events.hub import EventHub
 from services.api.features.experiments import routes as experiments
 from services.api.features.exports import routes as exports
 from services.api.features.files import routes as files
+from services.api.features.graders import routes as graders
 from services.api.features.health import routes as health
 from services.api.features.health.metrics import StoreCollector
 from services.api.features.imports import routes as imports
@@ -57,7 +58,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, experiments, evals, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
+    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
     audit, health, docs, live,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [

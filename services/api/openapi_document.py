@@ -29,6 +29,7 @@ TAGS = {
     "fine_tuning": "The same jobs under the names that OpenAI's clients use.",
     "evals": "Graders that belong together, and the models that are measured by them.",
     "experiments": "Variants of one job, compared with one another.",
+    "graders": "Checked, and tried on an answer.",
     "labels": "What people prefer; the judge is held against it.",
     "models": "The models that can be asked, and which version an alias serves.",
     "chat": "Asking a model.",

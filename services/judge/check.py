@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.contracts.evals import Checked, CheckInput, Criterion, CriterionResult
 from shared.contracts.grader_kinds import UNGRADABLE
 from shared.contracts.templates import MissingField, filled, sample_of
-from shared.grading.bounded import Graded
+from shared.grading.attempt import Graded
 from shared.grading.graders import Graders
 from shared.platform.run_rows import OnProgress
 

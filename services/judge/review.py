@@ -1,6 +1,5 @@
 """Phase 2, the judge's part (paper section 3.2): a verdict on each completion, and a critique of those that fail."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ from services.judge.structured_reply import JudgeClient
 from shared.contracts.grader_kinds import UNGRADABLE
 from shared.contracts.rows import JudgeInput, Verdict
 from shared.contracts.steps import JudgeParams
+from shared.grading.attempt import attempt_of, counts_of
 from shared.grading.graders import Graders
 from shared.judging.prompts import critique_messages, has_text, review_messages
 from shared.judging.replies import Critique, Decision, Review, leaks
@@ -29,19 +29,18 @@ async def review(
     Raises UserError for an unknown grader and what GatewayClient.chat raises.
     """
     judge = JudgeClient(gateway, params, material)
-    name, ungradable = judge.params.grader, Counter[str]()
+    name = judge.params.grader
+    places = [place for place, row in enumerate(rows) if name and (has_text(row.reference) or row.item)]
+    graded = await graders.score_all(name, [attempt_of(rows[place]) for place in places]) if name is not None else []
+    decided = {place: one.score for place, one in zip(places, graded, strict=True) if one.why != UNGRADABLE}
 
-    async def review_row(row: JudgeInput) -> Verdict:
-        if name is not None and (has_text(row.reference) or row.item):
-            graded = (name, row.answer, row.reference or "", row.question, row.item)
-            grade = await asyncio.to_thread(graders.score, *graded)
-            if grade.why != UNGRADABLE:
-                return await _graded(judge, grade.score, row)
-            ungradable["ungradable"] += 1
-        return await _judged(judge, row)
+    async def review_row(place: int) -> Verdict:
+        row, score = rows[place], decided.get(place)
+        return await _judged(judge, row) if score is None else await _graded(judge, score, row)
 
-    verdicts = await run_rows(review_row, rows, progress)
-    return verdicts, tally(verdicts) | judge.counts() | ungradable
+    verdicts = await run_rows(review_row, range(len(rows)), progress)
+    counts = tally(verdicts) | judge.counts()
+    return verdicts, counts | {name: counts.get(name, 0) + more for name, more in counts_of(graded).items()}
 
 
 def tally(verdicts: list[Verdict]) -> dict[str, int]:

@@ -390,7 +390,7 @@ class Distillation(Strict):
         for grader in self.verifying:
             if kinds.setdefault(name_of(grader), grader) != grader:
                 raise ValueError(
-                    f"{grader.type} stands there twice with different settings; a job has one grader of a kind"
+                    f"{name_of(grader)} stands there twice with different settings; a job has one grader of a kind"
                 )
         return self
 

@@ -13,6 +13,11 @@ from shared.contracts.templates import checked_template, places
 class GraderKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
+    @property
+    def templates(self) -> list[str]:
+        """What is filled in with values of the item and the sample."""
+        return []
+
 
 Template = Annotated[str, Field(max_length=100_000)]
 
@@ -34,6 +39,10 @@ class StringCheckGrader(GraderKind):
     def _a_template(cls, text: str) -> str:
         return checked_template(text)
 
+    @property
+    def templates(self) -> list[str]:
+        return [self.input, self.reference]
+
 
 class TextSimilarityGrader(GraderKind):
     """OpenAI's text_similarity in [0, 1]: fuzzy_match (edits), bleu, gleu, and ROUGE's F-measures. input, reference: templates."""
@@ -50,6 +59,10 @@ class TextSimilarityGrader(GraderKind):
     @classmethod
     def _a_template(cls, text: str) -> str:
         return checked_template(text)
+
+    @property
+    def templates(self) -> list[str]:
+        return [self.input, self.reference]
 
     @field_validator("evaluation_metric", mode="before")
     @classmethod
@@ -140,12 +153,26 @@ class PythonGrader(GraderKind):
 
 
 class MultiGrader(GraderKind):
-    """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`."""
+    """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`; a single grader object there goes by
+    its own name."""
 
     type: Literal["multi"]
     graders: dict[Annotated[str, Field(max_length=64)], "GivenGrader"] = Field(min_length=1, max_length=20)
     calculate_output: str = Field(min_length=1, max_length=LONGEST)
     name: str | None = Field(default=None, max_length=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """OpenAI's typed clients give one grader, which is none of several by name."""
+        given = value.get("graders") if isinstance(value, dict) else None
+        if (
+            not isinstance(given, dict)
+            or not isinstance(given.get("type"), str)
+            or not isinstance(given.get("name"), str)
+        ):
+            return value
+        return value | {"graders": {given["name"]: given}}
 
     @model_validator(mode="after")
     def _a_formula(self) -> "MultiGrader":
@@ -184,6 +211,8 @@ GivenGrader = Annotated[
     BeforeValidator(grader_name),
 ]
 MultiGrader.model_rebuild()
+# Those whose equality of two answers is one of their texts, or that have none of their own.
+TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader)
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
 # Right or wrong; the others are similarities or numbers between.
 BINARY_GRADERS = frozenset(
@@ -220,14 +249,22 @@ def reads_items(grader: Grader | VerifyingGrader) -> bool:
             return False
         case PythonGrader():
             return True
-        case StringCheckGrader() | TextSimilarityGrader():
-            return any(
-                path.startswith("item") and path not in OF_ROW for path in places(grader.input + grader.reference)
-            )
         case MultiGrader():
             return any(map(reads_items, grader.graders.values()))
         case _:
-            return False
+            paths = [path for template in grader.templates for path in places(template)]
+            return any(path.startswith("item") and path not in OF_ROW for path in paths)
 
 
 OF_ROW = ("item.reference", "item.question")
+
+
+def reads_reference(grader: Grader | VerifyingGrader) -> bool:
+    """Whether it compares with the record's `reference` by itself, without a template that says so."""
+    match grader:
+        case MultiGrader():
+            return any(reads_reference(part) for part in grader.graders.values())
+        case JsonSchemaGrader():
+            return grader.of is None
+        case _:
+            return not isinstance(grader, TEXT_KINDS)

@@ -21,21 +21,12 @@ from shared.contracts.grader_kinds import (
     VerifyingGrader,
     VerifyingKind,
 )
-from shared.contracts.json_types import Json
+from shared.grading.attempt import Attempt, Graded
 from shared.platform.line_process import LineProcess, ProcessEnded, TooSlow
 
 SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer; bytes of the process
 START_S = 60.0
 _SPEC = TypeAdapter(VerifyingKind)
-
-
-class Graded(NamedTuple):
-    """score in [0, 1]. why: "" for a plain score; slow, crash: the grader was stopped, so the score is 0; reference: the row
-    cannot be graded, which is no fault of the answer; error: the user's own grader failed. words: of that error."""
-
-    score: float
-    why: str = ""
-    words: str = ""
 
 
 class Said(NamedTuple):
@@ -97,12 +88,12 @@ class BoundedGrader(_Bounded):
 
     _work = "grade"
 
-    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
+    def score(self, attempt: Attempt) -> Graded:
         """Raises FatalError where the process cannot be started."""
-        if not reference and not (isinstance(self.spec, JsonSchemaGrader) and self.spec.of is not None):
+        if not attempt.reference and not (isinstance(self.spec, JsonSchemaGrader) and self.spec.of is not None):
             return Graded(0.0, UNGRADABLE)
         try:
-            return Graded(*self._ask([answer, reference]))
+            return Graded(*self._ask([attempt.answer, attempt.reference]))
         except (ProcessEnded, TooSlow) as error:
             return Graded(0.0, "slow" if isinstance(error, TooSlow) else "crash")
 

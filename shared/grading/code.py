@@ -5,8 +5,7 @@ from types import TracebackType
 
 from shared.contracts.grader_kinds import UNGRADABLE, CodeTestsGrader, PythonGrader
 from shared.contracts.json_types import Json
-from shared.contracts.templates import item_of, sample_of
-from shared.grading.bounded import Graded
+from shared.grading.attempt import Attempt, Graded
 from shared.sandbox.outside import CallFailed, Sandbox, SandboxLimits
 
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
@@ -28,9 +27,10 @@ class CodeGrader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._sandbox.close()
 
-    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
+    def score(self, attempt: Attempt) -> Graded:
+        reference = attempt.reference
         if isinstance(self.spec, PythonGrader):
-            return self._by_user(sample_of(answer), {"reference": reference} | item_of(question, reference, item))
+            return self._by_user(attempt.sample, {"reference": ""} | attempt.item)
         if not reference:
             return Graded(0.0, UNGRADABLE)
         try:
@@ -38,7 +38,7 @@ class CodeGrader:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return Graded(0.0, UNGRADABLE)
         try:
-            self._sandbox.run(code=code_of(answer), tests=reference)
+            self._sandbox.run(code=code_of(attempt.answer), tests=reference)
         except CallFailed:
             return Graded(0.0)
         return Graded(1.0)

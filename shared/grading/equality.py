@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.contracts.grader_kinds import (
+    TEXT_KINDS,
     CodeTestsGrader,
     Grader,
     JsonEqualGrader,
     JsonSchemaGrader,
     MultiGrader,
     NumberGrader,
-    PythonGrader,
     RegexEqualGrader,
     SqlResultGrader,
-    StringCheckGrader,
-    TextSimilarityGrader,
     VerifyingGrader,
 )
 from shared.grading import json_values, numbers, regular_expressions, sql
@@ -27,7 +25,7 @@ from shared.grading.code import code_of
 from shared.grading.deep_regex import same_language
 from shared.judging.graders import clean, first_word
 
-OF_TEXTS = (Grader, PythonGrader, StringCheckGrader, TextSimilarityGrader)  # graders whose equality is one of texts
+OF_TEXTS = (Grader, *TEXT_KINDS)  # graders whose equality is one of texts
 
 
 class Equality(NamedTuple):
@@ -68,10 +66,10 @@ def of(spec: VerifyingGrader, files: Mapping[str, Path]) -> Equality:
             return Equality(partial(_result, spec, files[spec.database]))
         case CodeTestsGrader():
             return Equality(_program)
-        case PythonGrader() | StringCheckGrader() | TextSimilarityGrader():
-            return of_text(spec)
         case MultiGrader():
             raise ValueError("a formula has no equality of its own")
+        case _:
+            return of_text(spec)
 
 
 def _written(text: str) -> str:

@@ -1,10 +1,13 @@
-"""All graders of a step by their names: text similarities as they are, those that verify each in a process of its own."""
+"""All graders of a step by their names: text similarities as they are, those that verify each in a process of its own, those that
+ask something elsewhere for many attempts at once."""
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 from shared.contracts.errors import UserError
 from shared.contracts.formula import value
@@ -21,10 +24,24 @@ from shared.contracts.grader_kinds import (
 )
 from shared.contracts.graders import VERIFYING
 from shared.contracts.json_types import Json
-from shared.grading.bounded import BoundedGrader, Graded
+from shared.grading.attempt import Attempt, Graded
+from shared.grading.bounded import BoundedGrader
 from shared.grading.code import CodeGrader
 from shared.grading.texts import TextGrader
 from shared.judging.graders import score
+
+
+class LocalGrader(Protocol):
+    """Grades on this machine, one attempt at a time."""
+
+    def score(self, attempt: Attempt) -> Graded: ...
+
+
+@runtime_checkable
+class RemoteGrader(Protocol):
+    """Asks something elsewhere: many attempts at once."""
+
+    async def score_all(self, attempts: Sequence[Attempt]) -> list[Graded]: ...
 
 
 class NamedGrader:
@@ -33,8 +50,9 @@ class NamedGrader:
     def __init__(self, grader: Grader):
         self.grader = grader
 
-    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
-        return Graded(score(self.grader, answer, reference)) if reference else Graded(0.0, UNGRADABLE)
+    def score(self, attempt: Attempt) -> Graded:
+        reference = attempt.reference
+        return Graded(score(self.grader, attempt.answer, reference)) if reference else Graded(0.0, UNGRADABLE)
 
 
 class FormulaGrader:
@@ -43,16 +61,24 @@ class FormulaGrader:
     def __init__(self, formula: str, parts: "Mapping[str, Scorer]"):
         self.formula, self.parts = formula, parts
 
-    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
-        """A part that cannot grade against the reference leaves the whole without a score."""
-        graded = {name: part.score(answer, reference, question, item) for name, part in self.parts.items()}
-        if any(one.why == UNGRADABLE for one in graded.values()):
-            return Graded(0.0, UNGRADABLE)
+    def of(self, graded: Mapping[str, Graded]) -> Graded:
+        """By the scores of the parts. A part that cannot grade against the reference leaves the whole without a score."""
+        scores = {name: one.value for name, one in graded.items()}
+        calls = tuple(call for one in graded.values() for call in one.calls)
+        ungradable = next((one for one in graded.values() if one.why == UNGRADABLE), None)
+        if ungradable is not None:
+            return Graded(0.0, UNGRADABLE, ungradable.words, parts=scores, calls=calls)
         failed = next((one for one in graded.values() if one.why), Graded(0.0))
-        return failed._replace(score=value(self.formula, {name: one.score for name, one in graded.items()}))
+        return Graded(value(self.formula, scores), failed.why, failed.words, parts=scores, calls=calls)
 
 
-Scorer = NamedGrader | TextGrader | BoundedGrader | CodeGrader | FormulaGrader
+Scorer = LocalGrader | RemoteGrader | FormulaGrader
+
+
+def is_remote(scorer: Scorer) -> bool:
+    if isinstance(scorer, FormulaGrader):
+        return any(is_remote(part) for part in scorer.parts.values())
+    return isinstance(scorer, RemoteGrader)
 
 
 class Graders:
@@ -95,8 +121,32 @@ class Graders:
     def names(self) -> list[str]:
         return list(self._scorers)
 
+    @property
+    def ask_elsewhere(self) -> bool:
+        return any(is_remote(scorer) for scorer in self._scorers.values())
+
     def score(self, name: str, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
-        """item: the row's further fields. Raises UserError for a name that is none of `names`."""
+        """One attempt, by a grader of this machine. item: further fields of the record. Raises UserError for a name that is none of
+        `names`."""
+        return self._score(self._named(name), Attempt.of(answer, reference, question, item))
+
+    async def score_all(self, name: str, attempts: Sequence[Attempt]) -> list[Graded]:
+        """All attempts by one grader, in their order. Local work is done in a thread. Raises UserError for an unknown name, and what
+        graders raise that ask elsewhere."""
+        return await self._score_all(self._named(name), attempts)
+
+    def all_scores(
+        self, answer: str, reference: str, question: str = "", item: Json | None = None
+    ) -> dict[str, Graded]:
+        """By every grader, which are all of this machine; by the named ones only where there is a reference."""
+        names = [name for name in self.names if reference or not self.compares(name)]
+        return {name: self.score(name, answer, reference, question, item) for name in names}
+
+    def compares(self, name: str) -> bool:
+        """Whether it is a named similarity, which is nothing without a reference."""
+        return isinstance(self._scorers[name], NamedGrader)
+
+    def _named(self, name: str) -> Scorer:
         if name not in self._scorers:
             known = ", ".join(dict.fromkeys([*self.names, *VERIFYING]))
             raise UserError(
@@ -104,12 +154,20 @@ class Graders:
                 param="distillation.judge.grader",
                 code="unknown_grader",
             )
-        with self._one_at_a_time:  # rows are graded from several threads, and a grader's process answers one of them
-            return self._scorers[name].score(answer, reference, question, item)
+        return self._scorers[name]
 
-    def all_scores(
-        self, answer: str, reference: str, question: str = "", item: Json | None = None
-    ) -> dict[str, Graded]:
-        """Of the named graders only where there is a reference."""
-        names = [name for name in self.names if reference or not isinstance(self._scorers[name], NamedGrader)]
-        return {name: self.score(name, answer, reference, question, item) for name in names}
+    def _score(self, scorer: Scorer, attempt: Attempt) -> Graded:
+        if isinstance(scorer, FormulaGrader):
+            return scorer.of({name: self._score(part, attempt) for name, part in scorer.parts.items()})
+        if isinstance(scorer, RemoteGrader):
+            raise TypeError("a grader that asks elsewhere grades many attempts at once: score_all")
+        with self._one_at_a_time:  # rows are graded from several threads, and a grader's process answers one of them
+            return scorer.score(attempt)
+
+    async def _score_all(self, scorer: Scorer, attempts: Sequence[Attempt]) -> list[Graded]:
+        if isinstance(scorer, RemoteGrader):
+            return await scorer.score_all(attempts)
+        if isinstance(scorer, FormulaGrader) and is_remote(scorer):
+            columns = await asyncio.gather(*(self._score_all(part, attempts) for part in scorer.parts.values()))
+            return [scorer.of(dict(zip(scorer.parts, row, strict=True))) for row in zip(*columns, strict=True)]
+        return await asyncio.to_thread(lambda: [self._score(scorer, attempt) for attempt in attempts])

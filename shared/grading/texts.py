@@ -7,9 +7,8 @@ from rapidfuzz import fuzz
 from sacrebleu.metrics.bleu import BLEU
 
 from shared.contracts.grader_kinds import UNGRADABLE, StringCheckGrader, TextSimilarityGrader
-from shared.contracts.json_types import Json
-from shared.contracts.templates import MissingField, filled, item_of, sample_of
-from shared.grading.bounded import Graded
+from shared.contracts.templates import MissingField
+from shared.grading.attempt import Attempt, Graded
 from shared.judging.graders import rouge_l, words
 
 LONGEST_ROUGE, LONGEST_GLEU = 5, 4
@@ -28,10 +27,10 @@ class TextGrader:
     def __init__(self, spec: StringCheckGrader | TextSimilarityGrader):
         self.spec = spec
 
-    def score(self, answer: str, reference: str, question: str = "", item: Json | None = None) -> Graded:
-        spec, sample, row = self.spec, sample_of(answer), item_of(question, reference, item)
+    def score(self, attempt: Attempt) -> Graded:
+        spec = self.spec
         try:
-            given, expected = (filled(text, row, sample) for text in (spec.input, spec.reference))
+            given, expected = (attempt.filled(text) for text in (spec.input, spec.reference))
         except MissingField as missing:
             return Graded(0.0, UNGRADABLE if str(missing).startswith("item") else "", str(missing))
         if isinstance(spec, StringCheckGrader):

@@ -52,6 +52,14 @@ NAMING: dict[str, list[dict[str, Any]]] = {
     "POST /v1/fine_tuning/jobs/estimate": [JOB, {"model": BASE, "training_file": "{file_id}"}],
     "POST /v1/distillation/jobs/check": [JOB],
     "POST /v1/fine_tuning/jobs/check": [JOB, {"model": BASE, "training_file": "{file_id}"}],
+    "POST /v1/fine_tuning/alpha/graders/validate": [{"grader": {"type": "sql_result", "database": "{file_id}"}}],
+    "POST /v1/fine_tuning/alpha/graders/run": [
+        {
+            "grader": {"type": "sql_result", "database": "{file_id}"},
+            "model_sample": "SELECT 1",
+            "item": {"reference": "SELECT 1"},
+        }
+    ],
     "POST /v1/experiments": [{"job": JOB, "preset": "ablation"}],
     "POST /v1/imports": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/keys": [{"name": "stolen", "project": "{project_id}"}],

@@ -11,7 +11,7 @@ from shared.contracts.errors import UserError
 from shared.contracts.formula import checked, value
 from shared.contracts.grader_kinds import UNGRADABLE, Grader, NumberGrader, name_of
 from shared.contracts.steps import JudgeParams, Sampling, content_hash
-from shared.grading.bounded import Graded
+from shared.grading.attempt import Graded
 from shared.grading.graders import Graders
 from shared.sandbox.confine import missing
 
@@ -101,7 +101,7 @@ def test_formulas_are_computed_within_the_scale(formula: str, expected: float):
 def test_a_formula_of_graders():
     spec = Distillation.model_validate({"domain": "d", "primary_metric": MULTI})
     with Graders(spec.verifying) as graders:
-        assert graders.score("multi", '{"a": 1}', '{"a": 1}') == Graded(1.0)
+        assert graders.score("multi", '{"a": 1}', '{"a": 1}').score == 1.0
         assert 0 < graders.score("multi", '{"a": 2}', '{"a": 1}').score < 0.5
         assert graders.score("multi", "{}", "no JSON").why == UNGRADABLE
 

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from shared.contracts.grader_kinds import SqlResultGrader, VerifyingGrader, VerifyingKind
 from shared.grading import sql
-from shared.grading.bounded import BoundedGrader, Graded
+from shared.grading.attempt import Attempt, Graded
+from shared.grading.bounded import BoundedGrader
 from shared.grading.verify import grader
 
 SPEC: TypeAdapter[VerifyingGrader] = TypeAdapter(VerifyingKind)
@@ -219,4 +220,4 @@ def bounded() -> Iterator[BoundedGrader]:
 def test_what_takes_too_long_is_stopped_and_the_next_answer_is_graded(
     bounded: BoundedGrader, answer: str, reference: str, graded: Graded
 ):
-    assert bounded.score(answer, reference) == graded
+    assert bounded.score(Attempt.of(answer, reference)) == graded

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from shared.contracts.distillation import Distillation
 from shared.contracts.grader_kinds import UNGRADABLE, name_of
 from shared.contracts.templates import MissingField, filled
-from shared.grading.bounded import Graded
+from shared.grading.attempt import Graded
 from shared.grading.graders import Graders
 from shared.grading.texts import bleu, fuzzy_match, gleu, rouge_n
 
@@ -101,5 +101,5 @@ def test_a_formula_reads_items():
     }
     multi = {"type": "multi", "name": "m", "graders": {"e": equal, "f": like}, "calculate_output": "(e + f) / 2"}
     with Graders(spec(multi).verifying) as graders:
-        assert graders.score("multi", "Paris", "", "", ITEM) == Graded(1.0)
+        assert graders.score("multi", "Paris", "", "", ITEM).score == 1
         assert graders.score("multi", "Pari", "", "", ITEM).score == pytest.approx(0.5 * 8 / 9)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from services.api.context import ProjectContext
-from services.api.features.jobs.grader_checks import unfit
+from services.api.features.graders.unfit import unfit
 from services.api.paging import Paging, listed, page_of
 from shared.artifacts.store import ArtifactMissing
 from shared.contracts.errors import NotFound, UserError
@@ -26,7 +26,6 @@ from shared.contracts.evals import (
     error_of,
     shown_source,
 )
-from shared.contracts.grader_kinds import parts_of
 from shared.contracts.json_types import Json
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.templates import MissingField, filled, places, sample_of
@@ -61,8 +60,7 @@ def _problems(context: ProjectContext, request: EvalRequest) -> Iterator[Problem
         )
     for place, one in enumerate(request.testing_criteria):
         if one.verifying is not None:
-            for part in parts_of(one.verifying):
-                yield from unfit(context, f"testing_criteria.{place}", part)
+            yield from unfit(context, f"testing_criteria.{place}", one.verifying)
 
 
 def get(context: ProjectContext, eval_id: str) -> EvalObject:

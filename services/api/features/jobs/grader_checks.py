@@ -4,28 +4,25 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from services.api.context import ProjectContext
+from services.api.features.graders.service import files_of
+from services.api.features.graders.unfit import unfit
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
-from shared.contracts.errors import NotFound
 from shared.contracts.grader_kinds import (
+    TEXT_KINDS,
     UNGRADABLE,
     CodeTestsGrader,
     Grader,
     JsonSchemaGrader,
     MultiGrader,
-    PythonGrader,
-    SqlResultGrader,
     VerifyingGrader,
     name_of,
-    parts_of,
     reads_items,
 )
 from shared.contracts.problems import Problem
 from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.splits import CODES
-from shared.sandbox.confine import missing
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
@@ -65,49 +62,12 @@ def _first(posted: Posted, which: "np.ndarray") -> list[Question]:
 
 
 def _unfit(posted: Posted) -> Iterator[Problem]:
-    """Settings of the job's graders that can never grade."""
     spec = posted.spec
-    places = [("primary_metric", spec.primary_metric), ("judge.grader", spec.judge.grader)]
-    places += [("evaluation.graders", grader) for grader in spec.evaluation.graders]
-    verifying = [(field, given) for field, given in places if given is not None and not isinstance(given, Grader)]
-    for field, grader in [(field, part) for field, given in verifying for part in parts_of(given)]:
-        yield from unfit(posted.context, f"distillation.{field}", grader)
-
-
-def unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iterator[Problem]:
-    """Settings of one grader that can never grade: a file that is no database, a schema that is none, code without a sandbox."""
-    from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
-    from shared.grading.sql import checked_database
-
-    if isinstance(grader, SqlResultGrader):
-        try:
-            checked_database(context.files / context.file(grader.database).sha256)
-        except (NotFound, ValueError) as error:
-            yield Problem(
-                code="bad_grader",
-                param=f"{param}.database",
-                message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
-                remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
-            )
-    elif isinstance(grader, PythonGrader | CodeTestsGrader):
-        lacks = [] if context.platform.sandbox else ["METEOR_SANDBOX=true at the api and the judge's workers"]
-        if lacks := lacks or missing():
-            yield Problem(
-                code="sandbox_off",
-                param=param,
-                message=f"{grader.type} runs code, and this installation runs none: it lacks {', '.join(lacks)}",
-                remedy="have the operator turn the sandbox on, or name a grader that runs no code",
-            )
-    elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
-        try:
-            checked_schema(grader.of)
-        except ValueError as error:
-            yield Problem(
-                code="bad_grader",
-                param=f"{param}.schema",
-                message=f"the schema of json_schema cannot be used: {error}",
-                remedy="give a JSON schema that is complete in itself",
-            )
+    given_at = [("primary_metric", spec.primary_metric), ("judge.grader", spec.judge.grader)]
+    given_at += [("evaluation.graders", grader) for grader in spec.evaluation.graders]
+    for field, given in given_at:
+        if given is not None and not isinstance(given, Grader):
+            yield from unfit(posted.context, f"distillation.{field}", given)
 
 
 def _tried(
@@ -119,12 +79,7 @@ def _tried(
     if not references:
         return
     verifying = [] if isinstance(grader, Grader) else [grader]
-    files = {
-        part.database: posted.context.files / posted.context.file(part.database).sha256
-        for spec in verifying
-        for part in parts_of(spec)
-        if isinstance(part, SqlResultGrader)
-    }
+    files = files_of(posted.context, verifying)
     with Graders(verifying, files, posted.context.platform.sandbox) as all_graders:
         yield from _tried_on(all_graders, param, grader, rows, mark)
 
@@ -154,7 +109,7 @@ def _tried_on(
             remedy="correct its source",
         )
         return
-    if isinstance(grader, JsonSchemaGrader | CodeTestsGrader | PythonGrader | MultiGrader) or reads_items(grader):
+    if isinstance(grader, (JsonSchemaGrader, CodeTestsGrader, MultiGrader, *TEXT_KINDS)) or reads_items(grader):
         yield f"grader {name} ({param.removeprefix('distillation.')}): reads the references of {len(graded)} rows"
         return  # a reference need not be an answer to itself
     own = [one.score for one in graded]

@@ -1,0 +1,72 @@
+"""What is wrong with a grader before it has graded anything: a file that is no database, a schema that is none, code where none is run."""
+
+from collections.abc import Iterator
+
+from services.api.context import ProjectContext
+from shared.contracts.errors import NotFound
+from shared.contracts.grader_kinds import (
+    CodeTestsGrader,
+    JsonSchemaGrader,
+    PythonGrader,
+    SqlResultGrader,
+    VerifyingGrader,
+    parts_of,
+)
+from shared.contracts.problems import Problem
+from shared.sandbox.confine import missing
+
+
+def unfit(context: ProjectContext, param: str, given: VerifyingGrader) -> Iterator[Problem]:
+    """Of the grader and those in it. param: the field that names it."""
+    for grader in parts_of(given):
+        yield from _unfit(context, param, grader)
+
+
+def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iterator[Problem]:
+    from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
+    from shared.grading.sql import checked_database
+
+    if isinstance(grader, SqlResultGrader):
+        try:
+            checked_database(context.files / context.file(grader.database).sha256)
+        except (NotFound, ValueError) as error:
+            yield Problem(
+                code="bad_grader",
+                param=f"{param}.database",
+                message=f"the database {grader.database!r} of sql_result cannot be used: {error}",
+                remedy="upload a SQLite file with the purpose user_data, and name the id that the answer has",
+            )
+    elif isinstance(grader, PythonGrader | CodeTestsGrader):
+        lacks = [] if context.platform.sandbox else ["METEOR_SANDBOX=true at the api and the judge's workers"]
+        if lacks := lacks or missing():
+            yield Problem(
+                code="sandbox_off",
+                param=param,
+                message=f"{grader.type} runs code, and this installation runs none: it lacks {', '.join(lacks)}",
+                remedy="have the operator turn the sandbox on, or name a grader that runs no code",
+            )
+        elif isinstance(grader, PythonGrader):
+            yield from _bad_source(param, grader)
+    elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
+        try:
+            checked_schema(grader.of)
+        except ValueError as error:
+            yield Problem(
+                code="bad_grader",
+                param=f"{param}.schema",
+                message=f"the schema of json_schema cannot be used: {error}",
+                remedy="give a JSON schema that is complete in itself",
+            )
+
+
+def _bad_source(param: str, grader: PythonGrader) -> Iterator[Problem]:
+    """Compiled, never run."""
+    try:
+        compile(grader.source, "<grader>", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        yield Problem(
+            code="bad_grader",
+            param=f"{param}.source",
+            message=f"the source of the python grader cannot be compiled: {error}",
+            remedy="correct it; it defines grade(sample, item), which returns a number",
+        )
