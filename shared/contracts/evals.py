@@ -1,6 +1,6 @@
 """Evals as OpenAI's clients know them: graders that belong together (an eval), and models that are measured by them (its runs)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -10,8 +10,8 @@ from shared.contracts.errors import ErrorBody
 from shared.contracts.grader_kinds import (
     BINARY_GRADERS,
     Grader,
+    JsonSchemaGrader,
     MultiGrader,
-    PythonGrader,
     StringCheckGrader,
     TextSimilarityGrader,
     VerifyingGrader,
@@ -106,10 +106,10 @@ class Criterion(Wire):
         if not isinstance(kind, str) or kind not in (*TEMPLATED, *VERIFYING, *Grader):
             raise ValueError(f"type must be one of {', '.join(dict.fromkeys([*TEMPLATED, *VERIFYING, *Grader]))}")
         own: Json = {"pass_threshold": given.pop("pass_threshold", None)}
-        own |= {"name": given.get("name")} if kind in NAMED else {"name": given.pop("name", None)}
+        own["name"] = given.get("name") if kind in NAMED else given.pop("name", None)
         if own["name"] is None:
             raise ValueError("name: each criterion needs one, by which its results are told")
-        if kind not in NAMED:
+        if kind in COMPARING:
             own |= {field: given.pop(field) for field in ("input", "reference") if field in given}
         own["grader"] = given
         if kind not in (*TEMPLATED, *VERIFYING):
@@ -146,13 +146,16 @@ class Criterion(Wire):
         match self.grader:
             case StringCheckGrader() | TextSimilarityGrader() as grader:
                 return [grader.input, grader.reference]
-            case PythonGrader():
-                return []
             case MultiGrader():
                 parts = [part for part in self.grader.graders.values() if not isinstance(part, Grader)]
                 return [text for part in parts if hasattr(part, "input") for text in (part.input, part.reference)]  # pyright: ignore
             case _:
-                return [self.input, self.reference]
+                return [self.input, self.reference] if self.type in COMPARING else []
+
+    @property
+    def has_its_own_reference(self) -> bool:
+        """Whether it compares with something in its own settings."""
+        return isinstance(self.grader, JsonSchemaGrader) and self.grader.of is not None
 
     @property
     def reads_sample(self) -> bool:
@@ -166,12 +169,22 @@ class Criterion(Wire):
             if isinstance(self.grader, Grader)
             else self.grader.model_dump(mode="json", by_alias=True)
         )
-        if self.type not in NAMED:
+        if self.type in COMPARING:
             shown |= {"input": self.input, "reference": self.reference}
         return shown | {"name": self.name, "pass_threshold": self.pass_threshold}
 
 
-NAMED = ("string_check", "text_similarity", "python", "multi")  # OpenAI's, which have a name among their own fields
+# Graders of ours that compare the answer with a reference, so that a criterion has templates for both.
+COMPARING = (
+    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests",
+    *(grader.value for grader in Grader if grader not in TEMPLATED),
+)  # fmt: skip
+# Those that have a name among their own fields, as OpenAI's have.
+NAMED = frozenset(
+    get_args(kind.model_fields["type"].annotation)[0]
+    for kind in get_args(VerifyingGrader)
+    if "name" in kind.model_fields
+)
 
 
 class EvalRequest(Strict):

@@ -203,7 +203,7 @@ def _check_items(record: EvalRecord, request: RunRequest, items: Sequence[EvalIt
 
 def _missing(criterion: Criterion, item: Json) -> str | None:
     """The field of an item that a criterion reads and the row lacks."""
-    if criterion.type == "json_schema" and getattr(criterion.grader, "of", None) is not None:
+    if criterion.has_its_own_reference:
         return None
     for text in criterion.templates:
         for path in places(text):
