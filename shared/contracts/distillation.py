@@ -98,6 +98,7 @@ FULL_RATES = {"distill": 3e-5, "iterate": 3e-5, "evolve": 1e-5}  # the paper's; 
 
 
 MOST_CONTEXTS = 20
+SAMPLED_AT = 0.7  # the temperature of several samples of the teacher's (Wang et al. 2022)
 GivenContext = Annotated[str, Field(max_length=LONGEST, pattern=NO_NUL)]
 
 
@@ -111,6 +112,8 @@ class Teacher(Strict):
     context: a text, or the id of an uploaded text file, or several: a schema, a manual, a style guide. Teacher and judge are
     shown it with every question, and no student ever is. A row's own stands in its field `teacher_context`.
     batch: by the provider's batch API, for about half the price. Answers come within a day, not within seconds.
+    samples: so many answers to each question are drawn, and one that most agree on is learned, by the equality of judge.grader
+    or else primary_metric; its weight is their share. Needs a temperature above 0, which is 0.7 then unless it is given.
     """
 
     provider: Name = "default"
@@ -119,6 +122,17 @@ class Teacher(Strict):
     ground: Switch = True
     context: GivenContext | list[GivenContext] | None = Field(default=None)
     batch: Switch = False
+    samples: Whole = Field(default=1, ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _samples_that_differ(self) -> "Teacher":
+        if self.samples > 1 and "temperature" not in self.model_fields_set:
+            self.temperature = SAMPLED_AT
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                "samples: at temperature 0 all samples are one answer; raise temperature (0.7 where it is left out), or ask for 1"
+            )
+        return self
 
     @field_validator("context")
     @classmethod
@@ -417,6 +431,11 @@ class Distillation(Strict):
     @property
     def _teacher_teaches(self) -> bool:
         return Phase.DISTILL in self.phases and self.distill.answers == "teacher"
+
+    @property
+    def agreement_grader(self) -> Grader | VerifyingGrader:
+        """By whose equality answers agree where no reference says what is right."""
+        return self.judge.grader or self.primary_metric
 
     @property
     def reasons(self) -> bool:

@@ -35,6 +35,10 @@ class Triple(NamedTuple):
 NOTHING = Triple(0.0, 0.0, 0.0)
 
 
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
 class ReportPart(BaseModel):
     """An optional field that was not set is left out of the JSON; one that was set to None is null."""
 
@@ -322,9 +326,18 @@ class PilotRecord(ReportPart):
     estimate: Estimate | None = None
 
 
+class AgreementRecord(ReportPart):
+    """Of how many of the `samples` answers to a question one was agreed on. mean: share of the votes, over the questions with a usable
+    answer. questions_by_votes: questions by the votes for their answer; those with one vote have no agreement and were dropped."""
+
+    samples: int
+    mean: float
+    questions_by_votes: dict[str, int]
+
+
 class DistillRecord(ReportPart):
     """dropped: responses by reason. cut_off_guidelines: those that ended at guideline_tokens, which the teacher was not shown.
-    answers: "teacher" or "references"; guidance: None without a teacher."""
+    answers: "teacher" or "references"; guidance: None without a teacher. agreement: where the teacher was asked several times."""
 
     questions: int
     kept: int
@@ -332,6 +345,7 @@ class DistillRecord(ReportPart):
     cut_off_guidelines: int = 0
     answers: str
     guidance: str | None
+    agreement: AgreementRecord | None = Field(default=None, exclude_if=_is_none)
     training: TrainingFigures = TrainingFigures()
 
 

@@ -26,6 +26,10 @@ def _is_none(value: Any) -> bool:
     return value is None
 
 
+def _is_one(value: float) -> bool:
+    return value == 1
+
+
 def _is_empty(value: list) -> bool:
     return not value
 
@@ -78,9 +82,20 @@ class Guideline(Wire):
         return self.finish_reason == CUT_OFF
 
 
+class TeacherSample(Wire):
+    """One of several answers of the teacher to a question; fields as in TeacherResponse."""
+
+    answer: str
+    rationale: str | None = Field(default=None, exclude_if=_is_none)
+    finish_reason: str
+    outcome: str
+    call_id: str | None = None
+
+
 class TeacherResponse(Wire):
     """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off, too_long or, where a rationale was
-    asked for, no_rationale. completion: what the student learns."""
+    asked for, no_rationale. completion: what the student learns. samples: all answers where several were asked for, the fields above being those
+    of the first usable one. share: of the samples that agree on the answer."""
 
     id: str
     answer: str
@@ -88,6 +103,12 @@ class TeacherResponse(Wire):
     finish_reason: str
     outcome: str
     call_id: str | None = None
+    samples: list[TeacherSample] = Field(default=[], exclude_if=_is_empty)
+    share: float | None = Field(default=None, exclude_if=_is_none)
+
+    def each(self) -> "list[TeacherResponse]":
+        """Every sample as a response of its own."""
+        return [TeacherResponse(id=self.id, **sample.model_dump()) for sample in self.samples]
 
     @property
     def completion(self) -> str:
@@ -236,9 +257,11 @@ class Votes(Wire):
 
 
 class Example(Asked):
-    """One row to train on: what is asked -> completion (rationale and marker included where it has them)."""
+    """One row to train on: what is asked -> completion (rationale and marker included where it has them). weight: of its tokens in
+    the loss."""
 
     completion: str = Field(min_length=1)
+    weight: float = Field(default=1.0, gt=0, exclude_if=_is_one)
 
 
 class PreferencePair(Asked):

@@ -67,6 +67,10 @@ def _unset(value: Any) -> bool:
     return value is None or value is False
 
 
+def _is_one(value: int) -> bool:
+    return value == 1
+
+
 def _empty(value: Any) -> bool:
     return not value
 
@@ -145,7 +149,8 @@ class StudentParams(Wire):
 
 class TeachParams(Wire):
     """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API;
-    rationale: it reasons before it answers; material: artifacts of the texts that are shown with every row."""
+    rationale: it reasons before it answers; material: artifacts of the texts that are shown with every row;
+    samples: answers to each row, drawn with seeds of their own."""
 
     teacher: str
     domain: str
@@ -154,6 +159,7 @@ class TeachParams(Wire):
     batch: bool = Field(default=False, exclude_if=_unset)
     rationale: bool = Field(default=False, exclude_if=_unset)
     material: list[str] = Field(default=[], exclude_if=_empty)
+    samples: int = Field(default=1, ge=1, le=32, exclude_if=_is_one)
 
 
 class JudgeParams(Wire):

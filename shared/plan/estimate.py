@@ -284,6 +284,10 @@ def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | N
         "references; a model that thinks before it answers writes more. At most: a token per byte, and answers up to max_tokens",
         "calls that fail at the provider, and answers kept from earlier jobs, are not counted",
     ]
+    if spec.teacher.samples > 1:
+        lines.append(
+            f"teacher.samples: {spec.teacher.samples} calls for each question, each of which reads the whole prompt"
+        )
     if spec.judge.labels:
         lines.append(f"labelled pairs that the judge may be held against, {spec.judge.labels} at most, are not counted")
     if pilot:

@@ -210,14 +210,26 @@ def calls_per_judged_question(spec: Distillation) -> int:
     return (ORDERS + (2 if spec.evaluation.absolute_scores else 0)) * REPAIRED
 
 
+def _taught(spec: Distillation, rows: int) -> Calls:
+    """Calls for the teacher's answers to so many questions."""
+    return Calls(rows, spec.teacher.samples)
+
+
+def _agreed(spec: Distillation, rows: float) -> Iterable[PlannedStep]:
+    if spec.teacher.samples > 1:
+        yield PlannedStep(StepKind.AGREE, rows)
+
+
 def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     n = min(spec.pilot.questions, sizes.questions[Phase.DISTILL])
-    asked = Calls(n)
+    asked, drawn = _taught(spec, n), n * spec.teacher.samples
     if spec.guidance is not Guidance.WEAK:
-        yield PlannedStep(StepKind.TEACH, n, asked, asked)
+        yield PlannedStep(StepKind.TEACH, drawn, asked, asked)
+        yield from _agreed(spec, n)
     if spec.guidance is not Guidance.NONE:
         yield PlannedStep(StepKind.GUIDE, n)
-        yield PlannedStep(StepKind.TEACH, n, asked, asked, guided=True)
+        yield PlannedStep(StepKind.TEACH, drawn, asked, asked, guided=True)
+        yield from _agreed(spec, n)
     if spec.guidance in (Guidance.AUTO, Guidance.BEST):
         yield _compared(spec, sizes, n)
 
@@ -227,16 +239,19 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
     n = sizes.questions[Phase.DISTILL]
     if spec.distill.answers == "teacher":
         guidance = pilot.guidance if pilot else spec.guidance
-        fresh = Calls(n - min(spec.pilot.questions, n))
+        fresh = _taught(spec, n - min(spec.pilot.questions, n))
         either = guidance is Guidance.AUTO
         if guidance is not Guidance.WEAK:
-            most = Calls(n - pilot.usable if pilot else n)
-            yield PlannedStep(StepKind.TEACH, 0 if either else n, fresh, most, alternative=either)
+            most = _taught(spec, n - pilot.usable if pilot else n)
+            yield PlannedStep(
+                StepKind.TEACH, 0 if either else n * spec.teacher.samples, fresh, most, alternative=either
+            )
         if guidance is not Guidance.NONE:
             yield PlannedStep(StepKind.GUIDE, n)
             # a guideline may come out otherwise than in the pilot, and its answer is then asked for again
-            rows = 0 if guidance is Guidance.BEST else n
-            yield PlannedStep(StepKind.TEACH, rows, fresh, Calls(n), guided=True, alternative=either)
+            rows = 0 if guidance is Guidance.BEST else n * spec.teacher.samples
+            yield PlannedStep(StepKind.TEACH, rows, fresh, _taught(spec, n), guided=True, alternative=either)
+        yield from _agreed(spec, n * (2 if guidance is Guidance.BEST else 1))
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
     yield PlannedStep(StepKind.SFT, n * spec.distill.epochs)
@@ -270,7 +285,7 @@ def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     most = Calls(graded, REPAIRED * (settings.tries - 1))
     yield PlannedStep(StepKind.REVIEW, 0, Calls(), most, Phase.ITERATE, written=written)
     if settings.on_failure == "teacher":
-        yield PlannedStep(StepKind.TEACH, 0, Calls(), Calls(n), Phase.ITERATE)
+        yield PlannedStep(StepKind.TEACH, 0, Calls(), _taught(spec, n), Phase.ITERATE)
     yield PlannedStep(StepKind.SFT, n * settings.epochs * LATER_TRY)
 
 

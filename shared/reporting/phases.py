@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from shared.contracts.report import (
+    AgreementRecord,
     DistillRecord,
     EvolveIteration,
     PhaseRecords,
@@ -40,8 +41,15 @@ def _distill(record: DistillRecord) -> str:
     unseen = f"; {cut_off} guidelines cut off at guideline_tokens, which the teacher was not shown" if cut_off else ""
     return (
         f"distill: {record.kept} of {record.questions} answers kept, dropped {_reasons(record.dropped)}{unseen}"
-        f"; answers of the {record.answers}{guidance}{_training(record.training)}"
+        f"; answers of the {record.answers}{guidance}{_agreed(record.agreement)}{_training(record.training)}"
     )
+
+
+def _agreed(agreement: AgreementRecord | None) -> str:
+    if agreement is None:
+        return ""
+    votes = ", ".join(f"{votes}: {count}" for votes, count in agreement.questions_by_votes.items())
+    return f"; of {agreement.samples} samples {agreement.mean:.0%} agree on average (questions by votes: {votes})"
 
 
 def _round(number: int, record: RoundRecord) -> str:

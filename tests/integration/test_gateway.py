@@ -192,6 +192,25 @@ async def test_rows_of_a_step_become_responses_in_order(gateway: Gateway):
     assert metrics["output_tokens"] == sum(row.output_tokens for row in paid) > 0
 
 
+async def test_each_sample_is_a_call_of_its_own_that_is_paid_once(gateway: Gateway):
+    sampling = Sampling(max_tokens=50, temperature=0.7, seed=5)
+    params = TeachParams(teacher="default", domain="shell", sampling=sampling, samples=3)
+    rows = [TeacherInput(id=f"several-{n}", question=f"several {n}", reference=f"tool-{n}") for n in range(2)]
+    before = len(gateway.rows())
+    async with gateway.client(step="several") as client:
+        responses, metrics = await teach(client, params, rows, lambda *_: None)
+    paid = gateway.rows()[before:]
+    assert [len(response.samples) for response in responses] == [3, 3]
+    assert {sample.call_id for response in responses for sample in response.samples} == {row.id for row in paid}
+    assert len({row.request_hash for row in paid}) == len(paid) == 6
+    assert metrics["output_tokens"] == sum(row.output_tokens for row in paid)
+    async with gateway.client(step="again") as client:
+        again, _ = await teach(client, params, rows, lambda *_: None)
+    assert [one.answer for one in again] == [one.answer for one in responses]
+    assert [row.cached for row in gateway.rows()[before + 6 :]] == [True] * 6
+    assert_ledger_is_log(gateway)
+
+
 async def test_the_handler_answers_a_step_and_names_it_in_the_ledger(gateway: Gateway, monkeypatch, tmp_path):
     monkeypatch.setenv("METEOR_STRONG_GATEWAY_URL", gateway.url)
     strong_settings.cache_clear()

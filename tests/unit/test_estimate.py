@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from services.strong_model.worker.prompts import teach_messages
-from shared.contracts.distillation import Distillation, Guidance
+from shared.contracts.distillation import Distillation, Guidance, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Spend
 from shared.contracts.rows import ComparisonInput, JudgeInput
 from shared.judging.prompts import compare_messages, critique_messages, repair_messages, review_messages
@@ -156,6 +157,28 @@ def test_bytes_are_those_of_utf8():
     row = questions(train=1, dev=0, test=0)[0].model_copy(update=changes)
     measured = sizes([row])
     assert (measured.question.tolist(), measured.reference.tolist(), measured.material.tolist()) == ([7], [0], [2])
+
+
+def test_each_sample_of_the_teacher_is_a_call():
+    spec: dict[str, Any] = {"phases": ["distill", "iterate"], "guidance": "none", "iterate": {"on_failure": "teacher"}}
+    spec |= {"judge": {"grader": "string_check"}}
+    once, thrice = of(**spec), of(teacher={"samples": 3}, **spec)
+    for stage in ("pilot", "distill"):
+        assert calls(thrice)[stage] == tuple(3 * count for count in calls(once)[stage])
+        before, after = once.phases[stage], thrice.phases[stage]
+        assert after.input_tokens.high == pytest.approx(3 * before.input_tokens.high)
+        assert after.output_tokens.low == pytest.approx(3 * before.output_tokens.low)
+    corrected = calls(thrice)["iterate"][1] - calls(once)["iterate"][1]
+    assert corrected == 2 * allocate(40, Distillation(domain="d", **spec))[Phase.ITERATE]
+    assert any("3 calls for each question" in line for line in thrice.assumptions)
+
+
+def test_samples_need_a_temperature():
+    assert Distillation(domain="d", teacher=Teacher(samples=3)).teacher.temperature == 0.7
+    assert Teacher(samples=3, temperature=1.0).temperature == 1.0
+    with pytest.raises(ValidationError, match="at temperature 0 all samples are one answer"):
+        Teacher(samples=3, temperature=0)
+    assert Teacher().temperature == 0
 
 
 def test_material_is_read_with_every_call():

@@ -191,7 +191,7 @@ def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Pa
     assert score(spec, Ticks()) == {"rows": 3, "dropped_too_long": 1}  # type: ignore[arg-type]
     found = json.loads((spec.output / "rows.json").read_text())
     (first,) = data.example_ids(tokenizer, rows[:1], 512)
-    batch: Any = {name: torch.tensor([ids]) for name, ids in first.items()}
+    batch: Any = {name: torch.tensor([first[name]]) for name in ("input_ids", "labels")}
     with torch.inference_mode():
         assert found[0]["nll"] == pytest.approx(float(model(**batch).loss), abs=1e-4)
     assert [row["id"] for row in found] == ["0", "1", "2"]

@@ -11,7 +11,7 @@ from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
-from shared.contracts.grader_kinds import name_of
+from shared.contracts.grader_kinds import Grader, name_of
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures, UsedFile
@@ -19,6 +19,7 @@ from shared.contracts.rows import Example, StudentPrompt, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
     AdapterConfig,
+    AgreeParams,
     JudgeParams,
     Method,
     ModelRef,
@@ -145,6 +146,7 @@ class JobContext:
             batch=teacher.batch,
             rationale=self.spec.reasons,
             material=list(self.material.digests),
+            samples=teacher.samples,
         )
 
     @property
@@ -160,6 +162,12 @@ class JobContext:
             material=list(self.material.digests),
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )
+
+    @property
+    def agreement(self) -> AgreeParams:
+        """By whose equality answers agree where no reference says what is right."""
+        grader = self.spec.agreement_grader
+        return AgreeParams(grader=grader, files={} if isinstance(grader, Grader) else dict(self.grader_files))
 
     def prompt(self, question: Question, **shown: Any) -> StudentPrompt:
         """What a student is asked. shown: shots, or the previous attempt and its critique."""

@@ -7,6 +7,7 @@ question -> answer. The guideline shapes the answer and is not part of the stude
 from collections import Counter
 from collections.abc import Sequence
 
+from services.orchestrator.method.agreed import agreement_of, most_agreed
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judging import better
@@ -51,6 +52,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         cut_off_guidelines=cut_off_guidelines(ctx, "distill"),
         answers=settings.answers,
         guidance=state.guidance.value if settings.answers == "teacher" else None,
+        agreement=agreement_of(ctx.spec.teacher.samples, responses),
         training=training,
     )
     return PhaseResult(
@@ -83,10 +85,14 @@ async def ask_teacher(
         guidelines = {row.id: row.guideline for row in written.read(Guideline) if not row.cut_off}
     rows = [TeacherInput(**asked_of_teacher(q), reference=q.reference, guideline=guidelines.get(q.id)) for q in batch]
     answered = await ctx.step(key.child("answers"), StepKind.TEACH, ctx.teacher, rows)
-    return [
-        with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
-        for response, question in zip(answered.read(TeacherResponse), batch, strict=True)
-    ]
+
+    def checked(response: TeacherResponse, question: Question) -> TeacherResponse:
+        return with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
+
+    responses = answered.read(TeacherResponse)
+    if ctx.spec.teacher.samples > 1:
+        return await most_agreed(ctx, key.child("votes"), batch, responses, checked)
+    return [checked(response, question) for response, question in zip(responses, batch, strict=True)]
 
 
 def own_references(batch: Sequence[Question]) -> list[TeacherResponse]:
@@ -105,9 +111,8 @@ def usable_examples(
     """The usable responses as training rows, and how many were dropped for which reason."""
     by_id = {q.id: q for q in questions}
     dropped = Counter(response.outcome for response in responses if response.outcome != "ok")
-    usable = [
-        Example(**asked(by_id[r.id], shows_calls), completion=r.completion) for r in responses if r.outcome == "ok"
-    ]
+    kept = [response for response in responses if response.outcome == "ok"]
+    usable = [Example(**asked(by_id[r.id], shows_calls), completion=r.completion, weight=r.share or 1) for r in kept]
     repeated = near_duplicates([f"{row.question} {row.completion}" for row in usable])
     if repeated:
         dropped["near_duplicate"] = len(repeated)

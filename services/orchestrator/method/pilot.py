@@ -177,11 +177,12 @@ def mean_call(
     output_tokens = sum(step.get("output_tokens", 0) for step in figures)
     if not input_tokens or not output_tokens:
         return None
+    calls = len(responses) * ctx.spec.teacher.samples
     asked, lengths = sizes(questions), [len(response.answer.encode()) for response in responses]
     scatter = stdev(lengths) / fmean(lengths) if len(lengths) > 1 and any(lengths) else 1.0
     return Known(
-        input_tokens=input_tokens / len(responses),
-        output_tokens=output_tokens / len(responses),
+        input_tokens=input_tokens / calls,
+        output_tokens=output_tokens / calls,
         bytes=float((asked.question + asked.material + (asked.reference if ctx.spec.teacher.ground else 0)).mean()),
         spread=min(1.0, 1.96 * scatter / len(lengths) ** 0.5),
     )

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 
 from services.strong_model.worker.prompts import reasons, teach_messages
 from services.strong_model.worker.reply_text import clean
 from shared.contracts.answer_format import read_answer
 from shared.contracts.errors import RowRefused
 from shared.contracts.material import TEACHER_RULE, with_material
-from shared.contracts.rows import TeacherInput, TeacherResponse
+from shared.contracts.rows import TeacherInput, TeacherResponse, TeacherSample
 from shared.contracts.steps import TeachParams
 from shared.contracts.tool_calls import normal_answer
 from shared.platform.gateway_client import ChatReply, GatewayClient
@@ -78,6 +79,13 @@ def refused(row: TeacherInput, refusal: RowRefused) -> TeacherResponse:
     return TeacherResponse(id=row.id, answer="", finish_reason="content_filter", outcome=refusal.outcome)
 
 
+def sampled(drawn: Sequence[TeacherResponse]) -> TeacherResponse:
+    """Several answers to one row as one response: the first usable one, with all of them beside it."""
+    first = next((one for one in drawn if one.outcome == ResponseOutcome.OK), drawn[0])
+    samples = [TeacherSample.model_validate(one.model_dump(exclude={"id"})) for one in drawn]
+    return first.model_copy(update={"samples": samples})
+
+
 async def teach(
     gateway: GatewayClient,
     params: TeachParams,
@@ -93,18 +101,25 @@ async def teach(
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included
 
     async def ask(row: TeacherInput) -> TeacherResponse:
+        if params.samples == 1:
+            return await ask_once(row, 0)
+        drawn = await run_rows(partial(ask_once, row), range(params.samples), lambda _done, _total: None)
+        return sampled(drawn)
+
+    async def ask_once(row: TeacherInput, number: int) -> TeacherResponse:
         rationale = params.rationale and reasons(row.conversation)
         messages = teach_messages(
             params.domain, row.question, row.guideline, row.reference, params.ground, row.conversation, rationale
         )
         messages = with_material(messages, [*material, row.teacher_context or ""], TEACHER_RULE)
+        sampling = params.sampling.model_copy(update={"seed": params.sampling.seed + number})
         try:
             reply = await gateway.chat(
                 model=params.teacher,
                 messages=messages,
                 tools=row.conversation.tools if row.conversation is not None else None,
                 example_id=row.id,
-                **params.sampling.model_dump(),
+                **sampling.model_dump(),
             )
         except RowRefused as refusal:
             return refused(row, refusal)

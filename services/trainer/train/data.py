@@ -21,10 +21,11 @@ PROBE = "zqanswer"  # a word that no template contains
 
 
 class ExampleIds(TypedDict):
-    """labels: the loss is on the completion's tokens only."""
+    """labels: the loss is on the completion's tokens only. weight: of them in the loss."""
 
     input_ids: list[int]
     labels: list[int]
+    weight: float
 
 
 class PairIds(TypedDict):
@@ -124,7 +125,8 @@ def example_ids(
     for row in rows:
         prompt, answer = prompt_ids(tokenizer, row), completion_ids(tokenizer, row.completion, profile, row)
         if len(prompt) + len(answer) <= limit:
-            fitting.append(ExampleIds(input_ids=prompt + answer, labels=[IGNORED] * len(prompt) + answer))
+            labels = [IGNORED] * len(prompt) + answer
+            fitting.append(ExampleIds(input_ids=prompt + answer, labels=labels, weight=row.weight))
     return _not_empty(fitting, len(rows), limit)
 
 

@@ -1,12 +1,15 @@
 """Supervised fine-tuning on (question, answer), with the loss on the answer's tokens (paper sections 3.1 and 3.2)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
 from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data, fit, logprobs
@@ -33,13 +36,46 @@ class ByLength(LengthGroupedSampler):
         self.generator = torch.Generator().manual_seed(self.seed + epoch)
 
 
+class WeightedCollator(DataCollatorForLanguageModeling):
+    """Batches with each row's weight, (rows,), beside the library's tensors."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        weights = torch.tensor([example["weight"] for example in examples], dtype=torch.float32)
+        return super().torch_call(examples) | {"weight": weights}
+
+
 class AnswerTrainer(SFTTrainer):
+    """The loss of a batch: sum over rows of weight times the NLL of the answer's tokens, by the number of these tokens. Rows of weight 1
+    make it the library's own."""
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns = cast(list[str], self._signature_columns)
+        if "weight" not in columns:
+            columns.append("weight")
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
+        weight = inputs.pop("weight", None)
+        return super().compute_loss(model if weight is None else weighted(model, weight), inputs, *args, **more)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         rows = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
         lengths = [len(ids) for ids in rows["input_ids"]]
         return ByLength(
             self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths, int(self.args.data_seed or 0)
         )
+
+
+def weighted(model: Callable[..., FusedCausalLMOutput], weight: torch.Tensor) -> Callable[..., FusedCausalLMOutput]:
+    """The model with each row's log-probabilities, (rows, tokens), times its weight: that is all the loss is made of."""
+
+    def forward(**inputs: Any) -> FusedCausalLMOutput:
+        outputs = model(**inputs)
+        assert outputs.log_probs is not None
+        outputs.log_probs = outputs.log_probs * weight[:, None]
+        return outputs
+
+    return forward
 
 
 def fine_tune(spec: Spec, reporter: Reporter) -> Metrics:
@@ -63,5 +99,17 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[Ans
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are token ids already
     )
     return AnswerTrainer(
-        model, config, train_dataset=Dataset.from_list([dict(row) for row in rows]), processing_class=tokenizer
+        model,
+        config,
+        train_dataset=Dataset.from_list([dict(row) for row in rows]),
+        processing_class=tokenizer,
+        data_collator=collator(tokenizer, rows),
     ), rows
+
+
+def collator(tokenizer: PreTrainedTokenizerBase, rows: Sequence[data.ExampleIds]) -> WeightedCollator | None:
+    """None, which is the library's own, where all rows weigh the same as ever."""
+    if all(row["weight"] == 1 for row in rows):
+        return None
+    padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else tokenizer.eos_token_id
+    return WeightedCollator(pad_token_id=cast(int, padding))

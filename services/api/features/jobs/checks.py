@@ -12,6 +12,7 @@ from services.api.features.files.service import error_summary
 from services.api.features.jobs import starts
 from services.api.features.jobs.material_checks import material
 from services.api.features.jobs.posted import Posted
+from services.api.features.jobs.sample_checks import samples
 from shared.artifacts.capabilities import published
 from shared.artifacts.chat_templates import ChatTemplate, TemplateRefused, prompt_template
 from shared.contracts.conversation import with_parsed_calls
@@ -285,7 +286,7 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, material,
+    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, material, samples,
 )  # fmt: skip
 
 
