@@ -456,6 +456,12 @@ class Distillation(Strict):
         return all(own.get(phase, False) for phase in self.phases)
 
     @property
+    def chooses(self) -> bool:
+        """Whether dev says which of several rounds or turns is kept."""
+        several = {Phase.ITERATE: self.iterate.rounds, Phase.EVOLVE: self.evolve.turns}
+        return any(several.get(phase, 1) > 1 for phase in self.phases)
+
+    @property
     def stages(self) -> list[str]:
         """What the job goes through and may pause after, in order."""
         return (["pilot"] if self._teacher_teaches else []) + [phase.value for phase in self.phases]

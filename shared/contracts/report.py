@@ -94,11 +94,14 @@ class FinalModel(ReportPart):
 
 
 class DevResult(ReportPart):
-    """The final model on the dev split; experiments compare variants by `scores`."""
+    """The final model on the questions of dev that decide; experiments compare variants by `scores`. Where rounds or turns were chosen
+    on a part of dev, chosen_on is its number of questions, and places are those of the others among all measured ones, from 0."""
 
     n: int
     value: Triple
     scores: list[float]
+    chosen_on: int | None = None
+    places: list[int] | None = None
 
 
 class Measuring(ReportPart):
@@ -149,11 +152,14 @@ class Power(ReportPart):
 
 
 class PhaseDecision(ReportPart):
-    """A phase's student against the one before it, on dev."""
+    """A phase's student against the one it was trained from (against: "base", or an earlier phase), on n questions of dev."""
 
     phase: str
     decision: Decision
     gain_on_dev: Triple
+    against: str | None = None
+    n: int | None = None
+    record: WinRecord | None = None
 
 
 class ReportVerdict(ReportPart):
@@ -178,7 +184,8 @@ class ForgettingRecord(ReportPart):
 
 class Promotion(ReportPart):
     """against: "base" or "served". model: alias@version, if one was published. look: how often the dataset's dev split has now
-    decided about this alias; level: that of the interval which decided this time (gain's is at 95 %)."""
+    decided about this alias; level: that of the interval which decided this time (gain's is at 95 %). n: questions of dev that decided;
+    record: of them."""
 
     state: Decision
     against: str
@@ -187,6 +194,8 @@ class Promotion(ReportPart):
     forgetting: ForgettingRecord | None
     look: int = 1
     level: float = 0.95
+    n: int | None = None
+    record: WinRecord | None = None
 
 
 # --- the judge ---
@@ -386,7 +395,8 @@ class IterateRecord(ReportPart):
 
 
 class EvolveIteration(ReportPart):
-    """One turn of phase 3. strategy: of the search, or "file". dropped: pairs by reason."""
+    """One turn of phase 3. strategy: of the search, or "file". dropped: pairs by reason. dev: its student against the best turn before
+    it, on the part of dev that turns are chosen on; missing for the first."""
 
     strategy: str
     questions: int
@@ -394,6 +404,7 @@ class EvolveIteration(ReportPart):
     dropped: dict[str, int]
     search: Figures
     training: TrainingFigures | None = None
+    dev: DevGain | None = None
 
 
 class EvolveRecord(ReportPart):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+DEV_PARTS = ("choice", "rest")  # of a dev split, in keys of its measurements
+
 
 @dataclass(frozen=True)
 class StepKey:
@@ -49,6 +51,12 @@ class StepKey:
         """ "dev" or "test" for a measurement on one of them."""
         first = self.role.partition("/")[0]
         return first if self.phase == "evaluate" and first in ("dev", "test") else None
+
+    @property
+    def student(self) -> str:
+        """Of a measurement, the student: "distill" for "dev/distill/answers" and for "dev/rest/distill/answers"."""
+        _, *rest = self.role.split("/")
+        return next((word for word in rest if word not in DEV_PARTS), "")
 
     @property
     def is_baseline(self) -> bool:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.contracts.data import Split
 from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
@@ -26,7 +27,7 @@ PlannedRows = Mapping[tuple[str, StepKind], float]  # rows by stage and kind, re
 class JudgeUse(StrEnum):
     """What of a job relies on the judge."""
 
-    MEASURING = "measuring"  # every student is compared with the base, for want of references
+    MEASURING = "measuring"  # students are compared with one another, for want of references
     GUIDANCE = "guidance"  # which way of asking the teacher is better
     ITERATE = "iterate"  # what passes in phase 2
     EVALUATION = "evaluation"  # the final model against the base
@@ -96,7 +97,8 @@ class Sizes:
 
     questions: how many train questions each phase takes, and pools: out of which. dev, test: questions that students are
     measured on. references: whether train has any, without which there are no baselines. judge_measures: students are compared
-    with the base by the judge. judge_decides: False once human preferences show that it is no better than chance.
+    with one another by the judge. choice: so many of dev's are there to choose among rounds and turns; 0: dev is not parted; None: not
+    known yet, and then the plan has the most that it can be. judge_decides: False once human preferences show that it is no better than chance.
     """
 
     questions: Mapping[Phase, int]
@@ -106,6 +108,7 @@ class Sizes:
     references: bool = True
     judge_measures: bool = False
     judge_decides: bool = True
+    choice: int | None = None
 
     @classmethod
     def of_splits(
@@ -194,15 +197,27 @@ def judge_is_tried(uses: Iterable[str]) -> bool:
     return any(use != JudgeUse.EVALUATION for use in uses)
 
 
-def students_measured(spec: Distillation, references: bool) -> tuple[int, int]:
-    """How many students besides the base are measured at most on dev and on test. references: whether train has any."""
+class Measured(NamedTuple):
+    """How many students besides the base are measured at most: on the questions of dev that decide, on those for choosing among rounds
+    and among turns, and on test. compared: of those on test, baselines and phases, which the judge compares with the final model."""
+
+    deciding: int
+    rounds: int
+    turns: int
+    test: int
+    compared: int
+
+
+def students_measured(spec: Distillation, references: bool) -> Measured:
+    """references: whether train has any."""
     several = {Phase.ITERATE: spec.iterate.rounds, Phase.EVOLVE: spec.evolve.turns}
     rounds, iterations = (n if phase in spec.phases and n > 1 else 0 for phase, n in several.items())
     settings = spec.evaluation
     draws = settings.shot_seeds - 1 if Baseline.FEW_SHOT in settings.baselines else 0
     baselines = len(settings.baselines) + draws if references else 0
-    before_rounds = int(rounds > 0)
-    return len(spec.phases) + rounds + before_rounds, len(spec.phases) + rounds + iterations + baselines
+    phases, before_rounds = len(spec.phases), int(rounds > 0)
+    test = phases + rounds + iterations + baselines
+    return Measured(phases, rounds + before_rounds, iterations, test, baselines + phases - 1)
 
 
 def calls_per_judged_question(spec: Distillation) -> int:
@@ -300,22 +315,32 @@ def _evaluate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     settings = spec.evaluation
     on_dev = min(sizes.dev, settings.dev_questions or sizes.dev)
     on_test = min(sizes.test, settings.test_questions or sizes.test)
-    dev_students, test_students = students_measured(spec, sizes.references)
-    answers = 2 * settings.forgetting + on_dev * (1 + dev_students) + on_test * (1 + test_students)
+    students = students_measured(spec, sizes.references)
+    choice = min(sizes.choice or 0, on_dev)
+    deciding, choosing = on_dev - choice, choice or on_dev
+    turns = 0 if sizes.choice == 0 else students.turns  # on a dev that is not parted the last one is kept
+    on_parts = deciding * (1 + students.deciding) + choosing * (students.rounds + turns)
+    answers = 2 * settings.forgetting + on_parts + on_test * (1 + students.test)
     yield PlannedStep(StepKind.ANSWER, answers)
     yield PlannedStep(StepKind.GRADE, answers)
     if settings.judged_questions:
         yield from _judged(spec, min(settings.judged_questions, on_test))
-    if sizes.judge_measures:  # equal answers are ties without asking; on dev the served version is compared too
-        for split, n, students, extra in (
-            (Split.DEV, on_dev, dev_students, 1),
-            (Split.TEST, on_test, test_students, 0),
+    if sizes.judge_measures:  # equal answers are ties without asking
+        final = int(
+            len(spec.phases) > 1
+        )  # the final model with the base, where that is not the only phase's comparison
+        chosen = max(0, students.rounds - 1) + max(0, turns - 1)  # each with the best before it
+        for split, n, pairs, unplanned in (
+            (Split.DEV, deciding, students.deciding + final, 1),  # the served version, which may not be there
+            (Split.DEV, choosing, chosen, 0),
+            (Split.TEST, on_test, students.test + students.compared, 0),
         ):
-            calls = Calls(n if sizes.judge_decides else 0, (students + extra) * ORDERS * REPAIRED)
+            calls = Calls(n if sizes.judge_decides else 0, (pairs + unplanned) * ORDERS * REPAIRED)
             written = 2 * WRITTEN * spec.answer_tokens
-            yield PlannedStep(
-                StepKind.COMPARE, n * students, Calls(), calls, split, written=written, use=JudgeUse.MEASURING
-            )
+            if pairs:
+                yield PlannedStep(
+                    StepKind.COMPARE, n * pairs, Calls(), calls, split, written=written, use=JudgeUse.MEASURING
+                )
     if Baseline.SFT_REFERENCES in settings.baselines and sizes.references:
         yield PlannedStep(StepKind.SFT, sum(sizes.questions.values()) * spec.distill.epochs)
 

@@ -157,7 +157,7 @@ ROUNDS: dict[str, Any] = {
 
 
 async def test_rounds_go_on_as_long_as_dev_gains(simulation: Simulation):
-    skills = iter([0.7, 0.9, 1.0])
+    skills = iter([0.6, 0.8, 1.0])
     world = World(0.4, train=lambda request, before: next(skills))
     report = await simulation.job(world, questions(), **ROUNDS)
     rounds = report["phases"]["iterate"]["rounds"]

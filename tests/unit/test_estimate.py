@@ -198,7 +198,7 @@ def test_where_the_judge_measures_its_comparisons_are_counted():
     """20 test and 10 dev questions, both orders, each reply perhaps asked for twice."""
     spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 2}}
     found = of(judge_measures=True, evaluation={"baselines": ["few_shot"], "shot_seeds": 3}, **spec)
-    on_dev, on_test = 1 + 2 + 1 + 1, 1 + 2 + 3  # phase, rounds, before them, served; phase, rounds, draws
+    on_dev, on_test = 1 + 2 + 1, 1 + 2 + 3 + 3  # phase, rounds, served; phase, rounds, draws, and draws with the final model
     assert calls(found)["evaluate"] == (0, 4 * (10 * on_dev + 20 * on_test))
     capped = of(judge_measures=True, evaluation={"baselines": [], "dev_questions": 3, "test_questions": 2}, **spec)
     assert calls(capped)["evaluate"] == (0, 4 * (3 * on_dev + 2 * 3))
@@ -218,4 +218,4 @@ def test_a_judge_no_better_than_chance_is_asked_for_hints_alone():
 def test_without_references_in_train_no_baseline_is_measured():
     spec: dict[str, Any] = {"phases": ["iterate"], "judge_measures": True}
     assert calls(of(references=False, **spec))["evaluate"] == (0, 4 * (10 * 2 + 20))
-    assert calls(of(**spec))["evaluate"] == (0, 4 * (10 * 2 + 20 * 4))
+    assert calls(of(**spec))["evaluate"] == (0, 4 * (10 * 2 + 20 * (4 + 3)))

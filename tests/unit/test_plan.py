@@ -1,5 +1,7 @@
 """One plan tells progress, estimate and checks what a job asks of the workers."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.contracts.data import Split
@@ -44,14 +46,25 @@ def test_without_guidance_there_is_less_work():
 def test_a_judge_that_measures_is_work_for_every_student_on_dev_and_test():
     spec = Distillation.model_validate({"domain": "d", "iterate": {"rounds": 2}, "evolve": {"turns": 3}})
     by_references, by_judge = (work(spec, without_reference=100, judge_measures=it) for it in (False, True))
-    dev, test = 3 + 2 + 1, 3 + 2 + 3  # phases, rounds, the student before them; phases, rounds, turns
-    assert students_measured(spec, references=False) == (dev, test)
+    assert students_measured(spec, references=False) == (3, 2 + 1, 3, 3 + 2 + 3, 2)
+    dev = 3 + 2 + 2 + 1  # phases, rounds, turns after the first, each with the one before it; the final model with the base
+    test = 3 + 2 + 3 + 2  # phases, rounds and turns with the base; the final model with the other phases
     assert by_judge - by_references == pytest.approx(cost(StepKind.COMPARE, dev * 20 + test * 30))
+
+
+def test_rounds_and_turns_are_measured_on_the_part_of_dev_that_is_there_to_choose():
+    spec = Distillation.model_validate({"domain": "d", "iterate": {"rounds": 2}, "evolve": {"turns": 3}})
+    sizes = Sizes.of_splits(spec, SPLITS)
+    unknown, whole, parted = (
+        make_plan(spec, replace(sizes, choice=choice)).rows()["evaluate", StepKind.ANSWER] for choice in (None, 0, 8)
+    )
+    assert unknown - whole == 20 * 3, "the turns are measured only where dev is parted"
+    assert whole - parted == (20 - 12) * 4 + (20 - 8) * 3 - 8 * 3
 
 
 def test_baselines_are_work_where_references_make_them():
     spec = Distillation.model_validate({"domain": "d", "evaluation": {"shot_seeds": 5}})
-    assert students_measured(spec, references=True) == (3, 3 + 3 + 4)
+    assert students_measured(spec, references=True) == (3, 0, 0, 3 + 3 + 4, 3 + 4 + 2)
     assert work(spec) > work(spec, without_reference=100)
 
 

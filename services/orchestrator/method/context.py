@@ -63,8 +63,7 @@ class State:
     tries_judge: the pilot looks first whether the judge's replies can be read.
     judge_decides: False once human preferences show that the judge is no better than chance. examples: what students were
     trained on so far, in order. checkpoints: per phase the named students after each round or iteration, where it has several.
-    writes_rationale: content hashes of the students that were trained to write a rationale. base_answers: the base's answers
-    per split, which the judge compares with where it measures.
+    writes_rationale: content hashes of the students that were trained to write a rationale. base_answers: the base's answers on dev.
     """
 
     student: ModelRef
@@ -74,7 +73,7 @@ class State:
     examples: Sequence[Example] = ()
     checkpoints: Mapping[Phase, Sequence[tuple[str, ModelRef]]] = field(default_factory=dict)
     writes_rationale: frozenset[str | None] = frozenset()
-    base_answers: Mapping[Split, Sequence[str]] = field(default_factory=dict)
+    base_answers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,9 @@ class JobContext:
     """One distillation job as its phases see it.
 
     splits: the questions of each split in seeded order, cut to the job's limits. measured: those that students are measured on,
-    which is all with a reference, or all where the judge measures. shards: the disjoint parts of train, one a phase.
+    which is all with a reference, or all where the judge measures; of dev those that decide. choice: the part of dev that rounds and
+    turns are chosen on; empty where dev is not parted. places: those of the deciding questions among all measured ones of dev. through_the_base: the judge compares students with the base only, in jobs that
+    began so. shards: the disjoint parts of train, one a phase.
     general_questions: those of the forgetting check.
     reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. files: the datasets that the job reads. expect(kind,
     rows): rows come on top of the plan, or fall away where negative. prices: of a strong model's tokens, by provider. material: what
@@ -122,6 +123,9 @@ class JobContext:
     grader_files: Mapping[str, str] = field(default_factory=dict)
     material: Material = NO_MATERIAL
     shows_calls: bool = True
+    choice: Sequence[Question] = ()
+    places: Sequence[int] = ()
+    through_the_base: bool = False
 
     @property
     def verifying(self) -> dict[str, Any]:
@@ -131,7 +135,7 @@ class JobContext:
 
     @property
     def metric(self) -> str:
-        """What decides: the job's primary metric, or the judge's preference over the base's answers."""
+        """What decides: the job's primary metric, or the judge's preference."""
         return JUDGE if self.judge_measures else name_of(self.spec.primary_metric)
 
     @property

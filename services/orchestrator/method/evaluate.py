@@ -1,7 +1,7 @@
 """Measuring students: on dev for every decision, on test for the report and nothing else.
 
 All students answer the bare question through one prompt and are graded on the answer alone, without the rationale. Where there
-are no references the judge compares a student's answers with the base's.
+are no references they have no scores by themselves: the judge compares two at a time (head_to_head.py).
 """
 
 from collections import Counter, defaultdict
@@ -11,21 +11,21 @@ from math import log
 from statistics import fmean
 
 from services.orchestrator.method.context import JobContext, State
-from services.orchestrator.method.judging import POINTS, compare, grader_input
+from services.orchestrator.method.judging import grader_input
 from services.orchestrator.method.selection import seeded_order, words
 from shared.contracts.data import Question, Split, group_key
-from shared.contracts.distillation import JUDGE, Baseline, Phase
+from shared.contracts.distillation import Baseline, Phase
 from shared.contracts.grader_kinds import BINARY_GRADERS, Grader, VerifyingGrader, name_of
-from shared.contracts.report import Decision, FinalModel, ForgettingRecord, Promotion, TableRow, WinRecord
+from shared.contracts.report import FinalModel, ForgettingRecord, TableRow, WinRecord
 from shared.contracts.rows import TOO_LONG, Grades, Shot, StudentCompletion, shot
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, ModelRef, Sampling, StepKind, StudentParams
 from shared.evaluation.grouped import grouped_gain, grouped_mean
-from shared.evaluation.looks import look_level
 from shared.evaluation.statistics import LEVEL, Interval
 
+Pair = tuple["EvalResult", "EvalResult"]
 Shots = Callable[[Question], list[Shot]]  # the worked examples that stand before a question
-BASE, SERVED = "base", "served"  # measurements that no plan counts comparisons for
+BASE = "base"
 K1, B = 1.2, 0.75  # of BM25, within the ranges that the paper recommends
 GENERAL_TOKENS = 48  # the answers are a word or a number; a small model writes a sentence first
 
@@ -38,7 +38,8 @@ class EvalResult:
     bare: it was asked without worked examples. too_long: questions that did not fit into its context. cut_off: answers that ended
     at their limit of tokens. missing_markers: answers
     without a rationale and marker before them; None where the student was never trained to write them. groups: one name per
-    question; questions of one group stand on the same passage, conversation or query.
+    question; questions of one group stand on the same passage, conversation or query. part: what was asked, "test", "dev", or a part
+    of it. questions: those of it. each: the draws, where there are several.
     """
 
     name: str
@@ -51,6 +52,9 @@ class EvalResult:
     cut_off: int = 0
     missing_markers: int | None = None
     groups: Sequence[str] = ()
+    part: str = ""
+    questions: Sequence[Question] = ()
+    each: Sequence["EvalResult"] = ()
 
     def value(self, metric: str) -> Interval:
         """The share or mean of a metric with its 95 % interval."""
@@ -86,26 +90,7 @@ def mean_of(name: str, draws: Sequence[EvalResult]) -> EvalResult:
     scores = {
         grader: [fmean(row) for row in zip(*(d.scores[grader] for d in draws), strict=True)] for grader in first.scores
     }
-    return EvalResult(
-        name,
-        first.model,
-        scores,
-        first.answers,
-        len(draws),
-        first.bare,
-        first.too_long,
-        first.cut_off,
-        groups=first.groups,
-    )
-
-
-@dataclass(frozen=True)
-class PhaseOutcome:
-    """A phase's student, and what dev says of it against the one it came from."""
-
-    phase: Phase
-    model: ModelRef
-    gain: Interval
+    return replace(first, name=name, scores=scores, draws=len(draws), each=draws, missing_markers=None)
 
 
 @dataclass(frozen=True)
@@ -121,11 +106,23 @@ class TestTable:
 async def measure(
     ctx: JobContext, state: State, name: str, split: Split, model: ModelRef, shots: Shots | None = None
 ) -> EvalResult:
-    """Greedy answers to the split's questions with references, graded; without references, compared with the base's."""
+    """Greedy answers to the split's questions with references, graded; on dev, to those that decide."""
+    part = "dev/rest" if split is Split.DEV and ctx.choice else split.value
+    return await _measure(ctx, state, f"{part}/{name}", ctx.measured[split], model, shots)
+
+
+async def measure_to_choose(ctx: JobContext, state: State, name: str, model: ModelRef) -> EvalResult:
+    """On the part of dev that rounds and turns are chosen on; on all of it where it is not parted."""
+    if not ctx.choice:
+        return await measure(ctx, state, name, Split.DEV, model)
+    return await _measure(ctx, state, f"dev/choice/{name}", ctx.choice, model)
+
+
+async def _measure(
+    ctx: JobContext, state: State, name: str, questions: Sequence[Question], model: ModelRef, shots: Shots | None = None
+) -> EvalResult:
     graders = [] if ctx.judge_measures else [ctx.spec.primary_metric, *ctx.spec.evaluation.graders]
-    key, questions = f"{split.value}/{name}", ctx.measured[split]
-    result = await answer_and_grade(ctx, state, key, questions, model, graders, ctx.spec.student_tokens, shots)
-    return await compared_with_base(ctx, state, split, result) if ctx.judge_measures else result
+    return await answer_and_grade(ctx, state, name, questions, model, graders, ctx.spec.student_tokens, shots)
 
 
 async def answer_and_grade(
@@ -159,8 +156,9 @@ async def answer_and_grade(
 
     pairs = [pair for batch in await ctx.gather(evaluate, questions) for pair in batch]
     unmarked = sum(c.rationale is None and c.finish_reason != TOO_LONG for c, _ in pairs)
+    part, _, last = name.rpartition("/")
     return EvalResult(
-        name=name.rpartition("/")[2],
+        name=last,
         model=model,
         scores={name: [grades.scores.get(name, 0.0) for _, grades in pairs] for name in names},
         answers=[completion.answer for completion, _ in pairs],
@@ -169,43 +167,9 @@ async def answer_and_grade(
         cut_off=sum(completion.cut_off for completion, _ in pairs),
         missing_markers=unmarked if model.tuned in state.writes_rationale else None,
         groups=[group_key(q) for q in questions],
+        part=part,
+        questions=questions,
     )
-
-
-async def compared_with_base(ctx: JobContext, state: State, split: Split, result: EvalResult) -> EvalResult:
-    """The result with one score per question: 1 where the answer is better than the base's, 0 where it is worse, 0.5 for a
-    tie. Equal answers tie without a call."""
-    base_answers = state.base_answers.get(split, result.answers)  # the base is measured first in every split
-    rows = list(zip(ctx.measured[split], base_answers, result.answers, strict=True))
-
-    async def points_of(index: int, batch: Sequence[tuple[Question, str, str]]) -> dict[str, float]:
-        questions, before, after = zip(*batch, strict=True)
-        key = StepKey("evaluate", role=f"{split.value}/{result.name}/preferences", batch=index)
-        points = await compare(ctx, state.judge_decides, key, questions, before, after)
-        return {q.id: point for q, point in zip(questions, points, strict=True)}
-
-    differ = [row for row in rows if row[1] != row[2]]
-    planned = 0 if result.name in (BASE, SERVED) else len(rows)
-    ctx.expect(StepKind.COMPARE, (len(differ) if state.judge_decides else 0) - planned)
-    points = {name: point for batch in await ctx.gather(points_of, differ) for name, point in batch.items()}
-    return replace(result, scores={JUDGE: [points.get(q.id, POINTS["tie"]) for q, _, _ in rows]})
-
-
-async def judge_phase(
-    ctx: JobContext, state: State, phase: Phase, before: EvalResult, model: ModelRef
-) -> tuple[PhaseOutcome, EvalResult]:
-    """Compare a phase's student with the one it came from, on dev."""
-    after = await measure(ctx, state, phase.value, Split.DEV, model)
-    metric = ctx.metric
-    interval = after.gain_over(before, metric)
-    await ctx.emit(
-        f"{phase.value}: {metric} on dev {before.value(metric).value:.3f} -> {after.value(metric).value:.3f}, "
-        f"gain {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]: {interval.decision}",
-        type="metrics",
-        phase=phase.value,
-        decision=interval.decision,
-    )
-    return PhaseOutcome(phase, model, interval), after
 
 
 # The table on test: base, baselines, every phase with its rounds or iterations
@@ -237,19 +201,24 @@ async def measure_baselines(ctx: JobContext, state: State) -> list[EvalResult]:
     return rows
 
 
-async def measure_phases(ctx: JobContext, state: State, outcomes: Sequence[PhaseOutcome]) -> list[EvalResult]:
+async def measure_phases(ctx: JobContext, state: State, phases: Mapping[Phase, ModelRef]) -> list[EvalResult]:
     """Each phase's student, after those of its rounds or iterations."""
     students = [
         student
-        for outcome in outcomes
-        for student in (*state.checkpoints.get(outcome.phase, ()), (outcome.phase.value, outcome.model))
+        for phase, model in phases.items()
+        for student in (*state.checkpoints.get(phase, ()), (phase.value, model))
     ]
     return [await measure(ctx, state, name, Split.TEST, model) for name, model in students]
 
 
-def compare_on_test(results: Sequence[EvalResult], final: EvalResult, metric: str) -> TestTable:
-    """results: the base first."""
-    base, others = results[0], [row for row in results if row.name != final.name]
+def compare_on_test(
+    results: Sequence[EvalResult], final: EvalResult, metric: str, pairs: Mapping[str, Pair] | None = None
+) -> TestTable:
+    """results: the base first, each with scores over it. pairs: by name those that the final model stands beside, and it, with scores
+    that may be subtracted; by default their scores in results are."""
+    base = results[0]
+    pairs = pairs if pairs is not None else {row.name: (row, final) for row in results if row.name != final.name}
+    of_final = {name: own.gain_over(other, metric) for name, (other, own) in pairs.items()}
     return TestTable(
         rows=[
             TableRow(
@@ -270,11 +239,13 @@ def compare_on_test(results: Sequence[EvalResult], final: EvalResult, metric: st
         final=FinalModel(
             name=final.name,
             adapter=final.model.tuned,
-            over={m.name: final.gain_over(m, metric).rounded() for m in others},
-            by_metric={m.name: {g: final.gain_over(m, g).rounded() for g in final.scores} for m in others},
-            record={m.name: final.record_against(m, metric) for m in others},
+            over={name: gain.rounded() for name, gain in of_final.items()},
+            by_metric={
+                name: {g: own.gain_over(other, g).rounded() for g in own.scores} for name, (other, own) in pairs.items()
+            },
+            record={name: own.record_against(other, metric) for name, (other, own) in pairs.items()},
         ),
-        gains={row.name: final.gain_over(row, metric) for row in results},
+        gains={final.name: final.gain_over(final, metric)} | of_final,
     )
 
 
@@ -366,41 +337,3 @@ async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
         **record.model_dump(mode="json"),
     )
     return record
-
-
-async def compare_with_served(
-    ctx: JobContext,
-    state: State,
-    served: ModelRef | None,
-    base_on_dev: EvalResult,
-    on_dev: EvalResult,
-    forgotten: ForgettingRecord | None,
-    look: int,
-) -> Promotion:
-    """What becomes of the job's student on dev, against the version that is served, or the base at first.
-
-    look: how often the dataset's dev split has decided about the alias, this time included; the interval that decides is wider each
-    time. A student that forgot more than the job allows is undecided at best.
-    """
-    level = look_level(look)
-    if state.student == ctx.base:
-        return Promotion(
-            state="rejected", against=BASE, model=None, gain=None, forgetting=forgotten, look=look, level=level
-        )
-    against, incumbent = BASE, base_on_dev
-    if served is not None and served != state.student:
-        ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
-        against, incumbent = SERVED, await measure(ctx, state, SERVED, Split.DEV, served)
-    gain = on_dev.gain_over(incumbent, ctx.metric)
-    decision: Decision = on_dev.gain_over(incumbent, ctx.metric, level).decision
-    if decision == "promoted" and forgotten is not None and forgotten.guarded:
-        decision = "undecided"
-    return Promotion(
-        state=decision,
-        against=against,
-        model=None,
-        gain=gain.rounded(),
-        forgetting=forgotten,
-        look=look,
-        level=round(level, 6),
-    )

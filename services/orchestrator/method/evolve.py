@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
+from services.orchestrator.method.decide import kept_turn
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
@@ -21,7 +22,7 @@ MAX_SAMPLES = 64  # beams or samples, however often an iteration multiplies them
 
 
 async def evolve(ctx: JobContext, state: State) -> PhaseResult:
-    """The student after the last iteration; the incoming one when both decodings always agree."""
+    """The student after the iteration that is best on dev; the incoming one when both decodings always agree."""
     settings, questions, student = ctx.spec.evolve, ctx.shards[Phase.EVOLVE], state.student
     from_file = settings.pairs == "file"
     iterations: list[EvolveIteration] = []
@@ -62,6 +63,10 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
         )
         students.append(student)
         iterations.append(iteration.model_copy(update={"training": training}))
+    if students:
+        student, gains = await kept_turn(ctx, state, Phase.EVOLVE, students)
+        gained = zip(iterations, [*gains, None], strict=False)
+        iterations = [turn.model_copy(update={"dev": gain}) if gain else turn for turn, gain in gained]
     with_rationale = state.student.tuned in state.writes_rationale
     return PhaseResult(
         student,

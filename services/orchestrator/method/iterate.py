@@ -11,10 +11,11 @@ from functools import partial
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import UNANSWERED, unfinished
 from services.orchestrator.method.distill import ask_teacher, usable_examples
-from services.orchestrator.method.evaluate import measure
+from services.orchestrator.method.evaluate import measure_to_choose
+from services.orchestrator.method.head_to_head import gain_of
 from services.orchestrator.method.judging import below_pass_threshold, judge_input
 from shared.contracts.answer_format import MARKER, join_answer
-from shared.contracts.data import Question, Split
+from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.report import DevGain, IterateRecord, RoundRecord
 from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse, Verdict
@@ -31,7 +32,7 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
     examples: list[Example] = []
     rounds: list[RoundRecord] = []
     checkpoints: list[tuple[str, ModelRef]] = []
-    best = await measure(ctx, state, "iterate-0", Split.DEV, student) if settings.rounds > 1 else None
+    best = await measure_to_choose(ctx, state, "iterate-0", student) if settings.rounds > 1 else None
     shards = rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
     for number, questions in enumerate(shards, start=1):
         before = student
@@ -49,8 +50,8 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
             if best is not None:
                 checkpoints.append((f"iterate-{number}", student))
         if best is not None:
-            after = await measure(ctx, state, f"iterate-{number}", Split.DEV, student)
-            gain = after.gain_over(best, ctx.metric)
+            after = await measure_to_choose(ctx, state, f"iterate-{number}", student)
+            gain = await gain_of(ctx, state, best, after)
             record = record.model_copy(update={"dev": DevGain(gain=gain.rounded(), kept=gain.value > 0)})
             best = after if gain.value > 0 else best
             if gain.value <= 0:

@@ -187,8 +187,8 @@ async def announce_measure(ctx: JobContext) -> None:
     bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
     if ctx.judge_measures:
         message = (
-            "dev or test has hardly any references, so the judge decides: it compares each student's answers with the "
-            "base's, in both orders. Give references, or at least labels for the judge"
+            "dev or test has hardly any references, so the judge decides: it compares the answers of each student with those of the one it "
+            "was trained from, in both orders. Give references, or at least labels for the judge"
         )
     else:
         counts = [
@@ -252,7 +252,7 @@ def calibration_warnings(figures: LabelAgreement, uses: Sequence[str]) -> list[s
     return [against, *(CONSEQUENCES[use] for use in uses), *figures.warnings]
 
 
-def comparisons_with_base(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[str, int]:
+def comparisons_of_students(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[str, int]:
     """How the comparisons went that measured students, summed over the steps' figures."""
     steps = [counts for key, counts in figures.items() if key.action == "preferences" and key.split is not None]
     names = {"compared": "n", "calls": "calls", "unparsed": "unparsed", "flipped": "flipped"}

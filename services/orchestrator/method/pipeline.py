@@ -5,25 +5,24 @@ from dataclasses import replace
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import tell
+from services.orchestrator.method.decide import PhaseOutcome, announce_parts, compare_with_served, judge_phase
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evaluate import (
     BASE,
-    PhaseOutcome,
     better_by_metric,
     compare_on_test,
-    compare_with_served,
     forgetting,
-    judge_phase,
     measure,
     measure_baselines,
     measure_phases,
 )
 from services.orchestrator.method.evolve import evolve
+from services.orchestrator.method.head_to_head import final_beside_others, scored_over_base
 from services.orchestrator.method.iterate import iterate
 from services.orchestrator.method.judging import (
     announce_measure,
     calibrate,
-    comparisons_with_base,
+    comparisons_of_students,
     judge_final_model,
 )
 from services.orchestrator.method.pilot import pilot
@@ -47,6 +46,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     run: the job itself, which only this page enters, pauses and publishes.
     """
     await announce_measure(ctx)
+    await announce_parts(ctx)
     uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
     tries_judge = judge.decides and judge_is_tried(uses)
@@ -62,7 +62,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         await run.pause_after("pilot")
 
     base_on_dev = on_dev = await measure(ctx, state, BASE, Split.DEV, ctx.base)
-    state = replace(state, base_answers={Split.DEV: base_on_dev.answers})
+    state = replace(state, base_answers=base_on_dev.answers)
     outcomes: list[PhaseOutcome] = []
     for phase in ctx.spec.phases:
         await run.enter(phase.value)
@@ -94,13 +94,19 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     )
     if state.student != ctx.base:
         promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
+    several = len(ctx.spec.phases) > 1  # with one phase the judge has compared its student with the base
+    _, on_dev = await scored_over_base(ctx, state, base_on_dev, [on_dev], planned=several)
     base = await measure(ctx, state, BASE, Split.TEST, ctx.base)
-    state = replace(state, base_answers={**state.base_answers, Split.TEST: base.answers})
-    results = [base, *await measure_baselines(ctx, state), *await measure_phases(ctx, state, outcomes)]
+    others = [
+        *await measure_baselines(ctx, state),
+        *await measure_phases(ctx, state, {o.phase: o.model for o in outcomes}),
+    ]
+    results = base, *_ = await scored_over_base(ctx, state, base, others)
     final = next((row for row in results[::-1] if row.model == state.student and row.bare), base)
-    table = compare_on_test(results, final, ctx.metric)
+    beside = await final_beside_others(ctx, state, results, final)
+    table = compare_on_test(results, final, ctx.metric, beside)
     better = None if ctx.judge_measures else better_by_metric(base, final, ctx.metric)
-    comparisons = comparisons_with_base(ctx.figures) if ctx.judge_measures else {}
+    comparisons = comparisons_of_students(ctx.figures) if ctx.judge_measures else {}
     judged = None
     if final.model != ctx.base:
         answers, calls = (base.answers, final.answers), comparisons.get("calls", 0)

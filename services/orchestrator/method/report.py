@@ -10,7 +10,8 @@ from typing import Any
 
 from services.orchestrator.method import cut_off
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.evaluate import BASE, EvalResult, PhaseOutcome, TestTable
+from services.orchestrator.method.decide import PhaseOutcome
+from services.orchestrator.method.evaluate import BASE, EvalResult, TestTable
 from shared.contracts.adapter_check import KEY, AdapterCheck
 from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
@@ -35,6 +36,7 @@ from shared.contracts.report import (
 )
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import STEP_KINDS
+from shared.evaluation.parts import undivided
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
 from shared.jobs.records import StepRecord
 
@@ -84,10 +86,17 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         warnings=[*warnings(ctx, data, outcome.records), *_cut_off_warnings(outcome)],
         table=list(outcome.table.rows),
         final=outcome.table.final,
-        dev=DevResult(n=len(on_dev.answers), value=on_dev.value(primary).rounded(), scores=on_dev.scores[primary]),
+        dev=dev_result(ctx, on_dev),
         verdict=outcome.verdict,
         decisions=[
-            PhaseDecision(phase=phase.phase.value, decision=phase.gain.decision, gain_on_dev=phase.gain.rounded())
+            PhaseDecision(
+                phase=phase.phase.value,
+                decision=phase.gain.decision,
+                gain_on_dev=phase.gain.rounded(),
+                against=phase.against,
+                n=phase.gain.n,
+                record=phase.record,
+            )
             for phase in outcome.phases
         ],
         judged=outcome.judged,
@@ -104,6 +113,12 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
     )
     refused = ctx.refused_rows()
     return made.model_copy(update={"refused": list(refused)}) if refused else made  # left out while it is not set
+
+
+def dev_result(ctx: JobContext, on_dev: EvalResult) -> DevResult:
+    value, scores = on_dev.value(ctx.metric).rounded(), on_dev.scores[ctx.metric]
+    whole = DevResult(n=len(scores), value=value, scores=scores)
+    return whole.model_copy(update={"chosen_on": len(ctx.choice), "places": [*ctx.places]}) if ctx.choice else whole
 
 
 def with_replies(judge: JudgeReport, figures: Mapping[StepKey, Mapping[str, Any]]) -> JudgeReport:
@@ -254,6 +269,8 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             lines.append(
                 f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
             )
+        if split is Split.DEV and ctx.spec.chooses and not ctx.choice:
+            lines.append(undivided(len(ctx.places)))
         if groups := _groups(ctx.measured[split]):
             lines.append(
                 f"the {split.value} split's {len(ctx.measured[split])} measured questions are {groups} groups (one passage, "

@@ -2,6 +2,7 @@
 phases get its `context`."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -11,19 +12,26 @@ from services.orchestrator.method.selection import general_questions, seeded_ord
 from services.orchestrator.runtime.run import DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
 from shared.artifacts.material import NO_MATERIAL, Material
-from shared.contracts.data import Split
+from shared.contracts.data import Split, group_key
 from shared.contracts.distillation import Phase
 from shared.contracts.estimate import Estimate
 from shared.contracts.generation import Generation
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import ModelRef
 from shared.datasets.rows import JobRows
+from shared.evaluation.parts import dev_parts
 from shared.jobs.catalog import ref_of
 from shared.jobs.records import JobRecord, LabelRecord
 from shared.ledger.store import Ledger
 from shared.plan.estimate import summary
 from shared.plan.plan import Pool, Sizes, make_plan
 from shared.plan.rates import Rates
+
+# Steps by which a job is known that began in an earlier version: it goes on as it began, or its later steps would not be the same.
+ON_WHOLE_DEV = "evaluate/dev/base/answers/0"  # of a job that chooses, though its dev could be parted
+OVER_BASE = re.compile(
+    r"evaluate/dev/[a-z]+(-[0-9]+)?/preferences/[0-9]+"
+)  # the judge compared students with the base only
 
 
 class DistillationRun(DurableRun):
@@ -57,6 +65,12 @@ class DistillationRun(DurableRun):
         splits = {split: [*questions.capped(caps[split])] for split, questions in seen.splits.items() if split in caps}
         judge_measures = rows.judge_must_decide
         parts = {phase: [*part] for phase, part in shards(train, spec).items()}
+        measured = {split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()}
+        earlier = {row.key for row in steps.stores.steps.of_job(job.id)}
+        dev = measured[Split.DEV]
+        two = dev_parts([group_key(q) for q in dev]) if spec.chooses and ON_WHOLE_DEV not in earlier else None
+        places = two.rest if two else [*range(len(dev))]
+        choice = [dev[place] for place in two.choice] if two else []
         self.plan = make_plan(
             spec,
             Sizes(
@@ -66,6 +80,7 @@ class DistillationRun(DurableRun):
                 test=len(splits[Split.TEST]),
                 references=train.without_reference < len(train),
                 judge_measures=judge_measures,
+                choice=len(choice),
             ),
         )
         super().__init__(job, steps, ledger, self.plan.rows(), spec.batch_size, spec.most_refused, rates)
@@ -76,7 +91,10 @@ class DistillationRun(DurableRun):
             base=base,
             splits={Split.TRAIN: train, **splits},
             shards=parts,
-            measured={split: [q for q in asked if q.reference or judge_measures] for split, asked in splits.items()},
+            measured=measured | {Split.DEV: [dev[place] for place in places]},
+            choice=choice,
+            places=places,
+            through_the_base=judge_measures and any(map(OVER_BASE.fullmatch, earlier)),
             general_questions=stratified(seeded_order(general_questions(), seed), spec.evaluation.forgetting),
             judge_measures=judge_measures,
             reference_scripts=seen.scripts,

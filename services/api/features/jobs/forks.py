@@ -74,7 +74,7 @@ def _check_finished(point: ForkPoint, spec: Distillation, steps: list[StepRecord
     def began(number: int) -> bool:
         return any((key.phase, key.round) == (Phase.ITERATE, number) for key in done)
 
-    finished = any(key.phase == "evaluate" and key.role.startswith(f"dev/{point.phase.value}/") for key in done)
+    finished = any(key.split == Split.DEV and key.student == point.phase for key in done)
     if point.round is not None:
         trained = StepKey("iterate", point.round, "train") in done or began(point.round + 1)
         finished = trained or (finished and began(point.round))

@@ -1,0 +1,99 @@
+"""Two students side by side on the same questions.
+
+By graders each has scores of its own. Where the judge measures, for want of references, it compares the two directly, in both orders:
+a student that is preferred to the base in 95 of 100 answers leaves no room above it for a better one, and two such students compared
+through the base would never be told apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from services.orchestrator.method.context import JobContext, State
+from services.orchestrator.method.evaluate import BASE, EvalResult, Pair
+from services.orchestrator.method.judging import POINTS, compare
+from shared.contracts.data import Question
+from shared.contracts.distillation import BASELINE_NAMES, JUDGE
+from shared.contracts.step_key import StepKey
+from shared.contracts.steps import StepKind
+from shared.evaluation.statistics import Interval
+
+
+async def side_by_side(
+    ctx: JobContext, state: State, before: EvalResult, after: EvalResult, planned: bool = True
+) -> Pair:
+    """Both with scores that may be subtracted, question by question.
+
+    Where the judge measures, `after` has 1 where its answer is preferred, 0 where the other one is and 0.5 for a tie, and `before` has 0.5:
+    the gain is the share that `after` wins, ties split, minus one half. planned: the job's plan counts these comparisons.
+    """
+    if not ctx.judge_measures:
+        return before, after
+    if ctx.through_the_base:
+        base = replace(before, name=BASE, answers=state.base_answers, each=())
+        return tuple([replace(one, scores={JUDGE: await points(ctx, state, base, one, planned=False)}) for one in (before, after)])  # fmt: skip  # pyright: ignore[reportReturnType]
+    won = await points(ctx, state, before, after, planned)
+    return level(before), replace(after, scores={JUDGE: won})
+
+
+def level(result: EvalResult) -> EvalResult:
+    """As it stands beside itself."""
+    return replace(result, scores={JUDGE: [POINTS["tie"]] * len(result.answers)})
+
+
+async def gain_of(ctx: JobContext, state: State, before: EvalResult, after: EvalResult) -> Interval:
+    """The paired gain of one student over another in the metric that decides."""
+    before, after = await side_by_side(ctx, state, before, after)
+    return after.gain_over(before, ctx.metric)
+
+
+async def points(
+    ctx: JobContext, state: State, before: EvalResult, after: EvalResult, planned: bool = True
+) -> list[float]:
+    """Per question 1, 0.5 or 0 as the judge prefers the answer of `after`; of several draws, the mean over all pairs of them."""
+    draws = [(one, other) for one in before.each or (before,) for other in after.each or (after,)]
+    each = [await _of_draw(ctx, state, *pair, planned) for pair in draws]
+    return [fmean(row) for row in zip(*each, strict=True)]
+
+
+async def _of_draw(ctx: JobContext, state: State, before: EvalResult, after: EvalResult, planned: bool) -> list[float]:
+    """Equal answers tie without a call."""
+    rows = list(zip(after.questions, before.answers, after.answers, strict=True))
+
+    async def points_of(index: int, batch: Sequence[tuple[Question, str, str]]) -> dict[str, float]:
+        questions, first, second = zip(*batch, strict=True)
+        key = StepKey("evaluate", role=f"{after.part}/{after.name}-over-{before.name}/preferences", batch=index)
+        won = await compare(ctx, state.judge_decides, key, questions, first, second)
+        return {q.id: point for q, point in zip(questions, won, strict=True)}
+
+    differ = [row for row in rows if row[1] != row[2]]
+    ctx.expect(StepKind.COMPARE, (len(differ) if state.judge_decides else 0) - (len(rows) if planned else 0))
+    won = {name: point for batch in await ctx.gather(points_of, differ) for name, point in batch.items()}
+    return [won.get(q.id, POINTS["tie"]) for q, _, _ in rows]
+
+
+async def scored_over_base(
+    ctx: JobContext, state: State, base: EvalResult, results: Sequence[EvalResult], planned: bool = True
+) -> list[EvalResult]:
+    """Results with their scores; where the judge measures, against the base, which comes first."""
+    if not ctx.judge_measures:
+        return [base, *results]
+    return [
+        level(base),
+        *[replace(one, scores={JUDGE: await points(ctx, state, base, one, planned)}) for one in results],
+    ]
+
+
+async def final_beside_others(
+    ctx: JobContext, state: State, results: Sequence[EvalResult], final: EvalResult
+) -> dict[str, Pair]:
+    """By name, the students on test that the final one stands beside, and it. results: the base first, with their scores over it.
+
+    Where the judge measures these are the base, the baselines and the phases; it is not asked about single rounds and turns.
+    """
+    others = [row for row in results if row.name != final.name]
+    if not ctx.judge_measures:
+        return {row.name: (row, final) for row in others}
+    asked = {*BASELINE_NAMES, *(phase.value for phase in ctx.spec.phases)}
+    beside = {row.name: await side_by_side(ctx, state, row, final) for row in others if row.name in asked}
+    return {row.name: (row, final) for row in others if row.name == BASE} | beside
