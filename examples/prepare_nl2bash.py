@@ -25,9 +25,9 @@ tasks.sort(key=lambda task: hashlib.sha256(f"{task['description']}\n{task['comma
 by_utility: dict[str, list[dict[str, str]]] = defaultdict(list)
 for task in tasks:
     by_utility[task["utility"]].append(task)
-usable = [found for found in by_utility.values() if len(found) >= options.least]
-cap = next((n for n in range(1, len(tasks)) if sum(min(n, len(found)) for found in usable) >= options.rows), len(tasks))
-chosen = [task for found in usable for task in found[:cap]]
+usable = [alike for alike in by_utility.values() if len(alike) >= options.least]
+cap = next((n for n in range(1, len(tasks)) if sum(min(n, len(alike)) for alike in usable) >= options.rows), len(tasks))
+chosen = [task for alike in usable for task in alike[:cap]]
 
 seen: Counter[str] = Counter()
 for task in chosen:

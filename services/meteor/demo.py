@@ -148,8 +148,8 @@ def _sum_up(data: Path, job: JobObject, seconds: float, told: TimeTold) -> None:
     figures = told.figures()
     if figures is not None:
         say(in_a_line(figures))
-    found = {"job": job.id, "model": job.fine_tuned_model, "seconds": round(seconds, 1), "time_left": figures}
-    (data / SUMMARY).write_text(json.dumps(found, indent=2) + "\n")
+    summary = {"job": job.id, "model": job.fine_tuned_model, "seconds": round(seconds, 1), "time_left": figures}
+    (data / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, seconds: float) -> None:

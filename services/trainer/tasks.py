@@ -61,13 +61,13 @@ async def probe(params: ProbeParams, rows: list[Wire], context: StepContext) -> 
     """Not tried again where the same files were tried with the same libraries, among others by this trainer at its start."""
     folder = await asyncio.to_thread(Bases().folder, ModelRef(base=params.base, base_hash=params.base_hash))
     if not trainer_settings().probe:
-        found = capabilities.not_tried(params.base, folder, "METEOR_TRAINER_PROBE is off")
+        tried = capabilities.not_tried(params.base, folder, "METEOR_TRAINER_PROBE is off")
     else:
         context.waits_for(f"the trainer tries what {params.base} can do (once, up to a minute)")
-        found = await asyncio.to_thread(
+        tried = await asyncio.to_thread(
             capabilities.ensure, capabilities.folder_of(context.settings.data), params.base, folder
         )
-    return StepResult(metrics=found.model_dump(mode="json"))
+    return StepResult(metrics=tried.model_dump(mode="json"))
 
 
 def _repository(export: str, context: StepContext) -> Path:

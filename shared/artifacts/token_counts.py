@@ -23,7 +23,7 @@ class TokenCounter(NamedTuple):
             tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except Exception as error:  # the library raises Exception itself
             raise UserError(f"the tokenizer of {self.student!r} cannot be read: {error}", param="student") from error
-        return [len(found.ids) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 def token_counter(student: str, folder: Path | None) -> TokenCounter:

@@ -388,8 +388,8 @@ def _option_columns(fields: Sequence[str], taken: set[str]) -> list[str]:
         if set(start) <= names.keys():
             prefix = start[0][:-1]
             return [names[prefix + letter] for letter in "abcdefgh" if prefix + letter in names]
-    found = sorted(name for name in names if OPTION.fullmatch(name))
-    return [names[name] for name in found] if len(found) > 1 else []
+    options = sorted(name for name in names if OPTION.fullmatch(name))
+    return [names[name] for name in options] if len(options) > 1 else []
 
 
 def _first_number(columns: Sequence[str]) -> int:

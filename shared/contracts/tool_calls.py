@@ -61,9 +61,9 @@ def normal_answer(text: str, names: Collection[str]) -> str:
     Read are calls in JSON, {"name", "arguments" or "parameters"}, alone or in a list, with any marks around them.
     """
     words, calls, end = [], [], 0
-    for start, stop, found in _found(text, names):
+    for start, stop, one in _found(text, names):
         words.append(_without_marks(text[end:start]))
-        calls += found
+        calls += one
         end = stop
     if not calls:
         return text

@@ -112,9 +112,9 @@ def _inner(record: Json, depth: int) -> list[Json] | None:
         if all(any(is_question(key) and isinstance(value, str) for key, value in one.items()) for one in part):
             return [_grouped(around) | one for one in part]
         if depth < MOST_DEPTH:
-            found = [_inner(one, depth + 1) for one in part]
-            if any(found):
-                return [_grouped(around) | row for rows in found for row in rows or []][:MOST_ROWS]
+            inner = [_inner(one, depth + 1) for one in part]
+            if any(inner):
+                return [_grouped(around) | row for rows in inner for row in rows or []][:MOST_ROWS]
     return None
 
 

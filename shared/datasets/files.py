@@ -102,9 +102,9 @@ def remove_bytes(catalog: Catalog, folder: Path, sha256: str) -> None:
 
 def remove_expired(catalog: Catalog, folder: Path, dry_run: bool = False) -> int:
     """Delete (dry_run: count) the files whose time has come, with their bytes; returns how many."""
-    found = catalog.expire_files(dry_run=True)
-    if dry_run or not found:
-        return len(found)
+    files = catalog.expire_files(dry_run=True)
+    if dry_run or not files:
+        return len(files)
     with only_one_at(folder):
         expired = catalog.expire_files()
         for sha256 in expired:

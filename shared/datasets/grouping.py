@@ -124,11 +124,11 @@ class Grouping:
 
         if self._near is None:
             group, short = mix(self.keys(Likeness.GROUP)), self._short.all()
-            found: list[tuple[np.ndarray, np.ndarray]] = []
+            pairs: list[tuple[np.ndarray, np.ndarray]] = []
             for column in self._bands:
                 first, second = _pairs(column.all(), tie=group)
-                found.append(_alike(short, first, second))
-            self._near = (np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found]))
+                pairs.append(_alike(short, first, second))
+            self._near = (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
         return self._near
 
     def left(self, sides: "np.ndarray", train: int) -> dict[str, int]:

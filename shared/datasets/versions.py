@@ -19,17 +19,17 @@ AT_ONCE = 1000  # rows that are compared together
 
 def edits_by_id(edits: Iterable[Json]) -> dict[str, Json]:
     """Raises UserError for one without an id, or with an id that another one has."""
-    found: dict[str, Json] = {}
+    by_id: dict[str, Json] = {}
     for number, edit in enumerate(edits):
         name = edit.get("id")
-        if not isinstance(name, str) or name in found or len(edit) < 2:
+        if not isinstance(name, str) or name in by_id or len(edit) < 2:
             raise UserError(
                 f"edit.{number}: an object with the id of a row, once each, and at least one field to change is expected",
                 param=f"edit.{number}.id",
                 code="invalid_value",
             )
-        found[name] = edit
-    return found
+        by_id[name] = edit
+    return by_id
 
 
 def changed_rows(
@@ -105,9 +105,9 @@ class Differences(NamedTuple):
         parts = ((self.removed, before), (self.changed[:, 1], here), (self.added, here))
         start = 0
         for places, wanted in parts:
-            found = [] if wanted is None else (places == wanted).nonzero()[0].tolist()
-            if found:
-                return start + found[0] + 1
+            matching = [] if wanted is None else (places == wanted).nonzero()[0].tolist()
+            if matching:
+                return start + matching[0] + 1
             start += len(places)
         raise UserError(f"no row {after[:100]!r} to continue after", param="after", code="unknown_cursor")
 

@@ -98,16 +98,16 @@ class DataFile:
         mapping = {**self.options.mapping}
         named = [name for name in mapping.values() if name]
         starred_by = any(STAR in name for name in named)
-        found = records(self.path, self.layout)
+        numbered = records(self.path, self.layout)
         if not named:
-            for number, value in _put_together(found):
+            for number, value in _put_together(numbered):
                 inner = None if isinstance(value, LineError) else unfolded(value)
                 if inner is None:
                     yield number, value
                 else:
                     yield from ((number, part) for part in inner)
             return
-        for number, value in found:
+        for number, value in numbered:
             if isinstance(value, LineError):
                 yield number, value
                 continue
@@ -133,23 +133,23 @@ def _state(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def _put_together(found: Iterator[tuple[int, Json | LineError]]) -> Iterator[tuple[int, Json | LineError]]:
+def _put_together(numbered: Iterator[tuple[int, Json | LineError]]) -> Iterator[tuple[int, Json | LineError]]:
     """Records; those of a file of single messages as conversations, numbered in order."""
-    first = next(found, None)
+    first = next(numbered, None)
     named = single_messages(first[1]) if first and isinstance(first[1], dict) else None
     if first is None or named is None:
-        return chain([first] if first else [], found)
-    return _talks(chain([first], found), named)
+        return chain([first] if first else [], numbered)
+    return _talks(chain([first], numbered), named)
 
 
-def _talks(found: Iterable[tuple[int, Json | LineError]], named: Messages) -> Iterator[tuple[int, Json | LineError]]:
+def _talks(numbered: Iterable[tuple[int, Json | LineError]], named: Messages) -> Iterator[tuple[int, Json | LineError]]:
     bad: list[tuple[int, LineError]] = []
-    yield from enumerate(conversations(_messages(found, bad), named), start=1)
+    yield from enumerate(conversations(_messages(numbered, bad), named), start=1)
     yield from bad
 
 
-def _messages(found: Iterable[tuple[int, Json | LineError]], bad: list[tuple[int, LineError]]) -> Iterator[Json]:
-    for count, (number, value) in enumerate(found, start=1):
+def _messages(numbered: Iterable[tuple[int, Json | LineError]], bad: list[tuple[int, LineError]]) -> Iterator[Json]:
+    for count, (number, value) in enumerate(numbered, start=1):
         if count > MOST_MESSAGES:
             raise NotReadable(
                 f"more than {MOST_MESSAGES} single messages; divide the file by conversations", param="file"

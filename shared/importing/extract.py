@@ -72,8 +72,8 @@ def html_text(content: bytes) -> str:
 def decoded(content: bytes, named: re.Match[bytes] | None = None) -> str:
     from shared.importing.encodings import UTF8, encoding_of
 
-    found = encoding_of(io.BytesIO(content))
-    names = [found.name] if found.name != UTF8 or not found.mixed else []
+    encoding = encoding_of(io.BytesIO(content))
+    names = [encoding.name] if encoding.name != UTF8 or not encoding.mixed else []
     if named and not content.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         names.insert(0, named.group(1).decode())
     for name in names:

@@ -67,7 +67,7 @@ def pieces(block: Block) -> Iterator[str]:
     ends = (LINE_END, SPACE) if block.by_line else (SENTENCE_END, LINE_END, SPACE)
     text, at = block.text, 0
     while len(text) - at > LONGEST:
-        cut = next((found for end in ends if (found := _last(end, text, at))), at + LONGEST)
+        cut = next((end_at for end in ends if (end_at := _last(end, text, at))), at + LONGEST)
         yield text[at:cut]
         at = cut
     yield text[at:]

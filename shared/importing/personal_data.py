@@ -46,15 +46,15 @@ def spans(text: str) -> list[Span]:
     """(begin, end, kind) of what is found, in order, without overlap: what one kind has taken, no later one sees."""
     taken: list[Span] = []
     for find in (_emails, _ibans, _cards, _ssns, _phones, _addresses):
-        found = list(find(text))
-        taken += found
-        text = _blanked(text, found) if found else text
+        hidden = list(find(text))
+        taken += hidden
+        text = _blanked(text, hidden) if hidden else text
     return sorted(taken)
 
 
-def _blanked(text: str, found: list[Span]) -> str:
+def _blanked(text: str, hidden: list[Span]) -> str:
     parts, at = [], 0
-    for begin, end, _ in found:
+    for begin, end, _ in hidden:
         parts += [text[at:begin], "\x00" * (end - begin)]
         at = end
     return "".join([*parts, text[at:]])
@@ -102,17 +102,17 @@ def _ssns(text: str) -> Iterator[Span]:
 
 def _phones(text: str) -> Iterator[Span]:
     """By phonenumbers, which knows the numbers of each country; where it is not installed, by their form alone."""
-    found = list(_MAYBE_PHONE.finditer(text))
-    if not found:
+    matches = list(_MAYBE_PHONE.finditer(text))
+    if not matches:
         return
     try:
         import phonenumbers  # here: a large module that most runs never need
     except ImportError:
-        for match in found:
+        for match in matches:
             if 8 <= sum(sign.isdigit() for sign in match.group()) <= 15:
                 yield *match.span(), PHONE
         return
-    for match in found:
+    for match in matches:
         digits = re.sub(r"[^\d+]", "", match.group())
         written = match.group() if digits.startswith("+") else "+" + match.group()[2:]
         shift = match.start() - (0 if digits.startswith("+") else -1)

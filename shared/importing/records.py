@@ -109,14 +109,14 @@ def _json_values(file: Marked, layout: Layout) -> Iterator[Any]:
 
 
 def _members(file: Marked, layout: Layout) -> Iterator[Any]:
-    found = members(file, layout.rows.at)
-    first, found = _looked_at(found)
+    stream = members(file, layout.rows.at)
+    first, stream = _looked_at(stream)
     lists = [value for _, _, value in first if isinstance(value, list)]
     texts = all(isinstance(cell, str) for value in lists for cell in value)
     widths = {len(value) for value in lists}
     spoken = not layout.rows.header and texts and len(widths) > 1  # conversations differ in length
     headers: dict[json_stream.Path, list[str]] = {}
-    for place, key, value in chain(first, found):
+    for place, key, value in chain(first, stream):
         if isinstance(value, list) and spoken:
             value = {"conversation": value}
         elif isinstance(value, list):
@@ -133,15 +133,15 @@ def _members(file: Marked, layout: Layout) -> Iterator[Any]:
 Member = tuple[json_stream.Path, str, Any]
 
 
-def _looked_at(found: Iterator[Member]) -> tuple[list[Member], Iterator[Member]]:
+def _looked_at(stream: Iterator[Member]) -> tuple[list[Member], Iterator[Member]]:
     """The first members and the others; an error among the first is raised in its place."""
     first: list[Member] = []
     try:
-        for member in islice(found, LOOKED_AT):
+        for member in islice(stream, LOOKED_AT):
             first.append(member)
     except ijson.JSONError as error:
         return first, _raised(error)
-    return first, found
+    return first, stream
 
 
 def _raised(error: Exception) -> Iterator[Member]:

@@ -54,8 +54,8 @@ class NotADump(UserError):
 
 def site_of(name: str) -> str | None:
     """The site that a file or folder of a dump is named after, such as stats.stackexchange.com.7z."""
-    found = SITE.search(name.lower())
-    return found.group() if found else None
+    match = SITE.search(name.lower())
+    return match.group() if match else None
 
 
 class _Posts:

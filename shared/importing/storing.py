@@ -133,5 +133,5 @@ def diffed(
 ) -> tuple[Differences, list[RowChange], bool]:
     """A page of what differs, and whether there is more. Raises UserError."""
     before, here = StoredRows(artifacts, old), StoredRows(artifacts, new)
-    found = differences(before, here)
-    return found, *found.page(before, here, after, limit)
+    difference = differences(before, here)
+    return difference, *difference.page(before, here, after, limit)

@@ -32,8 +32,8 @@ class _Loader(_Safe):  # pyright: ignore[reportGeneralTypeIssues]
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in _Loader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
 
 
@@ -76,8 +76,8 @@ def _rows(document: Any) -> Iterator[Json]:
     if named is None and any(is_question(str(name)) for name in document):
         yield from _rows_of(document)
         return
-    found = [named] if named else [name for name, part in lists.items() if isinstance(part[0], dict | list)]
-    for name in found:
+    chosen = [named] if named else [name for name, part in lists.items() if isinstance(part[0], dict | list)]
+    for name in chosen:
         for item in lists[name]:
             yield from _rows_of(item, document.get("categories") if name == "conversations" else None)
 

@@ -135,8 +135,8 @@ class Catalog:
         mine = or_(files.c.id == dataset_id, files.c.dataset_id == dataset_id)
         query = select(files).where(mine, files.c.project_id == project_id, live_file())
         with reading(self.engine) as connection:
-            found = fetch_all(connection, FileRecord, query)
-        return sorted(found, key=lambda file: file.version or 1, reverse=True)
+            records = fetch_all(connection, FileRecord, query)
+        return sorted(records, key=lambda file: file.version or 1, reverse=True)
 
     def check_room(self, project_id: str, size: int) -> None:
         """Raises StorageFull if so many bytes more exceed the project's limit."""

@@ -111,13 +111,13 @@ class StepStore:
 
     def jobs_of(self, step_ids: Iterable[str]) -> dict[str, str]:
         """Step -> its job; steps that are no more are left out."""
-        wanted, found = list(dict.fromkeys(step_ids)), {}
+        wanted, jobs_by_id = list(dict.fromkeys(step_ids)), {}
         with reading(self.engine) as connection:
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 query = select(steps.c.id, steps.c.job_id).where(steps.c.id.in_(some))
-                found |= dict(connection.execute(query).tuples().all())
-        return found
+                jobs_by_id |= dict(connection.execute(query).tuples().all())
+        return jobs_by_id
 
     def states(self, step_ids: list[str]) -> dict[str, StepRecord]:
         """Many steps at once by id, for the poller."""

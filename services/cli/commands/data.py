@@ -377,13 +377,15 @@ def diff(
     named = {"against": against, "after": after}
     query = {"limit": limit} | {name: value for name, value in named.items() if value}
     with client(data) as api:
-        found = api.ask(FileDiff, "GET", FILES.path(file, "diff"), params=query, timeout=UPLOAD_S)
+        difference = api.ask(FileDiff, "GET", FILES.path(file, "diff"), params=query, timeout=UPLOAD_S)
     again = f"meteor data diff {file}" + (f" --against {against}" if against else "")
     if as_json:
-        emit(found, as_json)
+        emit(difference, as_json)
         return
-    say(f"{found.removed} removed, {found.changed} changed, {found.added} added, {found.unchanged} as before")
-    emit_page(Listed[RowChange].model_validate(found.model_dump(exclude={"object"})), CHANGES, as_json, again)
+    say(
+        f"{difference.removed} removed, {difference.changed} changed, {difference.added} added, {difference.unchanged} as before"
+    )
+    emit_page(Listed[RowChange].model_validate(difference.model_dump(exclude={"object"})), CHANGES, as_json, again)
 
 
 def _new_version(api: ApiClient, file: str, change: JsonObject) -> FileObject:

@@ -205,8 +205,8 @@ def zip_folder(folder: Path, target: Path) -> int:
     if folder.is_file():
         folder, documents = folder.parent, [folder]
     else:
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink())
-        documents = sorted(found)
+        paths = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink())
+        documents = sorted(paths)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in documents:
             if path.stat().st_size > DOCUMENT_BYTES:
@@ -281,8 +281,8 @@ def convert(
             say(f"  {100 * done / max(total, 1):.0f} %")
 
     try:
-        found = rows_of(options, path, left_out, on_progress)
-        count, references = write_rows((masked_row(row, hidden) for row in found) if mask else found, rows)
+        converted = rows_of(options, path, left_out, on_progress)
+        count, references = write_rows((masked_row(row, hidden) for row in converted) if mask else converted, rows)
     except OSError as error:
         rows.unlink(missing_ok=True)
         raise Refused(f"{error.filename or rows}: {error.strerror}") from error

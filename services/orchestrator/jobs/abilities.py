@@ -21,12 +21,12 @@ async def refuse_unfit(run: DistillationRun) -> None:
     base = Bases().find(ref.base)
     if base is None or base.folder is None:  # a server of the user's own serves it
         return
-    found = await asyncio.to_thread(published, run.data, ref.base)
-    if found is None:
+    capabilities = await asyncio.to_thread(published, run.data, ref.base)
+    if capabilities is None:
         await run.emit(
             f"the student {ref.base!r} was never tried here; the trainer tries what it can do (up to a minute)"
         )
         params = ProbeParams(base=ref.base, base_hash=ref.base_hash)
-        found = Capabilities.model_validate((await run.step(KEY, StepKind.PROBE, params, [])).metrics)
+        capabilities = Capabilities.model_validate((await run.step(KEY, StepKind.PROBE, params, [])).metrics)
     request = JobRequest.model_validate(run.job.request)
-    refuse(problems(found, request, OrchestratorSettings().max_rank))
+    refuse(problems(capabilities, request, OrchestratorSettings().max_rank))

@@ -86,9 +86,9 @@ def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobReques
     catalog, artifacts = dependencies.steps.stores.catalog, dependencies.steps.artifacts
     parts = [part for grader in request.distillation.verifying for part in parts_of(grader)]
     ids = {part.database for part in parts if isinstance(part, SqlResultGrader)}
-    found = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
+    digests = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
     return {
-        file_id: artifacts.put((platform_settings().files / digest).read_bytes()) for file_id, digest in found.items()
+        file_id: artifacts.put((platform_settings().files / digest).read_bytes()) for file_id, digest in digests.items()
     }
 
 

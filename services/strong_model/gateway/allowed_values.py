@@ -45,12 +45,12 @@ def _level(levels: tuple[str, ...], value: str, text: str) -> str | None:
 def _number(value: float, text: str) -> float | None:
     if value <= 0 and _POSITIVE.search(text):
         return LEAST
-    if found := _RANGE.search(text):
-        low, high = (float(number) for number in re.findall(_NUMBER, found.group()))
-        low = LEAST if found["open"] == "(" and low == 0 else low
+    if match := _RANGE.search(text):
+        low, high = (float(number) for number in re.findall(_NUMBER, match.group()))
+        low = LEAST if match["open"] == "(" and low == 0 else low
         return low if value < low else high if value > high else None
-    if (found := _AT_LEAST.search(text)) and value < float(found.group(1)):
-        return float(found.group(1))
-    if found := _AT_MOST.search(text):
-        return float(found.group(1)) if value > float(found.group(1)) else None
+    if (match := _AT_LEAST.search(text)) and value < float(match.group(1)):
+        return float(match.group(1))
+    if match := _AT_MOST.search(text):
+        return float(match.group(1)) if value > float(match.group(1)) else None
     return None

@@ -66,8 +66,8 @@ def context_of(words: Said) -> int | None:
 
 
 def _first(patterns: tuple[re.Pattern[str], ...], text: str) -> int | None:
-    found = next((match for pattern in patterns if (match := pattern.search(text))), None)
-    return None if found is None else _whole(found.group(1))
+    first = next((match for pattern in patterns if (match := pattern.search(text))), None)
+    return None if first is None else _whole(first.group(1))
 
 
 def _whole(digits: str) -> int:

@@ -31,10 +31,10 @@ async def check(engine: StudentClient, artifacts: Artifacts, ref: ModelRef) -> d
     if ref.adapter is None:
         return {}
     try:
-        found = await compared(engine, left_by_trainer(artifacts, ref.adapter), ref, engine.url)
+        figures = await compared(engine, left_by_trainer(artifacts, ref.adapter), ref, engine.url)
     except EngineRefused as refusal:
         raise engine.as_error(refusal, ref.adapter) from refusal
-    return {KEY: found.model_dump(mode="json", exclude_none=True)}
+    return {KEY: figures.model_dump(mode="json", exclude_none=True)}
 
 
 def left_by_trainer(artifacts: Artifacts, adapter: str) -> AdapterLogprobs | str:
@@ -62,17 +62,19 @@ async def compared(engine: Scores, trained: AdapterLogprobs | str, ref: ModelRef
     except EngineRefused as refusal:
         reason = f"the engine does not give log-probabilities of given tokens: {refusal}"
         return AdapterCheck(adapter=name, state="unchecked", reason=reason)
-    found = judged(name, trained, base, await _finite(engine, name, prompts, url))
-    if (found.trainer_change or 0) >= VISIBLE and (found.engine_change or 0) < IGNORED * (found.trainer_change or 0):
+    figures = judged(name, trained, base, await _finite(engine, name, prompts, url))
+    if (figures.trainer_change or 0) >= VISIBLE and (figures.engine_change or 0) < IGNORED * (
+        figures.trainer_change or 0
+    ):
         raise FatalError(
             f"the engine at {url} ignores the adapter {name} of {ref.base!r}: in training it changed the log-probability of "
-            f"{found.tokens} learned tokens by {found.trainer_change:.2f} nats each, in the engine by {found.engine_change:.2f}. "
+            f"{figures.tokens} learned tokens by {figures.trainer_change:.2f} nats each, in the engine by {figures.engine_change:.2f}. "
             "The names of its tensors, or the modules it sits on, are not those of the engine's model. Train all weights "
             "(distillation.adapter.method full), name other distillation.adapter.targets, take another student, or give the "
             "engine another version of vLLM",
             code="adapter_ignored",
         )
-    return found
+    return figures
 
 
 async def _finite(engine: Scores, model: str, prompts: Sequence[Sequence[int]], url: str) -> list[list[float | None]]:
@@ -107,7 +109,7 @@ def judged(
     share = sum(ours * theirs for ours, theirs in moved) / square if square else None
     apart = fmean(abs(engine_with - with_) for _, with_, _, engine_with in learned)
     apart_base = fmean(abs(engine - without) for without, _, engine, _ in learned)
-    found = AdapterCheck(
+    figures = AdapterCheck(
         adapter=adapter,
         state="agrees",
         tokens=len(learned),
@@ -117,17 +119,22 @@ def judged(
         apart=round(apart, 4),
         apart_base=round(apart_base, 4),
     )
-    reason = _difference(found)
-    return found.model_copy(update={"state": "differs", "reason": reason}) if reason else found
+    reason = _difference(figures)
+    return figures.model_copy(update={"state": "differs", "reason": reason}) if reason else figures
 
 
-def _difference(found: AdapterCheck) -> str:
+def _difference(figures: AdapterCheck) -> str:
     """What a reader must know; empty where engine and trainer agree."""
-    change, share, apart, apart_base = found.trainer_change or 0, found.share, found.apart or 0, found.apart_base or 0
+    change, share, apart, apart_base = (
+        figures.trainer_change or 0,
+        figures.share,
+        figures.apart or 0,
+        figures.apart_base or 0,
+    )
     if apart > TOLERANCE:
         where = "also without the adapter, by" if apart_base > TOLERANCE else "without the adapter by"
         return (
-            f"its log-probabilities of {found.tokens} learned tokens are {apart:.2f} nats each away from the trainer's "
+            f"its log-probabilities of {figures.tokens} learned tokens are {apart:.2f} nats each away from the trainer's "
             f"({where} {apart_base:.2f}); {TOLERANCE} are tolerated"
         )
     if share is not None and change >= 5 * VISIBLE and not SHARE[0] <= share <= SHARE[1]:

@@ -187,7 +187,7 @@ def _example(content: Json) -> Iterator[str]:
 def shown(value: Any) -> str:
     """JSON with two spaces, lists and objects of few plain values on one line."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return re.sub(r"[\[{]\n\s*[^\[\]{}]{0,90}?\n\s*[\]}]", lambda found: " ".join(found.group().split()), text)
+    return re.sub(r"[\[{]\n\s*[^\[\]{}]{0,90}?\n\s*[\]}]", lambda match: " ".join(match.group().split()), text)
 
 
 BOUNDS = {

@@ -89,15 +89,17 @@ def diff(context: ProjectContext, file_id: str, against: str | None, paging: Pag
     old = _dataset(context, other, "against")
     references = _references(context, old), _references(context, new)
     longest = max((context.artifacts.file(one.rows) for one in references), key=_size)
-    found, rows, more = files.run(longest, storing.diffed, context.artifacts, *references, paging.after, paging.limit)
+    difference, rows, more = files.run(
+        longest, storing.diffed, context.artifacts, *references, paging.after, paging.limit
+    )
     part = listed(rows, more)
     return FileDiff(
         file=new.id,
         against=old.id,
-        removed=len(found.removed),
-        changed=len(found.changed),
-        added=len(found.added),
-        unchanged=found.unchanged,
+        removed=len(difference.removed),
+        changed=len(difference.changed),
+        added=len(difference.added),
+        unchanged=difference.unchanged,
         **part.model_dump(exclude={"object"}),
     )
 

@@ -56,9 +56,9 @@ def usage(context: ProjectContext, job_id: str) -> JobUsage:
 
 def steps(context: ProjectContext, job_id: str) -> Listed[StepObject]:
     """The job's steps, oldest first."""
-    found = _newest_first(context, job_id)
-    origins = context.stores.steps.jobs_of(step.reused_from for step in found if step.reused_from)
-    return listed([_step(step, origins.get(step.reused_from or "")) for step in reversed(found)])
+    records = _newest_first(context, job_id)
+    origins = context.stores.steps.jobs_of(step.reused_from for step in records if step.reused_from)
+    return listed([_step(step, origins.get(step.reused_from or "")) for step in reversed(records)])
 
 
 STEP_FIELDS = StepObject.model_fields.keys() - {"object", "progress", "taken_over_from"}
