@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from shared.contracts.report import (
     AgreementRecord,
+    DevGain,
     DistillRecord,
     EvolveIteration,
     PhaseRecords,
@@ -70,7 +71,7 @@ def _round(number: int, record: RoundRecord) -> str:
         + (f"; asked by try: {asked}" if asked else "")
         + "".join(f"; {count} {what}" for count, what in counts if count)
         + (f"; corrections dropped {_reasons(record.dropped_corrections)}" if record.dropped_corrections else "")
-        + (f"; gain on dev {dev.gain:+.3f}, {'kept' if dev.kept else 'not kept'}" if dev else "")
+        + (f"; gain over the best round before, on dev {_chosen(dev)}" if dev else "")
         + _training(record.training)
     )
 
@@ -85,8 +86,15 @@ def _turn(number: int, record: EvolveIteration) -> str:
     ]
     return (
         f"evolve, turn {number}: {record.pairs} pairs from {record.questions} questions by {record.strategy}, "
-        f"dropped {_reasons(record.dropped)}" + "".join(f"; {part}" for part in parts) + _training(training)
+        f"dropped {_reasons(record.dropped)}"
+        + "".join(f"; {part}" for part in parts)
+        + (f"; gain over the best turn before, on dev {_chosen(record.dev)}" if record.dev else "")
+        + _training(training)
     )
+
+
+def _chosen(dev: DevGain) -> str:
+    return f"{dev.gain:+.3f}, {'kept' if dev.kept else 'not kept'}"
 
 
 def _training(figures: TrainingFigures | None) -> str:

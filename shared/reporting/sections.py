@@ -60,7 +60,9 @@ def _summary(report: Report) -> Iterator[Line]:
         f"Job {report.job}: {report.domain}; student {report.student}, {report.method}, seed {report.seed}"
         + (f"; questions: {rows}" if rows else "")
     )
-    gain = f", gain {promotion.gain:+.3f}" if promotion.gain else ""
+    rows = f" on {promotion.n} questions of dev" if promotion.n else " on dev"
+    counts = f", won / tied / lost {words.record_of(promotion.record)}" if promotion.record else ""
+    gain = f": gain in {words.gained(report)} {promotion.gain:+.3f}{rows}{counts}" if promotion.gain else ""
     model = promotion.model or "none"
     yield Line(f"Final model: {model}, {promotion.state} against the {promotion.against} model{gain}")
     if promotion.look > 1:
@@ -115,8 +117,17 @@ def _standings(report: Report) -> Iterator[Line]:
 
 
 def _of_dev(report: Report) -> Iterator[Line]:
+    for decision in report.decisions:
+        yield Line(words.helped(decision), decision.decision != "promoted")
     if report.dev:
-        yield Line(f"{label(report.final.name)} on the {report.dev.n} questions of dev: {report.dev.value:.3f}")
+        metric = label(report.primary_metric)
+        yield Line(
+            f"{label(report.final.name)} on the {report.dev.n} questions of dev: {metric} {report.dev.value:.3f}"
+        )
+        if report.dev.chosen_on:
+            yield Line(
+                f"Rounds and turns were chosen on {report.dev.chosen_on} other questions of dev, which decided nothing else"
+            )
 
 
 def _prompts(report: Report) -> Iterator[Line]:
@@ -139,13 +150,25 @@ def scores(report: Report) -> TextTable:
 
 
 def final_against_others(report: Report) -> TextTable:
-    head = [f"gain of {label(report.final.name)} over", *map(label, report.graders), words.WINS_OF_FINAL]
+    names = [words.gained(report) if name == report.primary_metric else label(name) for name in report.graders]
+    head = [f"gain of {label(report.final.name)} over", *names, words.WINS_OF_FINAL]
     return TextTable(head, words.final_gains(report))
 
 
 def decisions(report: Report) -> TextTable:
-    rows = [[label(d.phase), d.decision, plain_gain(d.gain_on_dev)] for d in report.decisions]
-    return TextTable(["phase", "decision", f"gain in {label(report.primary_metric)} on dev"], rows)
+    rows = [
+        [
+            label(d.phase),
+            d.decision,
+            plain_gain(d.gain_on_dev),
+            label(d.against) if d.against else "",
+            str(d.n) if d.n is not None else "",
+            words.record_of(d.record) if d.record else "",
+        ]
+        for d in report.decisions
+    ]
+    gain = f"gain in {words.gained(report)} on dev"
+    return TextTable(["phase", "decision", gain, "over", "n", words.WINS_OF_FINAL], rows)
 
 
 def costs(report: Report) -> TextTable:

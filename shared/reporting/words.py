@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.jobs import Usage
-from shared.contracts.report import Report, TableRow, Timing, Triple, WinRecord
+from shared.contracts.report import PhaseDecision, Report, TableRow, Timing, Triple, WinRecord
 
 LABELS = {
     "base": "base model", **BASELINE_NAMES,
@@ -12,9 +12,14 @@ LABELS = {
     "string_check": "exact", "first_token": "first word", "chrf": "chrF", "rouge_l": "ROUGE-L", "flags": "flags", "contains": "contains", "judge": "judge's preference over the base",
 }  # fmt: skip
 
+LIKENESS = {
+    "group": "one group", "question": "the same question", "asked": "the same question in another context",
+    "near": "nearly the same question", "reference": "the same reference", "passage": "the same passage",
+}  # fmt: skip
 REFUSED_SHOWN = 10  # rows that a provider refused
 WINS = "won / tied / lost against base"
 WINS_OF_FINAL = "won / tied / lost"
+HEAD_TO_HEAD = "share won head to head, ties split, minus one half"
 CUT_OFF = "cut off"  # answers that ended at answer_tokens
 
 
@@ -53,7 +58,7 @@ def what_measured(report: Report) -> str:
     measured = report.measured
     if measured.by == JUDGE:
         return (
-            f"hardly any references in dev or test: the judge decided, {measured.compared} answers compared with the base's; "
+            f"hardly any references in dev or test: the judge decided, {measured.compared} pairs of answers compared; "
             f"{measured.flipped} verdicts turned with the order, {measured.unparsed} could not be read, of {measured.calls} calls"
         )
     dev, test = (measured.without_reference.get(split, 0) for split in ("dev", "test"))
@@ -72,7 +77,7 @@ def data_lines(report: Report) -> list[str]:
     ]
     for file in data.files:
         if file.left:
-            shared = ", ".join(f"{kind} {count}" for kind, count in file.left.items())
+            shared = ", ".join(f"{LIKENESS.get(kind, kind)} {count}" for kind, count in file.left.items())
             lines.append(f"rows of dev and test that have something in common with a row of another split: {shared}")
     if any(data.without_reference.values()):
         counts = ", ".join(f"{split} {n}" for split, n in data.without_reference.items())
@@ -86,6 +91,25 @@ def data_lines(report: Report) -> list[str]:
     return lines
 
 
+def gained(report: Report) -> str:
+    """What a gain between two students is in. Where the judge measures it has compared the two directly."""
+    return HEAD_TO_HEAD if report.measured.by == JUDGE else label(report.primary_metric)
+
+
+def helped(decision: PhaseDecision) -> str:
+    """Whether a phase helped, in plain words."""
+    before = label(decision.against) if decision.against else "the student before it"
+    rows = f" on {decision.n} questions of dev" if decision.n else " on dev"
+    gain = plain_gain(decision.gain_on_dev)
+    if gain == "-":
+        return f"{label(decision.phase)} trained nothing: the student stayed as it was"
+    if decision.decision == "promoted":
+        return f"{label(decision.phase)} helped: better than {before}{rows}, {gain}"
+    if decision.decision == "rejected":
+        return f"{label(decision.phase)} did harm and was undone: worse than {before}{rows}, {gain}"
+    return f"{label(decision.phase)} is not shown to help: not told apart from {before}{rows}, {gain}"
+
+
 def standing(report: Report, name: str) -> str:
     """The final model against another row of the table."""
     final, gain = report.final, report.final.over[name]
@@ -94,7 +118,10 @@ def standing(report: Report, name: str) -> str:
     told = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
     record = final.record.get(name)
     counts = f"; won {record.win}, tied {record.tie}, lost {record.loss}" if record else ""
-    return f"the final model ({label(final.name)}) is {told} {label(name)}: {gain:+.3f}{counts}"
+    return (
+        f"the final model ({label(final.name)}) is {told} {label(name)}: {gain:+.3f} in {gained(report)} on "
+        f"{report.table[0].n} questions of test{counts}"
+    )
 
 
 def refused_rows(report: Report) -> list[str]:

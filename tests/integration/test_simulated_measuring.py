@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from services.orchestrator.method.pipeline import meteor
+from services.orchestrator.method.run import DistillationRun
 from shared.contracts.data import Question, Split, judge_must_decide
 from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobProgress
+from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import StepRequest, StepResult, content_hash
+from shared.contracts.steps import StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.plan.plan import JudgeUse, Sizes, make_plan
-from tests.fakes.simulated import Simulation, World, questions
+from tests.fakes.simulated import Simulation, World, draw, questions
 
 EVERYTHING: dict[str, Any] = {
     "guidance": "auto",
@@ -170,6 +172,125 @@ async def test_rounds_end_by_the_judge_too(simulation: Simulation):
     report = await simulation.job(world, bare(), **spec)
     assert [record["dev"]["kept"] for record in report["phases"]["iterate"]["rounds"]] == [True, False]
     assert world.skills[report["final"]["adapter"]] == 0.9
+
+
+def named_answers(key: str, completion: StudentCompletion) -> StudentCompletion:
+    """Each student answers in its own words."""
+    student = StepKey.parse(key).student
+    return completion.model_copy(update={"answer": f"{student} {completion.id}"}) if student else completion
+
+
+def better_students(a: str, b: str) -> str:
+    """All are preferred to the base; of the others the later one is, in most answers."""
+    order = ["base", "distill", "served", "evolve"]
+    (first, row), (second, _) = a.split(), b.split()
+    worse, better = sorted((first, second), key=order.index)
+    wins = better if worse == "base" or draw(row) < 0.75 else worse
+    return "AB"[wins == second]
+
+
+TWO_PHASES: dict[str, Any] = DISTILL | {"phases": ["distill", "evolve"]}
+
+
+async def test_students_that_both_beat_the_base_everywhere_are_told_apart(simulation: Simulation):
+    """Each compared with the base would have 1 everywhere, and no gain over the other."""
+    world = judged_job(World(0.5, train=lambda request, skill: skill + 0.1))
+    world.spoil, world.judge = named_answers, better_students
+    report = await simulation.job(world, bare(), **TWO_PHASES)
+    distill, evolve = report["decisions"]
+    assert [(d["against"], d["decision"], d["n"]) for d in (distill, evolve)] == [
+        ("base", "promoted", 60),
+        ("distill", "promoted", 60),
+    ]
+    assert distill["record"] == {"win": 60, "tie": 0, "loss": 0}
+    assert evolve["record"]["win"] + evolve["record"]["loss"] == 60
+    assert evolve["gain_on_dev"][0] == pytest.approx((evolve["record"]["win"] / 60) - 0.5, abs=1e-6)
+    assert report["final"]["over"]["distill"][1] > 0
+    assert report["final"]["over"]["base"][0] == 0.5
+    assert {row["name"]: row["gain_over_base"][0] for row in report["table"]} == {
+        "base": 0,
+        "distill": 0.5,
+        "evolve": 0.5,
+    }
+    assert report["dev"]["value"][0] == 1
+    served = await simulation.job(world, bare(), seed=1, **TWO_PHASES)
+    assert served["promotion"]["against"] == "served"
+    assert served["promotion"]["state"] == "promoted"
+    assert served["promotion"]["record"]["loss"] > 0
+    assert "evaluate/dev/evolve-over-served/preferences/0" in world.keys
+    spent = {StepKey.parse(key).role.split("/")[1] for key in world.keys if "/preferences/" in key}
+    assert spent == {"distill-over-base", "evolve-over-base", "evolve-over-distill", "evolve-over-served"}
+
+
+async def test_a_job_that_began_by_comparing_with_the_base_goes_on_so(simulation: Simulation):
+    world = judged_job(World(0.5, train=lambda request, skill: skill + 0.1))
+    world.spoil, world.judge = named_answers, better_students
+    run = begun(simulation, world, bare(), "evaluate/dev/distill/preferences/0", **TWO_PHASES)
+    report = (await meteor(run.context, run)).model_dump(mode="json")
+    assert [d["decision"] for d in report["decisions"]] == ["promoted", "undecided"]
+    assert not any("evaluate/dev/evolve-over-distill" in key for key in world.keys)
+
+
+def begun(simulation: Simulation, world: World, rows: list[Question], key: str, **spec: Any) -> DistillationRun:
+    """A job that has a step of an earlier version already."""
+    simulation.stores.jobs.create(DEFAULT_PROJECT, simulation.request(**spec))
+    row = simulation.stores.jobs.claim("simulation", 3600)
+    assert row is not None
+    simulation.stores.steps.create(row, StepKey.parse(key), StepKind.ANSWER, "0" * 64)
+    return simulation.new_run(row, world.run, rows)
+
+
+# rounds and turns are chosen on one part of dev, and the rest decides
+
+
+SEVERAL: dict[str, Any] = {
+    "phases": ["iterate"],
+    "iterate": {"rounds": 2, "on_failure": "teacher"},
+    "evaluation": {"baselines": []},
+}
+
+
+async def test_rounds_are_chosen_on_a_part_of_dev_and_the_rest_decides(simulation: Simulation):
+    world = World(0.3, train=lambda request, skill: min(1.0, skill + 0.3))
+    report = await simulation.job(world, questions(), **SEVERAL)
+    dev = report["dev"]
+    assert dev["chosen_on"] + dev["n"] == 60
+    assert len(dev["places"]) == dev["n"] == report["promotion"]["n"] == report["decisions"][0]["n"]
+    measured = {
+        key.rpartition("/answers/")[0] for key in world.keys if key.startswith("evaluate/dev/") and "/answers/" in key
+    }
+    assert measured == {f"evaluate/dev/{name}" for name in ("choice/iterate-0", "choice/iterate-1", "choice/iterate-2", "rest/base", "rest/iterate")}  # fmt: skip
+    assert not any("too few for two parts" in warning for warning in report["warnings"])
+
+
+async def test_a_dev_split_too_small_for_two_parts_stays_whole_and_the_report_warns(simulation: Simulation):
+    report = await simulation.job(World(0.3, train=lambda request, skill: 0.9), questions(dev=40), **SEVERAL)
+    assert report["dev"]["n"] == 40
+    assert "chosen_on" not in report["dev"]
+    assert any("dev's 40 measured questions are too few for two parts" in warning for warning in report["warnings"])
+    one_round = SEVERAL | {"iterate": {"rounds": 1, "on_failure": "teacher"}}
+    report = await simulation.job(World(0.3), questions(dev=40), suffix="one", **one_round)
+    assert not any("two parts" in warning for warning in report["warnings"]), "it makes no choice"
+
+
+async def test_a_job_that_began_with_a_whole_dev_keeps_it(simulation: Simulation):
+    world = World(0.3, train=lambda request, skill: 0.9)
+    run = begun(simulation, world, questions(), "evaluate/dev/base/answers/0", **SEVERAL)
+    report = await meteor(run.context, run)
+    assert report.dev is not None
+    assert report.dev.n == 60
+    assert "evaluate/dev/iterate-0/answers/0" in world.keys
+
+
+async def test_the_best_turn_is_kept(simulation: Simulation):
+    skills = iter([0.9, 0.1, 0.2])
+    world = World(0.4, train=lambda request, skill: next(skills))
+    spec: dict[str, Any] = {"phases": ["evolve"], "evolve": {"turns": 3}, "evaluation": {"baselines": []}}
+    report = await simulation.job(world, questions(), **spec)
+    assert world.skills[report["final"]["adapter"]] == 0.9
+    turns = report["phases"]["evolve"]["turns"]
+    assert [turn.get("dev") and turn["dev"]["kept"] for turn in turns] == [None, False, False]
+    assert report["promotion"]["state"] == "promoted"
 
 
 async def test_the_judges_own_report_does_not_take_its_word_for_the_truth(simulation: Simulation):

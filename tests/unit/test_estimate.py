@@ -198,7 +198,10 @@ def test_where_the_judge_measures_its_comparisons_are_counted():
     """20 test and 10 dev questions, both orders, each reply perhaps asked for twice."""
     spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 2}}
     found = of(judge_measures=True, evaluation={"baselines": ["few_shot"], "shot_seeds": 3}, **spec)
-    on_dev, on_test = 1 + 2 + 1, 1 + 2 + 3 + 3  # phase, rounds, served; phase, rounds, draws, and draws with the final model
+    on_dev, on_test = (
+        1 + 2 + 1,
+        1 + 2 + 3 + 3,
+    )  # phase, rounds, served; phase, rounds, draws, and draws with the final model
     assert calls(found)["evaluate"] == (0, 4 * (10 * on_dev + 20 * on_test))
     capped = of(judge_measures=True, evaluation={"baselines": [], "dev_questions": 3, "test_questions": 2}, **spec)
     assert calls(capped)["evaluate"] == (0, 4 * (3 * on_dev + 2 * 3))

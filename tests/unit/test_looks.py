@@ -1,9 +1,12 @@
 """Repeated looks at one dev split promote a model without a gain seldom."""
 
-import numpy as np
+from typing import Any
+
+import pytest
 
 from shared.evaluation.looks import TOTAL, look_level
-from shared.evaluation.statistics import LEVEL, gain
+from shared.evaluation.statistics import LEVEL
+from tests.bench.looks import share_of_runs
 
 
 def test_the_first_look_is_at_the_usual_level_and_all_together_spend_no_more_than_the_total():
@@ -13,15 +16,20 @@ def test_the_first_look_is_at_the_usual_level_and_all_together_spend_no_more_tha
     assert sum((1 - level) / 2 for level in levels) < TOTAL
 
 
-def test_twenty_jobs_without_a_gain_promote_in_at_most_a_twentieth_of_the_runs():
-    """Two models that are right on half of 100 dev rows, by themselves; the plain 95 % interval promotes in far more runs."""
-    random = np.random.default_rng(5)
-    runs, plain, spent = 60, 0, 0
-    for _ in range(runs):
-        served = random.random(100) < 0.5
-        found = [[int(value) for value in random.random(100) < 0.5] for _ in range(20)]
-        before = [int(value) for value in served]
-        plain += any(gain(True, before, after).low > 0 for after in found)
-        spent += any(gain(True, before, after, look_level(look)).low > 0 for look, after in enumerate(found, start=1))
-    assert spent / runs <= 0.1  # 0.05, and room for the chance of 60 runs
-    assert plain > 2 * spent
+@pytest.mark.parametrize(
+    ("runs", "case"),
+    [
+        (400, {}),
+        (200, {"each": 5}),
+        (200, {"rows": 150, "rounds": 3}),
+        (100, {"kind": "judge"}),
+    ],
+)
+def test_twenty_jobs_without_a_gain_promote_in_at_most_a_twentieth_of_the_runs(runs: int, case: dict[str, Any]):
+    """By a job's own decisions; `python -m tests.bench.looks` has more of them."""
+    assert share_of_runs(runs, **case) <= 0.05
+
+
+def test_without_spending_the_error_far_more_runs_promote():
+    assert share_of_runs(60, spent=False) > 0.15
+    assert share_of_runs(60, rows=150, rounds=3, parted=False, spent=False) > 0.25

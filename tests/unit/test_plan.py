@@ -47,7 +47,9 @@ def test_a_judge_that_measures_is_work_for_every_student_on_dev_and_test():
     spec = Distillation.model_validate({"domain": "d", "iterate": {"rounds": 2}, "evolve": {"turns": 3}})
     by_references, by_judge = (work(spec, without_reference=100, judge_measures=it) for it in (False, True))
     assert students_measured(spec, references=False) == (3, 2 + 1, 3, 3 + 2 + 3, 2)
-    dev = 3 + 2 + 2 + 1  # phases, rounds, turns after the first, each with the one before it; the final model with the base
+    dev = (
+        3 + 2 + 2 + 1
+    )  # phases, rounds, turns after the first, each with the one before it; the final model with the base
     test = 3 + 2 + 3 + 2  # phases, rounds and turns with the base; the final model with the other phases
     assert by_judge - by_references == pytest.approx(cost(StepKind.COMPARE, dev * 20 + test * 30))
 

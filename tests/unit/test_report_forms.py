@@ -27,6 +27,7 @@ JSON_ALONE = {
     r"object|version": "the form, not a finding",
     r"table\.0\.adapter|final\.adapter": "a content hash; the model's name is shown",
     r"table\.0\.scores\.0|dev\.scores\.0": "question by question; their mean is shown",
+    r"dev\.places\.0": "which of dev's questions decided; how many is shown",
     r"verdict\.(beats_base|beaten\.0|not_beaten\.0)": "said in verdict.words",
     r"measured\.without_reference\.name": "of dev and test; another split measures nothing",
     r"phases\.pilot\.estimate": "what was expected before the job; what it took is shown",

@@ -26,7 +26,7 @@ def test_markdown_has_every_row_with_its_interval():
         "- evolve, turn 1: 14 pairs from 24 questions by beam, dropped 10 identical",
     ):
         assert line in text
-    assert "| phase 3, evolve | rejected | -0.200 [-0.300, -0.100] |" in decisions
+    assert "| phase 3, evolve | rejected | -0.200 [-0.300, -0.100] |  |  |  |" in decisions
     assert [line.split(" | ")[0] for line in costs.splitlines()[2:]] == [
         "| phase 2, iterate",
         "| phase 3, evolve",
@@ -57,7 +57,7 @@ def test_the_screen_calls_a_loss_a_loss():
                 "flipped": 5,
                 "unparsed": 2,
             },
-            "the judge decided, 31 answers compared with the base's; 5 verdicts turned with the order, 2 could not be read",
+            "the judge decided, 31 pairs of answers compared; 5 verdicts turned with the order, 2 could not be read",
         ),
         (
             {"by": "references", "without_reference": {"train": 9, "dev": 8, "test": 7}},

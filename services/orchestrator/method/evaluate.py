@@ -301,6 +301,13 @@ class Nearest:
 # What training cost elsewhere: general questions of our own, answered by the base and by the final model
 
 
+def general_tokens(ctx: JobContext, state: State) -> int:
+    """The longest answer to a general question, for both models: a student that reasons first needs the job's room for its reasoning,
+    or its answer is cut off and counts as forgotten."""
+    taught = GENERAL_TOKENS + ctx.spec.student_tokens - ctx.spec.answer_tokens
+    return max(taught, ctx.spec.student_tokens if state.student.tuned in state.writes_rationale else 0)
+
+
 async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
     """The share of general questions answered right before and after; None where the job asks for none.
 
@@ -308,13 +315,12 @@ async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
     margin, so the student is not promoted.
     """
     settings, metric = ctx.spec.evaluation, Grader.CONTAINS.value
-    general_tokens = GENERAL_TOKENS + ctx.spec.student_tokens - ctx.spec.answer_tokens  # with room for a rationale
     if not ctx.general_questions or state.student == ctx.base:
         return None
+    tokens = general_tokens(ctx, state)
+    folder = "general" if tokens == GENERAL_TOKENS else f"general/{tokens}"
     before, after = [
-        await answer_and_grade(
-            ctx, state, f"general/{name}", ctx.general_questions, model, [Grader.CONTAINS], general_tokens
-        )
+        await answer_and_grade(ctx, state, f"{folder}/{name}", ctx.general_questions, model, [Grader.CONTAINS], tokens)
         for name, model in (("base", ctx.base), ("final", state.student))
     ]
     change = after.gain_over(before, metric)

@@ -9,7 +9,9 @@ import numpy as np
 from services.orchestrator.method.selection import scripts
 from shared.contracts.data import Question, Split
 from shared.datasets.columns import HAS_REFERENCE
+from shared.datasets.grouping import Grouping
 from shared.datasets.rows import JobRows
+from shared.datasets.splits import CODES
 
 
 class Questions(Sequence[Question]):
@@ -46,22 +48,29 @@ class Questions(Sequence[Question]):
 
 
 class Survey(NamedTuple):
-    """splits: the questions of each in seeded order. scripts: that the references outside test are written in."""
+    """splits: the questions of each in seeded order. scripts: that the references outside test are written in. crossing: rows of a
+    validation file that have something in common with a row of the training file, by what, near twins included."""
 
     splits: dict[Split, Questions]
     scripts: frozenset[str]
+    crossing: dict[str, int]
 
 
 def survey(rows: JobRows, seed: int) -> Survey:
     """One pass over all rows. The order is that of `selection.seeded_order`: it depends on the ids and the seed alone."""
     order, letters = np.empty((len(rows), 2), dtype=np.uint64), set[str]()
+    grouping = Grouping() if rows.validation is not None else None  # within one file the upload has found them
     for place, row in enumerate(rows):
         digest = hashlib.sha256(f"{seed}::{row.id}".encode()).digest()
         order[place] = int.from_bytes(digest[:8]), int.from_bytes(digest[8:16])
         if row.split is not Split.TEST:
             letters.update(row.reference or "")
+        if grouping is not None:
+            grouping.add(row)
+    dev = CODES[Split.DEV]
+    crossing = grouping.left(np.where(rows.splits == dev, dev, dev + 1), dev + 1) if grouping is not None else {}
     splits = {}
     for split in Split:
         places = rows.places(split)
         splits[split] = Questions(rows, places[np.lexsort((order[places, 1], order[places, 0]))])
-    return Survey(splits, scripts(letters))
+    return Survey(splits, scripts(letters), crossing)

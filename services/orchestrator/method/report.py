@@ -39,6 +39,7 @@ from shared.contracts.step_kinds import STEP_KINDS
 from shared.evaluation.parts import undivided
 from shared.evaluation.statistics import Interval, caution, power, questions_needed
 from shared.jobs.records import StepRecord
+from shared.reporting.words import LIKENESS
 
 UNCLEAN_MOST = 0.1  # share of the judge's replies that were no plain JSON, from which a warning is given
 SAMPLES = 3
@@ -278,7 +279,7 @@ def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
             )
     for file in data.files:
         if file.left:
-            shared = ", ".join(f"{kind} {count}" for kind, count in file.left.items())
+            shared = ", ".join(f"{LIKENESS.get(kind, kind)} {count}" for kind, count in file.left.items())
             lines.append(
                 f"rows of dev and test of {file.file} have something in common with a row of another split ({shared}): what is measured on "
                 "them may be learned by heart"

@@ -104,7 +104,10 @@ class DistillationRun(DurableRun):
             expect=self.expect,
             figures=self.figures,
             refused_rows=self.refused_rows,
-            files=rows.files,
+            files=[
+                file.model_copy(update={"left": seen.crossing}) if file.field == "validation_file" else file
+                for file in rows.files
+            ],
             prices=job.prices or {},
             usage_by_phase=partial(ledger.usage_by_phase, job.id),
             grader_files=grader_files or {},

@@ -29,7 +29,7 @@ from shared.contracts.experiments import (
 from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem, Refused, refuse
-from shared.contracts.report import NOTHING, Report, read_report
+from shared.contracts.report import NOTHING, DevResult, Report, read_report
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
 from shared.contracts.views import Listed
@@ -202,12 +202,22 @@ def _compared(variant: Finished, first: Report) -> ComparedVariant:
         gain_over_base=list(final.gain_over_base),
         gain_over_first=_gain_over(report, first, first.final_row.scores, final.scores),
         dev=list(dev.value) if dev else None,
-        dev_gain_over_first=_gain_over(report, first, first.dev.scores, dev.scores) if dev and first.dev else None,
+        dev_gain_over_first=_gain_over(report, first, *_on_same(first.dev, dev)) if dev and first.dev else None,
         decisions={decision.phase: decision.decision for decision in report.decisions},
         teacher_calls=sum(phase.teacher_calls for phase in used),
         teacher_tokens=sum(phase.input_tokens + phase.output_tokens for phase in used),
         lesson_tokens=variant.lesson_tokens,
     )
+
+
+def _on_same(first: DevResult, other: DevResult) -> tuple[list[float], list[float]]:
+    """Their scores on the questions of dev that decided in both: a variant with several rounds or turns chose on a part of them."""
+    places = [one.places or list(range(one.n)) for one in (first, other)]
+    both = set(places[0]) & set(places[1])
+    return tuple(
+        [score for place, score in zip(own, one.scores, strict=True) if place in both]
+        for own, one in zip(places, (first, other), strict=True)
+    )  # pyright: ignore[reportReturnType]
 
 
 def _gain_over(report: Report, first: Report, before: list[float], after: list[float]) -> list[float] | None:

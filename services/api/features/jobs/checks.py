@@ -16,20 +16,22 @@ from services.api.features.jobs.sample_checks import samples
 from shared.artifacts.capabilities import published
 from shared.artifacts.chat_templates import ChatTemplate, TemplateRefused, prompt_template
 from shared.contracts.conversation import with_parsed_calls
-from shared.contracts.data import LEAST_ROWS, Question, Split
+from shared.contracts.data import LEAST_ROWS, Question, Split, group_key
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
-from shared.contracts.problems import Problem, refuse
+from shared.contracts.problems import Problem, refuse, warning
 from shared.contracts.rows import asked
 from shared.contracts.steps import Method
-from shared.datasets.columns import HAS_MESSAGES, HAS_REJECTED
+from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED
 from shared.datasets.files import PURPOSE
 from shared.datasets.splits import CODES
+from shared.evaluation.parts import dev_parts, undivided
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
 from shared.plan.plan import JudgeUse, calls_per_judged_question
 from shared.plan.student_checks import problems
 
+MOST_PARTED = 1000  # dev questions that are looked at; more have room for two parts
 MOST_RENDERED = 2000  # conversations of a file that are tried with the student's chat template
 Check = Callable[[Posted], Iterator[Problem | str]]
 
@@ -285,8 +287,30 @@ def judge_calls(posted: Posted) -> Iterator[Problem | str]:
         )
 
 
+def parts_of_dev(posted: Posted) -> Iterator[Problem | str]:
+    """A job that chooses among rounds or turns has dev questions for that beside those that decide."""
+    if posted.data is None or not posted.spec.chooses:
+        return
+    import numpy as np
+
+    rows, most = posted.rows, posted.spec.evaluation.dev_questions
+    measured = (rows.splits == CODES[Split.DEV]) & (posted.lacks_references | rows.has(HAS_REFERENCE))
+    places = np.flatnonzero(measured)[: min(most or MOST_PARTED, MOST_PARTED)]
+    parts = dev_parts([group_key(row) for row in rows.read(places)])
+    if parts is not None:
+        yield "dev: rounds and turns are chosen on one part of it, and the rest decides"
+        return
+    yield warning(
+        "dev_not_parted",
+        undivided(len(places)),
+        "give dev more questions that can be measured, or ask for one round and one turn",
+        "validation_file" if posted.data.validation else "training_file",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
-    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, material, samples,
+    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, parts_of_dev,
+    material, samples,
 )  # fmt: skip
 
 
