@@ -255,6 +255,16 @@ def test_rows_are_held_against_the_teachers_context_once_it_said_how_long_that_i
     forget(provided)
 
 
+def test_a_dev_split_too_small_to_choose_among_rounds_is_told_before_the_job(provided: Provided, file: str):
+    several, one = (body(file, phases=["iterate"], iterate={"rounds": rounds}) for rounds in (2, 1))
+    told = provided.http.post(f"{JOBS}/check", json=several).json()
+    (warning,) = [one for one in told["warnings"] if one["code"] == "dev_not_parted"]
+    assert "too few for two parts" in warning["message"]
+    assert "ask for one round" in warning["remedy"]
+    codes = {one["code"] for one in provided.http.post(f"{JOBS}/check", json=one).json()["warnings"]}
+    assert "dev_not_parted" not in codes, "it makes no choice"
+
+
 def test_what_the_teacher_alone_is_shown_is_counted_and_must_be_text(provided: Provided, file: str):
     """Of the job, as a text or as files, and of a row, from a column that the mapping names."""
 

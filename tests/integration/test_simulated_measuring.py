@@ -16,7 +16,7 @@ from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, content_hash
 from shared.jobs.tables import DEFAULT_PROJECT
-from shared.plan.plan import JudgeUse, Sizes, make_plan
+from shared.plan.plan import ORDERS, JudgeUse, Sizes, make_plan
 from tests.fakes.simulated import Simulation, World, draw, questions
 
 EVERYTHING: dict[str, Any] = {
@@ -131,6 +131,9 @@ async def test_without_any_reference_the_judge_decides(simulation: Simulation, b
     world = judged_job(World(before, train=lambda request, skill: after))
     report = await simulation.job(world, bare(), **DISTILL)
     assert [decided["decision"] for decided in report["decisions"]] == [decision]
+    beside_base = report["table"][1]["gain_over_base"][0]
+    told = report["final"]["over"]["distill" if decision == "rejected" else "base"][0]
+    assert told == pytest.approx(-beside_base if decision == "rejected" else beside_base, abs=1e-6)
     assert report["promotion"]["state"] == state
     assert report["primary_metric"] == "judge"
     assert report["measured"]["by"] == "judge"
@@ -218,6 +221,10 @@ async def test_students_that_both_beat_the_base_everywhere_are_told_apart(simula
     assert served["promotion"]["state"] == "promoted"
     assert served["promotion"]["record"]["loss"] > 0
     assert "evaluate/dev/evolve-over-served/preferences/0" in world.keys
+    job = Distillation.model_validate({"domain": "d"} | TWO_PHASES)
+    sizes = Sizes.of_splits(job, dict.fromkeys(Split, 60), without_reference=60, judge_measures=True)
+    planned = make_plan(job, sizes).most_calls(JudgeUse.MEASURING)
+    assert planned == 2 * ORDERS * served["measured"]["compared"], "all differ, and no reply was asked for twice"
     spent = {StepKey.parse(key).role.split("/")[1] for key in world.keys if "/preferences/" in key}
     assert spent == {"distill-over-base", "evolve-over-base", "evolve-over-distill", "evolve-over-served"}
 
@@ -268,7 +275,7 @@ async def test_a_dev_split_too_small_for_two_parts_stays_whole_and_the_report_wa
     assert report["dev"]["n"] == 40
     assert "chosen_on" not in report["dev"]
     assert any("dev's 40 measured questions are too few for two parts" in warning for warning in report["warnings"])
-    one_round = SEVERAL | {"iterate": {"rounds": 1, "on_failure": "teacher"}}
+    one_round: dict[str, Any] = SEVERAL | {"iterate": {"rounds": 1, "on_failure": "teacher"}}
     report = await simulation.job(World(0.3), questions(dev=40), suffix="one", **one_round)
     assert not any("two parts" in warning for warning in report["warnings"]), "it makes no choice"
 

@@ -66,7 +66,8 @@ async def kept_turn(
     the first). The last one where dev is not parted: nothing is chosen then."""
     if len(students) < 2 or not ctx.choice:
         return students[-1], [None] * len(students)
-    best, gains = await measure_to_choose(ctx, state, f"{phase.value}-1", students[0]), [None]
+    best = await measure_to_choose(ctx, state, f"{phase.value}-1", students[0])
+    gains: list[DevGain | None] = [None]
     for number, student in enumerate(students[1:], start=2):
         after = await measure_to_choose(ctx, state, f"{phase.value}-{number}", student)
         gain = await gain_of(ctx, state, best, after)

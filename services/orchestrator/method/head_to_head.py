@@ -12,7 +12,7 @@ from statistics import fmean
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.evaluate import BASE, EvalResult, Pair
 from services.orchestrator.method.judging import POINTS, compare
-from shared.contracts.data import Question
+from shared.contracts.data import Question, Split
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
@@ -29,7 +29,7 @@ async def side_by_side(
     """
     if not ctx.judge_measures:
         return before, after
-    if ctx.through_the_base:
+    if ctx.through_the_base and after.part != Split.TEST:
         base = replace(before, name=BASE, answers=state.base_answers, each=())
         return tuple([replace(one, scores={JUDGE: await points(ctx, state, base, one, planned=False)}) for one in (before, after)])  # fmt: skip  # pyright: ignore[reportReturnType]
     won = await points(ctx, state, before, after, planned)
@@ -94,6 +94,9 @@ async def final_beside_others(
     others = [row for row in results if row.name != final.name]
     if not ctx.judge_measures:
         return {row.name: (row, final) for row in others}
-    asked = {*BASELINE_NAMES, *(phase.value for phase in ctx.spec.phases)}
-    beside = {row.name: await side_by_side(ctx, state, row, final) for row in others if row.name in asked}
-    return {row.name: (row, final) for row in others if row.name == BASE} | beside
+    asked = [row for row in others if row.name in BASELINE_NAMES or row.name in set(ctx.spec.phases)]
+    if final.name == BASE:  # they have been compared with it
+        turned = {row.name: [1 - point for point in row.scores[JUDGE]] for row in asked}
+        return {row.name: (level(row), replace(final, scores={JUDGE: turned[row.name]})) for row in asked}
+    beside = {row.name: await side_by_side(ctx, state, row, final) for row in asked}
+    return {BASE: (results[0], final)} | beside

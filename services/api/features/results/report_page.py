@@ -41,6 +41,7 @@ def _template() -> "Template":
 
 def _plots(report: Report) -> list[Plot | None]:
     primary, rounds, turns = report.primary_metric, report.phases.rounds, report.phases.turns
+    n = report.table[0].n
     scores = [(row_label(row), row.metrics[primary]) for row in report.table]
     gains = [(row_label(row), row.gain_over_base) for row in report.table if row.name != "base"]
     tries = max((len(record.pass_rate) for record in rounds), default=0)
@@ -51,8 +52,10 @@ def _plots(report: Report) -> list[Plot | None]:
     losses = [(name, [figures.loss_first, figures.loss]) for name, figures in report.phases.trainings()]
     paid = any(row[1][0] for row in spent)
     return [
-        plots.intervals(f"{label(primary)} on test, with 95 % intervals", scores),
-        plots.intervals(f"Gain in {label(primary)} over the base, paired", gains),
+        plots.intervals(f"{label(primary)} on {n} questions of test, with 95 % intervals", scores),
+        plots.intervals(
+            f"Gain in {label(primary)} over the base on these questions, paired, with 95 % intervals", gains
+        ),
         plots.bars(
             "Passed within so many tries, by round", passed, [f"try {t}" for t in range(1, tries + 1)], "{:.0%}"
         ),
