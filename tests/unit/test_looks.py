@@ -19,10 +19,10 @@ def test_the_first_look_is_at_the_usual_level_and_all_together_spend_no_more_tha
 @pytest.mark.parametrize(
     ("runs", "case"),
     [
-        (400, {}),
+        (300, {}),
         (200, {"each": 5}),
         (200, {"rows": 150, "rounds": 3}),
-        (100, {"kind": "judge"}),
+        (60, {"kind": "judge"}),
     ],
 )
 def test_twenty_jobs_without_a_gain_promote_in_at_most_a_twentieth_of_the_runs(runs: int, case: dict[str, Any]):
