@@ -103,7 +103,7 @@ def _training(figures: TrainingFigures | None) -> str:
         return ""
     text = ""
     if figures.loss is not None and figures.loss_first is not None:
-        text += f"; training loss {figures.loss_first:.3f} -> {figures.loss:.3f}"
+        text += f"; training loss {figures.loss_first:.3f} -> {figures.loss:.3f} (first and last quarter of its steps)"
     if figures.dropped_too_long:
         text += f"; {figures.dropped_too_long} too long to train on"
     if figures.margin is not None and figures.margin_first is not None:

@@ -60,6 +60,8 @@ def _summary(report: Report) -> Iterator[Line]:
         f"Job {report.job}: {report.domain}; student {report.student}, {report.method}, seed {report.seed}"
         + (f"; questions: {rows}" if rows else "")
     )
+    if told := words.in_short(report):
+        yield Line(told)
     rows = f" on {promotion.n} questions of dev" if promotion.n else " on dev"
     counts = f", won / tied / lost {words.record_of(promotion.record)}" if promotion.record else ""
     gain = f": gain in {words.gained(report)} {promotion.gain:+.3f}{rows}{counts}" if promotion.gain else ""

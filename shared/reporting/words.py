@@ -91,6 +91,18 @@ def data_lines(report: Report) -> list[str]:
     return lines
 
 
+def in_short(report: Report) -> str:
+    """What the headline rests on: the final model beside the base on test; empty where it is the base."""
+    base, metric = report.table[0], report.primary_metric
+    final = next((row for row in report.table if row.name == report.final.name and row.name != base.name), None)
+    if final is None or metric not in base.metrics or metric not in final.metrics:
+        return ""
+    return (
+        f"On {final.n} questions of test, {label(metric)}: base {base.metrics[metric]:.3f}, final model "
+        f"({label(final.name)}) {final.metrics[metric]:.3f}, paired gain {final.gain_over_base:+.3f}"
+    )
+
+
 def gained(report: Report) -> str:
     """What a gain between two students is in. Where the judge measures it has compared the two directly."""
     return HEAD_TO_HEAD if report.measured.by == JUDGE else label(report.primary_metric)

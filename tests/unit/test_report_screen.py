@@ -35,6 +35,31 @@ def test_markdown_has_every_row_with_its_interval():
     assert "| phase 3, evolve | 0 | 0 | 0 | 0 | 0.0000 | 0.0000 | 0.0000 | 12 | 2 |" in costs
 
 
+@pytest.mark.parametrize(
+    ("decision", "gain", "words"),
+    [
+        (
+            "promoted",
+            [0.2, 0.1, 0.3],
+            "phase 2, iterate helped: better than phase 1, distill on 43 questions of dev, +0.200",
+        ),
+        (
+            "undecided",
+            [0.0, -0.1, 0.1],
+            "phase 2, iterate is not shown to help: not told apart from phase 1, distill on 43",
+        ),
+        ("rejected", [-0.2, -0.3, -0.1], "phase 2, iterate did harm and was undone: worse than phase 1, distill on 43"),
+        ("undecided", [0.0, 0.0, 0.0], "phase 2, iterate trained nothing: the student stayed as it was"),
+    ],
+)
+def test_whether_a_phase_helped_is_said_plainly(decision: str, gain: list[float], words: str):
+    """With what it is compared with, and on how many questions."""
+    made = {"phase": "iterate", "decision": decision, "gain_on_dev": gain, "against": "distill", "n": 43}
+    text = as_markdown(read_report(REPORT | {"decisions": [made]}))
+    assert words in text
+    assert "On 60 questions of test, chrF: base 0.500 [0.400, 0.600], final model (phase 3, evolve) 0.500" in text
+
+
 def test_the_screen_calls_a_loss_a_loss():
     file = io.StringIO()
     show_report(Console(file=file, width=200), read_report(REPORT))
