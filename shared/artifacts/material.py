@@ -34,17 +34,25 @@ def text_of(path: Path) -> str:
     return text
 
 
-def texts_of(contexts: Sequence[str], path_of: Callable[[str], Path]) -> list[str]:
-    """contexts: texts and ids of files, as a job names them. path_of: raises NotFound. Raises ValueError."""
-    return [text_of(path_of(given.strip())) if is_file(given) else given for given in contexts]
+def contents_of(contexts: Sequence[str], path_of: Callable[[str], Path]) -> list[bytes]:
+    """The bytes of texts and files, as a job names them: of a file its own, so that it and its artifact have one hash. path_of: raises
+    NotFound. Raises ValueError for a file that is no text."""
+    contents = []
+    for given in contexts:
+        if is_file(given):
+            path = path_of(given.strip())
+            text_of(path)
+            contents.append(path.read_bytes())
+        else:
+            contents.append(given.encode())
+    return contents
 
 
-def stored(artifacts: Artifacts, texts: Sequence[str]) -> Material:
+def stored(artifacts: Artifacts, contents: Sequence[bytes]) -> Material:
     """Raises DiskLow."""
-    contents = [text.encode() for text in texts]
     return Material(tuple(artifacts.put(content) for content in contents), sum(map(len, contents)))
 
 
 def read(artifacts: Artifacts, digests: Sequence[str]) -> list[str]:
     """Raises ArtifactMissing."""
-    return [artifacts.file(digest).read_bytes().decode() for digest in digests]
+    return [artifacts.file(digest).read_bytes().decode("utf-8-sig") for digest in digests]

@@ -454,9 +454,18 @@ class SampleAnswers(ReportPart):
     final: str
 
 
+class MaterialShown(ReportPart):
+    """What teacher and judge were shown and no student was. texts: content hashes of the job's own, of `bytes` in all; rows: questions of
+    the phases that have material of their own."""
+
+    texts: list[str]
+    bytes: int
+    rows: int
+
+
 class Report(ReportPart):
     """table: the base first. prompts: the version of each prompt by step kind. rows: by split; teacher and timings: by phase.
-    refused: rows that a provider took never, with its words; absent without any."""
+    refused: rows that a provider took never, with its words; absent without any. material: absent without any."""
 
     object: Literal["distillation.report"] = "distillation.report"
     version: int = REPORT_VERSION
@@ -485,6 +494,7 @@ class Report(ReportPart):
     timings: dict[str, Timing]
     samples: list[SampleAnswers]
     refused: list[RefusedRow] | None = None
+    material: MaterialShown | None = None
 
     @property
     def graders(self) -> list[str]:

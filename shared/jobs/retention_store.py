@@ -1,11 +1,16 @@
 """Which artifacts the database still refers to, and expiring the results of old jobs."""
 
+import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Engine, and_, delete, func, or_, select, union_all, update
 
+from shared.contracts.distillation import contexts
 from shared.contracts.jobs import JobKind
+from shared.contracts.json_types import Json
+from shared.contracts.material import is_file
 from shared.db.engine import reading, writing
 from shared.jobs.catalog import LIVE, live_file
 from shared.jobs.states import FINAL_JOBS, StepState
@@ -40,6 +45,14 @@ def _wanted(cutoff: float) -> ColumnElement[bool]:
     of_it = (jobs.c.kind == JobKind.EXPORT) & (jobs.c.request["model_id"].as_string() == models.c.id)
     exported = select(jobs.c.id).where(of_it, ~_past(cutoff))
     return or_(LIVE, live.exists(), exported.exists())
+
+
+def _material(request: Json) -> Iterator[str]:
+    """Content hashes of the texts that a job's body itself has for its teacher."""
+    given = request.get("distillation", {}).get("teacher", {}).get("context")
+    for text in contexts(given):
+        if not is_file(text):
+            yield hashlib.sha256(text.encode()).hexdigest()
 
 
 class RetentionStore:
@@ -78,9 +91,15 @@ class RetentionStore:
                 select(steps.c.result_ref).where(kept, steps.c.result_ref.is_not(None)).distinct(),
                 select(files.c.rows_ref).where(of_files, files.c.rows_ref.is_not(None)),
                 select(files.c.columns_ref).where(of_files, files.c.columns_ref.is_not(None)),
+                select(files.c.sha256).where(live_file()),  # databases of graders, and material: copied as they are
                 select(jobs.c.report_ref).where(jobs.c.report_ref.is_not(None)),
             ):
                 needed.contents.update(connection.execute(query).scalars())
+            unfinished = select(jobs.c.request).where(
+                jobs.c.status.not_in(FINAL_JOBS), jobs.c.kind == JobKind.DISTILLATION
+            )
+            for request in connection.execute(unfinished).scalars():
+                needed.contents.update(_material(request))
             needed.trained.update(connection.execute(select(models.c.adapter).where(_wanted(cutoff))).scalars())
             trainings = kept & steps.c.kind.in_(PRODUCING) & (steps.c.state == StepState.SUCCEEDED)
             results = select(steps.c.result_ref).where(trainings, steps.c.result_ref.is_not(None)).distinct()

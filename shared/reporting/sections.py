@@ -135,6 +135,8 @@ def _of_dev(report: Report) -> Iterator[Line]:
 def _prompts(report: Report) -> Iterator[Line]:
     if versions := words.prompts_of(report):
         yield Line(versions)
+    if report.material:
+        yield Line(words.material(report.material))
 
 
 def scores(report: Report) -> TextTable:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.jobs import Usage
-from shared.contracts.report import PhaseDecision, Report, TableRow, Timing, Triple, WinRecord
+from shared.contracts.report import MaterialShown, PhaseDecision, Report, TableRow, Timing, Triple, WinRecord
 
 LABELS = {
     "base": "base model", **BASELINE_NAMES,
@@ -156,6 +156,12 @@ def costs_by_phase(report: Report) -> Iterator[tuple[str, Usage, Timing | None]]
 def prompts_of(report: Report) -> str:
     versions = ", ".join(f"{kind} {version}" for kind, version in report.prompts.items())
     return f"Versions of the prompts: {versions}" if versions else ""
+
+
+def material(shown: MaterialShown) -> str:
+    parts = [f"{shown.bytes} bytes ({', '.join(digest[:12] for digest in shown.texts)})"] if shown.texts else []
+    parts += [f"material of their own with {shown.rows} questions"] if shown.rows else []
+    return f"Teacher and judge were shown what no student was: {', and '.join(parts)}"
 
 
 def final_gains(report: Report) -> list[list[str]]:

@@ -146,6 +146,33 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
     assert system.ran[anew], "the results were let go of"
 
 
+def test_what_a_running_job_shows_its_teacher_and_runs_queries_on_stays(system: System):
+    """A job may run for longer than an artifact may lie about unnamed."""
+    body, uploaded, old = b"a text of the body", b"a file that was uploaded", b"nothing names it"
+    names = {content: system.artifacts.put(content) for content in (body, uploaded, old)}
+    system.settings.files.mkdir(parents=True, exist_ok=True)
+    (system.settings.files / names[uploaded]).write_bytes(uploaded)
+    file_id = system.stores.catalog.add_file(
+        DEFAULT_PROJECT,
+        sha256=names[uploaded],
+        bytes=1,
+        filename="f",
+        purpose="user_data",
+        status="processed",
+        errors=[],
+    ).id
+    job = system.post(system.file(), teacher={"context": [body.decode(), file_id]}, **SPEC)
+    age(system, began=(job,))
+    gc(system)
+    assert names[old] not in there(system)
+    assert {names[body], names[uploaded]} <= there(system)
+    age(system, job)
+    with system.stores.jobs.engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job).values(status="cancelled"))
+    gc(system)
+    assert names[body] not in there(system)
+
+
 async def test_another_systems_artifacts_are_left_alone(system: System, tmp_path: Path):
     system.artifacts.put_json({"of": "somebody else"})
     age(system)

@@ -8,8 +8,10 @@ import pytest
 
 from services.orchestrator.method.pipeline import meteor
 from shared.artifacts import material
+from shared.contracts.report import read_report
 from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import Simulation, World, questions
 
 SCHEMA, OF_ROW = "CREATE TABLE secret_of_the_job", "secret of the row "
@@ -42,7 +44,7 @@ async def run(simulation: Simulation, world: Watched, shown: str, **spec: Any) -
     simulation.stores.jobs.create(DEFAULT_PROJECT, request)
     job = simulation.stores.jobs.claim("simulation", 3600)
     assert job is not None
-    stored = material.stored(simulation.artifacts, [shown])
+    stored = material.stored(simulation.artifacts, [shown.encode()])
     run = simulation.new_run(job, world.run, rows, material=stored)
     return (await meteor(run.context, run)).model_dump(mode="json")
 
@@ -50,8 +52,16 @@ async def run(simulation: Simulation, world: Watched, shown: str, **spec: Any) -
 async def test_students_never_see_what_the_teacher_and_the_judge_are_shown(simulation: Simulation):
     world = Watched()
     evaluation = {"judged_questions": 4, "forgetting": 0}
-    await run(simulation, world, SCHEMA, guidance="weak", evaluation=evaluation, iterate={"on_failure": "teacher"})
-    digest = material.stored(simulation.artifacts, [SCHEMA]).digests[0]
+    report = await run(
+        simulation, world, SCHEMA, guidance="weak", evaluation=evaluation, iterate={"on_failure": "teacher"}
+    )
+    digest = material.stored(simulation.artifacts, [SCHEMA.encode()]).digests[0]
+    taught = {row["id"] for request in world.requests for row in request.rows if row["id"].startswith("train")}
+    assert report["material"] == {"texts": [digest], "bytes": len(SCHEMA), "rows": len(taught)}
+    shown = (
+        f"shown what no student was: {len(SCHEMA)} bytes ({digest[:12]}), and material of their own with {len(taught)}"
+    )
+    assert shown in as_markdown(read_report(report))
     kinds = {request.kind for request in world.requests}
     assert kinds >= {
         StepKind.GUIDE, StepKind.ANSWER, StepKind.REASON, StepKind.SFT, StepKind.SEARCH, StepKind.DPO, StepKind.TEACH,

@@ -1,5 +1,6 @@
 """What a strong model is shown and no student sees: where it stands, what counts as a file, and which uploads are texts."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,10 @@ def test_texts_and_files_become_artifacts(tmp_path: Path):
     path = tmp_path / "manual.md"
     path.write_text("\ufeff" + MANUAL, encoding="utf-8")
     artifacts = Artifacts(tmp_path / "artifacts")
-    stored = material.stored(artifacts, material.texts_of([SCHEMA, "file-1"], {"file-1": path}.__getitem__))
+    stored = material.stored(artifacts, material.contents_of([SCHEMA, "file-1"], {"file-1": path}.__getitem__))
     assert material.read(artifacts, stored.digests) == [SCHEMA, MANUAL]
-    assert stored.bytes == len(SCHEMA) + len(MANUAL)
+    assert stored.digests[1] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert stored.bytes == len(SCHEMA) + path.stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,12 @@ def _material(dependencies: Dependencies, row: JobRecord, request: JobRequest) -
         return platform_settings().files / catalog.file(row.project_id, file_id).sha256
 
     try:
-        texts = material.texts_of(request.distillation.teacher.contexts, path_of)
+        contents = material.contents_of(request.distillation.teacher.contexts, path_of)
     except ValueError as error:
         raise FatalError(
             f"teacher.context cannot be read: {error}", param="distillation.teacher.context", code="bad_context"
         ) from error
-    return material.stored(dependencies.steps.artifacts, texts)
+    return material.stored(dependencies.steps.artifacts, contents)
 
 
 def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:

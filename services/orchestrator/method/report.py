@@ -22,6 +22,7 @@ from shared.contracts.report import (
     JudgedComparison,
     JudgeReplies,
     JudgeReport,
+    MaterialShown,
     Measuring,
     PhaseDecision,
     PhaseRecords,
@@ -112,8 +113,14 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
             for q, before, after in islice(answered, SAMPLES)
         ],
     )
-    refused = ctx.refused_rows()
-    return made.model_copy(update={"refused": list(refused)}) if refused else made  # left out while it is not set
+    absent = {"refused": list(ctx.refused_rows()), "material": material_shown(ctx)}  # where there is none
+    return made.model_copy(update={name: value for name, value in absent.items() if value})
+
+
+def material_shown(ctx: JobContext) -> MaterialShown | None:
+    rows = sum(question.teacher_context is not None for shard in ctx.shards.values() for question in shard)
+    digests, size = ctx.material
+    return MaterialShown(texts=list(digests), bytes=size, rows=rows) if digests or rows else None
 
 
 def dev_result(ctx: JobContext, on_dev: EvalResult) -> DevResult:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from services.api.features.jobs.posted import Posted
-from shared.artifacts.material import texts_of
+from shared.artifacts.material import text_of
 from shared.contracts.errors import NotFound
 from shared.contracts.material import is_file
 from shared.contracts.problems import Problem, warning
@@ -33,7 +33,7 @@ def material(posted: Posted) -> Iterator[Problem | str]:
 
 def _unreadable(posted: Posted, file_id: str, param: str) -> Iterator[Problem]:
     try:
-        texts_of([file_id], posted.path_of)
+        text_of(posted.path_of(file_id.strip()))
     except NotFound:
         yield Problem(
             code="file_not_found",
