@@ -120,13 +120,21 @@ class Measuring(ReportPart):
 
 class UsedFile(ReportPart):
     """A file of the job, and the version that it is of a dataset (named by its first version's file). left: rows of its dev and test
-    that still have something in common with a row of another split, by what (as in the file's `reading`)."""
+    that still have something in common with a row of another split, by what (as in the file's `reading`).
+
+    What was dropped or changed before the job saw it, in rows: skipped by reason; notes, such as a reference that is not used;
+    ignored_fields by name; masked, personal data by kind.
+    """
 
     field: str
     file: str
     dataset: str
     version: int
     left: dict[str, int]
+    skipped: dict[str, int] = {}
+    notes: dict[str, int] = {}
+    ignored_fields: dict[str, int] = {}
+    masked: dict[str, int] = {}
 
 
 class DataQuality(ReportPart):

@@ -348,7 +348,18 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
         answer = {"reference": made["reference"]} if "reference" in made else {}
         return made | from_messages(messages, tools=tools) | answer
 
-    return Shape(name, convert, frozenset(taken | {*filter(None, [options])} | ({"tools"} & set(fields))))
+    reads = taken | {*filter(None, [options])} | ({"tools"} & set(fields))
+    if "reference" in columns and "label" not in reads and "label" in fields:
+        return Shape(name, lambda row: without_unwanted(row, convert(row)), frozenset(reads | {"label"}))
+    return Shape(name, convert, frozenset(reads))
+
+
+def without_unwanted(row: Json, made: Json) -> Json:
+    """Unpaired preferences, as KTO has them: the answer of a row whose `label` is false is not to be learned."""
+    label = row.get("label")
+    if label is False or (isinstance(label, str) and label.strip().casefold() == "false"):  # a table has texts
+        return made | {"reference": None, "note": "the answer is marked as unwanted (label false) and is not used"}
+    return made
 
 
 def _offered(row: Json) -> list[Json]:
@@ -534,9 +545,7 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
             made["reference"] = _said(row["choices"])
         if NOTE in row:
             made["note"] = row[NOTE]
-        if row.get("label") is False:  # KTO: an answer that is not wanted
-            made |= {"reference": None, "note": "the answer is marked as unwanted (label false) and is not used"}
-        return made
+        return without_unwanted(row, made)
 
     return Shape(
         name,

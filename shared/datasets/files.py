@@ -3,7 +3,7 @@ rows."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from shared.artifacts.store import ArtifactMissing, Artifacts, write_atomically
 from shared.contracts.data import LineError, Question, Split, parse_line
 from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.errors import FatalError, StorageFull
+from shared.contracts.file_reading import FileReading
 from shared.contracts.grader_kinds import reads_items
 from shared.contracts.json_types import Json
 from shared.contracts.report import UsedFile
@@ -53,9 +54,17 @@ class JobData(NamedTuple):
 
 
 def _used(field: str, file: FileRecord) -> UsedFile:
-    left = file.reading.left if file.reading is not None else {}
+    reading = file.reading or FileReading(format="as it stands")
     return UsedFile(
-        field=f"{field}_file", file=file.id, dataset=file.dataset_id or file.id, version=file.version or 1, left=left
+        field=f"{field}_file",
+        file=file.id,
+        dataset=file.dataset_id or file.id,
+        version=file.version or 1,
+        left=reading.left,
+        skipped=reading.skipped,
+        notes=reading.notes,
+        ignored_fields=reading.ignored_fields,
+        masked=reading.masked,
     )
 
 
@@ -120,7 +129,8 @@ def add_made_file(
     rows: Sequence[Json],
     **about: Any,
 ) -> None:
-    """Store generated rows like an uploaded file. about: id, filename, and the shares dev and test.
+    """Store generated rows like an uploaded file. about: id, filename, the shares dev and test, and skipped: what was left out of
+    the source, by reason.
 
     A second call with the same id changes nothing. Raises FatalError for a row that an upload would refuse.
     """
@@ -138,8 +148,17 @@ def add_made_file(
         "splits": assigned.counts,
         "rows_ref": references.rows,
         "columns_ref": references.columns,
+        "reading": _made_of(questions, about["skipped"]).model_dump(mode="json"),
     }
     add_bytes(catalog, artifacts, folder, project, b"".join(line + b"\n" for line in lines), **values)
+
+
+def _made_of(questions: Sequence[Question], skipped: Mapping[str, int]) -> FileReading:
+    return FileReading(
+        format="rows that a job made",
+        references=sum(row.reference is not None for row in questions),
+        skipped=dict(skipped),
+    )
 
 
 def add_bytes(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shared.artifacts.store import Artifacts
 from shared.artifacts.token_counts import TokenCounter
-from shared.contracts.data import LineError, Question, as_upload, parse_rows
+from shared.contracts.data import LineError, Question, Reading, as_upload, parse_rows
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import FileReading, Preview, PreviewRequest, ReadOptions
 from shared.contracts.json_types import Json
@@ -72,13 +72,16 @@ def versioned(
     source: tuple[Path, ReadOptions] | None,
     limits: Limits,
     out: Path,
-    mask: bool = False,
+    before: FileReading | None = None,
 ) -> Version:
-    """The rows of `base` with a change, stored, and written to `out` as JSONL. source: the file whose rows are appended. mask: as in
-    the dataset; masked rows stay as they are. Raises UserError, DiskLow."""
-    masked: Counter[str] = Counter()
+    """The rows of `base` with a change, stored, and written to `out` as JSONL. source: the file whose rows are appended. before: how
+    `base` was read; what was dropped then stays told, and rows are masked as there (masked ones stay as they are). Raises UserError,
+    DiskLow."""
+    before = before or FileReading(format="as it stands")
+    mask, masked = before.mask, Counter[str]()
+    read, skipped = Reading(), Counter(before.skipped)
     rows, spool, splitter = StoredRows(artifacts, base), Spool(), Splitter(limits.dev, limits.test)
-    appended = chain(_given(change.append), _read(*source) if source else ())
+    appended = chain(_given(change.append), _read(*source, read, skipped) if source else ())
     counted = references = 0
     for item, keeps in changed_rows(rows, edits_by_id(change.edit), {*change.remove}, appended):
         row = masked_question(item, masked) if mask else item
@@ -104,10 +107,13 @@ def versioned(
         format="a version that was made of another one's rows",
         shapes={"question and reference": counted},
         references=references,
+        ignored_fields=dict(read.ignored + Counter(before.ignored_fields)),
+        notes=dict(read.notes + Counter(before.notes)),
+        skipped=dict(skipped),
         linked=assigned.linked,
         left=assigned.left,
         mask=mask,
-        masked=dict(masked),
+        masked=dict(masked + read.masked + Counter(before.masked)),
         warnings=dataset.likeness_words(assigned.linked, assigned.left),
     )
     return Version(counted, assigned.counts, stored_as, reading, digest.hexdigest(), size)
@@ -120,12 +126,14 @@ def _given(rows: list[Json]) -> Iterator[Question]:
         yield item
 
 
-def _read(path: Path, options: ReadOptions) -> Iterator[Question]:
-    for item in DataFile.open(path, options).rows():
+def _read(path: Path, options: ReadOptions, seen: Reading, skipped: Counter[str]) -> Iterator[Question]:
+    for item in DataFile.open(path, options).rows(seen):
         if isinstance(item, Question):
             yield item
         elif not options.skip_bad:
             raise UserError(f"line {item.line}: {item.message}", param="append_file", code=item.code)
+        else:
+            skipped[f"{item.param or 'row'}: {item.code}"] += 1
 
 
 def diffed(

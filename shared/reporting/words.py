@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.jobs import Usage
-from shared.contracts.report import MaterialShown, PhaseDecision, Report, TableRow, Timing, Triple, WinRecord
+from shared.contracts.report import MaterialShown, PhaseDecision, Report, TableRow, Timing, Triple, UsedFile, WinRecord
 
 LABELS = {
     "base": "base model", **BASELINE_NAMES,
@@ -66,7 +66,7 @@ def what_measured(report: Report) -> str:
 
 
 def data_lines(report: Report) -> list[str]:
-    """What is wrong with the file: questions without a reference, and references that contradict each other."""
+    """What is wrong with the files, and what was dropped of them: questions without a reference, and references that contradict each other."""
     data = report.data
     if data is None:
         return []
@@ -79,6 +79,7 @@ def data_lines(report: Report) -> list[str]:
         if file.left:
             shared = ", ".join(f"{LIKENESS.get(kind, kind)} {count}" for kind, count in file.left.items())
             lines.append(f"rows of dev and test that have something in common with a row of another split: {shared}")
+    lines += [line for file in data.files for line in _dropped(file)]
     if any(data.without_reference.values()):
         counts = ", ".join(f"{split} {n}" for split, n in data.without_reference.items())
         lines.append(f"questions without a reference: {counts}")
@@ -120,6 +121,20 @@ def helped(decision: PhaseDecision) -> str:
     if decision.decision == "rejected":
         return f"{label(decision.phase)} did harm and was undone: worse than {before}{rows}, {gain}"
     return f"{label(decision.phase)} is not shown to help: not told apart from {before}{rows}, {gain}"
+
+
+def _dropped(file: UsedFile) -> Iterator[str]:
+    """What was dropped or changed of a file before the job saw it: a line for each way, with the counts by reason."""
+    ways = {
+        "rows left out": file.skipped,
+        "decided for rows": file.notes,
+        "fields that are not read, with the rows that have them": file.ignored_fields,
+        "personal data masked": file.masked,
+    }
+    for way, counts in ways.items():
+        if counts:
+            told = "; ".join(f"{reason} {count}" for reason, count in counts.items())
+            yield f"{file.field.replace('_', ' ')} {file.file}, {way}: {told}"
 
 
 def standing(report: Report, name: str) -> str:

@@ -192,7 +192,7 @@ def test_a_masked_dataset_stays_masked_as_it_grows(http: TestClient):
     made = http.post("/v1/files", files={"file": ("a.jsonl", content)}, data={"purpose": "fine-tune", "mask": "true"})
     assert made.json()["reading"]["masked"] == {"email": 60}
     grown = version(http, made.json()["id"], append=[{"question": "Who is new?", "reference": "eve@example.com"}])
-    assert (grown["reading"]["mask"], grown["reading"]["masked"]) == (True, {"email": 1})
+    assert (grown["reading"]["mask"], grown["reading"]["masked"]) == (True, {"email": 61})
     references = {row.reference for row in stored(http, grown["id"])}
     assert references == {"ask [EMAIL]", "[EMAIL]"}
     assert b"@example.com" not in http.get(f"/v1/files/{grown['id']}/content").content

@@ -337,6 +337,31 @@ def test_unwanted_and_further_answers_are_counted(tmp_path: Path):
     assert (found.references, sum(found.notes.values()), len(found.notes)) == (3, 3, 3)
 
 
+ASKED, SAID = [{"role": "user", "content": "q"}], [{"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "completion": "a"},
+        {"prompt": ASKED, "completion": SAID},
+        {"instruction": "q", "input": "x", "output": "a", "stars": 3},
+        {"question": "q", "answer": "a", "system": "Be brief."},
+        {"messages": ASKED + SAID},
+    ],
+)
+def test_an_answer_that_is_marked_as_unwanted_is_not_learned(tmp_path: Path, row: dict):
+    rows = [row | {"label": label} for label in (True, False, "True", "False", "billing", None, 0)]
+    found = checked(tmp_path, json.dumps(rows).encode()).reading
+    assert (found.references, [*found.notes.values()], "label" in found.ignored_fields) == (5, [2], False)
+
+
+def test_a_label_that_is_the_answer_itself_stays_one(tmp_path: Path):
+    rows = [{"text": f"Is {n} even?", "label": n % 2 == 0} for n in range(4)]
+    found = checked(tmp_path, json.dumps(rows).encode()).reading
+    assert (found.references, found.notes) == (4, {})
+
+
 def test_what_of_a_tree_is_not_used_is_counted(tmp_path: Path):
     alone = {"role": "prompter", "text": "q", "replies": [{"role": "assistant", "text": "a", "replies": []}]}
     found = checked(tmp_path, json.dumps([{"prompt": TURN[0]}, {"prompt": alone}]).encode()).reading

@@ -65,7 +65,8 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     if not rows:
         raise NothingToImport("nothing was found that could become a row; left out: " + in_words(left_out))
     file_id = f"file-{run.job.id.partition('-')[2]}"
-    about = {"filename": run.request.filename, "dev": run.request.dev_share, "test": run.request.test_share}
+    shares = {"dev": run.request.dev_share, "test": run.request.test_share}
+    about = {"filename": run.request.filename, "skipped": +left_out, **shares}
     await when_disk_has_space(
         lambda: add_made_file(
             run.stores.catalog, run.artifacts, run.files, run.job.project_id, rows, id=file_id, **about

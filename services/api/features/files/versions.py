@@ -39,7 +39,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
             source,
             files.limits_of(context, files.STORED_ERRORS),
             out,
-            base.reading is not None and base.reading.mask,
+            base.reading,
         )
         with only_one_at(context.files):
             files.check_quota(context, made.size)
