@@ -12,7 +12,7 @@ from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobRequest, Measured
 from shared.contracts.steps import Queue, StepKind
 from shared.jobs.overview import Overview, Past
-from shared.plan.rates import Lengths, Machine, Rates, first_rates, learned_rates
+from shared.plan.rates import Lengths, Machine, Rates, first_rates, learned_rates, probe_rate
 
 ENOUGH_JOBS = 3  # the newest jobs that have measured a kind
 NVIDIA = Path("/dev/nvidiactl")
@@ -27,7 +27,16 @@ def expected_rates(overview: Overview, request: JobRequest, lengths: Lengths, fo
         """What other limits of tokens and widths of search make of it."""
         return first[kind].seconds / first_rates(past, lengths, machine)[kind].seconds
 
-    return learned_rates(first, _measured(overview.past(), request, set(first), scale))
+    past = [*overview.past()]
+    return learned_rates(first, _measured(past, request, set(first), scale)) | {
+        StepKind.PROBE: probe_rate(_probed(past))
+    }
+
+
+def _probed(past: Iterable[Past]) -> Measured:
+    """Of the newest jobs that had their base tried, whichever it was."""
+    tried = [job.measured[StepKind.PROBE.value] for job in past if StepKind.PROBE.value in job.measured][:ENOUGH_JOBS]
+    return Measured(rows=sum(one.rows for one in tried), seconds=sum(one.seconds for one in tried))
 
 
 def _measured(past: Iterable[Past], request: JobRequest, kinds: set[StepKind], scale) -> dict[StepKind, Measured]:

@@ -33,6 +33,9 @@ class Amount(NamedTuple):
     calls: int = 1
 
 
+EVERY_PROJECT = (
+    "every-project"  # whose standing limits are those of each project's month, as the gateway was started with
+)
 NOTHING, ONE_CALL = Amount(0.0, 0, 0), Amount()
 
 
@@ -42,6 +45,38 @@ class Limits(NamedTuple):
     usd: float | None = None
     tokens: int | None = None
     calls: int | None = None
+
+
+class SharedBudget(NamedTuple):
+    """A budget that jobs share: of an API key and month, or of a project and day or month (UTC). spent: with the reservations of open
+    calls."""
+
+    account_id: str
+    limits: Limits
+    spent: Amount
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        kind, owner, _ = self.account_id.split("/")
+        if kind == "key":
+            return f"this month's budget of API key {owner}"
+        return "the project's limit of this day (UTC)" if self.is_of_day else "the project's budget of this month"
+
+    @property
+    def is_of_day(self) -> bool:
+        return self.account_id.rpartition("/")[2].count("-") == 2
+
+    def who_raises(self, field: str) -> str:
+        """field: of FIELDS."""
+        kind, owner, _ = self.account_id.split("/")
+        if kind == "key":
+            return f"PATCH /v1/keys/{owner} raises it"
+        return (
+            "PATCH /v1/projects raises it"
+            if self.is_of_day
+            else f"METEOR_STRONG_PROJECT_{field.upper()} of the gateway raises it"
+        )
 
 
 class RoomHeld(Exception):
@@ -162,13 +197,8 @@ def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: fl
     kind, _, name = account_id.partition("/")
     if kind == "job":
         return BudgetExceeded(f"the job's budget: {what}; raise distillation.budget.max_{field}", job_id=name)
-    if kind == "key":
-        key_id = name.partition("/")[0]
-        return BudgetExceeded(f"this month's budget of API key {key_id}: {what}; PATCH /v1/keys/{key_id} raises it")
-    if account_id.count("-", account_id.rindex("/")) == 2:
-        return BudgetExceeded(f"the project's limit of this day (UTC): {what}; PATCH /v1/projects raises it")
-    variable = f"METEOR_STRONG_PROJECT_{field.upper()}"
-    return BudgetExceeded(f"the project's budget of this month: {what}; {variable} of the gateway raises it")
+    budget = SharedBudget(account_id, Limits(), NOTHING)
+    return BudgetExceeded(f"{budget.name}: {what}; {budget.who_raises(field)}")
 
 
 def give_job(connection: Connection, job_id: str, limits: Limits, change: bool, key_id: str | None) -> None:

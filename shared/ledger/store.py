@@ -17,10 +17,12 @@ from shared.contracts.masking import masked
 from shared.db.engine import Values, engine_for, insert_once, reading, upgrade, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import (
+    EVERY_PROJECT,
     FIELDS,
     ONE_CALL,
     Amount,
     Limits,
+    SharedBudget,
     day_account,
     end,
     give_job,
@@ -220,8 +222,22 @@ class Ledger:
 
     def spent_by_key(self, key_id: str, at: float) -> Amount:
         """In the month of this time (Unix seconds), with the reservations of open calls."""
+        return self._spent(key_account(key_id, at))
+
+    def shared_budgets(self, project_id: str, key_id: str | None, at: float) -> list[SharedBudget]:
+        """Those beside a job's own that a call of this project and key must fit into at this time (Unix seconds), if they limit
+        anything."""
+        limits = {
+            day_account(project_id, at): self.standing_limits(project_id),
+            month_account(project_id, at): self.standing_limits(EVERY_PROJECT),
+        }
+        if key_id:
+            limits = {key_account(key_id, at): self.standing_limits(key_id)} | limits
+        return [SharedBudget(name, limit, self._spent(name)) for name, limit in limits.items() if any_limit(limit)]
+
+    def _spent(self, account_id: str) -> Amount:
         with reading(self.engine) as connection:
-            sums = spent_so_far(connection, key_account(key_id, at))
+            sums = spent_so_far(connection, account_id)
         usd, tokens, calls = (sums[field] + sums[f"held_{field}"] for field in FIELDS)
         return Amount(usd, int(tokens), int(calls))
 
@@ -270,6 +286,9 @@ def _held(call: CallRecord) -> Amount:
 
 
 def open_ledger(url: str, project_limits: Limits | None = None) -> Ledger:
-    """Migrate if needed and open."""
+    """Migrate if needed and open. project_limits: as for Ledger; told to all who open it later."""
     upgrade(url, MIGRATIONS, "alembic_version_ledger")
-    return Ledger(engine_for(url), project_limits)
+    ledger = Ledger(engine_for(url), project_limits)
+    if project_limits is not None:
+        ledger.set_standing_limits(EVERY_PROJECT, project_limits)
+    return ledger

@@ -96,8 +96,8 @@ learned = Table(
 )
 
 # Budgets. Ids: "job/<id>", "project/<id>/<year>-<month>[-<day>]", "key/<id>/<year>-<month>", and "limit/<id>", which holds the limits
-# of a project's days or a key's months and pays nothing. max_*: NULL is unlimited; the limits of a project's months are settings of
-# the gateway. usd, tokens, calls: spent by ended calls. held_*: reserved by open calls.
+# of a project's days or a key's months and pays nothing; "limit/every-project" those of each project's months, as the gateway was
+# started with. max_*: NULL is unlimited. usd, tokens, calls: spent by ended calls. held_*: reserved by open calls.
 accounts = Table(
     "ledger_accounts",
     metadata,

@@ -25,6 +25,7 @@ GPU = 60.0  # times as fast as one of the demo's cores
 BYTES_PER_TOKEN, TEMPLATE = 4.0, 45  # tokens that a chat template and our instructions put around a row
 DECODED, LEARNED_FROM, PREFERRED, SEARCHED = 0.0043, 0.004, 0.0127, 0.011  # seconds per token of a row
 CALL_S, TAUGHT_S, JUDGED_S = 0.3, 0.006, 0.6  # a call to a strong model, its token, a verdict
+PROBE_S = 25.0  # the trainer tries a base: 10 to 60 s, whatever its size, since a large one is tried in small
 VERDICT_CALLS = {StepKind.REVIEW: 1, StepKind.RATE: 2, StepKind.COMPARE: 2}
 TYPICAL_RATIONALE = 60  # tokens of two or three sentences
 TYPICAL_ANSWER = 120  # tokens of an answer where no reference shows the length
@@ -100,6 +101,12 @@ def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[
     return {kind: Rate(seconds * machine.slowness, FIRST) for kind, seconds in student.items()} | {
         kind: Rate(seconds, FIRST) for kind, seconds in strong.items()
     }
+
+
+def probe_rate(measured: Measured | None = None) -> Rate:
+    """Of train.probe, which a job has once where its base was never tried here. measured: other bases' on this machine."""
+    known = measured is not None and measured.rows > 0 and measured.seconds > 0
+    return Rate(measured.seconds / measured.rows if known else PROBE_S, FIRST)
 
 
 def learned_rates(first: Rates, measured: Mapping[StepKind, Measured]) -> dict[StepKind, Rate]:

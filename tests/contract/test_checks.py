@@ -340,6 +340,28 @@ def test_a_judge_without_a_verdict_is_refused(provided: Provided, file: str):
     assert "distillation.judge.max_tokens" in found["errors"][0]["remedy"]
 
 
+def test_the_budgets_of_the_key_and_of_its_project_are_held_against_the_estimate(provided: Provided, file: str):
+    http = provided.http
+    of_project = http.get("/v1/projects").json()["data"][0]["id"]
+    key = http.post("/v1/keys", json={"name": "small", "budget": {"max_calls": 3}}).json()
+    caller = {"authorization": f"Bearer {key['key']}"}
+    checked = http.post(f"{JOBS}/check", json=body(file), headers=caller).json()
+    assert [(error["code"], error["param"]) for error in checked["errors"]] == [("budget_too_small", None)]
+    assert f"API key {key['id']} has 3 of 3 calls left" in checked["errors"][0]["message"]
+    assert f"PATCH /v1/keys/{key['id']}" in checked["errors"][0]["remedy"]
+    posted = http.post(JOBS, json=body(file), headers=caller)
+    assert (posted.status_code, posted.json()["error"]["code"]) == (400, "budget_too_small")
+    assert http.post(f"{JOBS}/check", json=body(file)).json()["ok"], "another's key is not asked for it"
+    try:
+        http.patch(f"/v1/projects/{of_project}", json={"limits": {"teacher_usd_per_day": 1e-6}}).raise_for_status()
+        checked = http.post(f"{JOBS}/check", json=body(file)).json()
+        (told,) = [one for one in checked["warnings"] if one["code"].startswith("budget")]
+        assert "the project's limit of this day (UTC) has 1e-06 of 1e-06 USD left" in told["message"]
+        assert "PATCH /v1/projects raises it" in told["remedy"]
+    finally:
+        http.patch(f"/v1/projects/{of_project}", json={"limits": {"teacher_usd_per_day": None}}).raise_for_status()
+
+
 def test_plain_training_asks_nobody(provided: Provided, file: str):
     before = len(provided.gateway.teacher.log())
     found = provided.http.post(f"{OPENAIS}/check", json={"model": BASE, "training_file": file}).json()

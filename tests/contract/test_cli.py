@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -68,7 +70,8 @@ def test_a_job_is_posted_with_changes_listed_shown_and_cancelled(meteor, files: 
     assert made["distillation"]["iterate"]["rounds"] == 3
     listed = out(meteor("jobs", "list", "--limit", "1", "--json"))
     assert [found["id"] for found in listed["data"]] == [made["id"]]
-    assert made["id"] in meteor("jobs", "list").stdout
+    row = next(line for line in meteor("jobs", "list").stdout.splitlines() if made["id"] in line)
+    assert re.search(rf"{date.today().year}-\d\d-\d\d \d\d:\d\d", row), "when it was posted"
     assert out(meteor("jobs", "show", "last", "--json"))["id"] == made["id"]
     assert json.loads(meteor("jobs", "show", made["id"]).stdout)["metadata"] == {"team": "cli"}
     assert out(meteor("jobs", "steps", made["id"], "--json"))["data"] == []

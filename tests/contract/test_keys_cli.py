@@ -1,7 +1,11 @@
 """`meteor keys`: with an API and its key, with the token of the data folder, and before there is any API."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -80,3 +84,27 @@ def test_an_api_elsewhere_is_never_shown_the_token(tmp_path: Path, monkeypatch: 
     assert remote.api_key(tmp_path) == "the token"
     monkeypatch.setenv("METEOR_API_KEYS", "mine, other")
     assert remote.api_key(tmp_path) == "mine"
+
+
+@pytest.mark.parametrize(("answer", "code", "keys"), [("n", 1, 0), ("y", 0, 1)])
+def test_a_person_is_asked_before_the_first_key(tmp_path: Path, answer: str, code: int, keys: int):
+    """From the first key on nobody gets in without one. A script, which cannot answer, is told the same."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("METEOR_")}
+    command = [sys.executable, "-m", "services.meteor", "keys", "create", "laptop"]
+    person, terminal = pty.openpty()
+    try:
+        os.write(person, f"{answer}\n".encode())
+        done = subprocess.run(
+            command,
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=kept | {"METEOR_DATA": str(tmp_path)},
+        )
+    finally:
+        os.close(person)
+        os.close(terminal)
+    assert (done.returncode, len(re.findall(r"^mk-", done.stdout))) == (code, keys)
+    for words in ("This is the first key", "every request needs one", "Make it? [y/N]"):
+        assert words in done.stderr

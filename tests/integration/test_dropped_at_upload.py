@@ -38,6 +38,7 @@ def answered(n: int, text: str) -> list[dict[str, str]]:
 async def test_the_report_counts_what_the_upload_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
     system = System(tmp_path / "system", monkeypatch)
+    system.world.teacher = lambda row: (row["reference"] or "an answer", "ok")
     rows: list[Any] = [
         {"prompt": asked(n), "completion": answered(n, f"answer {n}"), "label": n % 10 != 0, "stars": n}
         for n in range(120)

@@ -9,6 +9,7 @@ from services.api.features.jobs import service as jobs
 from services.api.features.results import service as results
 from services.api.paging import Paging
 from services.orchestrator import scheduler
+from services.orchestrator.runtime import run
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import StepKind, StepRequest
@@ -37,6 +38,11 @@ async def test_plain_training_asks_nobody_and_is_taken_over_by_the_same_job(syst
     assert not [key for key in system.ran[first] if key.startswith(("pilot/", "iterate/", "evolve/"))]
     assert "distill/train" in system.ran[first]
     assert system.ran[again] == []
+    ended = [event.message for event in system.stores.jobs.events(again)][-1]
+    assert ended.endswith(f"; all its steps were taken over from job {first}"), (
+        "else it looks as if nothing had been trained"
+    )
+    assert {step.taken_over_from for step in results.steps(system.context, again).data} == {first}
     assert read.method is not None
     assert read.fine_tuned_model == "expert@1"
     page = results.checkpoints(system.context, first, Paging())
@@ -70,3 +76,17 @@ async def test_training_on_preferences_takes_the_pairs_of_the_file(system: Syste
     assert all(row["rejected"] == "nonsense" and row["chosen"] == references[row["id"]] for row in asked.rows)
     (turn,) = results.report(system.context, job.id)["phases"]["evolve"]["turns"]
     assert (turn["strategy"], turn["pairs"], turn["dropped"]) == ("file", 30, {"identical": 10})
+
+
+async def test_a_long_step_says_that_it_is_at_work(system: System, monkeypatch: pytest.MonkeyPatch):
+    assert run.HEARTBEAT_S <= 60
+    monkeypatch.setattr(run, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(scheduler, "NOTE_S", 0.05)
+    system.seconds = lambda request: 3.0 if request.kind is StepKind.SFT else 0.0
+    async with system.running():
+        job = jobs.create(system.context, FineTuningRequest(model=BASE.base, training_file=system.file()).job()).id
+        await system.until(job, "succeeded")
+    told = [event for event in system.stores.jobs.events(job) if event.type == "progress"]
+    at_work = [event for event in told if event.message.startswith("at work: distill/train: ")]
+    assert len(at_work) >= 3
+    assert all(event.data and 0 <= event.data["percent"] <= 100 for event in at_work)

@@ -80,3 +80,45 @@ def test_too_little_room_on_the_disk_is_said_before_anything_is_installed(tmp_pa
     refused = room(10_000_000)
     assert refused.returncode == 1
     assert "the installation takes about 10000000 GB" in refused.stderr
+
+
+def planned(tmp_path: Path, target: str, uv: bool, *more: str) -> list[str]:
+    """The commands that make would run, on a machine with uv or without."""
+    (tmp_path / "uv").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "uv").chmod(0o755)
+    search = f"{tmp_path}:{os.environ['PATH']}" if uv else os.environ["PATH"]
+    without = [] if uv else ["UV="]
+    command = ["make", "--dry-run", "--always-make", target, f"VENV={tmp_path / 'venv'}", "ENGINE=cpu", *without, *more]
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "UV", "MAKEFLAGS")}
+    done = subprocess.run(
+        command, cwd=REQUIREMENTS.parent, env=environment | {"PATH": search}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+LOCKED = ["torch", "services", "trainer", "engine-cpu", "dev"]
+
+
+@pytest.mark.parametrize("uv", [True, False])
+def test_uv_makes_the_environment_and_installs_the_locks_where_it_is_there(tmp_path: Path, uv: bool):
+    lines = planned(tmp_path, "install-dev", uv)
+    venv = tmp_path / "venv"
+    made = f'{tmp_path}/uv venv --quiet --seed --python "$python" {venv}' if uv else f'"$python" -m venv {venv}'
+    assert sum(made in line for line in lines) == 1
+    installs = f"{tmp_path}/uv pip install --python {venv}/bin/python" if uv else f"{venv}/bin/python -m pip install"
+    for name in LOCKED:
+        (line,) = (line for line in lines if f"-r requirements/{name}.lock" in line)
+        assert installs in line
+        assert "--no-deps" in line, "a lock is all that is installed"
+    assert any("--editable ." in line and installs in line for line in lines)
+    assert uv is not any("-m pip install" in line for line in lines)
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_the_tests_of_another_python_have_an_environment_of_their_own_without_torch(tmp_path: Path, version: str):
+    text = "\n".join(planned(tmp_path, "test-python", True, f"OTHER={version}"))
+    assert f"requirements/python.sh {version}" in text
+    assert f"meteor/python-{version}-" in text
+    assert "requirements/services.lock -r requirements/dev.lock" in text
+    assert not any(f"requirements/{name}.lock" in text for name in ("torch", "trainer", "engine-cpu"))

@@ -8,10 +8,12 @@ import pytest
 
 from services.orchestrator.method.report import _union
 from services.orchestrator.runtime.progress import ProgressMeter
+from shared.contracts.jobs import Measured
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import STEP_KINDS, cost
 from shared.contracts.steps import StepKind
 from shared.plan.plan import PlannedRows
+from shared.plan.rates import PROBE_S, Rate, probe_rate
 
 TRAIN = StepKey("distill", role="train")
 
@@ -45,6 +47,28 @@ def test_no_eta_before_anything_was_measured():
     progress = meter.progress()
     assert progress.eta_seconds is None
     assert progress.percent > 0
+
+
+def test_trying_the_base_counts_from_the_first_statement_on_and_passes():
+    clock, probe = Clock(), StepKey.parse("prepare/probe")
+    rates = {StepKind.TEACH: Rate(1.0, 2.0), StepKind.PROBE: probe_rate()}
+    meter = ProgressMeter({("distill", StepKind.TEACH): 100}, clock, rates)
+    told = []
+    for _ in range(30):  # longer than it was expected to take
+        meter.running(probe, StepKind.PROBE, 1, 0)
+        told.append(meter.progress().eta_seconds or 0.0)
+        clock.now += 1
+    meter.ended(probe, StepKind.PROBE, 1)
+    told.append(meter.progress().eta_seconds or 0.0)
+    assert told[0] == pytest.approx(100 + PROBE_S, abs=2)
+    assert told == sorted(told, reverse=True)
+    assert told[-1] == pytest.approx(100, abs=2)
+    assert meter.progress().measured[StepKind.PROBE].seconds == pytest.approx(30)
+
+
+def test_the_rate_of_the_probe_is_learned_from_other_bases():
+    assert probe_rate(Measured(rows=2, seconds=24)).seconds == 12
+    assert probe_rate(Measured(rows=0, seconds=0)).seconds == PROBE_S
 
 
 def test_running_steps_count_in_part_and_never_twice():

@@ -13,10 +13,13 @@ from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import shape_of, training_gb
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
+from shared.contracts.distillation import Budget
 from shared.contracts.estimate import Price, Range
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.datasets.rows import JobRows
+from shared.ledger.accounts import EVERY_PROJECT, Limits
+from shared.ledger.store import CallOrigin, Cost, open_ledger
 from tests.fakes.store_moves import job_rows
 
 
@@ -123,3 +126,59 @@ def test_the_weights_alone_decide_what_is_refused(
         assert isinstance(found, Problem)
         assert (found.level, found.code, found.param) == told
         assert found.remedy
+
+
+NOW = 1_795_910_400.0  # a day of November 2026
+KEY, PROJECT = "key-1", "proj-1"
+
+
+@pytest.mark.parametrize(
+    ("owner", "limits", "spent", "on_exceed", "told"),
+    [
+        (KEY, Limits(calls=50), 0, "pause", None),
+        (KEY, Limits(usd=9.0), 0, "fail", None),
+        (KEY, Limits(calls=20), 0, "fail", ("warning", "budget_may_not_suffice", "20 of 20 calls left")),
+        (KEY, Limits(calls=50), 31, "pause", ("warning", "budget_may_not_suffice", "19 of 50 calls left")),
+        (KEY, Limits(calls=50), 45, "pause", ("warning", "budget_too_small", "it pauses; PATCH /v1/keys/key-1 raises it")),
+        (KEY, Limits(calls=50), 45, "fail", ("error", "budget_too_small", "it fails; PATCH /v1/keys/key-1 raises it")),
+        (KEY, Limits(calls=9), 0, "pause", ("error", "budget_too_small", "this month's budget of API key key-1 has 9 of 9")),
+        (PROJECT, Limits(usd=0.5), 0, "pause", ("warning", "budget_too_small", "resume the job in the next day")),
+        (PROJECT, Limits(usd=0.5), 0, "fail", ("error", "budget_too_small", "PATCH /v1/projects raises it")),
+        (EVERY_PROJECT, Limits(tokens=900), 0, "pause", ("error", "budget_too_small", "METEOR_STRONG_PROJECT_TOKENS")),
+    ],
+)  # fmt: skip
+def test_a_job_is_held_against_what_is_left_of_the_budgets_that_it_shares(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    limits: Limits,
+    spent: int,
+    on_exceed: str,
+    told: tuple[str, str, str] | None,
+):
+    total = SimpleNamespace(
+        usd=Range(low=1, high=3), input_tokens=Range(low=800, high=900), output_tokens=Range(low=200, high=300),
+        calls=Range(low=10, high=25),
+    )  # fmt: skip
+    monkeypatch.setattr(size_checks, "estimate_of", lambda _: SimpleNamespace(total=total))
+    monkeypatch.setattr("time.time", lambda: NOW)
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    ledger = open_ledger(url, limits) if owner == EVERY_PROJECT else open_ledger(url)
+    if owner != EVERY_PROJECT:
+        ledger.set_standing_limits(owner, limits)
+    ledger.set_budget("job-1", Budget(), key_id=KEY)
+    for number in range(spent):
+        ledger.settle(ledger.begin(CallOrigin(PROJECT, "job-1"), "p", "m", f"{number}"), "ok", Cost(1, 1))
+    job = posted(ROWS, budget={"on_exceed": on_exceed})
+    context = SimpleNamespace(ledger=open_ledger(url), project=PROJECT, key_id=KEY)
+    object.__setattr__(job, "context", context)
+    found = [*size_checks.shared_budgets(job)]
+    if told is None:
+        assert found == []
+        return
+    (problem,) = found
+    assert isinstance(problem, Problem)
+    assert (problem.level, problem.code) == told[:2]
+    assert told[2] in problem.text
+    object.__setattr__(job, "forked", True)  # what it takes over is paid
+    assert [one.level for one in size_checks.shared_budgets(job) if isinstance(one, Problem)] == ["warning"]

@@ -18,6 +18,7 @@ ENOUGH = 0.003  # share of the work that has to be measured before an ETA is sho
 INSTANT_S = 0.05  # a step that ends sooner had a cached result
 ALMOST = 0.95  # share of a running step at most that is assumed by its age
 STEADY = 0.15  # an ETA that grows by less is held: batches of one kind differ by as much
+SILENT = {StepKind.PROBE}  # kinds whose workers report nothing until they have ended
 EXPECTED = 0.1  # share of a kind's rows that an expected speed counts as, against measured ones
 DOUBT, DOUBT_S = 1.5, 15.0  # an ETA that the measured speeds exceed by less is held
 RISE, RISE_EVERY_S = 1.1, 10.0  # one that they exceed by more rises in steps
@@ -137,9 +138,11 @@ class ProgressMeter:
         self._ticked = now
 
     def _share(self, step: Running) -> float:
-        """What the worker has reported, or what the step's age suggests where steps of its kind have ended."""
+        """What the worker has reported, or what the step's age suggests where steps of its kind have ended; of a kind whose workers
+        report nothing, what its age suggests by the expected speed."""
         if not self._rows[step.kind]:
-            return step.share
+            rate = self._rates.get(step.kind) if step.kind in SILENT else None
+            return step.share if rate is None else min((self._ticked - step.since) / rate.seconds / step.rows, ALMOST)
         expected = step.rows * self._durations[step.kind] / self._rows[step.kind]
         return max(step.share, min((self._ticked - step.since) / expected, ALMOST) if expected else 0.0)
 

@@ -132,10 +132,13 @@ class DurableRun:
 
     # events and progress
 
-    async def emit(self, message: str, *, type: str = "message", level: str = "info", **data: Any) -> None:
+    async def emit(
+        self, message: str, *, type: str = "message", level: str = "info", again: bool = False, **data: Any
+    ) -> None:
+        """again: also where the job has said the same before; else a replay repeats nothing."""
         self._said = time.monotonic()
         await asyncio.to_thread(
-            self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=True
+            self.stores.jobs.add_event, self.job, message, level=level, type=type, data=data or None, once=not again
         )
 
     async def enter(self, phase: str) -> None:
@@ -153,7 +156,7 @@ class DurableRun:
         await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
         self._reason = reason  # not before it stands in the row: while the database is unavailable it is written again
         if self._worked and time.monotonic() - self._said >= HEARTBEAT_S:
-            await self.emit(self._heartbeat(progress), type="progress", percent=progress.percent)
+            await self.emit(self._heartbeat(progress), type="progress", again=True, percent=progress.percent)
 
     def _heartbeat(self, progress: JobProgress) -> str:
         """What runs, how far it is, and the time left."""

@@ -9,11 +9,13 @@ from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import training_gb
 from services.api.gateway_client import GatewayUnavailable
+from shared.artifacts.capabilities import published
 from shared.contracts.data import Split
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import besides
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import refuse
+from shared.contracts.steps import StepKind
 from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.rows import JobRows
 from shared.datasets.splits import CODES
@@ -59,7 +61,9 @@ def estimate_of(posted: Posted) -> Estimate:
     work = Work(dict.fromkeys(counts, train), counts, dev, test, by_judge, material=posted.material_bytes)
     base = posted.context.bases.find(posted.request.model)
     rates = expected_rates(posted.context.stores.overview, posted.request, rows.lengths, base.folder if base else None)
-    seconds = duration(posted.plan.rows(), rates) if posted.plan else None
+    untried = base is not None and base.folder is not None and not published(posted.context.platform.data, base.name)
+    tried_first = {("prepare", StepKind.PROBE): 1} if untried else {}
+    seconds = duration({**posted.plan.rows(), **tried_first}, rates) if posted.plan else None
     return estimate(spec, work, posted.prices or {}).model_copy(
         update={"seconds": seconds, "memory_gb": training_gb(posted)}
     )

@@ -1,9 +1,10 @@
-"""Checks of sizes: rows against the contexts of student and teacher, the job against the disk, the memory and its own budget.
+"""Checks of sizes: rows against the contexts of student and teacher, the job against the disk, the memory and the budgets.
 
 What cannot be known exactly is bounded from below. Tokens are counted by bytes, about four of them each: warnings say so, and nothing is refused that is near a limit.
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,31 @@ def budget(posted: Posted) -> Iterator[Problem | str]:
             )
 
 
+def shared_budgets(posted: Posted) -> Iterator[Problem | str]:
+    """What is left of the budgets of key and project holds what the job will ask. Other jobs may spend of it before."""
+    if posted.prices is None or posted.data is None or not posted.asks:
+        return
+    context, total = posted.context, estimate_of(posted).total
+    spans = {"usd": total.usd, "tokens": total.input_tokens + total.output_tokens, "calls": total.calls}
+    stops = "fails" if posted.spec.budget.on_exceed == "fail" else "pauses"
+    for account in context.ledger.shared_budgets(context.project, context.key_id, time.time()):
+        for field, span in spans.items():
+            limit, spent = getattr(account.limits, field), getattr(account.spent, field)
+            if limit is None or span is None or limit - spent >= span.high:
+                continue
+            unit = "USD" if field == "usd" else field
+            certain = limit - spent < span.low
+            never = certain and (stops == "fails" or (limit < span.low and not account.is_of_day))
+            yield Problem(
+                code="budget_too_small" if certain else "budget_may_not_suffice",
+                level="error" if never and not posted.forked else "warning",
+                message=f"{account.name} has {max(limit - spent, 0):,.4g} of {limit:,g} {unit} left, and the job is estimated at "
+                f"{span.low:,.4g} to {span.high:,.4g} {unit}: it {stops if certain else f'may use it up, and {stops} then'}",
+                remedy=f"{account.who_raises(field)}; or ask for fewer questions"
+                + ("" if never else f", or resume the job in the next {'day' if account.is_of_day else 'month'}"),
+            )
+
+
 def _names(rows: JobRows, which: "np.ndarray") -> str:
     """The ids of the first of these rows."""
     places = which.nonzero()[0]
@@ -226,4 +252,4 @@ def _context(posted: Posted) -> int | None:
     return min((limit for limit in known if limit), default=None)
 
 
-SIZE_CHECKS = (row_lengths, teacher_context, disk, memory, budget)
+SIZE_CHECKS = (row_lengths, teacher_context, disk, memory, budget, shared_budgets)
