@@ -104,7 +104,11 @@ def warn_of_first(is_first: bool, yes: bool) -> None:
         return
     typer.echo(FIRST_KEY, err=True)
     if not yes and sys.stdin.isatty():
-        typer.confirm("Make it?", abort=True, err=True)
+        typer.echo(
+            "Make it? [y/N] ", nl=False, err=True
+        )  # typer.confirm writes a blank to standard output, before the key
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise typer.Abort
 
 
 def create_in_database(data: Path, body: JsonObject, yes: bool) -> NewKey:
