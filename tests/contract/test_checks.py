@@ -362,6 +362,16 @@ def test_the_budgets_of_the_key_and_of_its_project_are_held_against_the_estimate
         http.patch(f"/v1/projects/{of_project}", json={"limits": {"teacher_usd_per_day": None}}).raise_for_status()
 
 
+def test_an_estimate_has_hours_beside_money_and_grows_with_the_work(provided: Provided, file: str):
+    short, long = (
+        provided.http.post(f"{JOBS}/estimate", json=body(file, iterate={"rounds": rounds})).json() for rounds in (1, 4)
+    )
+    for estimate in (short, long):
+        assert 0 < estimate["seconds"]["low"] < estimate["seconds"]["high"]
+        assert estimate["total"]["calls"]["high"] >= estimate["total"]["calls"]["low"] > 0
+    assert long["seconds"]["high"] > short["seconds"]["high"]
+
+
 def test_plain_training_asks_nobody(provided: Provided, file: str):
     before = len(provided.gateway.teacher.log())
     found = provided.http.post(f"{OPENAIS}/check", json={"model": BASE, "training_file": file}).json()

@@ -17,7 +17,7 @@ from shared.contracts.jobs import SAID, SAID_OF_DISTILLATION, JobDistillation, J
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind, StepResult
 from shared.jobs.tables import DEFAULT_PROJECT
-from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, rows
+from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, publish_version, rows
 
 MANY = 250
 
@@ -65,6 +65,14 @@ def test_openais_request_is_plain_training_on_the_file(client: openai.OpenAI, da
     # no teacher is asked: nothing is said of a gateway that does not answer
     messages = [event.message for event in client.fine_tuning.jobs.list_events(made.id)]
     assert messages == ["job created and queued"]
+
+
+def test_a_job_goes_on_from_a_version(api: RunningApi, client: openai.OpenAI, dataset: str):
+    publish_version(api, "begun", ADAPTER)
+    made = client.fine_tuning.jobs.create(model="begun@1", training_file=dataset)
+    assert (made.model, made.status) == ("begun@1", "queued")
+    with pytest.raises(openai.BadRequestError, match="begun@2"):
+        client.fine_tuning.jobs.create(model="begun@2", training_file=dataset)
 
 
 def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str):
