@@ -105,8 +105,9 @@ def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[
 
 def probe_rate(measured: Measured | None = None) -> Rate:
     """Of train.probe, which a job has once where its base was never tried here. measured: other bases' on this machine."""
-    known = measured is not None and measured.rows > 0 and measured.seconds > 0
-    return Rate(measured.seconds / measured.rows if known else PROBE_S, FIRST)
+    if measured is None or not measured.rows or not measured.seconds:
+        return Rate(PROBE_S, FIRST)
+    return Rate(measured.seconds / measured.rows, FIRST)
 
 
 def learned_rates(first: Rates, measured: Mapping[StepKind, Measured]) -> dict[StepKind, Rate]:
