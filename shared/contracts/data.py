@@ -205,8 +205,10 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
     row = checked(_Upload, number, made, "question")
     if isinstance(row, LineError):
         return row
-    read = shape.reads if shape else OWN_FIELDS
+    read = OWN_FIELDS | (shape.reads if shape else set())
     further = {name: part for name, part in value.items() if name not in read}
+    if isinstance(further.get("item"), dict):  # as `as_upload` writes them
+        further |= further.pop("item")
     about = {"id": row.id or _row_id(number, part), "split": _named_split(split), "item": further or None}
     question = Question(**row.__dict__ | about)
     if reading is not None:

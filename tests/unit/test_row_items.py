@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.artifacts.store import Artifacts
-from shared.contracts.data import Question, Reading, parse_line
+from shared.contracts.data import Question, Reading, as_upload, parse_line
 from shared.contracts.distillation import Distillation
 from shared.datasets.columns import HAS_REFERENCE
 from shared.datasets.files import items_in
@@ -37,6 +37,14 @@ def test_openais_rows_for_reinforcement_keep_their_fields():
     assert read({"question": "1 + 1?", "reference": "2", "level": 3}).item == {"level": 3}
     assert read({"question": "1 + 1?", "reference": "2"}).item is None
     assert Question.model_validate_json(row.model_dump_json()) == row
+
+
+@pytest.mark.parametrize(
+    "row", [ROW, {"question": "1 + 1?", "reference": "2", "level": 3}, {"question": "q", "item": {"a": 1}}]
+)
+def test_they_stay_where_a_row_is_written_and_read_again(row: dict[str, Any]):
+    """As imports and versions of datasets write rows."""
+    assert read(as_upload(read(row))) == read(row)
 
 
 def test_personal_data_in_them_is_masked_too():
