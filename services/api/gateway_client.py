@@ -62,6 +62,15 @@ class ProviderList:
             rows = self._json("GET", "/v1/models")["data"]
             return {row["id"]: Price(*(row[name] for name in names)) for row in rows}
 
+    def all_prices(self) -> dict[str, Price]:
+        """`prices`, and those of models that are no provider's name by the model's: a request may name either. Raises
+        GatewayUnavailable."""
+        prices = self.prices()
+        with _saying():
+            models = [(row["root"], row["id"]) for row in self._json("GET", "/v1/models")["data"]]
+        of_models = {model: prices[name] for model, name in reversed(models) if name in prices and model not in prices}
+        return prices | of_models
+
     def objects(self) -> list[ProviderObject]:
         """All providers, with what was learned of each. Raises GatewayUnavailable."""
         prices = self.prices()

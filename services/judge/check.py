@@ -10,6 +10,7 @@ from shared.contracts.grader_kinds import UNGRADABLE
 from shared.contracts.templates import MissingField
 from shared.grading.attempt import Attempt, Graded
 from shared.grading.graders import Graders
+from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress
 
 AT_ONCE = 64  # rows for graders that ask elsewhere
@@ -22,6 +23,7 @@ async def check(
     sandbox: bool,
     rows: Sequence[CheckInput],
     progress: OnProgress,
+    gateway: GatewayClient | None = None,
 ) -> tuple[list[Checked], dict[str, int]]:
     """A result per row and criterion, in their orders. A row that a grader cannot grade has the reason as its error there.
 
@@ -30,7 +32,8 @@ async def check(
     """
     with ExitStack() as opened:
         graders = [
-            opened.enter_context(Graders([one.verifying] if one.verifying else [], files, sandbox)) for one in criteria
+            opened.enter_context(Graders([one.verifying] if one.verifying else [], files, sandbox, gateway))
+            for one in criteria
         ]
         size = AT_ONCE if any(own.ask_elsewhere for own in graders) else 1
         checked: list[Checked] = []

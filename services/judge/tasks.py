@@ -1,6 +1,7 @@
 """The `judge` queue: verdicts, preferences and scores through the gateway, grades on this machine."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,7 @@ from services.judge.review import review
 from services.judge.settings import judge_settings
 from shared.artifacts import material
 from shared.contracts.evals import CheckInput, CheckParams
+from shared.contracts.grader_kinds import VerifyingGrader, models_of
 from shared.contracts.rows import Grades, JudgeInput, Sampled, Votes
 from shared.contracts.steps import AgreeParams, JudgeParams, StepKind
 from shared.grading.agreement import Voter
@@ -54,24 +56,47 @@ async def _through_gateway(
         return judged, counts | gateway.refusals()
 
 
-def graders_of(params: JudgeParams, context: StepContext) -> Graders:
-    """Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
+def graders_of(params: JudgeParams, context: StepContext, gateway: GatewayClient | None = None) -> Graders:
+    """gateway: for those that ask a strong model. Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
     files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
-    return Graders(params.verify, files, context.settings.sandbox)
+    return Graders(params.verify, files, context.settings.sandbox, gateway)
+
+
+@asynccontextmanager
+async def grading_gateway(
+    verifying: Sequence[VerifyingGrader], context: StepContext
+) -> AsyncIterator[GatewayClient | None]:
+    """The gateway where a grader asks a strong model."""
+    if not any(models_of(grader) for grader in verifying):
+        yield None
+        return
+    async with step_gateway(context, judge_settings().gateway_url, param="distillation.judge.grader") as gateway:
+        yield gateway
 
 
 @step_handler(StepKind.REVIEW)
 async def review_rows(params: JudgeParams, rows: list[JudgeInput], context: StepContext) -> RowsAndMetrics:
-    with graders_of(params, context) as graders:
-        return await _through_gateway(partial(review, graders=graders), params, rows, context)
+    async def ask(
+        gateway: GatewayClient,
+        params: JudgeParams,
+        rows: list[JudgeInput],
+        progress: OnProgress,
+        *,
+        material: Sequence[str] = (),
+    ) -> RowsAndMetrics:
+        with graders_of(params, context, gateway) as graders:
+            return await review(gateway, params, rows, progress, graders, material=material)
+
+    return await _through_gateway(ask, params, rows, context)
 
 
 @step_handler(StepKind.GRADE)
 async def grade_rows(
     params: JudgeParams, rows: list[JudgeInput], context: StepContext
 ) -> tuple[list[Grades], dict[str, int]]:
-    with graders_of(params, context) as graders:
-        return await grade(graders, rows, context.progress)
+    async with grading_gateway(params.verify, context) as gateway:
+        with graders_of(params, context, gateway) as graders:
+            return await grade(graders, rows, context.progress)
 
 
 @step_handler(StepKind.AGREE)
@@ -87,7 +112,9 @@ async def agree_rows(
 async def check_rows(params: CheckParams, rows: list[CheckInput], context: StepContext) -> RowsAndMetrics:
     """Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
     files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
-    return await check(params.criteria, files, context.settings.sandbox, rows, context.progress)
+    verifying = [one.verifying for one in params.criteria if one.verifying is not None]
+    async with grading_gateway(verifying, context) as gateway:
+        return await check(params.criteria, files, context.settings.sandbox, rows, context.progress, gateway)
 
 
 HANDLERS = by_kind(

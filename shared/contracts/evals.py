@@ -12,8 +12,6 @@ from shared.contracts.grader_kinds import (
     Grader,
     JsonSchemaGrader,
     MultiGrader,
-    StringCheckGrader,
-    TextSimilarityGrader,
     VerifyingGrader,
     VerifyingKind,
     name_of,
@@ -144,13 +142,13 @@ class Criterion(Wire):
     def templates(self) -> list[str]:
         """Those whose fields every item must have."""
         match self.grader:
-            case StringCheckGrader() | TextSimilarityGrader() as grader:
-                return [grader.input, grader.reference]
             case MultiGrader():
                 parts = [part for part in self.grader.graders.values() if not isinstance(part, Grader)]
-                return [text for part in parts if hasattr(part, "input") for text in (part.input, part.reference)]  # pyright: ignore
-            case _:
+                return [text for part in parts for text in part.templates]
+            case Grader():
                 return [self.input, self.reference] if self.type in COMPARING else []
+            case grader:
+                return [self.input, self.reference] if self.type in COMPARING else grader.templates
 
     @property
     def has_its_own_reference(self) -> bool:

@@ -152,6 +152,109 @@ class PythonGrader(GraderKind):
     memory_mb: Whole = Field(default=512, ge=64, le=4096)
 
 
+class TextPart(GraderKind):
+    type: Literal["input_text", "output_text", "text"]
+    text: Template
+
+
+class GraderMessage(GraderKind):
+    """OpenAI's message of a model grader, of text: its content is a template, or a list of them."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Template | TextPart | Annotated[list[Template | TextPart], Field(min_length=1, max_length=50)]
+    type: Literal["message"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        content = value.get("content") if isinstance(value, dict) else None
+        for part in content if isinstance(content, list) else [content]:
+            if isinstance(part, dict) and part.get("type") in ("input_image", "input_audio"):
+                raise ValueError(f"{part['type']}: graders read texts")
+        return value
+
+    @field_validator("content")
+    @classmethod
+    def _templates(cls, content: Any) -> Any:
+        for part in content if isinstance(content, list) else [content]:
+            checked_template(part.text if isinstance(part, TextPart) else part)
+        return content
+
+    @property
+    def template(self) -> str:
+        parts = self.content if isinstance(self.content, list) else [self.content]
+        return "\n".join(part.text if isinstance(part, TextPart) else part for part in parts)
+
+
+class GraderSampling(GraderKind):
+    """max_completions_tokens: as OpenAI spells it."""
+
+    max_completions_tokens: Whole | None = Field(default=None, ge=1, le=32_768)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    seed: Whole | None = None
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, gt=0, le=1)
+
+
+MODEL_TOKENS = 1024  # of a model grader's reply, where its sampling_params name no limit
+
+
+class _AsksModel(GraderKind):
+    name: str | None = Field(default=None, max_length=200)
+    model: str = Field(min_length=1, max_length=200)
+    input: list[GraderMessage] = Field(min_length=1, max_length=50)
+    sampling_params: GraderSampling | None = None
+
+    @property
+    def templates(self) -> list[str]:
+        return [message.template for message in self.input]
+
+    @property
+    def sampling(self) -> GraderSampling:
+        return self.sampling_params or GraderSampling()
+
+    @property
+    def max_tokens(self) -> int:
+        return self.sampling.max_completions_tokens or MODEL_TOKENS
+
+
+class ScoreModelGrader(_AsksModel):
+    """OpenAI's score_model: a model scores the answer in a range, which is brought to [0, 1] (formulas get the score itself).
+
+    model: the name of a configured provider, or of its model.
+    """
+
+    type: Literal["score_model"]
+    range: Annotated[list[Number], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+
+    @field_validator("range")
+    @classmethod
+    def _from_low_to_high(cls, value: list[float]) -> list[float]:
+        low, high = value
+        if not low < high or high - low == float("inf"):
+            raise ValueError("range has two numbers, the lower one first")
+        return value
+
+
+class LabelModelGrader(_AsksModel):
+    """OpenAI's label_model: a model names one of the labels; 1 for those in passing_labels, else 0.
+
+    model: the name of a configured provider, or of its model.
+    """
+
+    type: Literal["label_model"]
+    labels: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(min_length=2, max_length=100)
+    passing_labels: list[str] = Field(min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _labels_that_there_are(self) -> "LabelModelGrader":
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: one stands there twice")
+        if unknown := [label for label in self.passing_labels if label not in self.labels]:
+            raise ValueError(f"passing_labels: {unknown[0]!r} is none of the labels")
+        return self
+
+
 class MultiGrader(GraderKind):
     """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`; a single grader object there goes by
     its own name."""
@@ -196,6 +299,8 @@ VerifyingGrader = (
     | CodeTestsGrader
     | PythonGrader
     | MultiGrader
+    | ScoreModelGrader
+    | LabelModelGrader
 )
 VerifyingKind = Annotated[VerifyingGrader, Field(discriminator="type")]
 
@@ -212,14 +317,14 @@ GivenGrader = Annotated[
 ]
 MultiGrader.model_rebuild()
 # Those whose equality of two answers is one of their texts, or that have none of their own.
-TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader)
+TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader, ScoreModelGrader, LabelModelGrader)
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
 # Right or wrong; the others are similarities or numbers between.
 BINARY_GRADERS = frozenset(
     {
         Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING,
         *(f"string_check_{operation}" for operation in ("eq", "ne", "like", "ilike")),
-    } - {"python", "multi"}
+    } - {"python", "multi", "score_model"}
 )  # fmt: skip
 
 
@@ -268,3 +373,9 @@ def reads_reference(grader: Grader | VerifyingGrader) -> bool:
             return grader.of is None
         case _:
             return not isinstance(grader, TEXT_KINDS)
+
+
+def models_of(grader: Grader | VerifyingGrader) -> list[ScoreModelGrader | LabelModelGrader]:
+    """Those in it that ask a strong model."""
+    parts = [] if isinstance(grader, Grader) else parts_of(grader)
+    return [part for part in parts if isinstance(part, ScoreModelGrader | LabelModelGrader)]

@@ -19,7 +19,7 @@ class Grader(StrEnum):
 
 
 VERIFYING = (
-    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "python", "multi",
+    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "python", "multi", "score_model", "label_model",
 )  # fmt: skip
 ALONE = ("number", "json_equal", "json_schema", "regex_equal", "code_tests")  # those whose settings all have a default
 ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")
@@ -29,7 +29,6 @@ TEMPLATED = {
     "string_check": ("string_check", "operation", "eq"),
     "text_similarity": ("rouge_l", "evaluation_metric", "rouge_l"),
 }
-MODEL_GRADERS = {"score_model": "evaluation.absolute_scores", "label_model": "evaluation.judged_questions"}
 
 
 def grader_name(value: Any) -> Any:
@@ -44,8 +43,6 @@ def grader_name(value: Any) -> Any:
     if not isinstance(value, dict) or value.get("type") in VERIFYING:
         return value
     kind = value.get("type")
-    if isinstance(kind, str) and kind in MODEL_GRADERS:
-        raise ValueError(f"{kind} asks a model: that is the judge's part, see distillation.{MODEL_GRADERS[kind]}")
     if not isinstance(kind, str) or kind not in TEMPLATED:
         raise ValueError(f"type must be {', '.join([*TEMPLATED, *VERIFYING])}; or give a grader's name")
     name, option, ours = TEMPLATED[kind]

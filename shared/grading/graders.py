@@ -15,8 +15,10 @@ from shared.contracts.grader_kinds import (
     UNGRADABLE,
     CodeTestsGrader,
     Grader,
+    LabelModelGrader,
     MultiGrader,
     PythonGrader,
+    ScoreModelGrader,
     StringCheckGrader,
     TextSimilarityGrader,
     VerifyingGrader,
@@ -27,8 +29,10 @@ from shared.contracts.json_types import Json
 from shared.grading.attempt import Attempt, Graded
 from shared.grading.bounded import BoundedGrader
 from shared.grading.code import CodeGrader
+from shared.grading.models import ModelGrader
 from shared.grading.texts import TextGrader
 from shared.judging.graders import score
+from shared.platform.gateway_client import GatewayClient
 
 
 class LocalGrader(Protocol):
@@ -83,14 +87,16 @@ def is_remote(scorer: Scorer) -> bool:
 
 class Graders:
     """verifying: the graders beside the named ones. files: uploaded files that they read, by their ids. sandbox: the operator
-    allows code to be run. Raises UserError for graders that need it otherwise."""
+    allows code to be run. gateway: for those that ask a strong model. Raises UserError for graders that need it otherwise."""
 
     def __init__(
         self,
         verifying: Sequence[VerifyingGrader] = (),
         files: Mapping[str, Path] | None = None,
         sandbox: bool = False,
+        gateway: GatewayClient | None = None,
     ):
+        self._gateway = gateway
         self._files, self._sandbox, self._open = files or {}, sandbox, ExitStack()
         self._one_at_a_time = threading.Lock()
         self._scorers: dict[str, Scorer] = {grader.value: NamedGrader(grader) for grader in Grader}
@@ -104,6 +110,12 @@ class Graders:
                 return FormulaGrader(
                     spec.calculate_output, {name: self._scorer(part) for name, part in spec.graders.items()}
                 )
+            case ScoreModelGrader() | LabelModelGrader():
+                if self._gateway is None:
+                    raise UserError(
+                        f"{spec.type} asks a strong model, which nothing here can reach", code="unknown_grader"
+                    )
+                return ModelGrader(spec, self._gateway)
             case StringCheckGrader() | TextSimilarityGrader():
                 return TextGrader(spec)
             case PythonGrader() | CodeTestsGrader():

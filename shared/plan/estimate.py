@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation, Guidance, Judge, Phase, Teacher
 from shared.contracts.estimate import Estimate, Price, Range, Spend
+from shared.contracts.grader_kinds import models_of
 from shared.contracts.steps import StepKind
 from shared.plan.plan import PILOT, REPAIRED, WRITTEN, Calls, PilotOutcome, PlannedStep, Pool, Sizes, make_plan
 from shared.plan.rates import rationale_tokens
@@ -121,7 +122,7 @@ def estimate(spec: Distillation, work: Work, prices: Mapping[str, Price], pilot:
         elif steps:
             phases[stage.name] = asking.stage(steps, work)
     total = sum(phases.values(), Spend(usd=asking.nothing))
-    used = {name: prices[name] for name in (spec.teacher.provider, spec.judge.provider) if name in prices}
+    used = {name: prices[name] for name in _asked(spec) if name in prices}
     return Estimate(
         basis="pilot" if pilot else "price list",
         phases=phases,
@@ -145,6 +146,12 @@ def _span(span: Range) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
+def _asked(spec: Distillation) -> list[str]:
+    """The strong models that a job names, each once."""
+    graders = [part.model for grader in spec.verifying for part in models_of(grader)]
+    return list(dict.fromkeys([spec.teacher.provider, spec.judge.provider, *graders]))
+
+
 class _Asking:
     """One job's way of asking: the bounds of one call of each kind, and what many of them come to."""
 
@@ -157,7 +164,7 @@ class _Asking:
     @property
     def nothing(self) -> Range | None:
         """The USD of no call at all: open where a price is not known."""
-        asked = {self.spec.teacher.provider, self.spec.judge.provider}
+        asked = set(_asked(self.spec))
         return Range() if asked <= set(self.prices) else None
 
     def stage(self, steps: Sequence[PlannedStep], work: Work) -> Spend:
@@ -183,6 +190,18 @@ class _Asking:
                 likely=np.where(rows.reference > 0, rows.reference * 1.5 / LIKELY_BYTES + 10, LIKELY_REPLY) + reasoning,
                 limit=teacher.max_tokens,
                 known=self.known.get("guided" if step.guided else "unguided"),
+            )
+        if step.grader is not None:
+            said = sum(len(template.encode()) for template in step.grader.templates)
+            return self._spend(
+                Teacher.model_construct(provider=step.grader.model),
+                times,
+                rows.question + rows.reference + said,
+                written=step.written + step.grader.max_tokens,
+                reply=np.full(len(rows), VERDICT),
+                likely=np.full(len(rows), LIKELY_VERDICT),
+                limit=step.grader.max_tokens,
+                repaired=True,
             )
         judge = self.spec.judge
         return self._spend(
@@ -276,7 +295,7 @@ def _either(one: Spend, other: Spend) -> Spend:
 
 
 def _assumptions(spec: Distillation, used: Mapping[str, Price], pilot: Pilot | None) -> list[str]:
-    names = sorted({spec.teacher.provider, spec.judge.provider})
+    names = sorted(_asked(spec))
     lines = [
         "low: every reply can be used at once, every attempt passes, rounds and comparisons end as early as they can; "
         "high: all tries are used and every judge's reply is asked for twice",

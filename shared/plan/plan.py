@@ -8,6 +8,13 @@ from typing import NamedTuple
 
 from shared.contracts.data import Split
 from shared.contracts.distillation import Baseline, Distillation, Guidance, Phase
+from shared.contracts.grader_kinds import (
+    Grader,
+    LabelModelGrader,
+    ScoreModelGrader,
+    VerifyingGrader,
+    models_of,
+)
 from shared.contracts.step_kinds import cost
 from shared.contracts.steps import Queue, StepKind
 from shared.plan.allocation import allocate, rounds_of
@@ -52,7 +59,7 @@ class PlannedStep:
     rows: expected, repeats counted. least, most: calls to a strong model; on the course on which every reply can be used at
     once and every completion passes, and at the most. about: the rows that these calls are about. guided: the teacher follows
     a guideline. written: tokens at most that models wrote into the judge's input. use: what relies on this judge.
-    alternative: the pilot chooses between this step and its neighbour.
+    alternative: the pilot chooses between this step and its neighbour. grader: whose model is asked, of graders that ask one.
     """
 
     kind: StepKind
@@ -64,10 +71,11 @@ class PlannedStep:
     written: int = 0
     use: JudgeUse | None = None
     alternative: bool = False
+    grader: ScoreModelGrader | LabelModelGrader | None = None
 
     @property
     def asks_strong_model(self) -> bool:
-        return self.kind.queue in (Queue.STRONG, Queue.JUDGE) and self.kind not in LOCAL
+        return self.grader is not None or (self.kind.queue in (Queue.STRONG, Queue.JUDGE) and self.kind not in LOCAL)
 
 
 @dataclass(frozen=True)
@@ -272,6 +280,20 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
     yield PlannedStep(StepKind.SFT, n * spec.distill.epochs)
 
 
+def _asking(graders: Iterable[Grader | VerifyingGrader | None]) -> list[ScoreModelGrader | LabelModelGrader]:
+    """Those that ask a strong model, each once."""
+    asked = [part for grader in graders if grader is not None for part in models_of(grader)]
+    return [part for place, part in enumerate(asked) if part not in asked[:place]]
+
+
+def _graded_by(
+    grader: ScoreModelGrader | LabelModelGrader, n: int, least: Calls, answers: int, about: Phase | Split, tokens: int
+) -> PlannedStep:
+    """answers: to each of n questions at most. Equal answers are asked about once."""
+    most = Calls(n, answers * REPAIRED)
+    return PlannedStep(StepKind.GRADE, 0, least, most, about, written=WRITTEN * tokens, grader=grader)
+
+
 def _compared(spec: Distillation, sizes: Sizes, n: int) -> PlannedStep:
     """Both answers to n questions; where not all have references the judge says which is better."""
     low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
@@ -299,6 +321,9 @@ def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     yield PlannedStep(StepKind.REVIEW, tried, Calls(at_least), most, Phase.ITERATE, written=written, use=use)
     most = Calls(graded, REPAIRED * (settings.tries - 1))
     yield PlannedStep(StepKind.REVIEW, 0, Calls(), most, Phase.ITERATE, written=written)
+    tries = settings.tries if settings.strategy == "critique" else settings.tries + settings.samples
+    for grader in _asking([spec.judge.grader]):
+        yield _graded_by(grader, n, Calls(first), tries + 1, Phase.ITERATE, spec.student_tokens)
     if settings.on_failure == "teacher":
         yield PlannedStep(StepKind.TEACH, 0, Calls(), _taught(spec, n), Phase.ITERATE)
     yield PlannedStep(StepKind.SFT, n * settings.epochs * LATER_TRY)
@@ -323,6 +348,15 @@ def _evaluate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     answers = 2 * settings.forgetting + on_parts + on_test * (1 + students.test)
     yield PlannedStep(StepKind.ANSWER, answers)
     yield PlannedStep(StepKind.GRADE, answers)
+    if not sizes.judge_measures:
+        for grader in _asking([spec.primary_metric, *settings.graders]):
+            for split, n, models in (
+                (Split.DEV, deciding, 2 + students.deciding),  # with the base and the served version
+                (Split.DEV, choosing, students.rounds + turns),
+                (Split.TEST, on_test, 1 + students.test),
+            ):
+                if models:
+                    yield _graded_by(grader, n, Calls(n), models, split, spec.answer_tokens)
     if settings.judged_questions:
         yield from _judged(spec, min(settings.judged_questions, on_test))
     if sizes.judge_measures:  # equal answers are ties without asking

@@ -125,6 +125,7 @@ class GatewayClient:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        reasoning_effort: str | None = None,
         response_format: Json | None = None,
         tools: Sequence[Json] | None = None,
         example_id: str | None = None,
@@ -143,6 +144,7 @@ class GatewayClient:
         }
         body |= {"top_p": top_p} if top_p < 1 else {}
         body |= {"seed": seed} if seed is not None else {}
+        body |= {"reasoning_effort": reasoning_effort} if reasoning_effort else {}
         body |= {"response_format": response_format} if response_format else {}
         body |= {"tools": list(tools)} if tools else {}
         headers = {EXAMPLE_HEADER: quote(example_id)} if example_id else {}

@@ -92,8 +92,6 @@ def test_openais_grader_objects_are_taken_where_they_say_the_same():
 @pytest.mark.parametrize(
     ("grader", "words"),
     [
-        ({"type": "score_model", "model": "gpt"}, "distillation.evaluation.absolute_scores"),
-        ({"type": "label_model"}, "distillation.evaluation.judged_questions"),
         ({}, "type must be string_check, text_similarity"),
         ({"type": ["string_check"]}, "type must be string_check, text_similarity"),
         ({"type": "text_similarity"}, "needs evaluation_metric"),

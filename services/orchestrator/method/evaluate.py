@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from statistics import fmean
+from typing import Any
 
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.judging import grader_input
@@ -139,7 +140,9 @@ async def answer_and_grade(
     sampling = Sampling(max_tokens=max_tokens, seed=ctx.seed)
     asking = StudentParams(model=model, domain=ctx.spec.domain, sampling=sampling)
     names = list(dict.fromkeys(name_of(grader) for grader in graders))
-    verifying = {} if all(isinstance(grader, Grader) for grader in graders) else ctx.verifying
+    verifying: dict[str, Any] = {}
+    if not all(isinstance(grader, Grader) for grader in graders):
+        verifying = ctx.verifying | {"verify": ctx.graders_of(graders)}
     grading = JudgeParams(judge=ctx.spec.judge.provider, domain=ctx.spec.domain, sampling=sampling, **verifying)
 
     async def evaluate(index: int, batch: Sequence[Question]) -> list[tuple[StudentCompletion, Grades]]:

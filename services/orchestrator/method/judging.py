@@ -101,7 +101,8 @@ async def grade(
 ) -> list[float]:
     """Scores in [0, 1] by one grader; every question has a reference, and one that cannot be graded against gives 0."""
     rows = [grader_input(question, answer) for question, answer in zip(questions, answers, strict=True)]
-    graded = await ctx.step(key, StepKind.GRADE, ctx.judge.model_copy(update={"material": []}), rows)
+    asking = ctx.judge.model_copy(update={"material": [], "verify": ctx.graders_of([grader])})
+    graded = await ctx.step(key, StepKind.GRADE, asking, rows)
     return [row.scores.get(name_of(grader), 0.0) for row in graded.read(Grades)]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from services.api.context import ProjectContext
-from services.api.features.graders.unfit import unfit
+from services.api.features.graders.unfit import unfit, unknown_models
 from services.api.paging import Paging, listed, page_of
 from shared.artifacts.store import ArtifactMissing
 from shared.contracts.errors import NotFound, UserError
@@ -26,6 +26,7 @@ from shared.contracts.evals import (
     error_of,
     shown_source,
 )
+from shared.contracts.grader_kinds import models_of
 from shared.contracts.json_types import Json
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.templates import MissingField, filled, places, sample_of
@@ -61,6 +62,7 @@ def _problems(context: ProjectContext, request: EvalRequest) -> Iterator[Problem
     for place, one in enumerate(request.testing_criteria):
         if one.verifying is not None:
             yield from unfit(context, f"testing_criteria.{place}", one.verifying)
+            yield from unknown_models(context, f"testing_criteria.{place}", one.verifying)
 
 
 def get(context: ProjectContext, eval_id: str) -> EvalObject:
@@ -108,7 +110,8 @@ def create_run(context: ProjectContext, eval_id: str, request: RunRequest) -> Ev
     record = context.stores.evals.get(context.project, eval_id)
     target = _target(context, request)
     items = _items(context, record, request)
-    prices = context.providers.prices() if target.kind == "provider" else None
+    asks = any(models_of(one.grader) for one in record.criteria)
+    prices = context.providers.all_prices() if asks or target.kind == "provider" else None
     job = EvalRun(
         eval_id=eval_id,
         name=request.name,

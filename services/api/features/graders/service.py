@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.api.context import ProjectContext
-from services.api.features.graders.unfit import unfit
+from services.api.features.graders.unfit import unfit, unknown_models
+from services.api.gateway_client import PHASE
 from shared.contracts.errors import MeteorError
 from shared.contracts.grader_kinds import (
     UNGRADABLE,
@@ -29,7 +30,10 @@ from shared.contracts.grader_runs import (
 )
 from shared.contracts.problems import refuse
 from shared.grading.attempt import Attempt, Graded, ModelCall
+from shared.platform.call_headers import origin_headers
+from shared.platform.gateway_client import GatewayClient
 
+CALL_S = 300.0
 AT_ONCE = 4  # graders that are tried at once: each may have a process with memory of its own
 _places = asyncio.Semaphore(AT_ONCE)
 
@@ -52,13 +56,27 @@ async def run(context: ProjectContext, request: GraderRunRequest) -> GraderRun:
         return _as_run(request, Graded(0.0, UNGRADABLE, "the item has no `reference` to compare with"), 0.0)
     async with _places:
         began = time.monotonic()
-        with Graders(verifying, files_of(context, verifying), context.platform.sandbox) as graders:
-            try:
-                (graded,) = await graders.score_all(name_of(grader), [attempt])
-            except MeteorError as error:
-                graded = Graded(0.0, "unreachable", error.message)
+        files, sandbox = files_of(context, verifying), context.platform.sandbox
+        async with gateway_of(context) as gateway:
+            with Graders(verifying, files, sandbox, gateway) as graders:
+                try:
+                    (graded,) = await graders.score_all(name_of(grader), [attempt])
+                except MeteorError as error:
+                    graded = Graded(0.0, "unreachable", error.message)
         seconds = time.monotonic() - began
     return _as_run(request, graded, seconds)
+
+
+def gateway_of(context: ProjectContext) -> GatewayClient:
+    """For calls on the ledger of the caller's project that belong to no job."""
+    token = context.platform.internal_token.get_secret_value()
+    return GatewayClient(
+        context.settings.gateway_url,
+        token,
+        origin_headers(context.project, "", "", PHASE),
+        timeout_s=CALL_S,
+        param="grader",
+    )
 
 
 def files_of(context: ProjectContext, graders: Sequence[VerifyingGrader]) -> dict[str, Path]:
@@ -73,7 +91,7 @@ def files_of(context: ProjectContext, graders: Sequence[VerifyingGrader]) -> dic
 
 def _refuse_unfit(context: ProjectContext, grader: Grader | VerifyingGrader) -> None:
     if not isinstance(grader, Grader):
-        refuse(list(unfit(context, "grader", grader)))
+        refuse([*unfit(context, "grader", grader), *unknown_models(context, "grader", grader)])
 
 
 def _as_run(request: GraderRunRequest, graded: Graded, seconds: float) -> GraderRun:

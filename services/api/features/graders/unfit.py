@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from services.api.context import ProjectContext
+from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.errors import NotFound
 from shared.contracts.grader_kinds import (
     CodeTestsGrader,
@@ -10,6 +11,7 @@ from shared.contracts.grader_kinds import (
     PythonGrader,
     SqlResultGrader,
     VerifyingGrader,
+    models_of,
     parts_of,
 )
 from shared.contracts.problems import Problem
@@ -20,6 +22,23 @@ def unfit(context: ProjectContext, param: str, given: VerifyingGrader) -> Iterat
     """Of the grader and those in it. param: the field that names it."""
     for grader in parts_of(given):
         yield from _unfit(context, param, grader)
+
+
+def unknown_models(context: ProjectContext, param: str, given: VerifyingGrader) -> Iterator[Problem]:
+    """Models that are neither a configured provider nor a provider's model. Nothing while the gateway is unavailable."""
+    asked = models_of(given)
+    try:
+        known = context.providers.all_prices() if asked else {}
+    except GatewayUnavailable:
+        return
+    for model in dict.fromkeys(grader.model for grader in asked):
+        if model not in known:
+            yield Problem(
+                code="model_not_found",
+                param=param,
+                message=f"no strong model is configured under the name {model!r}; known: {', '.join(known) or 'none'}",
+                remedy="name a configured provider or its model as the grader's `model`",
+            )
 
 
 def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iterator[Problem]:

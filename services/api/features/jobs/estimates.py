@@ -32,7 +32,7 @@ def estimate_job(context: ProjectContext, request: JobRequest, more: Sequence[Ch
     """Raises what posting the job would raise, and GatewayUnavailable if the prices are unknown."""
     prices, unavailable = None, None
     try:
-        prices = context.providers.prices()
+        prices = context.providers.all_prices()
     except GatewayUnavailable as error:
         unavailable = error
     posted = Posted(context, starts.pinned(context, request), prices)

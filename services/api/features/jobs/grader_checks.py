@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from services.api.features.graders.service import files_of
-from services.api.features.graders.unfit import unfit
+from services.api.features.graders.unfit import unfit, unknown_models
 from services.api.features.jobs.posted import Posted
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Phase
@@ -17,6 +17,7 @@ from shared.contracts.grader_kinds import (
     JsonSchemaGrader,
     MultiGrader,
     VerifyingGrader,
+    models_of,
     name_of,
     reads_items,
 )
@@ -68,6 +69,7 @@ def _unfit(posted: Posted) -> Iterator[Problem]:
     for field, given in given_at:
         if given is not None and not isinstance(given, Grader):
             yield from unfit(posted.context, f"distillation.{field}", given)
+            yield from unknown_models(posted.context, f"distillation.{field}", given)
 
 
 def _tried(
@@ -80,6 +82,8 @@ def _tried(
         return
     verifying = [] if isinstance(grader, Grader) else [grader]
     files = files_of(posted.context, verifying)
+    if any(models_of(spec) for spec in verifying):
+        return  # a try costs money
     with Graders(verifying, files, posted.context.platform.sandbox) as all_graders:
         yield from _tried_on(all_graders, param, grader, rows, mark)
 

@@ -11,6 +11,7 @@ from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation
 from shared.contracts.errors import NotFound
 from shared.contracts.estimate import Price
+from shared.contracts.grader_kinds import models_of
 from shared.contracts.jobs import JobRequest
 from shared.contracts.material import is_file
 from shared.contracts.problems import Problem
@@ -100,7 +101,7 @@ class Posted:
 
     @property
     def asks_judge(self) -> bool:
-        return any(step.kind is not StepKind.TEACH for step in self._asking)
+        return any(step.kind is not StepKind.TEACH and step.grader is None for step in self._asking)
 
     @property
     def _asking(self) -> list[PlannedStep]:
@@ -111,7 +112,8 @@ class Posted:
     @property
     def asks(self) -> bool:
         """Whether the job asks a strong model anything, as far as that is known."""
-        return not self.spec.plain or self.spec.evaluation.judged_questions > 0 or self.lacks_references
+        graders = any(models_of(grader) for grader in self.spec.verifying)
+        return not self.spec.plain or self.spec.evaluation.judged_questions > 0 or self.lacks_references or graders
 
 
 def _file(context: ProjectContext, file_id: str, field: str) -> FileRecord | Problem:

@@ -114,7 +114,7 @@ def known_prices(context: ApiContext) -> dict[str, Price] | None:
     """Provider -> price; None while the gateway is unavailable. The job is accepted all the same, since start-up order must
     not matter; a provider that does not exist fails it at its first call, before any cost."""
     try:
-        return context.providers.prices()
+        return context.providers.all_prices()
     except GatewayUnavailable as error:
         log.warning("providers not checked", error=error.message)
         return None
