@@ -111,7 +111,9 @@ def create_run(context: ProjectContext, eval_id: str, request: RunRequest) -> Ev
     target = _target(context, request)
     items = _items(context, record, request)
     asks = any(models_of(one.grader) for one in record.criteria)
-    prices = context.providers.all_prices() if asks or target.kind == "provider" else None
+    prices = None
+    if asks or target.kind == "provider":
+        prices = context.providers.all_prices() if asks else context.providers.prices()
     job = EvalRun(
         eval_id=eval_id,
         name=request.name,
