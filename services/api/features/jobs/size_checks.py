@@ -22,6 +22,7 @@ from services.api.features.jobs.training_memory import (
     weights_gb,
 )
 from shared.contracts.data import Split
+from shared.contracts.distillation import Judge, Teacher
 from shared.contracts.problems import Problem, warning
 from shared.contracts.steps import Method
 from shared.datasets.rows import JobRows
@@ -99,40 +100,60 @@ def _too_long(posted: Posted, limit: int, wanted: int) -> Iterator[Problem]:
 
 def teacher_context(posted: Posted) -> Iterator[Problem | str]:
     """Questions fit into the teacher's context with room for an answer, as far as it has said how long that is."""
-    if posted.data is None or posted.prices is None or not posted.asks_teacher:
+    if posted.data is None or not posted.asks_teacher:
         return
-    spec = posted.spec.teacher
-    limit = posted.context.providers.contexts().get(spec.provider)
-    if limit is None:
-        return
-    shown = ", shorten teacher.context" if posted.material_bytes else ""
-    other = f"name a teacher with a larger context{shown}, or shorten or leave out these rows"
-    rows = posted.rows
-    learned = rows.splits == CODES[Split.TRAIN]
-    tokens = tokens_of(rows.column("question_bytes") + rows.column("teacher_bytes") + posted.material_bytes) + PROMPT
+    spec, rows = posted.spec.teacher, posted.rows
+    tokens = _shown_tokens(posted)
     if spec.ground:
         tokens = tokens + tokens_of(rows.column("reference_bytes"))
-    refused, tight = learned & (tokens >= limit), learned & (limit - spec.max_tokens < tokens) & (tokens < limit)
-    told = f"the context of {limit} tokens of the teacher {spec.provider!r}"
-    if refused.sum() > learned.sum() / 2:
+    learned = rows.splits == CODES[Split.TRAIN]
+    yield from _strong_context(posted, "teacher", spec, tokens, learned, " of the train split")
+
+
+def judge_context(posted: Posted) -> Iterator[Problem | str]:
+    """The same for the judge, where it is shown material beside the question, the reference and an answer."""
+    if posted.data is None or not posted.asks_judge:
+        return
+    rows = posted.rows
+    if not posted.material_bytes and not rows.column("teacher_bytes").any():
+        return
+    tokens = _shown_tokens(posted) + tokens_of(rows.column("reference_bytes"))
+    yield from _strong_context(posted, "judge", posted.spec.judge, tokens, rows.splits >= 0, "")
+
+
+def _shown_tokens(posted: Posted) -> "np.ndarray":
+    """By row, of the prompt, the question and all material."""
+    rows = posted.rows
+    return tokens_of(rows.column("question_bytes") + rows.column("teacher_bytes") + posted.material_bytes) + PROMPT
+
+
+def _strong_context(
+    posted: Posted, role: str, spec: Teacher | Judge, tokens: "np.ndarray", which: "np.ndarray", among: str
+) -> Iterator[Problem | str]:
+    """tokens: of each row's prompt at least. which: the rows that are asked about; among: what they are, for people."""
+    limit = posted.context.providers.contexts().get(spec.provider) if posted.prices is not None else None
+    if limit is None:
+        return
+    rows, count = posted.rows, which.sum()
+    shown = ", shorten teacher.context" if posted.material_bytes else ""
+    other = f"name a {role} with a larger context{shown}, or shorten or leave out these rows"
+    refused, tight = which & (tokens >= limit), which & (limit - spec.max_tokens < tokens) & (tokens < limit)
+    told = f"the context of {limit} tokens of the {role} {spec.provider!r}"
+    if refused.sum() > count / 2:
         yield Problem(
-            code="rows_too_long_for_teacher",
+            code=f"rows_too_long_for_{role}",
             param="training_file",
-            message=f"{refused.sum()} of {learned.sum()} rows of the train split ({_names(rows, refused)}) are longer than {told}",
+            message=f"{refused.sum()} of {count} rows{among} ({_names(rows, refused)}) are longer than {told}",
             remedy=other,
         )
         return
     if refused.any():
-        message = f"{refused.sum()} of {learned.sum()} rows of the train split ({_names(rows, refused)}) are longer than {told} and will be refused"
-        yield warning("rows_too_long_for_teacher", message, other, "training_file")
+        message = f"{refused.sum()} of {count} rows{among} ({_names(rows, refused)}) are longer than {told} and will be refused"
+        yield warning(f"rows_too_long_for_{role}", message, other, "training_file")
     if tight.any():
-        message = f"{tight.sum()} of {learned.sum()} rows of the train split ({_names(rows, tight)}) leave less than teacher.max_tokens {spec.max_tokens} of {told}, so their answers get less"
-        yield warning(
-            "rows_leave_no_room_for_teacher",
-            message,
-            f"lower distillation.teacher.max_tokens, or {other}",
-            "distillation.teacher.max_tokens",
-        )
+        message = f"{tight.sum()} of {count} rows{among} ({_names(rows, tight)}) leave less than {role}.max_tokens {spec.max_tokens} of {told}, so their answers get less"
+        setting = f"distillation.{role}.max_tokens"
+        yield warning(f"rows_leave_no_room_for_{role}", message, f"lower {setting}, or {other}", setting)
     if not refused.any() and not tight.any():
         yield f"row lengths: against {told}"
 
@@ -252,4 +273,4 @@ def _context(posted: Posted) -> int | None:
     return min((limit for limit in known if limit), default=None)
 
 
-SIZE_CHECKS = (row_lengths, teacher_context, disk, memory, budget, shared_budgets)
+SIZE_CHECKS = (row_lengths, teacher_context, judge_context, disk, memory, budget, shared_budgets)
