@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.contracts.answer_format import join_answer
+from shared.contracts.answer_format import join_answer, read_answer
 from shared.contracts.answer_format import student_messages as bare_question
 from shared.contracts.conversation import (
     Conversation,
@@ -137,6 +137,12 @@ class StudentCompletion(Wire):
     @property
     def cut_off(self) -> bool:
         return self.finish_reason == CUT_OFF
+
+    def marked(self) -> "StudentCompletion":
+        """The same with a marker in other words read as one, where the format was asked for."""
+        rationale, answer, marked = read_answer(self.answer) if self.marker_missing else (None, "", False)
+        found = {"rationale": rationale, "answer": answer, "marker_missing": False}
+        return self.model_copy(update=found) if marked else self
 
     @property
     def whole(self) -> bool:

@@ -66,9 +66,7 @@ class StepKindSpec:
 STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.GUIDE: StepKindSpec(StudentParams, StudentPrompt, Guideline, cost=1.1, version=2, prompted=True),
     StepKind.ANSWER: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=0.6, prompted=True),
-    StepKind.REASON: StepKindSpec(
-        StudentParams, StudentPrompt, StudentCompletion, cost=1.5, version=3, prompted=True
-    ),  # 3: other ways to write the marker
+    StepKind.REASON: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=1.5, version=2, prompted=True),
     StepKind.TEACH: StepKindSpec(TeachParams, TeacherInput, TeacherResponse, cost=2.2, version=2, prompted=True),
     StepKind.READ: StepKindSpec(ReadParams, None, None, cost=5.0),
     StepKind.ASK: StepKindSpec(AskParams, Passage, Written, cost=8.0),
@@ -84,9 +82,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
         TrainParams, Example, None, cost=0.4, version=3, learns=True
     ),  # 3: the order of the rows
     StepKind.SCORE: StepKindSpec(ScoreParams, Example, Likelihood, cost=0.5),
-    StepKind.SEARCH: StepKindSpec(
-        SearchParams, StudentPrompt, PreferencePair, cost=3.0, version=2
-    ),  # 2: what was cut off
+    StepKind.SEARCH: StepKindSpec(SearchParams, StudentPrompt, PreferencePair, cost=3.0),
     StepKind.DPO: StepKindSpec(TrainParams, PreferencePair, None, cost=1.5, version=2, learns=True),
     StepKind.MERGE: StepKindSpec(MergeParams, StudentPrompt, ParitySample, cost=5.0),
     StepKind.GGUF: StepKindSpec(GgufParams, None, None, cost=60.0),

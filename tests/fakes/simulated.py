@@ -132,7 +132,8 @@ class World:
         when one cannot be read)."""
         if request.kind is StepKind.SEARCH:
             sides = ("chosen", "rejected")
-            return {f"mean_tokens_{side}": fmean(len(row[side].split()) for row in rows) for side in sides}
+            lengths = {f"mean_tokens_{side}": fmean(len(row[side].split()) for row in rows) for side in sides}
+            return lengths | {"cut_off": sum(bool(row.get("cut_off")) for row in rows)}
         if request.kind is StepKind.GUIDE:
             return {"cut_off": sum(row["finish_reason"] == CUT_OFF for row in rows)}
         if request.kind is StepKind.RATE:

@@ -13,6 +13,7 @@ from shared.contracts.distillation import Distillation, DistillSettings, Hyperpa
 from shared.contracts.errors import Conflict, FatalError, TransientError, UserError, as_body
 from shared.contracts.grader_kinds import NumberGrader
 from shared.contracts.jobs import JobRequest
+from shared.contracts.rows import StudentCompletion
 from shared.contracts.step_kinds import STEP_KINDS, step_request
 from shared.contracts.steps import (
     Queue,
@@ -74,6 +75,13 @@ def test_the_last_marker_on_a_line_of_its_own_counts(text: str, parts: tuple):
 )
 def test_who_was_asked_for_the_format_may_write_the_marker_in_other_ways(text: str, parts: tuple):
     assert read_answer(text) == parts
+
+
+def test_an_attempt_keeps_its_rationale_behind_a_marker_in_other_words():
+    attempt = StudentCompletion(id="a", answer="so\n**Answer:** 4", finish_reason="stop", marker_missing=True)
+    assert attempt.marked() == attempt.model_copy(update={"rationale": "so", "answer": "4", "marker_missing": False})
+    for other in (attempt.model_copy(update={"marker_missing": False}), attempt.model_copy(update={"answer": "4"})):
+        assert other.marked() is other
 
 
 def test_a_job_whose_teacher_writes_rationales_gives_the_student_room_for_them():

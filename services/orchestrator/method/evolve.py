@@ -93,6 +93,10 @@ async def search(
     )
     prompts = [ctx.prompt(q) for q in questions]
     searched = await ctx.step(StepKey("evolve", number, "search"), StepKind.SEARCH, params, prompts)
+    if "cut_off" not in searched.metrics:
+        await ctx.emit(
+            f"evolve: turn {number}: this search is of an earlier release and says of no text that it was cut off"
+        )
     return searched.read(PreferencePair), Figures(**searched.metrics)
 
 

@@ -117,7 +117,8 @@ async def answer_until_passed(
         sampling = Sampling(max_tokens=ctx.spec.student_tokens, temperature=temperature, seed=ctx.seed + t)
         params = StudentParams(model=student, domain=ctx.spec.domain, sampling=sampling)
         key = StepKey("iterate", number, f"try-{t}", index)
-        completions = (await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)).read(StudentCompletion)
+        attempted = await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)
+        completions = [completion.marked() for completion in attempted.read(StudentCompletion)]
         verdicts = {c.id: unfinished(c) for c in completions}
         if whole := [c for c in completions if c.whole]:
             rows = [judge_input(by_id[c.id], c.answer, c.rationale, want_critique=t < settings.tries) for c in whole]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from services.weak_model.worker.prompts import Messages, answer_messages, guide_messages, reason_messages
 from services.weak_model.worker.student_client import CompletionClient, StudentReply
-from shared.contracts.answer_format import MARKER, read_answer, split_answer
+from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG, CompletionUsage, Guideline, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
@@ -64,9 +64,6 @@ def tools_of(row: StudentPrompt) -> list[Json]:
 def _split(row: StudentPrompt, completion: StudentReply, marker_required: bool = False) -> StudentCompletion:
     """Calls of offered tools come in the form of the references."""
     rationale, text = split_answer(completion.text)
-    marked = MARKER in f"\n{completion.text}"
-    if marker_required and not marked:
-        rationale, text, marked = read_answer(completion.text)
     if row.conversation is not None and row.conversation.tools:
         text = normal_answer(text, row.conversation.names)
     written = completion.finish_reason != TOO_LONG
@@ -75,7 +72,7 @@ def _split(row: StudentPrompt, completion: StudentReply, marker_required: bool =
         answer=text,
         rationale=rationale,
         finish_reason=completion.finish_reason,
-        marker_missing=marker_required and written and not marked,
+        marker_missing=marker_required and written and MARKER not in f"\n{completion.text}",
         usage=CompletionUsage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.tokens),
     )
 
