@@ -12,8 +12,8 @@ from shared.contracts.loose_json import without_reasoning
 from shared.contracts.material import JUDGE_RULE, with_material
 from shared.contracts.rows import ComparisonInput, JudgeInput
 from shared.contracts.steps import JudgeParams
-from shared.judging.prompts import repair_messages
-from shared.judging.replies import AnyReply, read
+from shared.judging.prompts import repair_messages, with_analysis
+from shared.judging.replies import VERDICTS, AnyReply, Reply, analysed, read, read_analysed
 from shared.platform.gateway_client import ChatReply, GatewayClient
 
 COUNTS = (
@@ -47,11 +47,14 @@ class JudgeClient:
     async def ask(
         self, kind: type[AnyReply], messages: list[dict[str, str]], row: JudgeInput | ComparisonInput
     ) -> tuple[AnyReply | None, ChatReply]:
-        """(reply, the call that brought it). The reply is None when neither try could be read, or the provider refuses this row.
+        """(reply, the call that brought it). The reply is None when neither try could be read, or the provider refuses this row. A
+        verdict comes after an analysis where the step's params say so.
 
         Raises what GatewayClient.chat raises, but for RowRefused.
         """
         try:
+            if self._analyses(kind):
+                messages = with_analysis(messages)
             shown = with_material(messages, [*self._material, row.teacher_context or ""], JUDGE_RULE)
             return await self._ask(kind, shown, row.id)
         except RowRefused:
@@ -64,13 +67,20 @@ class JudgeClient:
         reply = self._read(kind, chat_reply)
         if reply is None:
             self.counter["repairs"] += 1
-            again = repair_messages(messages, chat_reply.text, list(kind.model_fields))
+            again = repair_messages(messages, chat_reply.text, list(self._asked_as(kind).model_fields))
             chat_reply = await self._chat(kind, again, example_id)
             reply = self._read(kind, chat_reply)
         return reply, chat_reply
 
+    def _analyses(self, kind: type[Reply]) -> bool:
+        return self.params.analysis and kind in VERDICTS
+
+    def _asked_as(self, kind: type[Reply]) -> type[Reply]:
+        return analysed(kind) if self._analyses(kind) else kind
+
     def _read(self, kind: type[AnyReply], chat_reply: ChatReply) -> AnyReply | None:
-        reply, mended = read(kind, chat_reply.text, chat_reply.finish_reason == "length")
+        reader = read_analysed if self._analyses(kind) else read
+        reply, mended = reader(kind, chat_reply.text, chat_reply.finish_reason == "length")
         if reply is not None:
             self.counter["mended"] += mended
         elif chat_reply.finish_reason == "length":
@@ -83,7 +93,7 @@ class JudgeClient:
         reply = await self._gateway.chat(
             model=self.params.judge,
             messages=messages,
-            response_format=kind.format(),
+            response_format=self._asked_as(kind).format(),
             example_id=example_id,
             **self.params.sampling.model_dump(),
         )

@@ -149,25 +149,42 @@ class Teacher(Strict):
         return contexts(self.context)
 
 
+ANALYSIS_TOKENS = 128  # of a reply with an analysis, at least
+
+
 class Judge(Strict):
     """Who says whether an attempt passed. grader: decides where a record has a reference; the judge writes the hints.
 
     labels: on so many of the project's labels at most (POST /v1/labels) the judge is measured before its word counts.
-    batch: as the teacher's.
+    batch: as the teacher's. analysis: it writes two or three sentences of analysis before each verdict, within max_tokens.
     """
 
     provider: Name = "default"
     max_tokens: Whole = Field(default=256, ge=16, le=8192)
+    analysis: Switch = False
     grader: GivenGrader | None = None
     labels: Whole = Field(default=50, ge=0, le=1000)
     pass_mark: Number = Field(default=1.0, gt=0, le=1)
     batch: Switch = False
 
+    @model_validator(mode="after")
+    def _room_for_an_analysis(self) -> "Judge":
+        if self.analysis and self.max_tokens < ANALYSIS_TOKENS:
+            raise ValueError(
+                f"max_tokens: {self.max_tokens} tokens hold no analysis and a verdict; set at least {ANALYSIS_TOKENS}, or analysis to false"
+            )
+        return self
+
 
 class PilotSettings(Strict):
-    """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps."""
+    """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps.
+
+    judge_pairs: so often the judge compares a right answer with one to another question, in both orders; if it cannot tell them
+    apart it decides nothing. Asked where the job relies on its word.
+    """
 
     questions: Whole = Field(default=16, ge=4, le=512)
+    judge_pairs: Whole = Field(default=0, ge=0, le=64)
 
 
 class DistillSettings(Strict):

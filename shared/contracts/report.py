@@ -328,6 +328,18 @@ class StudentNll(ReportPart):
     change: Triple | None
 
 
+class JudgeGate(ReportPart):
+    """The judge on n pairs of a right answer and one to another question, each shown in both orders. told: share that it decided
+    rightly in both, ties split; turned: pairs whose verdicts turn with the order. unparsed: pairs without a verdict. passed: it may
+    decide in this job."""
+
+    n: int
+    told: float
+    turned: int
+    unparsed: int
+    passed: bool
+
+
 class PilotRecord(ReportPart):
     """usable: responses by guidance. compared to student_nll: only if both ways of asking were tried. cut_off: "answers" of the
     teacher, "guidelines" of the student that ended at their limit of tokens."""
@@ -339,6 +351,7 @@ class PilotRecord(ReportPart):
     gain: Triple | None = None
     decision: Decision | None = None
     student_nll: StudentNll | None = None
+    judge: JudgeGate | None = None
     guidance: str
     estimate: Estimate | None = None
 

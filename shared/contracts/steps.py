@@ -166,7 +166,8 @@ class JudgeParams(Wire):
     """For judge.*: graders by name with the pass mark of the primary one, and the judge that writes critiques.
 
     grader: None leaves the verdict to the judge alone. batch: the judge is asked by its provider's batch API. verify: graders
-    beside the named ones; files: what they read, file id -> artifact. material: as the teacher's.
+    beside the named ones; files: what they read, file id -> artifact. material: as the teacher's. analysis: each verdict comes after an
+    analysis.
     """
 
     judge: str
@@ -178,6 +179,7 @@ class JudgeParams(Wire):
     verify: list[VerifyingKind] = Field(default=[], exclude_if=_empty)
     files: dict[str, str] = Field(default={}, exclude_if=_empty)
     material: list[str] = Field(default=[], exclude_if=_empty)
+    analysis: bool = Field(default=False, exclude_if=_unset)
 
 
 class AgreeParams(Wire):

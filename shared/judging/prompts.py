@@ -80,6 +80,18 @@ def rate_messages(domain: str, row: JudgeInput) -> list[dict[str, str]]:
     ]
 
 
+ANALYSIS = (
+    'The object begins with one more field, "analysis": in two or three short sentences what a right answer to the question needs, and '
+    "where each answer that you see meets or misses it. Decide after that, and by it."
+)
+
+
+def with_analysis(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same question, with an analysis before the verdict (Zheng et al. 2023, "Judging LLM-as-a-Judge", section 3.4)."""
+    system, *rest = messages
+    return [system | {"content": f"{system['content']} {ANALYSIS}"}, *rest]
+
+
 def repair_messages(messages: list[dict[str, str]], reply: str, fields: list[str]) -> list[dict[str, str]]:
     """The same conversation once more, after a reply that was not the JSON object asked for. An empty reply is not repeated:
     some providers refuse an empty turn."""

@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
+from functools import cache
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, field_validator
 
 from shared.contracts import loose_json
 from shared.contracts.json_types import Json
@@ -101,12 +102,33 @@ class Rating(Reply):
     overall: Score
 
 
+VERDICTS: tuple[type[Reply], ...] = (Decision, Review, Choice, Rating)
+
+
+@cache
+def analysed(kind: type[Reply]) -> type[Reply]:
+    """The same reply with an analysis in front: an engine that keeps to a schema writes its fields in their order."""
+    fields: dict[str, Any] = {name: (field.annotation, ...) for name, field in kind.model_fields.items()}
+    made: type[Reply] = create_model(f"Analysed{kind.__name__}", __base__=Reply, analysis=(str, ...), **fields)
+    return made
+
+
 AnyReply = TypeVar("AnyReply", bound=Reply)
 
 
 def parse(kind: type[AnyReply], text: str, cut_off: bool = False) -> AnyReply | None:
     """The reply, or None where it cannot be read; see `read`."""
     return read(kind, text, cut_off)[0]
+
+
+def read_analysed(kind: type[AnyReply], text: str, cut_off: bool = False) -> tuple[AnyReply | None, bool]:
+    """As `read`, of a reply that begins with an analysis, which is left out. A reply without one is a verdict too."""
+    fenced = _FENCE.match(text.strip())
+    try:
+        whole = analysed(kind).model_validate_json(fenced.group(1) if fenced else text.strip())
+    except ValidationError:
+        return read(kind, text, cut_off)
+    return kind.model_validate(whole.model_dump(exclude={"analysis"})), False
 
 
 def read(kind: type[AnyReply], text: str, cut_off: bool = False) -> tuple[AnyReply | None, bool]:

@@ -27,6 +27,7 @@ VERDICT = 8  # tokens of the shortest reply of a judge
 # What is likely, within those bounds.
 LIKELY_BYTES = 2.5  # per token, at least, on average: dense code, or a script of three bytes a letter
 LIKELY_RULES = 1200  # bytes of a prompt beside the texts
+LIKELY_ANALYSIS = 80  # tokens of two or three sentences
 LIKELY_VERDICT, LIKELY_REPLY = (
     100,
     300,
@@ -210,7 +211,7 @@ class _Asking:
             rows.question + rows.material + rows.reference,
             written=step.written + judge.max_tokens,  # a reply that was no verdict stands in the second request
             reply=np.full(len(rows), VERDICT),
-            likely=np.full(len(rows), LIKELY_VERDICT),
+            likely=np.full(len(rows), LIKELY_VERDICT + (LIKELY_ANALYSIS if judge.analysis else 0)),
             limit=judge.max_tokens,
             repaired=True,
         )

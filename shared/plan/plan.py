@@ -191,7 +191,15 @@ def make_plan(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None = Non
             Calls(JUDGE_GATE, REPAIRED),
             written=WRITTEN * spec.teacher.max_tokens,
         )
-        stages.insert(0, Stage(PILOT, (*steps, gate) if gated else steps))
+        planted = PlannedStep(
+            StepKind.COMPARE,
+            spec.pilot.judge_pairs,
+            Calls(),
+            Calls(spec.pilot.judge_pairs, ORDERS * REPAIRED),
+            written=2 * WRITTEN * spec.teacher.max_tokens,
+        )
+        gates = (gate, planted) if spec.pilot.judge_pairs else (gate,)
+        stages.insert(0, Stage(PILOT, (*steps, *gates) if gated else steps))
     return Plan(tuple(stages), sizes.questions)
 
 

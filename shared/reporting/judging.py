@@ -48,7 +48,7 @@ def judge_lines(report: Report) -> Iterator[str]:
     if judge and judge.replies:
         yield _of_replies(judge.replies)
     if judge and not judge.decides:
-        yield "the judge decides nothing: on the labels it is no better than chance"
+        yield "the judge decides nothing: on the labels, or in the pilot, it is no better than chance"
 
 
 def _of_comparison(judged: JudgedComparison) -> Iterator[str]:

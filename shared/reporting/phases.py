@@ -28,6 +28,11 @@ def _pilot(pilot: PilotRecord) -> Iterator[str]:
     yield f"pilot: of {pilot.questions} answers each way can be used: {usable}; guidance: {pilot.guidance}"
     if cut_off := ", ".join(f"{n} {what}" for what, n in (pilot.cut_off or {}).items() if n):
         yield f"pilot: cut off at their limit of tokens: {cut_off}"
+    if gate := pilot.judge:
+        yield (
+            f"pilot: of {gate.n} pairs with an answer to another question the judge told {gate.told:.0%}; {gate.turned} verdicts turned with "
+            f"the order, {gate.unparsed} could not be read; it may decide: {'yes' if gate.passed else 'no'}"
+        )
     if pilot.gain is not None:
         nll = pilot.student_nll
         change = f" ({nll.change:+.3f})" if nll and nll.change else ""

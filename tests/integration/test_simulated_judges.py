@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
+from services.orchestrator.method.judge_gate import planted_pairs
 from shared.contracts.labels import Label
-from shared.contracts.rows import Verdict
+from shared.contracts.report import read_report
+from shared.contracts.rows import TeacherResponse, Verdict
 from shared.contracts.steps import StepRequest
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.judging.prompts import CRITERIA
+from shared.judging.replies import Choice
+from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import WRONG, Simulation, World, draw, questions
 
 JUDGED: dict[str, Any] = {
@@ -398,3 +403,65 @@ async def test_a_judge_no_better_than_chance_measures_nothing(simulation: Simula
     assert report["measured"]["compared"] == 0
     assert any("promotes no model" in warning for warning in report["judge"]["warnings"])
     assert not any("/preferences/" in key for key in world.keys)
+
+
+# the gate: a right answer against one to another question
+
+
+class Knowing(World):
+    """A judge that knows which of the answers is the question's own."""
+
+    def _both_orders(self, row: dict[str, Any]) -> list[Choice | None]:
+        own = "right " + row["id"]
+        sides = ((row["first"], row["second"]), (row["second"], row["first"]))
+        told = ["A" if a == own else "B" if b == own else "tie" for a, b in sides]
+        return [Choice.model_validate(dict.fromkeys(CRITERIA, side)) for side in told]
+
+
+GATED: dict[str, Any] = {
+    "phases": ["distill", "iterate"],
+    "guidance": "none",
+    "judge": {"provider": "other"},
+    "pilot": {"judge_pairs": 8},
+    "iterate": {"tries": 1},
+    "evaluation": {"baselines": [], "forgetting": 0},
+}
+
+
+async def test_a_judge_that_tells_planted_answers_passes_the_gate(simulation: Simulation):
+    report = await simulation.job(Knowing(0.9), questions(), **GATED)
+    gate = report["phases"]["pilot"]["judge"]
+    assert gate == {"n": 8, "told": 1.0, "turned": 0, "unparsed": 0, "passed": True}
+    assert report["judge"]["decides"] is True
+    assert report["phases"]["iterate"]["rounds"][0]["undecidable"] == 0
+    assert "it may decide: yes" in as_markdown(read_report(report))
+
+
+@pytest.mark.parametrize(("judge", "turned", "unparsed"), [(always_a, 8, 0), (never_parses, 0, 8)])
+async def test_a_judge_that_fails_the_gate_decides_nothing(simulation: Simulation, judge, turned: int, unparsed: int):
+    world = World(0.9)
+    world.judge = judge
+    report = await simulation.job(world, questions(), **GATED)
+    gate = report["phases"]["pilot"]["judge"]
+    assert gate == {"n": 8, "told": 0.5, "turned": turned, "unparsed": unparsed, "passed": False}
+    assert report["judge"]["decides"] is False
+    against, iterate, *_ = report["judge"]["warnings"]
+    assert "of 8 pairs with an answer to another question the judge told 50%" in against
+    assert "the judge passes nothing in phase 2" in iterate
+    assert report["phases"]["iterate"]["rounds"][0]["undecidable"] > 0
+    assert not any(key.startswith("iterate/1/try") for key in world.keys)
+
+
+def test_planted_pairs_show_no_reference_and_leave_out_what_is_the_same():
+    asked = questions(train=4)[:4]
+    same = [*asked[:2], asked[2].model_copy(update={"reference": asked[1].reference}), asked[3]]
+    answers = [TeacherResponse(id=q.id, answer="x", finish_reason="stop", outcome="ok") for q in same]
+    pairs = planted_pairs(same, answers, 8)
+    assert [pair.id for pair in pairs] == ["train-0", "train-2", "train-3"]
+    assert all(pair.reference is None and pair.first != pair.second for pair in pairs)
+    bare = [q.model_copy(update={"reference": None}) for q in asked]
+    refused = [
+        answer.model_copy(update={"outcome": "refused", "answer": q.id})
+        for q, answer in zip(bare, answers, strict=True)
+    ]
+    assert planted_pairs(bare, refused, 8) == []

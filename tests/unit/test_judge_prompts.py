@@ -7,8 +7,18 @@ import pytest
 from shared.contracts.rows import JudgeInput
 from shared.contracts.step_kinds import STEP_KINDS
 from shared.contracts.steps import StepKind, content_hash
-from shared.judging.prompts import critique_messages, repair_messages, review_messages
-from shared.judging.replies import Choice, Critique, Decision, Rating, Reply, Review
+from shared.judging.prompts import critique_messages, repair_messages, review_messages, with_analysis
+from shared.judging.replies import (
+    VERDICTS,
+    Choice,
+    Critique,
+    Decision,
+    Rating,
+    Reply,
+    Review,
+    analysed,
+    read_analysed,
+)
 
 ROW = JudgeInput(id="q", question="List all files.", answer="ls", rationale="ls lists.", reference="ls -a")
 PROMPTS_BY_VERSION = {1: "4d74010549a783fc"}
@@ -37,6 +47,34 @@ SCHEMAS = {  # of each kind of reply; a changed one is another request, so that 
 @pytest.mark.parametrize("kind", SCHEMAS, ids=lambda kind: kind.__name__)
 def test_the_schema_of_a_reply_stays_as_it_is(kind: type[Reply]):
     assert content_hash(kind.format())[:16] == SCHEMAS[kind]
+
+
+def test_a_changed_prompt_for_an_analysis_is_another_request():
+    """Steps with an analysis have it in their params; when this fails, raise the versions of REVIEW, COMPARE and RATE."""
+    assert content_hash(with_analysis(review_messages("shell", ROW)))[:16] == "92442190f1d12bd4"
+
+
+@pytest.mark.parametrize("kind", VERDICTS, ids=lambda kind: kind.__name__)
+def test_the_analysis_is_the_first_field_and_required(kind: type[Reply]):
+    schema = analysed(kind).format()["json_schema"]["schema"]
+    assert list(schema["properties"]) == ["analysis", *kind.model_fields]
+    assert schema["required"] == list(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "mended"),
+    [
+        ('{"analysis": "It lists \\"all\\". Correct: false?", "correct": true, "critique": ""}', True, False),
+        ('{"correct": false, "critique": "no"}', False, False),
+        ('Thinking: {"analysis": "hidden files are missing", "correct": "no", "critique": ["-a"]}', False, True),
+        ('{"analysis": "hidden files are', None, True),
+    ],
+)
+def test_the_verdict_behind_an_analysis_is_read(text: str, verdict: bool | None, mended: bool):
+    reply, slips = read_analysed(Review, text, cut_off=verdict is None)
+    assert (None if reply is None else reply.correct) is verdict
+    assert slips is mended
 
 
 @pytest.mark.parametrize("messages", [review_messages("shell", ROW), critique_messages("shell", ROW)])

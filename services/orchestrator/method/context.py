@@ -60,8 +60,9 @@ class State:
     """What the phases so far have come to.
 
     student: the model that the next phase starts from. guidance: how phase 1 asks the teacher, settled by the pilot.
-    tries_judge: the pilot looks first whether the judge's replies can be read.
-    judge_decides: False once human preferences show that the judge is no better than chance. examples: what students were
+    tries_judge: the pilot looks first whether the judge's replies can be read; gates_judge: and whether it tells a right answer from
+    one to another question.
+    judge_decides: False once human preferences or the gate show that the judge is no better than chance. examples: what students were
     trained on so far, in order. checkpoints: per phase the named students after each round or iteration, where it has several.
     writes_rationale: content hashes of the students that were trained to write a rationale. base_answers: the base's answers on dev.
     """
@@ -70,6 +71,7 @@ class State:
     guidance: Guidance
     judge_decides: bool = True
     tries_judge: bool = False
+    gates_judge: bool = False
     examples: Sequence[Example] = ()
     checkpoints: Mapping[Phase, Sequence[tuple[str, ModelRef]]] = field(default_factory=dict)
     writes_rationale: frozenset[str | None] = frozenset()
@@ -169,6 +171,7 @@ class JobContext:
             pass_mark=judge.pass_mark,
             **self.verifying,
             batch=judge.batch,
+            analysis=judge.analysis,
             material=list(self.material.digests),
             sampling=Sampling(max_tokens=judge.max_tokens, seed=self.seed),
         )

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from services.orchestrator.method.context import JobContext, State
 from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.distill import ask_teacher
+from services.orchestrator.method.judge_gate import judge_gate
 from services.orchestrator.method.judging import below_pass_threshold, better, try_judge
 from services.orchestrator.method.selection import stratified
 from shared.contracts.data import Question, Split
@@ -21,7 +22,7 @@ from shared.contracts.jobs import Usage
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import ScoreParams, StepKind
+from shared.contracts.steps import ModelRef, ScoreParams, StepKind
 from shared.evaluation.statistics import mean_difference, paired_mean_gain
 from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 from shared.plan.plan import JUDGE_GATE
@@ -52,9 +53,12 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     answers = sum(response.outcome == "cut_off" for way in ways for response in responses[way])
     cut_off = {"answers": answers, "guidelines": cut_off_guidelines(ctx, "pilot")}
     record = PilotRecord(questions=len(questions), usable=usable, cut_off=cut_off, guidance=wanted.value)
+    gate = await judge_gate(ctx, questions, responses[ways[0]]) if state.gates_judge else None
+    if gate is not None:
+        record, judge_decides = record.model_copy(update={"judge": gate}), gate.passed
     guidance = wanted
     if wanted not in KEYS:
-        compared, gain, decision, student_nll = await compare_ways(ctx, state, questions, responses)
+        compared, gain, decision, student_nll = await compare_ways(ctx, state.student, judge_decides, questions, responses)
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
         if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK
@@ -108,7 +112,7 @@ def unfit_teacher(
 
 
 async def compare_ways(
-    ctx: JobContext, state: State, questions: Sequence[Question], responses: Responses
+    ctx: JobContext, student: ModelRef, judge_decides: bool, questions: Sequence[Question], responses: Responses
 ) -> tuple[int, Triple, Decision, StudentNll | None]:
     """What guidance is worth, on the questions that both ways answered: how many they are, the gain in quality, the decision, and
     how close the responses are to the student's own distribution."""
@@ -122,14 +126,14 @@ async def compare_ways(
     compared = [question for question, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
     learned = [[plain.completion for _, plain, _ in both], [guided.completion for _, _, guided in both]]
-    scores = await better(ctx, state.judge_decides, StepKey("pilot", role="compared"), compared, *sides)
+    scores = await better(ctx, judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
         ctx.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
         for side, texts in enumerate(learned)
         for q, text in zip(compared, texts, strict=True)
     ]
-    params = ScoreParams(model=state.student, max_length=ctx.spec.adapter.max_length)
+    params = ScoreParams(model=student, max_length=ctx.spec.adapter.max_length)
     scored = await ctx.step(StepKey("pilot", role="nll"), StepKind.SCORE, params, rows)
     nll_by_id = {row.id: row.nll for row in scored.read(Likelihood)}  # without what does not fit the student's context
     nll = [

@@ -19,6 +19,7 @@ from services.orchestrator.method.evaluate import (
 from services.orchestrator.method.evolve import evolve
 from services.orchestrator.method.head_to_head import final_beside_others, scored_over_base
 from services.orchestrator.method.iterate import iterate
+from services.orchestrator.method.judge_gate import after_gate, is_proved
 from services.orchestrator.method.judging import (
     announce_measure,
     calibrate,
@@ -50,7 +51,10 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
     tries_judge = judge.decides and judge_is_tried(uses)
-    state = State(ctx.base, ctx.spec.guidance, judge_decides=judge.decides, tries_judge=tries_judge)
+    gates_judge = tries_judge and ctx.spec.pilot.judge_pairs > 0 and not is_proved(judge)
+    state = State(
+        ctx.base, ctx.spec.guidance, judge_decides=judge.decides, tries_judge=tries_judge, gates_judge=gates_judge
+    )
     records = PhaseRecords()
     if "pilot" in ctx.spec.stages:
         await run.enter("pilot")
@@ -58,7 +62,8 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         await run.note_estimate(result.estimate)
         records = PhaseRecords(pilot=result.record)
         await tell(ctx, "pilot", result.record)
-        state = replace(state, guidance=result.guidance)
+        judge = after_gate(judge, result.record.judge)
+        state = replace(state, guidance=result.guidance, judge_decides=judge.decides)
         await run.pause_after("pilot")
 
     base_on_dev = on_dev = await measure(ctx, state, BASE, Split.DEV, ctx.base)

@@ -102,12 +102,14 @@ def judge(posted: Posted) -> Iterator[Problem | str]:
 
         kind = replies.Decision if reviews else replies.Choice
         messages = _planted(prompts, posted.spec.domain, reviews)
-        body = {"max_tokens": spec.max_tokens, "temperature": 0.0, "response_format": kind.format()}
+        form, read = (replies.analysed(kind), replies.read_analysed) if spec.analysis else (kind, replies.read)
+        messages = prompts.with_analysis(messages) if spec.analysis else messages
+        body = {"max_tokens": spec.max_tokens, "temperature": 0.0, "response_format": form.format()}
         answer = ask(body | {"messages": messages})
-        if replies.parse(kind, answer.text, answer.cut_off) is None:
-            again = prompts.repair_messages(messages, answer.text, list(kind.model_fields))
+        if read(kind, answer.text, answer.cut_off)[0] is None:
+            again = prompts.repair_messages(messages, answer.text, list(form.model_fields))
             answer = ask(body | {"messages": again})
-            if replies.parse(kind, answer.text, answer.cut_off) is None:
+            if read(kind, answer.text, answer.cut_off)[0] is None:
                 shown = " ".join(answer.text.split())[:200] or "nothing"
                 cut = ", cut off at its limit of tokens" if answer.cut_off else ""
                 return Problem(
@@ -119,7 +121,7 @@ def judge(posted: Posted) -> Iterator[Problem | str]:
                 )
         return answer
 
-    yield from _provider(posted, "judge", spec.provider, (spec.max_tokens, reviews), asked)
+    yield from _provider(posted, "judge", spec.provider, (spec.max_tokens, reviews, spec.analysis), asked)
 
 
 def _planted(prompts, domain: str, reviews: bool) -> list[dict[str, str]]:
