@@ -238,3 +238,82 @@ def test_a_schema_that_never_ends_is_refused_and_a_recursive_one_is_not():
     ):
         with pytest.raises(ValidationError, match=r"never ends|too deeply"):
             ask_for(endless)
+
+
+# the rationale of a stream
+
+
+REASONING = TARGET._replace(generation=Generation(rationale=True))
+
+
+def told(text: str, size: int, reason: str = "stop") -> tuple[str, str]:
+    """(rationale, answer) of a stream whose text comes in pieces of so many characters."""
+    body = ChatRequest.model_validate({"model": "expert", "messages": ASK, "stream": True, "logprobs": True})
+    reshape = chat.Reshaper(chat.asked(body, REASONING, DEFAULT_PROJECT, None))
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces), {}]
+    parts: dict[str, str] = {"reasoning_content": "", "content": ""}
+    seen: list[str] = []
+    last: dict[str, Any] = {}
+    for number, delta in enumerate(deltas):
+        ended = reason if number == len(deltas) - 1 else None
+        logprobs = {"content": [{"token": delta["content"]}]} if delta.get("content") else None
+        for chunk in reshape({"choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": ended}]}):
+            (choice,) = chunk["choices"]
+            for field in parts:
+                parts[field] += choice["delta"].get(field) or ""
+            seen += [entry["token"] for entry in (choice["logprobs"] or {}).get("content") or []]
+            last = choice
+    assert last["finish_reason"] == reason
+    assert "".join(seen) == text or text.endswith(" "), "no token's logprobs are lost"
+    return parts["reasoning_content"], parts["content"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+@pytest.mark.parametrize(
+    ("text", "rationale", "content"),
+    [
+        ("Twice 21,\nso it is so.\nAnswer: 42", "Twice 21,\nso it is so.", "42"),
+        ("Twice 21.\nAnswer: 42\nor so", "Twice 21.", "42\nor so"),
+        ("Answer: 42", "", "42"),
+        ("Why?\nAnswered: no.\nAnswer: yes", "Why?\nAnswered: no.", "yes"),
+    ],
+)
+def test_a_streams_rationale_is_told_apart(text: str, rationale: str, content: str, size: int):
+    assert told(text, size) == (rationale, content)
+    assert chat.shown(made(), answer(text))["choices"][0]["message"]["content"] == content, "as without a stream"
+
+
+@pytest.mark.parametrize(("text", "reason"), [("just 42", "stop"), ("Twice 21, and", "length")])
+def test_a_stream_without_the_marker_is_an_answer_as_without_a_stream(text: str, reason: str):
+    assert told(text, 4, reason)[1] == text
+
+
+def test_only_a_version_that_learned_rationales_is_held_back():
+    body = ChatRequest.model_validate({"model": "expert", "messages": ASK, "stream": True})
+    assert not chat.asked(body, TARGET, DEFAULT_PROJECT, None).reshapes
+    assert chat.asked(body, REASONING, DEFAULT_PROJECT, None).reshapes
+    form = body.model_copy(update={"response_format": {"type": "json_object"}})
+    structured = ChatRequest.model_validate(form.sent | {"response_format": {"type": "json_object"}, "model": "expert"})
+    assert not chat.asked(structured, REASONING, DEFAULT_PROJECT, None).reshapes
+    assert "rationale" not in Generation().model_dump()
+
+
+def test_a_response_streams_its_reasoning_as_an_item_of_its_own():
+    request = ResponsesRequest.model_validate({"model": "expert", "input": "hi", "stream": True})
+    events = responses.Events(request, "expert")
+    chunks = [
+        {"choices": [{"delta": {"reasoning_content": "Twice"}, "finish_reason": None}]},
+        {"choices": [{"delta": {"reasoning_content": " 21."}, "finish_reason": None}]},
+        {"choices": [{"delta": {"content": "42"}, "finish_reason": "stop"}]},
+    ]
+    said = [*events.begin(), *(event for chunk in chunks for event in events(chunk)), *events.end()]
+    kinds = [event["type"].removeprefix("response.") for event in said]
+    assert kinds == [
+        "created", "in_progress", "output_item.added", "reasoning_text.delta", "reasoning_text.delta", "reasoning_text.done",
+        "output_item.done", "output_item.added", "content_part.added", "output_text.delta", "output_text.done", "content_part.done",
+        "output_item.done", "completed",
+    ]  # fmt: skip
+    thought, message = said[-1]["response"]["output"]
+    assert (thought["type"], thought["content"][0]["text"]) == ("reasoning", "Twice 21.")
+    assert message["content"][0]["text"] == "42"

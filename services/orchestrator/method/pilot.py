@@ -58,7 +58,9 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
         record, judge_decides = record.model_copy(update={"judge": gate}), gate.passed
     guidance = wanted
     if wanted not in KEYS:
-        compared, gain, decision, student_nll = await compare_ways(ctx, state.student, judge_decides, questions, responses)
+        compared, gain, decision, student_nll = await compare_ways(
+            ctx, state.student, judge_decides, questions, responses
+        )
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
         if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK

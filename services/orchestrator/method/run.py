@@ -138,7 +138,7 @@ class DistillationRun(DurableRun):
     async def publish(self, student: ModelRef, state: str) -> str:
         """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
         catalog = self.stores.catalog
-        evaluated = Generation(max_tokens=self.context.spec.student_tokens)
+        evaluated = Generation(max_tokens=self.context.spec.student_tokens, rationale=self.context.spec.reasons)
         of_job = (self.job.project_id, self.alias, student, self.job.id, state)
         row = await asyncio.to_thread(catalog.publish, *of_job, evaluated, self.continues)
         if state == "promoted":

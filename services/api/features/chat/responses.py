@@ -190,8 +190,7 @@ def whole(request: ResponsesRequest, chat: Json) -> Json:
     choice = chat["choices"][0]
     message, output = choice["message"], []
     if message.get("reasoning_content"):
-        thought = {"type": "reasoning_text", "text": message["reasoning_content"]}
-        output.append({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": [thought]})
+        output.append(_thought_item(new_id("rs"), message["reasoning_content"]))
     if message.get("content") or not message.get("tool_calls"):
         logprobs = (choice.get("logprobs") or {}).get("content") or []
         output.append(_text_item(new_id("msg"), message.get("content") or "", logprobs))
@@ -207,6 +206,11 @@ def _ended(choice: Json) -> Json:
 
 def _text_part(text: str, logprobs: list[Json]) -> Json:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def _thought_item(item_id: str, text: str) -> Json:
+    thought = {"type": "reasoning_text", "text": text}
+    return {"id": item_id, "type": "reasoning", "summary": [], "content": [thought]}
 
 
 def _text_item(item_id: str, text: str, logprobs: list[Json]) -> Json:
@@ -253,6 +257,8 @@ class Events:
         self.usage = _usage(chunk.get("usage")) or self.usage
         for choice in chunk.get("choices") or []:
             delta = choice.get("delta") or {}
+            if delta.get("reasoning_content"):
+                yield from self._thought(delta["reasoning_content"])
             if delta.get("content"):
                 yield from self._text(delta["content"], (choice.get("logprobs") or {}).get("content") or [])
             for call in delta.get("tool_calls") or []:
@@ -266,6 +272,14 @@ class Events:
         yield from self._close()
         ended = self.head | {"output": self.output, "usage": self.usage} | _ended(self.last)
         yield self._event(f"response.{ended['status']}", response=ended)
+
+    def _thought(self, text: str) -> Iterator[Json]:
+        if self.item is None or self.item["type"] != "reasoning":
+            yield from self._close()
+            yield from self._open(_thought_item(new_id("rs"), ""))
+        if self.item is not None:
+            self.item["content"][0]["text"] += text
+        yield self._event("response.reasoning_text.delta", delta=text, content_index=0, **self._place())
 
     def _text(self, text: str, logprobs: list[Json]) -> Iterator[Json]:
         if self.item is None or self.item["type"] != "message":
@@ -288,7 +302,7 @@ class Events:
 
     def _open(self, item: Json) -> Iterator[Json]:
         self.item = item
-        begun = item | {"status": "in_progress"} | ({"content": []} if item["type"] == "message" else {})
+        begun = item | {"status": "in_progress"} | ({"content": []} if item["type"] != "function_call" else {})
         yield self._event("response.output_item.added", output_index=len(self.output), item=begun)
         if item["type"] == "message":
             part = _text_part("", [])
@@ -304,6 +318,9 @@ class Events:
             done = {"text": part["text"], "logprobs": part["logprobs"]}
             yield self._event("response.output_text.done", content_index=0, **done, **place)
             yield self._event("response.content_part.done", part=part, content_index=0, **place)
+        elif item["type"] == "reasoning":
+            text = item["content"][0]["text"]
+            yield self._event("response.reasoning_text.done", text=text, content_index=0, **place)
         else:
             done = {"arguments": item["arguments"], "name": item["name"]}
             yield self._event("response.function_call_arguments.done", **done, **place)

@@ -15,6 +15,7 @@ from services.api.features.chat.fields import (
     with_defaults,
     without_effect,
 )
+from services.api.features.chat.rationales import RationaleReader
 from services.api.model_router import Target
 from shared.artifacts.template_text import renders_tools
 from shared.contracts.answer_format import split_answer
@@ -35,7 +36,8 @@ class Asked:
     """A request on its way to the engine.
 
     path: the engine's route. body: what it gets. notes: what the headers say. use: the tools of a chat; guided: its call is
-    asked for as JSON. copies: so many equal answers, where greedy decoding makes one. request: the chat as it was posted;
+    asked for as JSON. copies: so many equal answers, where greedy decoding makes one. rationale: the answer begins with one, which a
+    stream tells apart. request: the chat as it was posted;
     places: of the engine's messages among the request's.
     """
 
@@ -44,6 +46,7 @@ class Asked:
     notes: Notes
     use: tools.ToolUse | None = None
     copies: int = 1
+    rationale: bool = False
     request: Body = field(default_factory=dict)
     places: list[int | None] = field(default_factory=list)
     system: str = ""
@@ -55,7 +58,7 @@ class Asked:
     @property
     def reshapes(self) -> bool:
         """The engine's chunks are not what the client gets."""
-        return self.guided or self.copies > 1 or (self.use is not None and self.use.legacy)
+        return self.guided or self.copies > 1 or self.rationale or (self.use is not None and self.use.legacy)
 
 
 def asked(request: GenerationRequest, target: Target, project: str, template: str | None) -> Asked:
@@ -114,7 +117,8 @@ def _chat(given: Body, effort: Any, target: Target, notes: Notes, template: str 
             body["parallel_tool_calls"] = False
     plain = not any(given.get(name) for name in NOT_PLAIN) or given.get("response_format") == {"type": "text"}
     body = with_defaults(body, target.generation, plain)
-    return Asked(CHAT, body, notes, use, request=given, places=made.places, system=system)
+    rationale = target.generation.rationale and use is None and not _is_structured(body)
+    return Asked(CHAT, body, notes, use, rationale=rationale, request=given, places=made.places, system=system)
 
 
 def _greedy_once(made: Asked) -> Asked:
@@ -198,13 +202,36 @@ class Reshaper:
     def __init__(self, made: Asked):
         self.made = made
         self.readers: dict[int, tools.CallReader] = {}
+        self.rationales: dict[int, RationaleReader] = {}
+        self.logprobs: dict[int, list[Body]] = {}  # of tokens whose text is held back
 
     def __call__(self, chunk: Body) -> Iterator[Body]:
         if not chunk.get("choices"):
             yield chunk
         for choice in chunk.get("choices") or []:
-            for whole in self._guided(choice) if self.made.guided else [self._plain(choice)]:
+            for whole in self._parts(choice):
                 yield chunk | {"choices": copied([whole], self.made.copies)}
+
+    def _parts(self, choice: Body) -> Iterable[Body]:
+        if self.made.guided:
+            return self._guided(choice)
+        return self._with_rationale(choice) if self.made.rationale else [self._plain(choice)]
+
+    def _with_rationale(self, choice: Body) -> Iterator[Body]:
+        """The rationale and the answer in chunks of their own, then the end."""
+        index, delta, reason = choice.get("index", 0), dict(choice.get("delta") or {}), choice.get("finish_reason")
+        reader = self.rationales.setdefault(index, RationaleReader())
+        logprobs = self.logprobs.setdefault(index, [])
+        logprobs += (choice.get("logprobs") or {}).get("content") or []
+        text = delta.pop("content", None) or ""
+        base = choice | {"logprobs": None, "finish_reason": None}
+        if delta.get("role"):
+            yield base | {"delta": delta | {"content": ""}}
+        for name, told in reader.read(text, ended=reason is not None):
+            held, self.logprobs[index] = self.logprobs[index], []
+            yield base | {"delta": {name: told}, "logprobs": {"content": held} if held else None}
+        if reason:
+            yield choice | {"delta": {}, "logprobs": None}
 
     def _plain(self, choice: Body) -> Body:
         if self.made.use is None or not self.made.use.legacy:

@@ -37,8 +37,8 @@ async def shown_lines(
     """Complete lines, as soon as they are complete, so that a name is never split. An error of the engine gets OpenAI's shape and is
     passed to `failed`.
 
-    The text is not held back: whether a rationale precedes the answer is known only when the marker appears. Requests without
-    `stream` get `reasoning_content`.
+    The text is not held back: whether a rationale precedes the answer is known only when the marker appears, but for versions that
+    were trained to write one (rationales.py). Requests without `stream` get `reasoning_content`.
     """
     rest = b""
     async for part in parts:
