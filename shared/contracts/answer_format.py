@@ -2,6 +2,7 @@
 
 import re
 
+CUT_OFF = "length"  # OpenAI's finish_reason of a text that ended at its limit of tokens: none is ever learned
 MARKER = "\nAnswer:"  # stands between rationale and answer in everything the student writes with reasoning
 # What models write in its place when they are asked for it: **Answer:**, Final answer:, ANSWER -, ### Answer, The answer is:
 _LENIENT = re.compile(

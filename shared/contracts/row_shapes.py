@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
+from shared.contracts.answer_format import CUT_OFF
 from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import PREFERENCE, NotUsable, answer_of, from_messages, from_preference, read_tools
 from shared.contracts.transcripts import spoken
@@ -542,7 +543,7 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
             )
         made = from_messages(_with_ids(messages), field, read_tools(row)) | mapped(row, extras)
         if isinstance(row.get("choices"), list) and made["reference"] is None:  # a stored completion
-            made["reference"] = _said(row["choices"])
+            made |= _completed(row["choices"])
         if NOTE in row:
             made["note"] = row[NOTE]
         return without_unwanted(row, made)
@@ -663,8 +664,8 @@ def _trace(asked: str, answered: str) -> Callable[[Json], Json]:
         extras = mapped(row, _extras([name for name in row if name not in (asked, answered)], set()))
         if isinstance(question, list):
             read = from_messages(_messages(asked, question), asked, _tools_of_trace(row[asked]))
-            return extras | read | ({"reference": _said(answer)} if answer is not None else {})
-        return extras | {"question": as_question(asked, question), "reference": _said(answer)}
+            return extras | read | (_completed(answer) if answer is not None else {})
+        return extras | {"question": as_question(asked, question)} | _completed(answer)
 
     return convert
 
@@ -686,6 +687,17 @@ def _inner(value: Any, names: Sequence[str]) -> Any:
             key = next(iter(value))
         value = value[key]
     return value
+
+
+def _completed(answer: Any) -> Json:
+    """The reference of a stored completion; one that was cut off is none, and the row says so."""
+    first = answer[0] if isinstance(answer, list) and answer else None
+    if isinstance(first, dict) and first.get("finish_reason") == CUT_OFF:
+        return {
+            "reference": None,
+            "note": "the answer ended at its limit of tokens (finish_reason length) and is not used",
+        }
+    return {"reference": _said(answer)}
 
 
 def _said(answer: Any) -> str | None:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.contracts.answer_format import join_answer, read_answer
+from shared.contracts.answer_format import CUT_OFF, join_answer, read_answer
 from shared.contracts.answer_format import student_messages as bare_question
 from shared.contracts.conversation import (
     Conversation,
@@ -19,7 +19,6 @@ from shared.contracts.steps import Wire
 TOO_LONG = (
     "too_long"  # a finish_reason beside OpenAI's: the prompt alone exceeds the student's context, nothing was written
 )
-CUT_OFF = "length"  # OpenAI's finish_reason of a text that ended at its limit of tokens: none is ever learned
 
 
 def _is_none(value: Any) -> bool:

@@ -103,6 +103,21 @@ def test_a_shape_is_recognised_and_nothing_of_it_is_left_unread(row: dict, expec
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [USER], "choices": [{"message": BOT, "finish_reason": "length"}]},
+        {"input": [USER], "output": {"choices": [{"message": BOT, "finish_reason": "length"}]}},
+    ],
+)
+def test_a_stored_completion_that_was_cut_off_is_no_reference(row: dict):
+    reading = Reading()
+    item = parse_line(1, json.dumps(row).encode(), reading)
+    assert isinstance(item, Question)
+    assert item.reference is None
+    assert [(count, "finish_reason length" in note) for note, count in reading.notes.items()] == [(1, True)]
+
+
+@pytest.mark.parametrize(
     ("row", "code", "words"),
     [
         ({"foo": "x", "bar": "y"}, "no_question", "the row has foo, bar"),
