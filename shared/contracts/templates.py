@@ -31,7 +31,7 @@ def checked_template(text: str) -> str:
 
 def places(text: str) -> list[str]:
     """The paths in a template."""
-    return [found.strip() for found in PLACE.findall(text)]
+    return [place.strip() for place in PLACE.findall(text)]
 
 
 def filled(text: str, item: Json, sample: Json) -> str:

@@ -20,10 +20,10 @@ def json_of(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        found = list(_values(text))
-    if not found:
+        values = list(_values(text))
+    if not values:
         raise ValueError("no JSON value")
-    return found[-1]
+    return values[-1]
 
 
 def reference_of(text: str) -> Any:

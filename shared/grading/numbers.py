@@ -41,8 +41,8 @@ class Quantity(NamedTuple):
 
 def quantities(text: str, decimal: str = ".") -> list[Quantity]:
     """All numbers in a text, in order. decimal: the sign before the fraction, where a text can be read both ways."""
-    found = (_quantity(match, text, decimal) for match in _NUMBER.finditer(text))
-    return [quantity for quantity in found if quantity is not None]
+    read = (_quantity(match, text, decimal) for match in _NUMBER.finditer(text))
+    return [quantity for quantity in read if quantity is not None]
 
 
 def last_quantity(text: str, decimal: str = ".") -> Quantity | None:

@@ -51,8 +51,8 @@ def query_of(text: str) -> str:
     """The query in a text: inside its last fence, from the first line that begins with SELECT, WITH or VALUES (else from the
     first SELECT) to the end of that statement; "" where it has none."""
     fenced = _FENCED.findall(text)
-    found = (form.search(fenced[-1] if fenced else text) for form in _QUERIES)
-    return next((_first_statement(query.group()) for query in found if query), "")
+    matches = (form.search(fenced[-1] if fenced else text) for form in _QUERIES)
+    return next((_first_statement(query.group()) for query in matches if query), "")
 
 
 def equal(given: Result, expected: Result) -> bool:

@@ -26,7 +26,7 @@ class Marked:
     """A JSON file whose lone surrogates are marked as HALF: the parser would replace them without a word."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self._rest, self.found = file, b"", False
+        self._file, self._rest, self.marked = file, b"", False
 
     def read(self, size: int = 1 << 16) -> bytes:
         if not size:
@@ -46,7 +46,7 @@ class Marked:
     def _marked(self, match: "re.Match[bytes]") -> bytes:
         if match.group(2):
             return match.group(0)
-        self.found = True
+        self.marked = True
         return match.group(1) + b"\\ufdd0"
 
 

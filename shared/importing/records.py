@@ -82,7 +82,7 @@ def _json(path: Path, layout: Layout) -> Iterator[Numbered]:
                 number += 1
                 if not isinstance(value, dict):
                     yield number, _not_an_object(number)
-                elif file.found and has_half(value):
+                elif file.marked and has_half(value):
                     yield number, LineError(line=number, code="invalid_unicode", message=LONE_SURROGATE)
                 else:
                     yield number, value

@@ -254,5 +254,5 @@ def result_of(items: Sequence[StoredItem], criteria: Sequence[str], model: str) 
 
 
 def _of(item: StoredItem, name: str) -> tuple[bool, float]:
-    found = next((one for one in item.results if one.name == name), None)
-    return (found.passed, found.score) if found else (False, 0.0)
+    result = next((one for one in item.results if one.name == name), None)
+    return (result.passed, result.score) if result else (False, 0.0)
