@@ -48,6 +48,22 @@ def test_only_what_was_measured_alike_is_compared(metrics, students, compared: b
             assert gain[0] == pytest.approx(0.25)
 
 
+def test_variants_that_decided_on_different_parts_of_dev_are_compared_on_what_they_share():
+    """One chose among its rounds on the first and the fourth of six questions."""
+    whole, parted = (finished(name, "chrf", "small") for name in SCORES)
+    assert parted.report.dev is not None
+    kept = [1, 2, 4, 5]
+    scores = [parted.report.dev.scores[place] for place in kept]
+    dev = parted.report.dev.model_copy(update={"n": 4, "chosen_on": 2, "places": kept, "scores": scores})
+    parted = parted._replace(report=parted.report.model_copy(update={"dev": dev}))
+    gain = comparison([whole, parted])[1].dev_gain_over_first
+    assert gain is not None
+    first = SCORES["first"][::-1]
+    assert gain[0] == pytest.approx(sum(scores[n] - first[place] for n, place in enumerate(kept)) / 4)
+    other = parted._replace(report=parted.report.model_copy(update={"dev": dev.model_copy(update={"chosen_on": 3})}))
+    assert comparison([whole, other])[1].dev_gain_over_first is None, "another dev split"
+
+
 def test_a_report_of_an_earlier_version_has_nothing_of_dev():
     old, new = (finished(name, "chrf", "small", dev=name == "second") for name in SCORES)
     rows = comparison([old, new])

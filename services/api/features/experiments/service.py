@@ -211,7 +211,10 @@ def _compared(variant: Finished, first: Report) -> ComparedVariant:
 
 
 def _on_same(first: DevResult, other: DevResult) -> tuple[list[float], list[float]]:
-    """Their scores on the questions of dev that decided in both: a variant with several rounds or turns chose on a part of them."""
+    """Their scores on the questions of dev that decided in both: a variant with several rounds or turns chose on a part of them. All of
+    them where the two were not measured on the same dev."""
+    if first.n + (first.chosen_on or 0) != other.n + (other.chosen_on or 0):
+        return first.scores, other.scores
     places = [one.places or list(range(one.n)) for one in (first, other)]
     both = set(places[0]) & set(places[1])
     return tuple(
