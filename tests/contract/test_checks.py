@@ -266,6 +266,19 @@ def test_a_dev_split_too_small_to_choose_among_rounds_is_told_before_the_job(pro
     assert "dev_not_parted" not in codes, "it makes no choice"
 
 
+def test_samples_that_can_only_agree_by_their_text_are_told(provided: Provided, file: str):
+    teacher = {"samples": 3, "max_tokens": 91}
+    told = provided.http.post(f"{JOBS}/check", json=body(file, teacher=teacher)).json()
+    assert "samples_agree_by_text" in {warning["code"] for warning in told["warnings"]}
+    by_number = provided.http.post(
+        f"{JOBS}/check", json=body(file, teacher=teacher, primary_metric="string_check")
+    ).json()
+    assert "samples: 3 to a question, which agree by string_check" in by_number["checked"]
+    refused = provided.http.post(JOBS, json=body(file, teacher={"samples": 3, "temperature": 0}))
+    assert refused.status_code == 400
+    assert "at temperature 0 all samples are one answer" in refused.json()["error"]["message"]
+
+
 def test_what_the_teacher_alone_is_shown_is_counted_and_must_be_text(provided: Provided, file: str):
     """Of the job, as a text or as files, and of a row, from a column that the mapping names."""
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 from services.api.features.jobs.posted import Posted
-from shared.contracts.grader_kinds import Grader, name_of
+from shared.contracts.grader_kinds import TEXT_KINDS, Grader, StringCheckGrader, name_of
 from shared.contracts.problems import Problem, warning
 
 SIMILARITIES = (Grader.CHRF, Grader.ROUGE_L, Grader.FLAGS, Grader.CONTAINS)
+BY_TEXT = tuple(
+    kind for kind in TEXT_KINDS if kind is not StringCheckGrader
+)  # they say of no two answers that they are the same
 
 
 def samples(posted: Posted) -> Iterator[Problem | str]:
@@ -15,7 +18,7 @@ def samples(posted: Posted) -> Iterator[Problem | str]:
     if spec.teacher.samples == 1 or not posted.asks_teacher:
         return
     grader = spec.agreement_grader
-    if grader in SIMILARITIES:
+    if grader in SIMILARITIES or isinstance(grader, BY_TEXT):
         yield warning(
             "samples_agree_by_text",
             f"of {spec.teacher.samples} samples those agree whose texts are equal, since {name_of(grader)} tells no more; "
