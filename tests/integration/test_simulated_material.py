@@ -1,11 +1,13 @@
 """A whole job with material for strong models alone: which steps carry it, and which never do."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.orchestrator import scheduler
 from services.orchestrator.method.pipeline import meteor
 from shared.artifacts import material
 from shared.contracts.report import read_report
@@ -13,6 +15,7 @@ from shared.contracts.steps import Queue, StepKind, StepRequest
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import Simulation, World, questions
+from tests.fakes.system import System
 
 SCHEMA, OF_ROW = "CREATE TABLE secret_of_the_job", "secret of the row "
 STUDENTS = (Queue.WEAK, Queue.TRAIN)
@@ -90,3 +93,31 @@ async def test_another_text_asks_the_teacher_again_and_leaves_what_students_did(
     one, other = asked
     assert set(hashes(one, StepKind.TEACH)).isdisjoint(hashes(other, StepKind.TEACH))
     assert hashes(one, StepKind.SFT) == hashes(other, StepKind.SFT)
+
+
+async def test_a_posted_jobs_files_and_texts_reach_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From the API's request through the orchestrator that opens the job; the hash of a file's artifact is the file's own."""
+    monkeypatch.setattr(scheduler, "LOOK_S", 0.02)
+    system = System(tmp_path, monkeypatch)
+    content = b"\xef\xbb\xbfCREATE TABLE of_a_file"
+    digest = hashlib.sha256(content).hexdigest()
+    system.settings.files.mkdir(parents=True, exist_ok=True)
+    (system.settings.files / digest).write_bytes(content)
+    file_id = system.stores.catalog.add_file(
+        DEFAULT_PROJECT, sha256=digest, bytes=1, filename="f", purpose="user_data", status="processed", errors=[]
+    ).id
+    teacher = {"context": [file_id, SCHEMA], "samples": 2}
+    async with system.running():
+        job = system.post(system.file(), teacher=teacher, phases=["distill"], guidance="none")
+        await system.until(job, "succeeded")
+    asked = [
+        StepRequest.model_validate(system.artifacts.get_json(step.input_hash))
+        for step in system.stores.steps.of_job(job)
+        if step.kind == StepKind.TEACH
+    ]
+    assert asked
+    assert all(request.params["samples"] == 2 for request in asked)
+    for request in asked:
+        shown = material.read(system.artifacts, request.params["material"])
+        assert shown == ["CREATE TABLE of_a_file", SCHEMA]
+        assert request.params["material"][0] == digest

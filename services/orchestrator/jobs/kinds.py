@@ -66,15 +66,15 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
 
 
 def _material(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> material.Material:
-    """What teacher and judge are shown. Raises NotFound, OSError, and FatalError for a file that is no text."""
+    """What teacher and judge are shown. Raises NotFound, OSError, and FatalError for a file that is no text, or whose content is gone."""
     catalog = dependencies.steps.stores.catalog
 
     def path_of(file_id: str) -> Path:
-        return platform_settings().files / catalog.file(row.project_id, file_id).sha256
+        return dependencies.steps.settings.files / catalog.file(row.project_id, file_id).sha256
 
     try:
         contents = material.contents_of(request.distillation.teacher.contexts, path_of)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise FatalError(
             f"teacher.context cannot be read: {error}", param="distillation.teacher.context", code="bad_context"
         ) from error
