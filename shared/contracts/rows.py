@@ -29,6 +29,10 @@ def _is_one(value: float) -> bool:
     return value == 1
 
 
+def _is_false(value: bool) -> bool:
+    return not value
+
+
 def _is_empty(value: list) -> bool:
     return not value
 
@@ -147,6 +151,13 @@ class StudentCompletion(Wire):
     def whole(self) -> bool:
         """Whether it may be learned: it was written, to its end."""
         return self.finish_reason not in (CUT_OFF, TOO_LONG)
+
+
+class Samples(Wire):
+    """Several completions of one question, in the engine's order."""
+
+    id: str
+    completions: list[StudentCompletion]
 
 
 class JudgeInput(Wire):
@@ -271,11 +282,14 @@ class Example(Asked):
 
 class PreferencePair(Asked):
     """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model. cut_off: the sides that
-    ended at their limit of tokens; such a pair is not learned."""
+    ended at their limit of tokens; such a pair is not learned. weight: of its loss. held_out: it is not trained on; what training
+    did to it is measured."""
 
     chosen: str
     rejected: str
     cut_off: list[Side] = Field(default=[], exclude_if=_is_empty)
+    weight: float = Field(default=1.0, gt=0, le=1, exclude_if=_is_one)
+    held_out: bool = Field(default=False, exclude_if=_is_false)
 
 
 def asked(question: Question, shows_calls: bool = True) -> Json:

@@ -30,6 +30,7 @@ class StepKind(StrEnum):
     GUIDE = "weak.guide"
     ANSWER = "weak.answer"
     REASON = "weak.reason"
+    SAMPLE = "weak.sample"
     TEACH = "strong.teach"
     READ = "strong.read"
     ASK = "strong.ask"
@@ -67,16 +68,16 @@ def _unset(value: Any) -> bool:
     return value is None or value is False
 
 
-def _is_one(value: int) -> bool:
-    return value == 1
-
-
 def _empty(value: Any) -> bool:
     return not value
 
 
 def _is_empty(value: list) -> bool:
     return not value
+
+
+def _is_one(value: float) -> bool:
+    return value == 1
 
 
 class Method(StrEnum):
@@ -140,11 +141,12 @@ class Sampling(Wire):
 
 
 class StudentParams(Wire):
-    """For weak.*: the student asked, in which domain, and how it decodes."""
+    """For weak.*: the student asked, in which domain, and how it decodes. n: completions of each row, of weak.sample."""
 
     model: ModelRef
     domain: str
     sampling: Sampling
+    n: int = Field(default=1, ge=1, le=64, exclude_if=_is_one)
 
 
 class TeachParams(Wire):

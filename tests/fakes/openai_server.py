@@ -139,6 +139,10 @@ class FakeOpenAI:
         entry["outcome"] = "answered"
         entry["answer"] = text
         completion = _completion(body, text)
+        for index in range(1, body.get("n") or 1):
+            another = {"seed": body.get("seed"), "index": index}
+            more = _completion(body, self.answer([*body["messages"][:-1], body["messages"][-1] | another], body))
+            completion["choices"].append(more["choices"][0] | {"index": index})
         if body.get("stream"):
             cut = fault is not None
             usage = bool((body.get("stream_options") or {}).get("include_usage"))

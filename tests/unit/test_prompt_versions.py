@@ -29,6 +29,7 @@ RENDERED = {
     StepKind.GUIDE: [prompts.guide_messages(DOMAIN, FIRST)],
     StepKind.ANSWER: [prompts.answer_messages(FIRST), prompts.answer_messages(WITH_SHOTS)],
     StepKind.REASON: [prompts.reason_messages(DOMAIN, FIRST), prompts.reason_messages(DOMAIN, AGAIN)],
+    StepKind.SAMPLE: [prompts.answer_messages(FIRST)],
     StepKind.ASK: [ask_messages(ASKING, PASSAGE), check_messages(PASSAGE, "What does ls do?")],
     StepKind.PROPOSE: [
         propose_messages(PROPOSING, wanted.model_copy(update=more))
@@ -47,6 +48,7 @@ FINGERPRINTS = {
     (StepKind.ANSWER, 1): "3ef3c256a6e4372780e24de5ec0240eef264115558d29436d7e686bb88ef3d9a",
     (StepKind.REASON, 1): "14683fb4e536260396deab05299d7dd807a98317351e94e2ad60def81a6271c1",
     (StepKind.GUIDE, 2): "9f20da90b5aa9e8046f5908dd3ca605060672ce7ea053ed3af083fc55aa58074",
+    (StepKind.SAMPLE, 1): "bc956f73d12555aadb71432e8e2a07c54cd23b10e2857fbcafa64f625c2f67a5",
     (StepKind.ASK, 1): "75bc2e35dfaf3fe63363428663e3b5e47c4b4f5eb6604eda30892597dbb1a9eb",
     (StepKind.PROPOSE, 1): "e8805773157bb3ad555f013700762e9e1930df9a924d2846de9474042a948910",
     (StepKind.REASON, 2): "edb064bfd67ed72a607f9e35a2db9b7b64296a3fb2f85ca23b87135f30a1e6b4",

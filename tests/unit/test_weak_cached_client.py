@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.weak_model.worker.cached_client import CachedClient
-from services.weak_model.worker.completions import answer
+from services.weak_model.worker.completions import answer, sample
 from services.weak_model.worker.student_client import StudentReply
 from shared.contracts.errors import TransientError
 from shared.contracts.rows import StudentPrompt
@@ -26,6 +26,10 @@ class Engine:
         if len(self.asked) > self.lasts:
             raise TransientError("the engine is away")
         return StudentReply(f"{model} says {seed}\nné", "stop", 3, 5)
+
+    async def complete_often(self, model, messages, sampling, seed, n, tools=()) -> list[StudentReply]:
+        first = await self.complete(model, messages, sampling, seed, tools)
+        return [first, *(StudentReply(f"{first.text} {place}", "length") for place in range(1, n))]
 
 
 def params(base: str = "tiny", seed: int = 1) -> StudentParams:
@@ -57,3 +61,19 @@ async def test_another_student_or_seed_is_asked(tmp_path: Path):
         engine = Engine(9)
         await answer(CachedClient(engine, file), asked, ROWS, lambda *_, **__: None)
         assert len(engine.asked) == 6, number
+
+
+async def test_samples_of_an_earlier_attempt_are_not_drawn_again(tmp_path: Path):
+    file, asked = tmp_path / "answers.jsonl", params().model_copy(update={"n": 3})
+    with pytest.raises(TransientError):
+        await sample(CachedClient(Engine(4), file), asked, ROWS, lambda *_, **__: None)
+    second = Engine(9)
+    drawn, metrics = await sample(CachedClient(second, file), asked, ROWS, lambda *_, **__: None)
+    assert len(second.asked) == 2
+    assert all([c.finish_reason for c in row.completions] == ["stop", "length", "length"] for row in drawn)
+    assert (metrics["n"], metrics["cut_off"], metrics["tokens"]) == (18, 12, 18)
+    again, _ = await sample(CachedClient(Engine(0), file), asked, ROWS, lambda *_, **__: None)
+    assert again == drawn
+    more = Engine(9)
+    await sample(CachedClient(more, file), asked.model_copy(update={"n": 4}), ROWS, lambda *_, **__: None)
+    assert len(more.asked) == 6

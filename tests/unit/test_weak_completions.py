@@ -17,7 +17,7 @@ from services.weak_model.worker.completions import row_seed
 from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.errors import FatalError, TransientError
 from shared.contracts.prompt_profile import PromptProfile
-from shared.contracts.rows import StudentPrompt
+from shared.contracts.rows import TOO_LONG, StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from tests.fakes.ports import free_port, wait_until
 
@@ -32,6 +32,7 @@ class Server:
         self.asked: list[dict] = []
         self.ended_early = 0
         self.down = 0  # so many requests are answered 503
+        self.most_choices = 64
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -68,9 +69,13 @@ class Server:
             reply = "<think>Twice 21, so" if "cut" in text else "<think>Twice 21.</think>\n\nIt is so.\nAnswer: 42"
         if "cut" in text:
             finish = "length"
+        several = min(body.get("n", 1), self.most_choices)
         return {
             "id": "c", "object": "chat.completion", "created": 1, "model": body["model"],
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": finish}],
+            "choices": [
+                {"index": n, "message": {"role": "assistant", "content": f"{reply}{n or ''}"}, "finish_reason": finish}
+                for n in range(several)
+            ],
             "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
         }  # fmt: skip
 
@@ -135,6 +140,33 @@ async def test_decoding_and_seed_reach_the_engine_and_a_row_keeps_its_seed_in_an
     assert seeds == {("a", row_seed(3, "q0")), ("b", row_seed(3, "q1"))}
     body = server[0].asked[0]
     assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == ("student", 0.7, 0.9, 11)
+
+
+async def test_several_samples_come_in_one_request(server):
+    given = params(temperature=0.9, seed=3).model_copy(update={"n": 4})
+    drawn, metrics = await call(completions.sample, server[1], rows("marked", "cut", "overflow"), given)
+    assert sorted((body["n"], body["seed"]) for body in server[0].asked) == sorted(
+        (4, row_seed(3, row.id)) for row in rows("marked", "cut", "overflow")
+    )
+    marked, cut, overflow = (row.completions for row in drawn)
+    assert [c.answer for c in marked] == ["42", "421", "422", "423"]
+    assert marked[0].rationale == "It is twice 21."
+    assert [c.finish_reason for c in cut] == ["length"] * 4
+    assert [c.finish_reason for c in overflow] == [TOO_LONG]
+    assert (metrics["n"], metrics["cut_off"], metrics["too_long"], metrics["tokens"]) == (9, 4, 1, 4)
+
+
+async def test_an_engine_that_gives_fewer_samples_is_asked_again_with_other_seeds(server):
+    server[0].most_choices = 2
+    given = params(temperature=0.9).model_copy(update={"n": 5})
+    ((row,), _) = await call(completions.sample, server[1], rows("a"), given)
+    assert len(row.completions) == 5
+    first = row_seed(0, "q0")
+    assert [(body.get("n", 1), body["seed"]) for body in server[0].asked] == [
+        (5, first),
+        (3, first + 2),
+        (1, first + 4),
+    ]
 
 
 def test_seeds_differ_by_row_and_by_run():

@@ -84,7 +84,7 @@ class DurableRun:
         """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
         key = StepKey.parse(key) if isinstance(key, str) else key
         request = step_request(kind, params, [row.model_dump(mode="json") for row in rows])
-        size = max(len(rows), 1) * getattr(params, "epochs", 1)
+        size = max(len(rows), 1) * getattr(params, "epochs", 1) * getattr(params, "n", 1)
 
         def on_progress(progress: Progress) -> None:
             self._waits[key] = progress.waits_for

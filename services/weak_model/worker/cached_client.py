@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from services.weak_model.worker.prompts import Messages
 from services.weak_model.worker.student_client import CompletionClient, StudentReply
@@ -27,17 +28,33 @@ class CachedClient:
         """As StudentClient.complete."""
         key = content_hash([model, messages, sampling.model_dump(), seed, *([list(tools)] if tools else [])])
         if key in self._cached:
-            return self._cached[key]
+            return self._cached[key][0]
         completion = await self._client.complete(model, messages, sampling, seed, tools)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps([key, *completion]))
+        self._keep([key, *completion])
         return completion
 
+    async def complete_often(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, n: int, tools: Sequence[Json] = ()
+    ) -> list[StudentReply]:
+        """As StudentClient.complete_often."""
+        key = content_hash([model, messages, sampling.model_dump(), seed, n, list(tools)])
+        if key in self._cached:
+            return self._cached[key]
+        completions = await self._client.complete_often(model, messages, sampling, seed, n, tools)
+        self._keep([key, [list(completion) for completion in completions]])
+        return completions
 
-def _read(file: Path) -> Iterator[tuple[str, StudentReply]]:
+    def _keep(self, line: list[Any]) -> None:
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(line))
+
+
+def _read(file: Path) -> Iterator[tuple[str, list[StudentReply]]]:
+    """A line has the parts of one completion, or a list of several."""
     for line in file.read_text("utf-8", "replace").splitlines():
         try:
-            key, *completion = json.loads(line)
-            yield key, StudentReply(*completion)
+            key, first, *more = json.loads(line)
+            several = first if isinstance(first, list) else [[first, *more]]
+            yield key, [StudentReply(*completion) for completion in several]
         except (ValueError, TypeError):  # empty, or cut off
             continue

@@ -8,7 +8,7 @@ from services.weak_model.worker.prompts import Messages, answer_messages, guide_
 from services.weak_model.worker.student_client import CompletionClient, StudentReply
 from shared.contracts.answer_format import MARKER, split_answer
 from shared.contracts.json_types import Json
-from shared.contracts.rows import TOO_LONG, CompletionUsage, Guideline, StudentCompletion, StudentPrompt
+from shared.contracts.rows import TOO_LONG, CompletionUsage, Guideline, Samples, StudentCompletion, StudentPrompt
 from shared.contracts.steps import StudentParams
 from shared.contracts.tool_calls import normal_answer
 from shared.platform.run_rows import run_rows
@@ -42,6 +42,22 @@ async def answer(
     """The bare question. No marker is required, though a student trained on rationales may write one."""
     completions, metrics = await _complete(client, params, rows, [answer_messages(row) for row in rows], on_progress)
     return [_split(row, completion) for row, completion in zip(rows, completions, strict=True)], metrics
+
+
+async def sample(
+    client: CompletionClient, params: StudentParams, rows: Sequence[StudentPrompt], on_progress: OnProgress
+) -> tuple[list[Samples], Metrics]:
+    """params.n completions of each bare question. The engine counts their tokens together."""
+    prompts = [answer_messages(row) for row in rows]
+    completions, metrics = await _complete_often(client, params, rows, prompts, on_progress)
+    results = [
+        Samples(
+            id=row.id,
+            completions=[_split(row, completion).model_copy(update={"usage": None}) for completion in several],
+        )
+        for row, several in zip(rows, completions, strict=True)
+    ]
+    return results, metrics
 
 
 async def reason(
@@ -84,32 +100,49 @@ async def _complete(
     prompts: Sequence[Messages],
     on_progress: OnProgress,
 ) -> tuple[list[StudentReply], Metrics]:
+    """One completion of each row."""
+    completions, metrics = await _complete_often(client, params, rows, prompts, on_progress)
+    return [completion for (completion,) in completions], metrics
+
+
+async def _complete_often(
+    client: CompletionClient,
+    params: StudentParams,
+    rows: Sequence[StudentPrompt],
+    prompts: Sequence[Messages],
+    on_progress: OnProgress,
+) -> tuple[list[list[StudentReply]], Metrics]:
     """All rows at once: the engine batches them. Texts come without the student's thoughts."""
     started, tokens, cut_in_thought = time.monotonic(), 0, 0
     profile = params.model.profile
 
-    async def complete(prompt: tuple[StudentPrompt, Messages]) -> StudentReply:
+    async def complete(prompt: tuple[StudentPrompt, Messages]) -> list[StudentReply]:
         nonlocal tokens, cut_in_thought
         row, messages = prompt
         seed = row_seed(params.sampling.seed, row.id)
-        completion = await client.complete(params.model.engine_name, messages, params.sampling, seed, tools_of(row))
-        tokens += completion.tokens
-        text, unfinished = profile.without_thoughts(completion.text)
-        cut_in_thought += unfinished and completion.finish_reason != TOO_LONG
-        return completion._replace(text=text)
+        asked = (params.model.engine_name, messages, params.sampling, seed)
+        if params.n == 1:
+            replies = [await client.complete(*asked, tools_of(row))]
+        else:
+            replies = await client.complete_often(*asked, params.n, tools_of(row))
+        tokens += sum(reply.tokens for reply in replies)
+        thought = [profile.without_thoughts(reply.text) for reply in replies]
+        cut_in_thought += sum(unfinished for _, unfinished in thought if replies[0].finish_reason != TOO_LONG)
+        return [reply._replace(text=text) for reply, (text, _) in zip(replies, thought, strict=True)]
 
     completions = await run_rows(
         complete,
         list(zip(rows, prompts, strict=True)),
         lambda done, total: on_progress(done, total, tokens=tokens),
     )
+    written = [completion for replies in completions for completion in replies]
     metrics = {
-        "n": len(completions),
+        "n": len(written),
         "tokens": tokens,
-        "prompt_tokens": sum(completion.prompt_tokens for completion in completions),
+        "prompt_tokens": sum(completion.prompt_tokens for completion in written),
         "seconds": round(time.monotonic() - started, 3),
-        "cut_off": sum(completion.finish_reason == "length" for completion in completions),
-        "too_long": sum(completion.finish_reason == TOO_LONG for completion in completions),
+        "cut_off": sum(completion.finish_reason == "length" for completion in written),
+        "too_long": sum(completion.finish_reason == TOO_LONG for completion in written),
         "marker_missing": 0,
     }
     if profile.think is not None:

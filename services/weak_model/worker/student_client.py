@@ -37,6 +37,10 @@ class CompletionClient(Protocol):
         self, model: str, messages: Messages, sampling: Sampling, seed: int, tools: Sequence[Json] = ()
     ) -> StudentReply: ...
 
+    async def complete_often(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, n: int, tools: Sequence[Json] = ()
+    ) -> list[StudentReply]: ...
+
 
 class EngineRefused(Exception):
     """An HTTP status of 400 or more, with the engine's message."""
@@ -116,6 +120,24 @@ class StudentClient:
         """tools: shown in the prompt; calls stand in the text as the model writes them, whatever parser the engine has.
 
         Raises TransientError when the engine is unavailable, FatalError when it refuses the request."""
+        return (await self._choices(model, messages, sampling, seed, 1, tools))[0]
+
+    async def complete_often(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, n: int, tools: Sequence[Json] = ()
+    ) -> list[StudentReply]:
+        """n completions of one prompt in one request, so that the engine reads the prompt once. An engine that gives fewer than it
+        is asked for is asked again, with another seed. Raises as complete does."""
+        replies: list[StudentReply] = []
+        while len(replies) < n:
+            replies += await self._choices(model, messages, sampling, seed + len(replies), n - len(replies), tools)
+            if replies[0].finish_reason == TOO_LONG:
+                return replies[:1]
+        return replies
+
+    async def _choices(
+        self, model: str, messages: Messages, sampling: Sampling, seed: int, n: int, tools: Sequence[Json]
+    ) -> list[StudentReply]:
+        """At least one reply, n at most. The first has the tokens of all."""
         body = {
             "model": model,
             "messages": messages,
@@ -124,20 +146,21 @@ class StudentClient:
             "top_p": sampling.top_p,
             "seed": seed,
         }
+        if n > 1:
+            body["n"] = n
         if tools:
             body |= {"tools": list(tools), "tool_choice": "none"}
         try:
             reply = await self._within_context(body)
-            choice, usage = reply["choices"][0], reply.get("usage") or {}
-            return StudentReply(
-                text=choice["message"]["content"] or "",
-                finish_reason=choice["finish_reason"],
-                tokens=usage.get("completion_tokens", 0),
-                prompt_tokens=usage.get("prompt_tokens", 0),
-            )
+            usage = reply.get("usage") or {}
+            first, *more = [
+                StudentReply(choice["message"]["content"] or "", choice["finish_reason"]) for choice in reply["choices"]
+            ]
+            tokens, prompt_tokens = usage.get("completion_tokens", 0), usage.get("prompt_tokens", 0)
+            return [first._replace(tokens=tokens, prompt_tokens=prompt_tokens), *more][:n]
         except EngineRefused as refusal:
             if refusal.status == httpx.codes.BAD_REQUEST and "context length" in refusal.message:
-                return StudentReply("", TOO_LONG)
+                return [StudentReply("", TOO_LONG)]
             raise self.as_error(refusal, model) from refusal
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise self._unavailable(f"{type(error).__name__}: {error}") from error

@@ -44,4 +44,5 @@ HANDLERS = by_kind(
     _handler(StepKind.GUIDE, completions.write_guidelines),
     _handler(StepKind.ANSWER, completions.answer),
     _handler(StepKind.REASON, completions.reason),
+    _handler(StepKind.SAMPLE, completions.sample),
 )
