@@ -32,6 +32,7 @@ class Triple(NamedTuple):
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
+GATE = 0.15  # pass@n less pass@1 below which there is little to select
 NOTHING = Triple(0.0, 0.0, 0.0)
 
 
@@ -308,8 +309,25 @@ class Figures(ReportPart):
     mean_tokens_rejected: float | None = None
 
 
+class HeldOut(ReportPart):
+    """What a preference training did to so many pairs that it did not see; each figure before (_first) and after it.
+
+    preferred: share of the pairs of which the student finds the chosen side likelier, by mean log-probability of a token, without a
+    reference model. margin: by how much, in nats per token. chosen: mean log-probability of the chosen side's tokens, in nats.
+    """
+
+    pairs: int
+    preferred_first: float
+    preferred: float
+    margin_first: float
+    margin: float
+    chosen_first: float
+    chosen: float
+
+
 class TrainingFigures(Figures):
-    """Means over the first and the last quarter of a training's steps; margins and reward_accuracy are of DPO."""
+    """Means over the first and the last quarter of a training's steps; margins and reward_accuracy are of DPO, on the pairs that it is
+    trained on."""
 
     loss_first: float | None = None
     loss: float | None = None
@@ -317,6 +335,7 @@ class TrainingFigures(Figures):
     margin_first: float | None = None
     margin: float | None = None
     reward_accuracy: float | None = None
+    held_out: HeldOut | None = None
 
 
 class StudentNll(ReportPart):
@@ -386,11 +405,63 @@ class DevGain(ReportPart):
     kept: bool
 
 
+class SampleFigures(ReportPart):
+    """Several answers to each of so many questions, as they were drawn before training. verified: questions whose answers a grader
+    or the judge verified; of the others the answers that agree pass. samples: of each question.
+
+    pass_at: by k the chance that one of k samples passes, over the verified questions (Chen et al. 2021). agreed: mean share of
+    the samples that are the commonest answer; distinct: mean number of different answers, both by the grader's equality.
+    cut_off: samples that ended at their limit. too_long: questions that do not fit into the student's context. kept: answers
+    to train on; in phase 3 pairs.
+    """
+
+    questions: int
+    verified: int
+    samples: int
+    pass_at: dict[str, float]
+    agreed: float | None
+    distinct: float | None
+    cut_off: int
+    too_long: int
+    kept: int
+
+    @property
+    def gate(self) -> float | None:
+        """What selection can win: pass@n less pass@1; None where nothing was verified."""
+        one, all_ = self.pass_at.get("1"), self.pass_at.get(str(self.samples))
+        return None if one is None or all_ is None else all_ - one
+
+    @property
+    def gate_closed(self) -> bool:
+        return self.gate is not None and self.gate < GATE
+
+    @property
+    def words(self) -> str:
+        rates = ", ".join(f"pass@{k} {rate:.0%}" for k, rate in self.pass_at.items())
+        parts = [f"{self.samples} samples each of {self.questions} questions"]
+        if rates:
+            parts.append(f"{rates} of {self.verified} verified")
+        if self.agreed is not None:
+            parts.append(f"{self.agreed:.0%} of a question's samples agree, {self.distinct:.1f} distinct answers")
+        parts += [
+            f"{count} {what}" for count, what in ((self.cut_off, "cut off"), (self.too_long, "too long")) if count
+        ]
+        return "; ".join(parts)
+
+    @property
+    def gate_words(self) -> str:
+        return (
+            f"pass@{self.samples} is only {100 * (self.gate or 0):.0f} points above pass@1: the student has hardly a right answer to "
+            "find that it does not give already. A better phase 1, more questions or a higher temperature may open the gap"
+        )
+
+
 class RoundRecord(ReportPart):
     """One round of phase 2. undecidable: questions that were not tried, because nothing can tell what passes.
 
-    asked_by_try: answers of each try; pass_rate: share of questions that passed within the first t tries. cut_off: of these answers
-    ended at answer_tokens, so they passed with nobody.
+    sampled: what was drawn, of fresh questions alone; missing in the paper's loop. asked_by_try: answers of each try; pass_rate:
+    share of questions that passed within the first t tries. cut_off: of these answers ended at answer_tokens, so they passed
+    with nobody.
     training is missing if nothing passed, dev if there is one round only.
     """
 
@@ -407,6 +478,7 @@ class RoundRecord(ReportPart):
     cut_off: int = 0
     missing_markers: int
     with_rationale: int
+    sampled: SampleFigures | None = None
     training: TrainingFigures | None = None
     dev: DevGain | None = None
 
@@ -416,14 +488,16 @@ class IterateRecord(ReportPart):
 
 
 class EvolveIteration(ReportPart):
-    """One turn of phase 3. strategy: of the search, or "file". dropped: pairs by reason. dev: its student against the best turn before
-    it, on the part of dev that turns are chosen on; missing for the first."""
+    """One turn of phase 3. strategy: of the search, or "file". pairs: held out ones included. dropped: pairs by reason; of samples,
+    questions without a pair. sampled: what was drawn; missing where the trainer searched. dev: its student against the best turn
+    before it, on the part of dev that turns are chosen on; missing for the first."""
 
     strategy: str
     questions: int
     pairs: int
     dropped: dict[str, int]
     search: Figures
+    sampled: SampleFigures | None = None
     training: TrainingFigures | None = None
     dev: DevGain | None = None
 
@@ -447,6 +521,12 @@ class PhaseRecords(ReportPart):
     @property
     def turns(self) -> list[EvolveIteration]:
         return self.evolve.turns if self.evolve else []
+
+    def sampled(self) -> list[tuple[str, SampleFigures]]:
+        """(name, figures) of what phases 2 and 3 drew, in order."""
+        rounds = [(f"phase 2, round {number}", record.sampled) for number, record in enumerate(self.rounds, start=1)]
+        turns = [(f"phase 3, turn {number}", record.sampled) for number, record in enumerate(self.turns, start=1)]
+        return [(name, figures) for name, figures in (*rounds, *turns) if figures is not None]
 
     def trainings(self) -> list[tuple[str, TrainingFigures]]:
         """(name, figures) of every training, in the order of the method."""

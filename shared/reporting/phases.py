@@ -10,6 +10,7 @@ from shared.contracts.report import (
     PhaseRecords,
     PilotRecord,
     RoundRecord,
+    SampleFigures,
     TrainingFigures,
 )
 
@@ -69,8 +70,9 @@ def _round(number: int, record: RoundRecord) -> str:
         (record.cut_off, "attempts cut off at answer_tokens, which passed nowhere"),
     )
     dev = record.dev
+    tried = f"passed within {rates} of {record.questions - record.undecidable} questions; " if rates else ""
     return (
-        f"iterate, round {number}: passed within {rates} of {record.questions - record.undecidable} questions; "
+        f"iterate, round {number}: {_sampled(record.sampled)}{tried}"
         f"{record.corrected} answered by the teacher; {record.leaked_hints} hints dropped because they told the answer"
         + (f"; {record.passed} passed in all, {record.with_rationale} with a rationale" if record.passed else "")
         + (f"; asked by try: {asked}" if asked else "")
@@ -79,6 +81,13 @@ def _round(number: int, record: RoundRecord) -> str:
         + (f"; gain over the best round before, on dev {_chosen(dev)}" if dev else "")
         + _training(record.training)
     )
+
+
+def _sampled(figures: SampleFigures | None) -> str:
+    if figures is None:
+        return ""
+    gate = f"; pass@{figures.samples} less pass@1: {figures.gate:.0%}" if figures.gate is not None else ""
+    return f"{figures.words}{gate}; {figures.kept} kept; "
 
 
 def _turn(number: int, record: EvolveIteration) -> str:
@@ -90,7 +99,7 @@ def _turn(number: int, record: EvolveIteration) -> str:
         if one and one.mean_tokens_chosen is not None
     ]
     return (
-        f"evolve, turn {number}: {record.pairs} pairs from {record.questions} questions by {record.strategy}, "
+        f"evolve, turn {number}: {_sampled(record.sampled)}{record.pairs} pairs from {record.questions} questions by {record.strategy}, "
         f"dropped {_reasons(record.dropped)}"
         + "".join(f"; {part}" for part in parts)
         + (f"; gain over the best turn before, on dev {_chosen(record.dev)}" if record.dev else "")
@@ -111,6 +120,12 @@ def _training(figures: TrainingFigures | None) -> str:
         text += f"; training loss {figures.loss_first:.3f} -> {figures.loss:.3f} (first and last quarter of its steps)"
     if figures.dropped_too_long:
         text += f"; {figures.dropped_too_long} too long to train on"
+    if seen := figures.held_out:
+        return text + (
+            f"; on {seen.pairs} pairs held out: chosen preferred in {seen.preferred_first:.0%} -> {seen.preferred:.0%}, "
+            f"margin {seen.margin_first:.3f} -> {seen.margin:.3f}, log-probability of the chosen side "
+            f"{seen.chosen_first:.3f} -> {seen.chosen:.3f} nats a token"
+        )
     if figures.margin is not None and figures.margin_first is not None:
         text += f"; margin {figures.margin_first:.3f} -> {figures.margin:.3f}"
     if figures.reward_accuracy is not None:

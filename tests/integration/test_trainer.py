@@ -19,6 +19,7 @@ from services.trainer.train import sft
 from services.trainer.train.dpo import dpo
 from shared.artifacts.store import Artifacts, hash_folder
 from shared.contracts.errors import FatalError, TransientError, UserError
+from shared.contracts.report import HeldOut
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import (
     Method,
@@ -66,6 +67,36 @@ def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(
     assert figures["reward_accuracy"] > 0.9
     before, after = (load_file(f / "model.safetensors") for f in (incoming, spec.output / "weights"))
     assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_held_out_pairs_are_measured_before_and_after_and_not_trained_on(base: Path, tmp_path: Path):
+    """The student learns to prefer what it was shown; of unseen pairs of the same kind it prefers more than before."""
+    aside = [{**pair, "held_out": True} for pair in PAIRS[:2]]
+    params = train_params(learning_rate=5e-3, epochs=2)
+    figures = dpo(spec_of(StepKind.DPO, params, [*aside, *PAIRS[2:]], base, tmp_path / "a"), Ticks())  # type: ignore[arg-type]
+    alone = dpo(spec_of(StepKind.DPO, params, PAIRS[2:], base, tmp_path / "b"), Ticks())  # type: ignore[arg-type]
+    assert (figures["rows"], figures["dropped_too_long"]) == (6, 0)
+    assert hash_folder(tmp_path / "a/output/adapter") == hash_folder(tmp_path / "b/output/adapter")
+    seen = HeldOut(**figures["held_out"])
+    assert seen.pairs == 2
+    assert seen.margin > seen.margin_first
+    assert max(seen.chosen_first, seen.chosen) < 0
+    assert {seen.preferred_first, seen.preferred} <= {0.0, 0.5, 1.0}
+    assert "held_out" not in alone
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_pairs_loss_counts_as_much_as_it_weighs(base: Path, tmp_path: Path, method: Method):
+    """The first step's loss is the mean of weight times loss, though weighted pairs come one by one."""
+    params = train_params(learning_rate=1e-6, epochs=1, batch_size=8).model_copy(update={"method": method})
+    losses = {}
+    for name, weights in {"all": [1.0] * 8, "half": [0.5] * 8, "first": [1.0] + [1e-6] * 7}.items():
+        pairs = [pair | {"weight": weight} for pair, weight in zip(PAIRS, weights, strict=True)]
+        figures = dpo(spec_of(StepKind.DPO, params, pairs, base, tmp_path / name), Ticks())  # type: ignore[arg-type]
+        assert figures["steps"] == 1
+        losses[name] = figures["loss_first"]
+    assert losses["half"] == pytest.approx(losses["all"] / 2, rel=0.02)
+    assert 0 < losses["first"] < losses["all"] / 4
 
 
 @pytest.fixture

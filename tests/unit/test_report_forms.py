@@ -32,6 +32,7 @@ JSON_ALONE = {
     r"measured\.without_reference\.name": "of dev and test; another split measures nothing",
     r"phases\.pilot\.estimate": "what was expected before the job; what it took is shown",
     r"phases\.(distill|iterate\.rounds\.0)\.training\.mean_tokens_.*": "of preference pairs, which evolve alone has",
+    r"phases\..*\.training\.(margin_first|margin|reward_accuracy)": "of trained pairs; where some are held out, theirs are shown",
     r"samples\.0\..*": "examples of the user's own questions; the page shows them",
     r"final\.over\.base": "in the standing and, by grader, in final.by_metric",
 }

@@ -29,9 +29,12 @@ class ExampleIds(TypedDict):
 
 
 class PairIds(TypedDict):
+    """weight: of the pair's loss."""
+
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+    weight: float
 
 
 Ids = TypeVar("Ids", ExampleIds, PairIds)
@@ -133,14 +136,21 @@ def example_ids(
 def pair_ids(
     tokenizer: PreTrainedTokenizerBase, rows: list[PreferencePair], limit: int, profile: PromptProfile = PLAIN
 ) -> list[PairIds]:
-    """Of the pairs whose two sides fit into limit tokens. Raises UserError when no pair fits."""
+    """As fitting_pairs. Raises UserError when no pair fits."""
+    return _not_empty(fitting_pairs(tokenizer, rows, limit, profile), len(rows), limit)
+
+
+def fitting_pairs(
+    tokenizer: PreTrainedTokenizerBase, rows: list[PreferencePair], limit: int, profile: PromptProfile = PLAIN
+) -> list[PairIds]:
+    """Of the pairs whose two sides fit into limit tokens."""
     fitting = []
     for row in rows:
         prompt = prompt_ids(tokenizer, row)
         chosen, rejected = (completion_ids(tokenizer, text, profile, row) for text in (row.chosen, row.rejected))
         if len(prompt) + max(len(chosen), len(rejected)) <= limit:
-            fitting.append(PairIds(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected))
-    return _not_empty(fitting, len(rows), limit)
+            fitting.append(PairIds(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, weight=row.weight))
+    return fitting
 
 
 def _not_empty(fitting: list[Ids], rows: int, limit: int) -> list[Ids]:

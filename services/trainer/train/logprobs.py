@@ -33,8 +33,7 @@ def of_example(row: ExampleIds) -> Sample:
 
 def of_pair(row: PairIds) -> Sample:
     """The chosen side."""
-    ids = row["prompt_ids"] + row["chosen_ids"]
-    return Sample(ids, list(range(max(1, len(row["prompt_ids"])), len(ids))))
+    return sides_of_pair(row)[0]
 
 
 @torch.inference_mode()
@@ -48,11 +47,17 @@ def token_logprobs(model: PreTrainedModel | PeftModel, ids: list[int], places: S
     return rows.gather(1, inputs[0, at, None])[:, 0]
 
 
+def sides_of_pair(row: PairIds) -> tuple[Sample, Sample]:
+    first = max(1, len(row["prompt_ids"]))
+    chosen, rejected = (row["prompt_ids"] + ids for ids in (row["chosen_ids"], row["rejected_ids"]))
+    return Sample(chosen, list(range(first, len(chosen)))), Sample(rejected, list(range(first, len(rejected))))
+
+
 def with_and_without(model: PeftModel, samples: Sequence[Sample]) -> AdapterLogprobs:
     """Of a few of the samples."""
     fitting = [sample for sample in samples if sample.scored and len(sample.ids) <= LONGEST][:MOST_ROWS]
     chosen = fitting or [min((sample for sample in samples if sample.scored), key=lambda sample: len(sample.ids))]
-    with _answering(model):
+    with answering(model):
         rows = []
         for ids, scored in chosen:
             adapted = _rounded(token_logprobs(model, ids, scored))
@@ -63,9 +68,10 @@ def with_and_without(model: PeftModel, samples: Sequence[Sample]) -> AdapterLogp
 
 
 @contextmanager
-def _answering(model: PeftModel) -> Iterator[None]:
+def answering(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """The model as it answers: no dropout, and the trained adapter where a frozen reference is beside it."""
-    model.set_adapter("default")
+    if isinstance(model, PeftModel):
+        model.set_adapter("default")
     training = model.training
     model.eval()
     yield

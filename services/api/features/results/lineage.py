@@ -5,6 +5,7 @@ trained on it.
 and results, so it cannot disagree with them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from services.api.context import ProjectContext
@@ -29,7 +30,7 @@ def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObj
         raise NotFound(f"no example {example_id!r} in the job's file", param="example_id", code="example_not_found")
     finished = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
     finished.sort(key=lambda step: (step.finished_at, step.id))
-    chain = [link for step in finished if (link := _link(context, step, example_id))]
+    chain = [link for step in finished for link in _links(context, step, example_id)]
     checkpoints = {link["adapter"] for link in chain if link.get("adapter") and learns(link["kind"])}
     return LineageObject(
         job_id=job_id,
@@ -50,22 +51,32 @@ def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObj
     )
 
 
-def _link(context: ProjectContext, step: StepRecord, example_id: str) -> Link | None:
-    """The example's row in the step's input and in its result; None if the example was not part of the step.
+def _links(context: ProjectContext, step: StepRecord, example_id: str) -> Iterator[Link]:
+    """The example's rows in the step's input (several samples are several rows), each with its result; none if the example was not
+    part of the step.
 
     Raises NotFound if the step's result has expired."""
     if step.result_ref is None:
         message = "the job ended so long ago that the results of its steps have expired (METEOR_RETENTION)"
         raise NotFound(message, param="job_id", code="lineage_expired")
     request = StepRequest.model_validate(context.artifacts.get_json(step.input_hash))
-    given = next((row for row in request.rows if row["id"] == example_id), None)
-    if given is None:
-        return None
+    given = [place for place, row in enumerate(request.rows) if row["id"] == example_id]
+    if not given:
+        return
     result = StepResult.model_validate(context.artifacts.get_json(step.result_ref))
     model = request.params.get("model")
-    link: Link = {"step": step.key, "kind": step.kind, "finished_at": step.finished_at, "given": given}
-    if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
-        link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
-    if learns(step.kind):
-        return link | {"adapter": result.trained}
-    return link | {"made": next((row for row in result.rows if row["id"] == example_id), None)}
+    for place in given:
+        link: Link = {
+            "step": step.key,
+            "kind": step.kind,
+            "finished_at": step.finished_at,
+            "given": request.rows[place],
+        }
+        if Queue(step.queue) in (Queue.WEAK, Queue.TRAIN):
+            link["student"] = (ModelRef.model_validate(model).tuned if model else None) or "base"
+        if learns(step.kind):
+            yield link | {"adapter": result.trained}
+        elif len(result.rows) == len(request.rows):
+            yield link | {"made": result.rows[place]}
+        else:  # some rows have no result
+            yield link | {"made": next((row for row in result.rows if row["id"] == example_id), None)}

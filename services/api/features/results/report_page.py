@@ -59,12 +59,20 @@ def _plots(report: Report) -> list[Plot | None]:
         plots.bars(
             "Passed within so many tries, by round", passed, [f"try {t}" for t in range(1, tries + 1)], "{:.0%}"
         ),
+        plots.bars("One of so many samples passes, before training", *_pass_at(report), "{:.0%}"),
         plots.bars("Mean tokens of preference pairs", _lengths(turns), ["chosen", "rejected"], "{:.1f}"),
         plots.bars("Margin of preference pairs", _margins(turns), ["before training", "after"], "{:.3f}"),
         plots.bars("Training loss, mean of a quarter of the steps", losses, ["first", "last"], "{:.3f}"),
         plots.bars("USD by phase", spent, ["USD"], "{:.4f}") if paid else None,
         plots.bars("Calls to strong models by phase", calls, ["calls"], "{:,.0f}"),
     ]
+
+
+def _pass_at(report: Report) -> tuple[Bars, list[str]]:
+    """By round and turn, as far as samples were verified."""
+    drawn = [(name, figures.pass_at) for name, figures in report.phases.sampled() if figures.pass_at]
+    ks = sorted({k for _, rates in drawn for k in rates}, key=lambda k: (len(k), k))
+    return [(name, [rates.get(k) for k in ks]) for name, rates in drawn], [f"pass@{k}" for k in ks]
 
 
 def _padded(values: list[float], length: int) -> list[float | None]:
@@ -82,8 +90,11 @@ def _lengths(turns: list[EvolveIteration]) -> Bars:
 
 
 def _margins(turns: list[EvolveIteration]) -> Bars:
+    """On pairs held out, where there are any."""
+    trained = [(f"turn {number}", record.training) for number, record in enumerate(turns, start=1) if record.training]
     return [
-        (f"turn {number}", [record.training.margin_first, record.training.margin])
-        for number, record in enumerate(turns, start=1)
-        if record.training is not None
+        (f"{name}, held out", [figures.held_out.margin_first, figures.held_out.margin])
+        if figures.held_out
+        else (name, [figures.margin_first, figures.margin])
+        for name, figures in trained
     ]
