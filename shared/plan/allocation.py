@@ -8,6 +8,7 @@ from shared.contracts.distillation import Distillation, Phase
 
 T = TypeVar("T")
 
+MAX_SAMPLES = 64  # beams or samples, however often a turn multiplies them
 PHASE_SHARES = {Phase.DISTILL: 0.5, Phase.ITERATE: 0.3, Phase.EVOLVE: 0.2}  # of what the job leaves open
 
 
@@ -33,6 +34,11 @@ def allocate(available: int, spec: Distillation) -> dict[Phase, int]:
             break
         counts[phase] = 1
     return counts
+
+
+def turn_samples(first: int, growth: int, turn: int) -> int:
+    """Beams or samples in a turn of phase 3."""
+    return min(MAX_SAMPLES, first * growth ** (turn - 1))
 
 
 def rounds_of(questions: Sequence[T], rounds: int, first: Sequence[int] = ()) -> list[Sequence[T]]:

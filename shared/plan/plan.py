@@ -17,7 +17,7 @@ from shared.contracts.grader_kinds import (
 )
 from shared.contracts.step_kinds import cost
 from shared.contracts.steps import Queue, StepKind
-from shared.plan.allocation import allocate, rounds_of
+from shared.plan.allocation import allocate, rounds_of, turn_samples
 
 PILOT, EVALUATE = "pilot", "evaluate"  # the stages beside the phases
 ORDERS = 2  # a comparison is asked in both orders
@@ -26,6 +26,7 @@ REPAIRED = 2  # a reply that is no verdict is asked for once more
 WRITTEN = 2  # tokens of a strong model at most per token that the student wrote
 LOCAL = (StepKind.GRADE, StepKind.AGREE)  # of the judge's queue, but no strong model is asked
 LATER_TRY = 0.6  # share of the questions that each further try of phase 2 is expected to take
+KEPT = 0.4  # share of the samples that phase 2 may keep of a question that are expected to pass and to differ
 DIFFERING = 0.5  # share of the questions whose two decodings are expected to differ in phase 3
 
 PlannedRows = Mapping[tuple[str, StepKind], float]  # rows by stage and kind, repeats (epochs, tries, students) counted
@@ -314,7 +315,6 @@ def _compared(spec: Distillation, sizes: Sizes, n: int) -> PlannedStep:
 
 def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     settings, pool, n = spec.iterate, sizes.pools[Phase.ITERATE], sizes.questions[Phase.ITERATE]
-    tried = n * (1 + (settings.tries - 1) * LATER_TRY)
     first = len(rounds_of(range(n), settings.rounds, settings.round_questions)[0])  # rounds end where dev shows no gain
     judged, at_least = (n, n), first
     if spec.judge.grader:  # it decides where there is a reference
@@ -324,22 +324,57 @@ def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
         judged, at_least = (0, 0), 0
     use = JudgeUse.ITERATE if spec.judge.grader is None or pool.without_reference else None
     written = WRITTEN * spec.student_tokens  # completion and rationale, within one limit
-    yield PlannedStep(StepKind.REASON, tried)
-    most = Calls(judged[1], REPAIRED * settings.tries)
-    yield PlannedStep(StepKind.REVIEW, tried, Calls(at_least), most, Phase.ITERATE, written=written, use=use)
-    most = Calls(graded, REPAIRED * (settings.tries - 1))
-    yield PlannedStep(StepKind.REVIEW, 0, Calls(), most, Phase.ITERATE, written=written)
-    tries = settings.tries if settings.strategy == "critique" else settings.tries + settings.samples
+    learned, share = n * LATER_TRY, 1.0  # rows of a round's training; of the questions that come to the loop
+    if settings.strategy != "critique":
+        drawn = n + (sizes.questions.get(Phase.DISTILL, 0) if settings.reuse_questions else 0)
+        learned, share = drawn * min(settings.keep, settings.samples) * KEPT, 1 - LATER_TRY
+        yield from _sampled(spec, drawn, settings.samples)
+        if settings.without_reference == "judge" and sizes.judge_decides:
+            high = (
+                min(drawn, pool.rows)
+                if spec.judge.grader is None
+                else pool.without_reference_of(min(drawn, pool.rows))[1]
+            )
+            most, rows = Calls(high, REPAIRED * settings.samples), high * settings.samples * KEPT
+            yield PlannedStep(StepKind.REVIEW, rows, Calls(at_least), most, Phase.ITERATE, written=written, use=use)
+        at_least = 0
+    if settings.strategy != "sample":
+        tried = n * share * (1 + (settings.tries - 1) * LATER_TRY)
+        yield PlannedStep(StepKind.REASON, tried)
+        most = Calls(judged[1], REPAIRED * settings.tries)
+        yield PlannedStep(StepKind.REVIEW, tried, Calls(at_least), most, Phase.ITERATE, written=written, use=use)
+        most = Calls(graded, REPAIRED * (settings.tries - 1))
+        yield PlannedStep(StepKind.REVIEW, 0, Calls(), most, Phase.ITERATE, written=written)
+    tries = 0 if settings.strategy == "sample" else settings.tries
     for grader in _asking([spec.judge.grader]):
-        yield _graded_by(grader, n, Calls(first), tries + 1, Phase.ITERATE, spec.student_tokens)
+        asked = tries + 1 + (0 if settings.strategy == "critique" else settings.samples)
+        yield _graded_by(grader, n, Calls(first), asked, Phase.ITERATE, spec.student_tokens)
     if settings.on_failure == "teacher":
         yield PlannedStep(StepKind.TEACH, 0, Calls(), _taught(spec, n), Phase.ITERATE)
-    yield PlannedStep(StepKind.SFT, n * settings.epochs * LATER_TRY)
+    again = (
+        0 if settings.strategy == "critique" or settings.train_from == "last" else sizes.questions.get(Phase.DISTILL, 0)
+    )
+    yield PlannedStep(StepKind.SFT, (learned + again) * settings.epochs)
+
+
+def _sampled(spec: Distillation, questions: int, samples: int) -> Iterable[PlannedStep]:
+    """So many samples of each question, verified on this machine."""
+    yield PlannedStep(StepKind.SAMPLE, questions * samples)
+    if spec.judge.grader:
+        yield PlannedStep(StepKind.GRADE, questions * samples)
+    yield PlannedStep(StepKind.AGREE, questions)
 
 
 def _evolve(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     settings, n = spec.evolve, sizes.questions[Phase.EVOLVE]
-    if settings.pairs != "file":
+    if spec.contrasts:
+        drawn = sum(sizes.questions.values()) if settings.reuse_questions else n
+        samples = sum(turn_samples(settings.samples, settings.growth, turn) for turn in range(1, settings.turns + 1))
+        yield from _sampled(spec, drawn, samples)
+        for grader in _asking([spec.judge.grader]):
+            yield _graded_by(grader, drawn, Calls(), samples, Phase.EVOLVE, spec.student_tokens)
+        n = drawn * settings.pairs_per_question
+    elif settings.pairs != "file":
         yield PlannedStep(StepKind.SEARCH, n * settings.turns)
     yield PlannedStep(StepKind.DPO, n * DIFFERING * settings.epochs * settings.turns)
 

@@ -28,6 +28,7 @@ CALL_S, TAUGHT_S, JUDGED_S = 0.3, 0.006, 0.6  # a call to a strong model, its to
 PROBE_S = 25.0  # the trainer tries a base: 10 to 60 s, whatever its size, since a large one is tried in small
 VERDICT_CALLS = {StepKind.REVIEW: 1, StepKind.RATE: 2, StepKind.COMPARE: 2}
 TYPICAL_RATIONALE = 60  # tokens of two or three sentences
+SHARED = 0.5  # of the time of an answer by itself that one of many samples takes: the prompt is read once
 TYPICAL_ANSWER = 120  # tokens of an answer where no reference shows the length
 
 
@@ -88,6 +89,7 @@ def first_rates(spec: Distillation, lengths: Lengths, machine: Machine) -> dict[
         StepKind.ANSWER: (answer + spec.student_tokens) / 2 + 10,
         StepKind.GUIDE: spec.distill.guideline_tokens,
         StepKind.REASON: 2 * spec.student_tokens,
+        StepKind.SAMPLE: SHARED * (answer + 10),
     }
     student = {kind: DECODED * tokens for kind, tokens in written.items()} | {
         StepKind.SFT: LEARNED_FROM * learned,

@@ -31,6 +31,7 @@ from shared.contracts.rows import (
     Preference,
     PreferencePair,
     Sampled,
+    Samples,
     StudentCompletion,
     TeacherResponse,
     Verdict,
@@ -159,10 +160,19 @@ class World:
 
     _reason = _answer
 
+    def _sample(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Samples:
+        """Wrong answers differ from one another."""
+        completions = []
+        for place in range(request.params["n"]):
+            right = self.right(adapter, row["id"], place + 1)
+            answer = (self.right_answer or f"right {row['id']}") if right else f"{self.wrong_answer} {place}"
+            completions.append(self.spoil(key, StudentCompletion(id=row["id"], answer=answer, finish_reason="stop")))
+        return Samples(id=row["id"], completions=completions)
+
     def _grade(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Grades:
         score = float(row["answer"] in (row["reference"], f"right {row['id']}"))
         names = [*(grader.value for grader in Grader), *(spec["type"] for spec in request.params.get("verify", []))]
-        return Grades(id=row["id"], scores=dict.fromkeys(names, score))
+        return Grades(id=row["id"], scores=dict.fromkeys(names, score) if row["reference"] else {})
 
     def _agree(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Votes:
         with Voter(AgreeParams.model_validate(request.params).grader) as voter:

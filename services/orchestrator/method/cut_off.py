@@ -13,6 +13,7 @@ from shared.contracts.report import (
     IterateRecord,
     PilotRecord,
     RoundRecord,
+    SampleFigures,
     TableRow,
 )
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
@@ -83,6 +84,12 @@ def counted(name: str, record: PilotRecord | DistillRecord | IterateRecord | Evo
                     "pairs were dropped",
                     ANSWER,
                 )
+                if turn.sampled is not None:
+                    yield _samples(f"{name}, turn {number}", turn.sampled)
+
+
+def _samples(name: str, drawn: SampleFigures) -> Counted:
+    return Counted(name, drawn.cut_off, drawn.questions * drawn.samples, "samples did not pass", ANSWER)
 
 
 def _guidelines(name: str, cut_off: int, texts: int) -> Counted:
@@ -91,6 +98,8 @@ def _guidelines(name: str, cut_off: int, texts: int) -> Counted:
 
 def _of_round(name: str, record: RoundRecord) -> Iterator[Counted]:
     yield Counted(name, record.cut_off, sum(record.asked_by_try), "attempts did not pass", ANSWER)
+    if record.sampled is not None:
+        yield _samples(name, record.sampled)
     dropped = record.dropped_corrections.get("cut_off", 0)
     texts = record.corrected + sum(record.dropped_corrections.values())
     yield Counted(name, dropped, texts, "corrections of the teacher were dropped", TEACHER)

@@ -2,8 +2,9 @@
 
 High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a
 preference loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
-prompt ids: otherwise the pairs would show numerical noise instead of a better search. Where the job's own file brings the pairs
-(`evolve.pairs`), they take the place of the search.
+prompt ids: otherwise the pairs would show numerical noise instead of a better search. Or many samples are drawn, and what a
+grader passes stands against what it does not (strategy verified), what most samples agree on against what fewest say
+(agreement). Where the job's own file brings the pairs (`evolve.pairs`), they take the place of all that.
 """
 
 from collections import Counter
@@ -11,37 +12,24 @@ from collections.abc import Sequence
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.decide import kept_turn
+from services.orchestrator.method.pairs import pairs_of_samples
+from services.orchestrator.method.sampling import Draw, draw, figures_of, tell
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.report import EvolveIteration, EvolveRecord, Figures
+from shared.contracts.report import EvolveIteration, EvolveRecord, Figures, SampleFigures
 from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
-
-MAX_SAMPLES = 64  # beams or samples, however often an iteration multiplies them
+from shared.plan.allocation import turn_samples
 
 
 async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     """The student after the iteration that is best on dev; the incoming one when both decodings always agree."""
     settings, questions, student = ctx.spec.evolve, ctx.shards[Phase.EVOLVE], state.student
-    from_file = settings.pairs == "file"
     iterations: list[EvolveIteration] = []
     students: list[ModelRef] = []
     for number in range(1, settings.turns + 1):
-        pairs, figures = (
-            (pairs_of(questions, ctx.shows_calls), Figures())
-            if from_file
-            else await search(ctx, student, number, questions)
-        )
-        unpaired = len(questions) - len(pairs)  # too long for the model's context, or without both sides in the file
-        pairs, dropped = learnable_pairs(pairs)
-        iteration = EvolveIteration(
-            strategy="file" if from_file else settings.strategy.value,
-            questions=len(questions),
-            pairs=len(pairs),
-            dropped=dropped | ({"no_pair" if from_file else "too_long": unpaired} if unpaired else {}),
-            search=figures,
-        )
+        pairs, iteration = await pairs_and_figures(ctx, student, number, questions)
         await ctx.emit(
             f"evolve: turn {number}: {len(pairs)} pairs differ",
             type="metrics",
@@ -76,6 +64,46 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     )
 
 
+async def pairs_and_figures(
+    ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
+) -> tuple[list[PreferencePair], EvolveIteration]:
+    """What can be learned of a turn's pairs, and its record before training."""
+    settings, record = ctx.spec.evolve, {"questions": len(questions)}
+    if settings.pairs == "file":
+        pairs, strategy = pairs_of(questions, ctx.shows_calls), "file"
+        missing = {"no_pair": len(questions) - len(pairs)}
+    elif settings.strategy.samples:
+        pairs, missing, sampled = await contrast(ctx, student, number, questions)
+        strategy, record = settings.strategy.value, record | {"sampled": sampled}
+    else:
+        pairs, figures = await search(ctx, student, number, questions)
+        strategy, record = settings.strategy.value, record | {"search": figures}
+        missing = {"too_long": len(questions) - len(pairs)}  # for the student's context
+    pairs, dropped = learnable_pairs(pairs)
+    total = Counter(dropped) + Counter(missing)
+    return pairs, EvolveIteration(
+        strategy=strategy, pairs=len(pairs), dropped=dict(total), **({"search": Figures()} | record)
+    )
+
+
+async def contrast(
+    ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
+) -> tuple[list[PreferencePair], dict[str, int], SampleFigures]:
+    """Pairs of the student's samples, how many questions gave none and why, and figures of what was drawn of fresh questions."""
+    settings = ctx.spec.evolve
+    seen = [
+        q for phase in (Phase.DISTILL, Phase.ITERATE) for q in ctx.shards.get(phase, ()) if settings.reuse_questions
+    ]
+    how = Draw(
+        student, turn_samples(settings.samples, settings.growth, number), settings.temperature, settings.agreement
+    )
+    drawn = await draw(ctx, StepKey("evolve", number, "samples"), how, [*questions, *seen])
+    pairs, missing = pairs_of_samples(ctx, drawn)
+    figures = figures_of(drawn[: len(questions)], kept=len(pairs))
+    await tell(ctx, f"evolve: turn {number}", figures, turn=number)
+    return pairs, missing, figures
+
+
 async def search(
     ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
 ) -> tuple[list[PreferencePair], Figures]:
@@ -84,8 +112,8 @@ async def search(
     params = SearchParams(
         model=student,
         strategy=settings.strategy,
-        beam_width=min(MAX_SAMPLES, settings.beam_width * settings.growth ** (number - 1)),
-        samples=min(MAX_SAMPLES, settings.samples * settings.growth ** (number - 1)),
+        beam_width=turn_samples(settings.beam_width, settings.growth, number),
+        samples=turn_samples(settings.samples, settings.growth, number),
         temperature=settings.temperature,
         max_new_tokens=ctx.spec.student_tokens,
         batch_size=settings.search_batch,

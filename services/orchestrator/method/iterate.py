@@ -1,29 +1,31 @@
 """Phase 2, iterative training (paper section 3.2).
 
 The student answers with a rationale; the judge says what is wrong and hints at a better answer; the student tries again, at
-most `tries` times. A text that was cut off passes never. It is trained on what passed (what never passed is dropped or, with on_failure, answered by the teacher),
-and the next round begins with the better student on fresh questions, as long as dev shows a gain.
+most `tries` times (strategy critique). Or it gives many answers at once, and a grader says which pass (sample); or that
+first, and hints where none passed (both). A text that was cut off passes never. It is trained on what passed (what never
+passed is dropped or, with on_failure, answered by the teacher), and the next round begins with the better student on fresh
+questions, as long as dev shows a gain.
 """
 
 from collections.abc import Sequence
 from functools import partial
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
-from services.orchestrator.method.cut_off import UNANSWERED, unfinished
-from services.orchestrator.method.distill import ask_teacher, usable_examples
+from services.orchestrator.method.corrections import corrections
+from services.orchestrator.method.cut_off import unfinished
 from services.orchestrator.method.evaluate import measure_to_choose
 from services.orchestrator.method.head_to_head import gain_of
-from services.orchestrator.method.judging import below_pass_threshold, judge_input
+from services.orchestrator.method.judging import judge_input
+from services.orchestrator.method.round_record import Try, record_of, tell_round
+from services.orchestrator.method.sampling import Draw, Drawn, draw, each_once
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
 from shared.contracts.report import DevGain, IterateRecord, RoundRecord
-from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse, Verdict
+from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, Verdict
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 from shared.plan.allocation import rounds_of
-
-Try = tuple[int, StudentCompletion, Verdict]  # its number comes first
 
 
 async def iterate(ctx: JobContext, state: State) -> PhaseResult:
@@ -34,13 +36,14 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
     checkpoints: list[tuple[str, ModelRef]] = []
     best = await measure_to_choose(ctx, state, "iterate-0", student) if settings.rounds > 1 else None
     shards = rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
-    for number, questions in enumerate(shards, start=1):
+    seen = rounds_of(ctx.shards.get(Phase.DISTILL, ()) if settings.reuse_questions else (), settings.rounds)
+    for number, (questions, again) in enumerate(zip(shards, seen, strict=True), start=1):
         before = student
-        record, passed = await one_round(ctx, state.judge_decides, student, number, questions)
+        record, passed = await one_round(ctx, state.judge_decides, student, number, questions, again)
         if passed:
             examples += passed
             anew = settings.train_from == "base"  # else go on with the student
-            rows, start = ([*state.examples, *examples], ctx.base) if anew else (passed, student)
+            rows, start = (each_once([*state.examples, *examples]), ctx.base) if anew else (passed, student)
             student, training = await ctx.train(
                 StepKey("iterate", number, "train"), StepKind.SFT, rows, start, settings.epochs, settings.learning_rate
             )
@@ -57,7 +60,7 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
             if gain.value <= 0:
                 await ctx.emit(f"iterate: round {number} shows no gain on dev ({gain.value:+.3f}); the rounds end here")
         rounds.append(record)
-        outcome = record.model_dump(mode="json", include={"passed", "questions", "dev"})
+        outcome = record.model_dump(mode="json", include={"passed", "questions", "dev", "sampled"})
         outcome.setdefault("dev", None)
         await ctx.emit(f"iterate: round {number} is over", type="metrics", round=number, completed=True, **outcome)
         if best is not None and best.model != student:
@@ -67,40 +70,40 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
 
 
 async def one_round(
-    ctx: JobContext, judge_decides: bool, student: ModelRef, number: int, questions: Sequence[Question]
+    ctx: JobContext,
+    judge_decides: bool,
+    student: ModelRef,
+    number: int,
+    fresh: Sequence[Question],
+    seen: Sequence[Question],
 ) -> tuple[RoundRecord, list[Example]]:
-    """All tries of a round: its figures, and the rows to train on. Questions without anything to judge the answer are not tried."""
-    by_id = {q.id: q for q in questions}
-    decidable = [q for q in questions if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
-    flow = partial(answer_until_passed, ctx, student, number)
-    tries = [row for batch in await ctx.gather(flow, decidable) for row in batch]
+    """All samples and tries of a round: its figures, and the rows to train on. seen: questions of phase 1, which are sampled
+    and nothing else. Questions without anything to judge the answer are not tried."""
+    settings = ctx.spec.iterate
+    drawn: list[Drawn] = []
+    if settings.strategy != "critique":
+        agreement = settings.agreement if settings.without_reference == "agreement" else None
+        how = Draw(student, settings.samples, settings.sample_temperature, agreement)
+        drawn = await draw(ctx, StepKey("iterate", number, "samples"), how, [*fresh, *seen], judge_decides)
+    examples = [ctx.example(one.question, text) for one in drawn for text in one.kept(settings.keep)]
+    sampled = {one.question.id for one in drawn if any(one.passed)}
+    unpassed = [q for q in fresh if q.id not in sampled]
+    tries: list[Try] = []
+    undecidable = [one.question for one in drawn[: len(fresh)] if one.by == "nobody"]
+    if settings.strategy != "sample":
+        decidable = [q for q in unpassed if judge_decides or (ctx.spec.judge.grader is not None and q.reference)]
+        tried = {q.id for q in decidable}
+        undecidable = [q for q in unpassed if q.id not in tried]
+        flow = partial(answer_until_passed, ctx, student, number)
+        tries = [row for batch in await ctx.gather(flow, decidable) for row in batch]
+    by_id = {q.id: q for q in unpassed}
     passed = {completion.id: completion for _, completion, verdict in tries if verdict.passed}
-    examples = [ctx.example(by_id[c.id], join_answer(c.rationale, c.answer)) for c in passed.values()]
-    corrected, dropped = await corrections(ctx, number, [q for q in questions if q.id not in passed])
-    numbers = range(1, ctx.spec.iterate.tries + 1)
-    passed_in = [sum(verdict.passed for n, _, verdict in tries if n <= t) for t in numbers]
-    record = RoundRecord(
-        questions=len(questions),
-        undecidable=len(questions) - len(decidable),
-        passed=len(passed),
-        corrected=len(corrected),
-        dropped_corrections=dropped,
-        asked_by_try=[sum(n == t for n, _, _ in tries) for t in numbers],
-        pass_rate=[count / max(len(decidable), 1) for count in passed_in],
-        unparsed_verdicts=sum(verdict.by == "unparsed" for _, _, verdict in tries),
-        leaked_hints=sum(verdict.leaked for _, _, verdict in tries),
-        too_long=sum(verdict.by == UNANSWERED for _, _, verdict in tries),
-        cut_off=sum(completion.cut_off for _, completion, _ in tries),
-        missing_markers=sum(completion.marker_missing for _, completion, _ in tries),
-        with_rationale=sum(MARKER in example.completion for example in examples),
+    examples += [ctx.example(by_id[c.id], join_answer(c.rationale, c.answer)) for c in passed.values()]
+    corrected, dropped = await corrections(ctx, number, [q for q in unpassed if q.id not in passed])
+    record = record_of(ctx, fresh, drawn, tries, examples, len(undecidable)).model_copy(
+        update={"corrected": len(corrected), "dropped_corrections": dropped}
     )
-    if record.undecidable:
-        instead = "answered by the teacher" if ctx.spec.iterate.on_failure == "teacher" else "dropped"
-        counts = f"{record.undecidable} of {len(questions)} questions are not tried but {instead}"
-        reason = "the judge is no better than chance on the labels, and no grader can say what passes"
-        await ctx.emit(f"iterate: round {number}: {counts}: {reason}", level="warn")
-    rates = f"pass rate by try {', '.join(f'{rate:.0%}' for rate in record.pass_rate)}"
-    await ctx.emit(f"iterate: round {number}: {rates}", type="metrics", round=number, pass_rate=record.pass_rate)
+    await tell_round(ctx, number, record)
     return record, sorted(examples + corrected, key=lambda example: example.id)
 
 
@@ -131,19 +134,3 @@ async def answer_until_passed(
             if c.finish_reason != TOO_LONG and not verdicts[c.id].passed
         ]
     return tries
-
-
-async def corrections(ctx: JobContext, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
-    """The teacher's responses to what never passed, where the job asks for them, and how many were dropped for which reason.
-    They take the place of answers that passed, so where there is a grader they must pass it too."""
-    if ctx.spec.iterate.on_failure == "drop":
-        return [], {}
-
-    async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
-        key = StepKey("iterate", number, "corrections", index)
-        responses = await ask_teacher(ctx, key, batch, guided_by=None)
-        low = await below_pass_threshold(ctx, key.child("grades"), batch, responses)
-        return [r.model_copy(update={"outcome": "below_pass_mark"}) if r.id in low else r for r in responses]
-
-    responses = [response for batch in await ctx.gather(respond, failed) for response in batch]
-    return usable_examples(failed, responses, ctx.shows_calls)

@@ -260,6 +260,7 @@ def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords) -> list[
         *_data_warnings(ctx, data),
         *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
         *_verdict_warnings(rounds),
+        *(f"{name}: {drawn.gate_words}" for name, drawn in records.sampled() if drawn.gate_closed),
         *_thought_warnings(ctx),
         *adapter_warnings(ctx.figures.values()),
         *_grader_warnings(ctx),
@@ -397,5 +398,6 @@ def _training_warnings(name: str, training: TrainingFigures | None) -> list[str]
 
 
 def _round_warnings(name: str, record: RoundRecord) -> list[str]:
-    too_long = f"{name}: {record.too_long} questions do not fit into the student's context and were not answered"
-    return [*_training_warnings(name, record.training), *([too_long] if record.too_long else [])]
+    count = record.too_long + (record.sampled.too_long if record.sampled else 0)
+    too_long = f"{name}: {count} questions do not fit into the student's context and were not answered"
+    return [*_training_warnings(name, record.training), *([too_long] if count else [])]

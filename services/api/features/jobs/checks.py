@@ -21,7 +21,7 @@ from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.problems import Problem, refuse, warning
 from shared.contracts.rows import asked
-from shared.contracts.steps import Method
+from shared.contracts.steps import Method, Strategy
 from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED
 from shared.datasets.files import PURPOSE
 from shared.datasets.splits import CODES
@@ -269,6 +269,32 @@ def pairs(posted: Posted) -> Iterator[Problem | str]:
         )
 
 
+def verifiers(posted: Posted) -> Iterator[Problem | str]:
+    """Where samples are to be verified there is something to verify them by."""
+    spec = posted.spec
+    if posted.data is None:
+        return
+    answered = int(((posted.rows.splits == CODES[Split.TRAIN]) & posted.rows.has(HAS_REFERENCE)).sum())
+    verifies = Phase.EVOLVE in spec.phases and spec.contrasts and spec.evolve.strategy is Strategy.VERIFIED
+    if verifies and not answered:
+        yield warning(
+            "nothing_to_verify_by",
+            "evolve.strategy verified compares answers that judge.grader passes with answers that it does not, and no row of the "
+            "train split has a reference to grade against",
+            "give references, or take the strategy agreement, which needs none",
+            "distillation.evolve.strategy",
+        )
+    sampled = Phase.ITERATE in spec.phases and spec.iterate.strategy != "critique"
+    if sampled and answered and spec.judge.grader is None:
+        yield warning(
+            "references_unused",
+            f"{answered} rows of the train split have a reference, and no grader says which samples of phase 2 it passes: "
+            f"iterate.without_reference ({spec.iterate.without_reference}) decides",
+            "name judge.grader",
+            "distillation.judge.grader",
+        )
+
+
 def judge_calls(posted: Posted) -> Iterator[Problem | str]:
     """Without references the judge measures every question of dev and test, and it cannot stop half way: a budget that might
     not hold all its calls is refused."""
@@ -309,8 +335,8 @@ def parts_of_dev(posted: Posted) -> Iterator[Problem | str]:
 
 
 CHECKS: tuple[Check, ...] = (
-    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, judge_calls, parts_of_dev,
-    material, samples,
+    student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, verifiers,
+    judge_calls, parts_of_dev, material, samples,
 )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ def graders(posted: Posted) -> Iterator[Problem | str]:
         yield from _tried(
             posted, "distillation.primary_metric", spec.primary_metric, _first(posted, ~train & answered), 1.0
         )
-    if Phase.ITERATE in spec.phases and spec.judge.grader is not None:
+    decides = Phase.ITERATE in spec.phases or (Phase.EVOLVE in spec.phases and spec.contrasts)
+    if decides and spec.judge.grader is not None:
         yield from _tried(
             posted,
             "distillation.judge.grader",
