@@ -467,6 +467,18 @@ class Distillation(Strict):
         return self.answer_tokens + (self.distill.rationale_tokens if self.reasons else 0)
 
     @property
+    def asks_nobody(self) -> bool:
+        """Whether no phase asks a strong model, by the job's own words: it learns from the file, or from samples that graders verify or
+        that agree."""
+        sampled = self.iterate.strategy == "sample" and self.iterate.without_reference == "agreement"
+        own = {
+            Phase.DISTILL: self.distill.answers == "references",
+            Phase.ITERATE: sampled and self.iterate.on_failure == "drop",
+            Phase.EVOLVE: self.evolve.pairs == "file" or self.contrasts,
+        }
+        return all(own[phase] for phase in self.phases)
+
+    @property
     def plain(self) -> bool:
         """Whether it is training on the file's own answers and nothing else: supervised, on preferences, or both."""
         own = {Phase.DISTILL: self.distill.answers == "references", Phase.EVOLVE: self.evolve.pairs == "file"}

@@ -16,6 +16,7 @@ from shared.contracts.json_types import Json
 from shared.contracts.openai_rows import PREFERENCE, NotUsable, answer_of, from_messages, from_preference, read_tools
 from shared.contracts.transcripts import spoken
 
+CHAT = "chat messages"  # OpenAI's rows
 FIELDS = (
     "question",
     "reference",
@@ -251,7 +252,7 @@ def shape_of(fields: tuple[str, ...]) -> Shape:
     """The shape of rows with these fields. Raises NoShape."""
     there = set(fields)
     if "messages" in there:
-        return _turns_shape("chat messages", "messages", fields)
+        return _turns_shape(CHAT, "messages", fields)
     if {"input", "preferred_output"} <= there:
         return Shape("preference pairs of OpenAI", _preference, frozenset([*PREFERENCE, *FIELDS]))
     if {"custom_id", "body"} <= there:

@@ -23,7 +23,7 @@ from shared.contracts.file_reading import (
     StudentFit,
 )
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import Shape, by_mapping, inside, is_about, is_question, looks_like_answer
+from shared.contracts.row_shapes import CHAT, Shape, by_mapping, inside, is_about, is_question, looks_like_answer
 from shared.contracts.unfolding import MOST_MESSAGES, STAR, Messages, conversations, single_messages, starred, unfolded
 from shared.datasets.likeness import Likeness, folded
 from shared.datasets.rows import Spool
@@ -263,9 +263,8 @@ def unread(mapping: dict[str, str], seen: Reading) -> list[LineError]:
     if seen.rows and missing:
         message = f"no row has the field {missing[0]!r} of the mapping; there are {', '.join(sorted(seen.fields)[:20])}"
         return [LineError(line=1, code="unknown_field", message=message, param="mapping")]
-    texts = [name for name, count in seen.texts.items() if 2 * count >= seen.rows and not is_about(name)]
-    texts.sort(key=lambda name: (not looks_like_answer(name), name))
-    if seen.rows and not seen.references and texts and "reference" not in mapping:
+    texts = _texts(seen)
+    if seen.rows and not seen.references and texts and "reference" not in mapping and not _for_graders(seen):
         names = ", ".join(map(repr, texts[:5]))
         message = (
             f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={texts[0]}, "
@@ -273,6 +272,17 @@ def unread(mapping: dict[str, str], seen: Reading) -> list[LineError]:
         )
         return [LineError(line=1, code="answers_not_read", message=message, param="mapping")]
     return []
+
+
+def _texts(seen: Reading) -> list[str]:
+    """Unread fields that may hold answers, the likeliest first."""
+    texts = [name for name, count in seen.texts.items() if 2 * count >= seen.rows and not is_about(name)]
+    return sorted(texts, key=lambda name: (not looks_like_answer(name), name))
+
+
+def _for_graders(seen: Reading) -> bool:
+    """Whether the rows have OpenAI's form for reinforcement: conversations without an answer, and fields beside them."""
+    return not seen.references and seen.shapes.keys() == {CHAT}
 
 
 def _warnings(seen: Reading, assigned: Assigned, left_out: int) -> list[str]:
@@ -284,6 +294,11 @@ def _warnings(seen: Reading, assigned: Assigned, left_out: int) -> list[str]:
             else f"{seen.rows - seen.references} of {seen.rows} rows have no reference answer"
         )
         warnings.append(none)
+    if seen.rows and _for_graders(seen) and (texts := _texts(seen)):
+        names = ", ".join(map(repr, texts[:5]))
+        warnings.append(
+            f"{names}: kept for graders, as {{{{item.{texts[0]}}}}}; --map reference={texts[0]} makes it the reference answer"
+        )
     if left_out:
         warnings.append(f"{left_out} bad rows are left out")
     if 0 < seen.split < seen.rows:

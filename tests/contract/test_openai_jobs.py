@@ -22,6 +22,13 @@ from tests.contract.conftest import ADAPTER, BASE, KEY, RunningApi, publish_vers
 MANY = 250
 
 
+EQUAL: Any = {
+    "type": "string_check", "name": "right", "operation": "eq",
+    "input": "{{sample.output_text}}", "reference": "{{item.reference_answer}}",
+}  # fmt: skip
+CODE: Any = {"type": "python", "name": "code", "source": "def grade(sample, item):\n    return 1.0"}
+
+
 def extra(model: BaseModel) -> dict[str, Any]:
     return model.model_extra or {}
 
@@ -92,7 +99,24 @@ def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str)
             "method.dpo.hyperparameters.beta",
             "beta",
         ),
-        ({"method": {"type": "reinforcement"}}, "unsupported_method", "method.type", "iterate"),
+        ({"method": {"type": "reinforcement"}}, "invalid_value", "method", "by which grader"),
+        (
+            {
+                "method": {
+                    "type": "reinforcement",
+                    "reinforcement": {"grader": EQUAL, "hyperparameters": {"eval_samples": 4}},
+                }
+            },
+            "invalid_value",
+            "method.reinforcement.hyperparameters.eval_samples",
+            "no meaning here",
+        ),
+        (
+            {"method": {"type": "reinforcement", "reinforcement": {"grader": CODE}}},
+            "sandbox_off",
+            "distillation.primary_metric",
+            "METEOR_SANDBOX",
+        ),
         (
             {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
             "unsupported_parameter",
@@ -114,6 +138,58 @@ def test_what_is_not_supported_is_refused_by_name(
     with pytest.raises(openai.BadRequestError, match=says) as refused:
         client.fine_tuning.jobs.create(model=BASE, training_file=dataset, **more)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+def test_reinforcement_by_the_fields_of_openais_rows(client: openai.OpenAI):
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n} + {n}?"}], "reference_answer": f"{2 * n}", "level": n % 3}
+        for n in range(60)
+    ]
+    file = client.files.create(file=("rft.jsonl", "\n".join(map(json.dumps, rows)).encode()), purpose="fine-tune")
+    assert file.status == "processed"
+    assert any("{{item.reference_answer}}" in words for words in extra(file)["reading"]["warnings"])
+    near = {
+        "type": "text_similarity",
+        "name": "near",
+        "evaluation_metric": "fuzzy_match",
+        "input": "{{sample.output_text}}",
+    }
+    grader: Any = {
+        "type": "multi", "name": "reward", "calculate_output": "0.8 * right + 0.2 * near",
+        "graders": {"right": EQUAL, "near": near | {"reference": "{{item.reference_answer}}"}},
+    }  # fmt: skip
+    hyper: Any = {"n_epochs": 2, "compute_multiplier": 0.5, "eval_interval": "auto", "reasoning_effort": "default"}
+    method: Any = {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyper}}
+    made = client.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=method)
+    assert made.method is not None
+    assert made.method.type == "reinforcement"
+    shown = made.method.reinforcement
+    assert shown is not None
+    assert shown.grader.type == "multi"
+    assert shown.hyperparameters is not None
+    assert (shown.hyperparameters.n_epochs, shown.hyperparameters.compute_multiplier) == (2, 0.5)
+    spec = extra(made)["distillation"]
+    assert spec["phases"] == ["iterate", "evolve"]
+    assert (spec["iterate"]["strategy"], spec["evolve"]["strategy"], spec["iterate"]["samples"]) == (
+        "sample",
+        "verified",
+        4,
+    )
+    assert (spec["judge"]["pass_mark"], spec["evaluation"]["graders"]) == (0.5, [])
+    messages = [event.message for event in client.fine_tuning.jobs.list_events(made.id)]
+    assert messages == ["job created and queued"], "no provider is needed"
+    again = client.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=method)
+    assert again.method == made.method
+    for job in (made, again):
+        client.fine_tuning.jobs.cancel(job.id)
+    absent: Any = {"type": "reinforcement", "reinforcement": {"grader": EQUAL | {"reference": "{{item.solution}}"}}}
+    with pytest.raises(
+        openai.BadRequestError, match="there is no 'solution'"
+    ):
+        client.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=absent)
+    bare: Any = {"type": "reinforcement", "reinforcement": {"grader": EQUAL | {"reference": "{{item.reference}}"}}}
+    with pytest.raises(openai.BadRequestError, match="rows that its grader can grade"):
+        client.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=bare)
 
 
 def preference(number: int) -> dict[str, Any]:

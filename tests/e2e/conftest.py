@@ -188,6 +188,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_STRONG_BREAKER_PAUSE": "PT0.2S",
             "METEOR_WEAK_PATIENCE": "PT3S",
             "METEOR_MAX_ATTEMPTS": "2",
+            "METEOR_SANDBOX": "true",
             "METEOR_TRAINER_MEMORY_GB": "0.2",
             "METEOR_TRAINER_PROBE": "false",  # test_zoo tries students; here it would take a minute of processor time
         }

@@ -7,22 +7,11 @@ from services.api.features.jobs.posted import Posted
 from shared.contracts.fine_tuning import FineTuningRequest
 from shared.contracts.problems import Problem
 
-ALTERNATIVES = {
-    "reinforcement": "a grader's reward is no training signal here. A job's phase iterate keeps the answers that a grader "
-    "passes (distillation.judge.grader)",
-}
-
 
 def checks_of(request: FineTuningRequest) -> Check:
-    """What this API lacks of OpenAI's, and a file without answers to train on."""
+    """What this API lacks of OpenAI's, and a file without anything to train on, or to grade by."""
 
     def check(posted: Posted) -> Iterator[Problem]:
-        if request.method is not None and request.method.type in ALTERNATIVES:
-            yield Problem(
-                code="unsupported_method",
-                param="method.type",
-                message=f"method {request.method.type} is not supported: {ALTERNATIVES[request.method.type]}",
-            )
         if request.integrations:
             yield Problem(
                 code="unsupported_parameter",
@@ -30,7 +19,17 @@ def checks_of(request: FineTuningRequest) -> Check:
                 message="no integrations are supported",
                 remedy="GET .../metrics and .../report have the figures",
             )
-        if request.distillation is None and posted.lacks_references:
+        if request.distillation is not None or not posted.lacks_references:
+            return
+        if request.reinforcement is not None:
+            yield Problem(
+                code="no_references",
+                param="training_file",
+                message="reinforcement needs rows that its grader can grade: a reference, or further fields that its templates or its "
+                "code read ({{item.FIELD}})",
+                remedy="give (nearly) every row such a field, and name it in the grader",
+            )
+        else:
             yield Problem(
                 code="no_references",
                 param="training_file",

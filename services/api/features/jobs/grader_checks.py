@@ -98,11 +98,12 @@ def _tried_on(
         for row, reference in zip(rows, references, strict=True)
     ]
     if unreadable := [reference for reference, own in zip(references, graded, strict=True) if own.why == UNGRADABLE]:
+        why = next(own.words for own in graded if own.why == UNGRADABLE)
         yield Problem(
             code="ungradable_references",
             param=param,
             message=f"grader {name} cannot read {len(unreadable)} of the first {len(references)} references, such as "
-            f"{_short(unreadable[0])}",
+            f"{_short(unreadable[0])}{why and f' ({why})'}",
             remedy="correct these rows, or name another grader",
         )
         return
