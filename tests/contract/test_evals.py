@@ -29,7 +29,8 @@ def test_the_life_of_an_eval_and_its_run(client: openai.OpenAI, api: RunningApi)
     made = client.evals.create(name="sums", data_source_config=SOURCE, testing_criteria=[EXACT], metadata={"of": "me"})  # type: ignore
     assert (made.object, made.name, made.metadata) == ("eval", "sums", {"of": "me"})
     assert made.data_source_config.type == "custom"
-    assert made.data_source_config.schema_["properties"]["item"] == SCHEMA
+    shown: Any = made.data_source_config.schema_
+    assert shown["properties"]["item"] == SCHEMA
     (criterion,) = made.testing_criteria
     assert (criterion.type, criterion.name) == ("string_check", "exact")
     assert (

@@ -183,9 +183,7 @@ def test_reinforcement_by_the_fields_of_openais_rows(client: openai.OpenAI):
     for job in (made, again):
         client.fine_tuning.jobs.cancel(job.id)
     absent: Any = {"type": "reinforcement", "reinforcement": {"grader": EQUAL | {"reference": "{{item.solution}}"}}}
-    with pytest.raises(
-        openai.BadRequestError, match="there is no 'solution'"
-    ):
+    with pytest.raises(openai.BadRequestError, match="there is no 'solution'"):
         client.fine_tuning.jobs.create(model=BASE, training_file=file.id, method=absent)
     bare: Any = {"type": "reinforcement", "reinforcement": {"grader": EQUAL | {"reference": "{{item.reference}}"}}}
     with pytest.raises(openai.BadRequestError, match="rows that its grader can grade"):

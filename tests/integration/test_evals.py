@@ -62,7 +62,8 @@ class Evaluating(World):
             made, metrics = await check(params.criteria, {}, self.sandbox, rows, told)
         elif request.kind is StepKind.ANSWER:
             prompts = [StudentPrompt.model_validate(row) for row in request.rows]
-            made, metrics = await answer(self.engine, StudentParams.model_validate(request.params), prompts, told)
+            engine: Any = self.engine  # it is never asked for several answers at once
+            made, metrics = await answer(engine, StudentParams.model_validate(request.params), prompts, told)
         else:
             assert self.gateway is not None
             origin = origin_headers(DEFAULT_PROJECT, "j", str(key), "sample")

@@ -113,7 +113,9 @@ class Posted:
     def asks(self) -> bool:
         """Whether the job asks a strong model anything, as far as that is known."""
         graders = any(models_of(grader) for grader in self.spec.verifying)
-        return not self.spec.asks_nobody or self.spec.evaluation.judged_questions > 0 or self.lacks_references or graders
+        return (
+            not self.spec.asks_nobody or self.spec.evaluation.judged_questions > 0 or self.lacks_references or graders
+        )
 
 
 def _file(context: ProjectContext, file_id: str, field: str) -> FileRecord | Problem:
