@@ -412,7 +412,7 @@ class SampleFigures(ReportPart):
     pass_at: by k the chance that one of k samples passes, over the verified questions (Chen et al. 2021). agreed: mean share of
     the samples that are the commonest answer; distinct: mean number of different answers, both by the grader's equality.
     cut_off: samples that ended at their limit. too_long: questions that do not fit into the student's context. kept: answers
-    to train on; in phase 3 pairs.
+    to train on; in phase 3 pairs. reward: mean score of the samples by judge.grader, cut-off ones as 0.
     """
 
     questions: int
@@ -424,6 +424,7 @@ class SampleFigures(ReportPart):
     cut_off: int
     too_long: int
     kept: int
+    reward: float | None = Field(default=None, exclude_if=lambda reward: reward is None)
 
     @property
     def gate(self) -> float | None:
@@ -441,6 +442,8 @@ class SampleFigures(ReportPart):
         parts = [f"{self.samples} samples each of {self.questions} questions"]
         if rates:
             parts.append(f"{rates} of {self.verified} verified")
+        if self.reward is not None and f"{self.reward:.2f}" != f"{self.pass_at.get('1', 0):.2f}":
+            parts.append(f"mean reward {self.reward:.3f}")
         if self.agreed is not None:
             parts.append(f"{self.agreed:.0%} of a question's samples agree, {self.distinct:.1f} distinct answers")
         parts += [

@@ -38,13 +38,15 @@ class Draw:
 @dataclass(frozen=True)
 class Drawn:
     """One question's samples. Each list has a value for each completion. groups: the same number for the same answer, 0 for
-    the one with most votes; None: it says nothing to the grader, or was cut off. by: the rule that says what passed."""
+    the one with most votes; None: it says nothing to the grader, or was cut off. by: the rule that says what passed. scores: by
+    judge.grader; empty where it did not grade."""
 
     question: Question
     completions: Sequence[StudentCompletion]
     passed: Sequence[bool]
     groups: Sequence[int | None]
     by: str
+    scores: Sequence[float] = ()
 
     @property
     def pass_rate(self) -> float:
@@ -112,15 +114,18 @@ async def verified(
     results: list[Drawn] = []
     for place, question in enumerate(questions):
         several, group, by = completions[place], groups[place], "nobody"
-        passed = [False] * len(several)
+        passed, reward = [False] * len(several), list[float]()
         if (given := scores[place]) is not None:
-            by, passed = "grader", [is_whole(c) and given[c.answer] >= ctx.spec.judge.pass_mark for c in several]
+            by, reward = "grader", [given[c.answer] if is_whole(c) else 0.0 for c in several]
+            passed = [
+                is_whole(c) and score >= ctx.spec.judge.pass_mark for c, score in zip(several, reward, strict=True)
+            ]
         elif how.agreement is not None:
             by, least = "agreement", how.agreement * len(several)
             passed = [one is not None and group.count(one) > least for one in group]
         elif judge_decides:
             by, passed = "judge", [is_whole(c) and said[place][c.answer] for c in several]
-        results.append(Drawn(question, several, passed, group, by))
+        results.append(Drawn(question, several, passed, group, by, reward))
     return results
 
 
@@ -204,7 +209,12 @@ def figures_of(drawn: Sequence[Drawn], kept: int = 0) -> SampleFigures:
         cut_off=sum(c.cut_off for one in answered for c in one.completions),
         too_long=len(drawn) - len(answered),
         kept=kept,
+        reward=_mean([score for one in answered for score in one.scores]),
     )
+
+
+def _mean(scores: Sequence[float]) -> float | None:
+    return round(fmean(scores), 4) if scores else None
 
 
 async def tell(ctx: JobContext, name: str, figures: SampleFigures, **data: int) -> None:
