@@ -184,6 +184,12 @@ async def test_a_hint_that_gives_the_reference_away_is_dropped(gateway_url):
     assert metrics["critiques"] == 1
 
 
+async def test_a_verdict_comes_after_an_analysis_where_the_job_wants_it(gateway_url, teacher):
+    verdicts, metrics, _ = await reviewed(gateway_url, [row("analysed", "ls", None)], "analysed", analysis=True)
+    assert (verdicts[0].by, metrics["calls"], metrics["mended"]) == ("judge", 1, 0)
+    assert '"analysis"' in teacher.log()[-1]["messages"][0]["content"]
+
+
 async def test_one_repair_then_unparsed(gateway_url, teacher):
     teacher.fault("refusal", times=1)
     verdicts, metrics, _ = await reviewed(gateway_url, [row("mended", "ls", None)], "mended")
