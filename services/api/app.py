@@ -41,7 +41,6 @@ from services.api.features.providers import routes as providers
 from services.api.features.results import routes as results
 from services.api.features.webhooks import routes as webhooks
 from services.api.features.webhooks.deliveries import Deliverer
-from services.api.features.webhooks.safe_post import CheckedNetwork, Poster
 from services.api.middleware.audit import AuditTrail
 from services.api.middleware.body_limits import BodyLimit
 from services.api.middleware.compression import Compression
@@ -54,6 +53,7 @@ from shared.contracts.errors import ErrorBody
 from shared.jobs.schema import open_stores
 from shared.platform.http import error_response, is_loopback, new_app
 from shared.platform.log import get_logger, set_up_logging
+from shared.platform.safe_post import CheckedNetwork, Poster
 from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)

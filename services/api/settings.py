@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from services.api.public_addresses import Network, networks_of
 from shared.contracts.data import DEV_SHARE, TEST_SHARE
+from shared.platform.public_addresses import Network, networks_of
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 

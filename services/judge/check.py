@@ -11,6 +11,7 @@ from shared.contracts.templates import MissingField
 from shared.grading.attempt import Attempt, Graded
 from shared.grading.graders import Graders
 from shared.platform.gateway_client import GatewayClient
+from shared.platform.public_addresses import Network
 from shared.platform.run_rows import OnProgress
 
 AT_ONCE = 64  # rows for graders that ask elsewhere
@@ -24,6 +25,7 @@ async def check(
     rows: Sequence[CheckInput],
     progress: OnProgress,
     gateway: GatewayClient | None = None,
+    networks: Sequence[Network] = (),
 ) -> tuple[list[Checked], dict[str, int]]:
     """A result per row and criterion, in their orders. A row that a grader cannot grade has the reason as its error there.
 
@@ -32,7 +34,7 @@ async def check(
     """
     with ExitStack() as opened:
         graders = [
-            opened.enter_context(Graders([one.verifying] if one.verifying else [], files, sandbox, gateway))
+            opened.enter_context(Graders([one.verifying] if one.verifying else [], files, sandbox, gateway, networks))
             for one in criteria
         ]
         size = AT_ONCE if any(own.ask_elsewhere for own in graders) else 1

@@ -59,7 +59,8 @@ async def _through_gateway(
 def graders_of(params: JudgeParams, context: StepContext, gateway: GatewayClient | None = None) -> Graders:
     """gateway: for those that ask a strong model. Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
     files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
-    return Graders(params.verify, files, context.settings.sandbox, gateway)
+    settings = context.settings
+    return Graders(params.verify, files, settings.sandbox, gateway, settings.grader_networks, context.scratch)
 
 
 @asynccontextmanager
@@ -114,7 +115,9 @@ async def check_rows(params: CheckParams, rows: list[CheckInput], context: StepC
     files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
     verifying = [one.verifying for one in params.criteria if one.verifying is not None]
     async with grading_gateway(verifying, context) as gateway:
-        return await check(params.criteria, files, context.settings.sandbox, rows, context.progress, gateway)
+        settings = context.settings
+        networks = settings.grader_networks
+        return await check(params.criteria, files, settings.sandbox, rows, context.progress, gateway, networks)
 
 
 HANDLERS = by_kind(

@@ -255,6 +255,21 @@ class LabelModelGrader(_AsksModel):
         return self
 
 
+class EndpointGrader(GraderKind):
+    """The user's own HTTP service: POST {"attempts": [{"sample": {...}, "item": {...}}, ...]} -> {"scores": [a number from 0 to 1, or
+    null where a row cannot be graded, ...]}, one for each attempt in their order.
+
+    batch_size: attempts of one request. timeout_s: for a request, its answer included. Public addresses, and those that the operator
+    allows (METEOR_GRADER_ALLOW).
+    """
+
+    type: Literal["endpoint"]
+    url: str = Field(max_length=2000, pattern=r"^https?://[^\s@/?#]+(?:[/?][^\s#]*)?$")
+    name: str | None = Field(default=None, max_length=200)
+    batch_size: Whole = Field(default=32, ge=1, le=1000)
+    timeout_s: Number = Field(default=30.0, gt=0, le=600)
+
+
 class MultiGrader(GraderKind):
     """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`; a single grader object there goes by
     its own name."""
@@ -301,6 +316,7 @@ VerifyingGrader = (
     | MultiGrader
     | ScoreModelGrader
     | LabelModelGrader
+    | EndpointGrader
 )
 VerifyingKind = Annotated[VerifyingGrader, Field(discriminator="type")]
 
@@ -317,14 +333,14 @@ GivenGrader = Annotated[
 ]
 MultiGrader.model_rebuild()
 # Those whose equality of two answers is one of their texts, or that have none of their own.
-TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader, ScoreModelGrader, LabelModelGrader)
+TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader, ScoreModelGrader, LabelModelGrader, EndpointGrader)
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
 # Right or wrong; the others are similarities or numbers between.
 BINARY_GRADERS = frozenset(
     {
         Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING,
         *(f"string_check_{operation}" for operation in ("eq", "ne", "like", "ilike")),
-    } - {"python", "multi", "score_model"}
+    } - {"python", "multi", "score_model", "endpoint"}
 )  # fmt: skip
 
 
@@ -379,3 +395,9 @@ def models_of(grader: Grader | VerifyingGrader) -> list[ScoreModelGrader | Label
     """Those in it that ask a strong model."""
     parts = [] if isinstance(grader, Grader) else parts_of(grader)
     return [part for part in parts if isinstance(part, ScoreModelGrader | LabelModelGrader)]
+
+
+def asks_elsewhere(grader: Grader | VerifyingGrader) -> bool:
+    """Whether something else than this machine is asked."""
+    parts = [] if isinstance(grader, Grader) else parts_of(grader)
+    return any(isinstance(part, ScoreModelGrader | LabelModelGrader | EndpointGrader) for part in parts)

@@ -14,6 +14,7 @@ from shared.contracts.formula import value
 from shared.contracts.grader_kinds import (
     UNGRADABLE,
     CodeTestsGrader,
+    EndpointGrader,
     Grader,
     LabelModelGrader,
     MultiGrader,
@@ -26,13 +27,16 @@ from shared.contracts.grader_kinds import (
 )
 from shared.contracts.graders import VERIFYING
 from shared.contracts.json_types import Json
+from shared.contracts.steps import content_hash
 from shared.grading.attempt import Attempt, Graded
 from shared.grading.bounded import BoundedGrader
 from shared.grading.code import CodeGrader
+from shared.grading.endpoint import EndpointScores
 from shared.grading.models import ModelGrader
 from shared.grading.texts import TextGrader
 from shared.judging.graders import score
 from shared.platform.gateway_client import GatewayClient
+from shared.platform.public_addresses import Network
 
 
 class LocalGrader(Protocol):
@@ -87,7 +91,8 @@ def is_remote(scorer: Scorer) -> bool:
 
 class Graders:
     """verifying: the graders beside the named ones. files: uploaded files that they read, by their ids. sandbox: the operator
-    allows code to be run. gateway: for those that ask a strong model. Raises UserError for graders that need it otherwise."""
+    allows code to be run. gateway: for those that ask a strong model. networks: that endpoints may be in beside the public ones. scratch: a folder of the step
+    for what they answered. Raises UserError for graders that need it otherwise."""
 
     def __init__(
         self,
@@ -95,7 +100,10 @@ class Graders:
         files: Mapping[str, Path] | None = None,
         sandbox: bool = False,
         gateway: GatewayClient | None = None,
+        networks: Sequence[Network] = (),
+        scratch: Path | None = None,
     ):
+        self._networks, self._scratch = networks, scratch
         self._gateway = gateway
         self._files, self._sandbox, self._open = files or {}, sandbox, ExitStack()
         self._one_at_a_time = threading.Lock()
@@ -116,6 +124,9 @@ class Graders:
                         f"{spec.type} asks a strong model, which nothing here can reach", code="unknown_grader"
                     )
                 return ModelGrader(spec, self._gateway)
+            case EndpointGrader():
+                kept = None if self._scratch is None else self._scratch / f"{content_hash(spec.url)}.scores.jsonl"
+                return EndpointScores(spec, self._networks, kept)
             case StringCheckGrader() | TextSimilarityGrader():
                 return TextGrader(spec)
             case PythonGrader() | CodeTestsGrader():

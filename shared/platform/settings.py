@@ -7,8 +7,10 @@ from datetime import timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.platform.public_addresses import Network, networks_of
 
 
 class PlatformSettings(BaseSettings):
@@ -58,8 +60,22 @@ class PlatformSettings(BaseSettings):
     sandbox: bool = Field(
         default=False, description="code of users and models (graders `python` and `code_tests`) is run, confined"
     )
+    grader_allow: str = Field(
+        default="",
+        description="networks (10.0.0.0/8, ...) that `endpoint` graders may lead to although they are not public",
+    )
     log_level: str = "INFO"
     log_json: bool = False
+
+    @field_validator("grader_allow")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        networks_of(value)
+        return value
+
+    @cached_property
+    def grader_networks(self) -> tuple[Network, ...]:
+        return networks_of(self.grader_allow)
 
     @cached_property
     def database(self) -> str:

@@ -13,10 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from services.api.features.webhooks.deliveries import LONGEST_PAUSE_S, pause_after
-from services.api.features.webhooks.safe_post import CheckedNetwork, Poster, look_up
-from services.api.public_addresses import literal, may_connect, networks_of
 from services.api.settings import ApiSettings
 from shared.contracts.webhooks import WebhookRequest, events_of
+from shared.platform.public_addresses import literal, may_connect, networks_of
+from shared.platform.safe_post import CheckedNetwork, Poster, look_up
 
 REFUSED_ADDRESSES = [
     "0.0.0.0", "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
@@ -96,7 +96,7 @@ def test_good_urls(url: str):
 async def test_other_ways_to_write_loopback_are_seen_through_when_they_are_looked_up(host: str):
     """They never get here, as a URL with them is refused; were one to, its address is what counts."""
     reply = await Poster(CheckedNetwork(())).post(f"http://{host}:9/", [], b"{}")
-    assert reply == (None, "it leads to an address that is not allowed", 0.0)
+    assert reply[:3] == (None, "it leads to an address that is not allowed", 0.0)
     assert all(literal(address) for address in await look_up("localhost", 9))
 
 

@@ -11,7 +11,7 @@ from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Guidance, Hyperparameters, Phase
 from shared.contracts.estimate import Price
-from shared.contracts.grader_kinds import Grader, VerifyingGrader, models_of, name_of
+from shared.contracts.grader_kinds import Grader, VerifyingGrader, asks_elsewhere, name_of
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, TrainingFigures, UsedFile
@@ -136,10 +136,10 @@ class JobContext:
         return {"verify": [*graders.values()], "files": dict(self.grader_files)} if graders else {}
 
     def graders_of(self, asked: Sequence[Grader | VerifyingGrader]) -> list[VerifyingGrader]:
-        """The job's graders beside the named ones, of those that ask a strong model only the ones that are asked for."""
+        """The job's graders beside the named ones, of those that ask elsewhere only the ones that are asked for."""
         wanted = {name_of(grader) for grader in asked}
         verify: list[VerifyingGrader] = self.verifying.get("verify", [])
-        return [grader for grader in verify if not models_of(grader) or name_of(grader) in wanted]
+        return [grader for grader in verify if not asks_elsewhere(grader) or name_of(grader) in wanted]
 
     @property
     def metric(self) -> str:

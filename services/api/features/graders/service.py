@@ -56,9 +56,9 @@ async def run(context: ProjectContext, request: GraderRunRequest) -> GraderRun:
         return _as_run(request, Graded(0.0, UNGRADABLE, "the item has no `reference` to compare with"), 0.0)
     async with _places:
         began = time.monotonic()
-        files, sandbox = files_of(context, verifying), context.platform.sandbox
+        files, platform = files_of(context, verifying), context.platform
         async with gateway_of(context) as gateway:
-            with Graders(verifying, files, sandbox, gateway) as graders:
+            with Graders(verifying, files, platform.sandbox, gateway, platform.grader_networks) as graders:
                 try:
                     (graded,) = await graders.score_all(name_of(grader), [attempt])
                 except MeteorError as error:

@@ -1,12 +1,14 @@
 """What is wrong with a grader before it has graded anything: a file that is no database, a schema that is none, code where none is run."""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from services.api.context import ProjectContext
 from services.api.gateway_client import GatewayUnavailable
 from shared.contracts.errors import NotFound
 from shared.contracts.grader_kinds import (
     CodeTestsGrader,
+    EndpointGrader,
     JsonSchemaGrader,
     PythonGrader,
     SqlResultGrader,
@@ -15,6 +17,7 @@ from shared.contracts.grader_kinds import (
     parts_of,
 )
 from shared.contracts.problems import Problem
+from shared.platform.public_addresses import literal, may_connect
 from shared.sandbox.confine import missing
 
 
@@ -66,6 +69,15 @@ def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iter
             )
         elif isinstance(grader, PythonGrader):
             yield from _bad_source(param, grader)
+    elif isinstance(grader, EndpointGrader):
+        address = literal(urlsplit(grader.url).hostname or "")
+        if address is not None and not may_connect(address, context.platform.grader_networks):
+            yield Problem(
+                code="address_not_allowed",
+                param=f"{param}.url",
+                message=f"{address} is not a public address, and METEOR_GRADER_ALLOW does not name it",
+                remedy="have the operator allow its network, or name a public address",
+            )
     elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
         try:
             checked_schema(grader.of)

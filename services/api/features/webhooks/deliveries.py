@@ -8,7 +8,6 @@ import time
 
 import uuid_utils
 
-from services.api.features.webhooks.safe_post import TOTAL_S, Poster, PostReply
 from services.api.features.webhooks.signing import headers
 from shared.contracts.errors import UserError
 from shared.contracts.webhooks import WebhookEvent, WebhookTestResult
@@ -16,6 +15,7 @@ from shared.db.engine import UNAVAILABLE
 from shared.jobs.records import ClaimedDelivery, WebhookRecord
 from shared.jobs.webhook_store import DeliveryOutcome, WebhookStore
 from shared.platform.log import get_logger
+from shared.platform.safe_post import TOTAL_S, Poster, PostReply
 
 log = get_logger(__name__)
 LOOK_S = 1.0

@@ -8,7 +8,6 @@ from starlette.concurrency import run_in_threadpool
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.webhooks import service as webhooks
 from services.api.features.webhooks.deliveries import send_test
-from services.api.features.webhooks.safe_post import Poster
 from services.api.middleware.idempotency import is_stored, once
 from services.api.openapi_document import may_answer
 from shared.contracts.keys import Scope
@@ -23,6 +22,7 @@ from shared.contracts.webhooks import (
     WebhookTest,
     WebhookTestResult,
 )
+from shared.platform.safe_post import Poster
 
 OURS, OPENAIS = "/v1/webhooks", "/v1/webhook_endpoints"
 DeliveryState = Literal["pending", "delivered", "failed"]

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 from services.api.context import ApiContext, ProjectContext
 from services.api.features.webhooks.signing import hint_of, secret_of
 from services.api.paging import Paging, listed
-from services.api.public_addresses import literal, may_connect
 from shared.contracts.errors import UserError
 from shared.contracts.views import Listed
 from shared.contracts.webhooks import (
@@ -19,6 +18,7 @@ from shared.contracts.webhooks import (
 )
 from shared.jobs.outbox import PENDING, job_seed
 from shared.jobs.records import DeliveryRecord, WebhookRecord
+from shared.platform.public_addresses import literal, may_connect
 
 
 def refuse_address(context: ApiContext, url: str, param: str = "url") -> None:

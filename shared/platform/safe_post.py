@@ -1,7 +1,7 @@
 """SSRF-safe POST to addresses that callers chose.
 
 The name is resolved once, each of its addresses is checked, and the connection goes to a checked address, so DNS rebinding has no
-effect. There are no redirects, no proxies and no cookies, and only the head of the response is read.
+effect. There are no redirects, no proxies and no cookies, and no more of the response is read than the caller asks for.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import NamedTuple, cast
 import anyio
 import httpcore
 
-from services.api.public_addresses import Network, literal, may_connect
 from shared.platform.http_client import certificates
 from shared.platform.log import get_logger
+from shared.platform.public_addresses import Network, literal, may_connect
 
 log = get_logger(__name__)
 CONNECT_S = 5.0
@@ -29,11 +29,14 @@ class AddressRefused(httpcore.ConnectError):
 
 
 class PostReply(NamedTuple):
-    """status: of the response; None: there was none, and `error` says why. retry_after_s: from the header retry-after."""
+    """status: of the response; None: there was none, and `error` says why. retry_after_s: from the header retry-after. body: as much as
+    was asked for; None where it is longer. refused: the address is not allowed, which another attempt does not change."""
 
     status: int | None
     error: str | None = None
     retry_after_s: float = 0.0
+    body: bytes | None = b""
+    refused: bool = False
 
 
 async def look_up(host: str, port: int) -> list[str]:
@@ -77,7 +80,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         for address in addresses:
             parsed = literal(address.partition("%")[0])
             if parsed is None or not may_connect(parsed, self._allowed):
-                log.warning("a webhook is not sent, its address is not allowed", host=host, address=address)
+                log.warning("nothing is posted, the address is not allowed", host=host, address=address)
                 raise AddressRefused("it leads to an address that is not allowed")
         return addresses
 
@@ -90,8 +93,8 @@ class Poster:
         self._total_s = total_s
         self._tls = context or certificates()
 
-    async def post(self, url: str, headers: list[tuple[str, str]], body: bytes) -> PostReply:
-        """One attempt, on a new connection. Of the response only status and retry-after are used."""
+    async def post(self, url: str, headers: list[tuple[str, str]], body: bytes, most: int = 0) -> PostReply:
+        """One attempt, on a new connection. most: bytes of the response's body that are read; without them only its head is."""
         timeouts = {"connect": CONNECT_S, "read": self._total_s, "write": self._total_s, "pool": CONNECT_S}
         try:
             async with (
@@ -100,13 +103,24 @@ class Poster:
                 pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
             ):
                 retry_after = dict(answer.headers).get(b"retry-after", b"")
-                return PostReply(answer.status, retry_after_s=float(retry_after) if retry_after.isdigit() else 0.0)
+                pause_s = float(retry_after) if retry_after.isdigit() else 0.0
+                return PostReply(answer.status, retry_after_s=pause_s, body=await _body(answer, most) if most else b"")
         except (TimeoutError, httpcore.TimeoutException):
             return PostReply(None, f"no answer within {self._total_s:.0f} s")
         except AddressRefused as error:
-            return PostReply(None, str(error))
+            return PostReply(None, str(error), refused=True)
         except (httpcore.NetworkError, httpcore.ProtocolError, socket.gaierror, OSError, UnicodeError) as error:
             return PostReply(None, _reason(error))
+
+
+async def _body(answer: httpcore.Response, most: int) -> bytes | None:
+    """None where it is longer."""
+    body = bytearray()
+    async for part in answer.aiter_stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 def _reason(error: Exception) -> str:
