@@ -20,6 +20,7 @@ from services.weak_model.worker.prompts import answer_messages
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import TemplateRefused, end_ids, read_prompts, write_prompt_files
 from shared.artifacts.template_text import template_text
+from shared.contracts.answer_format import join_answer, split_answer
 from shared.contracts.chat import ChatRequest
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 from shared.contracts.rows import Asked, Example, StudentPrompt
@@ -62,6 +63,17 @@ def test_the_trainers_prompt(name: str, folders: Folders):
     closing = "</think>\n\n" if case.thought_open else ""
     assert tokenizer.decode(learned) == f"{closing}It lists files.{case.turn_end}"
     assert tokenizer.convert_tokens_to_ids(case.turn_end) in data.end_ids(tokenizer, profile)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_learned_rationale_comes_back_from_the_text_of_its_tokens(name: str, folders: Folders):
+    case = CASES[name]
+    profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
+    tokenizer = load_tokenizer(folders[name], profile)
+    learned = data.completion_ids(tokenizer, join_answer("It lists names.", "ls -a"), profile)
+    assert learned.count(tokenizer.convert_tokens_to_ids(case.turn_end)) == 1
+    text, unfinished = profile.without_thoughts(str(tokenizer.decode(learned)).removesuffix(case.turn_end))
+    assert (*split_answer(text), unfinished) == ("It lists names.", "ls -a", False)
 
 
 @cache
