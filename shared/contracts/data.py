@@ -86,6 +86,8 @@ class Question(BaseModel):
     @property
     def asked(self) -> str:
         """The question without what a conversation says before it."""
+        if self.title is None and self.context is None:
+            return self.question
         return "\n\n".join(part for part in (self.title, self.question, self.context) if part)
 
     @property
@@ -105,23 +107,14 @@ class LineError(BaseModel):
     param: str | None = None
 
 
-class _Upload(BaseModel):
-    """A line as it is checked; chat rows are brought into this form before."""
+class _Upload(Question):
+    """A line as it is checked, stricter than rows that were stored before; chat rows are brought into this form before."""
 
-    question: str = Field(min_length=1, max_length=100_000)
-    id: str | None = Field(
-        default=None, max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]*$"
-    )  # goes into rows and headers
-    title: str | None = None
-    context: str | None = None
-    reference: str | None = None
+    id: str = Field(max_length=MAX_ID, pattern=r"^[^\x00-\x1f\x7f]*$")  # goes into rows and headers
     category: str | None = Field(default=None, max_length=200)
     group: str | None = Field(default=None, max_length=200)
     source: str | None = Field(default=None, max_length=2000)
-    rejected: str | None = None
     teacher_context: str | None = Field(default=None, max_length=LONGEST)
-    messages: list[Json] | None = None
-    tools: list[Json] | None = None
 
     @model_validator(mode="after")
     def _not_blank(self) -> "_Upload":
@@ -133,7 +126,7 @@ class _Upload(BaseModel):
 
 
 MOST_IGNORED = 50  # names of unread fields that are counted
-OWN_FIELDS = {*_Upload.model_fields, "split"} - {"messages", "tools"}  # those make another shape
+OWN_FIELDS = {*Question.model_fields} - {"messages", "tools", "item"}  # those make another shape
 SPLITS = {
     "train": Split.TRAIN, "training": Split.TRAIN, "dev": Split.DEV, "validation": Split.DEV, "valid": Split.DEV,
     "val": Split.DEV, "eval": Split.DEV, "test": Split.TEST, "testing": Split.TEST,
@@ -201,16 +194,21 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
         return LineError(line=number, code="no_question", message=message, param="question")
     except NotUsable as error:
         return LineError(line=number, code="invalid_row", message=str(error), param=error.where)
-    split, note = made.pop("split", None), made.pop("note", None)
-    row = checked(_Upload, number, made, "question")
-    if isinstance(row, LineError):
-        return row
-    read = OWN_FIELDS | (shape.reads if shape else set())
-    further = {name: part for name, part in value.items() if name not in read}
-    if isinstance(further.get("item"), dict):  # as `as_upload` writes them
-        further |= further.pop("item")
-    about = {"id": row.id or _row_id(number, part), "split": _named_split(split), "item": further or None}
-    question = Question(**row.__dict__ | about)
+    note = made.pop("note", None)
+    if "split" in made:
+        made["split"] = _named_split(made["split"])
+    if not made.get("id"):
+        made["id"] = _row_id(number, part)
+    question = checked(_Upload, number, made, "question")
+    if isinstance(question, LineError):
+        return question
+    read = OWN_FIELDS | shape.reads if shape else OWN_FIELDS
+    if further := {name: part for name, part in value.items() if name not in read}:
+        if isinstance(further.get("item"), dict):  # as `as_upload` writes them
+            further |= further.pop("item")
+        question.item = further or None
+    # its checks are done, and to do them again as a Question would take a fifth of all the time
+    object.__setattr__(question, "__class__", Question)
     if reading is not None:
         reading.note(value, shape, question)
         if note:
@@ -222,9 +220,12 @@ def _row_id(number: int, part: int) -> str:
     return f"row-{number}" if part == 1 else f"row-{number}.{part}"
 
 
+NUMBERS = (int, float)
+
+
 def _own(value: Json) -> Json:
     """A row with the dataset's own fields; numbers become texts."""
-    return {name: str(part) if isinstance(part, int | float) else part for name, part in value.items()}
+    return {name: str(part) if isinstance(part, NUMBERS) else part for name, part in value.items()}
 
 
 def _named_split(name: object) -> Split | None:
@@ -361,8 +362,10 @@ def group_key(row: Question) -> str:
 
 
 def _text_key(row: Question) -> str:
-    opening = next((message["content"] for message in row.messages or () if message["role"] == "user"), "")
-    words = opening if len(opening) >= OPENING else row.spoken
+    words = row.spoken
+    if row.messages is not None:
+        opening = next((message["content"] for message in row.messages if message["role"] == "user"), "")
+        words = opening if len(opening) >= OPENING else words
     return "text:" + " ".join(words.casefold().split())
 
 

@@ -26,16 +26,18 @@ class Column:
 
     def __init__(self, code: str = "Q", width: int = 1):
         self._code, self._width, self._new, self._file = code, width, array(code), None
+        self.add = self._new.append
 
-    def add(self, value: int) -> None:
-        self._new.append(value)
-        self._spill()
+    def __len__(self) -> int:
+        """Of what is in memory."""
+        return len(self._new)
 
     def extend(self, values: bytes) -> None:
         self._new.frombytes(values)
-        self._spill()
+        self.spill()
 
-    def _spill(self) -> None:
+    def spill(self) -> None:
+        """To the disk, if there are many. After `add`, which does not look, by its caller now and then."""
         if len(self._new) >= IN_MEMORY:
             self._file = self._file or TemporaryFile()  # noqa: SIM115  it lives as long as the column
             self._new.tofile(self._file)
@@ -74,9 +76,10 @@ class Grouping:
             self._sign()
 
     def _sign(self) -> None:
+        by_kind = dict(zip(Keys._fields, zip(*self._new, strict=True), strict=True))
         for kind, column in self._keys.items():
-            column.extend(array("Q", [getattr(keys, kind.value) for keys in self._new]).tobytes())
-        made = signatures([keys.near_text for keys in self._new])
+            column.extend(array("Q", by_kind[kind.value]).tobytes())
+        made = signatures(by_kind["near_text"])
         for column, band in zip(self._bands, made.bands.T, strict=True):
             column.extend(band.tobytes())
         self._short.extend(made.short.tobytes())
@@ -159,9 +162,11 @@ def _pairs(
     that orders rows; pairs of every row with the first are then added to those with the one before."""
     import numpy as np
 
-    order = (np.argsort(keys, kind="stable") if tie is None else np.lexsort((tie, keys))).astype(np.int32)
-    ordered = keys[order]
-    same = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
+    rows = _repeated(keys)
+    some = keys[rows]
+    order = np.argsort(some, kind="stable") if tie is None else np.lexsort((tie[rows], some))
+    ordered, order = some[order], rows[order].astype(np.int32)
+    same = ordered[1:] == ordered[:-1]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.empty(0, int)
     if most is not None:
         sizes = np.diff(np.append(starts, len(ordered)))
@@ -172,6 +177,20 @@ def _pairs(
         beyond = begin != first
         first, second = np.concatenate([first, begin[beyond]]), np.concatenate([second, second[beyond]])
     return first, second
+
+
+def _repeated(keys: "np.ndarray") -> "np.ndarray":
+    """Rows whose key another row has too, in their order; 0 is no key. Most keys stand alone, and finding that out takes less than
+    bringing the rows into an order."""
+    import numpy as np
+
+    ordered = np.sort(keys)
+    twice = np.unique(ordered[1:][(ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)])
+    if not len(twice):
+        return np.empty(0, dtype=np.int64)
+    places = np.searchsorted(twice, keys)
+    places[places == len(twice)] = 0
+    return np.flatnonzero(twice[places] == keys)
 
 
 def _alike(short: "np.ndarray", first: "np.ndarray", second: "np.ndarray") -> tuple["np.ndarray", "np.ndarray"]:
@@ -220,10 +239,12 @@ def _on_two_sides(keys: "np.ndarray", sides: "np.ndarray") -> "np.ndarray":
     """Rows whose key a row on another side has too."""
     import numpy as np
 
-    if not len(keys):
-        return np.empty(0, dtype=np.int64)
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]]))
-    bits = np.bitwise_or.reduceat((1 << sides[order]).astype(np.uint8), starts)
-    several = (bits & (bits - 1) != 0) & (keys[order][starts] != 0)
-    return order[np.repeat(several, np.diff(np.append(starts, len(keys))))]
+    rows = _repeated(keys)
+    if not len(rows):
+        return rows
+    some = keys[rows]
+    order = np.argsort(some, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], some[order][1:] != some[order][:-1]]))
+    bits = np.bitwise_or.reduceat((1 << sides[rows][order]).astype(np.uint8), starts)
+    several = bits & (bits - 1) != 0
+    return rows[order[np.repeat(several, np.diff(np.append(starts, len(rows))))]]

@@ -21,7 +21,7 @@ from shared.datasets.columns import (
     DamagedColumns,
     written,
 )
-from shared.datasets.grouping import Column
+from shared.datasets.grouping import IN_MEMORY, Column
 from shared.datasets.likeness import Likeness, hashed, keys_of
 from shared.datasets.splits import CODES, SPLITS, Assigned, Splitter
 from shared.plan.rates import Lengths
@@ -84,18 +84,28 @@ class _Notes:
         self._next = 1  # behind the bracket of the array
 
     def add(self, row: Question) -> None:
+        reference = row.reference
         self._ids.add(hashed(row.id))
         self._questions.add(utf8_bytes(row.text))
-        self._references.add(utf8_bytes(row.reference or ""))
-        self._teacher.add(utf8_bytes(row.teacher_context or ""))
-        has = {HAS_REFERENCE: row.reference, HAS_REJECTED: row.rejected, HAS_MESSAGES: row.messages}
-        has[HAS_ITEM] = row.item
-        self._flags.add(sum(flag for flag, value in has.items() if value is not None))
+        self._references.add(0 if reference is None else utf8_bytes(reference))
+        self._teacher.add(0 if row.teacher_context is None else utf8_bytes(row.teacher_context))
+        self._flags.add(
+            (0 if reference is None else HAS_REFERENCE)
+            | (0 if row.rejected is None else HAS_REJECTED)
+            | (0 if row.messages is None else HAS_MESSAGES)
+            | (0 if row.item is None else HAS_ITEM)
+        )
+        if len(self._ids) >= IN_MEMORY:
+            for column in (self._ids, self._questions, self._references, self._teacher, self._flags):
+                column.spill()
 
     def add_bytes(self, row: bytes) -> None:
         self._offsets.add(self._next)
         self._checksums.add(zlib.crc32(row))
         self._next += len(row) + 1
+        if len(self._offsets) >= IN_MEMORY:
+            self._offsets.spill()
+            self._checksums.spill()
 
     def columns(self, codes: bytes, group: "np.ndarray", question: "np.ndarray") -> dict[str, "np.ndarray"]:
         import numpy as np
@@ -135,6 +145,8 @@ def columns_of(artifacts: Artifacts, rows_ref: str) -> str:
         keys = keys_of(row)
         group.add(keys.group)
         question.add(keys.question)
+        group.spill()
+        question.spill()
         codes.append(CODES[row.split or Split.TRAIN])
     return artifacts.put_parts(written(notes.columns(bytes(codes), group.all(), question.all())))
 

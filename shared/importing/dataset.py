@@ -350,10 +350,8 @@ def preview(
         earlier = isinstance(item, Question) and file.options.answers == "all" and is_earlier_turn(item)
         if len(shown) < request.rows and before is not None:
             value = before[1] if isinstance(before[1], dict) else None
-            good = isinstance(item, Question)
-            shown.append(
-                PreviewRow(line=before[0], before=value, after=item if good else None, error=None if good else item)
-            )
+            after, error = (Question(**dict(item)), None) if isinstance(item, Question) else (None, item)
+            shown.append(PreviewRow(line=before[0], before=value, after=after, error=error))
         if not isinstance(item, Question):
             continue
         questions.append(len(item.text))
