@@ -143,7 +143,7 @@ class Reading:
     ignored: fields that were not read, and how many rows have them. texts: of those, how many rows have a text in them.
     shapes: rows by the shape they have. split: rows that name a split. fields: of a mapped file, all that were seen.
     notes: what was decided for a row, such as which of several answers is used, and in how many rows. answers: of a conversation,
-    the last answer alone makes a row, or each that is to be learned. masked: personal data by kind.
+    the last answer alone makes a row, or each that is to be learned. masked: personal data by kind. sample: the first good row.
     """
 
     shape: Shape | None = None
@@ -157,9 +157,11 @@ class Reading:
     fields: set[str] = field(default_factory=set)
     notes: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
+    sample: Json | None = None
 
     def note(self, value: Json, shape: Shape | None, row: Question) -> None:
         self.rows += 1
+        self.sample = self.sample or value
         self.references += row.reference is not None
         self.split += row.split is not None
         self.shapes[shape.name if shape else "question and reference"] += 1
@@ -199,6 +201,11 @@ def parse_row(number: int, value: Json, reading: Reading | None = None, part: in
         made["split"] = _named_split(made["split"])
     if not made.get("id"):
         made["id"] = _row_id(number, part)
+    if made.get("question") is None and (hint := suggested_mapping(value)):
+        message = (
+            f"question: the field that is taken for the question is empty. If another one holds it, name it: {hint}"
+        )
+        return LineError(line=number, code="invalid_row", message=message, param="question")
     question = checked(_Upload, number, made, "question")
     if isinstance(question, LineError):
         return question

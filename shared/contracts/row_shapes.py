@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
+from shlex import quote
 from typing import Any, NamedTuple
 
 from shared.contracts.answer_format import CUT_OFF
@@ -42,17 +43,17 @@ ROLES = {
 CALLS = ("function_call", "tool_call")  # speakers whose words are a call
 # names of a field, the likeliest first; they are compared without case, accents, spaces and punctuation
 QUESTION = (
-    "question", "instruction", "prompt", "query", "request", "input", "problem", "utterance", "q", "user", "human",
-    "instructions", "questiontext", "querytext", "prompttext", "task", "taskdescription", "usermessage", "userinput", "goal", "nl", "inputs", "text",
-    "sentence", "source text", "src", "title", "frage", "fråga", "spørgsmål", "spørsmål", "anfrage", "pregunta", "pergunta", "domanda", "vraag", "pytanie",
-    "вопрос", "запрос", "问题", "問題", "提问", "质问", "質問", "问", "問", "질문", "soru", "प्रश्न", "सवाल", "سؤال", "السؤال",
+    "question", "instruction", "prompt", "query", "request", "input", "inputs", "problem", "utterance", "q", "user", "human",
+    "instructions", "questiontext", "querytext", "prompttext", "task", "taskdescription", "usermessage", "userinput", "ask", "goal", "nl", "text", "message",
+    "sentence", "source text", "src", "title", "frage", "fråga", "spørgsmål", "spørsmål", "anfrage", "kundenanfrage", "aufgabe", "nachricht", "pregunta", "consulta", "instruccion", "demande", "pergunta", "domanda", "vraag", "pytanie",
+    "вопрос", "запрос", "问题", "問題", "提问", "质问", "質問", "问", "問", "用户问题", "提问内容", "指令", "질문", "soru", "प्रश्न", "सवाल", "سؤال", "السؤال",
 )  # fmt: skip
 REFERENCE = (
     "reference", "answer", "response", "completion", "output", "ideal", "solution", "target", "expectedoutput", "expected",
     "gold", "groundtruth", "reply", "a", "assistant", "gpt", "bestanswer", "correctanswer", "acceptedanswer", "answers",
     "canonicalsolution", "finalanswer", "referenceanswer", "expectedanswer", "modelanswer", "answertext", "responses", "answerkey", "answeridx", "correct", "correctindex",
     "targets", "outputs", "cmd", "command", "sql", "sqlquery", "cypher", "sparql", "code", "label", "labels", "labeltext", "intent", "sentiment", "summary", "translation", "tgt",
-    "chosen", "antwoord", "svar", "antwort", "respuesta", "resposta", "risposta", "reponse", "antwoord", "odpowiedz", "ответ", "回答", "答案",
+    "chosen", "antwoord", "svar", "antwort", "antworttext", "lösung", "musterlösung", "respuesta", "solución", "salida", "resposta", "risposta", "reponse", "antwoord", "odpowiedz", "ответ", "回答", "答案", "最佳答案", "客服回复", "回复", "输出", "cop",
     "答", "答え", "解答", "답변", "대답", "cevap", "yanıt", "उत्तर", "जवाब", "جواب", "الجواب", "الإجابة",
 )  # fmt: skip
 CONTEXT = (
@@ -137,23 +138,95 @@ class NoShape(NotUsable):
         )
 
 
+# Words in the names of fields that a person would choose first where none is taken for the question or the answer: help desks,
+# trackers, wikis. The likeliest first.
+ASKED_LIKELY = (
+    "description",
+    "beschreibung",
+    "body",
+    "message",
+    "topictitle",
+    "subject",
+    "betreff",
+    "asunto",
+    "sujet",
+    "content",
+    "text",
+)
+ANSWERED_LIKELY = (
+    "acceptedanswer", "reply", "comment", "resolution", "notes", "response", "conversation", "body", "value", "content", "text", "html",
+)  # fmt: skip
+
+
 def mapping_hint(fields: Sequence[str]) -> str:
     """How the fields are named by hand, with names of the row: the first that do not describe it."""
     named = [name for name in fields if not is_about(name)] or list(fields)
     question, answer = [*named, "FIELD", "FIELD"][:2]
-    return f"Name it, for example: --map question={question} --map reference={answer} (over HTTP the field mapping)"
+    return f"Name it, for example: {mapped_as(question=question, reference=answer)} (over HTTP the field mapping)"
+
+
+def mapped_as(**columns: str) -> str:
+    """The options of a command that name these fields, as a shell takes them."""
+    pairs = [f"{field}={name}" for field, name in columns.items()]
+    return " ".join(f"--map {pair if PLAIN.fullmatch(pair) else quote(pair)}" for pair in pairs)
+
+
+PLAIN = re.compile(r"[\w.=+/@-]+")
 
 
 def suggested_mapping(row: Json) -> str | None:
     """The same with the texts that the row holds, at any depth; None where it has no two of them."""
-    places = [place for place in _texts(row, 0) if not is_about(place.rpartition(".")[2])]
-    if len(places) < 2:
+    places = _texts(row, 0)
+    asked = next(iter(sorted(places, key=_asked_rank)), None)
+    answered = None if asked is None else likely_answer(row, asked)
+    if asked is None or answered is None:
         return None
-    asked = next((place for place in places if is_question(place.rpartition(".")[2])), places[0])
-    others = [place for place in places if place != asked]
-    answered = next((place for place in others if is_answer(place.rpartition(".")[2])), None)
-    answered = answered or next((place for place in others if looks_like_answer(place.rpartition(".")[2])), others[0])
-    return f"--map question={asked} --map reference={answered} (over HTTP the field mapping)"
+    if asked.partition(STAR)[0] != answered.partition(STAR)[0]:  # not members of one list: the first of each
+        asked, answered = asked.replace(STAR, ".0"), answered.replace(STAR, ".0")
+    return f"{mapped_as(question=asked, reference=answered)} (over HTTP the field mapping)"
+
+
+def likely_answer(row: Json, asked: str = "") -> str | None:
+    """The place of the text that is the likeliest answer, beside the question's; None where there is no text."""
+    inside_of = asked.partition(STAR)[0] if STAR in asked else None
+    places = [
+        place
+        for place in _texts(row, 0)
+        if place != asked and (inside_of is None or place.partition(STAR)[0] == inside_of)
+    ]
+    return next(iter(sorted(places, key=_answered_rank)), None)
+
+
+def _asked_rank(place: str) -> int:
+    name = place.rpartition(".")[2]
+    if is_strong_question(name):
+        return 0
+    return 1 + _word_rank(name, ASKED_LIKELY) + (MANY if "comment" in simple(place) else 0)
+
+
+def _answered_rank(place: str) -> int:
+    *around, name = place.split(".")
+    if is_answer(name) and simple(name) not in ("summary", "title"):
+        return 0
+    of_answers = any(looks_like_answer(part) for part in [*around, name]) and simple(name) != "resolution"
+    if of_answers and not is_about(name):
+        return 1
+    return (
+        2 + min(_word_rank(part, ANSWERED_LIKELY) for part in [*around, name]) + (MANY if place.count(".") > 4 else 0)
+    )
+
+
+MANY = 100
+
+
+def _word_rank(name: str, words: Sequence[str]) -> int:
+    """The place of the first of the words that the name holds; names that describe a row come last."""
+    short = simple(name)
+    rank = next((2 * place + (word != short) for place, word in enumerate(words) if word in short), 2 * len(words))
+    return rank + (MANY if is_about(name) and rank == 2 * len(words) else 0)
+
+
+STAR = ".*"
 
 
 def _texts(value: Any, depth: int) -> list[str]:
@@ -162,10 +235,10 @@ def _texts(value: Any, depth: int) -> list[str]:
     for name, part in islice(value.items(), 50):
         inner, path = part, str(name)
         if isinstance(part, list) and part and isinstance(part[0], dict):
-            inner, path = part[0], f"{name}.*"
+            inner, path = part[0], f"{name}{STAR}"
         if isinstance(inner, dict) and depth < 3:
             places += [f"{path}.{place}" for place in _texts(inner, depth + 1)]
-        elif isinstance(part, str) and part.strip():
+        elif (isinstance(part, list) and part and isinstance(part[0], str)) or (isinstance(part, str) and part.strip()):
             places.append(path)
     return places
 
@@ -200,8 +273,22 @@ def is_question(name: str) -> bool:
 
 
 ENDS = {  # the ends of names of a field, where it is the only one with such an end
-    "question": ("question", "prompt", "instruction", "query"),
-    "reference": ("answer", "response", "completion", "reply", "reference", "solution", "output", "query"),
+    "question": ("question", "prompt", "instruction", "query", "frage", "anfrage", "pregunta", "问题"),
+    "reference": (
+        "antwort",
+        "respuesta",
+        "reponse",
+        "答案",
+        "回复",
+        "answer",
+        "response",
+        "completion",
+        "reply",
+        "reference",
+        "solution",
+        "output",
+        "query",
+    ),
 }
 WEAK = _names(
     ("input", "inputs", "text", "sentence", "title", "task", "goal", "src", "source text", "user", "human", "nl")
@@ -213,9 +300,19 @@ def is_strong_question(name: str) -> bool:
     return is_question(name) and simple(name) not in WEAK
 
 
+def is_id(name: str) -> bool:
+    """Whether a field of this name is taken for the row's id."""
+    return simple(name) in _PLACES["id"]
+
+
 def is_answer(name: str) -> bool:
     """Whether a field of this name is taken for the answer."""
     return simple(name) in _PLACES["reference"]
+
+
+def likeliest_answer(fields: Sequence[str]) -> str | None:
+    """The field that is taken for the answer."""
+    return _pick(fields, "reference", set()) if any(is_answer(name) for name in fields) else None
 
 
 def looks_like_answer(name: str) -> bool:
@@ -224,16 +321,19 @@ def looks_like_answer(name: str) -> bool:
 
 
 def holds_answers(name: str, value: Any) -> bool:
-    """Whether an unread field has a text in it, or is nested and has something under a name that speaks of an answer."""
+    """Whether an unread field has a text in it, or is nested and has something under a name that speaks of an answer or of a text."""
     if isinstance(value, str):
         return bool(value.strip())
     inner = value[0] if isinstance(value, list) and value else value
     names = [name, *inner] if isinstance(inner, dict) else [name]
-    return (
-        isinstance(value, list | dict)
-        and bool(value)
-        and any(is_answer(one) or looks_like_answer(one) for one in names)
+    if not isinstance(value, list | dict) or not value:
+        return False
+    return any(is_answer(one) or looks_like_answer(one) for one in names) or (
+        isinstance(inner, dict) and simple(name) in NESTED and bool(_texts(inner, 0))
     )
+
+
+NESTED = {"body", "content", "comments", "conversationparts", "posts", "replies"}  # fields that hold texts inside
 
 
 def _pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
@@ -251,6 +351,10 @@ def _pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
 def shape_of(fields: tuple[str, ...]) -> Shape:
     """The shape of rows with these fields. Raises NoShape."""
     there = set(fields)
+    if {"messages", "chosen", "rejected"} <= there:
+        return _pairs(fields)
+    if {"name", "acceptedAnswer"} <= there:
+        return by_mapping({"question": "name", "reference": "acceptedAnswer"})._replace(name="questions of schema.org")
     if "messages" in there:
         return _turns_shape(CHAT, "messages", fields)
     if {"input", "preferred_output"} <= there:
@@ -292,6 +396,9 @@ def _extras(fields: Sequence[str], taken: set[str]) -> dict[str, str]:
     return chosen
 
 
+INPUTS = ("input", "输入")  # what an instruction is about; it joins the question
+
+
 def _columns_shape(fields: tuple[str, ...]) -> Shape:
     """Question and answer by the names of their fields, alpaca's instruction and input among them."""
     question = _pick(fields, "question", set())
@@ -306,7 +413,7 @@ def _columns_shape(fields: tuple[str, ...]) -> Shape:
             columns[role] = name
             taken.add(name)
     columns |= _extras(fields, taken)
-    joined = [name for name in fields if simple(name) == "input" and name not in columns.values()]
+    joined = [name for name in fields if simple(name) in INPUTS and name not in columns.values()]
     system, history = _pick(fields, "system", taken), _pick(fields, "history", taken)
     taken |= {*columns.values(), *joined, *filter(None, [system, history])}
     name = "alpaca" if joined and simple(question) == "instruction" else _named(columns)
@@ -473,7 +580,9 @@ def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "reject
     def convert(row: Json) -> Json:
         chosen, rejected = row[better], row[worse]
         if isinstance(chosen, dict) and isinstance(rejected, dict):  # one message each
-            chosen, rejected = _said([chosen]), _said([rejected])
+            chosen, rejected = [chosen], [rejected]
+        if _are_answers(chosen) and _are_answers(rejected) and prompt is not None:
+            chosen, rejected = _said(chosen), _said(rejected)
         if isinstance(chosen, str) and isinstance(rejected, str) and prompt is None:
             chosen, rejected = _transcript(chosen), _transcript(rejected)
         more = mapped(row, extras)
@@ -498,6 +607,15 @@ def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "reject
 
     reads = frozenset([better, worse, *filter(None, [prompt]), *extras.values()])
     return Shape("chosen and rejected", convert, reads)
+
+
+def _are_answers(turns: Any) -> bool:
+    """Whether it is a list of messages, none of them the user's: the prompt stands beside it."""
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and _role(turn) != "user" for turn in turns)
+    )
 
 
 def _transcript(text: str) -> list[Json]:
@@ -531,11 +649,15 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
             return _asked_in_turn(turns, mapped(row, extras))
         if not isinstance(turns, list) or not turns:
             raise NotUsable(field, "a list of {role, content} objects is expected")
+        if all(isinstance(turn, dict) and turn.keys() >= {"input", "output"} for turn in turns):  # Capybara
+            turns = [part for turn in turns for part in (turn["input"], turn["output"])]
         plain = field == "messages"  # OpenAI's name: a turn that is a text alone is a mistake there
         messages = [
             turn if plain and not isinstance(turn, dict) else _message(f"{field}.{number}", turn, number)
             for number, turn in enumerate(turns)
         ]
+        if not plain and not any(isinstance(turn, dict) and turn.get("role") for turn in messages):
+            raise NoShape(fields)  # a list of something else under that name: a help desk's `conversations`
         if system and (told := as_text(row[system])):
             messages = [{"role": "system", "content": told}, *messages]
         if any(row.get(name) for name in MEDIA):
@@ -799,6 +921,9 @@ def as_question(name: str, value: Any) -> str | None:
     return as_text(value)
 
 
+SAID_AS = ("text", "value", "human_readable")
+
+
 def as_text(value: Any) -> str | None:
     """Numbers and booleans as text, of a list of answers the first, anything else as JSON; None for nothing."""
     if value is None or isinstance(value, str):
@@ -808,10 +933,12 @@ def as_text(value: Any) -> str | None:
             isinstance(item, str | int | float) or (isinstance(item, dict) and "text" in item) for item in value
         )
         return None if not value else as_text(value[0]) if alone else _json(value)
-    if isinstance(value, dict) and isinstance(
-        value.get("text"), str | list
-    ):  # SQuAD: {"text": [...], "answer_start": [...]}
-        return as_text(value["text"])
+    if isinstance(
+        value, dict
+    ):  # SQuAD: {"text": [...], "answer_start": [...]}; TriviaQA's value, WikiSQL's human_readable
+        said = next((value[name] for name in SAID_AS if isinstance(value.get(name), str | list)), None)
+        if said is not None:
+            return as_text(said)
     return str(value) if isinstance(value, int | float) else _json(value)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import NOTE, is_answer, is_question, is_strong_question, simple
+from shared.contracts.row_shapes import NOTE, STAR, is_answer, is_question, is_strong_question, likeliest_answer, simple
 
 MOST_DEPTH = 4
 MOST_ROWS = 1_000_000  # of one record
@@ -42,7 +42,6 @@ PHRASINGS = {
 CONVERSATIONS = {"conversations", "conversation", "dialogues", "dialogs", "chats"}
 TALKS = ("conversationid", "dialogueid", "dialogid", "sessionid", "chatid", "threadid")
 TURN = ("role", "from", "speaker", "sender")  # a field of a conversation's turn
-STAR = ".*"
 
 
 def unfolded(record: Json) -> list[Json] | None:
@@ -90,7 +89,7 @@ def _phrasings(record: Json, names: dict[str, str]) -> list[Json] | None:
     field = next((names[name] for name in names if name in PHRASINGS and _is_list_of(record[names[name]], str)), None)
     if field is None or any(is_question(name) for name in record):
         return None
-    answer = next((name for name in record if name != field and is_answer(name) and record[name]), None)
+    answer = likeliest_answer([name for name in record if name != field and record[name]])
     if answer is None:
         label = next((names[name] for name in ("intent", "tag", "label", "name") if name in names), None)
         if label is None:
