@@ -30,6 +30,7 @@ AllAnswers = Annotated[
 MaskIt = Annotated[
     bool, typer.Option("--mask", help="mask personal data, before a strong model sees it, and count it by kind")
 ]
+Member = Annotated[str, typer.Option(help="the one file of a zip that is read; without it all of one shape")]
 DEFAULT_DATA = Path(".meteor")
 DEFAULT_LIMIT = 20
 
@@ -42,10 +43,13 @@ def mapping_of(pairs: list[str] | None) -> dict[str, str]:
     return {name: column for name, _, column in parts}
 
 
-def read_options(maps: list[str] | None, skip_bad: bool, all_answers: bool = False, mask: bool = False) -> ReadOptions:
+def read_options(
+    maps: list[str] | None, skip_bad: bool, all_answers: bool = False, mask: bool = False, member: str = ""
+) -> ReadOptions:
     """Those that were given. Raises UserError."""
     told: dict[str, Any] = {"mapping": mapping_of(maps)} if maps else {}
     told |= {"answers": "all"} if all_answers else {}
+    told |= {"member": member} if member else {}
     told |= {name: True for name, value in (("skip_bad", skip_bad), ("mask", mask)) if value}
     try:
         return ReadOptions.model_validate(told)

@@ -41,6 +41,10 @@ class ReadOptions(Strict):
         description="of a conversation: its last answer makes a row, or all answers of the assistant whose weight is not 0",
     )
     mask: bool = Field(default=False, exclude_if=lambda mask: not mask, description="mask personal data in every row")
+    member: str = Field(
+        default="", max_length=500, pattern=NO_NUL, exclude_if=lambda name: not name,
+        description="the one file of a zip that is read; without it all of its data files, which must have one shape",
+    )  # fmt: skip
 
 
 class FileReading(BaseModel):
@@ -52,12 +56,13 @@ class FileReading(BaseModel):
     skipped: bad rows that were left out, by reason. split_by: `file` (its own split field), `question` (by hash of the
     question) or `size` (balanced, since the file is small). linked: rows that stand on the side of others, by what they have in
     common: question (its words), asked (the question, under another context), reference, passage, near (nearly the question).
-    mask, masked: whether personal data was masked in the rows, and how much of each kind.
+    member: the one file of a zip that was read, where it was named. mask, masked: whether personal data was masked in the rows, and how much of each kind.
     left: rows of dev and test that still have something in common with a row of another split, by the same names and `group`.
     """
 
     format: str
     mapping: dict[str, str] = {}
+    member: str = Field(default="", exclude_if=lambda name: not name)
     answers: Answers = "last"
     shapes: dict[str, int] = {}
     references: int = 0

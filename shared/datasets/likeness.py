@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +37,28 @@ class Likeness(StrEnum):
     REFERENCE = "reference"
     PASSAGE = "passage"
     NEAR = "near"
+
+
+WORDS = {
+    Likeness.GROUP: "the group",
+    Likeness.QUESTION: "the words of the question",
+    Likeness.ASKED: "the question, under another context or system prompt",
+    Likeness.REFERENCE: "the reference",
+    Likeness.PASSAGE: "the passage",
+    Likeness.NEAR: "nearly the question",
+}
+
+
+def likeness_words(linked: Mapping[str, int], left: Mapping[str, int]) -> list[str]:
+    """For people: which rows stand together, and what the splits have in common all the same."""
+    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in linked.items()]
+    lines = [f"rows that stand on the side of others, since they share {'; '.join(said)}"] if said else []
+    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in left.items()]
+    if said:
+        lines.append(
+            f"rows of dev and test that share something with a row of another split all the same: {'; '.join(said)}"
+        )
+    return lines
 
 
 class Keys(NamedTuple):

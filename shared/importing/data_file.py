@@ -19,7 +19,7 @@ def read_file(
     path: Path, options: ChatOptions, left_out: Counter[str], on_progress: Progress = unwatched
 ) -> Iterator[Row]:
     """Raises UserError with the first bad rows, unless options.skip_bad: then they are counted in left_out."""
-    file = DataFile.open(path, ReadOptions(mapping=options.columns, skip_bad=options.skip_bad))
+    file = DataFile.open(path, ReadOptions(mapping=options.columns, skip_bad=options.skip_bad, member=options.member))
     bad: list[LineError] = []
     total, seen = 0, Reading()
     for total, item in enumerate(file.rows(seen), start=1):

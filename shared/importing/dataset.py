@@ -4,14 +4,23 @@ import os
 import re
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from shared.artifacts.token_counts import TokenCounter
-from shared.contracts.data import LineError, Question, Reading, bounded_lines, is_earlier_turn, parse_rows
+from shared.contracts.data import (
+    SPLITS,
+    LineError,
+    Question,
+    Reading,
+    bounded_lines,
+    is_earlier_turn,
+    parse_rows,
+)
 from shared.contracts.errors import UserError
 from shared.contracts.file_reading import (
     FileReading,
@@ -23,13 +32,26 @@ from shared.contracts.file_reading import (
     StudentFit,
 )
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import CHAT, Shape, by_mapping, inside, is_about, is_question, looks_like_answer
+from shared.contracts.row_shapes import (
+    CHAT,
+    NoShape,
+    Shape,
+    by_mapping,
+    inside,
+    is_about,
+    is_question,
+    likely_answer,
+    looks_like_answer,
+    mapped_as,
+    shape_of,
+)
 from shared.contracts.unfolding import MOST_MESSAGES, STAR, Messages, conversations, single_messages, starred, unfolded
-from shared.datasets.likeness import Likeness, folded
+from shared.datasets.likeness import folded, likeness_words
 from shared.datasets.rows import Spool
 from shared.datasets.splits import Assigned, Splitter
 from shared.importing.languages import languages_of
 from shared.importing.layout import CSV, Layout, NotReadable, layout_of, text
+from shared.importing.packed import names_shown, packing_of
 from shared.importing.personal_data import masked_item
 from shared.importing.records import records, unread_parts
 
@@ -47,24 +69,71 @@ class DataFile:
 
     path: Path
     options: ReadOptions
-    layout: Layout
+    layouts: list[Layout]  # of a zip's data files one each, in the order of their names
     state: tuple[int, int]  # size and time of the last change, when it was opened
+    unread: tuple[str, ...] = ()  # names of a zip's other files
+    _starts: list[int] = field(default_factory=list)  # the number before the first record of each
 
     @classmethod
     def open(cls, path: Path, options: ReadOptions | None = None) -> "DataFile":
         """Raises NotReadable, BadArchive."""
         options = options or ReadOptions()
-        state = _state(path)
-        file = cls(path, options, layout_of(path), state)
-        if file.layout.format == CSV and (header := _numbered(options)):
-            file.layout = file.layout._replace(header=header)
-        elif file.layout.format == CSV and not file.layout.delimiter:
-            file._refuse_prose()
+        state, packing = _state(path), packing_of(path, options.member)
+        file = cls(path, options, [layout_of(path, part) for part in packing.parts], state, packing.unread)
+        header = _numbered(options)
+        for place, layout in enumerate(file.layouts):
+            if layout.format == CSV and header:
+                file.layouts[place] = layout._replace(header=header)
+            elif layout.format == CSV and not layout.delimiter:
+                file._refuse_prose(layout)
+        if len(file.layouts) > 1:
+            file._refuse_different()
         return file
 
-    def _refuse_prose(self) -> None:
+    @property
+    def layout(self) -> Layout:
+        """Of the first, where it is a zip of several."""
+        return self.layouts[0]
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        several = f" of {len(self.layouts)} files" if len(self.layouts) > 1 else ""
+        return self.layout.words + several
+
+    @property
+    def unread_parts(self) -> list[str]:
+        """What of the file is not read, for people."""
+        parts = [part for layout in self.layouts for part in unread_parts(self.path, layout)]
+        return parts + ([f"the zip's {names_shown(self.unread)} is not read"] if self.unread else [])
+
+    def _refuse_different(self) -> None:
+        """Several files are one dataset if their rows have one shape. With a mapping each row says for itself whether it fits."""
+        if self.options.mapping:
+            return
+        shapes = {layout.packed.member: self._first_shape(layout) for layout in self.layouts}
+        if len({*shapes.values()} - {""}) > 1:
+            told = names_shown([f"{name} ({shape or 'no rows'})" for name, shape in shapes.items()])
+            raise NotReadable(
+                f"the zip holds data files of different shapes: {told}. Name the one to read, --member "
+                f"{next(iter(shapes))} (over HTTP the field member), or upload each by itself",
+                param="member",
+            )
+
+    def _first_shape(self, layout: Layout) -> str:
+        """How the first good record is recognised; by its fields, if it is not."""
+        for _, value in records(self.path, layout):
+            if not isinstance(value, LineError):
+                row = (unfolded(value) or [value])[0]
+                try:
+                    return shape_of(tuple(row)).name
+                except NoShape:
+                    return "fields " + ", ".join(sorted(row))[:100]
+        return ""
+
+    def _refuse_prose(self, layout: Layout) -> None:
         """A text with one column is a table only if its first line is the name of a field."""
-        with text(self.path, self.layout) as lines:
+        with text(self.path, layout) as lines:
             first = next(bounded_lines(lines), b"").decode(errors="replace").strip().strip('"').lstrip("\ufeff")
         if first and not is_question(first) and first not in self.options.mapping.values():
             raise NotReadable(
@@ -79,7 +148,16 @@ class DataFile:
         reading = reading or Reading()
         reading.shape, reading.answers = self._shape, self.options.answers
         rows = parse_rows(self.records(), reading)
+        rows = map(self._with_member, rows) if len(self.layouts) > 1 else rows
         return (masked_item(item, reading.masked) for item in rows) if self.options.mask else rows
+
+    def _with_member(self, item: Question | LineError) -> Question | LineError:
+        """An error with the name of the zip's file that it is in, and the line there."""
+        if isinstance(item, Question):
+            return item
+        place = max(bisect_left(self._starts, item.line) - 1, 0)
+        name, line = self.layouts[place].packed.member, item.line - self._starts[place]
+        return item.model_copy(update={"message": f"{name}, line {line}: {item.message}"})
 
     @property
     def _shape(self) -> Shape | None:
@@ -94,20 +172,34 @@ class DataFile:
         if _state(self.path) != self.state:
             raise NotReadable("the file changed while it was read; read it again when it is complete", param="file")
 
+    def _all(self) -> Iterator[tuple[int, Json | LineError]]:
+        """The records of a zip's files, one file after the other, numbered on. Files that are all named by a split give it to
+        their rows."""
+        splits = [_split_named(layout.packed.member) for layout in self.layouts]
+        self._starts, last = [], 0
+        for layout, split in zip(self.layouts, splits, strict=True):
+            self._starts.append(start := last)
+            for number, value in records(self.path, layout):
+                last = start + number
+                if isinstance(value, LineError):
+                    yield last, value.model_copy(update={"line": last})
+                else:
+                    yield last, {"split": split} | value if all(splits) else value
+
     def _records(self) -> Iterator[tuple[int, Json | LineError]]:
         mapping = {**self.options.mapping}
         named = [name for name in mapping.values() if name]
         starred_by = any(STAR in name for name in named)
-        numbered = records(self.path, self.layout)
+        read = records(self.path, self.layout) if len(self.layouts) == 1 else self._all()
         if not named:
-            for number, value in _put_together(numbered):
+            for number, value in _put_together(read):
                 inner = None if isinstance(value, LineError) else unfolded(value)
                 if inner is None:
                     yield number, value
                 else:
                     yield from ((number, part) for part in inner)
             return
-        for number, value in numbered:
+        for number, value in read:
             if isinstance(value, LineError):
                 yield number, value
                 continue
@@ -126,6 +218,12 @@ class DataFile:
                 )
             else:
                 yield from ((number, part) for part in inner)
+
+
+def _split_named(member: str) -> str:
+    """The split that a file is named by: `train` of `data/train-0001.csv`; "" for any other name."""
+    words = re.split(r"[_\W]+", PurePath(member).name.casefold())
+    return next((word for word in words if word in SPLITS), "")
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -232,8 +330,9 @@ def check(
         splitter.assign() if splitter is not None else Assigned.nothing(seen.rows > 0 and seen.split == seen.rows)
     )
     reading = FileReading(
-        format=file.layout.words,
+        format=file.words,
         mapping={**file.options.mapping},
+        member=file.options.member,
         answers=file.options.answers,
         shapes=dict(seen.shapes),
         references=seen.references,
@@ -245,7 +344,7 @@ def check(
         left=assigned.left,
         mask=file.options.mask,
         masked=dict(seen.masked),
-        warnings=_warnings(seen, assigned, n_bad if skip else 0) + unread_parts(file.path, file.layout),
+        warnings=_warnings(seen, assigned, n_bad if skip else 0) + file.unread_parts,
     )
     return Checked(
         reading, seen.rows, assigned, errors, n_bad, n_bad > len(bad) and not skip and not whole, bad if skip else []
@@ -265,9 +364,11 @@ def unread(mapping: dict[str, str], seen: Reading) -> list[LineError]:
         return [LineError(line=1, code="unknown_field", message=message, param="mapping")]
     texts = _texts(seen)
     if seen.rows and not seen.references and texts and "reference" not in mapping and not _for_graders(seen):
+        unread_texts = {name: part for name, part in (seen.sample or {}).items() if name in texts}
+        answer = (likely_answer(unread_texts) or texts[0]).replace(STAR, ".0")
         names = ", ".join(map(repr, texts[:5]))
         message = (
-            f"no field is recognised as the answer, and {names} would not be read. Name the answer: --map reference={texts[0]}, "
+            f"no field is recognised as the answer, and {names} would not be read. Name the answer: {mapped_as(reference=answer)}, "
             "or say that there is none: --map reference= (empty); over HTTP the field mapping"
         )
         return [LineError(line=1, code="answers_not_read", message=message, param="mapping")]
@@ -309,28 +410,6 @@ def _warnings(seen: Reading, assigned: Assigned, left_out: int) -> list[str]:
         warnings.append("the file is small, so the split is balanced by its size and changes when rows are added")
     warnings.extend(likeness_words(assigned.linked, assigned.left))
     return warnings
-
-
-WORDS = {
-    Likeness.GROUP: "the group",
-    Likeness.QUESTION: "the words of the question",
-    Likeness.ASKED: "the question, under another context or system prompt",
-    Likeness.REFERENCE: "the reference",
-    Likeness.PASSAGE: "the passage",
-    Likeness.NEAR: "nearly the question",
-}
-
-
-def likeness_words(linked: Mapping[str, int], left: Mapping[str, int]) -> list[str]:
-    """For people: which rows stand together, and what the splits have in common all the same."""
-    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in linked.items()]
-    lines = [f"rows that stand on the side of others, since they share {'; '.join(said)}"] if said else []
-    said = [f"{WORDS[Likeness(kind)]}: {count}" for kind, count in left.items()]
-    if said:
-        lines.append(
-            f"rows of dev and test that share something with a row of another split all the same: {'; '.join(said)}"
-        )
-    return lines
 
 
 def preview(

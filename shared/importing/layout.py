@@ -16,7 +16,7 @@ from shared.contracts.row_shapes import is_question
 from shared.importing.encodings import UTF8, encoding_of
 from shared.importing.json_layout import JsonRows, json_rows
 from shared.importing.json_stream import Marked
-from shared.importing.packed import Packed, opened, packing_of
+from shared.importing.packed import Packed, opened
 
 JSONL, JSON, CSV, XLSX, PARQUET, ARROW, YAML = "JSONL", "JSON", "CSV", "XLSX", "Parquet", "Arrow", "YAML"
 BINARY = {b"PAR1": PARQUET, b"ARROW1": ARROW, b"PK\x03\x04": XLSX}
@@ -73,9 +73,8 @@ class Layout(NamedTuple):
         return ", ".join([*parts, *filter(None, [self.packed.kind])])
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path, packed: Packed) -> Layout:
     """Raises NotReadable for what is no data file, BadArchive for an archive that cannot be read."""
-    packed = packing_of(path)
     with opened(path, packed) as file:
         head = file.read(512)
         if head[257:262] == b"ustar":

@@ -1,4 +1,4 @@
-"""Packed files: gzip, bzip2, xz, zstd and a zip with one file are read as what they hold, with limits that stop bombs early."""
+"""Packed files: gzip, bzip2, xz, zstd and a zip of data files are read as what they hold, with limits that stop bombs early."""
 
 import bz2
 import gzip
@@ -6,7 +6,7 @@ import io
 import lzma
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,6 +16,7 @@ from shared.importing.archive import ZIP, BadArchive, Limited, opened_zip, unpac
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 UNREADABLE = {b"7z\xbc\xaf\x27\x1c": "7z x FILE", b"Rar!": "unrar x FILE"}
 MOST_BYTES = 20 * 2**30  # unpacked
+MOST_MEMBERS = 1000  # data files of a zip
 SPREADSHEET = "xl/workbook"  # a member of every XLSX and XLSB file
 DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".yaml", ".yml")
 ABOUT = (
@@ -26,6 +27,7 @@ ABOUT = (
     "metadata.json",
     "dataset-metadata.json",
 )
+MOST_SHOWN = 10  # names in a message
 NOISE = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -37,8 +39,16 @@ class Packed(NamedTuple):
     member: str = ""
 
 
-def packing_of(path: Path) -> Packed:
-    """Raises BadArchive for archives that cannot be read, with the command that unpacks them."""
+class Packing(NamedTuple):
+    """How a file is packed: once, or for each of a zip's data files, in the order of their names. unread: the zip's other files."""
+
+    parts: list[Packed]
+    unread: tuple[str, ...] = ()
+
+
+def packing_of(path: Path, member: str = "") -> Packing:
+    """member: the one file of a zip that is read. Raises BadArchive for archives that cannot be read, with the command that unpacks
+    them."""
     with path.open("rb") as file:
         head = file.read(8)
     for magic, command in UNREADABLE.items():
@@ -47,21 +57,40 @@ def packing_of(path: Path) -> Packed:
                 f"the file is an archive of a kind that is not read; unpack it first: {command}", param="file"
             )
     kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "")
-    if kind or not head.startswith(ZIP + b"\x03\x04"):
-        return Packed(kind)
-    with opened_zip(path) as archive:
-        names = [info.filename for info in archive.infolist() if info.filename and not info.filename.endswith("/")]
-        if any(name.startswith(SPREADSHEET) for name in names):
-            return Packed()
-        data = [name for name in names if not name.startswith(NOISE[0]) and not name.endswith(NOISE[1:])]
-    if len(data) > 1:  # a README beside the data is no data
-        data = [name for name in data if name.lower().endswith(DATA) and name.rpartition("/")[2] not in ABOUT] or data
-    if len(data) != 1:
-        shown = ", ".join(name[-60:] for name in data[:5]) or "none"
-        raise BadArchive(
-            f"the zip holds {len(data)} files ({shown}); one is expected: upload each by itself", param="file"
-        )
-    return Packed("zip", data[0])
+    if not kind and head.startswith(ZIP + b"\x03\x04"):
+        with opened_zip(path) as archive:
+            infos = [info for info in archive.infolist() if info.filename and not info.filename.endswith("/")]
+        if not any(info.filename.startswith(SPREADSHEET) for info in infos):
+            if sum(info.compress_size for info in infos) > path.stat().st_size:
+                raise BadArchive("the zip's files lie over one another", param="file")
+            return _members([info.filename for info in infos], member)
+    if member:
+        raise BadArchive(f"{member[:60]!r} names a file of a zip, and the file is no zip", param="member")
+    return Packing([Packed(kind)])
+
+
+def _members(names: list[str], member: str) -> Packing:
+    files = [name for name in names if not name.startswith(NOISE[0]) and not name.endswith(NOISE[1:])]
+    data = files
+    if len(files) > 1:  # a README beside the data is no data
+        data = [name for name in files if name.lower().endswith(DATA) and name.rpartition("/")[2] not in ABOUT]
+    if member:
+        data = [name for name in files if name == member] or [name for name in files if name.endswith(f"/{member}")]
+        if len(data) != 1:
+            raise BadArchive(
+                f"the zip holds {len(data)} files named {member[:60]!r}; it has {names_shown(files)}", param="member"
+            )
+    if not data:
+        raise BadArchive(f"the zip holds no data file, but {names_shown(files) or 'nothing'}", param="file")
+    if len(data) > MOST_MEMBERS:
+        raise BadArchive(f"the zip holds {len(data)} data files; {MOST_MEMBERS} are read at most", param="file")
+    return Packing([Packed("zip", name) for name in sorted(data)], (*sorted({*files} - {*data}),))
+
+
+def names_shown(names: Sequence[str]) -> str:
+    """A few of them, for people."""
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(name[-60:] for name in names[:MOST_SHOWN]) + more
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from shared.contracts.file_reading import FileReading, Preview, PreviewRequest, 
 from shared.contracts.json_types import Json
 from shared.contracts.steps import canonical
 from shared.contracts.versions import RowChange, VersionRequest
+from shared.datasets.likeness import likeness_words
 from shared.datasets.rows import References, Spool, StoredRows
 from shared.datasets.splits import Splitter
 from shared.datasets.versions import Differences, changed_rows, differences, edits_by_id
@@ -114,7 +115,7 @@ def versioned(
         left=assigned.left,
         mask=mask,
         masked=dict(masked + read.masked + Counter(before.masked)),
-        warnings=dataset.likeness_words(assigned.linked, assigned.left),
+        warnings=likeness_words(assigned.linked, assigned.left),
     )
     return Version(counted, assigned.counts, stored_as, reading, digest.hexdigest(), size)
 

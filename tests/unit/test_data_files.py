@@ -118,6 +118,57 @@ def test_each_format_holds_the_same_rows(tmp_path: Path, name: str):
     assert [(row.question, row.reference) for row in rows] == [(f"q{n}", f"a{n}") for n in range(3)]
 
 
+def _zipped(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+PAIRS = '{"question": "q%s", "answer": "a"}\n{"question": "r%s", "answer": "a"}\n'
+TALK = json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
+ZIPS: dict[str, tuple[dict[str, str], dict[str, Any], list[str] | str]] = {
+    "in the order of names": ({"b.jsonl": PAIRS % (2, 2), "a.csv": "question,answer\nq1,a1\n"}, {}, ["q1", "q2", "r2"]),
+    "more fields in one": ({"a.jsonl": PAIRS % (1, 1), "b.csv": "id,question,answer,url\nx,q2,a,u\n"}, {}, ["q1", "r1", "q2"]),
+    "an empty one": ({"a.jsonl": PAIRS % (1, 1), "b.csv": "question,answer\n"}, {}, ["q1", "r1"]),
+    "beside a README": ({"README.md": "# No data", "a.jsonl": PAIRS % (1, 1), "b.jsonl": PAIRS % (2, 2)}, {}, ["q1", "r1", "q2", "r2"]),
+    "a named one": ({"x/a.jsonl": PAIRS % (1, 1), "b.jsonl": TALK}, {"member": "a.jsonl"}, ["q1", "r1"]),
+    "with a mapping": ({"a.csv": "x,y\nq1,a1\n", "b.csv": "x,y,z\nq2,a2,z\n"}, {"mapping": {"question": "x", "reference": "y"}}, ["q1", "q2"]),
+    "of two shapes": ({"a.jsonl": PAIRS % (1, 1), "b.jsonl": TALK + "\n" + TALK}, {}, "a.jsonl (question and answer), b.jsonl (chat messages)"),
+    "with a wrong name": ({"a.jsonl": PAIRS % (1, 1), "b.jsonl": TALK}, {"member": "c.jsonl"}, "0 files named 'c.jsonl'; it has a.jsonl, b.jsonl"),
+    "without data": ({"README.md": "# No data", "run.py": "pass"}, {}, "holds no data file, but README.md, run.py"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_a_zip_of_several_files_is_one_dataset_or_is_refused(tmp_path: Path, name: str):
+    files, options, expected = ZIPS[name]
+    path, read = _zipped(tmp_path / "data.zip", files), ReadOptions.model_validate(options)
+    if isinstance(expected, str):
+        with pytest.raises(UserError) as refused:
+            DataFile.open(path, read)
+        assert expected in refused.value.message
+        return
+    rows = list(DataFile.open(path, read).rows())
+    assert [row.question for row in rows if isinstance(row, Question)] == expected
+    assert len({row.id for row in rows if isinstance(row, Question)}) == len(rows)
+
+
+def test_the_files_of_a_zip_give_their_rows_splits_and_their_errors_places(tmp_path: Path):
+    files = {"x/train-0.jsonl": PAIRS % (1, 1), "x/test.jsonl": PAIRS % (2, 2) + '{"question": ""}\n', "notes.txt": "n"}
+    checked = dataset.check(DataFile.open(_zipped(tmp_path / "z", files), ReadOptions(skip_bad=True)), None, 9, 99)
+    rows = DataFile.open(tmp_path / "z").rows()
+    assert [row.split for row in rows if isinstance(row, Question)] == [Split.TEST] * 2 + [Split.TRAIN] * 2
+    assert [error.message[:25] for error in checked.skipped] == ["x/test.jsonl, line 3: que"]
+    assert "the zip's notes.txt is not read" in checked.reading.warnings
+    assert checked.reading.format == "JSONL, utf-8, zip of 2 files"
+
+
+def test_a_name_in_a_file_that_is_no_zip_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="the file is no zip"):
+        DataFile.open(written(tmp_path / "data", LINES.encode()), ReadOptions(member="a.csv"))
+
+
 def test_a_column_of_questions_is_a_table(tmp_path: Path):
     rows = list(DataFile.open(written(tmp_path / "data", b"question\nWhat?\nWho?\n")).rows())
     assert [row.question for row in rows if isinstance(row, Question)] == ["What?", "Who?"]

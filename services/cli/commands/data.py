@@ -22,6 +22,7 @@ from services.cli.options import (
     Limit,
     Maps,
     MaskIt,
+    Member,
     SkipBad,
     given,
     read_options,
@@ -37,8 +38,6 @@ from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
 from shared.importing.hub import hub_files
-from shared.importing.layout import layout_of
-from shared.importing.records import records
 from shared.platform.terminal import emit, say
 
 app = typer.Typer(help="Make datasets, check them, upload them.", no_args_is_help=True)
@@ -75,12 +74,13 @@ def upload_file(
     skip_bad: SkipBad = False,
     all_answers: AllAnswers = False,
     mask: MaskIt = False,
+    member: Member = "",
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
     """Upload a file. Exit code 1 when it has bad lines. `meteor data preview` shows before what becomes of it."""
     with client(data) as api:
-        options = read_options(maps, skip_bad, all_answers, mask)
+        options = read_options(maps, skip_bad, all_answers, mask, member)
         uploaded = api.upload(file, purpose=purpose, options=options)
     emit(uploaded, as_json, sentence(uploaded))
     if uploaded.reading and not as_json:
@@ -116,13 +116,14 @@ def preview(
         str | None, typer.Option(help="count lengths in this student's tokens: a name, or the folder of a model")
     ] = None,
     mask: MaskIt = False,
+    member: Member = "",
     rows: Annotated[int, typer.Option(min=0, max=50, help="how many rows are shown")] = 3,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Show what becomes of a file as a dataset: how it is read, its first rows, its splits, what is left out. Nothing is
     stored, and a file that lies here needs no API. Exit code 1 when the file would be refused."""
-    options = read_options(maps, skip_bad, all_answers, mask)
+    options = read_options(maps, skip_bad, all_answers, mask, member)
     request = PreviewRequest(**dict(options), rows=rows, student=student)
     if Path(file).is_file():
         shown = _previewed(Path(file), request)
@@ -325,7 +326,7 @@ def edit(
 ) -> None:
     """Make a new version of a dataset in which rows are corrected."""
     changes: list[JsonObject] = []
-    for number, value in records(rows, layout_of(rows)):
+    for number, value in DataFile.open(rows).records():
         if isinstance(value, LineError):
             raise Refused(f"{rows}, line {number}: {value.message}")
         changes.append(value)

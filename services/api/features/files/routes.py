@@ -43,6 +43,7 @@ FORM_SCHEMA = {
         "skip_bad": {"type": "boolean", "default": False},
         "answers": {"type": "string", "enum": ["last", "all"], "default": "last"},
         "mask": {"type": "boolean", "default": False},
+        "member": {"type": "string", "maxLength": 500},
     },
 }
 FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM_SCHEMA}}}}

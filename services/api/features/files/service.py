@@ -177,9 +177,7 @@ def validate(context: ProjectContext, file_id: str) -> FileVerdict:
 def preview(context: ProjectContext, file_id: str, request: PreviewRequest) -> Preview:
     """What the file would become as a dataset. Without options of its own the request uses those of the upload."""
     record = context.file(file_id)
-    options = ReadOptions.model_validate(
-        request.model_dump(include={"mapping", "skip_bad", "answers", "mask"}, exclude_unset=True)
-    )
+    options = ReadOptions.model_validate(request.model_dump(include=set(ReadOptions.model_fields), exclude_unset=True))
     path, _ = content(context, record.id)
     options = options if options.model_fields_set else options_of(record)
     tokens = token_counter(request.student, _folder_of(context, request.student)) if request.student else None
@@ -205,6 +203,7 @@ def options_of(record: FileRecord) -> ReadOptions:
             "skip_bad": bool(reading.skipped),
             "answers": reading.answers,
             "mask": reading.mask,
+            "member": reading.member,
         }
     )
 

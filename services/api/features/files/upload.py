@@ -23,7 +23,8 @@ from shared.contracts.file_reading import ReadOptions
 FIELD_BYTES = 64 * 1024  # longest plain field
 HEADER_BYTES = 16 * 1024  # longest headers of one part
 FORM_BYTES = 1 << 20  # what boundaries and plain fields may add to the file
-FIELDS = ("file", "purpose", "expires_after", "mapping", "skip_bad", "answers", "mask")
+OPTIONS = ("skip_bad", "answers", "mask", "member")
+FIELDS = ("file", "purpose", "expires_after", "mapping", *OPTIONS)
 EXPIRES_S = range(3600, 30 * 86_400 + 1)  # OpenAI's bounds
 _EXPIRY = re.compile(r"expires_after\[(\w+)\]")
 WRITE_BYTES = 1 << 20  # written and hashed at once, in a thread
@@ -136,7 +137,7 @@ def read_options(fields: dict[str, str]) -> ReadOptions:
     try:
         if "mapping" in fields:
             given["mapping"] = json.loads(fields["mapping"])
-        given |= {name: fields[name] for name in ("skip_bad", "answers", "mask") if name in fields}
+        given |= {name: fields[name] for name in OPTIONS if name in fields}
         return ReadOptions.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
