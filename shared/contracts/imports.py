@@ -27,7 +27,7 @@ COLUMNS = AliasChoices("mapping", "columns")  # as an upload calls it, and as th
 class ChatOptions(Strict):
     """A data file of any format and shape: JSONL, JSON, CSV, XLSX, Parquet; chat rows, questions and answers.
 
-    mapping, skip_bad: as for an upload; without skip_bad a bad row fails the import. limit: the first so many rows.
+    mapping, skip_bad, member: as for an upload; without skip_bad a bad row fails the import. limit: the first so many rows.
     """
 
     type: Literal["chat", "file"] = "chat"
@@ -35,6 +35,7 @@ class ChatOptions(Strict):
         default={}, validation_alias=COLUMNS, exclude_if=_is_empty
     )  # excluded: hashes of before hold
     skip_bad: bool = Field(default=False, exclude_if=lambda skip: not skip)
+    member: str = Field(default="", max_length=500, pattern=NO_NUL, exclude_if=lambda name: not name)
     limit: int | None = Field(default=None, ge=1, le=1_000_000, exclude_if=lambda limit: limit is None)
 
 
@@ -219,6 +220,17 @@ class ImportObject(BaseModel):
     metadata: dict[str, str] = {}
     error: ErrorBody | None = None
     result: ImportResult | None = None
+
+
+class ImportEstimate(BaseModel):
+    """What an import would ask of strong models, before it is posted: calls, tokens and USD as ranges.
+
+    strong_model: None for documents, whose passages are not known before they are read; nothing for a source that is converted without
+    a model.
+    """
+
+    object: Literal["import.estimate"] = "import.estimate"
+    strong_model: Spend | None
 
 
 class ReadParams(Wire):

@@ -16,6 +16,7 @@ from shared.contracts.file_reading import FileReading
 from shared.contracts.grader_kinds import reads_items
 from shared.contracts.json_types import Json
 from shared.contracts.report import UsedFile
+from shared.datasets.likeness import likeness_words
 from shared.datasets.rows import Items, JobRows, References, StoredRows, columns_of, stored
 from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
@@ -129,8 +130,8 @@ def add_made_file(
     rows: Sequence[Json],
     **about: Any,
 ) -> None:
-    """Store generated rows like an uploaded file. about: id, filename, the shares dev and test, and skipped: what was left out of
-    the source, by reason.
+    """Store generated rows like an uploaded file. about: id, filename, the shares dev and test; skipped: what was left out of the
+    source, by reason; mask and masked as in FileReading.
 
     A second call with the same id changes nothing. Raises FatalError for a row that an upload would refuse.
     """
@@ -138,27 +139,32 @@ def add_made_file(
     lines = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
     questions = [_checked(parse_line(number, line)) for number, line in enumerate(lines, start=1)]
     references, assigned = stored(artifacts, questions, Splitter(dev, test))
+    references_given = sum(question.reference is not None for question in questions)
+    reading = FileReading(
+        format="rows that a job made",
+        shapes={"question and reference": len(questions)},
+        references=references_given,
+        skipped=dict(about.get("skipped", {})),
+        split_by=assigned.by,
+        linked=assigned.linked,
+        left=assigned.left,
+        mask=about.get("mask", False),
+        masked=about.get("masked", {}),
+        warnings=likeness_words(assigned.linked, assigned.left),
+    )
     values = {
         "id": about["id"],
         "filename": about["filename"],
         "purpose": PURPOSE,
         "status": "processed",
         "errors": [],
+        "reading": reading.model_dump(mode="json"),
         "n_rows": len(questions),
         "splits": assigned.counts,
         "rows_ref": references.rows,
         "columns_ref": references.columns,
-        "reading": _made_of(questions, about["skipped"]).model_dump(mode="json"),
     }
     add_bytes(catalog, artifacts, folder, project, b"".join(line + b"\n" for line in lines), **values)
-
-
-def _made_of(questions: Sequence[Question], skipped: Mapping[str, int]) -> FileReading:
-    return FileReading(
-        format="rows that a job made",
-        references=sum(row.reference is not None for row in questions),
-        skipped=dict(skipped),
-    )
 
 
 def add_bytes(

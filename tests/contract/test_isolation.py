@@ -62,6 +62,7 @@ NAMING: dict[str, list[dict[str, Any]]] = {
     ],
     "POST /v1/experiments": [{"job": JOB, "preset": "ablation"}],
     "POST /v1/imports": [{"source": {"type": "chat"}, "file": "{file_id}"}],
+    "POST /v1/imports/estimate": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/keys": [{"name": "stolen", "project": "{project_id}"}],
 } | {
     f"POST /v1/{route}": [

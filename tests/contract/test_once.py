@@ -29,6 +29,7 @@ WITHOUT = {
     "POST /v1/fine_tuning/jobs/estimate",
     "POST /v1/fine_tuning/alpha/graders/validate",
     "POST /v1/fine_tuning/alpha/graders/run",
+    "POST /v1/imports/estimate",
     "POST /v1/keys",
     "POST /v1/webhooks/{webhook_id}/rotate_secret",
     "POST /v1/webhook_endpoints/{webhook_id}/rotate_secret",

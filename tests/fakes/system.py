@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from services.api.context import open_context
 from services.api.features.jobs import service as api_jobs
@@ -23,8 +24,9 @@ from shared.contracts.errors import MeteorError
 from shared.contracts.jobs import JobRequest
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult, content_hash
+from shared.db.engine import writing
 from shared.jobs.step_store import Claim
-from shared.jobs.tables import DEFAULT_PROJECT
+from shared.jobs.tables import DEFAULT_PROJECT, steps
 from shared.ledger.store import CallOrigin, Cost, open_ledger
 from shared.platform.settings import PlatformSettings
 from tests.fakes.simulated import BASE, World, questions
@@ -162,6 +164,11 @@ class System:
                 if len(self.ran[job_id]) >= steps:
                     return len(self.ran[job_id])
                 await asyncio.sleep(0.01)
+
+    def expire_leases(self) -> None:
+        """What the workers that have ended held is free, as after `lease_s`; a short one would end under slow steps too."""
+        with writing(self.stores.jobs.engine) as connection:
+            connection.execute(update(steps).where(steps.c.state == "running").values(lease_expires=0.0))
 
     def calls(self, job_id: str) -> int:
         """Calls to strong models that this job paid for."""

@@ -12,6 +12,7 @@ import pytest
 from services.api.features.files import service as files
 from services.api.features.files.service import Received
 from services.api.features.imports import service as imports
+from services.api.paging import Paging
 from services.orchestrator.jobs.coverage import planned
 from services.orchestrator.jobs.imports import balanced
 from services.strong_model.worker.imports import read_source
@@ -20,6 +21,7 @@ from services.strong_model.worker.question_lists import read_questions, read_top
 from services.strong_model.worker.questions import write_questions
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Conflict, MeteorError, UserError
+from shared.contracts.estimate import Spend
 from shared.contracts.file_reading import PreviewRequest, ReadOptions
 from shared.contracts.imports import (
     AskParams,
@@ -117,6 +119,10 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     assert next(json.loads(line)["id"] for line in content.splitlines()) == "stackoverflow.com/1"
     checked = dataset.check(DataFile.open(files.content(system.context, made.id)[0]), Splitter(0.15, 0.2), 10, 100)
     assert checked.assigned.counts == made.splits
+    assert made.reading is not None
+    assert (made.reading.linked, made.reading.left) == (checked.reading.linked, checked.reading.left)
+    assert made.reading.linked["near"] > 0
+    assert made.reading.references == 29
     files.delete(system.context, raw)
 
 
@@ -282,7 +288,6 @@ async def test_one_sentence_becomes_two_hundred_distinct_questions_in_balance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway
 ):
     system = System(tmp_path, monkeypatch, Importing(tmp_path, gateway))
-    system.lease_s = 4.0  # so that what the first workers held is soon given to the next ones
     job = posted(system, None, type="generate", domain="bee keeping", count=200, review=True)
     before = len(gateway.rows())
     async with system.running():
@@ -296,7 +301,7 @@ async def test_one_sentence_becomes_two_hundred_distinct_questions_in_balance(
         assert "coverage map" in str(waiting.status_reason)
         imports.lifecycle.resume(system.context, job)
         await system.until_ran(job, 4)
-    system.lease_s = 3600.0
+    system.expire_leases()
     async with system.running():  # another orchestrator goes on where the first one was ended
         await system.until(job, "succeeded", within_s=60)
     found = imports.lifecycle.get(system.context, job).result
@@ -318,6 +323,20 @@ async def test_one_sentence_becomes_two_hundred_distinct_questions_in_balance(
     asked = [row.request_hash for row in gateway.rows()[before:] if row.outcome == "ok" and not row.cached]
     assert len(asked) >= 36
     assert len(set(asked)) == len(asked), "no request was paid for twice"
+
+
+def test_an_estimate_is_told_before_an_import_is_posted(system: System):
+    def told(**source: Any) -> Spend | None:
+        return imports.estimate(system.context, ImportRequest.model_validate({"source": source})).strong_model
+
+    few, many = (told(type="generate", domain="bees", count=count) for count in (20, 2000))
+    assert few is not None
+    assert many is not None
+    assert 0 < few.calls.low <= few.calls.high < many.calls.low
+    assert told(type="hub", dataset="org/name") == Spend()
+    with pytest.raises(UserError, match="upload it"):
+        told(type="documents", domain="bees")
+    assert imports.lifecycle.page(system.context, Paging(None, 10)).data == []
 
 
 async def test_a_changed_map_is_what_is_asked_for_and_a_shortfall_is_said(
@@ -456,6 +475,10 @@ async def test_masked_documents_reach_neither_the_teacher_nor_the_rows(
         result = imports.lifecycle.get(system.context, job).result
         assert result is not None
         assert result.masked["phone"] == 6
+        reading = files.get(system.context, result.file).reading
+        assert reading is not None
+        assert reading.mask, "a new version of it is masked too"
+        assert reading.masked == result.masked
         assert result.masked["email"] >= 6
         content = files.content(system.context, result.file)[0].read_text()
         assert not [secret for secret in SECRETS if secret in content]

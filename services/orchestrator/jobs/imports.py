@@ -67,6 +67,7 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     file_id = f"file-{run.job.id.partition('-')[2]}"
     shares = {"dev": run.request.dev_share, "test": run.request.test_share}
     about = {"filename": run.request.filename, "skipped": +left_out, **shares}
+    about |= {"mask": run.request.mask, "masked": dict(run.masked)}
     await when_disk_has_space(
         lambda: add_made_file(
             run.stores.catalog, run.artifacts, run.files, run.job.project_id, rows, id=file_id, **about

@@ -7,7 +7,7 @@ from services.api.features.imports import service as imports
 from services.api.features.jobs.lifecycle_routes import add_control_routes, add_read_routes
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
-from shared.contracts.imports import ImportChange, ImportObject, ImportRequest
+from shared.contracts.imports import ImportChange, ImportEstimate, ImportObject, ImportRequest
 from shared.contracts.keys import Scope
 
 router = APIRouter(tags=["imports"], dependencies=[needs(Scope.JOBS)])
@@ -20,6 +20,12 @@ def create_import(context: Context, body: ImportRequest, response: Response) -> 
     job = imports.create(context, body)
     response.headers["location"] = f"{PREFIX}/{job.id}"
     return job
+
+
+@router.post(PREFIX + "/estimate", responses=may_answer(422))
+def estimate_import(context: Context, body: ImportRequest) -> ImportEstimate:
+    """What this import would ask of strong models. No import is made, and nothing is asked."""
+    return imports.estimate(context, body)
 
 
 add_read_routes(router, imports.lifecycle, ImportObject, PREFIX)

@@ -10,12 +10,13 @@ from services.api.features.jobs.service import known_prices
 from shared.contracts.coverage import TOPICS, CoverageCell
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import Conflict, NotFound, UserError
-from shared.contracts.estimate import Spend
+from shared.contracts.estimate import Price, Spend
 from shared.contracts.imports import (
     DocumentsOptions,
     GenerateOptions,
     HubOptions,
     ImportChange,
+    ImportEstimate,
     ImportJob,
     ImportObject,
     ImportRequest,
@@ -33,11 +34,7 @@ from shared.plan.import_estimate import generation_spend
 
 def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
     """Queue an import. Raises UserError for a file or a provider that does not exist."""
-    file = _source_file(context, request)
-    prices = None
-    if isinstance(request.source, DocumentsOptions | GenerateOptions):
-        prices = known_prices(context)
-        check_provider(request.source.provider, prices, "source.provider")
+    file, prices = _checked(context, request)
     named = getattr(request.source, "dataset", None) or getattr(request.source, "domain", "rows")
     stem = PurePath(file.filename).stem if file is not None else named[:80]
     job = ImportJob(
@@ -48,6 +45,26 @@ def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
         test_share=context.settings.test_share,
     )
     return as_object(context, context.stores.jobs.create(context.project, job, prices, key_id=context.key_id))
+
+
+def estimate(context: ProjectContext, request: ImportRequest) -> ImportEstimate:
+    """Raises what `create` raises. Nothing is queued, and no model is asked."""
+    file, prices = _checked(context, request)
+    _with_site(request.source, file)
+    if isinstance(request.source, GenerateOptions):
+        price = (prices or {}).get(request.source.provider)
+        return ImportEstimate(strong_model=generation_spend(request.source, file is not None, price))
+    return ImportEstimate(strong_model=None if isinstance(request.source, DocumentsOptions) else Spend())
+
+
+def _checked(context: ProjectContext, request: ImportRequest) -> tuple[FileRecord | None, dict[str, Price] | None]:
+    """The import's file, and the prices of providers where one is asked. Raises UserError."""
+    file = _source_file(context, request)
+    if not isinstance(request.source, DocumentsOptions | GenerateOptions):
+        return file, None
+    prices = known_prices(context)
+    check_provider(request.source.provider, prices, "source.provider")
+    return file, prices
 
 
 def _with_site(source: Source, file: FileRecord | None) -> Source:
