@@ -90,6 +90,24 @@ def test_what_cannot_be_used_is_told(
     assert (caught.value.code, caught.value.param) == (code, "validation_file")
 
 
+def test_near_twins_in_it_are_told_when_a_job_is_checked(client: openai.OpenAI, http: httpx.Client):
+    lines = [
+        {"question": f"How is the {name} of a bee hive built and kept warm in winter?", "reference": name}
+        for name in "abcdefghijkl"
+    ]
+    mine, others = (
+        upload(
+            client, "".join(json.dumps(line | {"question": line["question"] + more}) + "\n" for line in lines).encode()
+        )
+        for more in ("", " Tell")
+    )
+    body = {"model": BASE, "training_file": mine, "validation_file": others, "distillation": {"domain": "bees"}}
+    told = http.post("/v1/distillation/jobs/check", json=body).json()
+    (warning,) = [item for item in told["warnings"] if item["code"] == "rows_alike_in_both_files"]
+    assert warning["param"] == "validation_file"
+    assert "nearly the question" in warning["message"]
+
+
 def test_plain_training_needs_answers_in_it_too(client: openai.OpenAI, files: tuple[str, str]):
     bare = upload(client, b"".join(b'{"question": "Why %d?"}\n' % n for n in range(9)))
     with pytest.raises(openai.BadRequestError) as caught:

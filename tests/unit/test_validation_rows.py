@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import MAX_ID, Question, Split
 from shared.datasets.rows import JobRows
+from shared.datasets.two_files import shared_with_training
 from tests.fakes.store_moves import job_rows
 
 
@@ -52,3 +53,23 @@ def test_the_same_question_or_group_is_found_however_it_is_given():
     rows = [row("1", "What is  this?"), row("2", "b", group="g"), row("3", "c", group="h")]
     others = [row("x", "what IS this?", group="other"), row("y", "new", group="g"), row("z", "C"), row("w", "fine")]
     assert merged(rows, others).in_both() == ["x", "y", "z"]
+
+
+def test_near_twins_references_and_passages_of_the_training_file_are_counted():
+    artifacts, passage = Artifacts(Path(tempfile.mkdtemp())), "A hive has one queen and many workers. " * 4
+    said = "In the morning, when the sun has warmed the hive."
+    training = [
+        row("1", "When do the bees of a hive fly out to the flowers in spring?"),
+        Question(id="2", question="Who rules?", context=passage),
+        Question(id="3", question="When is it opened?", reference=said),
+    ]
+    validation = [
+        row("a", "When do the bees of a hive fly out to the flowers in springs?"),
+        Question(id="b", question="How many queens?", context=passage),
+        Question(id="c", question="At what time?", reference=said),
+        row("d", "Something else altogether, with nothing in common?"),
+    ]
+    both = [job_rows(artifacts, rows).training.references for rows in (training, validation)]
+    assert shared_with_training(artifacts, *both) == {"near": 1, "passage": 1, "reference": 1}
+    assert shared_with_training(artifacts, both[1], both[0]) == {"near": 1, "passage": 1, "reference": 1}
+    assert shared_with_training(artifacts, both[0], job_rows(artifacts, [validation[3]]).training.references) == {}

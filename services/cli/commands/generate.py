@@ -8,7 +8,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from services.cli.client import ApiClient, JsonObject, client, problem_of
+from services.cli.client import FILES, ApiClient, JsonObject, client, problem_of
 from services.cli.commands.imports import (
     IMPORTS,
     Import,
@@ -21,7 +21,7 @@ from services.cli.options import DEFAULT_DATA, Data, Json, MaskIt, given
 from shared.contracts.coverage import CoverageCell, CoveredCell
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Range, Spend
-from shared.contracts.imports import GenerateOptions, ImportObject
+from shared.contracts.imports import GenerateOptions, ImportEstimate, ImportObject
 from shared.platform.terminal import emit, say
 
 app = typer.Typer()
@@ -55,6 +55,9 @@ def generate(
     ] = None,
     labels: Annotated[bool, typer.Option("--labels", help="more questions like those of the project's labels")] = False,
     review: Annotated[bool, typer.Option("--review", help="pause with the map, before questions are paid for")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="say what it would cost at the strong model, and post nothing")
+    ] = False,
     provider: Annotated[str | None, typer.Option(help="the strong model that writes them")] = None,
     usd: Annotated[float | None, typer.Option(help="what the strong model may cost")] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go as well: a JSONL file")] = None,
@@ -81,10 +84,23 @@ def generate(
             body["file"] = packed_documents(api, documents)
         elif log is not None:
             body["file"] = api.upload(log, purpose="user_data").id
+        if estimate:
+            _estimate(api, body, as_json)
+            return
         item = api.ask(ImportObject, "POST", IMPORTS.route, body)
         if not as_json and item.estimate:
             say(f"estimated: {_spend(item.estimate)}")
         _follow(api, item, out, as_json)
+
+
+def _estimate(api: ApiClient, body: JsonObject, as_json: bool) -> None:
+    """Show it; a file that was uploaded for it is deleted again."""
+    try:
+        told = api.ask(ImportEstimate, "POST", IMPORTS.path("estimate"), body)
+    finally:
+        if isinstance(file := body.get("file"), str):
+            api.delete(FILES, file)
+    emit(told, as_json, f"estimated: {_spend(told.strong_model)}" if told.strong_model else "not known")
 
 
 def _follow(api: ApiClient, item: ImportObject, out: Path | None, as_json: bool) -> None:

@@ -8,7 +8,7 @@ what it reads is unknown (a missing file, a gateway that does not answer): anoth
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from services.api.features.files.service import error_summary
+from services.api.features.files.service import error_summary, run
 from services.api.features.jobs import starts
 from services.api.features.jobs.material_checks import material
 from services.api.features.jobs.posted import Posted
@@ -24,7 +24,9 @@ from shared.contracts.rows import asked
 from shared.contracts.steps import Method, Strategy
 from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED
 from shared.datasets.files import PURPOSE
+from shared.datasets.likeness import WORDS, Likeness
 from shared.datasets.splits import CODES
+from shared.datasets.two_files import MOST_COMPARED, shared_with_training
 from shared.evaluation.parts import dev_parts, undivided
 from shared.jobs.records import FileRecord
 from shared.plan.allocation import allocate
@@ -204,6 +206,38 @@ def apart(posted: Posted) -> Iterator[Problem | str]:
             "too",
             remedy="take them out of one of the two",
         )
+    else:
+        yield from _alike(posted)
+
+
+def _alike(posted: Posted) -> Iterator[Problem | str]:
+    """Validation rows that are nearly rows of the training file: what is learned shows in them, and decisions look better than they
+    are."""
+    rows = posted.rows
+    assert rows.validation is not None
+    if len(rows) > MOST_COMPARED:
+        yield Problem(
+            code="files_not_compared",
+            param="validation_file",
+            level="warning",
+            message=f"the two files have {len(rows)} rows together, and near twins are looked for among {MOST_COMPARED} at most",
+            remedy="leave validation_file out: an upload compares its own splits, whatever its length",
+        )
+        return
+    artifacts, both = posted.context.artifacts, (rows.training.references, rows.validation.references)
+    longest = max((artifacts.file(one.rows) for one in both), key=lambda path: path.stat().st_size)
+    counts = run(longest, shared_with_training, artifacts, *both)
+    if counts:
+        yield Problem(
+            code="rows_alike_in_both_files",
+            param="validation_file",
+            level="warning",
+            message="rows of the validation file share something with rows of the training file: "
+            + "; ".join(f"{WORDS[Likeness(kind)]}: {count}" for kind, count in counts.items()),
+            remedy="take them out of one of the two, or results on the validation file look better than they are",
+        )
+    else:
+        yield "the validation file: no near twin, reference or passage of the training file in it"
 
 
 def enough_rows(posted: Posted) -> Iterator[Problem | str]:
