@@ -649,8 +649,7 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
             return _asked_in_turn(turns, mapped(row, extras))
         if not isinstance(turns, list) or not turns:
             raise NotUsable(field, "a list of {role, content} objects is expected")
-        if all(isinstance(turn, dict) and turn.keys() >= {"input", "output"} for turn in turns):  # Capybara
-            turns = [part for turn in turns for part in (turn["input"], turn["output"])]
+        turns = _spoken_in_pairs(turns)
         plain = field == "messages"  # OpenAI's name: a turn that is a text alone is a mistake there
         messages = [
             turn if plain and not isinstance(turn, dict) else _message(f"{field}.{number}", turn, number)
@@ -676,6 +675,13 @@ def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
         convert,
         frozenset([field, *filter(None, [system]), *extras.values(), *(BESIDE_TURNS & set(fields))]),
     )
+
+
+def _spoken_in_pairs(turns: Sequence[Any]) -> Sequence[Any]:
+    """Capybara's turns, each with an input and an output, as texts that alternate; others as they are."""
+    if not all(isinstance(turn, dict) and turn.keys() >= {"input", "output"} for turn in turns):
+        return turns
+    return [part for turn in turns for part in (turn["input"], turn["output"])]
 
 
 def _asked_in_turn(turns: Sequence[Any], more: Json) -> Json:

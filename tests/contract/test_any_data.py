@@ -1,7 +1,9 @@
 """Data files through the public door: upload with a mapping, preview, and the two commands from a table to a dataset."""
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,3 +201,41 @@ def test_two_commands_from_a_table_to_a_dataset(api: RunningApi, tmp_path: Path,
     wrong = CliRunner().invoke(cli, ["data", "preview", str(path), "--map", "question=Fragen"])
     assert wrong.exit_code == 1
     assert "no such field; it has Thema, Frage, Antwort" in " ".join(wrong.output.split())
+
+
+def test_a_zip_of_files_is_one_dataset_and_one_of_its_files_can_be_named(http: httpx.Client):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, start in (("train.csv", 0), ("dev.csv", 20), ("test.csv", 30)):
+            lines = "".join(f"Why number {n}?,since {n}\n" for n in range(start, start + 10))
+            archive.writestr(f"faq/{name}", "question,answer\n" + lines)
+        archive.writestr("faq/talk.jsonl", json.dumps({"messages": [{"role": "user", "content": "q"}]}))
+
+    def uploaded(**fields: str) -> dict:
+        file = {"file": ("faq.zip", packed.getvalue())}
+        return http.post("/v1/files", data={"purpose": "fine-tune"} | fields, files=file).json()
+
+    refused = uploaded()["error"]
+    assert (refused["param"], refused["code"]) == ("member", "invalid_file_format")
+    assert "faq/talk.jsonl (chat messages)" in refused["message"]
+    made = uploaded(member="train.csv")
+    assert (made["status"], made["n_rows"], made["reading"]["member"]) == ("processed", 10, "train.csv")
+    assert "the zip's faq/dev.csv, faq/talk.jsonl, faq/test.csv is not read" in made["reading"]["warnings"]
+    assert http.post(f"/v1/files/{made['id']}/validate").json()["n_rows"] == 10
+    shown = http.post(f"/v1/files/{made['id']}/preview", json={"member": "dev.csv", "rows": 1}).json()
+    assert shown["rows"][0]["after"]["question"] == "Why number 20?"
+    whole = uploaded(**{"mapping[question]": "question", "mapping[reference]": "answer", "skip_bad": "true"})
+    assert (whole["n_rows"], whole["reading"]["split_by"], sum(whole["reading"]["skipped"].values())) == (
+        30,
+        "question",
+        1,
+    )
+
+
+def test_generated_questions_are_estimated_from_a_terminal(api: RunningApi, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_API_URL", api.url)
+    monkeypatch.setenv("METEOR_API_KEY", KEY)
+    told = CliRunner().invoke(cli, ["data", "generate", "bees", "--questions", "20", "--estimate", "--json"])
+    assert told.exit_code == 0, told.output
+    estimate = json.loads(told.stdout)
+    assert (estimate["object"], estimate["strong_model"]["calls"]["low"] > 0) == ("import.estimate", True)
