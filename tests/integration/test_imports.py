@@ -35,7 +35,7 @@ from shared.contracts.imports import (
 from shared.contracts.labels import Label
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult
-from shared.datasets.files import rows_of
+from shared.datasets.files import add_made_file, rows_of
 from shared.datasets.splits import Splitter
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
@@ -120,10 +120,28 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     checked = dataset.check(DataFile.open(files.content(system.context, made.id)[0]), Splitter(0.15, 0.2), 10, 100)
     assert checked.assigned.counts == made.splits
     assert made.reading is not None
-    assert (made.reading.linked, made.reading.left) == (checked.reading.linked, checked.reading.left)
-    assert made.reading.linked["near"] > 0
-    assert made.reading.references == 29
+    assert (made.reading.linked, made.reading.references) == (checked.reading.linked, 29)
     files.delete(system.context, raw)
+
+
+def test_what_imported_rows_share_is_recorded_as_an_uploads_is(system: System):
+    rows = [
+        {"question": f"Why is number {n}{mark}", "reference": f"because of {n}"} for n in range(20) for mark in "?!"
+    ]
+    about = {
+        "id": "file-made",
+        "filename": "made.jsonl",
+        "dev": 0.15,
+        "test": 0.2,
+        "mask": True,
+        "masked": {"email": 1},
+    }
+    add_made_file(system.stores.catalog, system.artifacts, system.settings.files, DEFAULT_PROJECT, rows, **about)
+    reading = files.get(system.context, "file-made").reading
+    assert reading is not None
+    assert (reading.linked, reading.left, reading.references) == ({"question": 40}, {}, 40)
+    assert (reading.mask, reading.masked) == (True, {"email": 1})
+    assert reading.warnings == ["rows that stand on the side of others, since they share the words of the question: 40"]
 
 
 async def test_a_source_without_a_row_fails_in_words(system: System):
