@@ -70,7 +70,7 @@ async def test_samples_that_pass_are_learned_and_no_strong_model_is_asked(simula
 
 async def test_the_base_is_trained_anew_on_what_passed_and_phase_1_with_its_epochs(simulation: Simulation):
     world = Recorded(0.5)
-    spec = SAMPLE | {
+    spec: dict[str, Any] = SAMPLE | {
         "phases": ["distill", "iterate"],
         "guidance": "none",
         "distill": {"questions": 10, "epochs": 2},
@@ -87,7 +87,7 @@ async def test_the_base_is_trained_anew_on_what_passed_and_phase_1_with_its_epoc
 
 async def test_questions_of_phase_1_are_sampled_too_and_not_counted(simulation: Simulation):
     world = Recorded(0.5)
-    spec = SAMPLE | {
+    spec: dict[str, Any] = SAMPLE | {
         "phases": ["distill", "iterate"],
         "guidance": "none",
         "distill": {"questions": 15},
@@ -104,7 +104,7 @@ async def test_questions_of_phase_1_are_sampled_too_and_not_counted(simulation: 
 
 async def test_hints_only_where_no_sample_passed(simulation: Simulation):
     world = Recorded(0.1)
-    spec = SAMPLE | {"iterate": {"strategy": "both", "samples": 4}}
+    spec: dict[str, Any] = SAMPLE | {"iterate": {"strategy": "both", "samples": 4}}
     report = await simulation.job(world, some(), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     unpassed = record["asked_by_try"][0]
@@ -117,7 +117,9 @@ async def test_hints_only_where_no_sample_passed(simulation: Simulation):
 @pytest.mark.parametrize("strategy", ["sample", "both"])
 async def test_the_teacher_answers_what_never_passed_where_the_job_asks_for_it(simulation: Simulation, strategy: str):
     world = Recorded(0.05)
-    spec = SAMPLE | {"iterate": {"strategy": strategy, "samples": 2, "tries": 1, "on_failure": "teacher"}}
+    spec: dict[str, Any] = SAMPLE | {
+        "iterate": {"strategy": strategy, "samples": 2, "tries": 1, "on_failure": "teacher"}
+    }
     report = await simulation.job(world, some(), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert record["corrected"] > 20
@@ -140,7 +142,7 @@ async def test_without_references_the_answer_that_most_samples_agree_on_passes(s
 async def test_without_references_the_judge_verifies_where_the_job_says_so(simulation: Simulation):
     world = Recorded(0.4)
     world.verdict = lambda row: Verdict(id=row["id"], passed=row["answer"].startswith("right"), by="judge")
-    spec = SAMPLE | {"iterate": {"strategy": "sample", "without_reference": "judge", "samples": 4}}
+    spec: dict[str, Any] = SAMPLE | {"iterate": {"strategy": "sample", "without_reference": "judge", "samples": 4}}
     report = await simulation.job(world, some(references=False), **spec)
     (record,) = report["phases"]["iterate"]["rounds"]
     assert record["sampled"]["verified"] == 40
@@ -186,7 +188,7 @@ async def test_passing_against_failing_samples_with_some_questions_held_out(simu
 
 async def test_most_against_least_agreed_on_with_the_margin_of_votes(simulation: Simulation):
     world = Recorded(0.7)
-    spec = VERIFIED | {"evolve": {"strategy": "agreement", "turns": 2, "pairs_per_question": 1}}
+    spec: dict[str, Any] = VERIFIED | {"evolve": {"strategy": "agreement", "turns": 2, "pairs_per_question": 1}}
     report = await simulation.job(world, some(100, references=False), **spec)
     assert not world.asks_strong_models
     weights = {row["weight"] for row in world.trained[0].rows}
@@ -203,7 +205,7 @@ async def test_most_against_least_agreed_on_with_the_margin_of_votes(simulation:
 
 async def test_pairs_of_earlier_phases_questions_where_the_job_says_so(simulation: Simulation):
     world = Recorded(0.5)
-    spec = VERIFIED | {
+    spec: dict[str, Any] = VERIFIED | {
         "phases": ["distill", "evolve"],
         "guidance": "none",
         "distill": {"questions": 20},

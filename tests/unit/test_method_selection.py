@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.orchestrator.method.distill import usable_examples
 from services.orchestrator.method.evaluate import random_shots
-from services.orchestrator.method.evolve import learnable_pairs
+from services.orchestrator.method.pairs import learnable_pairs
 from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import _runs, near_duplicates, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import batches

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.decide import kept_turn
-from services.orchestrator.method.pairs import pairs_of_samples
+from services.orchestrator.method.pairs import learnable_pairs, pairs_of_samples
 from services.orchestrator.method.sampling import Draw, draw, figures_of, tell
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
@@ -68,22 +68,25 @@ async def pairs_and_figures(
     ctx: JobContext, student: ModelRef, number: int, questions: Sequence[Question]
 ) -> tuple[list[PreferencePair], EvolveIteration]:
     """What can be learned of a turn's pairs, and its record before training."""
-    settings, record = ctx.spec.evolve, {"questions": len(questions)}
+    settings, searched, sampled = ctx.spec.evolve, Figures(), None
+    strategy = "file" if settings.pairs == "file" else settings.strategy.value
     if settings.pairs == "file":
-        pairs, strategy = pairs_of(questions, ctx.shows_calls), "file"
+        pairs = pairs_of(questions, ctx.shows_calls)
         missing = {"no_pair": len(questions) - len(pairs)}
     elif settings.strategy.samples:
         pairs, missing, sampled = await contrast(ctx, student, number, questions)
-        strategy, record = settings.strategy.value, record | {"sampled": sampled}
     else:
-        pairs, figures = await search(ctx, student, number, questions)
-        strategy, record = settings.strategy.value, record | {"search": figures}
+        pairs, searched = await search(ctx, student, number, questions)
         missing = {"too_long": len(questions) - len(pairs)}  # for the student's context
     pairs, dropped = learnable_pairs(pairs)
-    total = Counter(dropped) + Counter(missing)
-    return pairs, EvolveIteration(
-        strategy=strategy, pairs=len(pairs), dropped=dict(total), **({"search": Figures()} | record)
+    record = EvolveIteration(
+        strategy=strategy,
+        questions=len(questions),
+        pairs=len(pairs),
+        dropped=dict(Counter(dropped) + Counter(missing)),
+        search=searched,
     )
+    return pairs, record.model_copy(update={"sampled": sampled}) if sampled else record
 
 
 async def contrast(
@@ -135,19 +138,3 @@ def pairs_of(questions: Sequence[Question], shows_calls: bool = True) -> list[Pr
         for q in questions
         if q.reference and q.rejected
     ]
-
-
-def learnable_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
-    """The pairs whose two sides are whole, not empty and differ, and how many were dropped for which reason."""
-    kept: list[PreferencePair] = []
-    dropped: Counter[str] = Counter()
-    for pair in pairs:
-        if pair.cut_off:
-            dropped["cut_off"] += 1
-        elif not pair.chosen.strip() or not pair.rejected.strip():
-            dropped["empty"] += 1
-        elif pair.chosen.strip() == pair.rejected.strip():
-            dropped["identical"] += 1
-        else:
-            kept.append(pair)
-    return kept, dict(dropped)

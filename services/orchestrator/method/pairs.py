@@ -83,3 +83,19 @@ def held_out(ids: Sequence[str], share: float, seed: int) -> set[str]:
     ordered = sorted(set(ids), key=lambda one: hashlib.sha256(f"{seed}:held-out:{one}".encode()).digest())
     count = round(share * len(ordered))
     return set(ordered[:count]) if count >= LEAST_HELD_OUT else set()
+
+
+def learnable_pairs(pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], dict[str, int]]:
+    """The pairs whose two sides are whole, not empty and differ, and how many were dropped for which reason."""
+    kept: list[PreferencePair] = []
+    dropped: Counter[str] = Counter()
+    for pair in pairs:
+        if pair.cut_off:
+            dropped["cut_off"] += 1
+        elif not pair.chosen.strip() or not pair.rejected.strip():
+            dropped["empty"] += 1
+        elif pair.chosen.strip() == pair.rejected.strip():
+            dropped["identical"] += 1
+        else:
+            kept.append(pair)
+    return kept, dict(dropped)

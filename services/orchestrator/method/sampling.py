@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import fmean
+from typing import Any
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.judging import judge_input
@@ -217,7 +218,7 @@ def _mean(scores: Sequence[float]) -> float | None:
     return round(fmean(scores), 4) if scores else None
 
 
-async def tell(ctx: JobContext, name: str, figures: SampleFigures, **data: int) -> None:
+async def tell(ctx: JobContext, name: str, figures: SampleFigures, **data: Any) -> None:
     """An event with the figures, and a warning where the gate says that there is little to select."""
     await ctx.emit(f"{name}: {figures.words}", type="metrics", sampled=figures.model_dump(mode="json"), **data)
     if figures.gate_closed:
