@@ -8,7 +8,7 @@ from services.orchestrator.method.evaluate import BASE, EvalResult, measure, mea
 from services.orchestrator.method.head_to_head import gain_of, side_by_side
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
-from shared.contracts.report import Decision, DevGain, ForgettingRecord, Promotion, WinRecord
+from shared.contracts.report import Decision, DevGain, EvolveIteration, ForgettingRecord, Promotion, WinRecord
 from shared.contracts.steps import ModelRef, StepKind
 from shared.evaluation.looks import look_level
 from shared.evaluation.parts import undivided
@@ -60,21 +60,21 @@ async def judge_phase(
 
 
 async def kept_turn(
-    ctx: JobContext, state: State, phase: Phase, students: Sequence[ModelRef]
-) -> tuple[ModelRef, list[DevGain | None]]:
-    """The best of a phase's students on the part of dev that is there to choose, and of each its gain over the best before it (None for
-    the first). The last one where dev is not parted: nothing is chosen then."""
+    ctx: JobContext, state: State, students: Sequence[ModelRef], turns: Sequence[EvolveIteration]
+) -> tuple[ModelRef, list[EvolveIteration]]:
+    """The best of phase 3's students on the part of dev that is there to choose, and the turns, each but the first with the gain of its
+    student over the best before it. The last student where dev is not parted: nothing is chosen then."""
     if len(students) < 2 or not ctx.choice:
-        return students[-1], [None] * len(students)
-    best = await measure_to_choose(ctx, state, f"{phase.value}-1", students[0])
-    gains: list[DevGain | None] = [None]
+        return students[-1], [*turns]
+    best, told = await measure_to_choose(ctx, state, "evolve-1", students[0]), [*turns]
     for number, student in enumerate(students[1:], start=2):
-        after = await measure_to_choose(ctx, state, f"{phase.value}-{number}", student)
+        after = await measure_to_choose(ctx, state, f"evolve-{number}", student)
         gain = await gain_of(ctx, state, best, after)
-        gains.append(DevGain(gain=gain.rounded(), kept=gain.value > 0))
-        best = after if gain.value > 0 else best
-    await ctx.emit(f"{phase.value}: the student of {best.name} is kept, by {len(ctx.choice)} questions of dev")
-    return best.model, gains
+        dev = DevGain(gain=gain.rounded(), kept=gain.value > 0)
+        told[number - 1] = told[number - 1].model_copy(update={"dev": dev})
+        best = after if dev.kept else best
+    await ctx.emit(f"evolve: the student of {best.name} is kept, by {len(ctx.choice)} questions of dev")
+    return best.model, told
 
 
 async def compare_with_served(

@@ -26,8 +26,7 @@ from shared.plan.allocation import turn_samples
 async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     """The student after the iteration that is best on dev; the incoming one when both decodings always agree."""
     settings, questions, student = ctx.spec.evolve, ctx.shards[Phase.EVOLVE], state.student
-    iterations: list[EvolveIteration] = []
-    students: list[ModelRef] = []
+    iterations, students = list[EvolveIteration](), list[ModelRef]()
     for number in range(1, settings.turns + 1):
         pairs, iteration = await pairs_and_figures(ctx, student, number, questions)
         await ctx.emit(
@@ -52,9 +51,7 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
         students.append(student)
         iterations.append(iteration.model_copy(update={"training": training}))
     if students:
-        student, gains = await kept_turn(ctx, state, Phase.EVOLVE, students)
-        gained = zip(iterations, [*gains, None], strict=False)
-        iterations = [turn.model_copy(update={"dev": gain}) if gain else turn for turn, gain in gained]
+        student, iterations = await kept_turn(ctx, state, students, iterations)
     with_rationale = state.student.tuned in state.writes_rationale
     return PhaseResult(
         student,
