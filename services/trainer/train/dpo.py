@@ -7,7 +7,7 @@ a resume: checkpoints are loaded after that.
 """
 
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -57,7 +57,7 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            data_collator=WeightedPairs(pad_token_id=tokenizer.pad_token_id),
+            data_collator=WeightedPairs(pad_token_id=cast(int, tokenizer.pad_token_id)),
         )
     before = held_out.look(model, unseen)
     metrics = fit.fit(trainer, spec, params, [logprobs.of_pair(row) for row in rows], reporter)
