@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?=
 VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-DOMAIN ?= shell
+DOMAIN ?= bookshop
 DATA ?= .meteor
 SEED ?= 7
 ONLY ?=
@@ -70,7 +70,7 @@ $(STAMP)-dev: requirements/dev.lock | $(STAMP)
 	$(call stage,tools for the tests,$(call patient,$(PIP) -q -r requirements/dev.lock))
 	@touch $@
 
-demo: install ## start everything, run one job through all three phases, show what it gained [DOMAIN=shell|machine-learning]
+demo: install ## start everything, run one job through all three phases, show what it gained [DOMAIN=bookshop|shell|machine-learning]
 	$(METEOR) demo $(DOMAIN) --data $(DATA)
 
 up: install ## start everything in the background and wait until it is ready [DATA=.meteor]

@@ -1,6 +1,7 @@
 """`meteor demo`: prepare the models, start everything, run one job through the three phases, show what it gained."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ SUMMARY = "demo.json"  # in the data folder: what the last demo took and had sai
 
 
 def demo(
-    domain: Annotated[str, typer.Argument(help="bookshop, shell or machine-learning")] = "shell",
+    domain: Annotated[str, typer.Argument(help="bookshop, shell or machine-learning")] = "bookshop",
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Start everything, run one small job through all three phases on real models, show what it gained."""
@@ -71,7 +72,7 @@ def run_demo(api_url: str, key: str, domain: str, data: Path) -> int:
     client = OpenAI(base_url=f"{api_url}/v1", api_key=key or "none", timeout=60, http_client=http)
     _show_side_by_side(client, job, report, rows)
     seconds = time.monotonic() - started
-    _show_next_steps(api_url, job, report, data, seconds)
+    _show_next_steps(api_url, job, report, data, seconds, _questions(job, report, rows)[0][0])
     _sum_up(data, job, seconds, told)
     return 0
 
@@ -152,8 +153,11 @@ def _sum_up(data: Path, job: JobObject, seconds: float, told: TimeTold) -> None:
     (data / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, seconds: float) -> None:
+def _show_next_steps(
+    api_url: str, job: JobObject, report: Report, data: Path, seconds: float, question: str
+) -> None:
     model, adapter = job.fine_tuned_model or job.model, report.final.adapter
+    asked = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
     lines = [
         "",
         f"Job {job.id} took {seconds / 60:.1f} minutes in this run.",
@@ -162,7 +166,7 @@ def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, s
         f"All jobs in a browser: {api_url}/",
         "Talk to it:",
         f"  curl {api_url}/v1/chat/completions -H 'content-type: application/json' \\",
-        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Count the lines of notes.txt."}}]}}\'',
+        f"    -d {shlex.quote(asked)}",
         "Stop everything: make down",
     ]
     say("\n".join(lines))
