@@ -55,7 +55,7 @@ def ours(
 ) -> tuple[Found, Found]:
     decoder = Decoder(model, tokenizer, prompts, new)
     decoder.ends = NO_END
-    return decoder.beams(width), decoder.beams(1)
+    return [one.ids for one in decoder.beams(width)], [one.ids for one in decoder.beams(1)]
 
 
 def by_vllm(url: str, prompts: Prompts, width: int, new: int) -> Found:

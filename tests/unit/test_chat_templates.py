@@ -5,7 +5,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_a_learned_rationale_comes_back_from_the_text_of_its_tokens(name: str, f
     profile = read_prompts(folders[name], arguments=case.arguments, steps_only=True) or PLAIN
     tokenizer = load_tokenizer(folders[name], profile)
     learned = data.completion_ids(tokenizer, join_answer("It lists names.", "ls -a"), profile)
-    assert learned.count(tokenizer.convert_tokens_to_ids(case.turn_end)) == 1
+    assert learned.count(cast(int, tokenizer.convert_tokens_to_ids(case.turn_end))) == 1
     text, unfinished = profile.without_thoughts(str(tokenizer.decode(learned)).removesuffix(case.turn_end))
     assert (*split_answer(text), unfinished) == ("It lists names.", "ls -a", False)
 

@@ -56,7 +56,8 @@ class AnswerTrainer(SFTTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
         weight = inputs.pop("weight", None)
-        return super().compute_loss(model if weight is None else weighted(model, weight), inputs, *args, **more)
+        scored = model if weight is None else cast(torch.nn.Module, weighted(model, weight))
+        return super().compute_loss(scored, inputs, *args, **more)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         rows = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
