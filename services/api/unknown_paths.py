@@ -15,7 +15,7 @@ from shared.platform.http import error_response
 # OpenAI's routes that this server lacks: the first part of the path below /v1 -> what there is instead.
 NOT_OFFERED = {
     "uploads": "uploads in parts are not offered: POST /v1/files takes a whole file, however long its transfer lasts",
-    "graders": "graders are not kept by themselves: a job takes them in distillation.judge.grader and distillation.primary_metric",
+    "graders": "graders are not kept by themselves: a job takes them in distillation.judge.grader and distillation.primary_metric, and POST /v1/fine_tuning/alpha/graders/run tries one",
     "embeddings": "embeddings are not offered: the served models write text, see POST /v1/chat/completions",
     "batches": "batches are not offered: send many requests to POST /v1/chat/completions at once",
     "moderations": "moderation is not offered",
@@ -35,7 +35,7 @@ NOT_OFFERED = {
     "engines": "engines are not offered: see GET /v1/models",
 }
 UNDER_FINE_TUNING = {
-    "alpha": "graders cannot be run alone: a job takes them in distillation.judge.grader",
+    "alpha": "graders are checked by POST /v1/fine_tuning/alpha/graders/validate, and tried by .../run",
     "checkpoints": "permissions of checkpoints are not offered: a version belongs to its project",
 }
 SHOWN = 3  # nearest routes

@@ -92,8 +92,8 @@ class Criterion(Wire):
     name: str = Field(min_length=1, max_length=200)
     pass_threshold: Number = Field(ge=0, le=1)
     grader: EvalGrader
-    input: str = Field(default=ANSWER[0], max_length=100_000)
-    reference: str = Field(default=REFERENCE[0], max_length=100_000)
+    input: str = Field(default=ANSWER[0], max_length=50_000)
+    reference: str = Field(default=REFERENCE[0], max_length=50_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -262,7 +262,7 @@ Source = Annotated[
 
 class Text(Strict):
     type: Literal["input_text", "output_text", "text"]
-    text: str = Field(max_length=100_000)
+    text: str = Field(max_length=50_000)
 
 
 def _only_text(value: Any) -> Any:
@@ -319,7 +319,7 @@ InputMessages = Annotated[MessageTemplate | ItemReference, Field(discriminator="
 
 class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="allow")
-    type: str
+    type: Annotated[str, Field(max_length=50)]
 
 
 class RunSampling(Strict):

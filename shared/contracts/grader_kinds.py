@@ -19,7 +19,7 @@ class GraderKind(BaseModel):
         return []
 
 
-Template = Annotated[str, Field(max_length=100_000)]
+Template = Annotated[str, Field(max_length=50_000)]
 
 
 class StringCheckGrader(GraderKind):
@@ -244,7 +244,7 @@ class LabelModelGrader(_AsksModel):
 
     type: Literal["label_model"]
     labels: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(min_length=2, max_length=100)
-    passing_labels: list[str] = Field(min_length=1, max_length=100)
+    passing_labels: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")
     def _labels_that_there_are(self) -> "LabelModelGrader":

@@ -30,6 +30,8 @@ TEMPLATED = {
     "text_similarity": ("rouge_l", "evaluation_metric", "rouge_l"),
 }
 
+LONGEST_NAME = 200  # characters of the name that OpenAI's objects have
+
 
 def grader_name(value: Any) -> Any:
     """A grader as the contract has it: the name for one of OpenAI's grader objects, the object for the name of a kind that
@@ -51,4 +53,7 @@ def grader_name(value: Any) -> Any:
     if kind == "text_similarity" and option not in value:
         raise ValueError("text_similarity needs evaluation_metric, such as 'rouge_l'")
     ours_too = {option: (ours,), "input": ANSWER, "reference": REFERENCE}
-    return name if all(value.get(key, ways[0]) in ways for key, ways in ours_too.items()) else value
+    plain = len(str(value.get("name") or "")) <= LONGEST_NAME and all(
+        value.get(key, ways[0]) in ways for key, ways in ours_too.items()
+    )
+    return name if plain else value

@@ -179,7 +179,9 @@ def test_a_budget_that_cannot_hold_the_judges_measuring_is_refused(http: httpx.C
     param = "distillation.evaluation.max_judge_calls"
     few = body(bare, max_judge_calls=8, dev_questions=2, test_questions=2)
     message = check(http.post(JOBS, json=few), 400, "max_judge_calls_too_small", param)
-    need = (2 * (3 + 1) + 2 * 3) * 4  # three phases, on dev the served version too; four calls a comparison
+    # four calls a comparison; dev: each phase against the one before, the last against the served version; test: each phase against
+    # the base, and the final model against each phase
+    need = (2 * (3 + 1) + 2 * 3 + 2 * 3) * 4
     assert f"can take {need} calls" in message
     assert http.post(JOBS, json=body(bare, max_judge_calls=need, dev_questions=2, test_questions=2)).status_code == 201
     judged = {"max_judge_calls": need + 7, "dev_questions": 2, "test_questions": 2, "judged_questions": 2}

@@ -174,7 +174,7 @@ def test_jobs_without_metadata_are_listed(client: openai.OpenAI, http: httpx.Cli
     [
         ("/v1/uploads", "POST /v1/files"),
         ("/v1/uploads/u-1/parts", "POST /v1/files"),
-        ("/v1/fine_tuning/alpha/graders/run", "distillation.judge.grader"),
+        ("/v1/fine_tuning/alpha/graders/list", "/v1/fine_tuning/alpha/graders/validate"),
         ("/v1/fine_tuning/checkpoints/x/permissions", "project"),
         ("/v1/embeddings", "/v1/chat/completions"),
         ("/v1/audio/speech", "not offered"),

@@ -47,6 +47,11 @@ SMALL: dict[str, Any] = {
 }
 
 
+def body_of(file_id: str, suffix: str, changes: dict[str, Any]) -> dict[str, Any]:
+    model = changes.pop("model", "tiny")
+    return {"model": model, "training_file": file_id, "suffix": suffix, "distillation": SMALL | changes}
+
+
 @dataclass
 class System:
     """A running METEOR as its user sees it, and the hands to break it."""
@@ -69,14 +74,13 @@ class System:
         assert answer.status_code == 200, answer.text
         return answer.json()["id"]
 
+    def check(self, file_id: str, suffix: str, **changes: Any) -> dict[str, Any]:
+        answer = self.client.post("/v1/distillation/jobs/check", json=body_of(file_id, suffix, changes))
+        assert answer.json()["ok"], answer.text
+        return answer.json()
+
     def post(self, file_id: str, suffix: str, **changes: Any) -> dict[str, Any]:
-        body = {
-            "model": changes.pop("model", "tiny"),
-            "training_file": file_id,
-            "suffix": suffix,
-            "distillation": SMALL | changes,
-        }
-        answer = self.client.post("/v1/distillation/jobs", json=body)
+        answer = self.client.post("/v1/distillation/jobs", json=body_of(file_id, suffix, changes))
         assert answer.status_code == 201, answer.text
         return answer.json()
 

@@ -51,13 +51,11 @@ def test_a_killed_worker_and_a_killed_orchestrator_lose_nothing(healthy: System)
     ],
 )
 def test_a_faulty_teacher_fails_the_job_with_its_cause(healthy: System, fault: str, code: str):
-    system = healthy
+    system, file = healthy, healthy.upload(f"faulty-{fault}", 30)
+    settings = DISTILL_ONLY | {"guidance": "none", "distill": {"questions": 4}}
+    system.check(file, "faulty", **settings)  # what it learns of the teacher is taken over when the job is posted
     system.teacher.fault(fault)
-    job = system.post(
-        system.upload(f"faulty-{fault}", 30),
-        "faulty",
-        **DISTILL_ONLY | {"guidance": "none", "distill": {"questions": 4}},
-    )
+    job = system.post(file, "faulty", **settings)
     ended = system.wait(job["id"], 120)
     assert ended["status"] == "failed"
     assert ended["error"]["code"] == code, ended["error"]
@@ -178,7 +176,7 @@ def test_cancel_takes_hold_within_five_seconds(healthy: System, kind: str):
         "weak.answer": {"answer_tokens": 400},
         "strong.teach": {"distill": {"questions": 24}},
         "train.sft": {"distill": {"questions": 24, "guideline_tokens": 8, "epochs": 100}},
-        "judge.review": {"phases": ["iterate"], "iterate": {"questions": 16, "tries": 3}},
+        "judge.review": {"phases": ["distill", "iterate"], "iterate": {"questions": 16, "tries": 3}, "judge": {"max_tokens": 64}},
         "train.search": {
             "phases": ["evolve"],
             "answer_tokens": 256,

@@ -48,8 +48,8 @@ async function fineTuning(file) {
   for (const id of ids) assert.equal((await jobs.cancel(id)).status, "cancelled");
   await refused(OpenAI.ConflictError, 409, "job_finished", () => jobs.cancel(made.id));
   await refused(OpenAI.NotFoundError, 404, "job_not_found", () => jobs.retrieve("ftjob-nobody"));
-  await refused(OpenAI.BadRequestError, 400, "unsupported_method", () =>
-    jobs.create({ model, training_file: file, method: { type: "reinforcement" } }),
+  await refused(OpenAI.BadRequestError, 400, "invalid_value", () =>
+    jobs.create({ model, training_file: file, method: { type: "reinforcement" } }), // without a grader
   );
   assert.equal((await client.files.delete(file)).deleted, true);
   return listed.length;

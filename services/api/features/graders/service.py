@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.api.context import ProjectContext
 from services.api.features.graders.unfit import unfit, unknown_models
@@ -31,7 +32,9 @@ from shared.contracts.grader_runs import (
 from shared.contracts.problems import refuse
 from shared.grading.attempt import Attempt, Graded, ModelCall
 from shared.platform.call_headers import origin_headers
-from shared.platform.gateway_client import GatewayClient
+
+if TYPE_CHECKING:
+    from shared.platform.gateway_client import GatewayClient
 
 CALL_S = 300.0
 AT_ONCE = 4  # graders that are tried at once: each may have a process with memory of its own
@@ -67,8 +70,10 @@ async def run(context: ProjectContext, request: GraderRunRequest) -> GraderRun:
     return _as_run(request, graded, seconds)
 
 
-def gateway_of(context: ProjectContext) -> GatewayClient:
+def gateway_of(context: ProjectContext) -> "GatewayClient":
     """For calls on the ledger of the caller's project that belong to no job."""
+    from shared.platform.gateway_client import GatewayClient  # here: it loads the openai package
+
     token = context.platform.internal_token.get_secret_value()
     return GatewayClient(
         context.settings.gateway_url,
