@@ -153,9 +153,7 @@ def _sum_up(data: Path, job: JobObject, seconds: float, told: TimeTold) -> None:
     (data / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _show_next_steps(
-    api_url: str, job: JobObject, report: Report, data: Path, seconds: float, question: str
-) -> None:
+def _show_next_steps(api_url: str, job: JobObject, report: Report, data: Path, seconds: float, question: str) -> None:
     model, adapter = job.fine_tuned_model or job.model, report.final.adapter
     asked = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
     lines = [

@@ -176,7 +176,11 @@ def test_cancel_takes_hold_within_five_seconds(healthy: System, kind: str):
         "weak.answer": {"answer_tokens": 400},
         "strong.teach": {"distill": {"questions": 24}},
         "train.sft": {"distill": {"questions": 24, "guideline_tokens": 8, "epochs": 100}},
-        "judge.review": {"phases": ["distill", "iterate"], "iterate": {"questions": 16, "tries": 3}, "judge": {"max_tokens": 64}},
+        "judge.review": {
+            "phases": ["distill", "iterate"],
+            "iterate": {"questions": 16, "tries": 3},
+            "judge": {"max_tokens": 64},
+        },
         "train.search": {
             "phases": ["evolve"],
             "answer_tokens": 256,
