@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from shared.contracts.conversation import transcript
 from shared.contracts.error_location import place_of
 from shared.contracts.json_types import Json
+from shared.contracts.mapping_hints import holds_answers, suggested_mapping
 from shared.contracts.material import LONGEST
 from shared.contracts.openai_rows import NotUsable
-from shared.contracts.row_shapes import NoShape, Shape, completed, holds_answers, shape_of, suggested_mapping
+from shared.contracts.row_shapes import NoShape, Shape, completed, shape_of
 from shared.contracts.tool_calls import answer_text
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -22,14 +22,9 @@ class GraderKind(BaseModel):
 Template = Annotated[str, Field(max_length=50_000)]
 
 
-class StringCheckGrader(GraderKind):
-    """OpenAI's string_check, letter by letter: eq, ne; like and ilike (case apart): the reference stands in the input.
+class _ComparesTexts(GraderKind):
+    """input, reference: templates (shared/contracts/templates.py)."""
 
-    input, reference: templates (shared/contracts/templates.py).
-    """
-
-    type: Literal["string_check"]
-    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
     input: Template = ANSWER[0]
     reference: Template = REFERENCE[0]
     name: str | None = Field(default=None, max_length=200)
@@ -44,25 +39,20 @@ class StringCheckGrader(GraderKind):
         return [self.input, self.reference]
 
 
-class TextSimilarityGrader(GraderKind):
-    """OpenAI's text_similarity in [0, 1]: fuzzy_match (edits), bleu, gleu, and ROUGE's F-measures. input, reference: templates."""
+class StringCheckGrader(_ComparesTexts):
+    """OpenAI's string_check, letter by letter: eq, ne; like and ilike (case apart): the reference stands in the input."""
+
+    type: Literal["string_check"]
+    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+
+
+class TextSimilarityGrader(_ComparesTexts):
+    """OpenAI's text_similarity in [0, 1]: fuzzy_match (edits), bleu, gleu, and ROUGE's F-measures."""
 
     type: Literal["text_similarity"]
     evaluation_metric: Literal[
         "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
     ]
-    input: Template = ANSWER[0]
-    reference: Template = REFERENCE[0]
-    name: str | None = Field(default=None, max_length=200)
-
-    @field_validator("input", "reference")
-    @classmethod
-    def _a_template(cls, text: str) -> str:
-        return checked_template(text)
-
-    @property
-    def templates(self) -> list[str]:
-        return [self.input, self.reference]
 
     @field_validator("evaluation_metric", mode="before")
     @classmethod

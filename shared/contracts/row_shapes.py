@@ -5,15 +5,15 @@ A shape is found for each row by its field names, so a file may mix them. A mapp
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
-from shlex import quote
 from typing import Any, NamedTuple
 
 from shared.contracts.answer_format import CUT_OFF
+from shared.contracts.field_names import QUESTION, REFERENCE, TURNS, is_question, pick, simple
+from shared.contracts.field_values import as_question, as_text, inside, mapped
 from shared.contracts.json_types import Json
+from shared.contracts.mapping_hints import mapping_hint
 from shared.contracts.openai_rows import PREFERENCE, NotUsable, answer_of, from_messages, from_preference, read_tools
 from shared.contracts.transcripts import spoken
 
@@ -41,79 +41,6 @@ ROLES = {
     "function_call": "assistant", "observation": "tool", "function_response": "tool", "tool_response": "tool",
 }  # fmt: skip
 CALLS = ("function_call", "tool_call")  # speakers whose words are a call
-# names of a field, the likeliest first; they are compared without case, accents, spaces and punctuation
-QUESTION = (
-    "question", "instruction", "prompt", "query", "request", "input", "inputs", "problem", "utterance", "q", "user", "human",
-    "instructions", "questiontext", "querytext", "prompttext", "task", "taskdescription", "usermessage", "userinput", "ask", "goal", "nl", "text", "message",
-    "sentence", "source text", "src", "title", "frage", "fråga", "spørgsmål", "spørsmål", "anfrage", "kundenanfrage", "aufgabe", "nachricht", "pregunta", "consulta", "instruccion", "demande", "pergunta", "domanda", "vraag", "pytanie",
-    "вопрос", "запрос", "问题", "問題", "提问", "质问", "質問", "问", "問", "用户问题", "提问内容", "指令", "질문", "soru", "प्रश्न", "सवाल", "سؤال", "السؤال",
-)  # fmt: skip
-REFERENCE = (
-    "reference", "answer", "response", "completion", "output", "ideal", "solution", "target", "expectedoutput", "expected",
-    "gold", "groundtruth", "reply", "a", "assistant", "gpt", "bestanswer", "correctanswer", "acceptedanswer", "answers",
-    "canonicalsolution", "finalanswer", "referenceanswer", "expectedanswer", "modelanswer", "answertext", "responses", "answerkey", "answeridx", "correct", "correctindex",
-    "targets", "outputs", "cmd", "command", "sql", "sqlquery", "cypher", "sparql", "code", "label", "labels", "labeltext", "intent", "sentiment", "summary", "translation", "tgt",
-    "chosen", "antwoord", "svar", "antwort", "antworttext", "lösung", "musterlösung", "respuesta", "solución", "salida", "resposta", "risposta", "reponse", "antwoord", "odpowiedz", "ответ", "回答", "答案", "最佳答案", "客服回复", "回复", "输出", "cop",
-    "答", "答え", "解答", "답변", "대답", "cevap", "yanıt", "उत्तर", "जवाब", "جواب", "الجواب", "الإجابة",
-)  # fmt: skip
-CONTEXT = (
-    "context",
-    "passage",
-    "document",
-    "background",
-    "schema",
-    "ctx",
-    "contexttext",
-    "contexts",
-    "retrievedcontexts",
-    "referencecontexts",
-    "passages",
-    "documents",
-    "contexto",
-    "contexte",
-    "kontext",
-    "上下文",
-    "背景",
-)
-CATEGORY = (
-    "category",
-    "topic",
-    "subject",
-    "kategorie",
-    "categoria",
-    "categorie",
-    "categoría",
-    "категория",
-    "类别",
-    "分类",
-    "カテゴリ",
-    "kategori",
-)
-GROUP = ("group", "conversationid", "sessionid", "threadid", "dialogueid")
-IDS = (
-    "id",
-    "qid",
-    "questionid",
-    "taskid",
-    "uid",
-    "uuid",
-    "exampleid",
-    "promptid",
-    "customid",
-    "nr",
-    "no",
-    "index",
-    "idx",
-)
-REJECTED = ("rejected", "rejectedresponse")
-SYSTEM = ("system", "systemprompt", "systemmessage")
-HISTORY = ("history",)
-TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "contents", "turns", "chat", "data")
-ABOUT = {  # names of fields that describe a row, so that leaving them unread loses no answer
-    "metadata", "meta", "source", "url", "link", "license", "licence", "date", "created", "createdat", "timestamp", "time",
-    "lang", "language", "locale", "split", "score", "tags", "tag", "author", "user id", "dataset", "version", "type", "kind",
-    "difficulty", "level", "model", "weight", "tools", "usage", "comment", "notes", "status", "name", "file", "filename",
-}  # fmt: skip
 
 
 class Shape(NamedTuple):
@@ -138,215 +65,6 @@ class NoShape(NotUsable):
         )
 
 
-# Words in the names of fields that a person would choose first where none is taken for the question or the answer: help desks,
-# trackers, wikis. The likeliest first.
-ASKED_LIKELY = (
-    "description",
-    "beschreibung",
-    "body",
-    "message",
-    "topictitle",
-    "subject",
-    "betreff",
-    "asunto",
-    "sujet",
-    "content",
-    "text",
-)
-ANSWERED_LIKELY = (
-    "acceptedanswer", "reply", "comment", "resolution", "notes", "response", "conversation", "body", "value", "content", "text", "html",
-)  # fmt: skip
-
-
-def mapping_hint(fields: Sequence[str]) -> str:
-    """How the fields are named by hand, with names of the row: the first that do not describe it."""
-    named = [name for name in fields if not is_about(name)] or list(fields)
-    question, answer = [*named, "FIELD", "FIELD"][:2]
-    return f"Name it, for example: {mapped_as(question=question, reference=answer)} (over HTTP the field mapping)"
-
-
-def mapped_as(**columns: str) -> str:
-    """The options of a command that name these fields, as a shell takes them."""
-    pairs = [f"{field}={name}" for field, name in columns.items()]
-    return " ".join(f"--map {pair if PLAIN.fullmatch(pair) else quote(pair)}" for pair in pairs)
-
-
-PLAIN = re.compile(r"[\w.=+/@-]+")
-
-
-def suggested_mapping(row: Json) -> str | None:
-    """The same with the texts that the row holds, at any depth; None where it has no two of them."""
-    places = _texts(row, 0)
-    asked = next(iter(sorted(places, key=_asked_rank)), None)
-    answered = None if asked is None else likely_answer(row, asked)
-    if asked is None or answered is None:
-        return None
-    if asked.partition(STAR)[0] != answered.partition(STAR)[0]:  # not members of one list: the first of each
-        asked, answered = asked.replace(STAR, ".0"), answered.replace(STAR, ".0")
-    return f"{mapped_as(question=asked, reference=answered)} (over HTTP the field mapping)"
-
-
-def likely_answer(row: Json, asked: str = "") -> str | None:
-    """The place of the text that is the likeliest answer, beside the question's; None where there is no text."""
-    inside_of = asked.partition(STAR)[0] if STAR in asked else None
-    places = [
-        place
-        for place in _texts(row, 0)
-        if place != asked and (inside_of is None or place.partition(STAR)[0] == inside_of)
-    ]
-    return next(iter(sorted(places, key=_answered_rank)), None)
-
-
-def _asked_rank(place: str) -> int:
-    name = place.rpartition(".")[2]
-    if is_strong_question(name):
-        return 0
-    return 1 + _word_rank(name, ASKED_LIKELY) + (MANY if "comment" in simple(place) else 0)
-
-
-def _answered_rank(place: str) -> int:
-    *around, name = place.split(".")
-    if is_answer(name) and simple(name) not in ("summary", "title"):
-        return 0
-    of_answers = any(looks_like_answer(part) for part in [*around, name]) and simple(name) != "resolution"
-    if of_answers and not is_about(name):
-        return 1
-    return (
-        2 + min(_word_rank(part, ANSWERED_LIKELY) for part in [*around, name]) + (MANY if place.count(".") > 4 else 0)
-    )
-
-
-MANY = 100
-
-
-def _word_rank(name: str, words: Sequence[str]) -> int:
-    """The place of the first of the words that the name holds; names that describe a row come last."""
-    short = simple(name)
-    rank = next((2 * place + (word != short) for place, word in enumerate(words) if word in short), 2 * len(words))
-    return rank + (MANY if is_about(name) and rank == 2 * len(words) else 0)
-
-
-STAR = ".*"
-
-
-def _texts(value: Any, depth: int) -> list[str]:
-    """Dotted paths of the texts in a row; a star stands for the members of a list of objects."""
-    places: list[str] = []
-    for name, part in islice(value.items(), 50):
-        inner, path = part, str(name)
-        if isinstance(part, list) and part and isinstance(part[0], dict):
-            inner, path = part[0], f"{name}{STAR}"
-        if isinstance(inner, dict) and depth < 3:
-            places += [f"{path}.{place}" for place in _texts(inner, depth + 1)]
-        elif (isinstance(part, list) and part and isinstance(part[0], str)) or (isinstance(part, str) and part.strip()):
-            places.append(path)
-    return places
-
-
-def simple(name: str) -> str:
-    """A field's name without case, accents of Latin letters, spaces and punctuation."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
-    kept = "".join(c for c in folded if not ("\u0300" <= c <= "\u036f"))
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", kept))
-
-
-def _names(names: Sequence[str]) -> dict[str, int]:
-    return {simple(name): place for place, name in reversed(list(enumerate(names)))}
-
-
-_PLACES = {
-    "question": _names(QUESTION), "reference": _names(REFERENCE), "context": _names(CONTEXT), "category": _names(CATEGORY),
-    "group": _names(GROUP), "id": _names(IDS), "rejected": _names(REJECTED), "turns": _names(TURNS), "system": _names(SYSTEM),
-    "history": _names(HISTORY),
-}  # fmt: skip
-_ABOUT = {simple(name) for name in ABOUT} | _PLACES["id"].keys()
-
-
-def is_about(name: str) -> bool:
-    """Whether a field of this name describes the row (a date, a link), so that it holds no answer."""
-    return simple(name) in _ABOUT or simple(name).endswith(("id", "url", "date", "at"))
-
-
-def is_question(name: str) -> bool:
-    """Whether a field of this name is taken for the question."""
-    return simple(name) in _PLACES["question"]
-
-
-ENDS = {  # the ends of names of a field, where it is the only one with such an end
-    "question": ("question", "prompt", "instruction", "query", "frage", "anfrage", "pregunta", "问题"),
-    "reference": (
-        "antwort",
-        "respuesta",
-        "reponse",
-        "答案",
-        "回复",
-        "answer",
-        "response",
-        "completion",
-        "reply",
-        "reference",
-        "solution",
-        "output",
-        "query",
-    ),
-}
-WEAK = _names(
-    ("input", "inputs", "text", "sentence", "title", "task", "goal", "src", "source text", "user", "human", "nl")
-)
-
-
-def is_strong_question(name: str) -> bool:
-    """Whether the name alone says that this is the question: `question`, not `text`."""
-    return is_question(name) and simple(name) not in WEAK
-
-
-def is_id(name: str) -> bool:
-    """Whether a field of this name is taken for the row's id."""
-    return simple(name) in _PLACES["id"]
-
-
-def is_answer(name: str) -> bool:
-    """Whether a field of this name is taken for the answer."""
-    return simple(name) in _PLACES["reference"]
-
-
-def likeliest_answer(fields: Sequence[str]) -> str | None:
-    """The field that is taken for the answer."""
-    return _pick(fields, "reference", set()) if any(is_answer(name) for name in fields) else None
-
-
-def looks_like_answer(name: str) -> bool:
-    """Whether the name speaks of an answer, without being one that is taken."""
-    return any(end in simple(name) for end in ENDS["reference"])
-
-
-def holds_answers(name: str, value: Any) -> bool:
-    """Whether an unread field has a text in it, or is nested and has something under a name that speaks of an answer or of a text."""
-    if isinstance(value, str):
-        return bool(value.strip())
-    inner = value[0] if isinstance(value, list) and value else value
-    names = [name, *inner] if isinstance(inner, dict) else [name]
-    if not isinstance(value, list | dict) or not value:
-        return False
-    return any(is_answer(one) or looks_like_answer(one) for one in names) or (
-        isinstance(inner, dict) and simple(name) in NESTED and bool(_texts(inner, 0))
-    )
-
-
-NESTED = {"body", "content", "comments", "conversationparts", "posts", "replies"}  # fields that hold texts inside
-
-
-def _pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
-    """The field that is the likeliest of a role's names."""
-    places = _PLACES[role]
-    free = [name for name in fields if name not in taken]
-    named = [(places[simple(name)], name) for name in free if simple(name) in places]
-    if named:
-        return min(named)[1]
-    ends = [name for name in free if role in ENDS and simple(name).endswith(ENDS[role])]
-    return ends[0] if len(ends) == 1 else None  # `std_answer`; of `left_answer` and `right_answer` nobody knows
-
-
 @lru_cache(maxsize=1024)
 def shape_of(fields: tuple[str, ...]) -> Shape:
     """The shape of rows with these fields. Raises NoShape."""
@@ -367,8 +85,8 @@ def shape_of(fields: tuple[str, ...]) -> Shape:
         return _pairs(fields)
     if {"chosen_messages", "rejected_messages"} <= there:
         return _pairs(fields, "chosen_messages", "rejected_messages")
-    turns = _pick(fields, "turns", set())
-    if turns is not None and not (turns == "data" and _pick(fields, "question", set())):
+    turns = pick(fields, "turns", set())
+    if turns is not None and not (turns == "data" and pick(fields, "question", set())):
         return _turns_shape("conversations", turns, fields)
     pair = next((pair for pair in TEXT_PAIRS if set(pair) <= {simple(name) for name in fields}), None)
     if pair is not None:
@@ -386,7 +104,7 @@ def _extras(fields: Sequence[str], taken: set[str]) -> dict[str, str]:
     """Our field -> the row's field, of those that stand beside question and answer."""
     chosen: dict[str, str] = {}
     for role in ("context", "category", "group", "id"):
-        name = _pick(fields, role, taken)
+        name = pick(fields, role, taken)
         if name is not None:
             chosen[role] = name
             taken.add(name)
@@ -401,20 +119,20 @@ INPUTS = ("input", "输入")  # what an instruction is about; it joins the quest
 
 def _columns_shape(fields: tuple[str, ...]) -> Shape:
     """Question and answer by the names of their fields, alpaca's instruction and input among them."""
-    question = _pick(fields, "question", set())
+    question = pick(fields, "question", set())
     if question is None:
         raise NoShape(fields)
     columns, taken = {"question": question}, {question}
     if simple(question) == "title" and "title" in fields:  # a title alone is the question
         taken.add("title")
     for role in ("reference", "rejected"):
-        name = _pick(fields, role, taken)
+        name = pick(fields, role, taken)
         if name is not None:
             columns[role] = name
             taken.add(name)
     columns |= _extras(fields, taken)
     joined = [name for name in fields if simple(name) in INPUTS and name not in columns.values()]
-    system, history = _pick(fields, "system", taken), _pick(fields, "history", taken)
+    system, history = pick(fields, "system", taken), pick(fields, "history", taken)
     taken |= {*columns.values(), *joined, *filter(None, [system, history])}
     name = "alpaca" if joined and simple(question) == "instruction" else _named(columns)
     options = next((field for field in ("choices", "options") if field in fields), None)
@@ -557,7 +275,7 @@ def _text_pairs(pair: tuple[str, str], fields: tuple[str, ...]) -> Shape:
     """Two texts and what holds between them: inference, paraphrases."""
     names = {simple(name): name for name in fields}
     parts = [names[name] for name in pair]
-    answer = _pick(fields, "reference", {*parts}) or next(
+    answer = pick(fields, "reference", {*parts}) or next(
         (names[name] for name in ("isduplicate", "similar", "similarity", "score", "relation") if name in names), None
     )
     taken = {*parts, *filter(None, [answer])}
@@ -573,8 +291,8 @@ def _text_pairs(pair: tuple[str, str], fields: tuple[str, ...]) -> Shape:
 def _pairs(fields: tuple[str, ...], better: str = "chosen", worse: str = "rejected") -> Shape:
     """A better and a worse answer, as texts, as messages, or as whole conversations."""
     rest = tuple(name for name in fields if name not in (better, worse))
-    turns = _pick(rest, "turns", set())
-    prompt = turns or _pick(rest, "question", set())
+    turns = pick(rest, "turns", set())
+    prompt = turns or pick(rest, "question", set())
     extras = _extras(rest, {prompt} if prompt else set())
 
     def convert(row: Json) -> Json:
@@ -636,7 +354,7 @@ BESIDE_TURNS = {"choices", "label", NOTE, "tools", "functions", *MEDIA}  # field
 def _turns_shape(name: str, field: str, fields: tuple[str, ...]) -> Shape:
     """Conversations as lists of turns, with the names for role and content that there are."""
     taken = {field}
-    system = _pick(fields, "system", taken)
+    system = pick(fields, "system", taken)
     extras = _extras(fields, {field, *filter(None, [system])})
     extras |= {role: role for role in ("reference", "rejected") if role in fields}
 
@@ -884,69 +602,3 @@ def _joined(row: Json, name: str, required: bool = False) -> Any:
         return inside(row, name, required)
     first, *others = (inside(row, part, required and not n) for n, part in enumerate(name.split("+")))
     return "\n\n".join(filter(None, map(as_text, [first, *others]))) or None
-
-
-def mapped(row: Json, columns: Mapping[str, str]) -> Json:
-    return {
-        field: as_context(row[name]) if field == "context" else as_text(row[name]) for field, name in columns.items()
-    }
-
-
-def inside(value: Any, name: str, required: bool = False) -> Any:
-    """The field of that name, or the value at a dotted path. Raises NotUsable where a required one is missing."""
-    if isinstance(value, Mapping) and name in value:
-        return value[name]
-    first, dot, rest = name.partition(".")
-    if isinstance(value, Mapping) and first in value and dot:
-        return inside(value[first], rest, required)
-    if isinstance(value, list) and first.isdecimal() and len(first) < 9:
-        inner = value[int(first)] if int(first) < len(value) else None
-        return inside(inner, rest, required) if dot else inner
-    if not required:
-        return None
-    there = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-    raise NotUsable(name, f"the row has no such field; it has {there}")
-
-
-def as_context(value: Any) -> str | None:
-    """All passages of a context, a paragraph each."""
-    if isinstance(value, dict):
-        value = next(
-            (part for name, part in value.items() if isinstance(part, list) and simple(name) in _PLACES["context"]),
-            value,
-        )
-    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
-        return "\n\n".join(value)
-    return as_text(value)
-
-
-def as_question(name: str, value: Any) -> str | None:
-    """Raises NotUsable for an object or a list, of which nobody knows what is asked."""
-    if isinstance(value, dict | list):
-        raise NotUsable(name, "a text is expected")
-    return as_text(value)
-
-
-SAID_AS = ("text", "value", "human_readable")
-
-
-def as_text(value: Any) -> str | None:
-    """Numbers and booleans as text, of a list of answers the first, anything else as JSON; None for nothing."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        alone = all(
-            isinstance(item, str | int | float) or (isinstance(item, dict) and "text" in item) for item in value
-        )
-        return None if not value else as_text(value[0]) if alone else _json(value)
-    if isinstance(
-        value, dict
-    ):  # SQuAD: {"text": [...], "answer_start": [...]}; TriviaQA's value, WikiSQL's human_readable
-        said = next((value[name] for name in SAID_AS if isinstance(value.get(name), str | list)), None)
-        if said is not None:
-            return as_text(said)
-    return str(value) if isinstance(value, int | float) else _json(value)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

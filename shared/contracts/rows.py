@@ -144,8 +144,8 @@ class StudentCompletion(Wire):
     def marked(self) -> "StudentCompletion":
         """The same with a marker in other words read as one, where the format was asked for."""
         rationale, answer, marked = read_answer(self.answer) if self.marker_missing else (None, "", False)
-        found = {"rationale": rationale, "answer": answer, "marker_missing": False}
-        return self.model_copy(update=found) if marked else self
+        update = {"rationale": rationale, "answer": answer, "marker_missing": False}
+        return self.model_copy(update=update) if marked else self
 
     @property
     def whole(self) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
+from shared.contracts.field_names import is_answer, is_question, is_strong_question, likeliest_answer, simple
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import NOTE, STAR, is_answer, is_question, is_strong_question, likeliest_answer, simple
+from shared.contracts.mapping_hints import STAR
+from shared.contracts.row_shapes import NOTE
 
 MOST_DEPTH = 4
 MOST_ROWS = 1_000_000  # of one record

@@ -22,6 +22,7 @@ from shared.contracts.data import (
     parse_rows,
 )
 from shared.contracts.errors import UserError
+from shared.contracts.field_names import is_about, is_question, looks_like_answer
 from shared.contracts.file_reading import (
     FileReading,
     Lengths,
@@ -32,19 +33,8 @@ from shared.contracts.file_reading import (
     StudentFit,
 )
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import (
-    CHAT,
-    NoShape,
-    Shape,
-    by_mapping,
-    inside,
-    is_about,
-    is_question,
-    likely_answer,
-    looks_like_answer,
-    mapped_as,
-    shape_of,
-)
+from shared.contracts.mapping_hints import likely_answer, mapped_as
+from shared.contracts.row_shapes import CHAT, NoShape, Shape, by_mapping, inside, shape_of
 from shared.contracts.unfolding import MOST_MESSAGES, STAR, Messages, conversations, single_messages, starred, unfolded
 from shared.datasets.likeness import folded, likeness_words
 from shared.datasets.rows import Spool

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import ijson
 
-from shared.contracts.row_shapes import is_question, is_strong_question
+from shared.contracts.field_names import is_question, is_strong_question
 from shared.importing import json_stream
 from shared.importing.json_stream import ENDS, STARTS, Path
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from shared.contracts.data import MAX_LINE_BYTES, bounded_lines
 from shared.contracts.errors import UserError
-from shared.contracts.row_shapes import is_question
+from shared.contracts.field_names import is_question
 from shared.importing.encodings import UTF8, encoding_of
 from shared.importing.json_layout import JsonRows, json_rows
 from shared.importing.json_stream import Marked

@@ -10,8 +10,8 @@ from typing import Any
 import ijson
 
 from shared.contracts.data import MAX_LINE_BYTES, SPLITS, LineError, bounded_lines, json_line
+from shared.contracts.field_names import is_question
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import is_question
 from shared.importing import json_stream
 from shared.importing import layout as layouts
 from shared.importing.json_stream import Marked, has_half, members

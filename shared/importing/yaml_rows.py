@@ -5,8 +5,8 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from shared.contracts.field_names import is_question
 from shared.contracts.json_types import Json
-from shared.contracts.row_shapes import is_question
 from shared.importing.archive import BadArchive
 
 MOST_BYTES = 20 * 2**20  # read as a whole

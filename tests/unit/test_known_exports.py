@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from shared.contracts.data import Question
+from shared.contracts.field_names import is_id
 from shared.contracts.file_reading import ReadOptions
-from shared.contracts.row_shapes import is_id
 from shared.importing.dataset import DataFile, check
 
 U, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.data import LineError, Question, Reading, Split, parse_line
-from shared.contracts.row_shapes import (
-    CATEGORY,
-    CONTEXT,
-    QUESTION,
-    REFERENCE,
-    TURNS,
-    by_mapping,
-    is_about,
-)
+from shared.contracts.field_names import CATEGORY, CONTEXT, QUESTION, REFERENCE, TURNS, is_about
+from shared.contracts.row_shapes import by_mapping
 
 USER, BOT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SYSTEM = {"role": "system", "content": "s"}
