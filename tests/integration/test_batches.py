@@ -22,7 +22,7 @@ from tests.fakes.gateway import KEY, TOKEN, Gateway, ask, assert_ledger_is_log, 
 from tests.fakes.ports import wait_until
 from tests.fakes.start import start_teacher
 
-QUICK = {"METEOR_STRONG_BATCH_WINDOW": "PT0.3S", "METEOR_STRONG_BATCH_POLL": "PT0.2S"}
+QUICK = {"METEOR_STRONG_BATCH_WINDOW": "PT1.5S", "METEOR_STRONG_BATCH_POLL": "PT0.2S"}
 
 
 class Case:
