@@ -257,6 +257,8 @@ class EvolveSettings(Strict):
     trained on; the report tells what training did to theirs. For verified and agreement sft_weight is 1 (as in Iterative RPO,
     arXiv 2404.19733), held_out 0.1 and learning_rate 5e-5, unless these are given.
     reuse_questions: draw samples for the questions of phases 1 and 2 too.
+    unsolved: what verified does with a question of which no sample passes. drop: no pair. reference: the record's reference, if
+    judge.grader passes it, against samples that fail.
     pairs: whose answers are compared. With `file` the records' references stand for the better and their `rejected` for the
     worse, and nothing is decoded: training on preferences, in one turn.
     growth: how many times more compute (beams or samples, at most 64) each further turn spends.
@@ -273,6 +275,7 @@ class EvolveSettings(Strict):
     pairs_per_question: Whole = Field(default=4, ge=1, le=64)
     agreement: Number = Field(default=0.5, gt=0, lt=1)
     reuse_questions: Switch = False
+    unsolved: Literal["drop", "reference"] = "drop"
     held_out: Number = Field(default=0.0, ge=0, le=0.5)
     search_batch: Whole = Field(default=4, ge=1, le=256)
     beta: Number = Field(default=2.0, gt=0, le=100)
@@ -423,6 +426,16 @@ class Distillation(Strict):
                 raise ValueError(
                     f"{name_of(grader)} stands there twice with different settings; a job has one grader of a kind"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _unsolved_where_samples_are_verified(self) -> "Distillation":
+        verified = self.contrasts and self.evolve.strategy is Strategy.VERIFIED
+        if self.evolve.unsolved == "reference" and not verified:
+            raise ValueError(
+                "evolve.unsolved: reference needs evolve.strategy verified, which says of which questions no sample passes; set the "
+                "strategy, or leave unsolved out"
+            )
         return self
 
     @property

@@ -490,10 +490,18 @@ class IterateRecord(ReportPart):
     rounds: list[RoundRecord]
 
 
+class ReferencePairs(ReportPart):
+    """Pairs whose chosen side is the record's reference, and the questions that they belong to: no sample of these passed."""
+
+    questions: int
+    pairs: int
+
+
 class EvolveIteration(ReportPart):
     """One turn of phase 3. strategy: of the search, or "file". pairs: held out ones included. dropped: pairs by reason; of samples,
-    questions without a pair. sampled: what was drawn; missing where the trainer searched. dev: its student against the best turn
-    before it, on the part of dev that turns are chosen on; missing for the first."""
+    questions without a pair. sampled: what was drawn; missing where the trainer searched. from_references: of the pairs; missing
+    unless the job sets evolve.unsolved to reference. dev: its student against the best turn before it, on the part of dev that turns
+    are chosen on; missing for the first."""
 
     strategy: str
     questions: int
@@ -501,6 +509,7 @@ class EvolveIteration(ReportPart):
     dropped: dict[str, int]
     search: Figures
     sampled: SampleFigures | None = None
+    from_references: ReferencePairs | None = None
     training: TrainingFigures | None = None
     dev: DevGain | None = None
 

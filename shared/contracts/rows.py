@@ -283,13 +283,14 @@ class Example(Asked):
 class PreferencePair(Asked):
     """Phase 3: the high-compute answer (chosen) against the low-compute one (rejected) of one model. cut_off: the sides that
     ended at their limit of tokens; such a pair is not learned. weight: of its loss. held_out: it is not trained on; what training
-    did to it is measured."""
+    did to it is measured. from_reference: the chosen side is the record's reference, because no sample passed."""
 
     chosen: str
     rejected: str
     cut_off: list[Side] = Field(default=[], exclude_if=_is_empty)
     weight: float = Field(default=1.0, gt=0, le=1, exclude_if=_is_one)
     held_out: bool = Field(default=False, exclude_if=_is_false)
+    from_reference: bool = Field(default=False, exclude_if=_is_false)
 
 
 def asked(question: Question, shows_calls: bool = True) -> Json:

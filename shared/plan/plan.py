@@ -371,8 +371,9 @@ def _evolve(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
         drawn = sum(sizes.questions.values()) if settings.reuse_questions else n
         samples = sum(turn_samples(settings.samples, settings.growth, turn) for turn in range(1, settings.turns + 1))
         yield from _sampled(spec, drawn, samples)
+        references = settings.turns if settings.unsolved == "reference" else 0
         for grader in _asking([spec.judge.grader]):
-            yield _graded_by(grader, drawn, Calls(), samples, Phase.EVOLVE, spec.student_tokens)
+            yield _graded_by(grader, drawn, Calls(), samples + references, Phase.EVOLVE, spec.student_tokens)
         n = drawn * settings.pairs_per_question
     elif settings.pairs != "file":
         yield PlannedStep(StepKind.SEARCH, n * settings.turns)

@@ -9,6 +9,7 @@ from shared.contracts.report import (
     EvolveIteration,
     PhaseRecords,
     PilotRecord,
+    ReferencePairs,
     RoundRecord,
     SampleFigures,
     TrainingFigures,
@@ -100,11 +101,17 @@ def _turn(number: int, record: EvolveIteration) -> str:
     ]
     return (
         f"evolve, turn {number}: {_sampled(record.sampled)}{record.pairs} pairs from {record.questions} questions by {record.strategy}, "
-        f"dropped {_reasons(record.dropped)}"
+        f"dropped {_reasons(record.dropped)}{_by_references(record.from_references)}"
         + "".join(f"; {part}" for part in parts)
         + (f"; gain over the best turn before, on dev {_chosen(record.dev)}" if record.dev else "")
         + _training(training)
     )
+
+
+def _by_references(made: ReferencePairs | None) -> str:
+    if made is None:
+        return ""
+    return f"; {made.pairs} of the pairs prefer the reference, for {made.questions} questions of which no sample passed"
 
 
 def _chosen(dev: DevGain) -> str:

@@ -186,6 +186,35 @@ async def test_passing_against_failing_samples_with_some_questions_held_out(simu
     assert turn["sampled"]["pass_at"]["1"] == pytest.approx(0.5, abs=0.1)
 
 
+async def test_questions_without_a_passing_sample_learn_from_their_reference_where_the_job_says_so(
+    simulation: Simulation,
+):
+    base, evolve = 0.1, {"strategy": "verified", "samples": 4}
+    spec: dict[str, Any] = VERIFIED | {"evolve": evolve}
+    without = Recorded(base)
+    report = await simulation.job(without, some(100), **spec)
+    (turn,) = report["phases"]["evolve"]["turns"]
+    dropped = turn["dropped"]
+    assert turn.get("from_references") is None
+    assert not any(row.get("from_reference") for row in without.trained[0].rows)
+
+    world = Recorded(base)
+    spec |= {"evolve": evolve | {"unsolved": "reference"}}
+    report = await simulation.job(world, some(100), "other", **spec)
+    assert not world.asks_strong_models
+    (turn,) = report["phases"]["evolve"]["turns"]
+    rows = world.trained[0].rows
+    made = [row for row in rows if row.get("from_reference")]
+    assert all(row["chosen"] == f"right {row['id']}" and row["rejected"].startswith("wrong") for row in made)
+    assert turn["from_references"] == {"questions": len({row["id"] for row in made}), "pairs": len(made)}
+    assert turn["from_references"]["questions"] == dropped["none_passes"] > 40
+    assert turn["dropped"] == {}
+    sampled = [(row["id"], row["chosen"], row["rejected"]) for row in rows if not row.get("from_reference")]
+    assert sampled == [(row["id"], row["chosen"], row["rejected"]) for row in without.trained[0].rows]
+    words = f"{len(made)} of the pairs prefer the reference, for {dropped['none_passes']} questions"
+    assert words in as_markdown(read_report(report))
+
+
 async def test_most_against_least_agreed_on_with_the_margin_of_votes(simulation: Simulation):
     world = Recorded(0.7)
     spec: dict[str, Any] = VERIFIED | {"evolve": {"strategy": "agreement", "turns": 2, "pairs_per_question": 1}}

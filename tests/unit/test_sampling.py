@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,39 @@ def test_verified_sides():
     assert verified_sides(drawn(["1", "1"])) == "all_pass"
     assert verified_sides(drawn(["2", "2"])) == "none_passes"
     assert verified_sides(drawn(["1", "2"], by="agreement")) == "no_reference"
+
+
+def unsolved(answers: Sequence[str], passes: bool = True, **more: Any) -> Drawn:
+    return replace(drawn(answers, **more), reference_passes=passes)
+
+
+def test_the_reference_stands_for_what_passes_where_nothing_does_if_the_job_says_so():
+    assert verified_sides(unsolved(["2", "3", "2"]), or_reference=True) == (["1"], ["2", "3"], 1.0)
+    assert verified_sides(unsolved(["2", "3"], cut="3"), or_reference=True) == (["1"], ["2"], 1.0)
+    assert verified_sides(unsolved(["2", "3"])) == "none_passes"
+    assert verified_sides(unsolved(["1", "3"]), or_reference=True) == (["1"], ["3"], 1.0)
+    assert verified_sides(unsolved(["1", "1"]), or_reference=True) == "all_pass"
+    assert verified_sides(unsolved(["2", "3"], cut="2 3"), or_reference=True) == "cut_off"
+    assert verified_sides(unsolved(["2"], by="agreement"), or_reference=True) == "no_reference"
+
+
+def test_a_reference_that_its_own_grader_fails_is_no_side():
+    assert verified_sides(unsolved(["2", "3"], passes=False), or_reference=True) == "reference_fails"
+
+
+def test_a_reference_stands_against_answers_without_a_rationale_only():
+    reasoned = completion("2", rationale="because")
+    one = Drawn(QUESTION, [reasoned, completion("3")], [False, False], [0, 1], "grader", reference_passes=True)
+    assert verified_sides(one, or_reference=True) == (["1"], ["3"], 1.0)
+    assert verified_sides(replace(one, completions=[reasoned, reasoned]), or_reference=True) == "with_rationale"
+
+
+@pytest.mark.parametrize("evolve", [{}, {"strategy": "agreement"}, {"strategy": "verified", "pairs": "file"}])
+def test_unsolved_needs_samples_that_a_grader_verifies(evolve: dict[str, str]):
+    with pytest.raises(ValueError, match=r"evolve\.unsolved: reference needs evolve\.strategy verified"):
+        Distillation.model_validate(
+            {"domain": "d", "judge": {"grader": "string_check"}, "evolve": evolve | {"unsolved": "reference"}}
+        )
 
 
 def test_agreed_sides_weigh_as_much_as_the_votes_differ():

@@ -3,8 +3,8 @@
 High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a
 preference loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
 prompt ids: otherwise the pairs would show numerical noise instead of a better search. Or many samples are drawn, and what a
-grader passes stands against what it does not (strategy verified), what most samples agree on against what fewest say
-(agreement). Where the job's own file brings the pairs (`evolve.pairs`), they take the place of all that.
+grader passes stands against what it does not (strategy verified; where it passes none the record's reference may take that
+place, `evolve.unsolved`), what most samples agree on against what fewest say (agreement). Where the job's own file brings the pairs (`evolve.pairs`), they take the place of all that.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from services.orchestrator.method.pairs import learnable_pairs, pairs_of_samples
 from services.orchestrator.method.sampling import Draw, draw, figures_of, tell
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.report import EvolveIteration, EvolveRecord, Figures, SampleFigures
+from shared.contracts.report import EvolveIteration, EvolveRecord, Figures, ReferencePairs, SampleFigures
 from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
@@ -83,7 +83,9 @@ async def pairs_and_figures(
         dropped=dict(Counter(dropped) + Counter(missing)),
         search=searched,
     )
-    return pairs, record.model_copy(update={"sampled": sampled}) if sampled else record
+    wanted = settings.unsolved == "reference"
+    update = {"sampled": sampled, "from_references": from_references(pairs) if wanted else None}
+    return pairs, record.model_copy(update=update)
 
 
 async def contrast(
@@ -95,7 +97,11 @@ async def contrast(
         q for phase in (Phase.DISTILL, Phase.ITERATE) for q in ctx.shards.get(phase, ()) if settings.reuse_questions
     ]
     how = Draw(
-        student, turn_samples(settings.samples, settings.growth, number), settings.temperature, settings.agreement
+        student,
+        turn_samples(settings.samples, settings.growth, number),
+        settings.temperature,
+        settings.agreement,
+        references=settings.unsolved == "reference",
     )
     drawn = await draw(ctx, StepKey("evolve", number, "samples"), how, [*questions, *seen])
     pairs, missing = pairs_of_samples(ctx, drawn)
@@ -126,6 +132,11 @@ async def search(
             f"evolve: turn {number}: this search is of an earlier release and says of no text that it was cut off"
         )
     return searched.read(PreferencePair), Figures(**searched.metrics)
+
+
+def from_references(pairs: Sequence[PreferencePair]) -> ReferencePairs:
+    ids = [pair.id for pair in pairs if pair.from_reference]
+    return ReferencePairs(questions=len(set(ids)), pairs=len(ids))
 
 
 def pairs_of(questions: Sequence[Question], shows_calls: bool = True) -> list[PreferencePair]:

@@ -1,7 +1,8 @@
 """Preference pairs of samples of one question (phase 3, without a strong model): which answer against which, and what a pair weighs.
 
-verified: a passing against a failing answer (Iterative RPO, Pang et al. 2024, arXiv 2404.19733). agreement: the answer with most
-votes against one with the fewest, weighted by the margin of votes (ScPO, Prasad et al. 2024, arXiv 2411.04109, eq. 2 and 4).
+verified: a passing against a failing answer (Iterative RPO, Pang et al. 2024, arXiv 2404.19733); where none passes, the record's
+reference against a failing one, if the job says so. agreement: the answer with most votes against one with the fewest, weighted by
+the margin of votes (ScPO, Prasad et al. 2024, arXiv 2411.04109, eq. 2 and 4).
 """
 
 import hashlib
@@ -26,28 +27,48 @@ def pairs_of_samples(ctx: JobContext, drawn: Sequence[Drawn]) -> tuple[list[Pref
     dropped: Counter[str] = Counter()
     pairs: list[PreferencePair] = []
     for one in drawn:
-        sides = verified_sides(one) if settings.strategy is Strategy.VERIFIED else agreed_sides(one, settings.agreement)
+        if settings.strategy is Strategy.VERIFIED:
+            sides = verified_sides(one, settings.unsolved == "reference")
+        else:
+            sides = agreed_sides(one, settings.agreement)
         if isinstance(sides, str):
             dropped[sides] += 1
             continue
         better, worse, weight = sides
         fields = asked(one.question, ctx.shows_calls)
+        from_reference = settings.strategy is Strategy.VERIFIED and not any(one.passed)
         for chosen, rejected in crossed(better, worse, settings.pairs_per_question):
-            pairs.append(PreferencePair(**fields, chosen=chosen, rejected=rejected, weight=weight))
+            pair = PreferencePair(
+                **fields, chosen=chosen, rejected=rejected, weight=weight, from_reference=from_reference
+            )
+            pairs.append(pair)
     aside = held_out([pair.id for pair in pairs], settings.held_out, ctx.seed)
     return [pair.model_copy(update={"held_out": True}) if pair.id in aside else pair for pair in pairs], dict(dropped)
 
 
-def verified_sides(one: Drawn) -> Sides | str:
-    """What passes against what does not, or why there is no pair."""
+def verified_sides(one: Drawn, or_reference: bool = False) -> Sides | str:
+    """What passes against what does not, or why there is no pair. or_reference: the record's reference stands for what passes where
+    nothing does."""
     better, worse = one.texts(passed=True), one.texts(passed=False)
     if one.by != "grader":
         return "no_reference" if any(map(is_whole, one.completions)) else "cut_off"
     if better and worse:
         return better, worse, 1.0
+    if or_reference and worse:
+        return reference_sides(one)
     if any(completion.cut_off for completion in one.completions):
         return "cut_off"
     return "all_pass" if better else "none_passes"
+
+
+def reference_sides(one: Drawn) -> Sides | str:
+    """The record's reference against what fails. It has no rationale, so it stands against answers without one: otherwise training
+    would learn to leave the rationale out."""
+    pairs = zip(one.completions, one.passed, strict=True)
+    worse = list(dict.fromkeys(text_of(c) for c, ok in pairs if not ok and is_whole(c) and c.rationale is None))
+    if one.question.reference is None or not one.reference_passes:
+        return "reference_fails"
+    return ([one.question.reference], worse, 1.0) if worse else "with_rationale"
 
 
 def agreed_sides(one: Drawn, least: float) -> Sides | str:

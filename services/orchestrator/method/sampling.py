@@ -28,19 +28,22 @@ EASY, HARD = 0.8, 0.1  # pass rates between which a question teaches most (DART-
 
 @dataclass(frozen=True)
 class Draw:
-    """How samples are drawn and what passes without a grader: a share of equal answers, or (None) the judge's word."""
+    """How samples are drawn and what passes without a grader: a share of equal answers, or (None) the judge's word. references:
+    the grader grades the records' references as well."""
 
     model: ModelRef
     n: int
     temperature: float
     agreement: float | None
+    references: bool = False
 
 
 @dataclass(frozen=True)
 class Drawn:
     """One question's samples. Each list has a value for each completion. groups: the same number for the same answer, 0 for
     the one with most votes; None: it says nothing to the grader, or was cut off. by: the rule that says what passed. scores: by
-    judge.grader; empty where it did not grade."""
+    judge.grader; empty where it did not grade. reference_passes: judge.grader passes the record's reference; False where it was not
+    asked."""
 
     question: Question
     completions: Sequence[StudentCompletion]
@@ -48,6 +51,7 @@ class Drawn:
     groups: Sequence[int | None]
     by: str
     scores: Sequence[float] = ()
+    reference_passes: bool = False
 
     @property
     def pass_rate(self) -> float:
@@ -106,7 +110,9 @@ async def verified(
 ) -> list[Drawn]:
     """Which samples pass, by which rule. Each distinct answer to a question is looked at once."""
     whole = [list(dict.fromkeys(c.answer for c in several if is_whole(c))) for several in completions]
-    scores = await scores_of(ctx, key.child("grades"), questions, whole)
+    references = [[q.reference] if how.references and q.reference else [] for q in questions]
+    answers = [list(dict.fromkeys([*given, *own])) for given, own in zip(whole, references, strict=True)]
+    scores = await scores_of(ctx, key.child("grades"), questions, answers)
     groups = await groups_of(ctx, key.child("votes"), questions, completions)
     ungraded = [place for place, given in enumerate(scores) if given is None and whole[place]]
     said: dict[int, dict[str, bool]] = {}
@@ -116,17 +122,19 @@ async def verified(
     for place, question in enumerate(questions):
         several, group, by = completions[place], groups[place], "nobody"
         passed, reward = [False] * len(several), list[float]()
+        reference_passes = False
         if (given := scores[place]) is not None:
             by, reward = "grader", [given[c.answer] if is_whole(c) else 0.0 for c in several]
             passed = [
                 is_whole(c) and score >= ctx.spec.judge.pass_mark for c, score in zip(several, reward, strict=True)
             ]
+            reference_passes = any(given[own] >= ctx.spec.judge.pass_mark for own in references[place])
         elif how.agreement is not None:
             by, least = "agreement", how.agreement * len(several)
             passed = [one is not None and group.count(one) > least for one in group]
         elif judge_decides:
             by, passed = "judge", [is_whole(c) and said[place][c.answer] for c in several]
-        results.append(Drawn(question, several, passed, group, by, reward))
+        results.append(Drawn(question, several, passed, group, by, reward, reference_passes))
     return results
 
 
