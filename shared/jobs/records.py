@@ -243,6 +243,64 @@ class EvalRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRecord:
+    """masked: counts of masked personal data by kind; None: the chat was not masked."""
+
+    id: str
+    project_id: str
+    alias: str
+    version: int | None
+    model: str
+    user: str | None
+    safety_identifier: str | None
+    request: Json
+    answer: Json
+    metadata: dict[str, str]
+    bytes: int
+    masked: dict[str, int] | None
+    request_id: str
+    created_at: float
+
+    @property
+    def served(self) -> str:
+        """The version that answered, or the base."""
+        return self.alias if self.version is None else f"{self.alias}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    id: str
+    project_id: str
+    completion_id: str
+    author: str
+    alias: str
+    version: int | None
+    rating: Literal["up", "down"] | None
+    score: float | None
+    correction: str | None
+    comment: str | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOriginRecord:
+    project_id: str
+    completion_id: str
+    user: str | None
+    safety_identifier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRecord:
+    project_id: str
+    alias: str
+    percent: float
+    mask: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookRecord:
     id: str
     project_id: str

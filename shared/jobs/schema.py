@@ -7,9 +7,12 @@ from shared.db.engine import engine_for, upgrade
 from shared.jobs.answer_store import AnswerStore
 from shared.jobs.audit_store import AuditStore
 from shared.jobs.canary_store import CanaryStore
+from shared.jobs.capture_store import CaptureStore
 from shared.jobs.catalog import Catalog
+from shared.jobs.chat_store import ChatStore
 from shared.jobs.eval_store import EvalStore
 from shared.jobs.event_store import EventStore
+from shared.jobs.feedback_store import FeedbackStore
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
@@ -37,6 +40,9 @@ class Stores(NamedTuple):
     canaries: CanaryStore
     answers: AnswerStore
     evals: EvalStore
+    chats: ChatStore
+    feedback: FeedbackStore
+    captures: CaptureStore
 
 
 def open_stores(url: str) -> Stores:

@@ -282,6 +282,73 @@ evals = Table(
     Column("updated_at", Float, nullable=False),
 )
 
+# Served chats that were stored: as they were asked and answered, or with personal data masked.
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", String(200), primary_key=True),  # of the completion; UUIDv7, ordered by time
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("alias", String(200), nullable=False),  # of the version that answered; of a base its name
+    Column("version", Integer),  # NULL: a base answered
+    Column("model", String(200), nullable=False),  # as the answer named it
+    Column("user", String(512)),  # in the caller's own words
+    Column("safety_identifier", String(512)),
+    Column("request", JSON, nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("bytes", Integer, nullable=False),  # of request and answer as JSON
+    Column("masked", JSON),  # counts by kind; NULL: it was not masked
+    Column("request_id", String(128), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("ix_chats_project_id", "project_id", "id"),
+    Index("ix_chats_user", "project_id", "user"),
+    Index("ix_chats_safety_identifier", "project_id", "safety_identifier"),
+    Index("ix_chats_created_at", "created_at"),
+)
+
+# What people say of stored chats: one row per chat and author. It goes with its chat.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("completion_id", ForeignKey("chats.id"), nullable=False, index=True),
+    Column("author", String(512), nullable=False),  # empty: nobody was named
+    Column("alias", String(200), nullable=False),  # alias and version: as in the chat's row
+    Column("version", Integer),
+    Column("rating", String(8)),  # up, down
+    Column("score", Float),
+    Column("correction", Text),
+    Column("comment", Text),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("project_id", "completion_id", "author"),
+    Index("ix_feedback_version", "project_id", "alias", "version", "updated_at"),
+)
+
+# Whose chats became rows of datasets, whose ids are the completions'. The rows outlive the chats, so this does, too.
+chat_origins = Table(
+    "chat_origins",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("completion_id", String(200), primary_key=True),
+    Column("user", String(512)),
+    Column("safety_identifier", String(512)),
+    Index("ix_chat_origins_user", "project_id", "user"),
+    Index("ix_chat_origins_safety_identifier", "project_id", "safety_identifier"),
+)
+
+# The share of an alias's chats that is stored although their callers do not ask for it.
+captures = Table(
+    "captures",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("alias", String(64), primary_key=True),
+    Column("percent", Float, nullable=False),
+    Column("mask", Boolean, nullable=False),  # mask all stored chats of the alias
+    Column("created_at", Float, nullable=False),
+)
+
 # Webhook endpoints.
 webhooks = Table(
     "webhooks",
