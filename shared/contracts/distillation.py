@@ -114,6 +114,7 @@ class Teacher(Strict):
     batch: by the provider's batch API, for about half the price. Answers come within a day, not within seconds.
     samples: so many answers to each question are drawn, and one that most agree on is learned, by the equality of judge.grader
     or else primary_metric; its weight is their share. Needs a temperature above 0, which is 0.7 then unless it is given.
+    keep: with `all` every distinct sample is learned in phase 1 instead, weighted by its share: plain distillation of as many tokens.
     """
 
     provider: Name = "default"
@@ -123,6 +124,7 @@ class Teacher(Strict):
     context: GivenContext | list[GivenContext] | None = Field(default=None)
     batch: Switch = False
     samples: Whole = Field(default=1, ge=1, le=32)
+    keep: Literal["agreed", "all"] = "agreed"
 
     @model_validator(mode="after")
     def _samples_that_differ(self) -> "Teacher":
@@ -448,6 +450,14 @@ class Distillation(Strict):
     def contrasts(self) -> bool:
         """Whether phase 3 makes its pairs of samples."""
         return self.evolve.pairs != "file" and self.evolve.strategy.samples
+
+    @model_validator(mode="after")
+    def _one_answer_to_compare(self) -> "Distillation":
+        if self.teacher.keep == "all" and self.guidance is Guidance.BEST:
+            raise ValueError(
+                "teacher.keep: guidance best compares one answer with another; set keep to agreed, or guidance to none or weak"
+            )
+        return self
 
     @model_validator(mode="after")
     def _somebody_writes_rationales(self) -> "Distillation":

@@ -269,6 +269,7 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
 def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> Iterable[PlannedStep]:
     """The pilot's answers are cached: the same requests cost nothing again."""
     n = sizes.questions[Phase.DISTILL]
+    every_sample = spec.distill.answers == "teacher" and spec.teacher.keep == "all"
     if spec.distill.answers == "teacher":
         guidance = pilot.guidance if pilot else spec.guidance
         fresh = _taught(spec, n - min(spec.pilot.questions, n))
@@ -283,10 +284,11 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
             # a guideline may come out otherwise than in the pilot, and its answer is then asked for again
             rows = 0 if guidance is Guidance.BEST else n * spec.teacher.samples
             yield PlannedStep(StepKind.TEACH, rows, fresh, _taught(spec, n), guided=True, alternative=either)
-        yield from _agreed(spec, n * (2 if guidance is Guidance.BEST else 1))
+        if not every_sample:
+            yield from _agreed(spec, n * (2 if guidance is Guidance.BEST else 1))
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
-    yield PlannedStep(StepKind.SFT, n * spec.distill.epochs)
+    yield PlannedStep(StepKind.SFT, n * (spec.teacher.samples if every_sample else 1) * spec.distill.epochs)
 
 
 def _asking(graders: Iterable[Grader | VerifyingGrader | None]) -> list[ScoreModelGrader | LabelModelGrader]:

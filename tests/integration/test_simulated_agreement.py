@@ -67,6 +67,32 @@ async def test_what_most_samples_agree_on_is_learned_by_its_share(tmp_path: Path
     assert f"of {SAMPLES} samples" in as_markdown(read_report(report))
 
 
+async def test_every_distinct_sample_is_learned_by_its_share_where_the_job_keeps_all(tmp_path: Path):
+    world = Several()
+    report = await Simulation(tmp_path).job(
+        world,
+        questions(train=40, dev=8, test=8, references=False),
+        phases=["distill"],
+        guidance="none",
+        primary_metric="number",
+        teacher={"samples": SAMPLES, "ground": False, "keep": "all"},
+        distill={"rationale": "off"},
+        evaluation={"forgetting": 0, "baselines": []},
+    )
+    learned: dict[int, set[tuple[str, float]]] = {}
+    for row in (Example.model_validate(row) for row in world.trained[0].rows):
+        learned.setdefault(int(row.id[-1]) % len(DRAWN), set()).add((row.completion, row.weight))
+    assert learned == {
+        0: {("42", 0.5), ("The answer is 42.0", 0.25), ("41", 0.25)},
+        1: {("1", 0.25), ("2", 0.25), ("3", 0.25), ("4", 0.25)},
+        2: {("no idea", 0.25), ("7", 0.5), ("none", 0.25)},
+    }
+    record = report["phases"]["distill"]
+    assert record["dropped"]["empty"] > 0
+    assert "no_agreement" not in record["dropped"]
+    assert "agreement" not in record
+
+
 async def test_one_answer_is_asked_and_learned_as_before(tmp_path: Path):
     world = Several()
     report = await Simulation(tmp_path).job(

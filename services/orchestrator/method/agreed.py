@@ -55,6 +55,14 @@ def _chosen(
     return samples[members[0]].model_copy(update={"share": len(members) / asked})
 
 
+def distinct_samples(response: TeacherResponse) -> list[TeacherResponse]:
+    """Every distinct text of a response's samples, in the order in which they came; share: of all samples, how many are this text."""
+    samples = response.each() or [response]
+    times = Counter((sample.outcome, sample.completion) for sample in samples)
+    first = {(sample.outcome, sample.completion): sample for sample in reversed(samples)}
+    return [first[text].model_copy(update={"share": count / len(samples)}) for text, count in times.items()]
+
+
 def agreement_of(samples: int, responses: Sequence[TeacherResponse]) -> AgreementRecord | None:
     """For the report; None where each question was asked once. samples: asked for each question."""
     shares = [response.share for response in responses if response.share is not None]

@@ -7,7 +7,7 @@ question -> answer. The guideline shapes the answer and is not part of the stude
 from collections import Counter
 from collections.abc import Sequence
 
-from services.orchestrator.method.agreed import agreement_of, most_agreed
+from services.orchestrator.method.agreed import agreement_of, distinct_samples, most_agreed
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judging import better
@@ -34,11 +34,12 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
             return own_references(batch)
         if state.guidance is Guidance.BEST:
             return await best_responses(ctx, state, index, batch)
-        return await ask_teacher(ctx, StepKey("distill", batch=index), batch, state.student if guided else None)
+        key, every = StepKey("distill", batch=index), ctx.spec.teacher.keep == "all"
+        return await ask_teacher(ctx, key, batch, state.student if guided else None, every_sample=every)
 
     responses = [response for batch in await ctx.gather(respond, questions) for response in batch]
     examples, dropped = usable_examples(questions, responses, ctx.shows_calls)
-    await ctx.emit(f"distill: {len(examples)} of {len(questions)} answers kept", kept=len(examples), dropped=dropped)
+    await ctx.emit(f"distill: {len(examples)} of {len(responses)} answers kept", kept=len(examples), dropped=dropped)
     if not examples:
         raise FatalError(f"none of the {len(responses)} answers can be used: {dropped}", code="no_usable_answers")
     student, training = await ctx.train(
@@ -52,7 +53,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         cut_off_guidelines=cut_off_guidelines(ctx, "distill"),
         answers=settings.answers,
         guidance=state.guidance.value if settings.answers == "teacher" else None,
-        agreement=agreement_of(ctx.spec.teacher.samples, responses),
+        agreement=agreement_of(ctx.spec.teacher.samples, responses) if ctx.spec.teacher.keep == "agreed" else None,
         training=training,
     )
     return PhaseResult(
@@ -73,10 +74,10 @@ async def best_responses(ctx: JobContext, state: State, index: int, batch: Seque
 
 
 async def ask_teacher(
-    ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None
+    ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None, every_sample: bool = False
 ) -> list[TeacherResponse]:
     """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first; the
-    teacher does not see one that was cut off."""
+    teacher does not see one that was cut off. One response to a question, or, with every_sample, all that are distinct."""
     guidelines: dict[str, str] = {}
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
@@ -90,6 +91,10 @@ async def ask_teacher(
         return with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
 
     responses = answered.read(TeacherResponse)
+    if every_sample:
+        return [
+            checked(one, question) for r, question in zip(responses, batch, strict=True) for one in distinct_samples(r)
+        ]
     if ctx.spec.teacher.samples > 1:
         return await most_agreed(ctx, key.child("votes"), batch, responses, checked)
     return [checked(response, question) for response, question in zip(responses, batch, strict=True)]
