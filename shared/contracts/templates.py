@@ -63,10 +63,13 @@ def _as_text(value: Any) -> str:
 
 
 def sample_of(answer: str) -> Json:
-    """The sample of an answer. output_json: its JSON value; left out where it has none."""
+    """The sample of an answer. output_json: its JSON value; left out where it has none, or one that no JSON text in UTF-8 can carry (NaN,
+    an infinite number, half of a surrogate pair)."""
     sample: Json = {"output_text": answer, "choices": [{"message": {"role": "assistant", "content": answer}}]}
     with contextlib.suppress(ValueError, RecursionError):
-        sample["output_json"] = json.loads(answer)
+        value = json.loads(answer)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        sample["output_json"] = value
     return sample
 
 

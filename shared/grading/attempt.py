@@ -38,6 +38,14 @@ class Attempt(NamedTuple):
         return filled(template, self.item, self.sample)
 
 
+class Stopped(Exception):
+    """An answer that needs more than the grader's own limits allow. why: slow, or crash for memory; as in Graded."""
+
+    def __init__(self, words: str, why: str = "slow"):
+        super().__init__(words)
+        self.why = why
+
+
 class ModelCall(NamedTuple):
     """A call to a strong model that a grader made. model: as the grader names it. call_id: on the ledger."""
 

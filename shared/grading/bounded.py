@@ -24,8 +24,9 @@ from shared.contracts.grader_kinds import (
 from shared.grading.attempt import Attempt, Graded
 from shared.platform.line_process import LineProcess, ProcessEnded, TooSlow
 
-SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer; bytes of the process
+SECONDS, MEMORY = 10.0, 2 * 2**30  # of one answer, where the kind has no limit of its own; bytes of the process
 START_S = 60.0
+SPARE_S = 1.0  # beyond a limit that the grader itself keeps
 _SPEC = TypeAdapter(VerifyingKind)
 
 
@@ -39,12 +40,12 @@ class Said(NamedTuple):
 class _Bounded:
     """One spec in a child process, which is started when it is first asked and again after one that was stopped.
 
-    files: uploaded files that the grader reads, by their ids.
+    files: uploaded files that the grader reads, by their ids. seconds: of one answer; None: as the spec has it.
     """
 
     spec: VerifyingGrader
     files: Mapping[str, Path] = field(default_factory=dict)
-    seconds: float = SECONDS
+    seconds: float | None = None
     memory: int = MEMORY
     _child: LineProcess | None = None
     _work: ClassVar[str]
@@ -55,11 +56,25 @@ class _Bounded:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, texts: Sequence[str]) -> Any:
-        """Raises ProcessEnded and TooSlow, after which the next text starts the process again; FatalError where it does not start."""
+    @property
+    def limit(self) -> float:
+        """Seconds. A query keeps its own time; there are two of them."""
+        if self.seconds is not None:
+            return self.seconds
+        match self.spec:
+            case RegexEqualGrader():
+                return self.spec.timeout_s
+            case SqlResultGrader():
+                return 2 * self.spec.timeout_s + SPARE_S
+            case _:
+                return SECONDS
+
+    def _ask(self, texts: Sequence[str], limit: float | None = None) -> Any:
+        """limit: seconds, where they are not the usual ones. Raises ProcessEnded and TooSlow, after which the next text starts the
+        process again; FatalError where it does not start."""
         child = self._child or self._start()
         try:
-            return json.loads(child.ask(json.dumps(texts), self.seconds))
+            return json.loads(child.ask(json.dumps(texts), limit or self.limit))
         except (ProcessEnded, TooSlow):
             self.close()
             raise
@@ -94,18 +109,26 @@ class BoundedGrader(_Bounded):
             return Graded(0.0, UNGRADABLE)
         try:
             return Graded(*self._ask([attempt.answer, attempt.reference]))
-        except (ProcessEnded, TooSlow) as error:
-            return Graded(0.0, "slow" if isinstance(error, TooSlow) else "crash")
+        except ProcessEnded:
+            return Graded(0.0, "crash", "grading this answer ended the grader's process")
+        except TooSlow:
+            if self._too_slow_by_itself(attempt.reference):
+                return Graded(0.0, UNGRADABLE, f"reading this reference took more than {self.limit:g} s")
+            return Graded(0.0, "slow", f"grading this answer took more than {self.limit:g} s")
+
+    def _too_slow_by_itself(self, reference: str) -> bool:
+        """Whether the reference is to blame: it does not even compare with itself, which reads it twice."""
+        try:
+            self._ask([reference, reference], 2 * self.limit)
+        except (ProcessEnded, TooSlow):
+            return True
+        return False
 
 
 class BoundedEquality(_Bounded):
-    """Tells which answers are the same, without a reference. A query or an expression has its own grader's time."""
+    """Tells which answers are the same, without a reference."""
 
     _work = "compare"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.spec, RegexEqualGrader | SqlResultGrader):
-            self.seconds = min(self.seconds, self.spec.timeout_s + 1)
 
     def read(self, text: str) -> Said | None:
         """None where the text says nothing to the grader, or cannot be read within the limits."""

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
-from shared.grading import equality
+from shared.grading.attempt import Stopped
 from shared.grading.verify import grader
 
 KEPT = 256  # texts that were read, so that each is read once however often it is compared
@@ -28,6 +28,8 @@ def grading(spec: VerifyingGrader, files: Mapping[str, Path]) -> Reply:
         answer, reference = texts
         try:
             return [score(answer, reference), ""]
+        except Stopped as stopped:
+            return [0.0, stopped.why, str(stopped)]
         except ValueError:
             return [0.0, "reference"]
         except MemoryError:
@@ -37,6 +39,8 @@ def grading(spec: VerifyingGrader, files: Mapping[str, Path]) -> Reply:
 
 
 def comparing(spec: VerifyingGrader, files: Mapping[str, Path]) -> Reply:
+    from shared.grading import equality  # here: it takes longer to load than most answers to grade
+
     read_anew, same = equality.of(spec, files)
     read = lru_cache(KEPT)(read_anew)
 

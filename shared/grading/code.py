@@ -39,8 +39,8 @@ class CodeGrader:
             return Graded(0.0, UNGRADABLE)
         try:
             self._sandbox.run(code=code_of(attempt.answer), tests=reference)
-        except CallFailed:
-            return Graded(0.0)
+        except CallFailed as failed:
+            return Graded(0.0, failed.why, str(failed) if failed.why else "")
         return Graded(1.0)
 
     def _by_user(self, sample: Json, item: Json) -> Graded:

@@ -33,7 +33,7 @@ from shared.grading.bounded import BoundedGrader
 from shared.grading.code import CodeGrader
 from shared.grading.endpoint import EndpointScores
 from shared.grading.models import ModelGrader
-from shared.grading.texts import TextGrader
+from shared.grading.texts import TextGrader, too_long
 from shared.judging.graders import score
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.public_addresses import Network
@@ -60,7 +60,9 @@ class NamedGrader:
 
     def score(self, attempt: Attempt) -> Graded:
         reference = attempt.reference
-        return Graded(score(self.grader, attempt.answer, reference)) if reference else Graded(0.0, UNGRADABLE)
+        if not reference:
+            return Graded(0.0, UNGRADABLE)
+        return too_long(attempt.answer, reference) or Graded(score(self.grader, attempt.answer, reference))
 
 
 class FormulaGrader:

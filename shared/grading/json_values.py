@@ -107,7 +107,7 @@ def _same(spec: JsonEqualGrader, one: Any, other: Any, depth: int) -> bool:
     if isinstance(one, bool) or isinstance(other, bool) or one is None or other is None:
         return one is other
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or math.isclose(one, other, rel_tol=spec.relative)
+        return one == other or _close(one, other, spec.relative)
     if isinstance(one, dict) and isinstance(other, dict):
         names = one.keys() - set(spec.ignore)
         return names == other.keys() - set(spec.ignore) and all(
@@ -121,6 +121,13 @@ def _same(spec: JsonEqualGrader, one: Any, other: Any, depth: int) -> bool:
         left = list(other)
         return all(_taken(spec, item, left, depth + 1) for item in one)
     return type(one) is type(other) and one == other
+
+
+def _close(one: float, other: float, relative: float) -> bool:
+    try:
+        return math.isclose(one, other, rel_tol=relative)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _taken(spec: JsonEqualGrader, item: Any, left: list[Any], depth: int) -> bool:

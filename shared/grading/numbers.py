@@ -29,6 +29,7 @@ _UNITS = {
     for name in (symbol, *names.split())
 }  # fmt: skip
 _CURRENCY = re.compile(r"[$\u20ac\u00a3\u00a5\u20b9\u20bd]\s*$")
+_BEFORE = 8  # signs in front of a number among which its currency is looked for
 MOST_DIGITS = 400  # of one number: no answer needs more, and exact arithmetic on more is slow
 
 
@@ -76,7 +77,7 @@ def _quantity(match: re.Match[str], text: str, decimal: str) -> Quantity | None:
         return None
     if match["sign"] in ("-", "\u2212"):
         number = -number
-    currency = _CURRENCY.search(text, 0, match.start())
+    currency = _CURRENCY.search(text, max(0, match.start() - _BEFORE), match.start())
     return Quantity(number, _unit(match["unit"] or (currency.group().strip() if currency else "")))
 
 

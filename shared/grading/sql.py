@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.contracts.grader_kinds import SqlResultGrader
+from shared.grading.attempt import Stopped
 
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _QUERIES = (re.compile(r"(?ims)^[ \t]*(?:select|with|values)\b.*"), re.compile(r"(?is)(?<![\w.])select\b.*"))
@@ -23,11 +24,20 @@ _REFUSED = frozenset({"load_extension", "random", "randomblob", "fts3_tokenizer"
 _OPERATIONS = 10_000  # of SQLite's machine between two looks at the clock
 _MOST_BYTES, _MOST_SQL = 1_000_000, 100_000  # of one value; of a query's text
 _HEAP = 256 * 2**20
+_INTERRUPTED = "interrupted"  # what SQLite says when the progress handler ended a query
 DIGITS = 9  # significant digits in which numbers of results are compared
 
 
 class QueryFailed(ValueError):
     """The query cannot be run, is refused, or is too slow or too large; the message says which."""
+
+
+class QueryStopped(QueryFailed):
+    """Its limit of time or memory ended it. why: as in Stopped."""
+
+    def __init__(self, words: str, why: str):
+        super().__init__(words)
+        self.why = why
 
 
 class Result(NamedTuple):
@@ -38,10 +48,13 @@ class Result(NamedTuple):
 
 
 def score(spec: SqlResultGrader, database: Path, answer: str, reference: str) -> float:
-    """1 where the answer's query has the reference's result. Raises QueryFailed for a reference that does not run."""
+    """1 where the answer's query has the reference's result. Raises QueryFailed for a reference that does not run, Stopped for an
+    answer that needs too much time or memory."""
     expected = run(spec, database, query_of(reference))
     try:
         given = run(spec, database, query_of(answer))
+    except QueryStopped as stopped:
+        raise Stopped(str(stopped), stopped.why) from None
     except QueryFailed:
         return 0.0
     return float(equal(given, expected))
@@ -76,7 +89,11 @@ def run(spec: SqlResultGrader, database: Path, query: str) -> Result:
     with closing(_open(database, spec.timeout_s)) as connection:
         try:
             rows = connection.execute(query).fetchmany(spec.max_rows + 1)
-        except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError, MemoryError) as error:
+        except MemoryError:
+            raise QueryStopped(f"the query needs more than {_HEAP >> 20} MB", "crash") from None
+        except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError) as error:
+            if str(error) == _INTERRUPTED:
+                raise QueryStopped(f"the query took more than {spec.timeout_s:g} s", "slow") from None
             raise QueryFailed(str(error) or type(error).__name__) from None
     if len(rows) > spec.max_rows:
         raise QueryFailed(f"more than {spec.max_rows} rows")

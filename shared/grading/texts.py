@@ -12,6 +12,9 @@ from shared.grading.attempt import Attempt, Graded
 from shared.judging.graders import rouge_l, words
 
 LONGEST_ROUGE, LONGEST_GLEU = 5, 4
+LONGEST_COMPARED = (
+    200_000  # characters of a text: the time that similarities need grows with the product of both lengths
+)
 _BLEU = BLEU(effective_order=True)
 _CHECKS: dict[str, Callable[[str, str], bool]] = {
     "eq": lambda given, expected: given == expected,
@@ -35,7 +38,16 @@ class TextGrader:
             return Graded(0.0, UNGRADABLE if str(missing).startswith("item") else "", str(missing))
         if isinstance(spec, StringCheckGrader):
             return Graded(float(_CHECKS[spec.operation](given, expected)))
-        return Graded(_SIMILARITIES[spec.evaluation_metric](given, expected))
+        return too_long(given, expected) or Graded(_SIMILARITIES[spec.evaluation_metric](given, expected))
+
+
+def too_long(given: str, expected: str) -> Graded | None:
+    """The result of a similarity where a text is longer than it compares; None where neither is."""
+    if len(expected) > LONGEST_COMPARED:
+        return Graded(0.0, UNGRADABLE, f"the reference has more than {LONGEST_COMPARED:,} characters")
+    if len(given) > LONGEST_COMPARED:
+        return Graded(0.0, "slow", f"the answer has more than {LONGEST_COMPARED:,} characters")
+    return None
 
 
 def fuzzy_match(given: str, expected: str) -> float:

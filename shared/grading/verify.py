@@ -20,8 +20,8 @@ Score = Callable[[str, str], float]
 def grader(spec: VerifyingGrader, files: Mapping[str, Path]) -> Score:
     """The function of (answer, reference) that scores by `spec`. files: uploaded files that graders read, by their ids.
 
-    It raises ValueError where the reference cannot be graded against; a wrong or malformed answer is 0. It may take long and
-    much memory: bounded.py runs it within limits.
+    It raises ValueError where the reference cannot be graded against, and Stopped where the answer needs more than the grader's own
+    limits; a wrong or malformed answer is 0. It may take long and much memory: bounded.py runs it within limits.
     """
     match spec:
         case NumberGrader():

@@ -34,7 +34,12 @@ class SandboxLimits:
 
 
 class CallFailed(Exception):
-    """A call gave no result: it raised, took too long, needed too much, or ended the process. The message says which."""
+    """A call gave no result: it raised, took too long, needed too much, or ended the process. The message says which. why: slow,
+    or crash, where it was stopped."""
+
+    def __init__(self, words: str, why: str = ""):
+        super().__init__(words)
+        self.why = why
 
 
 class Sandbox:
@@ -111,15 +116,15 @@ class Sandbox:
         try:
             answer = json.loads(child.ask(json.dumps(line), seconds, self.limits.answer_bytes))
         except (ProcessEnded, ValueError):
-            why = "it ended its process"
+            failed = CallFailed("it ended its process", "crash")
         except TooSlow:
-            why = f"it took more than {seconds:g} s"
+            failed = CallFailed(f"it took more than {seconds:g} s", "slow")
         except TooLong:
-            why = f"its result is larger than {self.limits.answer_bytes} bytes"
+            failed = CallFailed(f"its result is larger than {self.limits.answer_bytes} bytes", "crash")
         else:
             return answer if isinstance(answer, dict) else {}
         self.close()
-        raise CallFailed(why)
+        raise failed
 
 
 def _readable() -> list[str]:

@@ -1,12 +1,7 @@
 """Grading by the user's own service, a real HTTP server here: right, wrong, malformed, hostile and slow answers."""
 
 import asyncio
-import contextlib
-import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,58 +17,16 @@ from shared.grading.attempt import Attempt
 from shared.grading.endpoint import EndpointScores
 from shared.grading.graders import Graders
 from shared.platform.public_addresses import networks_of
+from tests.fakes.grader_service import Service, running_service
 
 HERE = networks_of("127.0.0.1/32")
-Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
-
-
-class Service:
-    """A user's grader. answers: what the next requests are answered; afterwards the share of letters a in the answer."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.answers: list[tuple[int, bytes]] = []
-        self.slow_s, self.headers, self.url = 0.0, {}, ""
-
-    def answer(self, body: dict[str, Any]) -> tuple[int, bytes]:
-        if self.answers:
-            return self.answers.pop(0)
-        texts = [one["sample"]["output_text"] for one in body["attempts"]]
-        return 200, json.dumps({"scores": [text.count("a") / len(text) if text else None for text in texts]}).encode()
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE_S", 0.01)
-    made = Service()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            made.asked.append(asked)
-            time.sleep(made.slow_s)
-            status, body = made.answer(asked)
-            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
-                self.reply(status, body)
-
-        def reply(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            for name, value in made.headers.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing is told."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_port}/grade"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
+    with running_service() as made:
+        yield made
 
 
 def spec(url: str, **changes: Any) -> EndpointGrader:

@@ -1,4 +1,4 @@
-"""The graders that verify: right, wrong, malformed, hostile and slow answers."""
+"""What the graders that verify read in an answer. tests/integration/grader_cases.py has all kinds on hostile and slow ones."""
 
 import sqlite3
 import time
@@ -117,7 +117,6 @@ def test_json_without_order_without_some_fields_and_against_a_schema():
         ("deep_regex", "( a", "a", False),
         ("deep_regex", "a ) b", "a", False),
         ("deep_regex", "( " * 5000 + "a", "a", False),
-        ("deep_regex", "( ( ( ( a ) { 64 } ) { 64 } ) { 64 } ) { 64 }", "a", False),  # too large
     ],
 )
 def test_regular_expressions(syntax: str, answer: str, reference: str, right: bool):
@@ -175,7 +174,7 @@ def test_sql_that_is_slow_or_large_is_stopped_and_a_reference_that_fails_is_told
     spec = SqlResultGrader(type="sql_result", database="file-1", timeout_s=0.2, max_rows=100)
     endless = "WITH RECURSIVE a(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM a) SELECT count(*) FROM a"
     began = time.monotonic()
-    with pytest.raises(sql.QueryFailed, match="interrupted"):
+    with pytest.raises(sql.QueryStopped, match=r"took more than 0\.2 s"):
         sql.run(spec, shop, endless)
     assert time.monotonic() - began < 5
     with pytest.raises(sql.QueryFailed, match="more than 100 rows"):
@@ -211,7 +210,7 @@ def bounded() -> Iterator[BoundedGrader]:
     ("answer", "reference", "graded"),
     [
         ("a+", "aa*", Graded(1.0)),
-        ("((a{1,900}){1,900}){1,900}", "a", Graded(0.0, "slow")),
+        ("((a{1,900}){1,900}){1,900}", "a", Graded(0.0, "slow", "grading this answer took more than 1 s")),
         ("b", "b", Graded(1.0)),  # by a new process
         ("x", "[", Graded(0.0, "reference")),
         ("b", "a", Graded(0.0)),
