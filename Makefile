@@ -44,7 +44,7 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (every=30; [ -t 1 ] && every=4; while sleep $$every >/dev/null 2>&1; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench clients openapi lock clean
+.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench clients openapi dashboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -126,6 +126,9 @@ clients: install-dev ## real clients, each in an environment of its own, against
 
 openapi: install ## write openapi.json and docs/reference/api.md anew from the routes
 	$(BIN)/python -m services.api.openapi
+
+dashboard: ## build the page of services/dashboard anew into the API's files (needs Node 20.19 or later)
+	cd services/dashboard && npm ci --ignore-scripts && npm run types && npm run check && npm test && npm run build
 
 lock: install-dev ## make the locks anew (needs uv)
 	PATH="$(BIN):$$PATH" requirements/lock.sh

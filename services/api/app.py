@@ -20,6 +20,7 @@ from services.api.features.audit import routes as audit
 from services.api.features.canaries import routes as canaries
 from services.api.features.chat import routes as chat
 from services.api.features.chat.shadows import Shadows
+from services.api.features.dashboard import routes as dashboard
 from services.api.features.docs import routes as docs
 from services.api.features.evals import routes as evals
 from services.api.features.events import routes as events
@@ -34,7 +35,6 @@ from services.api.features.imports import routes as imports
 from services.api.features.jobs import routes as jobs
 from services.api.features.keys import routes as keys
 from services.api.features.labels import routes as labels
-from services.api.features.live import routes as live
 from services.api.features.models import routes as models
 from services.api.features.projects import routes as projects
 from services.api.features.providers import routes as providers
@@ -59,7 +59,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 log = get_logger(__name__)
 FEATURES = (
     files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
-    audit, health, docs, live,
+    audit, health, docs, dashboard,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [
     "x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed", "x-meteor-model",

@@ -16,7 +16,7 @@ from tests.contract.browser import CHROMIUM, Browser, running_browser
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.unit.test_report_forms import made
 
-PAGES = ("/", "/docs", "report")
+PAGES = ("/docs", "report")  # the dashboard: tests/browser
 WIDTHS = (390, 1440)
 MODELS = ("base", "few_shot", "sft_references", "distill", "iterate", "evolve")
 GRADERS = ("exact_match", "chrf", "token_f1", "rouge_l")

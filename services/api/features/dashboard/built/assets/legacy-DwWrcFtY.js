@@ -1,0 +1,1 @@
+import{a5 as a}from"./index-BUniMyR3.js";a();

@@ -1,0 +1,13 @@
+import { expect, test } from 'vitest'
+import { ago, bytes, duration, percent, plural, short, signed, usd, words } from './format'
+
+test.each([
+  [30, 'less than a minute'], [60, 'a minute'], [750, '13 minutes'], [5400, '1 h 30 min'], [7200, '2 h'], [200_000, '2 days'],
+])('%d seconds', (seconds, text) => expect(duration(seconds)).toBe(text)) // prettier-ignore
+
+test('numbers as people read them', () => {
+  expect([signed(0.1), signed(-0.0251, 2), signed(-0.0001), percent(0.291)]).toEqual(['+0.100', '−0.03', '0.000', '29 %'])
+  expect([usd(5), usd(0.0123), short(9999), short(1_234_567)]).toEqual(['$5.00', '$0.0123', '9,999', '1.2M'])
+  expect([bytes(900), bytes(1500), bytes(48_460)]).toEqual(['900 B', '1.5 kB', '48 kB'])
+  expect([plural(1, 'job'), plural(1200, 'job'), words('validating_files'), ago(100, 130), ago(0, 3600)]).toEqual(['1 job', '1,200 jobs', 'validating files', 'just now', '60 minutes ago'])
+})

@@ -1,0 +1,168 @@
+/** What is said of a job: its time left, its money, its stages. Pure. */
+
+import type { components } from './api/schema'
+import { count, duration, usd } from './format'
+
+type Schemas = components['schemas']
+export type Job = Schemas['JobObject']
+export type Step = Schemas['StepObject']
+export type Metrics = Schemas['MetricsObject']
+export type JobStatus = Schemas['JobStatus']
+
+export const STATUSES: JobStatus[] = [
+  'validating_files', 'queued', 'running', 'pausing', 'paused', 'cancelling', 'cancelled', 'succeeded', 'failed',
+] // prettier-ignore
+const ENDED: JobStatus[] = ['succeeded', 'failed', 'cancelled']
+/** What can be asked of a job, and the statuses in which the API does it. */
+const MOVES: Record<Move, JobStatus[]> = {
+  pause: ['queued', 'running'],
+  resume: ['paused'],
+  cancel: ['validating_files', 'queued', 'running', 'pausing', 'paused'],
+}
+export type Move = 'pause' | 'resume' | 'cancel'
+
+export const hasEnded = (job: Job): boolean => ENDED.includes(job.status)
+export const may = (job: Job, move: Move): boolean => MOVES[move].includes(job.status)
+
+export interface Evaluation {
+  metric: string
+  before: number
+  after: number
+  delta: number
+  ci95: [number, number]
+  n: number
+}
+
+/** What the job has gained on its test split; null before it has succeeded. */
+export function evaluationOf(job: Job): Evaluation | null {
+  const told = job.distillation.evaluation_result
+  return told && typeof told['delta'] === 'number' && Array.isArray(told['ci95']) ? (told as unknown as Evaluation) : null
+}
+
+/** When it ends, or why nobody can tell. */
+export function timeLeft(job: Job): string {
+  const { progress, queue } = job.distillation
+  if (job.finished_at) return `took ${duration(job.finished_at - job.created_at)}`
+  if (job.status === 'paused') return 'waits until it is resumed'
+  if (queue) {
+    const starts = queue.starts_in_seconds
+    return `number ${queue.position} in the queue${starts == null ? '' : `, starts in about ${duration(starts)}`}`
+  }
+  if (progress?.eta_seconds == null) return 'no estimate yet'
+  const low = progress.eta_low_seconds ?? progress.eta_seconds
+  const high = progress.eta_high_seconds ?? progress.eta_seconds
+  return high > 1.25 * low ? `${duration(low)} to ${duration(high)} left` : `about ${duration(progress.eta_seconds)} left`
+}
+
+export function moneySpent(job: Job): string {
+  const { usage, budget } = job.distillation
+  const limit = budget?.max_usd
+  return `${usd(usage?.usd_spent ?? 0)}${limit == null ? '' : ` of ${usd(limit)}`}`
+}
+
+export function callsMade(job: Job): string {
+  const { usage, budget } = job.distillation
+  const limit = budget?.max_calls
+  return `${count(usage?.teacher_calls ?? 0)}${limit == null ? '' : ` of ${count(limit)}`} teacher calls`
+}
+
+/** Why the job stands where it does: an error, or a reason. */
+export function reason(job: Job): string | null {
+  if (job.error) return `${job.error.message} (${job.error.code ?? job.error.type})`
+  return job.distillation.status_reason ?? job.distillation.queue?.reason ?? null
+}
+
+export interface StepKey {
+  phase: string
+  round: number | null
+  /** What the step does in its phase, as "try-2/answers". */
+  role: string
+  batch: number | null
+}
+
+/** The parts of a step's key: phase/round/role/batch, of which some may be missing. */
+export function parseKey(text: string): StepKey {
+  const [phase = '', ...rest] = text.split('/')
+  const isNumber = (part: string | undefined) => part !== undefined && /^(0|[1-9]\d{0,8})$/.test(part)
+  const batch = isNumber(rest.at(-1)) ? Number(rest.pop()) : null
+  const round = rest.length > 1 && isNumber(rest[0]) ? Number(rest.shift()) : null
+  return { phase, round, role: rest.join('/'), batch }
+}
+
+export interface Stage {
+  name: string
+  /** "round" or "turn" of a stage that repeats. */
+  unit: string | null
+  state: 'done' | 'now' | 'waiting' | 'stopped'
+  steps: number
+  done: number
+  failed: number
+  /** Seconds since 1970. */
+  from: number | null
+  to: number | null
+  parts: Part[]
+}
+
+/** A round or turn, or a kind of work in a stage. */
+export interface Part {
+  name: string
+  state: Stage['state']
+  steps: number
+  done: number
+  tries: string[]
+}
+
+const UNITS: Record<string, string> = { iterate: 'round', evolve: 'turn' }
+
+/** The stages of a job as it was planned, with what its steps tell of each. */
+export function stagesOf(job: Job, steps: Step[]): Stage[] {
+  const spec = job.distillation
+  const names = ['pilot', ...(spec.phases ?? []), 'evaluate']
+  const by = new Map<string, { step: Step; key: StepKey }[]>(names.map((name) => [name, []]))
+  for (const step of steps) {
+    const key = parseKey(step.key)
+    by.get(key.phase)?.push({ step, key })
+  }
+  const last = names.findLastIndex((name) => name !== 'evaluate' && by.get(name)?.length)
+  return names.map((name, place) => {
+    const own = by.get(name) ?? []
+    const planned = name === 'iterate' ? (spec.iterate?.rounds ?? 1) : name === 'evolve' ? (spec.evolve?.turns ?? 1) : 0
+    const over = job.status === 'succeeded' || (name !== 'evaluate' && place < last)
+    const isNow = !hasEnded(job) && spec.phase === name
+    const state = isNow ? 'now' : over ? 'done' : own.length && hasEnded(job) ? 'stopped' : own.length && name !== 'evaluate' ? 'done' : 'waiting'
+    const starts = own.flatMap(({ step }) => step.started_at ?? [])
+    const ends = own.flatMap(({ step }) => step.finished_at ?? [])
+    return {
+      name,
+      unit: UNITS[name] ?? null,
+      state,
+      ...counted(own.map(({ step }) => step)),
+      from: starts.length ? Math.min(...starts) : null,
+      to: ends.length && state !== 'now' ? Math.max(...ends) : null,
+      parts: planned > 1 || (planned && own.length) ? partsOf(own, planned, state) : [],
+    }
+  })
+}
+
+function partsOf(own: { step: Step; key: StepKey }[], planned: number, stage: Stage['state']): Part[] {
+  const begun = Math.max(0, ...own.map(({ key }) => key.round ?? 0))
+  return Array.from({ length: planned }, (_, n) => {
+    const mine = own.filter(({ key }) => (key.round ?? 1) === n + 1)
+    const tries = [...new Set(mine.flatMap(({ key }) => /^try-\d+/.exec(key.role)?.[0] ?? []))]
+    const { steps, done } = counted(mine.map(({ step }) => step))
+    const state = !steps ? 'waiting' : n + 1 < begun || stage === 'done' ? 'done' : stage
+    return { name: `${n + 1}`, state, steps, done, tries }
+  })
+}
+
+function counted(steps: Step[]): { steps: number; done: number; failed: number } {
+  const of = (state: string) => steps.filter((step) => step.state === state).length
+  return { steps: steps.length, done: of('succeeded'), failed: of('failed') }
+}
+
+/** "round 2 of 3" of the running phase; empty where nothing repeats. */
+export function whereInPhase(stage: Stage | undefined): string {
+  if (!stage?.unit || stage.parts.length < 2) return ''
+  const begun = stage.parts.filter((part) => part.state !== 'waiting').length
+  return begun ? `${stage.unit} ${begun} of ${stage.parts.length}` : ''
+}

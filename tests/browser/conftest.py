@@ -1,0 +1,40 @@
+"""The real API as a process with jobs in every state, and a real browser."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.browser.sample_jobs import one_of_each
+from tests.contract.browser import CHROMIUM, Browser, running_browser
+from tests.contract.conftest import BASE, KEY, RunningApi, running_api
+from tests.fakes.vllm import running_vllm
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory, _valkey_server: str) -> Iterator[RunningApi]:
+    with running_vllm({BASE}) as engine:
+        data = tmp_path_factory.mktemp("api")
+        with running_api(data, METEOR_API_ENGINE_URL=engine.url, REDIS_URL=_valkey_server) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def http(api: RunningApi) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=api.url, headers=headers, timeout=60, trust_env=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def ids(api: RunningApi, http: httpx.Client) -> dict[str, str]:
+    """Jobs by state."""
+    return one_of_each(api, http)
+
+
+@pytest.fixture
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH")
+    with running_browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
