@@ -103,6 +103,19 @@ def learns(kind: str) -> bool:
     return STEP_KINDS[StepKind(kind)].learns
 
 
+def rows_of(params: Wire, rows: int) -> float:
+    """A step's rows as the plan counts them: each epoch of a row and each answer to it is one."""
+    match params:
+        case TrainParams():
+            return rows * params.epochs
+        case TeachParams():
+            return rows * params.samples
+        case StudentParams():
+            return rows * params.n
+        case _:
+            return rows
+
+
 def cost(kind: StepKind, rows: float) -> float:
     """Relative seconds of so many rows."""
     return STEP_KINDS[kind].cost * rows

@@ -6,8 +6,8 @@ import pytest
 
 from shared.contracts.data import Split
 from shared.contracts.distillation import Distillation, Guidance, Phase
-from shared.contracts.step_kinds import cost
-from shared.contracts.steps import StepKind
+from shared.contracts.step_kinds import cost, rows_of
+from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams, TeachParams
 from shared.plan.plan import (
     JUDGE_GATE,
     JudgeUse,
@@ -21,6 +21,7 @@ from shared.plan.plan import (
     weighted,
 )
 
+SAMPLING = {"max_tokens": 8, "seed": 1}
 SPLITS = {Split.TRAIN: 100, Split.DEV: 20, Split.TEST: 30}
 
 
@@ -106,3 +107,25 @@ def test_the_pilot_settles_which_way_the_teacher_is_asked():
 
 def test_a_pool_bounds_how_many_rows_have_no_reference():
     assert Pool(10, 4).without_reference_of(8) == (2, 4)
+
+
+def test_an_ended_step_counts_what_was_planned_for_it():
+    spec = Distillation.model_validate(
+        {
+            "domain": "d",
+            "guidance": "none",
+            "phases": ["distill", "evolve"],
+            "teacher": {"samples": 5},
+            "evolve": {"strategy": "agreement", "samples": 7, "questions": 20},
+        }
+    )
+    planned = {
+        step.kind: step.rows for stage in plan_of(spec).stages if stage.name == "distill" for step in stage.steps
+    }
+    teach = TeachParams.model_validate({"teacher": "default", "domain": "d", "sampling": SAMPLING, "samples": 5})
+    assert rows_of(teach, 80) == planned[StepKind.TEACH] == 400
+    planned = {step.kind: step.rows for stage in plan_of(spec).stages if stage.name == "evolve" for step in stage.steps}
+    student = StudentParams(
+        model=ModelRef(base="s", base_hash="0"), domain="d", sampling=Sampling.model_validate(SAMPLING), n=7
+    )
+    assert rows_of(student, 20) == planned[StepKind.SAMPLE] == 140

@@ -12,7 +12,7 @@ from services.orchestrator.runtime.steps import StepClient
 from shared.contracts.jobs import JobProgress
 from shared.contracts.refusals import MOST, RefusedRow
 from shared.contracts.step_key import StepKey
-from shared.contracts.step_kinds import step_request
+from shared.contracts.step_kinds import rows_of, step_request
 from shared.contracts.steps import Progress, StepKind, StepResult, Wire
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
@@ -84,7 +84,7 @@ class DurableRun:
         """Run one step, or take its finished result. key: stable within the job, e.g. "distill/answers/3"."""
         key = StepKey.parse(key) if isinstance(key, str) else key
         request = step_request(kind, params, [row.model_dump(mode="json") for row in rows])
-        size = max(len(rows), 1) * getattr(params, "epochs", 1) * getattr(params, "n", 1)
+        size = rows_of(params, max(len(rows), 1))
 
         def on_progress(progress: Progress) -> None:
             self._waits[key] = progress.waits_for
