@@ -18,6 +18,7 @@ from services.api.deps import may_scrape
 from services.api.engine_client import EngineClient
 from services.api.features.audit import routes as audit
 from services.api.features.canaries import routes as canaries
+from services.api.features.canaries.recorder import CanaryRecorder
 from services.api.features.chat import routes as chat
 from services.api.features.chat.shadows import Shadows
 from services.api.features.dashboard import routes as dashboard
@@ -104,13 +105,14 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         state.context = context = open_context(settings, platform)
         state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
         state.shadows = Shadows(state.engine, settings.shadows)
+        state.recorder = CanaryRecorder(context.stores.canaries)
         state.hub = EventHub(context.stores, settings)
         state.poster = Poster(CheckedNetwork(settings.webhook_networks))
         collector = StoreCollector(context)
         REGISTRY.register(collector)
         retention_s = platform.retention.total_seconds()
         deliverer = Deliverer(context.stores.webhooks, state.poster, context.webhook_key, retention_s)
-        loops = [asyncio.create_task(loop) for loop in (state.hub.run(), deliverer.run())]
+        loops = [asyncio.create_task(loop) for loop in (state.hub.run(), deliverer.run(), state.recorder.run())]
         try:
             yield
         finally:
@@ -118,6 +120,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
                 loop.cancel()
             REGISTRY.unregister(collector)
             await state.shadows.aclose()
+            await state.recorder.aclose()
             await state.engine.aclose()
             context.providers.close()
             await context.request_limits.aclose()

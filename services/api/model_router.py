@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 
 from shared.contracts.generation import GREEDY, Generation
+from shared.jobs.canary_store import Trial
 from shared.jobs.catalog import ref_of
 from shared.jobs.records import ModelRecord
 from shared.jobs.schema import Stores
@@ -40,13 +41,15 @@ class Target(NamedTuple):
 
 
 class ModelRoute(NamedTuple):
-    """The targets of a name. canary: the version under test; it answers `percent` of the conversations or gets copies."""
+    """The targets of a name. canary: the version under test; it answers `percent` of the conversations or gets copies. trial: what is
+    observed of it."""
 
     main: Target
     canary: Target | None = None
     percent: float = 0.0
     shadow: bool = False
     model_id: str = ""
+    trial: Trial | None = None
 
     def choose(self, conversation: str) -> tuple[Target, Target | None]:
         """(target that answers, target that gets a copy). A conversation keeps its target, also when `percent` grows."""
@@ -79,7 +82,9 @@ class ModelRouter:
             model = self._stores.catalog.resolve(project, name)
             return ModelRoute(_target(model, "version" if at else "served", name))
         tried = _target(canary.tried, "shadow" if canary.shadow else "canary")
-        return ModelRoute(_target(canary.served, "served"), tried, canary.percent, canary.shadow, canary.tried.id)
+        return ModelRoute(
+            _target(canary.served, "served"), tried, canary.percent, canary.shadow, canary.tried.id, canary.trial
+        )
 
     async def cached(self, project: str, name: str) -> ModelRoute:
         """`resolve`, from the cache. Raises NotFound."""

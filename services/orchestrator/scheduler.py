@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from services.orchestrator import canaries
 from services.orchestrator.jobs.failing import fail
 from services.orchestrator.jobs.kinds import KINDS, Dependencies
 from services.orchestrator.runtime.run import NOTE_S, DurableRun, PauseHere
@@ -56,6 +57,7 @@ class Orchestrator:
                 self.steps.poll(),
                 self._every(LOOK_S, self._take_job),
                 self._every(LOOK_S, self._reap),
+                self._every(LOOK_S, self._look_at_canaries),
                 self._every(self.platform.renew.total_seconds(), self._beat),
                 self._every(self.settings.collect_every.total_seconds(), self._collect),
             ):
@@ -97,6 +99,9 @@ class Orchestrator:
             self.stores.steps.unsent, self.platform.resend_after.total_seconds()
         ):
             await asyncio.to_thread(self.steps.resend, step_id, queue)
+
+    async def _look_at_canaries(self) -> None:
+        await asyncio.to_thread(canaries.look, self.stores.canaries)
 
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of what happens to jobs, as OpenAI's client makes and reads them."""
+"""Webhooks: who is told of what happens to jobs, canaries and recipes, as OpenAI's client makes and reads them."""
 
 import re
 from collections.abc import Mapping
@@ -30,6 +30,11 @@ class WebhookEvent(StrEnum):
     PAUSED = "distillation.job.paused"
     ROUND = "distillation.round.completed"
     BUDGET = "distillation.budget.exceeded"
+    CANARY_RETURNED = "model.canary.returned"
+    CANARY_PROMOTED = "model.canary.promoted"
+    CANARY_PASSED = "model.canary.passed"
+    CANARY_UNDECIDED = "model.canary.undecided"
+    RECIPE_FAILED = "recipe.run.failed"
 
 
 OF_STATUS = {
@@ -161,7 +166,7 @@ class DeliveryAttempt(BaseModel):
 
 
 class DeliveryObject(BaseModel):
-    """One event on its way to one endpoint; `id` is its `webhook-id`. log: the newest attempts. payload: the body that is sent.
+    """One event on its way to one endpoint; `id` is its `webhook-id`. log: the newest attempts. job_id: null for what is of no job. payload: the body that is sent.
 
     state: pending, delivered or failed. next_attempt_at: null when there will be none.
     """
@@ -169,7 +174,7 @@ class DeliveryObject(BaseModel):
     id: str
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_id: str
-    job_id: str
+    job_id: str | None = None
     event_type: str
     state: Literal["pending", "delivered", "failed"]
     attempts: int

@@ -143,6 +143,14 @@ def upsert(connection: Connection, table: Table, values: Values, keep: Sequence[
     connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed))
 
 
+def add_up(connection: Connection, table: Table, keys: Values, amounts: Values) -> None:
+    """Insert a row, or add to the numbers of the row of the same primary key. keys: further columns may be among them; they stay."""
+    insert = _insert(connection.dialect.name, table).values(**keys, **amounts)
+    primary = [column.name for column in table.primary_key]
+    more = {name: table.c[name] + insert.excluded[name] for name in amounts}
+    connection.execute(insert.on_conflict_do_update(index_elements=primary, set_=more))
+
+
 def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """The dialect's insert. Imported on use: a process needs one of the two, and each import takes 30-60 ms."""
     if dialect == "sqlite":

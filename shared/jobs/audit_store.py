@@ -3,12 +3,37 @@
 import time
 
 import uuid_utils
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 
 from shared.db.engine import writing
 from shared.db.paging import keyset_page
 from shared.jobs.records import AuditRecord
 from shared.jobs.tables import audit
+
+
+def add_entry(
+    connection: Connection,
+    project_id: str,
+    caller: str,
+    method: str,
+    route: str,
+    object_id: str | None,
+    status: int,
+    request_id: str,
+) -> None:
+    """In the caller's transaction."""
+    values = {
+        "id": f"audit-{uuid_utils.uuid7().hex}",
+        "project_id": project_id,
+        "caller": caller,
+        "method": method,
+        "route": route,
+        "object_id": object_id,
+        "status": status,
+        "request_id": request_id,
+        "created_at": time.time(),
+    }
+    connection.execute(insert(audit).values(**values))
 
 
 class AuditStore:
@@ -25,19 +50,8 @@ class AuditStore:
         status: int,
         request_id: str,
     ) -> None:
-        values = {
-            "id": f"audit-{uuid_utils.uuid7().hex}",
-            "project_id": project_id,
-            "caller": caller,
-            "method": method,
-            "route": route,
-            "object_id": object_id,
-            "status": status,
-            "request_id": request_id,
-            "created_at": time.time(),
-        }
         with writing(self.engine) as connection:
-            connection.execute(insert(audit).values(**values))
+            add_entry(connection, project_id, caller, method, route, object_id, status, request_id)
 
     def page(self, view: str | None, after: str | None, limit: int) -> tuple[list[AuditRecord], bool]:
         """Newest first. view: a project, None for all projects. Raises UserError for an unknown `after`."""

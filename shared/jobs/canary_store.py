@@ -1,70 +1,310 @@
-"""Canaries: a version that is tried beside the one its alias serves. A canary ends when the alias moves (see Catalog)."""
+"""Canaries: a version that is tried beside the one its alias serves. A canary ends when the alias moves (see Catalog).
+
+One with a rule decides by itself. What is observed of it is added to a few rows by each API process; any orchestrator evaluates it.
+"""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select
+import uuid_utils
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, update
 
+from shared.contracts.canary import Arm, CanaryRule, CanaryStanding, Count, Metric, Outcome, Verdict
 from shared.contracts.errors import Conflict, NotFound
-from shared.db.engine import reading, upsert, writing
-from shared.db.fetch import fetch_first, fetch_one
-from shared.jobs.catalog import LIVE, ref_of
+from shared.contracts.grader_kinds import Grader, VerifyingGrader
+from shared.contracts.notices import NoticeKind
+from shared.contracts.webhooks import WebhookEvent
+from shared.db.engine import Values, add_up, reading, upsert, writing
+from shared.db.fetch import fetch_all, fetch_first, fetch_one
+from shared.jobs.audit_store import add_entry
+from shared.jobs.canary_moves import end_canary, of_alias
+from shared.jobs.catalog import LIVE, lock_alias, point_alias, ref_of
+from shared.jobs.notices import add_notice
 from shared.jobs.records import CanaryRecord, ModelRecord
-from shared.jobs.tables import aliases, canaries, models
+from shared.jobs.tables import aliases, canaries, canary_counts, models
+
+CALLER = "canary"  # in the audit log: what a canary did by itself
+END_ROUTE, PROMOTE_ROUTE = "/v1/models/{alias}/canary", "/v1/models/{model}/promote"
+
+
+class Trial(NamedTuple):
+    """What is observed of a canary in its present step."""
+
+    canary_id: str
+    step: int
+    metric: Metric
+    limit_ms: float | None = None
+    grader: Grader | VerifyingGrader | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
     """percent: share of conversations that the tried version answers. shadow: it only gets copies of requests.
-    since: Unix seconds of its start or last change."""
+    since: Unix seconds of its start or last change. rule: how it decides; None: it does not. step: of the rule, from 0."""
 
     served: ModelRecord
     tried: ModelRecord
     percent: float
     shadow: bool
     since: float
+    id: str | None = None
+    rule: CanaryRule | None = None
+    step: int = 0
+    standing: CanaryStanding | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def trial(self) -> Trial | None:
+        """What is observed of it; None: nothing, or no more."""
+        if self.rule is None or self.id is None or self.outcome is not None:
+            return None
+        goal = self.rule.goal
+        return Trial(self.id, self.step, goal.metric, goal.limit_ms, goal.grader)
 
 
-def _of(table: Table, project_id: str, alias: str) -> ColumnElement[bool]:
-    return (table.c.project_id == project_id) & (table.c.alias == alias)
+class CountKey(NamedTuple):
+    """minute: of Unix time, rounded down."""
+
+    canary_id: str
+    step: int
+    arm: Arm
+    minute: int
+
+
+class Sum(NamedTuple):
+    n: float
+    loss: float
 
 
 class CanaryStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def set(self, project_id: str, alias: str, version: int, percent: float, shadow: bool) -> Canary:
-        """Start a canary or change the present one. Raises NotFound, Conflict."""
-        now = time.time()
+    def set(
+        self, project_id: str, alias: str, version: int, percent: float, shadow: bool, rule: CanaryRule | None = None
+    ) -> Canary:
+        """Start a canary in place of the present one, whose counts are gone. Raises NotFound, Conflict."""
+        now, new_id = time.time(), f"canary-{uuid_utils.uuid7().hex}"
         with writing(self.engine) as connection:
             served = _served(connection, project_id, alias, lock=True)  # the alias must not move in between
-            query = select(models).where(_of(models, project_id, alias), models.c.version == version, LIVE)
+            query = select(models).where(of_alias(models, project_id, alias), models.c.version == version, LIVE)
             tried = fetch_first(connection, ModelRecord, query.with_for_update(read=True))
             if tried is None:
                 raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
             _check(served, tried)
-            values = {"model_id": tried.id, "percent": percent, "shadow": shadow, "created_at": now}
+            before = select(canaries.c.id).where(of_alias(canaries, project_id, alias))
+            connection.execute(delete(canary_counts).where(canary_counts.c.canary_id.in_(before)))
+            values: Values = {
+                "model_id": tried.id,
+                "percent": percent,
+                "shadow": shadow,
+                "created_at": now,
+                "id": new_id,
+                "rule": None if rule is None else rule.model_dump(mode="json"),
+                "step": None if rule is None else 0,
+                "step_times": None if rule is None else [now],
+                "next_look": None if rule is None else now,
+                "standing": None,
+                "outcome": None,
+            }
             upsert(connection, canaries, {"project_id": project_id, "alias": alias} | values)
-        return Canary(served, tried, percent, shadow, now)
+            what = f"{percent:g} % of conversations {'are copied' if shadow else 'go'} to {alias}@{version}"
+            data = {"id": new_id, "alias": alias, "version": version, "served": served.version, "percent": percent}
+            add_notice(connection, project_id, NoticeKind.CANARY, alias, "started", what, data)
+        return Canary(served, tried, percent, shadow, now, new_id, rule)
 
     def get(self, project_id: str, alias: str) -> Canary | None:
         with reading(self.engine) as connection:
-            query = select(canaries).where(_of(canaries, project_id, alias))
+            query = select(canaries).where(of_alias(canaries, project_id, alias))
             canary = fetch_first(connection, CanaryRecord, query)
             if canary is None:
                 return None
             tried = fetch_one(connection, ModelRecord, select(models).where(models.c.id == canary.model_id))
             served = _served(connection, project_id, alias)
-        return Canary(served, tried, canary.percent, canary.shadow, canary.created_at)
+        return Canary(
+            served,
+            tried,
+            canary.percent,
+            canary.shadow,
+            canary.created_at,
+            canary.id,
+            canary.rule,
+            canary.step or 0,
+            canary.standing,
+            canary.outcome,
+        )
 
     def end(self, project_id: str, alias: str) -> bool:
         """Whether the alias had a canary."""
         with writing(self.engine) as connection:
-            return connection.execute(delete(canaries).where(_of(canaries, project_id, alias))).rowcount > 0
+            return end_canary(connection, project_id, alias, "ended", "the canary was ended by request", {})
+
+    # what is observed
+
+    def add(self, sums: Mapping[CountKey, Sum]) -> None:
+        """Add observations to the counts. Those of canaries that have ended or decided are left out."""
+        with writing(self.engine) as connection:
+            ids = {key.canary_id for key in sums}
+            open_ones = select(canaries.c.id, canaries.c.project_id).where(canaries.c.id.in_(ids), _deciding())
+            projects = dict(connection.execute(open_ones).tuples().all())
+            for key in sorted(sums):  # in one order, so that no two processes wait for each other
+                if key.canary_id in projects:
+                    row = key._asdict() | {"project_id": projects[key.canary_id]}
+                    add_up(connection, canary_counts, row, sums[key]._asdict())
+
+    def counts(self, canary_id: str) -> list[Count]:
+        """The sums of all minutes."""
+        cell = (canary_counts.c.step, canary_counts.c.arm)
+        sums = (func.sum(canary_counts.c.n), func.sum(canary_counts.c.loss))
+        query = select(*cell, *sums).where(canary_counts.c.canary_id == canary_id).group_by(*cell)
+        with reading(self.engine) as connection:
+            return [Count(step, Arm(arm), n, loss) for step, arm, n, loss in connection.execute(query)]
+
+    def observe_feedback(
+        self, project_id: str, alias: str, version: int, answered_at: float, loss: float, n: float = 1.0
+    ) -> bool:
+        """Count the rating of an answer that this version gave. n = -1: take a rating back. False: no canary compares ratings of it."""
+        canary = self.get(project_id, alias)
+        trial = None if canary is None else canary.trial
+        if canary is None or trial is None or trial.metric is not Metric.FEEDBACK:
+            return False
+        times = self._step_times(trial.canary_id)
+        step = sum(begun <= answered_at for begun in times) - 1
+        arm = {canary.tried.version: Arm.CANARY, canary.served.version: Arm.SERVED}.get(version)
+        if step < 0 or arm is None:
+            return False
+        self.add({CountKey(trial.canary_id, step, arm, int(answered_at // 60)): Sum(n, n * loss)})
+        return True
+
+    def _step_times(self, canary_id: str) -> list[float]:
+        with reading(self.engine) as connection:
+            return connection.execute(select(canaries.c.step_times).where(canaries.c.id == canary_id)).scalar() or []
+
+    # what is decided
+
+    def due(self, hold_s: float) -> list[CanaryRecord]:
+        """The canaries whose turn it is; for hold_s seconds nobody else gets them."""
+        now = time.time()
+        waiting = and_(_deciding(), canaries.c.next_look <= now)
+        with reading(self.engine) as connection:
+            if connection.execute(select(canaries.c.id).where(waiting).limit(1)).first() is None:
+                return []  # saves a writing transaction; SQLite has one at a time
+        taken = update(canaries).where(waiting).values(next_look=now + hold_s).returning(canaries)
+        with writing(self.engine) as connection:
+            return fetch_all(connection, CanaryRecord, taken)
+
+    def note(self, canary: CanaryRecord, standing: CanaryStanding) -> None:
+        with writing(self.engine) as connection:
+            connection.execute(update(canaries).where(_same(canary)).values(standing=standing.model_dump(mode="json")))
+
+    def advance(self, canary: CanaryRecord, standing: CanaryStanding) -> bool:
+        """Begin the next step. False: the canary is another one by now."""
+        assert canary.rule is not None
+        assert canary.step is not None
+        step, now = canary.step + 1, time.time()
+        values: Values = {
+            "step": step,
+            "percent": canary.rule.steps[step],
+            "step_times": [*(canary.step_times or []), now],
+            "standing": standing.model_dump(mode="json"),
+        }
+        with writing(self.engine) as connection:
+            moved = connection.execute(update(canaries).where(_same(canary)).values(**values)).rowcount > 0
+            if moved:
+                what = f"step {step + 1} of {len(canary.rule.steps)}: {values['percent']:g} % of conversations"
+                data = {
+                    "id": canary.id,
+                    "alias": canary.alias,
+                    "percent": values["percent"],
+                    "standing": values["standing"],
+                }
+                add_notice(connection, canary.project_id, NoticeKind.CANARY, canary.alias, "step", what, data)
+        return moved
+
+    def conclude(self, canary: CanaryRecord, verdict: Verdict) -> bool:
+        """Do what the outcome asks for, and tell it: the version returns, is promoted, or goes on as an ordinary canary. False: the canary
+        is another one by now."""
+        assert canary.rule is not None
+        with writing(self.engine) as connection:
+            lock_alias(connection, canary.project_id, canary.alias)
+            if connection.execute(select(canaries.c.id).where(_same(canary)).with_for_update()).first() is None:
+                return False
+            tried = fetch_one(connection, ModelRecord, select(models).where(models.c.id == canary.model_id))
+            served = _served(connection, canary.project_id, canary.alias)
+            _conclude(connection, canary, verdict, tried, served)
+        return True
+
+
+def _conclude(
+    connection: Connection, canary: CanaryRecord, verdict: Verdict, tried: ModelRecord, served: ModelRecord
+) -> None:
+    project, alias = canary.project_id, canary.alias
+    old, new = f"{alias}@{served.version}", f"{alias}@{tried.version}"
+    data = {
+        "outcome": verdict.outcome,
+        "version": tried.version,
+        "served": served.version,
+        "standing": verdict.standing.model_dump(mode="json"),
+    }
+    found = _in_words(canary, verdict.standing)
+
+    def audited(method: str, route: str, name: str) -> None:
+        add_entry(connection, project, CALLER, method, route, name, 200, canary.id or "")
+
+    if verdict.outcome is Outcome.HARM:
+        message = f"{new} returned: {found}; {old} answers everybody"
+        event = WebhookEvent.CANARY_RETURNED
+        end_canary(connection, project, alias, "returned", message, data, level="warn", webhook=event)
+        audited("DELETE", END_ROUTE, alias)
+    elif verdict.outcome is Outcome.UNDECIDED:
+        message = f"{new} was not decided in time: {found}; {old} answers everybody"
+        event = WebhookEvent.CANARY_UNDECIDED
+        end_canary(connection, project, alias, "undecided", message, data, level="warn", webhook=event)
+        audited("DELETE", END_ROUTE, alias)
+    elif canary.rule is not None and canary.rule.promote:
+        message = f"{new} is promoted: {found}"
+        end_canary(connection, project, alias, "promoted", message, data, webhook=WebhookEvent.CANARY_PROMOTED)
+        point_alias(connection, project, tried)
+        audited("POST", PROMOTE_ROUTE, new)
+    else:
+        _pass(connection, canary, verdict, f"{new} passed: {found}; promote it, or end the canary", data)
+
+
+def _pass(connection: Connection, canary: CanaryRecord, verdict: Verdict, message: str, data: Values) -> None:
+    """It goes on as an ordinary canary, with the last step's share."""
+    assert canary.rule is not None
+    last = len(canary.rule.steps) - 1
+    values = {"outcome": verdict.outcome, "standing": data["standing"], "step": last}
+    values |= {} if canary.shadow else {"percent": canary.rule.steps[last]}
+    connection.execute(update(canaries).where(_same(canary)).values(**values))
+    told = {"id": canary.id, "alias": canary.alias} | data
+    event = WebhookEvent.CANARY_PASSED
+    add_notice(connection, canary.project_id, NoticeKind.CANARY, canary.alias, "passed", message, told, webhook=event)
+
+
+def _in_words(canary: CanaryRecord, standing: CanaryStanding) -> str:
+    assert canary.rule is not None
+    metric = canary.rule.goal.metric.value
+    parts = [
+        f"{name} {'-' if arm.loss is None else f'{arm.loss:.4g}'} in {arm.requests} answers"
+        for name, arm in (("its loss", standing.canary), ("that of the served version", standing.served))
+    ]
+    return f"{metric}: {', '.join(parts)}"
+
+
+def _deciding() -> ColumnElement[bool]:
+    return and_(canaries.c.step.is_not(None), canaries.c.outcome.is_(None))
+
+
+def _same(canary: CanaryRecord) -> ColumnElement[bool]:
+    """The canary in the step in which it was looked at."""
+    return and_(canaries.c.id == canary.id, canaries.c.step == canary.step, canaries.c.outcome.is_(None))
 
 
 def _served(connection: Connection, project_id: str, alias: str, lock: bool = False) -> ModelRecord:
-    query = select(models).join(aliases, aliases.c.model_id == models.c.id).where(_of(aliases, project_id, alias))
+    query = select(models).join(aliases, aliases.c.model_id == models.c.id).where(of_alias(aliases, project_id, alias))
     served = fetch_first(connection, ModelRecord, query.with_for_update(of=aliases) if lock else query)
     if served is None:
         raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")

@@ -14,6 +14,7 @@ from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import insert_once, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.paging import keyset_page
+from shared.jobs.canary_moves import end_canary
 from shared.jobs.records import FileRecord, ModelRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
@@ -45,21 +46,21 @@ def _check_quota(connection: Connection, project_id: str, size: int) -> None:
         )
 
 
-def _point(connection: Connection, project_id: str, model: ModelRecord) -> None:
+def point_alias(connection: Connection, project_id: str, model: ModelRecord) -> None:
     """Let the alias serve this version. If the version changes the alias's canary ends, for it compares with the version
     before. Raises NotFound for a version that was deleted in between."""
-    before = _locked_alias(connection, project_id, model.alias)
+    before = lock_alias(connection, project_id, model.alias)
     still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
     if connection.execute(still).first() is None:
         raise _no_model(f"{model.alias}@{model.version}")
     values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
     upsert(connection, aliases, values)
     if before != model.id:
-        of_alias = (canaries.c.project_id == project_id) & (canaries.c.alias == model.alias)
-        connection.execute(delete(canaries).where(of_alias))
+        moved = f"the canary ended, because {model.alias} moved to version {model.version}"
+        end_canary(connection, project_id, model.alias, "moved", moved, {"served": f"{model.alias}@{model.version}"})
 
 
-def _locked_alias(connection: Connection, project_id: str, alias: str) -> str | None:
+def lock_alias(connection: Connection, project_id: str, alias: str) -> str | None:
     """The id of the version that it serves. Lock order: an alias before its versions."""
     mine = (aliases.c.project_id == project_id) & (aliases.c.alias == alias)
     return connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
@@ -272,7 +273,7 @@ class Catalog:
     def serve(self, project_id: str, model: ModelRecord) -> None:
         """Point the alias at this version."""
         with writing(self.engine) as connection:
-            _point(connection, project_id, model)
+            point_alias(connection, project_id, model)
 
     def roll_back(self, project_id: str, alias: str) -> ModelRecord:
         """Point the alias at the promoted version before the served one, and return it. Raises NotFound, Conflict."""
@@ -289,14 +290,14 @@ class Catalog:
                     param="model",
                     code="nothing_to_roll_back_to",
                 )
-            _point(connection, project_id, former)
+            point_alias(connection, project_id, former)
         return former
 
     def delete_version(self, project_id: str, model: ModelRecord) -> None:
         """Raises Conflict while its alias serves it, a canary tries it, or an unfinished job made it or exports it. Its weights are
         removed once nothing needs them (`shared.jobs.retention`)."""
         with writing(self.engine) as connection:
-            _locked_alias(connection, project_id, model.alias)
+            lock_alias(connection, project_id, model.alias)
             mine = models.c.id == model.id
             if connection.execute(select(models.c.id).where(mine, LIVE).with_for_update()).first() is None:
                 raise _no_model(f"{model.alias}@{model.version}")
@@ -313,7 +314,7 @@ class Catalog:
     def delete_alias(self, project_id: str, alias: str) -> None:
         """Delete an alias with all its versions. Raises NotFound, and Conflict while one is in use or a job trains another."""
         with writing(self.engine) as connection:
-            _locked_alias(connection, project_id, alias)
+            lock_alias(connection, project_id, alias)
             mine = (models.c.project_id == project_id) & (models.c.alias == alias) & LIVE
             versions = fetch_all(connection, ModelRecord, select(models).where(mine).with_for_update())
             if not versions:

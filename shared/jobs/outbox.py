@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import uuid_utils
 from sqlalchemy import Connection, and_, insert, or_, select
@@ -24,29 +24,40 @@ def announce(connection: Connection, job: JobRecord, type: str, data: Json | Non
     events = events_of(type, data, job.error.code if job.error else None)
     if not events or job.kind != JobKind.DISTILLATION:
         return
-    mine = and_(
-        webhooks.c.project_id == job.project_id,
-        or_(webhooks.c.job_id.is_(None), webhooks.c.job_id == job.id),
-        webhooks.c.disabled_at.is_(None),
+    now = int(time.time())
+    bodies = {event: payload(event, job, data or {}, now) for event in events}
+    deliver(connection, job.project_id, job.id, bodies)
+
+
+def announce_other(connection: Connection, project_id: str, event: WebhookEvent, data: Json) -> None:
+    """One delivery of what belongs to no job for each endpoint of the project that subscribes to it. data: with an id."""
+    deliver(connection, project_id, None, {event: _body(event, data, int(time.time()))})
+
+
+def deliver(connection: Connection, project_id: str, job_id: str | None, bodies: Mapping[WebhookEvent, str]) -> None:
+    """job_id: the endpoints of this job alone get it too."""
+    of_job = (
+        webhooks.c.job_id.is_(None) if job_id is None else or_(webhooks.c.job_id.is_(None), webhooks.c.job_id == job_id)
     )
+    mine = and_(webhooks.c.project_id == project_id, of_job, webhooks.c.disabled_at.is_(None))
     endpoints = connection.execute(select(webhooks.c.id, webhooks.c.event_types).where(mine)).all()
     now = time.time()
-    rows = []
-    for event in events:
-        body = payload(event, job, data or {}, int(now))
-        rows += [
-            _delivery(endpoint.id, job, event, body, now) for endpoint in endpoints if event in endpoint.event_types
-        ]
+    rows = [
+        _delivery(endpoint.id, project_id, job_id, event, body, now)
+        for event, body in bodies.items()
+        for endpoint in endpoints
+        if event in endpoint.event_types
+    ]
     if rows:
         connection.execute(insert(deliveries), rows)
 
 
-def _delivery(webhook_id: str, job: JobRecord, event: WebhookEvent, body: str, now: float) -> Json:
+def _delivery(webhook_id: str, project_id: str, job_id: str | None, event: WebhookEvent, body: str, now: float) -> Json:
     return {
         "id": f"msg-{uuid_utils.uuid7().hex}",
-        "project_id": job.project_id,
+        "project_id": project_id,
         "webhook_id": webhook_id,
-        "job_id": job.id,
+        "job_id": job_id,
         "type": event.value,
         "payload": body,
         "state": PENDING,
@@ -65,12 +76,16 @@ def payload(event: WebhookEvent, job: JobRecord, data: Json, at: int) -> str:
         error = job.error.model_dump() if job.error else None
         more = {"status_reason": job.status_reason, "fine_tuned_model": job.fine_tuned_model, "error": error}
         about |= {name: value for name, value in more.items() if value is not None}
+    return _body(event, about, at)
+
+
+def _body(event: WebhookEvent, data: Json, at: int) -> str:
     body = {
         "id": f"evt-{uuid_utils.uuid7().hex}",
         "object": "event",
         "created_at": at,
         "type": event.value,
-        "data": about,
+        "data": data,
     }
     return json.dumps(body)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator
 from pydantic.dataclasses import dataclass
 
+from shared.contracts.canary import CanaryRule, CanaryStanding, Outcome
 from shared.contracts.data import LineError
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
@@ -17,6 +18,7 @@ from shared.contracts.generation import Generation
 from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, JobStatus
 from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
+from shared.contracts.notices import NoticeKind
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
 from shared.jobs.states import StepState
@@ -203,6 +205,26 @@ class CanaryRecord:
     percent: float
     shadow: bool
     created_at: float
+    id: str | None = None
+    rule: CanaryRule | None = None
+    step: int | None = None
+    step_times: list[float] | None = None
+    next_look: float | None = None
+    standing: CanaryStanding | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeRecord:
+    id: str
+    project_id: str
+    kind: NoticeKind
+    subject: str
+    level: Literal["info", "warn", "error"]
+    type: str
+    message: str
+    data: Json | None
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +344,7 @@ class DeliveryRecord:
     id: str
     project_id: str
     webhook_id: str
-    job_id: str
+    job_id: str | None
     type: str
     payload: str
     state: Literal["pending", "delivered", "failed"]

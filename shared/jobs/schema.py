@@ -16,6 +16,7 @@ from shared.jobs.feedback_store import FeedbackStore
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
+from shared.jobs.notices import NoticeStore
 from shared.jobs.overview import Overview
 from shared.jobs.project_store import ProjectStore
 from shared.jobs.retention_store import RetentionStore
@@ -43,6 +44,7 @@ class Stores(NamedTuple):
     chats: ChatStore
     feedback: FeedbackStore
     captures: CaptureStore
+    notices: NoticeStore
 
 
 def open_stores(url: str) -> Stores:

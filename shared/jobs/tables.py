@@ -229,6 +229,42 @@ canaries = Table(
     Column("percent", Float, nullable=False),  # share of conversations
     Column("shadow", Boolean, nullable=False),  # it gets copies of requests; its answers are dropped
     Column("created_at", Float, nullable=False),
+    Column("id", String(64)),  # of this try; NULL: set before there were goals
+    Column("rule", JSON),  # a CanaryRule; NULL: it decides nothing
+    Column("step", Integer),  # of the rule, from 0
+    Column("step_times", JSON),  # when each step began
+    Column("next_look", Float),  # when it is evaluated next
+    Column("standing", JSON),  # a CanaryStanding, as of the last look
+    Column("outcome", String(16)),  # once it has decided and goes on
+)
+
+# What was observed of canaries with a rule, summed.
+canary_counts = Table(
+    "canary_counts",
+    metadata,
+    Column("canary_id", String(64), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("arm", String(16), primary_key=True),
+    Column("minute", Integer, primary_key=True),  # of Unix time
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("n", Float, nullable=False),
+    Column("loss", Float, nullable=False),  # sum over the n observations
+)
+
+# Events of what is no job: canaries and recipes.
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", String(64), primary_key=True),  # ids are UUIDv7: ordered by time
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # canary, recipe
+    Column("subject", String(64), nullable=False),  # an alias, a recipe's id
+    Column("level", String(8), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", JSON),
+    Column("created_at", Float, nullable=False),
+    Index("ix_notices_subject", "project_id", "kind", "subject", "id"),
 )
 
 # Heartbeats of processes. slots: steps, or jobs of an orchestrator, that it runs at once.
@@ -375,7 +411,7 @@ deliveries = Table(
     Column("id", String(64), primary_key=True),  # the webhook-id header
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("webhook_id", ForeignKey("webhooks.id"), nullable=False, index=True),
-    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("job_id", ForeignKey("jobs.id")),  # NULL: of no job
     Column("type", String(64), nullable=False),
     Column("payload", Text, nullable=False),  # the body as it is signed
     Column("state", String(16), nullable=False),  # pending, delivered, failed

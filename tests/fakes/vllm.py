@@ -27,8 +27,8 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 @dataclass
 class FakeVllm:
-    """The served names, the routes there are, what was asked (body, authorization), how many requests their callers left, and
-    which models keep their askers waiting (held: so many of them)."""
+    """The served names, the routes there are, what was asked (body, authorization), how many requests their callers left, which
+    models keep their askers waiting (held: so many of them), and which say something of their own instead of the echo."""
 
     models: set[str]
     routes: set[str] = field(default_factory=lambda: {"/v1/chat/completions", "/v1/completions"})
@@ -37,6 +37,7 @@ class FakeVllm:
     takes_priority: bool = True
     tool_parser: bool = True
     slow: set[str] = field(default_factory=set)
+    says: dict[str, str] = field(default_factory=dict)
     held: int = 0
     waiting: int = 0
     left: int = 0
@@ -93,7 +94,7 @@ def _chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> str:
     return _event(_head(model, "chat.completion.chunk") | {"choices": [choice]})
 
 
-async def _chunks(body: dict[str, Any], word: str, usage: bool) -> AsyncIterator[str]:
+async def _chunks(body: dict[str, Any], word: str, usage: bool, says: str = "Hello é") -> AsyncIterator[str]:
     model = body["model"]
     yield _chunk(model, {"role": "assistant", "content": ""})
     if _calls(body):
@@ -101,7 +102,7 @@ async def _chunks(body: dict[str, Any], word: str, usage: bool) -> AsyncIterator
         yield _chunk(model, {"tool_calls": [call]}, "tool_calls")
         yield "data: [DONE]\n\n"
         return
-    text = _text(body, word) if _schema(body) is not None else "Hello é"
+    text = _text(body, word) if _schema(body) is not None else says
     middle = text.find('"') + 5 if _schema(body) is not None else 3
     yield _chunk(model, {"content": text[:middle]})
     if word == "fail":
@@ -219,14 +220,15 @@ def vllm_app(state: FakeVllm) -> FastAPI:
         while body["model"] in state.slow:  # noqa: ASYNC110 - another thread changes it
             await asyncio.sleep(0.02)
         state.held -= 1
-        return await answer(body, word)
+        return await answer(body, state.says.get(body["model"], word))
 
     async def chatted(body: dict[str, Any], word: str) -> Any:
         if word == "trickle":
             return StreamingResponse(_trickle(body["model"], state), media_type="text/event-stream")
         if body.get("stream"):
             usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            return StreamingResponse(_chunks(body, word, usage), media_type="text/event-stream")
+            says = state.says.get(body["model"], "Hello é")
+            return StreamingResponse(_chunks(body, word, usage, says), media_type="text/event-stream")
         choices = [_choice(body, word) | {"index": n} for n in range(body.get("n", 1))]
         return _head(body["model"], "chat.completion") | {"choices": choices, "usage": USAGE}
 

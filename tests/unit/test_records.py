@@ -20,6 +20,7 @@ RECORDS = {
     tables.events: records.EventRecord,
     tables.models: records.ModelRecord,
     tables.canaries: records.CanaryRecord,
+    tables.notices: records.NoticeRecord,
     tables.workers: records.WorkerRecord,
     tables.labels: records.LabelRecord,
     tables.chats: records.ChatRecord,

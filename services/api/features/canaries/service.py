@@ -1,14 +1,32 @@
 """Setting, showing and ending canaries."""
 
 from services.api.context import ProjectContext
-from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryRequest
+from services.api.features.canaries.checks import problems_of
+from services.api.paging import Paging, listed
+from shared.contracts.canary import (
+    ArmStanding,
+    CanaryDeleted,
+    CanaryObject,
+    CanaryRequest,
+    CanaryRule,
+    CanaryStanding,
+)
 from shared.contracts.errors import NotFound
+from shared.contracts.notices import NoticeKind, NoticeObject
+from shared.contracts.problems import refuse
+from shared.contracts.views import Listed
 from shared.jobs.canary_store import Canary
+from shared.jobs.records import NoticeRecord
 
 
 def put(context: ProjectContext, alias: str, request: CanaryRequest) -> CanaryObject:
-    """Start or change a canary. Raises NotFound, Conflict."""
-    canary = context.stores.canaries.set(context.project, alias, request.version, request.percent, request.shadow)
+    """Start a canary in place of the present one. Raises Refused, NotFound, Conflict."""
+    refuse(problems_of(context, request))
+    rule = None
+    if request.goal is not None:
+        rule = CanaryRule(goal=request.goal, steps=request.shares, promote=request.promote)
+    percent = request.shares[0]
+    canary = context.stores.canaries.set(context.project, alias, request.version, percent, request.shadow, rule)
     context.model_router.forget()
     return _as_object(canary)
 
@@ -27,13 +45,31 @@ def end(context: ProjectContext, alias: str) -> CanaryDeleted:
     return CanaryDeleted(id=alias)
 
 
+def events(context: ProjectContext, alias: str, paging: Paging) -> Listed[NoticeObject]:
+    """Of all canaries that the alias has had. Raises NotFound for an alias that does not exist."""
+    context.stores.catalog.resolve(context.project, alias)
+    rows, more = context.stores.notices.page(context.project, NoticeKind.CANARY, alias, *paging)
+    return listed([notice_object(row) for row in rows], more)
+
+
+def notice_object(notice: NoticeRecord) -> NoticeObject:
+    return NoticeObject(
+        id=notice.id,
+        created_at=int(notice.created_at),
+        level=notice.level,
+        type=notice.type,
+        message=notice.message,
+        data=notice.data,
+    )
+
+
 def _no_canary(context: ProjectContext, alias: str) -> NotFound:
     context.stores.catalog.resolve(context.project, alias)  # raises if the alias does not exist
     return NotFound(f"{alias!r} has no canary", param="model", code="canary_not_found")
 
 
 def _as_object(canary: Canary) -> CanaryObject:
-    return CanaryObject(
+    made = CanaryObject(
         id=canary.tried.alias,
         alias=canary.tried.alias,
         served=canary.served.version,
@@ -41,4 +77,15 @@ def _as_object(canary: Canary) -> CanaryObject:
         percent=canary.percent,
         shadow=canary.shadow,
         created_at=int(canary.since),
+    )
+    if canary.rule is None:
+        return made
+    nothing = ArmStanding(requests=0, loss=None)
+    return made.model_copy(
+        update={
+            "goal": canary.rule.goal,
+            "steps": canary.rule.steps,
+            "promote": canary.rule.promote,
+            "standing": canary.standing or CanaryStanding(step=canary.step + 1, served=nothing, canary=nothing),
+        }
     )

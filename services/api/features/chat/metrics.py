@@ -1,7 +1,7 @@
-"""Metrics of chats: requests, failures and seconds, by alias, version and the role of the version."""
+"""Metrics of chats: requests, failures and seconds, by alias, version and the role of the version; and who else is told of an end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Histogram
@@ -18,11 +18,15 @@ FIRST = Histogram(
 )
 
 
+Observer = Callable[[str, float], None]  # is told the outcome and the seconds since the question
+
+
 class ChatMetrics:
     """One request to one model. The first call of `end` counts, later ones have no effect."""
 
-    def __init__(self, project: str, target: Target):
+    def __init__(self, project: str, target: Target, observe: Observer | None = None):
         self.labels = (project, target.alias, target.version, target.role)
+        self.observe = observe
         self.started_at = time.monotonic()
         self.ended = False
 
@@ -35,9 +39,12 @@ class ChatMetrics:
         if self.ended:
             return
         self.ended = True
+        seconds = time.monotonic() - self.started_at
         REQUESTS.labels(*self.labels, outcome).inc()
         if outcome == "ok":
-            SECONDS.labels(*self.labels).observe(time.monotonic() - self.started_at)
+            SECONDS.labels(*self.labels).observe(seconds)
+        if self.observe is not None:
+            self.observe(outcome, seconds)
 
     def failed(self, error: BaseException) -> None:
         status = error.status if isinstance(error, MeteorError) else 500

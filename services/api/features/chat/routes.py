@@ -13,7 +13,7 @@ from services.api.context import ProjectContext
 from services.api.deps import Context, Engine, Id, needs
 from services.api.engine_client import EngineClient
 from services.api.engine_errors import at_our_places
-from services.api.features.chat import responses, streams
+from services.api.features.chat import responses, streams, trials
 from services.api.features.chat import service as chat
 from services.api.features.chat.fields import CLAMPED_HEADER, IGNORED_HEADER
 from services.api.features.chat.metrics import ChatMetrics
@@ -99,9 +99,10 @@ async def stored_response(context: Context, response_id: Id) -> Response:
 async def _answer(
     request: Request, context: ProjectContext, engine: EngineClient, body: GenerationRequest, form: Form
 ) -> Response:
-    target, shadow = await _targets(request, context, body, form.opening)
+    chosen = await trials.choose(request, context, body, form.opening)
+    target = chosen.target
     made = chat.asked(body, target, context.project, context.bases.template(target.base))
-    metrics = ChatMetrics(context.project, target)
+    metrics = ChatMetrics(context.project, target, chosen.observe)
     if not body.stream:
         with metrics.until_answered():
             whole = await until_disconnected(request, _whole(engine, made, target, form))
@@ -109,7 +110,8 @@ async def _answer(
             metrics.end("left")
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         answer, made = whole
-        _finished(request, context.project, made, metrics, shadow)
+        metrics.end("ok")
+        trials.copy(request, context, chosen, made, lambda: chat.first_text(made, answer))
         shown = json.dumps(form.whole(chat.shown(made, answer) | {"model": target.shown}), separators=(",", ":"))
         return Response(
             shown, media_type="application/json", headers=_headers(made, target, form)
@@ -121,11 +123,13 @@ async def _answer(
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     first, chunks, made = begun
     metrics.first()
+    gathered: list[str] | None = [] if chosen.compares else None
 
     def finished() -> None:
-        _finished(request, context.project, made, metrics, shadow)
+        metrics.end("ok")
+        trials.copy(request, context, chosen, made, lambda: chat.streamed_text(made, gathered or []))
 
-    stream = _relayed(first, chunks, made, target, form, metrics, finished)
+    stream = _relayed(first, chunks, made, target, form, metrics, finished, gathered)
     return StreamingResponse(stream, media_type=EVENT_STREAM, headers=STREAM_HEADERS | _headers(made, target, form))
 
 
@@ -134,22 +138,6 @@ def _headers(made: Asked, target: Target, form: Form) -> dict[str, str]:
     for chats, ours in form.names.items():
         said = {name: value.replace(chats, ours) for name, value in said.items()}
     return said | {MODEL_HEADER: target.header}
-
-
-def _finished(request: Request, project: str, made: Asked, metrics: ChatMetrics, shadow: Target | None) -> None:
-    metrics.end("ok")
-    if shadow is not None:
-        request.app.state.shadows.send(project, made.path, made.body, shadow)
-
-
-async def _targets(
-    request: Request, context: ProjectContext, body: GenerationRequest, opening: Any
-) -> tuple[Target, Target | None]:
-    """The model that answers, and the one that gets a copy. Raises NotFound."""
-    model_route = await context.model_router.cached(context.project, body.model)
-    if model_route.canary is None:
-        return model_route.main, None
-    return model_route.choose(chat.stickiness(body, opening, request.headers.get("x-session-id", "")))
 
 
 async def _whole(engine: EngineClient, made: Asked, target: Target, form: Form) -> tuple[bytes, Asked]:
@@ -198,13 +186,16 @@ async def _relayed(
     form: Form,
     metrics: ChatMetrics,
     finished: Callable[[], None],
+    gathered: list[str] | None = None,
 ) -> AsyncIterator[bytes]:
-    """The engine's stream as the client gets it."""
+    """The engine's stream as the client gets it. gathered: gets the pieces of its text."""
     events = form.events(target.shown) if form.events is not None else None
     try:
         async with contextlib.aclosing(rest):  # closes the engine's side when the client disconnects
             rename = streams.renaming(target.engine_name, target.shown)
             lines = streams.shown_lines(_chained(first, rest), rename, metrics.failed)
+            if gathered is not None:
+                lines = streams.gathered(lines, gathered)
             if events is not None:
                 async for part in streams.as_events(lines, chat.Reshaper(made), events):
                     yield part

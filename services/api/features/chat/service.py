@@ -182,6 +182,35 @@ def _choice(made: Asked, choice: Body) -> Body:
     return choice | {"message": tools.as_legacy(message, made.use)}
 
 
+def first_text(made: Asked, answer: bytes) -> str | None:
+    """The text of the engine's whole answer as the client gets it, of its first choice; None for a call of a tool."""
+    for choice in shown(made, answer)["choices"][:1]:
+        text = choice["message"].get("content") if "message" in choice else choice.get("text")
+        return text if isinstance(text, str) else None
+    return None
+
+
+def streamed_text(made: Asked, parts: Iterable[str]) -> str | None:
+    """The same of the pieces of a stream."""
+    text = "".join(parts)
+    if made.guided or not text:
+        return None
+    return text if made.path == COMPLETIONS or _is_structured(made.body) else split_answer(text)[1]
+
+
+def question_of(made: Asked) -> str:
+    """What was asked last: the text of the last message of the user, or the prompt."""
+    asked_for: Any = made.request.get("prompt")
+    for message in reversed(made.request.get("messages") or []):
+        if message.get("role") == "user":
+            asked_for = message.get("content")
+            break
+    if isinstance(asked_for, str):
+        return asked_for
+    parts = asked_for if isinstance(asked_for, list) else []
+    return "\n".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
 def _is_structured(sent: Body) -> bool:
     """The text has a form of its own, or goes on with what stood before."""
     form = sent.get("response_format")

@@ -85,6 +85,17 @@ def _error_line(error: MeteorError) -> bytes:
     return b"data: " + json.dumps({"error": error.body().model_dump()}).encode()
 
 
+async def gathered(lines: AsyncIterator[bytes], into: list[str]) -> AsyncIterator[bytes]:
+    """The lines as they are; the text of the first choice is added to `into`."""
+    async for part in lines:
+        for line in part.splitlines():
+            for choice in (_value_in(line) or {}).get("choices") or []:
+                text = (choice.get("delta") or choice).get("content") or choice.get("text")
+                if choice.get("index", 0) == 0 and isinstance(text, str):
+                    into.append(text)
+        yield part
+
+
 # streams whose chunks are not passed on as they are
 
 Reshape = Callable[[Json], Iterable[Json]]

@@ -49,25 +49,32 @@ async def validate(context: ProjectContext, request: GraderRequest) -> GraderVal
 
 async def run(context: ProjectContext, request: GraderRunRequest) -> GraderRun:
     """Raises Refused for a grader that can never grade; one that fails at this answer is told in the metadata."""
-    from shared.grading.graders import Graders  # here: the API starts without the graders' libraries
-
     grader = request.grader
     await asyncio.to_thread(_refuse_unfit, context, grader)
-    verifying = [] if isinstance(grader, Grader) else [grader]
     attempt = Attempt(request.model_sample, request.item)
     if reads_reference(grader) and not attempt.reference:
         return _as_run(request, Graded(0.0, UNGRADABLE, "the item has no `reference` to compare with"), 0.0)
+    (graded,), seconds = await grade(context, grader, [attempt])
+    return _as_run(request, graded, seconds)
+
+
+async def grade(
+    context: ProjectContext, grader: Grader | VerifyingGrader, attempts: Sequence[Attempt]
+) -> tuple[list[Graded], float]:
+    """By a grader that was checked; few are tried at once. Returns what it found, and the seconds that it took."""
+    from shared.grading.graders import Graders  # here: the API starts without the graders' libraries
+
+    verifying = [] if isinstance(grader, Grader) else [grader]
     async with _places:
         began = time.monotonic()
         files, platform = files_of(context, verifying), context.platform
         async with gateway_of(context) as gateway:
             with Graders(verifying, files, platform.sandbox, gateway, platform.grader_networks) as graders:
                 try:
-                    (graded,) = await graders.score_all(name_of(grader), [attempt])
+                    graded = await graders.score_all(name_of(grader), attempts)
                 except MeteorError as error:
-                    graded = Graded(0.0, "unreachable", error.message)
-        seconds = time.monotonic() - began
-    return _as_run(request, graded, seconds)
+                    graded = [Graded(0.0, "unreachable", error.message)] * len(attempts)
+        return graded, time.monotonic() - began
 
 
 def gateway_of(context: ProjectContext) -> "GatewayClient":

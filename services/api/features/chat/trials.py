@@ -1,0 +1,72 @@
+"""Which version answers a chat while its alias has a canary, who gets a copy, and what is observed of both."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from fastapi import Request
+
+from services.api.context import ProjectContext
+from services.api.features.canaries import pairs
+from services.api.features.canaries.recorder import CanaryRecorder
+from services.api.features.chat import service as chat
+from services.api.features.chat.metrics import Observer
+from services.api.features.chat.service import Asked
+from services.api.model_router import Target
+from shared.contracts.canary import Arm, Metric
+from shared.contracts.chat import GenerationRequest
+from shared.jobs.canary_store import Trial
+
+OF_ANSWERS = (Metric.ERRORS, Metric.LATENCY)
+
+
+class Chosen(NamedTuple):
+    """target: answers. shadow: gets a copy. observe: is told how the answer ended. trial: by whose grader both answers are compared."""
+
+    target: Target
+    shadow: Target | None = None
+    observe: Observer | None = None
+    trial: Trial | None = None
+
+    @property
+    def compares(self) -> bool:
+        return self.shadow is not None and self.trial is not None
+
+
+async def choose(request: Request, context: ProjectContext, body: GenerationRequest, opening: Any) -> Chosen:
+    """Raises NotFound."""
+    route = await context.model_router.cached(context.project, body.model)
+    if route.canary is None:
+        return Chosen(route.main)
+    conversation = chat.stickiness(body, opening, request.headers.get("x-session-id", ""))
+    target, shadow = route.choose(conversation)
+    recorder: CanaryRecorder = request.app.state.recorder
+    trial = route.trial
+    if trial is None or not _wanted(trial, shadow) or not recorder.admits(trial, conversation):
+        return Chosen(target, shadow)
+    if shadow is not None:
+        return Chosen(target, shadow, trial=trial)
+    arm = Arm.SERVED if target is route.main else Arm.CANARY
+    return Chosen(target, observe=partial(recorder.answered, trial, arm))
+
+
+def _wanted(trial: Trial, shadow: Target | None) -> bool:
+    return trial.metric is Metric.GRADER if shadow is not None else trial.metric in OF_ANSWERS
+
+
+def copy(
+    request: Request, context: ProjectContext, chosen: Chosen, made: Asked, served: Callable[[], str | None]
+) -> None:
+    """Send the shadow its copy; returns at once. served: the text that was answered."""
+    if chosen.shadow is None:
+        return
+    state, trial = request.app.state, chosen.trial
+    compare = None
+    if trial is not None:
+        text, question = served(), chat.question_of(made)
+
+        async def compare(answer: bytes) -> None:
+            other = chat.first_text(made, answer)
+            await pairs.compare(context, state.recorder, trial, question, text, other)
+
+    state.shadows.send(context.project, made.path, made.body, chosen.shadow, compare)
