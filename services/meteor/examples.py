@@ -97,8 +97,9 @@ EXAMPLES: dict[str, str] = {
     exports cancel: exports cancel export-...
     exports pause: exports pause export-...
     exports resume: exports resume export-...
-    canary set: canary set my-shell 2 --percent 10
+    canary set: canary set my-shell 2 --metric errors --steps 5,25,50 --promote
     canary show: canary show my-shell
+    canary events: canary events my-shell
     canary end: canary end my-shell
     keys create: keys create laptop --days 90
     keys budget: keys budget key-... --usd 40

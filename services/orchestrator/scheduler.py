@@ -101,7 +101,7 @@ class Orchestrator:
             await asyncio.to_thread(self.steps.resend, step_id, queue)
 
     async def _look_at_canaries(self) -> None:
-        await asyncio.to_thread(canaries.look, self.stores.canaries)
+        await asyncio.to_thread(canaries.look, self.stores)
 
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""

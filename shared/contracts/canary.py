@@ -19,7 +19,7 @@ MOST_STEPS = 10
 
 class Metric(StrEnum):
     """Each is a loss between 0 and 1. errors: answers that failed. latency_ms: answers that failed or took longer than `limit_ms`.
-    feedback: 1 less the rating of an answer (thumbs down: 1). grader: 1 less the score of the answer to a copied question."""
+    feedback: thumbs down, of those that stored chats got. grader: 1 less the score of the answer to a copied question."""
 
     ERRORS = "errors"
     LATENCY = "latency_ms"

@@ -162,26 +162,6 @@ class CanaryStore:
         with reading(self.engine) as connection:
             return [Count(step, Arm(arm), n, loss) for step, arm, n, loss in connection.execute(query)]
 
-    def observe_feedback(
-        self, project_id: str, alias: str, version: int, answered_at: float, loss: float, n: float = 1.0
-    ) -> bool:
-        """Count the rating of an answer that this version gave. n = -1: take a rating back. False: no canary compares ratings of it."""
-        canary = self.get(project_id, alias)
-        trial = None if canary is None else canary.trial
-        if canary is None or trial is None or trial.metric is not Metric.FEEDBACK:
-            return False
-        times = self._step_times(trial.canary_id)
-        step = sum(begun <= answered_at for begun in times) - 1
-        arm = {canary.tried.version: Arm.CANARY, canary.served.version: Arm.SERVED}.get(version)
-        if step < 0 or arm is None:
-            return False
-        self.add({CountKey(trial.canary_id, step, arm, int(answered_at // 60)): Sum(n, n * loss)})
-        return True
-
-    def _step_times(self, canary_id: str) -> list[float]:
-        with reading(self.engine) as connection:
-            return connection.execute(select(canaries.c.step_times).where(canaries.c.id == canary_id)).scalar() or []
-
     # what is decided
 
     def due(self, hold_s: float) -> list[CanaryRecord]:

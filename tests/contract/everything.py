@@ -31,6 +31,7 @@ AFTER = {
     "/v1/projects": "project_id",
     "/v1/audit": "entry_id",
     "/v1/experiments": "experiment_id",
+    "/v1/models/{alias}/canary/events": "canary_event_id",
     "/v1/exports": "export_id",
     "/v1/evals": "eval_id",
     "/v1/evals/{eval_id}/runs": "other_run_id",
@@ -93,6 +94,10 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
         model = api.stores.catalog.publish(project, "secret", ref, ids["job_id"], "promoted")
         api.stores.catalog.serve(project, model)
         ids |= {"alias": model.alias, "model": f"{model.alias}@{model.version}"}
+    canary = f"/v1/models/{ids['alias']}/canary"
+    post(canary, json={"version": 1, "percent": 10})
+    ids["canary_event_id"] = first(f"{canary}/events")
+    http.delete(canary)
     ids["checkpoint_id"] = first(f"/v1/fine_tuning/jobs/{ids['job_id']}/checkpoints")
     job_row = api.stores.jobs.get(ids["job_id"])
     assert job_row is not None

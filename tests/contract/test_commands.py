@@ -49,7 +49,7 @@ REFUSED = {
 # Commands that go before, so that there is what it acts on.
 BEFORE = {
     r"canary set .*": ["models promote shell@1"],
-    r"canary (show|end) .*": ["models promote shell@1", "canary set shell 2 --percent 10"],
+    r"canary (show|end|events) .*": ["models promote shell@1", "canary set shell 2 --percent 10"],
     r"models (rollback|delete) .*|chat shell .*": ["models promote shell@2"],
 }
 CHANGES = r"jobs (pause|cancel|resume|raise|fork)"  # commands that want a job of their own

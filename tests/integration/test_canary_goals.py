@@ -1,5 +1,6 @@
 """Canaries that decide by themselves, in the store: what is counted by whom, and what happens once and never twice."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import select, update
 
 from services.orchestrator import canaries as looking
 from shared.contracts.canary import Arm, CanaryGoal, CanaryRule, Outcome
+from shared.contracts.feedback import FeedbackRequest
 from shared.contracts.notices import NoticeKind
 from shared.contracts.steps import Method, ModelRef
 from shared.contracts.webhooks import WebhookEvent
@@ -18,6 +20,7 @@ from shared.jobs.tables import DEFAULT_PROJECT, canaries, canary_counts
 
 BASE = ModelRef(base="tiny", base_hash="b")
 ALIAS = "a"
+CHAT = {"model": "a", "request": {}, "answer": {}, "metadata": {}, "bytes": 4, "request_id": "r"}
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def look(stores: Stores) -> None:
     """At once, although it was looked at a moment ago."""
     with writing(stores.jobs.engine) as connection:
         connection.execute(update(canaries).values(next_look=0.0))
-    looking.look(stores.canaries)
+    looking.look(stores)
 
 
 def told(stores: Stores) -> list[str]:
@@ -180,22 +183,37 @@ def test_one_at_a_time_looks(stores: Stores):
     assert sum(map(len, found)) == 1
 
 
+def rate(stores: Stores, name: str, version: int, rating: str, at: float) -> None:
+    chat = {
+        "id": name, "project_id": DEFAULT_PROJECT, "alias": ALIAS, "version": version, "created_at": at,
+    } | CHAT  # fmt: skip
+    stores.chats.add([chat])
+    request = FeedbackRequest.model_validate({"completion_id": name, "rating": rating})
+    stores.feedback.put(stores.chats.get(DEFAULT_PROJECT, name), request)
+
+
 def test_ratings_count_in_the_step_in_which_the_answer_was_given(stores: Stores):
-    canary_id = begin(stores, metric="feedback")
+    begin(stores, metric="feedback", min_requests=2)
     with reading(stores.jobs.engine) as connection:
         (begun,) = connection.execute(select(canaries.c.step_times)).scalar_one()
-    rate = stores.canaries.observe_feedback
-    assert rate(DEFAULT_PROJECT, ALIAS, 2, begun + 1, 1.0)
-    assert rate(DEFAULT_PROJECT, ALIAS, 1, begun + 1, 0.0)
-    assert rate(DEFAULT_PROJECT, ALIAS, 2, begun + 1, 1.0, n=-1)
-    assert rate(DEFAULT_PROJECT, ALIAS, 2, begun + 1, 0.25)
-    assert not rate(DEFAULT_PROJECT, ALIAS, 2, begun - 1, 1.0), "before the canary"
-    assert not rate(DEFAULT_PROJECT, ALIAS, 3, begun + 1, 1.0), "a version by its number"
-    assert not rate("proj_other", ALIAS, 2, begun + 1, 1.0)
-    found = {count.arm: (count.n, count.loss) for count in stores.canaries.counts(canary_id)}
-    assert found == {Arm.CANARY: (1, 0.25), Arm.SERVED: (1, 0)}
-    begin(stores)
-    assert not rate(DEFAULT_PROJECT, ALIAS, 2, begun + 9, 1.0), "it compares errors"
+    rate(stores, "before", 2, "down", begun - 5)
+    for number, (version, rating) in enumerate([(1, "up"), (1, "down"), (2, "up"), (3, "down")]):
+        rate(stores, f"first-{number}", version, rating, begun)
+    look(stores)
+    standing = stores.canaries.get(DEFAULT_PROJECT, ALIAS).standing  # type: ignore[union-attr]
+    assert standing is not None
+    assert (standing.served.model_dump(), standing.canary.model_dump()) == (
+        {"requests": 2, "loss": 0.5}, {"requests": 1, "loss": 0},
+    )  # fmt: skip
+    rate(stores, "first-9", 2, "up", begun)
+    look(stores)
+    now = stores.canaries.get(DEFAULT_PROJECT, ALIAS)
+    assert now is not None
+    assert now.step == 1
+    for number in range(40):
+        rate(stores, f"second-{number}", 1 + number % 2, "down" if number % 2 else "up", time.time() + 1)
+    look(stores)
+    assert told(stores) == ["started", "step", "returned"]
 
 
 def test_a_canary_from_before_there_were_goals_is_left_alone(stores: Stores):
