@@ -80,6 +80,7 @@ def test_the_standing_tells_means_limits_and_evidence():
     assert found.difference == pytest.approx((100 * 0.1 + 200 * 0.15) / 300, abs=1e-5)
     assert found.low is not None
     assert found.high is not None
+    assert found.difference is not None
     assert -1 < found.low < found.difference < found.high < 1
     assert found.harm > 0
     assert found.gain == 0

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 
 from services.cli.client import JsonObject, Refused, Resource, client, read_json
 from services.cli.commands.models import MODELS
@@ -65,7 +66,7 @@ def set_canary(
     emit(canary, as_json, sentence(canary))
 
 
-def _percentages(text: str) -> list[float]:
+def _percentages(text: str) -> list[JsonValue]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

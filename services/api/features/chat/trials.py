@@ -12,6 +12,7 @@ from services.api.features.canaries.recorder import CanaryRecorder
 from services.api.features.chat import service as chat
 from services.api.features.chat.metrics import Observer
 from services.api.features.chat.service import Asked
+from services.api.features.chat.shadows import Compare
 from services.api.model_router import Target
 from shared.contracts.canary import Arm, Metric
 from shared.contracts.chat import GenerationRequest
@@ -61,12 +62,15 @@ def copy(
     if chosen.shadow is None:
         return
     state, trial = request.app.state, chosen.trial
-    compare = None
-    if trial is not None:
-        text, question = served(), chat.question_of(made)
-
-        async def compare(answer: bytes) -> None:
-            other = chat.first_text(made, answer)
-            await pairs.compare(context, state.recorder, trial, question, text, other)
-
+    compare = None if trial is None else _comparing(context, state.recorder, trial, made, served())
     state.shadows.send(context.project, made.path, made.body, chosen.shadow, compare)
+
+
+def _comparing(
+    context: ProjectContext, recorder: CanaryRecorder, trial: Trial, made: Asked, served: str | None
+) -> Compare:
+    async def compare(answer: bytes) -> None:
+        other = chat.first_text(made, answer)
+        await pairs.compare(context, recorder, trial, chat.question_of(made), served, other)
+
+    return compare
