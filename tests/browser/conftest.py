@@ -6,17 +6,20 @@ import httpx
 import pytest
 
 from tests.browser.sample_jobs import one_of_each
+from tests.browser.system import running_system
 from tests.contract.browser import CHROMIUM, Browser, running_browser
-from tests.contract.conftest import BASE, KEY, RunningApi, running_api
-from tests.fakes.vllm import running_vllm
+from tests.contract.conftest import KEY, RunningApi
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory, _valkey_server: str) -> Iterator[RunningApi]:
-    with running_vllm({BASE}) as engine:
-        data = tmp_path_factory.mktemp("api")
-        with running_api(data, METEOR_API_ENGINE_URL=engine.url, REDIS_URL=_valkey_server) as running:
-            yield running
+def broker(_valkey_server: str) -> str:
+    return _valkey_server
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Iterator[RunningApi]:
+    with running_system(tmp_path_factory.mktemp("api"), broker) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

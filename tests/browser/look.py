@@ -14,12 +14,21 @@ from pathlib import Path
 import httpx
 
 from tests.browser.sample_jobs import one_of_each
+from tests.browser.system import running_system
 from tests.contract.browser import Browser, running_browser
-from tests.contract.conftest import BASE, RunningApi, running_api
+from tests.contract.conftest import RunningApi
 from tests.fakes.valkey import running_valkey
-from tests.fakes.vllm import running_vllm
 
-PATHS = ("/", "/?status=failed", "/jobs/{running}", "/jobs/{finished}", "/jobs/{failed}", "/jobs/new", "/nowhere")
+PATHS = (
+    "/",
+    "/?status=failed",
+    "/jobs/{running}",
+    "/jobs/{finished}",
+    "/jobs/{failed}",
+    "/jobs/{paused}",
+    "/jobs/new?file={file}",
+    "/nowhere",
+)
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 LOADED = "document.querySelector('h1, h2') && !document.querySelector('.spinner')"
 
@@ -65,12 +74,8 @@ def main() -> None:
     given = parser.parse_args()
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory())
-        parts = {
-            "METEOR_API_KEYS": "",
-            "METEOR_API_ENGINE_URL": stack.enter_context(running_vllm({BASE})).url,
-            "REDIS_URL": stack.enter_context(running_valkey()),
-        }
-        api = stack.enter_context(running_api(Path(data), **parts))
+        redis = stack.enter_context(running_valkey())
+        api = stack.enter_context(running_system(Path(data), redis, METEOR_API_KEYS=""))
         with httpx.Client(base_url=api.url, timeout=60, trust_env=False) as http:
             ids = {} if given.empty else one_of_each(api, http)
         print(api.url, ids, flush=True)

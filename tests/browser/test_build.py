@@ -27,6 +27,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = root / "services/dashboard"
     shutil.copytree(SOURCES, made, ignore=shutil.ignore_patterns("node_modules", "schema.d.ts"))
     shutil.copy(ROOT / "openapi.json", root)
+    shutil.copytree(ROOT / "examples", root / "examples")
     (root / "services/api/features/dashboard").mkdir(parents=True)
     (made / "node_modules").symlink_to(modules)
     return made

@@ -6,7 +6,10 @@ import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const single = ['index.html', 'package.json', 'package-lock.json', 'svelte.config.js', 'vite.config.ts']
+const single = [
+  '../../examples/shell.job.json', '../../examples/shell.jsonl',
+  'index.html', 'package.json', 'package-lock.json', 'svelte.config.js', 'vite.config.ts',
+] // prettier-ignore
 const below = readdirSync(join(root, 'src'), { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && !/(\.test\.ts|\.d\.ts)$/.test(entry.name))
   .map((entry) => relative(root, join(entry.parentPath, entry.name)).replaceAll('\\', '/'))

@@ -3,7 +3,6 @@
 The built files come from services/dashboard. All pages are one document, whose script shows the view of the path.
 """
 
-import mimetypes
 import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -16,7 +15,12 @@ from services.api.responses.page_policy import hashed, page_headers
 
 BUILT = files("services.api.features.dashboard").joinpath("built")
 REPORT = files("services.api.features.results").joinpath("report.html.j2").read_text(encoding="utf-8")
-TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".jsonl": "application/jsonl",
+}
 FOREVER = "public, max-age=31536000, immutable"  # their names hold the hash of their content
 
 
@@ -51,7 +55,7 @@ def asset(name: str) -> Response:
     if content is None:
         raise HTTPException(404, "there is no such file of the dashboard; reload the page")
     suffix = f".{name.rpartition('.')[2]}"
-    media_type = TYPES.get(suffix) or mimetypes.types_map.get(suffix, "application/octet-stream")
+    media_type = TYPES.get(suffix, "application/octet-stream")
     headers = {"cache-control": FOREVER, "x-content-type-options": "nosniff"}
     return Response(content, media_type=media_type, headers=headers)
 

@@ -7,7 +7,8 @@ import { apiKey } from './key.svelte'
 import type { components, paths } from './schema'
 
 export type Schemas = components['schemas']
-const TIMEOUT_MS = 30_000
+const READ_MS = 30_000
+const CHANGE_MS = 180_000 // a check asks strong models
 
 /** fetch with the key and a timeout. A refused key asks for another one; an answer tells that the API is there. */
 export async function send(request: Request): Promise<Response> {
@@ -41,7 +42,8 @@ export const api = createClient<paths>({
 })
 
 function timeoutOf(request: Request): number {
-  return request.headers.get('content-type')?.startsWith('multipart/') ? 0 : TIMEOUT_MS
+  if (request.headers.get('content-type')?.startsWith('multipart/')) return 0
+  return request.method === 'GET' ? READ_MS : CHANGE_MS
 }
 
 function within(signal: AbortSignal, timeoutMs: number): AbortSignal {

@@ -1,5 +1,6 @@
 /** The events of a job, live. Older ones are loaded on demand; the newest are kept. */
 
+import { untrack } from 'svelte'
 import { api, ask, OPTIONS, send, type Schemas } from './client'
 import type { Listed } from './queries.svelte'
 import { follow, type StreamState } from './stream'
@@ -25,7 +26,7 @@ export class JobEvents {
   open(): () => void {
     const seen = () => (document.hidden ? this.stop.abort() : void this.begin())
     document.addEventListener('visibilitychange', seen)
-    seen()
+    untrack(seen) // an effect that opens it does not run again with each event
     return () => {
       document.removeEventListener('visibilitychange', seen)
       this.stop.abort()

@@ -1,1 +1,0 @@
-import{a5 as a}from"./index-BUniMyR3.js";a();

@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest'
+import { EMPTY, faultsOf, formOf, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
+
+const FORM: JobForm = { ...EMPTY, file: 'file-1', model: 'tiny', domain: 'sums' }
+
+describe('the request', () => {
+  test('says what the form says', () => {
+    const body = requestOf({ ...FORM, phases: ['evolve', 'distill'], grader: 'number', maxUsd: 5, pauseAfter: 'pilot' })
+    expect(body).toMatchObject({ model: 'tiny', training_file: 'file-1', suffix: 'expert', seed: 0 })
+    expect(body.distillation).toMatchObject({ domain: 'sums', phases: ['distill', 'evolve'], primary_metric: { type: 'number' }, judge: { grader: { type: 'number' } }, budget: { max_usd: 5, on_exceed: 'pause' }, pause_after: 'pilot' })
+    expect(body.distillation).not.toHaveProperty('iterate')
+  })
+
+  test('has further settings, and the form stands over them', () => {
+    const body = requestOf({ ...FORM, rounds: 2, advanced: '{"batch_size": 8, "iterate": {"rounds": 9, "keep": 2}}' })
+    expect(body.distillation).toMatchObject({ batch_size: 8, iterate: { rounds: 2, keep: 2, tries: 3 } })
+    const whole = requestOf({ ...FORM, advanced: '{"metadata": {"a": "b"}, "distillation": {"batch_size": 8}}' })
+    expect(whole).toMatchObject({ metadata: { a: 'b' }, distillation: { batch_size: 8, domain: 'sums' } })
+  })
+
+  test('of a job in a file is the same job with this file and model', () => {
+    const job = { model: 'other', suffix: 'shell', seed: 7, distillation: { domain: 'the shell', primary_metric: 'chrf', judge: { grader: 'chrf', pass_mark: 0.4, max_tokens: 64 }, iterate: { rounds: 2, tries: 2, epochs: 2 }, answer_tokens: 32 } }
+    const body = requestOf({ ...formOf(job), file: 'file-2', model: 'tiny' })
+    expect(body).toMatchObject({ model: 'tiny', training_file: 'file-2', suffix: 'shell', seed: 7 })
+    expect(body.distillation).toMatchObject({ domain: 'the shell', answer_tokens: 32, judge: { pass_mark: 0.4, max_tokens: 64 }, iterate: { rounds: 2, tries: 2, epochs: 2 } })
+    expect(formOf({ distillation: { primary_metric: { type: 'sql_result', database: 'x' } } }).grader).toBe('other')
+  })
+})
+
+test('what is missing is named', () => {
+  expect(missing(FORM)).toEqual([])
+  expect(missing({ ...EMPTY, phases: [] })).toHaveLength(4)
+})
+
+test('JSON that is no object is told', () => {
+  expect(readJson(' ')).toEqual({ value: {} })
+  expect(readJson('[1]')).toHaveProperty('problem')
+  expect(readJson('{')).toHaveProperty('problem')
+})
+
+test('faults stand at their fields', () => {
+  const items = [{ code: 'x', param: 'distillation.judge.grader', message: 'no such grader', remedy: 'name one' }, { code: 'y', param: 'distillation.judgement', message: 'other', remedy: '' }]
+  expect(faultsOf(items, 'distillation.judge')).toBe('no such grader. name one')
+  expect(faultsOf(items, 'model')).toBeNull()
+})
+
+test('a suggested mapping is read from the message', () => {
+  expect(suggestedMapping("no question. Name it, for example: --map question=body --map 'reference=the answer' (over HTTP the field mapping)")).toEqual({ question: 'body', reference: 'the answer' })
+  expect(suggestedMapping('Name it: --map question=FIELD')).toBeNull()
+  expect(suggestedMapping('a bad line')).toBeNull()
+})
