@@ -115,6 +115,7 @@ class Teacher(Strict):
     samples: so many answers to each question are drawn, and one that most agree on is learned, by the equality of judge.grader
     or else primary_metric; its weight is their share. Needs a temperature above 0, which is 0.7 then unless it is given.
     keep: with `all` every distinct sample is learned in phase 1 instead, weighted by its share: plain distillation of as many tokens.
+    With `passing` one that judge.grader passes is learned where the record has a reference, and the reference itself where none does.
     """
 
     provider: Name = "default"
@@ -124,7 +125,7 @@ class Teacher(Strict):
     context: GivenContext | list[GivenContext] | None = Field(default=None)
     batch: Switch = False
     samples: Whole = Field(default=1, ge=1, le=32)
-    keep: Literal["agreed", "all"] = "agreed"
+    keep: Literal["agreed", "all", "passing"] = "agreed"
 
     @model_validator(mode="after")
     def _samples_that_differ(self) -> "Teacher":
@@ -457,6 +458,12 @@ class Distillation(Strict):
             raise ValueError(
                 "teacher.keep: guidance best compares one answer with another; set keep to agreed, or guidance to none or weak"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_that_passes_answers(self) -> "Distillation":
+        if self.teacher.keep == "passing" and self.judge.grader is None:
+            raise ValueError("teacher.keep: passing needs judge.grader, which says what passes; agreed needs none")
         return self
 
     @model_validator(mode="after")

@@ -386,7 +386,8 @@ class AgreementRecord(ReportPart):
 
 class DistillRecord(ReportPart):
     """dropped: responses by reason. cut_off_guidelines: those that ended at guideline_tokens, which the teacher was not shown.
-    answers: "teacher" or "references"; guidance: None without a teacher. agreement: where the teacher was asked several times."""
+    answers: "teacher" or "references"; guidance: None without a teacher. agreement: where the teacher was asked several times.
+    from_reference: questions whose reference was learned because no answer of the teacher's passed the grader."""
 
     questions: int
     kept: int
@@ -395,6 +396,7 @@ class DistillRecord(ReportPart):
     answers: str
     guidance: str | None
     agreement: AgreementRecord | None = Field(default=None, exclude_if=_is_none)
+    from_reference: int | None = Field(default=None, exclude_if=_is_none)
     training: TrainingFigures = TrainingFigures()
 
 

@@ -98,7 +98,7 @@ class TeacherSample(Wire):
 class TeacherResponse(Wire):
     """The teacher's answer. finish_reason as OpenAI's; `outcome` is ok, refused, empty, cut_off, too_long or, where a rationale was
     asked for, no_rationale. completion: what the student learns. samples: all answers where several were asked for, the fields above being those
-    of the first usable one. share: of the samples that agree on the answer."""
+    of the first usable one. share: of the samples that agree on the answer. from_reference: the record's reference stands in."""
 
     id: str
     answer: str
@@ -108,6 +108,7 @@ class TeacherResponse(Wire):
     call_id: str | None = None
     samples: list[TeacherSample] = Field(default=[], exclude_if=_is_empty)
     share: float | None = Field(default=None, exclude_if=_is_none)
+    from_reference: bool = Field(default=False, exclude_if=_is_false)
 
     def each(self) -> "list[TeacherResponse]":
         """Every sample as a response of its own."""

@@ -247,8 +247,11 @@ def _taught(spec: Distillation, rows: int) -> Calls:
     return Calls(rows, spec.teacher.samples)
 
 
-def _agreed(spec: Distillation, rows: float) -> Iterable[PlannedStep]:
-    if spec.teacher.samples > 1:
+def _settled(spec: Distillation, rows: float) -> Iterable[PlannedStep]:
+    """Which of the teacher's samples is learned: one that the grader passes, or one that most agree on."""
+    if spec.teacher.keep == "passing":
+        yield PlannedStep(StepKind.GRADE, rows * spec.teacher.samples)
+    elif spec.teacher.samples > 1:
         yield PlannedStep(StepKind.AGREE, rows)
 
 
@@ -257,11 +260,11 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     asked, drawn = _taught(spec, n), n * spec.teacher.samples
     if spec.guidance is not Guidance.WEAK:
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked)
-        yield from _agreed(spec, n)
+        yield from _settled(spec, n)
     if spec.guidance is not Guidance.NONE:
         yield PlannedStep(StepKind.GUIDE, n)
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked, guided=True)
-        yield from _agreed(spec, n)
+        yield from _settled(spec, n)
     if spec.guidance in (Guidance.AUTO, Guidance.BEST):
         yield _compared(spec, sizes, n)
 
@@ -285,7 +288,7 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
             rows = 0 if guidance is Guidance.BEST else n * spec.teacher.samples
             yield PlannedStep(StepKind.TEACH, rows, fresh, _taught(spec, n), guided=True, alternative=either)
         if not every_sample:
-            yield from _agreed(spec, n * (2 if guidance is Guidance.BEST else 1))
+            yield from _settled(spec, n * (2 if guidance is Guidance.BEST else 1))
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
     yield PlannedStep(StepKind.SFT, n * (spec.teacher.samples if every_sample else 1) * spec.distill.epochs)

@@ -49,8 +49,12 @@ def _distill(record: DistillRecord) -> str:
     unseen = f"; {cut_off} guidelines cut off at guideline_tokens, which the teacher was not shown" if cut_off else ""
     return (
         f"distill: {record.kept} of {record.questions} answers kept, dropped {_reasons(record.dropped)}{unseen}"
-        f"; answers of the {record.answers}{guidance}{_agreed(record.agreement)}{_training(record.training)}"
+        f"; answers of the {record.answers}{guidance}{_agreed(record.agreement)}{_replaced(record.from_reference)}{_training(record.training)}"
     )
+
+
+def _replaced(questions: int | None) -> str:
+    return "" if questions is None else f"; the reference of {questions} questions, where no answer passed"
 
 
 def _agreed(agreement: AgreementRecord | None) -> str:

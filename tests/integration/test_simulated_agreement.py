@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.data import Split
 from shared.contracts.report import read_report
-from shared.contracts.rows import Example, TeacherResponse, TeacherSample
+from shared.contracts.rows import Example, Grades, TeacherResponse, TeacherSample
 from shared.contracts.steps import StepKind, StepRequest
 from shared.reporting.markdown import as_markdown
 from tests.fakes.simulated import Simulation, World, questions
@@ -37,6 +38,16 @@ class Several(World):
         ]
         first = next((sample for sample in samples if sample.outcome == "ok"), samples[0])
         return TeacherResponse(id=row["id"], **first.model_dump(), samples=samples if len(samples) > 1 else [])
+
+
+class Graded(Several):
+    """Its grader passes a number without its decimals."""
+
+    def _grade(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Grades:
+        whole = (row["reference"] or "").removesuffix(".0")
+        return super()._grade(
+            key, request, adapter, row | {"answer": row["reference"] if row["answer"] == whole else row["answer"]}
+        )
 
 
 @pytest.mark.parametrize("guidance", ["none", "weak"])
@@ -91,6 +102,39 @@ async def test_every_distinct_sample_is_learned_by_its_share_where_the_job_keeps
     assert record["dropped"]["empty"] > 0
     assert "no_agreement" not in record["dropped"]
     assert "agreement" not in record
+
+
+async def test_a_sample_that_the_grader_passes_is_learned_and_the_reference_where_none_does(tmp_path: Path):
+    world = Graded()
+    references = {0: "42.0", 1: "5.0", 2: "7.0", 3: "9.0"}  # by what DRAWN has: samples pass for 0 and 2 alone
+    rows = [
+        q.model_copy(update={"reference": references[int(q.id[-1]) % 4]})
+        if q.split is Split.TRAIN and q.id[-1] != "5"
+        else q
+        for q in questions(train=40, dev=8, test=8, references=False)
+    ]
+    report = await Simulation(tmp_path).job(
+        world,
+        rows,
+        phases=["distill"],
+        guidance="none",
+        primary_metric="number",
+        judge={"grader": "number"},
+        teacher={"samples": SAMPLES, "ground": False, "keep": "passing"},
+        distill={"rationale": "off"},
+        evaluation={"forgetting": 0, "baselines": []},
+    )
+    learned = {row.id[-1]: (row.completion, row.weight) for row in map(Example.model_validate, world.trained[0].rows)}
+    assert learned == {
+        **dict.fromkeys("048", ("42", 1)),
+        **dict.fromkeys("26", ("7", 1)),
+        **dict.fromkeys("19", ("5.0", 1)),
+        **dict.fromkeys("37", ("9.0", 1)),
+    }
+    record = report["phases"]["distill"]
+    assert record["dropped"]["no_agreement"] == 4  # those without a reference, which end with 5
+    assert record["from_reference"] == 16
+    assert "the reference of 16 questions" in as_markdown(read_report(report))
 
 
 async def test_one_answer_is_asked_and_learned_as_before(tmp_path: Path):

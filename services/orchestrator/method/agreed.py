@@ -18,19 +18,18 @@ LEAST_VOTES = 2  # one answer alone agrees with nothing
 async def most_agreed(
     ctx: JobContext,
     key: StepKey,
-    batch: Sequence[Question],
-    responses: Sequence[TeacherResponse],
+    asked: Sequence[tuple[Question, TeacherResponse]],
     checked: Callable[[TeacherResponse, Question], TeacherResponse],
 ) -> list[TeacherResponse]:
     """Of each response the sample that most samples agree on, with their share of all as its `share`; its outcome is no_agreement where
     no two usable ones agree. checked: a sample with its outcome. Where no sample is usable the response stays as it is."""
     usable = [
         [sample for one in response.each() if (sample := checked(one, question)).outcome == "ok"]
-        for response, question in zip(responses, batch, strict=True)
+        for question, response in asked
     ]
     rows = [
         Sampled(id=question.id, texts=[sample.answer for sample in samples])
-        for question, samples in zip(batch, usable, strict=True)
+        for (question, _), samples in zip(asked, usable, strict=True)
         if len(samples) >= LEAST_VOTES
     ]
     votes: dict[str, Votes] = {}
@@ -39,7 +38,7 @@ async def most_agreed(
         votes = {row.id: row for row in grouped.read(Votes)}
     return [
         _chosen(response, checked(response, question), samples, votes.get(question.id))
-        for response, question, samples in zip(responses, batch, usable, strict=True)
+        for (question, response), samples in zip(asked, usable, strict=True)
     ]
 
 

@@ -11,6 +11,7 @@ from services.orchestrator.method.agreed import agreement_of, distinct_samples, 
 from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judging import better
+from services.orchestrator.method.passing import passing, reference_of
 from services.orchestrator.method.selection import letters_by_script, near_duplicates, scripts, words
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
@@ -31,7 +32,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
 
     async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
         if settings.answers == "references":
-            return own_references(batch)
+            return [reference_of(q) for q in batch]
         if state.guidance is Guidance.BEST:
             return await best_responses(ctx, state, index, batch)
         key, every = StepKey("distill", batch=index), ctx.spec.teacher.keep == "all"
@@ -52,6 +53,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         dropped=dropped | ({"too_long": too_long} if too_long else {}),
         cut_off_guidelines=cut_off_guidelines(ctx, "distill"),
         answers=settings.answers,
+        from_reference=sum(r.from_reference for r in responses) if ctx.spec.teacher.keep == "passing" else None,
         guidance=state.guidance.value if settings.answers == "teacher" else None,
         agreement=agreement_of(ctx.spec.teacher.samples, responses) if ctx.spec.teacher.keep == "agreed" else None,
         training=training,
@@ -95,19 +97,16 @@ async def ask_teacher(
         return [
             checked(one, question) for r, question in zip(responses, batch, strict=True) for one in distinct_samples(r)
         ]
-    if ctx.spec.teacher.samples > 1:
-        return await most_agreed(ctx, key.child("votes"), batch, responses, checked)
-    return [checked(response, question) for response, question in zip(responses, batch, strict=True)]
-
-
-def own_references(batch: Sequence[Question]) -> list[TeacherResponse]:
-    """The records' references in place of the teacher's responses; a record without one is dropped later."""
-    return [
-        TeacherResponse(
-            id=q.id, answer=q.reference or "", finish_reason="stop", outcome="ok" if q.reference else "no_reference"
-        )
-        for q in batch
-    ]
+    pairs = list(zip(batch, responses, strict=True))
+    verifiable = [(q, r) for q, r in pairs if q.reference and ctx.spec.teacher.keep == "passing"]
+    others = [pair for pair in pairs if pair not in verifiable]
+    settled = await passing(ctx, key.child("grades"), verifiable, checked) if verifiable else []
+    if ctx.spec.teacher.samples > 1 and others:
+        settled += await most_agreed(ctx, key.child("votes"), others, checked)
+    else:
+        settled += [checked(response, question) for question, response in others]
+    place = {q.id: number for number, q in enumerate(batch)}
+    return sorted(settled, key=lambda response: place[response.id])
 
 
 def usable_examples(

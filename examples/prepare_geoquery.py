@@ -1,0 +1,32 @@
+"""Make a METEOR dataset without references in train out of GeoQuery (English question on US geography -> SQL).
+
+python examples/prepare_geoquery.py --data geoquery.jsonl > rows.jsonl
+
+--data: one JSON object a line with `id`, `question` and `reference`. Questions are split at random, as in the published question split:
+--test and --dev questions keep their reference, the others are asked of the teacher. --references keeps those of train too.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--data", type=Path, required=True)
+parser.add_argument("--dev", type=int, default=60)
+parser.add_argument("--test", type=int, default=250)
+parser.add_argument("--seed", type=int, default=11)
+parser.add_argument("--references", action="store_true")
+options = parser.parse_args()
+
+records = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()]
+distinct = list({record["question"].strip(): record for record in records}.values())
+random.Random(options.seed).shuffle(distinct)
+held_out = options.test + options.dev
+splits = {"train": distinct[held_out:], "dev": distinct[options.test : held_out], "test": distinct[: options.test]}
+for split, rows in splits.items():
+    for record in rows:
+        row = {"id": record["id"], "question": record["question"].strip(), "split": split}
+        if split != "train" or options.references:
+            row["reference"] = record["reference"]
+        print(json.dumps(row, ensure_ascii=False))
