@@ -2,6 +2,9 @@
 
 import sys
 
-from services.api.app import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.api.app import main
 
 sys.exit(main())

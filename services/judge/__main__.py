@@ -1,5 +1,8 @@
 """`python -m services.judge`"""
 
-from services.judge.main import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.judge.main import main
 
 main()

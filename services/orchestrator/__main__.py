@@ -1,5 +1,8 @@
 """`python -m services.orchestrator`"""
 
-from services.orchestrator.main import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.orchestrator.main import main
 
 main()

@@ -1,5 +1,8 @@
 """`python -m services.strong_model gateway|worker`"""
 
-from services.strong_model.main import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.strong_model.main import main
 
 main()

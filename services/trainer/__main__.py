@@ -1,5 +1,8 @@
 """`python -m services.trainer`"""
 
-from services.trainer.main import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.trainer.main import main
 
 main()

@@ -1,5 +1,8 @@
 """`python -m services.weak_model engine|worker`"""
 
-from services.weak_model.main import main
+from shared.platform.loading import loading
+
+with loading():
+    from services.weak_model.main import main
 
 main()

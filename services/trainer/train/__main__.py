@@ -9,6 +9,7 @@ from services.trainer.spec import Metrics, Spec
 from services.trainer.train import progress
 from services.trainer.train.failures import as_error
 from shared.contracts.steps import StepKind
+from shared.platform.loading import loading
 
 WITHOUT_MODEL = (StepKind.GGUF, StepKind.PUSH)
 Work = Callable[[Spec, progress.Reporter], Metrics]
@@ -18,7 +19,7 @@ def main() -> int:
     reporter = progress.Reporter(progress.take_stdout())
     try:
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
-        function = work(spec.kind) if spec.kind in WITHOUT_MODEL else with_model
+        function = without_model if spec.kind in WITHOUT_MODEL else with_model
         reporter.done(function(spec, reporter))
     except Exception as error:  # the supervisor handles it; the traceback stays in the log
         traceback.print_exc()
@@ -27,13 +28,20 @@ def main() -> int:
     return 0
 
 
+def without_model(spec: Spec, reporter: progress.Reporter) -> Metrics:
+    with loading():
+        function = work(spec.kind)
+    return function(spec, reporter)
+
+
 def with_model(spec: Spec, reporter: progress.Reporter) -> Metrics:
     """Within the memory limit. Imported here, so that a lack of memory while loading the libraries is reported too."""
-    from services.trainer.train import memory
-    from services.trainer.train.model import use_cores
+    with loading():
+        from services.trainer.train import memory
+        from services.trainer.train.model import use_cores
 
+        function = work(spec.kind)
     use_cores(spec.threads)
-    function = work(spec.kind)
     memory.limit(spec.memory_gb)
     try:
         return function(spec, reporter)
