@@ -1,7 +1,7 @@
 """Fixtures that stand on real servers: a valkey-server and a PostgreSQL per test run, a fresh database per test."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from shared.contracts.jobs import JobRequest
 from shared.db.engine import engine_for
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
+from shared.platform.loading import loading
 from tests.fakes.ports import free_port as any_free_port
 from tests.fakes.postgres import fresh_database, running_postgres
 from tests.fakes.valkey import running_valkey
@@ -49,6 +50,13 @@ def _read_certificates_once() -> None:
 
 
 _read_certificates_once()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Each worker imports all test files, and with them the libraries of models."""
+    with loading():
+        return (yield)
 
 
 class FilesAndOneSystem(LoadFileScheduling):

@@ -1,6 +1,5 @@
 """Fixtures that several files of this folder ask for."""
 
-import gc
 import importlib
 import json
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.platform.loading import loading
 from tests.fakes.gateway import PATIENT, Gateway, running_gateway
 from tests.fakes.providers.server import KEY, providers_file, simulated_providers
 from tests.fakes.start import FakeServer
@@ -24,19 +24,16 @@ def data(tmp_path: Path) -> Path:
 def one_thread() -> Iterator[None]:
     """A tiny model's matrices are too small to share; on a busy machine two threads only wait for each other.
 
-    Each training collects garbage, among the libraries' millions of objects, which takes longer than the training: they are left
-    out of that.
+    Each training collects garbage, which takes longer than the training where the libraries' objects are among it.
     """
-    import torch  # most files of this folder do without it
+    with loading():
+        import torch  # most files of this folder do without it
 
-    for name in ("dpo", "search", "sft"):
-        importlib.import_module(f"services.trainer.train.{name}")
+        for name in ("dpo", "search", "sft"):
+            importlib.import_module(f"services.trainer.train.{name}")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
     yield
-    gc.unfreeze()
     torch.set_num_threads(before)
 
 
