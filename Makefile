@@ -44,7 +44,12 @@ LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
 patient = { (every=30; [ -t 1 ] && every=4; while sleep $$every >/dev/null 2>&1; do echo "   still at it, $$SECONDS s"; done) & ticker=$$!; trap "kill $$ticker 2>/dev/null" EXIT; $(1); }
 
-.PHONY: help install install-dev demo up down status test test-python test-gpu chaos prove bench clients openapi dashboard lock clean
+# $(call beside,NAME,COMMAND,MAIN): COMMAND while MAIN runs, for it keeps one core busy only. What it says is shown when it ends; both must succeed.
+beside = { said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+    { { $(2); } >"$$said" 2>&1 && how=ok || how=FAILED; printf '\n== %s: %s, %s s\n' "$(1)" $$how $$SECONDS; [ $$how = ok ] || { cat "$$said"; false; }; } & beside=$$!; \
+    ended=0; { $(3); } || ended=$$?; wait $$beside || { echo "== $(1): FAILED, see above"; ended=1; }; [ $$ended = 0 ]; }
+
+.PHONY: help install install-dev demo up down status test test-python test-python-first test-gpu chaos prove bench clients openapi dashboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,12 +87,15 @@ down: install ## stop everything; jobs go on at the next `make up`
 status: install ## what runs, on which port, with how much memory
 	$(METEOR) status --data $(DATA)
 
+PYTEST_ALL = $(BIN)/python -m pytest -m "not gpu and not drill" tests/e2e tests/chaos tests/integration tests/contract tests/unit
+# In a fresh clone four processes would compile the same files at once; one does it before them.
+COMPILED = [ -e tests/unit/__pycache__ ] || $(PYTEST_ALL) --collect-only >/dev/null || true;
+
 test: install-dev ## lint, import contracts, types, then the tests: unit, contract, integration, end to end
 	$(call stage,ruff check,$(BIN)/ruff check $(SOURCES))
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
-	$(call stage,types,$(BIN)/pyright --pythonpath $(BIN)/python)
-	$(call stage,all tests,$(BIN)/python -m pytest -m "not gpu and not drill" -n 4 --dist loadfile --no-loadscope-reorder tests/e2e tests/chaos tests/integration tests/contract tests/unit)
+	$(call stage,types and all tests,$(call beside,types and first tests on Python $(OTHER),$(BIN)/pyright --pythonpath $(BIN)/python && { $(TEST_OTHER_FIRST); },$(COMPILED)$(PYTEST_ALL) -n 4 --dist loadfile --no-loadscope-reorder))
 
 # The services without torch on another Python than the environment's, in an environment of its own that is kept for later.
 OTHER := 3.13
@@ -101,6 +109,14 @@ test-python: ## the unit tests that need no torch on another Python, where it is
 	        && touch $(OTHER_VENV)/complete || { echo "== tests on Python $(OTHER): left out, its packages could not be installed"; exit 0; }; \
 	fi; \
 	echo "== tests on Python $(OTHER)"; $(OTHER_VENV)/bin/python -m pytest -m "not gpu and not drill and not engine" -n 2 tests/unit
+
+# What a Python changes first: imports, annotations, docstrings in the API's document, processes.
+OTHER_FIRST = $(addprefix tests/unit/test_,imports.py openapi.py contracts.py contracts_rows.py guard.py sandbox.py log.py)
+TEST_OTHER_FIRST = if [ -e $(OTHER_VENV)/complete ]; then echo "== first tests on Python $(OTHER)"; $(OTHER_VENV)/bin/python -m pytest -p no:xdist $(OTHER_FIRST); \
+    else echo "== first tests on Python $(OTHER): left out; make test-python makes their environment"; fi
+
+test-python-first: ## a few of them within seconds, where `make test-python` has made that environment [OTHER=3.13]
+	@$(TEST_OTHER_FIRST)
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)

@@ -67,7 +67,7 @@ def test_head_of_a_stream_ends(http: httpx.Client, good_file: str):
     for _ in range(3):  # one connection, so each must have ended cleanly
         headed = http.head(f"{JOBS}/{job}/events", headers={"accept": "text/event-stream"})
         assert headed.headers["content-type"].startswith("text/event-stream")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # a stream that did not end would keep the client for a minute
     assert http.head(f"/v1/files/{good_file}/content").headers["content-length"] == str(len(rows(60)))
 
 
@@ -274,7 +274,7 @@ def test_a_text_may_speak_of_nan(http: httpx.Client):
 @pytest.fixture(scope="module")
 def brief(tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm) -> Iterator[RunningApi]:
     with running_api(
-        tmp_path_factory.mktemp("brief"), METEOR_API_ENGINE_URL=engine.url, METEOR_API_KEEP_ALIVE_S="2"
+        tmp_path_factory.mktemp("brief"), METEOR_API_ENGINE_URL=engine.url, METEOR_API_KEEP_ALIVE_S="6"
     ) as running:
         yield running
 
@@ -285,9 +285,9 @@ def test_a_connection_stays_open_as_long_as_the_settings_say(brief: RunningApi, 
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         for _ in range(2):  # the second request within the time is answered on the same connection
             connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-            time.sleep(1.5)
+            time.sleep(3.5)
             answer = connection.recv(65536)
-            assert b"keep-alive: timeout=2" in answer
+            assert b"keep-alive: timeout=6" in answer
         began = time.monotonic()
         assert connection.recv(65536) == b""  # closed in order, not reset
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30

@@ -12,8 +12,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, what: str = "the condition") -> None:
-    """Poll until the condition holds. Raises AssertionError after timeout_s, naming what was awaited."""
+def wait_until(condition: Callable[[], object], timeout_s: float = 60.0, what: str = "the condition") -> None:
+    """Poll until the condition holds. Raises AssertionError after timeout_s, naming what was awaited.
+
+    timeout_s: long enough for a machine that does other work beside. It is shorter only where the time itself is tested.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -105,7 +105,7 @@ def content(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def ended(system: System, run: EvalRunObject, status: str = "succeeded") -> EvalRunObject:
-    await system.until(run.id, status, within_s=40)
+    await system.until(run.id, status)
     return evals.run(system.context, run.eval_id, run.id)
 
 
@@ -260,7 +260,7 @@ async def test_runs_are_cancelled_listed_and_deleted(system: System):
             system.stores.evals.delete_run(DEFAULT_PROJECT, eval_id, runs[0].id)
         stopped = evals.cancel(system.context, eval_id, runs[0].id)
         assert stopped.status == "canceled"
-        await system.until(runs[0].id, "cancelled", within_s=20)
+        await system.until(runs[0].id, "cancelled")
         await ended(system, runs[1])
         await ended(system, runs[2])
     listed = evals.runs(system.context, eval_id, Paging(), "asc", None)

@@ -79,7 +79,7 @@ class System:
         request = JobRequest.model_validate({"model": BASE.base, "training_file": file, "distillation": distillation})
         return self.jobs.create(DEFAULT_PROJECT, request, {"default": Price(1.0, 2.0)})
 
-    async def until(self, job: Any, *statuses: str, within_s: float = 20) -> Any:
+    async def until(self, job: Any, *statuses: str, within_s: float = 60) -> Any:
         async with asyncio.timeout(within_s):
             while True:
                 row = self.jobs.get(job.id)

@@ -239,5 +239,5 @@ async def test_a_wait_ends_when_it_said(valkey: str):
     started = time.monotonic()
     await asyncio.sleep(wait)
     assert await limiter.wait_s(1) < 0.02
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     await limiter.close()

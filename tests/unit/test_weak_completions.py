@@ -86,7 +86,7 @@ def server() -> Iterator[tuple[Server, str]]:
     run = uvicorn.Server(uvicorn.Config(state.app(), host="127.0.0.1", port=port, log_level="critical"))
     thread = threading.Thread(target=run.run, daemon=True)
     thread.start()
-    wait_until(lambda: run.started, 20, "the server")
+    wait_until(lambda: run.started, 60, "the server")
     yield state, f"http://127.0.0.1:{port}"
     run.should_exit = True
     thread.join(10)
@@ -227,7 +227,7 @@ async def test_a_missing_adapter_is_named_and_never_retried(server):
 async def test_a_refused_row_ends_the_calls_beside_it(server):
     with pytest.raises(FatalError, match="top_p is odd"):
         await call(completions.answer, server[1], rows("for ever", "bad"))
-    wait_until(lambda: server[0].ended_early == 1, 5, "the end of the other call")
+    wait_until(lambda: server[0].ended_early == 1, 60, "the end of the other call")
 
 
 async def test_a_cancelled_step_ends_its_calls_in_the_engine(server):
