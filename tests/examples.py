@@ -83,6 +83,7 @@ def record(url: str) -> Recorded:
         "reference": "{{item.label}}",
         "operation": "eq",
     }
+    to.send("GET", "/v1/graders")
     to.send("POST", graders + "/validate", {"grader": grader})
     number = {"grader": {"type": "number"}, "model_sample": "It is 1,200.", "item": {"reference": "1200"}}
     to.send("POST", graders + "/run", number)

@@ -15,7 +15,7 @@ from shared.platform.http import error_response
 # OpenAI's routes that this server lacks: the first part of the path below /v1 -> what there is instead.
 NOT_OFFERED = {
     "uploads": "uploads in parts are not offered: POST /v1/files takes a whole file, however long its transfer lasts",
-    "graders": "graders are not kept by themselves: a job takes them in distillation.judge.grader and distillation.primary_metric, and POST /v1/fine_tuning/alpha/graders/run tries one",
+    "graders": "graders are not kept by themselves: GET /v1/graders lists the kinds, a job takes them in distillation.judge.grader and distillation.primary_metric, and POST /v1/fine_tuning/alpha/graders/run tries one",
     "embeddings": "embeddings are not offered: the served models write text, see POST /v1/chat/completions",
     "batches": "batches are not offered: send many requests to POST /v1/chat/completions at once",
     "moderations": "moderation is not offered",

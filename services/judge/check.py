@@ -1,7 +1,7 @@
 """The graders of an eval on each of a run's answers."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +26,7 @@ async def check(
     progress: OnProgress,
     gateway: GatewayClient | None = None,
     networks: Sequence[Network] = (),
+    plugins: Collection[str] = (),
 ) -> tuple[list[Checked], dict[str, int]]:
     """A result per row and criterion, in their orders. A row that a grader cannot grade has the reason as its error there.
 
@@ -34,7 +35,9 @@ async def check(
     """
     with ExitStack() as opened:
         graders = [
-            opened.enter_context(Graders([one.verifying] if one.verifying else [], files, sandbox, gateway, networks))
+            opened.enter_context(
+                Graders([one.verifying] if one.verifying else [], files, sandbox, gateway, networks, plugins=plugins)
+            )
             for one in criteria
         ]
         size = AT_ONCE if any(own.ask_elsewhere for own in graders) else 1

@@ -60,7 +60,15 @@ def graders_of(params: JudgeParams, context: StepContext, gateway: GatewayClient
     """gateway: for those that ask a strong model. Raises ArtifactMissing for a file that is gone, UserError for code where the sandbox is off."""
     files = {name: context.artifacts.file(digest) for name, digest in params.files.items()}
     settings = context.settings
-    return Graders(params.verify, files, settings.sandbox, gateway, settings.grader_networks, context.scratch)
+    return Graders(
+        params.verify,
+        files,
+        settings.sandbox,
+        gateway,
+        settings.grader_networks,
+        context.scratch,
+        settings.grader_plugins,
+    )
 
 
 @asynccontextmanager
@@ -116,8 +124,16 @@ async def check_rows(params: CheckParams, rows: list[CheckInput], context: StepC
     verifying = [one.verifying for one in params.criteria if one.verifying is not None]
     async with grading_gateway(verifying, context) as gateway:
         settings = context.settings
-        networks = settings.grader_networks
-        return await check(params.criteria, files, settings.sandbox, rows, context.progress, gateway, networks)
+        return await check(
+            params.criteria,
+            files,
+            settings.sandbox,
+            rows,
+            context.progress,
+            gateway,
+            settings.grader_networks,
+            settings.grader_plugins,
+        )
 
 
 HANDLERS = by_kind(

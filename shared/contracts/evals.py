@@ -174,7 +174,7 @@ class Criterion(Wire):
 
 # Graders of ours that compare the answer with a reference, so that a criterion has templates for both.
 COMPARING = (
-    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests",
+    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "plugin",
     *(grader.value for grader in Grader if grader not in TEMPLATED),
 )  # fmt: skip
 # Those that have a name among their own fields, as OpenAI's have.

@@ -260,6 +260,24 @@ class EndpointGrader(GraderKind):
     timeout_s: Number = Field(default=30.0, gt=0, le=600)
 
 
+PluginName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class PluginGrader(GraderKind):
+    """A grader of another package, installed here under the entry point group `meteor.graders`, and allowed by METEOR_GRADERS.
+
+    plugin: the entry point's name. settings: as that grader has them. version: of the package; where another one is installed the grader
+    is refused. timeout_s: for an answer.
+    """
+
+    type: Literal["plugin"]
+    plugin: PluginName
+    settings: Json = {}
+    version: str | None = Field(default=None, max_length=100)
+    name: str | None = Field(default=None, max_length=200)
+    timeout_s: Number = Field(default=10.0, gt=0, le=60)
+
+
 class MultiGrader(GraderKind):
     """OpenAI's multi grader: a formula over the scores of others, by their names in `graders`; a single grader object there goes by
     its own name."""
@@ -307,6 +325,7 @@ VerifyingGrader = (
     | ScoreModelGrader
     | LabelModelGrader
     | EndpointGrader
+    | PluginGrader
 )
 VerifyingKind = Annotated[VerifyingGrader, Field(discriminator="type")]
 
@@ -323,14 +342,16 @@ GivenGrader = Annotated[
 ]
 MultiGrader.model_rebuild()
 # Those whose equality of two answers is one of their texts, or that have none of their own.
-TEXT_KINDS = (PythonGrader, StringCheckGrader, TextSimilarityGrader, ScoreModelGrader, LabelModelGrader, EndpointGrader)
+TEXT_KINDS = (
+    PythonGrader, StringCheckGrader, TextSimilarityGrader, ScoreModelGrader, LabelModelGrader, EndpointGrader, PluginGrader,
+)  # fmt: skip
 UNGRADABLE = "reference"  # why a row has no score: its reference cannot be graded against
 # Right or wrong; the others are similarities or numbers between.
 BINARY_GRADERS = frozenset(
     {
         Grader.STRING_CHECK.value, Grader.FIRST_TOKEN.value, Grader.CONTAINS.value, *VERIFYING,
         *(f"string_check_{operation}" for operation in ("eq", "ne", "like", "ilike")),
-    } - {"python", "multi", "score_model", "endpoint"}
+    } - {"python", "multi", "score_model", "endpoint", "plugin"}
 )  # fmt: skip
 
 
@@ -343,6 +364,8 @@ def name_of(grader: Grader | VerifyingGrader) -> str:
             return f"{grader.type}_{grader.operation}"
         case TextSimilarityGrader():
             return f"{grader.type}_{grader.evaluation_metric}"
+        case PluginGrader():
+            return f"{grader.type}_{grader.plugin}"
         case _:
             return grader.type
 
@@ -377,6 +400,8 @@ def reads_reference(grader: Grader | VerifyingGrader) -> bool:
             return any(reads_reference(part) for part in grader.graders.values())
         case JsonSchemaGrader():
             return grader.of is None
+        case PluginGrader():
+            return True
         case _:
             return not isinstance(grader, TEXT_KINDS)
 

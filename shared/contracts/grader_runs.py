@@ -1,7 +1,7 @@
 """Trying a grader: OpenAI's fine_tuning.alpha.graders (openai 3.54, types/fine_tuning/alpha)."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -38,6 +38,20 @@ class GraderRunRequest(GraderRequest):
 
     model_sample: Annotated[str, Field(max_length=LONGEST_SAMPLE)]
     item: Json = {}
+
+
+class GraderKindObject(BaseModel):
+    """A kind of grader. type: `plugin` for one of another package, whose entry point `id` names; `kind` for the others, whose `type` or
+    name it is. settings: their names; of another package's grader not known here. unavailable_because: what the operator can change."""
+
+    id: str
+    object: Literal["grader.kind"] = "grader.kind"
+    type: Literal["kind", "plugin"] = "kind"
+    settings: list[str] | None = None
+    package: str | None = None
+    version: str | None = None
+    available: bool = True
+    unavailable_because: str | None = None
 
 
 class GraderValidated(BaseModel):

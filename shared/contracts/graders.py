@@ -19,7 +19,7 @@ class Grader(StrEnum):
 
 
 VERIFYING = (
-    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "python", "multi", "score_model", "label_model", "endpoint",
+    "number", "json_equal", "json_schema", "regex_equal", "sql_result", "code_tests", "python", "multi", "score_model", "label_model", "endpoint", "plugin",
 )  # fmt: skip
 ALONE = ("number", "json_equal", "json_schema", "regex_equal", "code_tests")  # those whose settings all have a default
 ANSWER = ("{{sample.output_text}}", "{{ sample.output_text }}")

@@ -12,14 +12,16 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import TypeAdapter
 
-from shared.contracts.errors import FatalError
+from shared.contracts.errors import FatalError, UserError
 from shared.contracts.grader_kinds import (
     UNGRADABLE,
     JsonSchemaGrader,
+    PluginGrader,
     RegexEqualGrader,
     SqlResultGrader,
     VerifyingGrader,
     VerifyingKind,
+    name_of,
 )
 from shared.grading.attempt import Attempt, Graded
 from shared.platform.line_process import LineProcess, ProcessEnded, TooSlow
@@ -62,7 +64,7 @@ class _Bounded:
         if self.seconds is not None:
             return self.seconds
         match self.spec:
-            case RegexEqualGrader():
+            case RegexEqualGrader() | PluginGrader():
                 return self.spec.timeout_s
             case SqlResultGrader():
                 return 2 * self.spec.timeout_s + SPARE_S
@@ -71,7 +73,7 @@ class _Bounded:
 
     def _ask(self, texts: Sequence[str], limit: float | None = None) -> Any:
         """limit: seconds, where they are not the usual ones. Raises ProcessEnded and TooSlow, after which the next text starts the
-        process again; FatalError where it does not start."""
+        process again; FatalError where it does not start; UserError for a plugin that is not fit."""
         child = self._child or self._start()
         try:
             return json.loads(child.ask(json.dumps(texts), limit or self.limit))
@@ -91,11 +93,19 @@ class _Bounded:
         files = {name: str(path) for name, path in self.files.items()}
         begin = json.dumps([self._work, _SPEC.dump_python(self.spec, mode="json", by_alias=True), files])
         try:
-            child.ask(begin, START_S)
+            unfit = json.loads(child.ask(begin, START_S))
         except (ProcessEnded, TooSlow):
             self.close()
+            if isinstance(self.spec, PluginGrader):
+                raise self._unfit(f"importing it took more than {START_S:g} s, or ended the process") from None
             raise FatalError("the process that grades answers did not start", code="grader_failed") from None
+        if unfit is not None:
+            self.close()
+            raise self._unfit(unfit)
         return child
+
+    def _unfit(self, why: str) -> UserError:
+        return UserError(f"grader {name_of(self.spec)}: {why}", param="distillation.judge.grader", code="bad_grader")
 
 
 class BoundedGrader(_Bounded):
@@ -103,8 +113,13 @@ class BoundedGrader(_Bounded):
 
     _work = "grade"
 
+    def try_start(self) -> None:
+        """Raises what `score` raises before it has graded anything."""
+        if self._child is None:
+            self._start()
+
     def score(self, attempt: Attempt) -> Graded:
-        """Raises FatalError where the process cannot be started."""
+        """Raises FatalError where the process cannot be started, UserError for a plugin that is not fit."""
         if not attempt.reference and not (isinstance(self.spec, JsonSchemaGrader) and self.spec.of is not None):
             return Graded(0.0, UNGRADABLE)
         try:

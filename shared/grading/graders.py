@@ -3,7 +3,7 @@ ask something elsewhere for many attempts at once."""
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from shared.contracts.grader_kinds import (
     Grader,
     LabelModelGrader,
     MultiGrader,
+    PluginGrader,
     PythonGrader,
     ScoreModelGrader,
     StringCheckGrader,
@@ -33,6 +34,7 @@ from shared.grading.bounded import BoundedGrader
 from shared.grading.code import CodeGrader
 from shared.grading.endpoint import EndpointScores
 from shared.grading.models import ModelGrader
+from shared.grading.plugins import unfit
 from shared.grading.texts import TextGrader, too_long
 from shared.judging.graders import score
 from shared.platform.gateway_client import GatewayClient
@@ -94,7 +96,8 @@ def is_remote(scorer: Scorer) -> bool:
 class Graders:
     """verifying: the graders beside the named ones. files: uploaded files that they read, by their ids. sandbox: the operator
     allows code to be run. gateway: for those that ask a strong model. networks: that endpoints may be in beside the public ones. scratch: a folder of the step
-    for what they answered. Raises UserError for graders that need it otherwise."""
+    for what they answered. plugins: names of third-party graders that the operator allows. Raises UserError for graders that need what
+    is not there."""
 
     def __init__(
         self,
@@ -104,7 +107,9 @@ class Graders:
         gateway: GatewayClient | None = None,
         networks: Sequence[Network] = (),
         scratch: Path | None = None,
+        plugins: Collection[str] = (),
     ):
+        self._plugins = plugins
         self._networks, self._scratch = networks, scratch
         self._gateway = gateway
         self._files, self._sandbox, self._open = files or {}, sandbox, ExitStack()
@@ -133,6 +138,8 @@ class Graders:
                 return TextGrader(spec)
             case PythonGrader() | CodeTestsGrader():
                 return self._open.enter_context(CodeGrader(spec, self._sandbox))
+            case PluginGrader() if why := unfit(spec, self._plugins):
+                raise UserError(why, code="grader_off")
             case _:
                 return self._open.enter_context(BoundedGrader(spec, self._files))
 

@@ -8,11 +8,12 @@ from shared.contracts.grader_kinds import (
     JsonEqualGrader,
     JsonSchemaGrader,
     NumberGrader,
+    PluginGrader,
     RegexEqualGrader,
     SqlResultGrader,
     VerifyingGrader,
 )
-from shared.grading import json_values, numbers, regular_expressions, sql
+from shared.grading import json_values, numbers, plugins, regular_expressions, sql
 
 Score = Callable[[str, str], float]
 
@@ -21,7 +22,7 @@ def grader(spec: VerifyingGrader, files: Mapping[str, Path]) -> Score:
     """The function of (answer, reference) that scores by `spec`. files: uploaded files that graders read, by their ids.
 
     It raises ValueError where the reference cannot be graded against, and Stopped where the answer needs more than the grader's own
-    limits; a wrong or malformed answer is 0. It may take long and much memory: bounded.py runs it within limits.
+    limits; a wrong or malformed answer is 0. A plugin's raises PluginFailed too, and may not be fit: PluginUnfit. It may take long and much memory: bounded.py runs it within limits.
     """
     match spec:
         case NumberGrader():
@@ -34,5 +35,7 @@ def grader(spec: VerifyingGrader, files: Mapping[str, Path]) -> Score:
             return partial(regular_expressions.score, spec)
         case SqlResultGrader():
             return partial(sql.score, spec, files[spec.database])
+        case PluginGrader():
+            return plugins.score_of(spec)
         case _:
             raise ValueError(f"{spec.type} runs code or other graders: graders.py has it")

@@ -64,6 +64,10 @@ class PlatformSettings(BaseSettings):
         default="",
         description="networks (10.0.0.0/8, ...) that `endpoint` graders may lead to although they are not public",
     )
+    graders: str = Field(
+        default="",
+        description="names of third-party graders (entry points `meteor.graders`) whose code may run, separated by commas",
+    )
     log_level: str = "INFO"
     log_json: bool = False
 
@@ -76,6 +80,11 @@ class PlatformSettings(BaseSettings):
     @cached_property
     def grader_networks(self) -> tuple[Network, ...]:
         return networks_of(self.grader_allow)
+
+    @cached_property
+    def grader_plugins(self) -> frozenset[str]:
+        """Names of the third-party graders that the operator allows."""
+        return frozenset(name.strip() for name in self.graders.split(",")) - {""}
 
     @cached_property
     def database(self) -> str:

@@ -267,6 +267,21 @@ MULTI: dict[Sort, Sequence[Case]] = {
     "slow": [stopped("((a{1,900}){1,900}){1,900}", "a", "took more than 0.5 s", **EXPRESSION)],
 }  # fmt: skip
 
+PLUGIN: dict[Sort, Sequence[Case]] = {
+    "right": [right("kitten", "kitten")],
+    "wrong": [wrong("zzz", "kitten"), Case("sitten", "kitten", score=0.5)],
+    "malformed": [
+        stopped("text", "kitten", "returned 'much', which is no number", why="error"), stopped("nan", "kitten", why="error"),
+        stopped("kitten", "two words", why="reference"), stopped("kitten", "", why="reference"),
+    ],
+    "hostile": [
+        stopped("raise", "kitten", "RuntimeError: <script>", why="error"), stopped("leave", "kitten", why="crash"),
+        stopped("memory", "kitten", "MemoryError", why="error"), wrong("print", "kitten"), wrong("read", "kitten"), wrong("environment", "kitten"),
+        right("huge", "kitten"), wrong("\x00\ud800", "kitten"), wrong("q" * 100_000, "kitten"),
+    ],
+    "slow": [stopped("sleep", "kitten", "took more than 0.5 s", timeout_s=0.5)],
+}  # fmt: skip
+
 MODEL: dict[str, Any] = {
     "model": "default",
     "name": "m",
@@ -298,4 +313,5 @@ TABLE: dict[str, tuple[dict[str, Any] | None, Mapping[Sort, Sequence[Case]]]] = 
     "score_model": (MODEL | {"range": [0, 10]}, SCORE),
     "label_model": (MODEL | {"labels": ["polite", "rude"], "passing_labels": ["polite"]}, LABEL),
     "multi": (HALVES, MULTI),
+    "plugin": ({"plugin": "levenshtein", "settings": {"most": 2}}, PLUGIN),
 }

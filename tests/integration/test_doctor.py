@@ -21,6 +21,7 @@ from shared.db.engine import reading
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from shared.platform import process_guard
+from tests.fakes.grader_package import install
 from tests.fakes.installation import failed, make_sound, seen, small_model, the_only_failure
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.start import FakeServer, start_engine, start_teacher
@@ -100,6 +101,22 @@ def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
     own = tmp_path / "student" / "model.safetensors"
     own.write_bytes(own.read_bytes()[:-100])
     assert "model.safetensors cannot be read" in the_only_failure(data, "model student").message
+
+
+def test_graders_of_packages_are_told(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("METEOR_GRADERS", "nowhere")
+    assert "entry point 'nowhere'" in the_only_failure(data, "grader nowhere").message
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(install(packages))
+    monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
+    monkeypatch.setenv("METEOR_GRADERS", "levenshtein, absent")
+    findings = {one.name: one for one in seen(data)}
+    assert findings["grader levenshtein"].health is Health.OK
+    assert "acme-graders 1.2" in findings["grader levenshtein"].message
+    assert "acme_absent" in findings["grader absent"].message
+    assert findings["grader absent"].health is Health.FAIL
+    assert findings["grader broken"].health is Health.WARN, "installed and not allowed: it is not imported"
 
 
 def test_of_three_providers_one_has_a_wrong_key_and_one_is_away(

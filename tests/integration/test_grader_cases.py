@@ -2,6 +2,7 @@
 user's service and the gateway with a strong model behind it are real."""
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from shared.grading.graders import Graders
 from shared.platform.public_addresses import networks_of
 from shared.sandbox.confine import missing
 from tests.fakes.gateway import Gateway, running_gateway
+from tests.fakes.grader_package import install
 from tests.fakes.grader_service import Service, running_service
 from tests.fakes.start import start_teacher
 from tests.integration.grader_cases import SERVED, SORTS, TABLE, Case, Sort
@@ -39,7 +41,7 @@ class Surroundings(NamedTuple):
 
 @pytest.fixture(scope="module")
 def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
-    folder = tmp_path_factory.mktemp("cases")
+    folder, packages = tmp_path_factory.mktemp("cases"), install(tmp_path_factory.mktemp("packages"))
     with sqlite3.connect(folder / "shop.sqlite") as connection:
         connection.executescript(
             "CREATE TABLE item (name TEXT, price REAL);"
@@ -47,10 +49,14 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
         )
     connection.close()
     with (
+        pytest.MonkeyPatch.context() as patch,
         running_service() as service,
         start_teacher(module="tests.fakes.echo") as teacher,
         running_gateway(teacher, folder, **LIMITS) as gateway,
     ):
+        patch.syspath_prepend(packages)
+        patch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
+        patch.setenv("METEOR_INTERNAL_TOKEN", "which no package sees")
         made = Surroundings(folder / "shop.sqlite", service, gateway, {})
         yield made
         for graders in made.opened.values():
@@ -75,7 +81,7 @@ async def graded(around: Surroundings, kind: str, case: Case) -> Graded:
         key = json.dumps([one.model_dump(mode="json") for one in verifying])
         if key not in around.opened:
             files, here = {"shop": around.shop}, networks_of("127.0.0.1/32")
-            around.opened[key] = Graders(verifying, files, sandbox=True, networks=here)
+            around.opened[key] = Graders(verifying, files, sandbox=True, networks=here, plugins=["levenshtein"])
         return (await around.opened[key].score_all(name_of(spec), [Attempt.of(case.answer, case.reference)]))[0]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.local.doctor import databases, machine, serving, stores
+from services.local.doctor import databases, graders, machine, serving, stores
 from services.local.doctor.finding import Finding, Health, Installation, fail
 from services.local.doctor.strong import strong_models
 
@@ -30,6 +30,7 @@ def check_up(data: Path, environment: Mapping[str, str], calls: bool = True) -> 
     yield serving.access(installation)
     yield from serving.models(installation)
     yield serving.engine(installation)
+    yield from graders.of_packages(installation)
     yield from strong_models(installation, calls, sound=all(finding.health is not Health.FAIL for finding in ground))
     yield from serving.processes(installation)
 

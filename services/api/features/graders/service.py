@@ -14,6 +14,7 @@ from shared.contracts.errors import MeteorError
 from shared.contracts.grader_kinds import (
     UNGRADABLE,
     Grader,
+    PluginGrader,
     SqlResultGrader,
     VerifyingGrader,
     name_of,
@@ -69,7 +70,14 @@ async def grade(
         began = time.monotonic()
         files, platform = files_of(context, verifying), context.platform
         async with gateway_of(context) as gateway:
-            with Graders(verifying, files, platform.sandbox, gateway, platform.grader_networks) as graders:
+            with Graders(
+                verifying,
+                files,
+                platform.sandbox,
+                gateway,
+                platform.grader_networks,
+                plugins=platform.grader_plugins,
+            ) as graders:
                 try:
                     graded = await graders.score_all(name_of(grader), attempts)
                 except MeteorError as error:
@@ -128,11 +136,14 @@ def _as_run(request: GraderRunRequest, graded: Graded, seconds: float) -> Grader
 
 def _errors(grader: Grader | VerifyingGrader, graded: Graded) -> GraderErrors:
     kind, words = name_of(grader), graded.words or None
+    plugin = isinstance(grader, PluginGrader)
     match graded.why:
         case "":
             return GraderErrors()
         case why if why == UNGRADABLE:
             return GraderErrors(invalid_variable_error=True)
+        case "error" if plugin:
+            return GraderErrors(other_error=True)
         case "error":
             return GraderErrors(python_grader_runtime_error=True, python_grader_runtime_error_details=words)
         case "refused":

@@ -5,11 +5,12 @@ from urllib.parse import urlsplit
 
 from services.api.context import ProjectContext
 from services.api.gateway_client import GatewayUnavailable
-from shared.contracts.errors import NotFound
+from shared.contracts.errors import NotFound, UserError
 from shared.contracts.grader_kinds import (
     CodeTestsGrader,
     EndpointGrader,
     JsonSchemaGrader,
+    PluginGrader,
     PythonGrader,
     SqlResultGrader,
     VerifyingGrader,
@@ -45,6 +46,7 @@ def unknown_models(context: ProjectContext, param: str, given: VerifyingGrader) 
 
 
 def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iterator[Problem]:
+    from shared.grading import plugins
     from shared.grading.json_values import checked_schema  # here: the API starts without the graders' libraries
     from shared.grading.sql import checked_database
 
@@ -78,6 +80,17 @@ def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iter
                 message=f"{address} is not a public address, and METEOR_GRADER_ALLOW does not name it",
                 remedy="have the operator allow its network, or name a public address",
             )
+    elif isinstance(grader, PluginGrader):
+        if why := plugins.unfit(grader, context.platform.grader_plugins):
+            yield Problem(
+                code="grader_off",
+                param=f"{param}.plugin",
+                message=why,
+                remedy="GET /v1/graders lists the graders that there are; the operator installs packages and sets METEOR_GRADERS at the api "
+                "and the judge's workers",
+            )
+        else:
+            yield from _bad_settings(param, grader)
     elif isinstance(grader, JsonSchemaGrader) and grader.of is not None:
         try:
             checked_schema(grader.of)
@@ -88,6 +101,22 @@ def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iter
                 message=f"the schema of json_schema cannot be used: {error}",
                 remedy="give a JSON schema that is complete in itself",
             )
+
+
+def _bad_settings(param: str, grader: PluginGrader) -> Iterator[Problem]:
+    """Its own code says so, in the process that grades."""
+    from shared.grading.bounded import BoundedGrader
+
+    try:
+        with BoundedGrader(grader) as bounded:
+            bounded.try_start()
+    except UserError as error:
+        yield Problem(
+            code="bad_grader",
+            param=f"{param}.settings",
+            message=error.message,
+            remedy="correct the settings as the package's documentation has them; else the package is broken",
+        )
 
 
 def _bad_source(param: str, grader: PythonGrader) -> Iterator[Problem]:

@@ -85,7 +85,8 @@ def _tried(
     files = files_of(posted.context, verifying)
     if any(asks_elsewhere(spec) for spec in verifying):
         return  # a try costs money, or a stranger's time
-    with Graders(verifying, files, posted.context.platform.sandbox) as all_graders:
+    platform = posted.context.platform
+    with Graders(verifying, files, platform.sandbox, plugins=platform.grader_plugins) as all_graders:
         yield from _tried_on(all_graders, param, grader, rows, mark)
 
 
