@@ -12,6 +12,7 @@ HOMES = {
     "data": (f"{COMMANDS}.data:app",),
     "experiments": (f"{COMMANDS}.experiments:app",),
     "labels": (f"{COMMANDS}.labels:app",),
+    "graders": (f"{COMMANDS}.graders:graders",),
     "evals": (f"{COMMANDS}.evals:app",),
     "exports": (f"{COMMANDS}.exports:app",),
     "canary": (f"{COMMANDS}.canary:app",),

@@ -122,6 +122,7 @@ EXAMPLES: dict[str, str] = {
     webhooks show: webhooks show we-...
     webhooks delete: webhooks delete we-...
     audit: audit --limit 50
+    graders: graders --json
     """.strip().splitlines()
     )
 }

@@ -265,8 +265,18 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
         yield PlannedStep(StepKind.GUIDE, n)
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked, guided=True)
         yield from _settled(spec, n)
-    if spec.guidance in (Guidance.AUTO, Guidance.BEST):
+    both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
+    yield from _gated(spec, sizes, min(n, JUDGE_GATE), ways=2 if both else 1)
+    if both:
         yield _compared(spec, sizes, n)
+        yield from _compared_by_models(spec, sizes, n)
+
+
+def _gated(spec: Distillation, sizes: Sizes, n: int, ways: int) -> Iterable[PlannedStep]:
+    """The teacher's first answers, each way, by judge.grader, where it asks a model."""
+    low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
+    for grader in _asking([spec.judge.grader]):
+        yield _graded_by(grader, n - low, Calls(n - high), ways, Phase.DISTILL, spec.teacher.max_tokens)
 
 
 def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> Iterable[PlannedStep]:
@@ -291,6 +301,7 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
             yield from _settled(spec, n * (2 if guidance is Guidance.BEST else 1))
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
+            yield from _compared_by_models(spec, sizes, n)
     yield PlannedStep(StepKind.SFT, n * (spec.teacher.samples if every_sample else 1) * spec.distill.epochs)
 
 
@@ -316,6 +327,13 @@ def _compared(spec: Distillation, sizes: Sizes, n: int) -> PlannedStep:
         return PlannedStep(StepKind.COMPARE, use=use)
     least, most = Calls(n if low == n else 0, ORDERS), Calls(n if high else 0, ORDERS * REPAIRED)
     return PlannedStep(StepKind.COMPARE, 0, least, most, written=2 * WRITTEN * spec.teacher.max_tokens, use=use)
+
+
+def _compared_by_models(spec: Distillation, sizes: Sizes, n: int) -> Iterable[PlannedStep]:
+    """The same where references say which is better, and the primary metric asks a model."""
+    low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
+    for grader in _asking([spec.primary_metric]):
+        yield _graded_by(grader, n - low, Calls(0 if high else n), ORDERS, Phase.DISTILL, spec.teacher.max_tokens)
 
 
 def _iterate(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:

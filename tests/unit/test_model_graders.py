@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Phase
-from shared.contracts.estimate import Price
+from shared.contracts.estimate import Price, Range
 from shared.contracts.grader_kinds import LabelModelGrader, ScoreModelGrader, VerifyingKind
 from shared.contracts.templates import MissingField
 from shared.grading.attempt import Attempt
@@ -140,10 +140,46 @@ def test_their_calls_are_in_the_estimate():
     without = estimate(Distillation.model_validate(plain), work, prices).total
     asked = Distillation.model_validate(plain | {"primary_metric": LABEL | {"model": "grader"}})
     given = estimate(asked, work, prices)
-    assert given.total.calls.low - without.calls.low == 80  # each question of dev and test at least once
-    assert given.total.calls.high - without.calls.high == 2 * 40 * (3 + 2)  # two or three students, asked again at most
+    pilot = 16  # both ways are compared by the metric; equal answers are asked about once
+    assert given.total.calls.low - without.calls.low == 80 + pilot  # each question of dev and test at least once
+    assert given.total.calls.high - without.calls.high == 2 * (40 * (3 + 2) + 2 * pilot)  # 2 or 3 students; asked again
     assert given.total.usd is not None
     assert without.usd is not None
     assert given.total.usd.high > without.usd.high
     assert given.prices["grader"] == prices["grader"]
     assert estimate(asked, work, {"default": Price(1, 2)}).total.usd is None
+
+
+@pytest.mark.parametrize(
+    ("guidance", "ways", "references", "low", "high"),
+    [("none", 1, 40, 4, 4), ("auto", 2, 40, 4, 4), ("auto", 2, 0, 0, 0), ("auto", 2, 2, 0, 2), ("none", 1, 38, 2, 4)],
+)
+def test_the_teachers_first_answers_are_graded_by_the_judges_grader(
+    guidance: str, ways: int, references: int, low: int, high: int
+):
+    texts = sizes(Question(id=str(n), question="How?", reference="12" if n < references else None) for n in range(40))
+    work = Work({Phase.DISTILL: texts}, {Phase.DISTILL: 40}, texts, texts)
+    plain = {
+        "domain": "d",
+        "phases": ["distill"],
+        "guidance": guidance,
+        "evaluation": {"baselines": [], "forgetting": 0},
+    }
+
+    def calls(**judge: Any) -> Range:
+        return estimate(Distillation.model_validate(plain | {"judge": judge}), work, {}).phases["pilot"].calls
+
+    without, graded = calls(), calls(grader=LABEL | {"model": "grader"})
+    assert (graded.low - without.low, graded.high - without.high) == (low, 2 * ways * high)
+
+
+def test_the_students_samples_of_phase_3_are_graded_by_the_judges_grader():
+    texts = sizes(Question(id=str(n), question="How?", reference="12") for n in range(40))
+    work = Work({Phase.EVOLVE: texts}, {Phase.EVOLVE: 40}, texts, texts)
+    evolve: dict[str, Any] = {"strategy": "verified", "samples": 4, "turns": 2}
+    spec = {"domain": "d", "phases": ["evolve"], "evolve": evolve, "judge": {"grader": LABEL}}
+    assert estimate(Distillation.model_validate(spec), work, {}).phases["evolve"].calls.high == 2 * 40 * 4 * 2
+    with_references = spec | {"evolve": evolve | {"unsolved": "reference"}}
+    assert (
+        estimate(Distillation.model_validate(with_references), work, {}).phases["evolve"].calls.high == 2 * 40 * 5 * 2
+    )
