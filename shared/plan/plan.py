@@ -247,12 +247,17 @@ def _taught(spec: Distillation, rows: int) -> Calls:
     return Calls(rows, spec.teacher.samples)
 
 
-def _settled(spec: Distillation, rows: float) -> Iterable[PlannedStep]:
-    """Which of the teacher's samples is learned: one that the grader passes, or one that most agree on."""
+def _settled(spec: Distillation, sizes: Sizes, n: int, fresh: int, ways: int = 1) -> Iterable[PlannedStep]:
+    """Which of the teacher's samples to n questions is learned: one that the grader passes, or one that most agree on. fresh: of them,
+    whose answers were not graded before."""
     if spec.teacher.keep == "passing":
-        yield PlannedStep(StepKind.GRADE, rows * spec.teacher.samples)
+        yield PlannedStep(StepKind.GRADE, n * ways * spec.teacher.samples)
+        pool, answers = sizes.pools[Phase.DISTILL], ways * spec.teacher.samples
+        least, most = Calls(fresh - pool.without_reference_of(fresh)[1]), n - pool.without_reference_of(n)[0]
+        for grader in _asking([spec.judge.grader]):
+            yield _graded_by(grader, most, least, answers, Phase.DISTILL, spec.teacher.max_tokens)
     elif spec.teacher.samples > 1:
-        yield PlannedStep(StepKind.AGREE, rows)
+        yield PlannedStep(StepKind.AGREE, n * ways)
 
 
 def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
@@ -260,11 +265,11 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     asked, drawn = _taught(spec, n), n * spec.teacher.samples
     if spec.guidance is not Guidance.WEAK:
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked)
-        yield from _settled(spec, n)
+        yield from _settled(spec, sizes, n, n)
     if spec.guidance is not Guidance.NONE:
         yield PlannedStep(StepKind.GUIDE, n)
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked, guided=True)
-        yield from _settled(spec, n)
+        yield from _settled(spec, sizes, n, n)
     both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
     yield from _gated(spec, sizes, min(n, JUDGE_GATE), ways=2 if both else 1)
     if both:
@@ -273,10 +278,11 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
 
 
 def _gated(spec: Distillation, sizes: Sizes, n: int, ways: int) -> Iterable[PlannedStep]:
-    """The teacher's first answers, each way, by judge.grader, where it asks a model."""
+    """The teacher's first answers, each way, by judge.grader, where it asks a model. With teacher.keep passing they are graded already."""
     low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
+    least = Calls() if spec.teacher.keep == "passing" else Calls(n - high)
     for grader in _asking([spec.judge.grader]):
-        yield _graded_by(grader, n - low, Calls(n - high), ways, Phase.DISTILL, spec.teacher.max_tokens)
+        yield _graded_by(grader, n - low, least, ways, Phase.DISTILL, spec.teacher.max_tokens)
 
 
 def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> Iterable[PlannedStep]:
@@ -298,7 +304,7 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
             rows = 0 if guidance is Guidance.BEST else n * spec.teacher.samples
             yield PlannedStep(StepKind.TEACH, rows, fresh, _taught(spec, n), guided=True, alternative=either)
         if not every_sample:
-            yield from _settled(spec, n * (2 if guidance is Guidance.BEST else 1))
+            yield from _settled(spec, sizes, n, fresh.rows, ways=2 if guidance is Guidance.BEST else 1)
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
             yield from _compared_by_models(spec, sizes, n)

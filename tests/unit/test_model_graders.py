@@ -173,6 +173,29 @@ def test_the_teachers_first_answers_are_graded_by_the_judges_grader(
     assert (graded.low - without.low, graded.high - without.high) == (low, 2 * ways * high)
 
 
+def test_the_teachers_samples_are_graded_where_those_that_pass_are_learned():
+    texts = sizes(Question(id=str(n), question="How?", reference="12" if n < 38 else None) for n in range(40))
+    work = Work({Phase.DISTILL: texts}, {Phase.DISTILL: 40}, texts, texts)
+    spec = {
+        "domain": "d",
+        "phases": ["distill"],
+        "guidance": "none",
+        "judge": {"grader": LABEL | {"model": "grader"}},
+        "evaluation": {"baselines": [], "forgetting": 0},
+    }
+
+    def calls(phase: str, **teacher: Any) -> Range:
+        made = Distillation.model_validate(spec | {"teacher": {"samples": 3} | teacher})
+        return estimate(made, work, {}).phases[phase].calls
+
+    pilot = calls("pilot", keep="passing"), calls("pilot")
+    assert pilot[0].low - pilot[1].low == 14 - 2  # 16 questions, 2 without a reference; the gate's 4 are among them
+    assert pilot[0].high - pilot[1].high == 2 * 16 * 3
+    phase = calls("distill", keep="passing"), calls("distill")
+    assert phase[0].low - phase[1].low == 22  # the pilot's are graded already
+    assert phase[0].high - phase[1].high == 2 * 38 * 3
+
+
 def test_the_students_samples_of_phase_3_are_graded_by_the_judges_grader():
     texts = sizes(Question(id=str(n), question="How?", reference="12") for n in range(40))
     work = Work({Phase.EVOLVE: texts}, {Phase.EVOLVE: 40}, texts, texts)
