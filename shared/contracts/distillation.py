@@ -106,6 +106,9 @@ def contexts(given: str | list[str] | None) -> list[str]:
     return given if isinstance(given, list) else [] if given is None else [given]
 
 
+Keep = Literal["agreed", "all", "passing"]
+
+
 class Teacher(Strict):
     """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference.
 
@@ -115,7 +118,8 @@ class Teacher(Strict):
     samples: so many answers to each question are drawn, and one that most agree on is learned, by the equality of judge.grader
     or else primary_metric; its weight is their share. Needs a temperature above 0, which is 0.7 then unless it is given.
     keep: with `all` every distinct sample is learned in phase 1 instead, weighted by its share: plain distillation of as many tokens.
-    With `passing` one that judge.grader passes is learned where the record has a reference, and the reference itself where none does.
+    With `passing` one that judge.grader passes is learned where the record has a reference, and the reference itself where none does;
+    the pilot looks at the teacher's own answers all the same.
     """
 
     provider: Name = "default"
@@ -125,7 +129,7 @@ class Teacher(Strict):
     context: GivenContext | list[GivenContext] | None = Field(default=None)
     batch: Switch = False
     samples: Whole = Field(default=1, ge=1, le=32)
-    keep: Literal["agreed", "all", "passing"] = "agreed"
+    keep: Keep = "agreed"
 
     @model_validator(mode="after")
     def _samples_that_differ(self) -> "Teacher":

@@ -247,6 +247,11 @@ def _taught(spec: Distillation, rows: int) -> Calls:
     return Calls(rows, spec.teacher.samples)
 
 
+def _agreed(spec: Distillation, rows: float) -> Iterable[PlannedStep]:
+    if spec.teacher.samples > 1:
+        yield PlannedStep(StepKind.AGREE, rows)
+
+
 def _settled(spec: Distillation, sizes: Sizes, n: int, fresh: int, ways: int = 1) -> Iterable[PlannedStep]:
     """Which of the teacher's samples to n questions is learned: one that the grader passes, or one that most agree on. fresh: of them,
     whose answers were not graded before."""
@@ -256,8 +261,8 @@ def _settled(spec: Distillation, sizes: Sizes, n: int, fresh: int, ways: int = 1
         least, most = Calls(fresh - pool.without_reference_of(fresh)[1]), n - pool.without_reference_of(n)[0]
         for grader in _asking([spec.judge.grader]):
             yield _graded_by(grader, most, least, answers, Phase.DISTILL, spec.teacher.max_tokens)
-    elif spec.teacher.samples > 1:
-        yield PlannedStep(StepKind.AGREE, n * ways)
+    else:
+        yield from _agreed(spec, n * ways)
 
 
 def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
@@ -265,11 +270,11 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
     asked, drawn = _taught(spec, n), n * spec.teacher.samples
     if spec.guidance is not Guidance.WEAK:
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked)
-        yield from _settled(spec, sizes, n, n)
+        yield from _agreed(spec, n)
     if spec.guidance is not Guidance.NONE:
         yield PlannedStep(StepKind.GUIDE, n)
         yield PlannedStep(StepKind.TEACH, drawn, asked, asked, guided=True)
-        yield from _settled(spec, sizes, n, n)
+        yield from _agreed(spec, n)
     both = spec.guidance in (Guidance.AUTO, Guidance.BEST)
     yield from _gated(spec, sizes, min(n, JUDGE_GATE), ways=2 if both else 1)
     if both:

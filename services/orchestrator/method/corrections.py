@@ -18,7 +18,8 @@ async def corrections(ctx: JobContext, number: int, failed: Sequence[Question]) 
 
     async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
         key = StepKey("iterate", number, "corrections", index)
-        responses = await ask_teacher(ctx, key, batch, guided_by=None)
+        keep = "passing" if ctx.spec.teacher.keep == "passing" else "agreed"
+        responses = await ask_teacher(ctx, key, batch, guided_by=None, keep=keep)
         low = await below_pass_threshold(ctx, key.child("grades"), batch, responses)
         return [r.model_copy(update={"outcome": "below_pass_mark"}) if r.id in low else r for r in responses]
 

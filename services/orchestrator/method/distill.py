@@ -14,7 +14,7 @@ from services.orchestrator.method.judging import better
 from services.orchestrator.method.passing import passing, reference_of
 from services.orchestrator.method.selection import letters_by_script, near_duplicates, scripts, words
 from shared.contracts.data import Question
-from shared.contracts.distillation import Guidance, Phase
+from shared.contracts.distillation import Guidance, Keep, Phase
 from shared.contracts.errors import FatalError
 from shared.contracts.report import DistillRecord
 from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked, asked_of_teacher
@@ -35,8 +35,8 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
             return [reference_of(q) for q in batch]
         if state.guidance is Guidance.BEST:
             return await best_responses(ctx, state, index, batch)
-        key, every = StepKey("distill", batch=index), ctx.spec.teacher.keep == "all"
-        return await ask_teacher(ctx, key, batch, state.student if guided else None, every_sample=every)
+        key, student = StepKey("distill", batch=index), state.student if guided else None
+        return await ask_teacher(ctx, key, batch, student, ctx.spec.teacher.keep)
 
     responses = [response for batch in await ctx.gather(respond, questions) for response in batch]
     examples, dropped = usable_examples(questions, responses, ctx.shows_calls)
@@ -65,8 +65,9 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
 
 async def best_responses(ctx: JobContext, state: State, index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
     """Both ways for each question, and of two usable responses the better one; the unguided one where they are equal."""
-    plain = await ask_teacher(ctx, StepKey("distill", role="unguided", batch=index), batch, None)
-    guided = await ask_teacher(ctx, StepKey("distill", role="guided", batch=index), batch, state.student)
+    keep = ctx.spec.teacher.keep
+    plain = await ask_teacher(ctx, StepKey("distill", role="unguided", batch=index), batch, None, keep)
+    guided = await ask_teacher(ctx, StepKey("distill", role="guided", batch=index), batch, state.student, keep)
     both = [i for i in range(len(batch)) if plain[i].outcome == guided[i].outcome == "ok"]
     sides = [[responses[i].answer for i in both] for responses in (plain, guided)]
     key = StepKey("distill", role=f"compared/{index}")
@@ -76,10 +77,11 @@ async def best_responses(ctx: JobContext, state: State, index: int, batch: Seque
 
 
 async def ask_teacher(
-    ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None, every_sample: bool = False
+    ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None, keep: Keep = "agreed"
 ) -> list[TeacherResponse]:
     """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first; the
-    teacher does not see one that was cut off. One response to a question, or, with every_sample, all that are distinct."""
+    teacher does not see one that was cut off. One response to a question, or, where all are
+    kept, every distinct one. keep: as the job's setting says it."""
     guidelines: dict[str, str] = {}
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
@@ -93,14 +95,14 @@ async def ask_teacher(
         return with_checked_outcome(response, question, guidelines.get(question.id), ctx.reference_scripts)
 
     responses = answered.read(TeacherResponse)
-    if every_sample:
+    if keep == "all":
         return [
             checked(one, question) for r, question in zip(responses, batch, strict=True) for one in distinct_samples(r)
         ]
     pairs = list(zip(batch, responses, strict=True))
-    verifiable = [(q, r) for q, r in pairs if q.reference and ctx.spec.teacher.keep == "passing"]
+    verifiable = [(q, r) for q, r in pairs if q.reference and keep == "passing"]
     others = [pair for pair in pairs if pair not in verifiable]
-    settled = await passing(ctx, key.child("grades"), verifiable, checked) if verifiable else []
+    settled = await passing(ctx, key.child("passing"), verifiable, checked) if verifiable else []
     if ctx.spec.teacher.samples > 1 and others:
         settled += await most_agreed(ctx, key.child("votes"), others, checked)
     else:

@@ -88,9 +88,6 @@ async def respond(
             responses += await ask_teacher(ctx, StepKey("pilot", role=role, batch=index), part, guided_by)
         if index == 0:
             reasons = {response.id: response.outcome for response in responses if response.outcome != "ok"}
-            reasons |= {
-                response.id: "judge.grader passes no answer" for response in responses if response.from_reference
-            }
             low = await below_pass_threshold(ctx, StepKey("pilot", role=f"{role}/gate"), part, responses)
             reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
             if len(reasons) == len(responses):
