@@ -192,7 +192,7 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         row = second.stores.jobs.get(job)
         assert row is not None
         second.stores.jobs.cancel(row)
-        wait_until(lambda: found, 30, "the end of watching")
+        wait_until(lambda: found, 60, "the end of watching")
     assert found[0].status == "cancelled"
     client.close()
 

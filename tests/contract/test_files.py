@@ -85,7 +85,7 @@ def test_documents_are_zipped_posted_and_followed(api: RunningApi, http: httpx.C
     (folder / "secret.key").write_text("no document")
 
     def cancel_what_comes() -> None:
-        wait_until(lambda: len(http.get("/v1/imports").json()["data"]) > before, 30, "the import")
+        wait_until(lambda: len(http.get("/v1/imports").json()["data"]) > before, 60, "the import")
         newest = http.get("/v1/imports").json()["data"][0]["id"]
         assert CliRunner().invoke(cli, ["data", "cancel", newest]).exit_code == 0
 

@@ -224,7 +224,7 @@ def busy_server(asked: list[float]) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: server.started, 20, "the busy server")
+        wait_until(lambda: server.started, 60, "the busy server")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.should_exit = True

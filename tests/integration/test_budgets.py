@@ -208,7 +208,7 @@ async def test_a_budget_stops_the_job_and_a_raise_finishes_it_without_a_repeated
         paused = await system.until(job, "paused", "succeeded", within_s=90)
         assert paused.status == "paused"
         assert paused.status_reason.startswith("budget_exceeded: ")
-        wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 10)
+        wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 60)
         spent = system.simulation.ledger.usage(job.id)
         assert spent.usd_reserved == 0
         assert 1.0 - MOST_USD < spent.usd_spent <= 1.0
@@ -255,7 +255,7 @@ async def test_a_job_waits_for_its_projects_day_and_goes_on_when_that_is_raised(
         paused = await system.until(job, "paused", "succeeded", "failed", within_s=60)
         assert paused.status == "paused"
         assert paused.status_reason.startswith("budget_exceeded: the project's limit of this day (UTC)")
-        wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 10)
+        wait_until(lambda: all(row.state == "settled" for row in gateway.rows()), 60)
         assert 0.2 - MOST_USD < ledger.usage(job.id).usd_spent <= 0.2
         ledger.set_standing_limits(DEFAULT_PROJECT, Limits(usd=None))
         system.jobs.resume(paused)

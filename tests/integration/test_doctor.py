@@ -197,7 +197,7 @@ def test_processes_are_left_over(data: Path):
     command = process_guard.command(["sleep", "60"])
     environment = os.environ | {"METEOR_DATA": str(data.resolve())}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
-        wait_until(lambda: failed(data), 10, "the finding")
+        wait_until(lambda: failed(data), 60, "the finding")
         found = the_only_failure(data, "leftover processes")
         assert str(child.pid) in found.message
         assert found.fix == f"`kill {child.pid}`"

@@ -261,7 +261,7 @@ def test_the_token_is_asked_for_and_no_command_line_shows_it(engine: EngineProce
 
 def test_a_ready_engine_has_a_row_in_workers(engine: EngineProcess):
     jobs = open_stores(f"sqlite:///{engine.data / 'meteor.sqlite3'}").jobs
-    wait_until(lambda: jobs.live_workers(10), 10, "the heartbeat")
+    wait_until(lambda: jobs.live_workers(10), 60, "the heartbeat")
     (row,) = jobs.live_workers(10)
     assert (row.service, row.queue, row.slots) == ("engine", None, 16)
 

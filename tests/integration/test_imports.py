@@ -109,7 +109,7 @@ async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     with pytest.raises(Conflict, match="needed by job"):
         files.delete(system.context, raw)
     async with system.running():
-        await system.until(job, "succeeded", within_s=40)
+        await system.until(job, "succeeded")
     found = imports.lifecycle.get(system.context, job)
     assert found.result is not None
     assert (found.result.rows, found.result.left_out) == (29, {"answer not in the file": 1})
@@ -147,7 +147,7 @@ def test_what_imported_rows_share_is_recorded_as_an_uploads_is(system: System):
 async def test_a_source_without_a_row_fails_in_words(system: System):
     job = posted(system, stored(system, posts_xml([question(1, None)]), "serverfault.com.xml"), type="stackexchange")
     async with system.running():
-        await system.until(job, "failed", within_s=20)
+        await system.until(job, "failed")
     error = imports.lifecycle.get(system.context, job).error
     assert error is not None
     assert "left out: no accepted answer 1" in error.message
@@ -199,7 +199,7 @@ async def test_documents_become_questions_balanced_and_answerable(
     raw = stored(system, documents(tmp_path), "docs.zip")
     job = posted(system, raw, type="documents", domain="insects", questions=8, per_passage=3)
     async with system.running():
-        await system.until(job, "succeeded", within_s=40)
+        await system.until(job, "succeeded")
     found = imports.lifecycle.get(system.context, job)
     assert found.result is not None
     path = files.content(system.context, found.result.file)[0]
@@ -242,7 +242,7 @@ async def test_replies_without_a_question_stop_the_import_at_the_first_passages(
     try:
         job = posted(system, raw, type="documents", domain="insects", questions=60, per_passage=3, **source)
         async with system.running():
-            await system.until(job, "failed", within_s=40)
+            await system.until(job, "failed")
     finally:
         gateway.teacher.heal()
     error = imports.lifecycle.get(system.context, job).error
@@ -309,7 +309,7 @@ async def test_one_sentence_becomes_two_hundred_distinct_questions_in_balance(
     job = posted(system, None, type="generate", domain="bee keeping", count=200, review=True)
     before = len(gateway.rows())
     async with system.running():
-        await system.until(job, "paused", within_s=40)
+        await system.until(job, "paused")
         waiting = imports.lifecycle.get(system.context, job)
         assert isinstance(waiting.source, GenerateOptions)
         assert waiting.source.coverage is not None
@@ -364,10 +364,10 @@ async def test_a_changed_map_is_what_is_asked_for_and_a_shortfall_is_said(
     job = posted(system, None, type="generate", domain="bees REPEATING", topics=["Hives", "Wax"], count=60, review=True)
     cells = [{"topic": "Hives", "level": "basic", "questions": 9}, {"topic": "Law", "level": "how-to", "questions": 5}]
     async with system.running():
-        await system.until(job, "paused", within_s=40)
+        await system.until(job, "paused")
         imports.change(system.context, job, ImportChange.model_validate({"coverage": cells}))
         imports.lifecycle.resume(system.context, job)
-        await system.until(job, "succeeded", within_s=40)
+        await system.until(job, "succeeded")
     found = imports.lifecycle.get(system.context, job).result
     assert found is not None
     assert [(cell.topic, cell.level, cell.questions, cell.made) for cell in found.coverage] == [
@@ -394,8 +394,8 @@ async def test_questions_are_made_from_documents_and_from_what_was_answered_badl
     )
     of_log = posted(system, stored(system, log, "log.jsonl"), type="generate", domain="bees", count=12, material="log", labels=True)  # fmt: skip
     async with system.running():
-        await system.until(of_documents, "succeeded", within_s=40)
-        await system.until(of_log, "succeeded", within_s=40)
+        await system.until(of_documents, "succeeded")
+        await system.until(of_log, "succeeded")
     for job, origins in ((of_documents, {"a/long.md", "b/short.txt", "odd.md"}), (of_log, {"log"})):
         result = imports.lifecycle.get(system.context, job).result
         assert result is not None
@@ -421,7 +421,7 @@ async def test_a_teacher_that_proposes_nothing_ends_the_import(
     try:
         job = posted(system, None, type="generate", domain=f"bees {fault}", count=50)
         async with system.running():
-            await system.until(job, "failed", within_s=40)
+            await system.until(job, "failed")
     finally:
         gateway.teacher.heal()
     error = imports.lifecycle.get(system.context, job).error
@@ -488,7 +488,7 @@ async def test_masked_documents_reach_neither_the_teacher_nor_the_rows(
         made.append(imports.create(system.context, ImportRequest.model_validate(body)).id)
     async with system.running():
         for job in made:
-            await system.until(job, "succeeded", within_s=40)
+            await system.until(job, "succeeded")
     for job in made:
         result = imports.lifecycle.get(system.context, job).result
         assert result is not None

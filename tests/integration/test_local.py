@@ -115,7 +115,7 @@ def test_what_ends_is_started_again_and_the_broker_forgets_nothing(tmp_path: Pat
             for name in ("broker", "api"):
                 for process in family(runner.children[name].pid or 0)[1:]:
                     process.kill()
-            wait_until(lambda: runner.state().processes[0].restarts == 1, 20, "another broker")
+            wait_until(lambda: runner.state().processes[0].restarts == 1, 60, "another broker")
             runner.wait_ready(WAIT_S)
             assert client.get("kept") == b"yes"
         assert httpx.get(f"{runner.urls['api']}/healthz").status_code == 200

@@ -167,7 +167,7 @@ def test_a_batch_that_was_killed_after_forty_answers_pays_for_the_others_only(pl
     wait_until(lambda: answered() == 48, 60)
     assert len(plant.gateway.teacher.log()) == 48, "calls were sent for nobody"
     plant.workers[Queue.STRONG] = plant.start(Queue.STRONG)
-    wait_until(lambda: [lost.id for lost in plant.stores.steps.reap(4)] == [step], 20, "the end of its lease")
+    wait_until(lambda: [lost.id for lost in plant.stores.steps.reap(4)] == [step], 60, "the end of its lease")
     plant.gateway.teacher.heal()
     send(step, Queue.STRONG)
     wait_until(lambda: plant.row(step).state == "succeeded", 90, "the second attempt")
@@ -192,19 +192,19 @@ def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str)
     began = time.monotonic()
     getattr(plant.stores.jobs, how)(job)
     if how == "pause":
-        wait_until(lambda: not plant.stores.steps.count_running(job.id), 30)
+        wait_until(lambda: not plant.stores.steps.count_running(job.id), 60)
         assert time.monotonic() - began < 5
         assert {plant.row(step).state for step in steps.values()} == {"queued"}
         assert plant.still_asked("pause") == 6, "what was sent to the teacher is finished and kept"
     else:
-        wait_until(lambda: not plant.still_asked("cancel"), 30)
+        wait_until(lambda: not plant.still_asked("cancel"), 60)
         assert time.monotonic() - began < 5
     plant.slow(0)
     other = plant.new_job(plant.stores)  # the workers are free: they take other work at once
     plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, JobStatus.CANCELLED)
     assert plant.stores.jobs.claim("test", 600).id == other.id  # pyright: ignore[reportOptionalMemberAccess]
     after = [plant.step(other, kind, 1, f"after {how}") for kind in steps]
-    wait_until(lambda: all(plant.row(step).state == "succeeded" for step in after), 10)
+    wait_until(lambda: all(plant.row(step).state == "succeeded" for step in after), 60)
 
 
 def test_everybody_ends_within_ten_seconds_and_gives_back_what_runs(plant: Plant):

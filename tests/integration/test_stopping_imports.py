@@ -121,7 +121,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> 
         settings.cache_clear()
 
 
-async def until(holds: Callable[[], Any], what: str, within_s: float = 30) -> None:
+async def until(holds: Callable[[], Any], what: str, within_s: float = 60) -> None:
     await asyncio.to_thread(wait_until, holds, within_s, what)
 
 

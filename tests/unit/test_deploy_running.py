@@ -43,7 +43,7 @@ def test_redis_starts_as_configured(tmp_path: Path):
     )
     try:
         client = redis.Redis(port=port, password="made-for-this-test")
-        wait_until(lambda: answers(client), 10, "the broker")
+        wait_until(lambda: answers(client), 60, "the broker")
         wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "appendfsync": "everysec"}
         assert {key: client.config_get(key)[key] for key in wanted} == wanted  # pyright: ignore[reportIndexIssue]
         with pytest.raises(redis.AuthenticationError):

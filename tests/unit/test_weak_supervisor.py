@@ -120,7 +120,7 @@ def test_a_server_that_lives_but_falls_silent_is_replaced(tmp_path: Path):
     with running(tmp_path) as run:
         run.ready()
         (tmp_path / "mute").touch()
-        wait_until(lambda: run.engine.state != EngineState.READY, 20, "the replacement")
+        wait_until(lambda: run.engine.state != EngineState.READY, 60, "the replacement")
         (tmp_path / "mute").unlink()
         run.ready(starts=2)
 
