@@ -48,8 +48,12 @@ SMALL: dict[str, Any] = {
 
 
 def body_of(file_id: str, suffix: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """changes: to SMALL. An `evaluation` among them keeps SMALL's number of general questions: by default a job asks 120 of two models."""
     model = changes.pop("model", "tiny")
-    return {"model": model, "training_file": file_id, "suffix": suffix, "distillation": SMALL | changes}
+    general = {"forgetting": SMALL["evaluation"]["forgetting"]}
+    evaluation = general | changes.pop("evaluation", SMALL["evaluation"])
+    distillation = SMALL | changes | {"evaluation": evaluation}
+    return {"model": model, "training_file": file_id, "suffix": suffix, "distillation": distillation}
 
 
 @dataclass
@@ -107,7 +111,7 @@ class System:
         deadline = time.monotonic() + timeout_s
         while not (found := condition()):
             assert time.monotonic() < deadline, f"did not come within {timeout_s} s: {describe()}"
-            time.sleep(0.1)
+            time.sleep(0.25)
         return found
 
     def describe(self, job_id: str) -> str:

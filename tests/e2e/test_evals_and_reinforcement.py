@@ -108,7 +108,7 @@ def test_reinforcement(client: OpenAI, system: System, kind: str):
             "reference_answer": "the number is seven",
             "level": n % 2,
         }
-        for n in range(60)
+        for n in range(40)
     ]
     content = "\n".join(map(json.dumps, rows)).encode()
     file = client.files.create(file=(f"{kind}.jsonl", content), purpose="fine-tune").id
