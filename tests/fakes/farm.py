@@ -41,7 +41,7 @@ class Farm:
         argv = [sys.executable, "-m", "tests.fakes.worker", str(slots)]
         worker = subprocess.Popen(argv, env={**os.environ, **self.environment}, stdout=subprocess.DEVNULL)
         self.workers.append(worker)
-        wait_until(lambda: self.beats(worker), 30, "the worker's heartbeat")
+        wait_until(lambda: self.beats(worker), 60, "the worker's heartbeat")
         return worker
 
     def beats(self, worker: subprocess.Popen) -> bool:
@@ -76,7 +76,7 @@ class Farm:
         return path.read_text().splitlines() if path.exists() else []
 
     def wait_for_call(self, beginning: str) -> str:
-        wait_until(lambda: any(line.startswith(beginning) for line in self.calls()), 20, beginning)
+        wait_until(lambda: any(line.startswith(beginning) for line in self.calls()), 60, beginning)
         return next(line for line in self.calls() if line.startswith(beginning))
 
     def resend(self) -> int:

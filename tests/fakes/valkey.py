@@ -30,7 +30,7 @@ def running_valkey(port: int | None = None) -> Iterator[str]:
         argv = [str(get_binary_path()), *(part for key, value in options.items() for part in (f"--{key}", value))]
         server = subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:
-            wait_until(lambda: _answers(url), 10, "valkey-server")
+            wait_until(lambda: _answers(url), 60, "valkey-server")
             yield url
         finally:
             server.terminate()

@@ -254,7 +254,7 @@ def running_vllm(models: set[str]) -> Iterator[FakeVllm]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        wait_until(lambda: server.started, 20, "the fake engine")
+        wait_until(lambda: server.started, 60, "the fake engine")
         yield state
     finally:
         server.should_exit = True
