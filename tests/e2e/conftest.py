@@ -101,8 +101,8 @@ class System:
         events = self.client.get(f"/v1/distillation/jobs/{job_id}/events", params={"limit": 100}).json()["data"]
         return [event["message"] for event in reversed(events)]
 
-    def wait(self, job_id: str, timeout_s: float = 200) -> dict[str, Any]:
-        """Until the job has ended."""
+    def wait(self, job_id: str, timeout_s: float = 900) -> dict[str, Any]:
+        """Until the job has ended. timeout_s: long, for the machine may do other work beside."""
         return self.until(
             lambda: (job := self.job(job_id))["status"] in FINAL and job, timeout_s, lambda: self.describe(job_id)
         )
@@ -217,7 +217,7 @@ def job_without_an_engine(system: System) -> dict[str, Any]:
         others = [child for name, child in system.runner.children.items() if name != "student-engine"]
         system.until(lambda: all(child.state == "ready" for child in others), 60)
         job = system.post(system.upload("early", 30), "early", phases=["distill"], distill={"questions": 4})
-        return system.wait(job["id"], 60)
+        return system.wait(job["id"])
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from shared.ledger.tables import calls
 from shared.sandbox.confine import missing
 from tests.e2e.conftest import System
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1000)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000)]
 needs_sandbox = pytest.mark.skipif(bool(missing()), reason=f"this machine lacks {missing()}")
 EVEN = "def grade(sample, item):\n    return float((len(sample['output_text']) + item['level']) % 2 == 0)"
 
@@ -28,7 +28,7 @@ def client(system: System) -> OpenAI:
     return OpenAI(base_url=f"{system.runner.urls['api']}/v1", api_key="none")
 
 
-def until(look: Callable[[], Any], ended: tuple[str, ...], within_s: float = 300) -> Any:
+def until(look: Callable[[], Any], ended: tuple[str, ...], within_s: float = 900) -> Any:
     deadline = time.monotonic() + within_s
     while (found := look()).status not in ended:
         assert time.monotonic() < deadline, found

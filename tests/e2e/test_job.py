@@ -15,7 +15,7 @@ from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls
 from tests.e2e.conftest import System
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1000)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000)]
 QUESTION = "whole: which number comes after 3?"
 
 
@@ -23,7 +23,7 @@ QUESTION = "whole: which number comes after 3?"
 def finished(system: System) -> dict:
     system.teacher.heal()
     job = system.post(system.upload("whole"), "numbers")
-    return system.wait(job["id"], 300)
+    return system.wait(job["id"])
 
 
 def test_all_three_phases_run_and_the_tuned_model_beats_the_base(finished, system: System):
@@ -180,7 +180,7 @@ def test_a_job_goes_on_from_the_version(finished, system: System):
         system.upload("further", 40), "further", model="numbers@1", phases=["distill"], adapter={"max_length": 256},
         distill={"questions": 8, "answers": "references", "epochs": 1},
     )  # fmt: skip
-    job = system.wait(job["id"], 200)
+    job = system.wait(job["id"])
     assert job["status"] == "succeeded", job
     assert (job["model"], job["distillation"]["adapter"]["rank"]) == ("numbers@1", 8)
     assert any("goes on from numbers@1" in message for message in system.messages(job["id"]))
@@ -208,7 +208,7 @@ def calls_of_jobs(system: System) -> int:
 
 def test_the_same_job_posted_again_repeats_no_call_and_no_training(finished, system: System):
     asked_before = calls_of_jobs(system)
-    job = system.wait(system.post(finished["training_file"], "numbers-again")["id"], 60)
+    job = system.wait(system.post(finished["training_file"], "numbers-again")["id"])
     assert job["status"] == "succeeded", job
     assert calls_of_jobs(system) == asked_before
     assert {step["state"] for step in system.steps(job["id"])} == {"succeeded"}
