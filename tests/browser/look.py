@@ -1,7 +1,8 @@
 """Pictures of the dashboard, with jobs in every state: `python -m tests.browser.look FOLDER [PATH ...]`.
 
 PATH: below /ui, as /data or /jobs/{running}; ids of the sample jobs stand in braces, by state. Without a path: all that are
-listed in PATHS. `--serve` takes no pictures and leaves the API running, for `npm run dev` and for a browser.
+listed in PATHS. `--serve` takes no pictures and leaves the API running, for `npm run dev` and for a browser; `--at URL` takes them
+of such an API.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import httpx
 from tests.browser.sample_jobs import one_of_each
 from tests.browser.system import running_system
 from tests.contract.browser import Browser, running_browser
-from tests.contract.conftest import RunningApi
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.valkey import running_valkey
 
 PATHS = (
@@ -48,14 +49,23 @@ def picture(browser: Browser, url: str, width: int, height: int, theme: str) -> 
     return base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
 
 
-def take(api: RunningApi, ids: dict[str, str], folder: Path, paths: list[str], themes: list[str]) -> None:
+def ids_at(url: str) -> dict[str, str]:
+    """Of the newest job in each state, and of the newest dataset."""
+    ids: dict[str, str] = {}
+    for job in LOOPBACK.get(f"{url}/v1/distillation/jobs", params={"limit": 100}, timeout=60).json()["data"]:
+        ids.setdefault({"succeeded": "finished"}.get(job["status"], job["status"]), job["id"])
+        ids.setdefault("file", job["training_file"])
+    return ids
+
+
+def take(url: str, ids: dict[str, str], folder: Path, paths: list[str], themes: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, running_browser(Path(profile)) as browser:
-        browser.open(f"{api.url}/ui/")
+        browser.open(f"{url}/ui/")
         for path in paths:
             for size, (width, height) in SIZES.items():
                 for theme in themes:
-                    image = picture(browser, f"{api.url}/ui{path.format_map(ids)}", width, height, theme)
+                    image = picture(browser, f"{url}/ui{path.format_map(ids)}", width, height, theme)
                     name = (
                         path.strip("/").replace("/", "-").replace("{", "").replace("}", "").replace("?", "-") or "start"
                     )
@@ -71,7 +81,11 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("--empty", action="store_true", help="without any job")
     parser.add_argument("--themes", nargs="*", default=["light", "dark"])
+    parser.add_argument("--at", help="the address of an API that runs")
     given = parser.parse_args()
+    if given.at:
+        take(given.at, ids_at(given.at), given.folder, given.paths, given.themes)
+        return
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory())
         redis = stack.enter_context(running_valkey())
@@ -80,7 +94,7 @@ def main() -> None:
             ids = {} if given.empty else one_of_each(api, http)
         print(api.url, ids, flush=True)
         if given.folder is not None and not given.serve:
-            take(api, ids, given.folder, given.paths, given.themes)
+            take(api.url, ids, given.folder, given.paths, given.themes)
         while given.serve:
             time.sleep(1)
 

@@ -4,7 +4,7 @@ import json
 
 from tests.contract.browser import Browser
 
-WIDTHS = (390, 1440)
+SCREENS = ((390, False), (1440, True))  # width, and whether it is dark
 LOADED = "document.querySelector('main h1, main h2') && !document.querySelector('.spinner')"
 CUT = """[...document.querySelectorAll('table, td, th, li, p, h1, h2, h3, dd, label, button')]
   .filter((part) => part.scrollWidth > part.clientWidth + 1 && part.clientWidth && getComputedStyle(part).overflowX === 'hidden'

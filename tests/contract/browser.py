@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ANSWER_S = 30.0
+ANSWER_S = 60.0
 # The browser reads commands from descriptor 3 and writes to 4.
 LAUNCH = 'exec 8<&"$1" 9>&"$2"; exec 3<&8 4>&9; shift 2; exec "$@"'
 FLAGS = ("--headless", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
@@ -72,7 +72,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found.get("result", {}).get("value")
 
-    def until(self, script: str, timeout_s: float = 20.0) -> None:
+    def until(self, script: str, timeout_s: float = ANSWER_S) -> None:
         """Waits for the script to be true, as the browser sees it."""
         deadline = time.monotonic() + timeout_s
         while not self.evaluate(f"!!({script})"):

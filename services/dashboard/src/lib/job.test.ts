@@ -41,7 +41,7 @@ test('stages follow the plan and tell where the job is', () => {
 
 test('a failed job tells where it stopped', () => {
   const stages = stagesOf(job({ status: 'failed' }), [step('pilot/guided/0'), step('distill/answers/0', 'failed')])
-  expect(stages.map(({ state }) => state)).toEqual(['done', 'stopped', 'waiting', 'waiting', 'waiting'])
+  expect(stages.map(({ state }) => state)).toEqual(['done', 'stopped', 'unused', 'unused', 'unused'])
   expect(stages[1]?.failed).toBe(1)
 })
 

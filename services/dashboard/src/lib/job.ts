@@ -93,7 +93,7 @@ export interface Stage {
   name: string
   /** "round" or "turn" of a stage that repeats. */
   unit: string | null
-  state: 'done' | 'now' | 'waiting' | 'stopped'
+  state: 'done' | 'now' | 'waiting' | 'stopped' | 'unused'
   steps: number
   done: number
   failed: number
@@ -129,7 +129,7 @@ export function stagesOf(job: Job, steps: Step[]): Stage[] {
     const planned = name === 'iterate' ? (spec.iterate?.rounds ?? 1) : name === 'evolve' ? (spec.evolve?.turns ?? 1) : 0
     const over = job.status === 'succeeded' || (name !== 'evaluate' && place < last)
     const isNow = !hasEnded(job) && spec.phase === name
-    const state = isNow ? 'now' : over ? 'done' : own.length && hasEnded(job) ? 'stopped' : own.length && name !== 'evaluate' ? 'done' : 'waiting'
+    const state = isNow ? 'now' : over ? 'done' : own.length && hasEnded(job) ? 'stopped' : own.length && name !== 'evaluate' ? 'done' : hasEnded(job) ? 'unused' : 'waiting'
     const starts = own.flatMap(({ step }) => step.started_at ?? [])
     const ends = own.flatMap(({ step }) => step.finished_at ?? [])
     return {
@@ -150,7 +150,7 @@ function partsOf(own: { step: Step; key: StepKey }[], planned: number, stage: St
     const mine = own.filter(({ key }) => (key.round ?? 1) === n + 1)
     const tries = [...new Set(mine.flatMap(({ key }) => /^try-\d+/.exec(key.role)?.[0] ?? []))]
     const { steps, done } = counted(mine.map(({ step }) => step))
-    const state = !steps ? 'waiting' : n + 1 < begun || stage === 'done' ? 'done' : stage
+    const state = !steps ? (stage === 'done' || stage === 'unused' ? 'unused' : 'waiting') : n + 1 < begun || stage === 'done' ? 'done' : stage
     return { name: `${n + 1}`, state, steps, done, tries }
   })
 }
@@ -163,6 +163,6 @@ function counted(steps: Step[]): { steps: number; done: number; failed: number }
 /** "round 2 of 3" of the running phase; empty where nothing repeats. */
 export function whereInPhase(stage: Stage | undefined): string {
   if (!stage?.unit || stage.parts.length < 2) return ''
-  const begun = stage.parts.filter((part) => part.state !== 'waiting').length
+  const begun = stage.parts.filter((part) => part.steps > 0).length
   return begun ? `${stage.unit} ${begun} of ${stage.parts.length}` : ''
 }

@@ -1,0 +1,1 @@
+import{aa as a}from"./index-CtHEGoGZ.js";a();

@@ -1,1 +1,0 @@
-import{aa as a}from"./index-CKApze_I.js";a();
