@@ -45,6 +45,7 @@ EXAMPLES: dict[str, str] = {
     jobs checkpoints: jobs checkpoints last
     jobs examples: jobs examples last --split test
     jobs lineage: jobs lineage last row-17
+    jobs outcomes: jobs outcomes last --happened failed --round 2
     jobs steps: jobs steps last --troubled
     jobs report: jobs report last --markdown
     jobs usage: jobs usage last

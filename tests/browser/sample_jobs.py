@@ -154,9 +154,12 @@ def paused(api: RunningApi, http: httpx.Client, file: str, suffix: str = "contra
 
 
 def one_of_each(api: RunningApi, http: httpx.Client) -> dict[str, str]:
-    """Ids by state."""
+    """Ids by state. traced: a finished job whose steps have their files."""
+    from tests.browser.sample_steps import traced  # it is made of the parts above
+
     file = uploaded(http)
     made = {
+        "traced": traced(api, http, file),
         "failed": failed(api, http, file),
         "finished": finished(api, http, file),
         "paused": paused(api, http, file),

@@ -48,6 +48,7 @@ AFTER = {
         ("/{job_id}/metrics", "step_id"),
         ("/{job_id}/checkpoints", "checkpoint_id"),
         ("/{job_id}/examples", "example_id"),
+        ("/{job_id}/outcomes", "example_id"),
     )
 }
 LABEL = {"question": "What is 1 plus 1?", "first": "2", "second": "3", "preferred": "first"}

@@ -1,6 +1,7 @@
 """`meteor jobs events|steps|metrics|checkpoints|examples|lineage`: a look into a job."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from services.cli.client import JOBS, Item, Resource, client
 from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Job, Json, Limit
 from services.cli.output import Columns, emit_page, minute, one_line
 from shared.contracts.data import Split
+from shared.contracts.outcomes import Happened, OutcomeObject, Tried
 from shared.contracts.views import (
     CheckpointObject,
     EventObject,
@@ -54,6 +56,18 @@ EXAMPLES: Columns[ExampleObject] = {
     "question": lambda example: one_line(example.question),
     "reference": lambda example: one_line(example.reference or ""),
 }
+OUTCOMES: Columns[OutcomeObject] = {
+    "example": lambda outcome: outcome.id,
+    "question": lambda outcome: one_line(outcome.question),
+    "tries": lambda outcome: "\n".join(_tried(one) for one in outcome.tries),
+    "dropped": lambda outcome: "\n".join(f"{one.phase}: {one.why}" for one in outcome.dropped),
+    "learned by": lambda outcome: "\n".join(outcome.learned),
+}
+
+
+def _tried(one: Tried) -> str:
+    what = f"try {one.attempt}" if one.attempt is not None else f"{one.passing} of {one.samples} samples"
+    return f"round {one.round}, {what}: {'passed' if one.passed else 'failed'}"
 
 
 def _taken_over(step: StepObject) -> str:
@@ -111,6 +125,31 @@ def examples(
         of_job = Resource(JOBS.path(job, "examples"), ExampleObject, Listed[ExampleObject])
         page = api.page(of_job, limit, after, split=split.value if split else None)
     emit_page(page, EXAMPLES, as_json, f"meteor jobs examples {job}" + (f" --split {split.value}" if split else ""))
+
+
+@app.command()
+def outcomes(
+    job: Job,
+    happened: Annotated[Happened | None, typer.Option(help="only examples to which this happened")] = None,
+    round_number: Annotated[int | None, typer.Option("--round", min=1, help="of phase 2")] = None,
+    search: Annotated[str | None, typer.Option(help="a part of the id, question, reference or category")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """What became of each example: its tries, what was dropped and why, and which trainings learned it."""
+    given = {
+        "happened": happened.value if happened else None,
+        "round": str(round_number) if round_number else None,
+        "search": search,
+    }
+    with client(data) as api:
+        job = api.job_id(job)
+        of_job = Resource(JOBS.path(job, "outcomes"), OutcomeObject, Listed[OutcomeObject])
+        page = api.page(of_job, limit, after, **given)
+    options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value is not None)
+    emit_page(page, OUTCOMES, as_json, f"meteor jobs outcomes {job}{options}")
 
 
 @app.command()

@@ -10,13 +10,13 @@ from typing import Any
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
+from services.api.features.results.step_files import finished, given_to, made_by
 from shared.contracts.errors import NotFound
 from shared.contracts.step_kinds import learns
-from shared.contracts.steps import ModelRef, Queue, StepRequest, StepResult
+from shared.contracts.steps import ModelRef, Queue
 from shared.contracts.views import LineageModel, LineageObject
 from shared.datasets.files import data_of
 from shared.jobs.records import StepRecord
-from shared.jobs.states import StepState
 
 Link = dict[str, Any]  # what went into a step and what came out, in the step's own JSON
 
@@ -28,9 +28,7 @@ def lineage(context: ProjectContext, job_id: str, example_id: str) -> LineageObj
     place = rows.find(example_id)
     if place is None:
         raise NotFound(f"no example {example_id!r} in the job's file", param="example_id", code="example_not_found")
-    finished = [step for step in context.stores.steps.of_job(job_id) if step.state == StepState.SUCCEEDED]
-    finished.sort(key=lambda step: (step.finished_at, step.id))
-    chain = [link for step in finished for link in _links(context, step, example_id)]
+    chain = [link for step in finished(context, job_id) for link in _links(context, step, example_id)]
     checkpoints = {link["adapter"] for link in chain if link.get("adapter") and learns(link["kind"])}
     return LineageObject(
         job_id=job_id,
@@ -56,14 +54,11 @@ def _links(context: ProjectContext, step: StepRecord, example_id: str) -> Iterat
     part of the step.
 
     Raises NotFound if the step's result has expired."""
-    if step.result_ref is None:
-        message = "the job ended so long ago that the results of its steps have expired (METEOR_RETENTION)"
-        raise NotFound(message, param="job_id", code="lineage_expired")
-    request = StepRequest.model_validate(context.artifacts.get_json(step.input_hash))
+    request = given_to(context, step)
     given = [place for place, row in enumerate(request.rows) if row["id"] == example_id]
     if not given:
         return
-    result = StepResult.model_validate(context.artifacts.get_json(step.result_ref))
+    result = made_by(context, step)
     model = request.params.get("model")
     for place in given:
         link: Link = {

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from services.api.deps import Context, Id, Page, needs
-from services.api.features.results import lineage, report_page
+from services.api.features.results import lineage, outcomes, report_page
 from services.api.features.results import service as results
 from services.api.openapi_document import Responses
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.responses.page_policy import page_headers
 from shared.contracts.data import Split
+from shared.contracts.distillation import NO_NUL
 from shared.contracts.keys import Scope
+from shared.contracts.outcomes import Happened, Order, OutcomeObject
 from shared.contracts.report import read_report
 from shared.contracts.views import (
     CheckpointObject,
@@ -81,6 +83,25 @@ def list_examples(
 ) -> Listed[ExampleObject]:
     """The rows of the job's file with the side of the split that each stands on, in the file's order."""
     return results.examples(context, job_id, paging, split)
+
+
+@router.get(OURS + "/outcomes")
+@router.get(OPENAIS + "/outcomes")
+def list_outcomes(
+    context: Context,
+    job_id: Id,
+    paging: Page,
+    split: Annotated[Split | None, Query()] = None,
+    happened: Annotated[Happened | None, Query()] = None,
+    round_number: Annotated[int | None, Query(alias="round", ge=1, le=1000)] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    search: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
+    order: Annotated[Order, Query()] = Order.FILE,
+) -> Listed[OutcomeObject]:
+    """What became of the job's examples so far: tries and their verdicts, what was dropped and why, which trainings learned them, what
+    the judge said, and the answers of the measured students. round, attempt: of phase 2. search: a part of the id, question, reference
+    or category."""
+    return outcomes.page(context, job_id, paging, split, happened, round_number, attempt, search, order)
 
 
 @router.get(OURS + "/examples/{example_id:path}/lineage")
