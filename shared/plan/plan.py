@@ -283,11 +283,10 @@ def _pilot(spec: Distillation, sizes: Sizes) -> Iterable[PlannedStep]:
 
 
 def _gated(spec: Distillation, sizes: Sizes, n: int, ways: int) -> Iterable[PlannedStep]:
-    """The teacher's first answers, each way, by judge.grader, where it asks a model. With teacher.keep passing they are graded already."""
+    """The teacher's first answers, each way, by judge.grader, where it asks a model."""
     low, high = sizes.pools[Phase.DISTILL].without_reference_of(n)
-    least = Calls() if spec.teacher.keep == "passing" else Calls(n - high)
     for grader in _asking([spec.judge.grader]):
-        yield _graded_by(grader, n - low, least, ways, Phase.DISTILL, spec.teacher.max_tokens)
+        yield _graded_by(grader, n - low, Calls(n - high), ways, Phase.DISTILL, spec.teacher.max_tokens)
 
 
 def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> Iterable[PlannedStep]:
@@ -309,7 +308,8 @@ def _distill(spec: Distillation, sizes: Sizes, pilot: PilotOutcome | None) -> It
             rows = 0 if guidance is Guidance.BEST else n * spec.teacher.samples
             yield PlannedStep(StepKind.TEACH, rows, fresh, _taught(spec, n), guided=True, alternative=either)
         if not every_sample:
-            yield from _settled(spec, sizes, n, fresh.rows, ways=2 if guidance is Guidance.BEST else 1)
+            graded = min(n, spec.pilot.questions, JUDGE_GATE)  # by the pilot
+            yield from _settled(spec, sizes, n, n - graded, ways=2 if guidance is Guidance.BEST else 1)
         if guidance is Guidance.BEST:
             yield _compared(spec, sizes, n)
             yield from _compared_by_models(spec, sizes, n)

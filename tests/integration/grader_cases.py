@@ -69,7 +69,7 @@ NUMBER: dict[Sort, Sequence[Case]] = {
     "hostile": [
         wrong("9" * 1_000_000, "9"), wrong("1e999999999", "1"), wrong("\x00\ud8003x", "4"), wrong("-" * 1_000_000, "1"),
         wrong("1e9999 / 0", "1"), wrong("1" + ",000" * 100_000, "1"), wrong("$" + " " * 1_000_000 + "1", "2"),
-        wrong("1 " * 200_000, "2"),
+        wrong("1 " * 20_000, "2"),
     ],
     "slow": [stopped("1.5 km " * 2_000_000, "2", "took more than")],
 }  # fmt: skip

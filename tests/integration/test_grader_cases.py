@@ -98,7 +98,7 @@ async def test_each_kind_on_each_sort_of_answer(
         pytest.skip(f"this machine lacks {missing()}")
     monkeypatch.setattr(endpoint, "FIRST_PAUSE_S", 0.01)
     if sort == "slow" and kind in BOUNDED:
-        monkeypatch.setattr(bounded, "SECONDS", 0.5)
+        monkeypatch.setattr(bounded, "SECONDS", 1.5)
     before = around.shop.read_bytes()
     around.service.answers = [SERVED[case.answer]] if case.answer in SERVED else []
     around.service.slow_s = 1.0 if sort == "slow" else 0.0
