@@ -40,6 +40,8 @@ from services.api.features.models import routes as models
 from services.api.features.projects import routes as projects
 from services.api.features.providers import routes as providers
 from services.api.features.results import routes as results
+from services.api.features.system import routes as system
+from services.api.features.usage import routes as usage
 from services.api.features.webhooks import routes as webhooks
 from services.api.features.webhooks.deliveries import Deliverer
 from services.api.middleware.audit import AuditTrail
@@ -59,7 +61,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, models, chat, keys, projects, providers, webhooks,
+    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, models, chat, keys, projects, usage, providers, system, webhooks,
     audit, health, docs, dashboard,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [

@@ -39,6 +39,8 @@ TAGS = {
     "webhooks": "Addresses that are told when something happens.",
     "keys": "API keys, and the projects that they belong to.",
     "providers": "The strong models, what each can do, and what was learned of it; the operator's.",
+    "usage": "What calls to strong models have cost, and the budgets that they count against.",
+    "system": "Processes, queues, and how calls to strong models end; the operator's.",
     "projects": "What belongs together and is seen by nobody else.",
     "audit": "Who did what.",
     "health": "For whoever watches over the processes. No key is asked for.",

@@ -20,6 +20,8 @@ HOMES = {
     "providers": (f"{COMMANDS}.providers:app",),
     "projects": (f"{COMMANDS}.projects:app",),
     "webhooks": (f"{COMMANDS}.webhooks:app",),
+    "spending": (f"{COMMANDS}.spending:spending",),
+    "system": (f"{COMMANDS}.system:system",),
     "audit": (f"{COMMANDS}.audit:audit",),
 }
 

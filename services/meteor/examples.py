@@ -60,6 +60,7 @@ EXAMPLES: dict[str, str] = {
     data remove: data remove file-... row-17 row-40
     data versions: data versions file-...
     data diff: data diff file-...
+    data rows: data rows file-... --split test
     data preview: data preview rows.csv --map question=prompt
     data list: data list
     data show: data show file-...
@@ -122,6 +123,8 @@ EXAMPLES: dict[str, str] = {
     webhooks list: webhooks list
     webhooks show: webhooks show we-...
     webhooks delete: webhooks delete we-...
+    spending: spending --by job --days 7
+    system: system
     audit: audit --limit 50
     graders: graders --json
     """.strip().splitlines()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from shared.contracts.errors import ErrorBody
 
@@ -20,6 +20,19 @@ class Change(BaseModel):
     times: int = 0
 
 
+class ProviderTraffic(BaseModel):
+    """How calls go now. breaker: open while the provider gets nothing but probes, because of `cause`. in_use: calls on their way; limit: so
+    many at once it bears now; most: as it is set. requests_per_minute, tokens_per_minute: null is no limit."""
+
+    breaker: Literal["closed", "open"]
+    cause: str = ""
+    in_use: int
+    limit: int
+    most: int
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
 class ProviderStatus(BaseModel):
     """room: tokens added to a request's limit, because its reasoning counts inside the limit. context: tokens of prompt and answer
     that it takes; None where it has not said so."""
@@ -30,6 +43,7 @@ class ProviderStatus(BaseModel):
     room: int = 0
     context: int | None = None
     changed: list[Change] = []
+    traffic: ProviderTraffic | None = Field(default=None, description="of the running gateway; not of a test")
 
 
 class ProvidersStatus(BaseModel):

@@ -32,6 +32,12 @@ class VersionRequest(Strict):
         return self
 
 
+class DatasetRow(Question):
+    """A row of a dataset. split: the side that it stands on."""
+
+    object: Literal["dataset.row"] = "dataset.row"
+
+
 class RowChange(BaseModel):
     """One row that is not the same in both. before: null where it was added; after: null where it was removed."""
 

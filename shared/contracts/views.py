@@ -199,7 +199,7 @@ class LineageObject(BaseModel):
 
 class ModelObject(BaseModel):
     """`model`: a base, an alias or alias@version. parent: the base an adapter was trained on; version: of its alias; continues:
-    the version that its training went on from.
+    the version that its training went on from; job: the one that made it; state: promoted, undecided, rejected or partial.
 
     generation: how it answers where the request does not say, which is how it was evaluated.
     """
@@ -211,6 +211,8 @@ class ModelObject(BaseModel):
     parent: str | None = None
     version: int | None = None
     continues: str | None = None
+    job: str | None = None
+    state: str | None = None
     generation: Generation = GREEDY
 
 

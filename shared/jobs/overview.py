@@ -48,6 +48,12 @@ class Overview:
         with reading(self.engine) as connection:
             return fetch_all(connection, WorkerRecord, query)
 
+    def processes(self, within_s: float) -> list[WorkerRecord]:
+        """All that have sent a heartbeat within this time, those that announced their stop too."""
+        query = select(workers).where(workers.c.seen_at > time.time() - within_s)
+        with reading(self.engine) as connection:
+            return fetch_all(connection, WorkerRecord, query.order_by(workers.c.service, workers.c.id))
+
     def waiting(self, job: JobRecord, alive_s: float) -> Waiting:
         """job: a queued one. alive_s: the age of a live orchestrator's last heartbeat at most."""
         before = or_(jobs.c.created_at < job.created_at, (jobs.c.created_at == job.created_at) & (jobs.c.id < job.id))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, insert, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
@@ -37,6 +37,7 @@ from shared.ledger.accounts import (
     standing_limits,
 )
 from shared.ledger.records import AccountRecord, CallRecord
+from shared.ledger.spending import summed, usage_of
 from shared.ledger.tables import accounts, answers, calls
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -254,21 +255,10 @@ class Ledger:
         return self._usage(job_id, calls.c.phase)
 
     def _usage(self, job_id: str, group: ColumnElement[str] | None) -> dict[str, Usage]:
-        paid = case((calls.c.cached.is_(False), 1), else_=0)
-        sums = {
-            "teacher_calls": paid,
-            "cached_calls": 1 - paid,
-            "input_tokens": calls.c.input_tokens,
-            "output_tokens": calls.c.output_tokens,
-            "usd_spent": calls.c.usd,
-            "usd_reserved": calls.c.reserved_usd,
-            "usd_saved_by_cache": calls.c.saved_usd,
-        }
-        query = select(null() if group is None else group, *(func.coalesce(func.sum(v), 0) for v in sums.values()))
-        query = query.where(calls.c.job_id == job_id)
+        query = summed(group).where(calls.c.job_id == job_id)
         with reading(self.engine) as connection:
             rows = connection.execute(query if group is None else query.group_by(group)).all()
-        return {phase or "": Usage(**dict(zip(sums, totals, strict=True))) for phase, *totals in rows}
+        return {phase or "": usage_of(tuple(totals)) for phase, *totals in rows}
 
 
 def any_limit(limits: Limits) -> bool:

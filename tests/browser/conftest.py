@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.browser.sample_data import more_of_everything
 from tests.browser.sample_jobs import one_of_each
 from tests.browser.system import running_system
 from tests.contract.browser import CHROMIUM, Browser, running_browser
@@ -31,8 +32,9 @@ def http(api: RunningApi) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def ids(api: RunningApi, http: httpx.Client) -> dict[str, str]:
-    """Jobs by state."""
-    return one_of_each(api, http)
+    """Of jobs by state, and of data by what it is."""
+    made = one_of_each(api, http)
+    return made | more_of_everything(api, http, made)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from string import Formatter
 
 import httpx
 
+from tests.browser.sample_data import more_of_everything
 from tests.browser.sample_jobs import one_of_each
 from tests.browser.system import running_system
 from tests.contract.browser import Browser, running_browser
@@ -29,6 +31,15 @@ PATHS = (
     "/jobs/{paused}",
     "/jobs/new?file={file}",
     "/nowhere",
+    "/data",
+    "/data/{dataset}",
+    "/data/{dataset}?part=statistics",
+    "/data/{dataset}?part=versions",
+    "/data/{bad_file}",
+    "/models",
+    "/models/shell",
+    "/spend",
+    "/system",
 )
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 LOADED = "document.querySelector('h1, h2') && !document.querySelector('.spinner')"
@@ -63,6 +74,9 @@ def take(url: str, ids: dict[str, str], folder: Path, paths: list[str], themes: 
     with tempfile.TemporaryDirectory() as profile, running_browser(Path(profile)) as browser:
         browser.open(f"{url}/ui/")
         for path in paths:
+            if missing := {name for _, name, _, _ in Formatter().parse(path) if name} - ids.keys():
+                print(f"{path}: nothing here is {', '.join(missing)}")
+                continue
             for size, (width, height) in SIZES.items():
                 for theme in themes:
                     image = picture(browser, f"{url}/ui{path.format_map(ids)}", width, height, theme)
@@ -92,6 +106,7 @@ def main() -> None:
         api = stack.enter_context(running_system(Path(data), redis, METEOR_API_KEYS=""))
         with httpx.Client(base_url=api.url, timeout=60, trust_env=False) as http:
             ids = {} if given.empty else one_of_each(api, http)
+            ids |= more_of_everything(api, http, ids) if ids else {}
         print(api.url, ids, flush=True)
         if given.folder is not None and not given.serve:
             take(api.url, ids, given.folder, given.paths, given.themes)

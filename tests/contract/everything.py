@@ -25,6 +25,7 @@ AFTER = {
     "/v1/files": "file_id",
     "/v1/files/{file_id}/versions": "job_id",  # the path names a file already
     "/v1/files/{file_id}/diff": "example_id",
+    "/v1/files/{file_id}/rows": "example_id",
     "/v1/imports": "import_id",
     "/v1/labels": "label_id",
     "/v1/keys": "key_id",

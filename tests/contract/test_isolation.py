@@ -75,8 +75,8 @@ NAMING: dict[str, list[dict[str, Any]]] = {
         ("responses", {"input": "hello"}),
     )
 }
-# The operator's alone, and of no project: tests/contract/test_providers.py.
-OPERATORS = "/v1/providers"
+# The operator's alone, and of no project: tests/contract/test_providers.py, test_usage.py.
+OPERATORS = ("/v1/providers", "/v1/system")
 # They say the same to everybody: the names of base models are nobody's, and responses are not stored.
 NOBODYS = {
     "GET /v1/models/{model}/capabilities",
@@ -171,7 +171,10 @@ def asked(who: Tenant, route: Route, ids: dict[str, str], body: Any = None, **qu
 
 def snapshot(owner: Tenant) -> dict[str, str]:
     reads = [route for route in ROUTES if route.method == "GET" and route.path != "/v1/audit"]
-    return {route.name: re.sub(r'"last_used_at":\w+', "", asked(owner, route, owner.ids)[1]) for route in reads}
+    return {
+        route.name: re.sub(r'"(last_used_at|since|until)":\w+', "", asked(owner, route, owner.ids)[1])
+        for route in reads
+    }
 
 
 NAMED = [route for route in ROUTES if route.params]

@@ -30,10 +30,10 @@ from services.cli.options import (
 from services.cli.output import Columns, emit_page, minute, one_line
 from services.cli.verbs import Noun
 from shared.artifacts.token_counts import token_counter
-from shared.contracts.data import DEV_SHARE, TEST_SHARE, LineError, Question
+from shared.contracts.data import DEV_SHARE, TEST_SHARE, LineError, Question, Split
 from shared.contracts.file_reading import FileReading, Lengths, Preview, PreviewRequest, ReadOptions, StudentFit
 from shared.contracts.imports import HubOptions
-from shared.contracts.versions import FileDiff, RowChange
+from shared.contracts.versions import DatasetRow, FileDiff, RowChange
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
 from shared.importing import dataset
 from shared.importing.dataset import DataFile
@@ -285,6 +285,12 @@ VERSIONS: Columns[FileObject] = {
     "rows": lambda file: file.n_rows,
     "splits": lambda file: ", ".join(f"{name} {count}" for name, count in (file.splits or {}).items()),
 }
+ROWS: Columns[DatasetRow] = {
+    "row": lambda row: row.id,
+    "split": lambda row: row.split,
+    "question": lambda row: one_line(row.question),
+    "reference": lambda row: one_line(row.reference or "-"),
+}
 CHANGES: Columns[RowChange] = {
     "change": lambda row: row.change,
     "row": lambda row: row.id,
@@ -361,6 +367,24 @@ def versions(
     with client(data) as api:
         page = api.ask(Listed[FileObject], "GET", FILES.path(file, "versions"), params=query)
     emit_page(page, VERSIONS, as_json, f"meteor data versions {file}")
+
+
+@app.command("rows")
+def show_rows(
+    file: FileId,
+    split: Annotated[Split | None, typer.Option(help="only rows of this side")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Show the rows of a dataset as jobs use them, each with its split."""
+    named = {"split": split and split.value, "after": after}
+    query = {"limit": limit} | {name: value for name, value in named.items() if value}
+    with client(data) as api:
+        page = api.ask(Listed[DatasetRow], "GET", FILES.path(file, "rows"), params=query, timeout=UPLOAD_S)
+    again = f"meteor data rows {file}" + (f" --split {split.value}" if split else "")
+    emit_page(page, ROWS, as_json, again)
 
 
 @app.command()

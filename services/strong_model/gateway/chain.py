@@ -27,6 +27,8 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.rate_limit import Gate, RateLimiter
 from services.strong_model.gateway.retry import Retry
 from services.strong_model.settings import StrongSettings
+from shared.contracts.masking import masked
+from shared.contracts.providers import ProviderStatus, ProviderTraffic
 from shared.ledger.learned_store import LearnedStore
 from shared.ledger.store import Ledger
 from shared.platform.settings import platform_settings
@@ -43,22 +45,41 @@ class Gateway:
         learned = LearnedStore(ledger.engine)
         self.negotiations = {name: Negotiation(provider, learned) for name, provider in providers.items()}
         budget = BudgetStage(ledger)
+        self.breakers = {name: Breaker(name, settings) for name in providers}
+        self.concurrency = {
+            name: ConcurrencyLimiter(name, provider.concurrent or settings.concurrency)
+            for name, provider in providers.items()
+        }
         retries = {
             name: Retry(
                 chained(
                     self.negotiations[name],
-                    Breaker(name, settings),
-                    ConcurrencyLimiter(name, provider.concurrent or settings.concurrency),
+                    self.breakers[name],
+                    self.concurrency[name],
                     self.rate_limiters[name],
                     budget,
                     end=self.clients[name].send,
                 ),
                 settings,
             )
-            for name, provider in providers.items()
+            for name in providers
         }
         self.cache = Cache(ledger, Failover(retries))
         self.calls = Coalescer(self.cache, providers)
+
+    def status(self, name: str) -> ProviderStatus:
+        """What was learned of a provider, and how calls to it go now."""
+        breaker, concurrency, provider = self.breakers[name], self.concurrency[name], self.providers[name]
+        traffic = ProviderTraffic(
+            breaker="open" if breaker.open else "closed",
+            cause=masked(breaker.cause.message) if breaker.cause is not None else "",
+            in_use=concurrency.in_use,
+            limit=int(concurrency.limit),
+            most=concurrency.most,
+            requests_per_minute=provider.requests_per_minute,
+            tokens_per_minute=provider.tokens_per_minute,
+        )
+        return self.negotiations[name].status().model_copy(update={"traffic": traffic})
 
     async def close(self, timeout_s: float) -> None:
         """Wait so long for what was sent; the rest is settled as unknown at the next start."""

@@ -132,8 +132,8 @@ async def models(gateway: OpenGateway) -> Json:
 
 @router.get("/internal/providers")
 async def learned(gateway: OpenGateway) -> ProvidersStatus:
-    """What was learned of each provider."""
-    return ProvidersStatus(providers=[negotiation.status() for negotiation in gateway.negotiations.values()])
+    """What was learned of each provider, and how calls to it go."""
+    return ProvidersStatus(providers=[gateway.status(name) for name in gateway.providers])
 
 
 @router.delete("/internal/providers/{name}/learned")

@@ -15,10 +15,11 @@ from services.api.openapi_document import may_answer
 from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
 from shared.artifacts.archives import Parts
+from shared.contracts.data import Split
 from shared.contracts.distillation import NO_NUL
 from shared.contracts.file_reading import Preview, PreviewRequest
 from shared.contracts.keys import Scope
-from shared.contracts.versions import FileDiff, VersionRequest
+from shared.contracts.versions import DatasetRow, FileDiff, VersionRequest
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
 router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
@@ -121,6 +122,18 @@ def list_file_versions(
 ) -> Listed[FileObject]:
     """All versions of the file's dataset that are not deleted, newest first."""
     return versions.page(context, file_id, Paging(after, limit))
+
+
+@router.get("/{file_id}/rows", responses=may_answer(400))
+def list_file_rows(
+    context: Context,
+    file_id: Id,
+    split: Annotated[Split | None, Query()] = None,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_PAGE)] = 20,
+) -> Listed[DatasetRow]:
+    """The rows of a dataset as jobs use them, in the file's order, each with the side of the split that it stands on."""
+    return versions.rows(context, file_id, Paging(after, limit), split)
 
 
 @router.get("/{file_id}/diff", responses=may_answer(400))

@@ -7,8 +7,10 @@ from pathlib import Path
 from services.api.context import ProjectContext
 from services.api.features.files import service as files
 from services.api.paging import Paging, listed, page_of
+from services.api.rows_page import page_of_rows
+from shared.contracts.data import Split
 from shared.contracts.errors import UserError
-from shared.contracts.versions import FileDiff, VersionRequest
+from shared.contracts.versions import DatasetRow, FileDiff, VersionRequest
 from shared.contracts.views import FileObject, Listed
 from shared.datasets.files import PURPOSE, JobData, only_one_at
 from shared.datasets.rows import References
@@ -102,6 +104,13 @@ def diff(context: ProjectContext, file_id: str, against: str | None, paging: Pag
         unchanged=difference.unchanged,
         **part.model_dump(exclude={"object"}),
     )
+
+
+def rows(context: ProjectContext, file_id: str, paging: Paging, split: Split | None) -> Listed[DatasetRow]:
+    """In the file's order. Raises NotFound, and UserError for an `after` that is none of them."""
+    stored = context.job_rows(JobData(_dataset(context, file_id, "file_id")))
+    page, more = page_of_rows(stored, paging, split, "row")
+    return listed([DatasetRow(**dict(row)) for row in page], more)
 
 
 def _dataset(context: ProjectContext, file_id: str, param: str) -> FileRecord:

@@ -85,5 +85,7 @@ def _version(model: ModelRecord, name: str) -> ModelObject:
         parent=model.base,
         version=model.version,
         continues=model.continues,
+        job=model.job_id,
+        state=model.state,
         generation=model.generation,
     )

@@ -8,7 +8,8 @@ from pydantic_core import to_jsonable_python
 
 from services.api.context import ProjectContext
 from services.api.features.jobs import service as jobs
-from services.api.paging import Paging, listed, page_of, unknown_cursor
+from services.api.paging import Paging, listed, page_of
+from services.api.rows_page import page_of_rows
 from shared.contracts.data import Split
 from shared.contracts.errors import NotFound
 from shared.contracts.jobs import JobRequest
@@ -144,11 +145,5 @@ def _checkpoint(version: ModelRecord, step: StepRecord | None, count: int) -> Ch
 def examples(context: ProjectContext, job_id: str, paging: Paging, split: Split | None) -> Listed[ExampleObject]:
     """The rows of the job's files, in their order. Raises UserError for an `after` that is none of them."""
     rows = context.job_rows(data_of(jobs.lifecycle.record(context, job_id), context.file))
-    places, start = rows.places(split), 0
-    if paging.after:
-        last = rows.find(paging.after)
-        if last is None:
-            raise unknown_cursor("example", paging.after)
-        start = int((places <= last).sum())
-    page = rows.read(places[start : start + paging.limit])
-    return listed([ExampleObject(**dict(row)) for row in page], len(places) > start + paging.limit)
+    page, more = page_of_rows(rows, paging, split, "example")
+    return listed([ExampleObject(**dict(row)) for row in page], more)

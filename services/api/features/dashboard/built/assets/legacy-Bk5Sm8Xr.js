@@ -1,0 +1,1 @@
+import{ab as a}from"./index-P1bXy-vx.js";a();

@@ -1,1 +1,0 @@
-import{aa as a}from"./index-CtHEGoGZ.js";a();

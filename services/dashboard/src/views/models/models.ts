@@ -1,0 +1,146 @@
+/** Aliases, their versions, canaries and lineage, as the API lists them. Pure. */
+
+import type { Schemas } from '../../lib/api/client'
+import { count, decimal, percent, plural } from '../../lib/format'
+
+export type ModelObject = Schemas['ModelObject']
+export type Canary = Schemas['CanaryObject']
+export type Standing = Schemas['CanaryStanding']
+export type ExportObject = Schemas['ExportObject']
+
+export interface Alias {
+  name: string
+  base: string
+  /** The version that is served; null where none is. */
+  served: number | null
+  /** Newest first. */
+  versions: ModelObject[]
+}
+
+/** Bases, and aliases with their versions, newest alias first. The list has an alias of its own name right before the version it serves. */
+export function grouped(models: ModelObject[]): { bases: ModelObject[]; aliases: Alias[] } {
+  const bases = models.filter((model) => model.version == null)
+  const aliases = new Map<string, Alias>()
+  for (const model of models) {
+    if (model.version == null) continue
+    const [name = '', number] = model.id.split('@')
+    const alias = aliases.get(name) ?? { name, base: model.parent ?? '', served: null, versions: [] }
+    if (number === undefined) alias.served = model.version
+    else alias.versions.push(model)
+    aliases.set(name, alias)
+  }
+  return { bases, aliases: [...aliases.values()] }
+}
+
+export const servedOf = (alias: Alias): ModelObject | null => alias.versions.find((one) => one.version === alias.served) ?? null
+
+/** Versions that can be compared with the served one: all but it. */
+export const others = (alias: Alias): ModelObject[] => alias.versions.filter((one) => one.version !== alias.served)
+
+export interface Descent {
+  version: ModelObject
+  depth: number
+}
+
+/** Versions as a tree, in lines: each below the one that its training went on from. Those that go on from none, or from a deleted one, begin. */
+export function descent(versions: ModelObject[]): Descent[] {
+  const ids = new Set(versions.map(({ id }) => id))
+  const oldestFirst = [...versions].sort((a, b) => (a.version ?? 0) - (b.version ?? 0))
+  const lines: Descent[] = []
+  const seen = new Set<string>()
+  const add = (version: ModelObject, depth: number) => {
+    if (seen.has(version.id)) return
+    seen.add(version.id)
+    lines.push({ version, depth })
+    for (const child of oldestFirst) if (child.continues === version.id) add(child, depth + 1)
+  }
+  for (const version of oldestFirst) if (!version.continues || !ids.has(version.continues)) add(version, 0)
+  for (const version of oldestFirst) add(version, 0)
+  return lines
+}
+
+export const METRICS: { name: Schemas['Metric']; label: string; about: string }[] = [
+  { name: 'errors', label: 'errors', about: 'answers that fail' },
+  { name: 'latency_ms', label: 'slow answers', about: 'answers that fail or take longer than a limit' },
+  { name: 'feedback', label: 'thumbs down', about: 'of those who rate stored chats' },
+]
+
+const METRIC_WORDS: Record<string, string> = { errors: 'share of errors', latency_ms: 'share of slow answers', feedback: 'share of thumbs down', grader: '1 less the score' }
+export const metricWords = (metric: string): string => METRIC_WORDS[metric] ?? metric
+
+/** What a canary does now, in a sentence. */
+export function canaryWords(canary: Canary): string {
+  const share = `${Number(canary.percent.toFixed(1))} % of the conversations`
+  const now = canary.shadow
+    ? `Version ${canary.served} answers everybody. Copies of ${share} go to version ${canary.version}, whose answers are dropped.`
+    : `Version ${canary.version} answers ${share}, version ${canary.served} the rest.`
+  if (!canary.goal) return `${now} It goes on until somebody ends it, or the alias moves.`
+  const end = canary.promote ? 'and takes the alias if it does none' : 'and stops without a change if it does none'
+  return `${now} It returns by itself on harm, ${end}.`
+}
+
+/** "step 2 of 3: 25 %" of a canary with a goal. */
+export function stepWords(canary: Canary): string {
+  const steps = canary.steps ?? []
+  const step = canary.standing?.step ?? 1
+  return steps.length > 1 ? `step ${step} of ${steps.length}: ${steps.map((share) => `${share} %`).join(', ')}` : ''
+}
+
+/** Requests that the present step has, and how many it needs at least. */
+export function requestsWords(canary: Canary): string {
+  const { goal, standing } = canary
+  if (!goal || !standing) return ''
+  return `${plural(standing.canary.requests, 'answer')} of the canary, ${count(standing.served.requests)} of the served version; a step takes at least ${count(goal.min_requests ?? 100)} of each`
+}
+
+export const lossWords = (loss: number | null | undefined): string => (loss == null ? 'not measured yet' : percent(loss, 1))
+
+export function evidenceWords(standing: Standing): string {
+  const { harm = 0, gain = 0 } = standing
+  if (standing.outcome) return `decided: ${standing.outcome.replace('_', ' ')}`
+  if (Math.max(harm, gain) <= 0) return 'no evidence yet'
+  return `evidence of harm ${decimal(Math.min(harm, 1), 2)}, of a gain ${decimal(Math.min(gain, 1), 2)}; at 1 it decides`
+}
+
+export interface CanaryWish {
+  version: number
+  mode: 'goal' | 'share'
+  percent: number | null
+  shadow: boolean
+  metric: Schemas['Metric']
+  limitMs: number | null
+  steps: string
+  minRequests: number | null
+  promote: boolean
+}
+
+export const startingCanary = (version: number): CanaryWish => ({
+  version, mode: 'goal', percent: 10, shadow: false, metric: 'errors', limitMs: 5000, steps: '5, 25, 50', minRequests: 100, promote: false,
+}) // prettier-ignore
+
+/** Percentages between commas; null where one is none. */
+export function readSteps(text: string): number[] | null {
+  const steps = text.split(/[\s,;%]+/).filter(Boolean).map(Number)
+  const rising = steps.every((step, n) => Number.isFinite(step) && step > 0 && step <= 100 && (n === 0 || step > (steps[n - 1] ?? 0)))
+  return steps.length && rising ? steps : null
+}
+
+export function canaryRequest(wish: CanaryWish): Schemas['CanaryRequest'] {
+  const { version } = wish
+  if (wish.mode === 'share') return { version, percent: wish.percent ?? 0, ...(wish.shadow && { shadow: true }) } as Schemas['CanaryRequest']
+  const goal = {
+    metric: wish.metric,
+    ...(wish.metric === 'latency_ms' && { limit_ms: wish.limitMs }),
+    ...(wish.minRequests && { min_requests: wish.minRequests }),
+  }
+  return { version, goal, steps: readSteps(wish.steps), ...(wish.promote && { promote: true }) } as Schemas['CanaryRequest']
+}
+
+export const ABILITIES: { name: 'load' | 'train_lora' | 'train_full' | 'dpo' | 'search' | 'serve'; label: string }[] = [
+  { name: 'load', label: 'load' },
+  { name: 'train_lora', label: 'train with LoRA' },
+  { name: 'train_full', label: 'train all weights' },
+  { name: 'dpo', label: 'learn preferences' },
+  { name: 'search', label: 'search' },
+  { name: 'serve', label: 'serve' },
+]
