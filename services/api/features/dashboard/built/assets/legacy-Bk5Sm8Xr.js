@@ -1,1 +1,0 @@
-import{ab as a}from"./index-P1bXy-vx.js";a();
