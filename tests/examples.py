@@ -94,6 +94,21 @@ def record(url: str) -> Recorded:
     to.send("GET", "/v1/models/{model}", model=BASE)
     ask = {"model": BASE, "messages": [{"role": "user", "content": "What is 2 plus 2?"}]}
     to.send("POST", "/v1/chat/completions", ask)
+    kept = to.send(
+        "POST", "/v1/chat/completions", ask | {"store": True, "metadata": {"page": "sums"}, "user": "user-17"}
+    )
+    kept_id = kept["id"]
+    chats = "/v1/chat/completions"
+    to.send("GET", chats)
+    to.send("GET", chats + "/{completion_id}", completion_id=kept_id)
+    to.send("GET", chats + "/{completion_id}/messages", completion_id=kept_id)
+    to.send("POST", chats + "/{completion_id}", {"metadata": {"page": "numbers"}}, completion_id=kept_id)
+    better = {"completion_id": kept_id, "rating": "down", "correction": "4", "comment": "It echoes the question."}
+    to.send("POST", "/v1/feedback", better)
+    to.send("GET", "/v1/feedback")
+    of_chats = {"source": {"type": "completions", "model": BASE, "feedback": ["down", "corrected"]}}
+    to.send("POST", "/v1/imports", of_chats)
+    to.send("POST", "/v1/forget", {"user": "user-17"})
     to.send("GET", "/healthz")
     to.send("POST", "/v1/distillation/jobs", job | {"model": "nobody"})
     to.send("POST", "/v1/distillation/jobs/{job_id}/resume", job_id=made)

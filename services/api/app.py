@@ -19,8 +19,11 @@ from services.api.engine_client import EngineClient
 from services.api.features.audit import routes as audit
 from services.api.features.canaries import routes as canaries
 from services.api.features.canaries.recorder import CanaryRecorder
+from services.api.features.captures import routes as captures
 from services.api.features.chat import routes as chat
+from services.api.features.chat.recorder import LAST_S, Recorder
 from services.api.features.chat.shadows import Shadows
+from services.api.features.completions import routes as completions
 from services.api.features.dashboard import routes as dashboard
 from services.api.features.docs import routes as docs
 from services.api.features.evals import routes as evals
@@ -28,7 +31,9 @@ from services.api.features.events import routes as events
 from services.api.features.events.hub import EventHub
 from services.api.features.experiments import routes as experiments
 from services.api.features.exports import routes as exports
+from services.api.features.feedback import routes as feedback
 from services.api.features.files import routes as files
+from services.api.features.forgetting import routes as forgetting
 from services.api.features.graders import routes as graders
 from services.api.features.health import routes as health
 from services.api.features.health.metrics import StoreCollector
@@ -61,8 +66,8 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, models, chat, keys, projects, usage, providers, system, webhooks,
-    audit, health, docs, dashboard,
+    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, captures, models,
+    chat, completions, feedback, forgetting, keys, projects, usage, providers, system, webhooks, audit, health, docs, dashboard,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [
     "x-request-id", "retry-after", "x-should-retry", "etag", "location", "idempotent-replayed", "x-meteor-model",
@@ -108,16 +113,19 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         state.engine = EngineClient(settings, platform.internal_token.get_secret_value())
         state.shadows = Shadows(state.engine, settings.shadows)
         state.recorder = CanaryRecorder(context.stores.canaries)
+        state.chat_recorder = Recorder(context.stores.chats, settings)
         state.hub = EventHub(context.stores, settings)
         state.poster = Poster(CheckedNetwork(settings.webhook_networks))
         collector = StoreCollector(context)
         REGISTRY.register(collector)
         retention_s = platform.retention.total_seconds()
         deliverer = Deliverer(context.stores.webhooks, state.poster, context.webhook_key, retention_s)
-        loops = [asyncio.create_task(loop) for loop in (state.hub.run(), deliverer.run(), state.recorder.run())]
+        running = (state.hub.run(), deliverer.run(), state.recorder.run(), state.chat_recorder.run())
+        loops = [asyncio.create_task(loop) for loop in running]
         try:
             yield
         finally:
+            await state.chat_recorder.settled(LAST_S)
             for loop in loops:
                 loop.cancel()
             REGISTRY.unregister(collector)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from shared.contracts.generation import GREEDY, Generation
 from shared.jobs.canary_store import Trial
 from shared.jobs.catalog import ref_of
-from shared.jobs.records import ModelRecord
+from shared.jobs.records import CaptureRecord, ModelRecord
 from shared.jobs.schema import Stores
 
 CACHED_S = 1.0  # a change by another process (a job promotes its version) takes effect this much later
@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 class ModelRoute(NamedTuple):
     """The targets of a name. canary: the version under test; it answers `percent` of the conversations or gets copies. trial: what is
-    observed of it."""
+    observed of it. capture: the share of the alias's chats that is stored."""
 
     main: Target
     canary: Target | None = None
@@ -50,6 +50,7 @@ class ModelRoute(NamedTuple):
     shadow: bool = False
     model_id: str = ""
     trial: Trial | None = None
+    capture: CaptureRecord | None = None
 
     def choose(self, conversation: str) -> tuple[Target, Target | None]:
         """(target that answers, target that gets a copy). A conversation keeps its target, also when `percent` grows."""
@@ -80,11 +81,12 @@ class ModelRouter:
         canary = None if at else self._stores.canaries.get(project, alias)
         if canary is None:
             model = self._stores.catalog.resolve(project, name)
-            return ModelRoute(_target(model, "version" if at else "served", name))
+            capture = self._stores.captures.get(project, model.alias)
+            return ModelRoute(_target(model, "version" if at else "served", name), capture=capture)
         tried = _target(canary.tried, "shadow" if canary.shadow else "canary")
-        return ModelRoute(
-            _target(canary.served, "served"), tried, canary.percent, canary.shadow, canary.tried.id, canary.trial
-        )
+        trial, capture = canary.trial, self._stores.captures.get(project, alias)
+        served = _target(canary.served, "served")
+        return ModelRoute(served, tried, canary.percent, canary.shadow, canary.tried.id, trial, capture)
 
     async def cached(self, project: str, name: str) -> ModelRoute:
         """`resolve`, from the cache. Raises NotFound."""
@@ -102,7 +104,7 @@ class ModelRouter:
             raise
 
     def forget(self) -> None:
-        """This process moved an alias or changed a canary."""
+        """This process moved an alias, or changed a canary or a capture."""
         self._cached.clear()
 
 

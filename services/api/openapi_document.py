@@ -33,6 +33,7 @@ TAGS = {
     "labels": "What people prefer; the judge is held against it.",
     "models": "The models that can be asked, and which version an alias serves.",
     "chat": "Asking a model.",
+    "stored_chats": "Chats that were stored: read, judged by people, forgotten.",
     "completions": "Asking a model without the form of a conversation.",
     "imports": "Datasets out of other people's formats.",
     "exports": "Models to take away.",

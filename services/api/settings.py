@@ -39,6 +39,19 @@ class ApiSettings(BaseSettings):
     shadows: int = Field(
         default=4, ge=0, description="copies for shadow versions on their way at once; more are dropped"
     )
+    store_chats: bool = Field(
+        default=True, description="chats are stored where a request or a capture asks for it; false: none is"
+    )
+    store_mask: bool = Field(default=False, description="personal data is masked in every chat before it is stored")
+    store_chat_bytes: int = Field(
+        default=256 * 2**10, ge=1024, description="longest chat that is stored: request and answer as JSON"
+    )
+    store_project_bytes: int = Field(
+        default=2 * 2**30, ge=1024, description="room of a project's stored chats; the oldest make room for new ones"
+    )
+    store_waiting: int = Field(
+        default=1000, ge=1, description="chats that wait to be written; further ones are counted and not stored"
+    )
     max_rank: int = Field(
         default=16,
         ge=1,

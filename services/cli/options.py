@@ -35,6 +35,14 @@ DEFAULT_DATA = Path(".meteor")
 DEFAULT_LIMIT = 20
 
 
+def pair(option: str, text: str) -> tuple[str, str]:
+    """KEY=VALUE. Raises BadParameter."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"{option} wants KEY=VALUE, not {text!r}")
+    return key, value
+
+
 def mapping_of(pairs: list[str] | None) -> dict[str, str]:
     """Our field -> the file's. Raises UserError."""
     parts = [item.partition("=") for item in pairs or []]

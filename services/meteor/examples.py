@@ -103,6 +103,19 @@ EXAMPLES: dict[str, str] = {
     canary show: canary show my-shell
     canary events: canary events my-shell
     canary end: canary end my-shell
+    capture set: capture set my-shell 5 --mask
+    capture show: capture show my-shell
+    capture end: capture end my-shell
+    completions list: completions list --model my-shell --metadata page=help
+    completions show: completions show chatcmpl-...
+    completions set: completions set chatcmpl-... page=help
+    completions delete: completions delete chatcmpl-...
+    completions dataset: completions dataset --model my-shell --feedback down --feedback corrected --since 2026-11-01
+    completions forget: completions forget --user user-17 --dry-run
+    feedback add: feedback add chatcmpl-... --down --correction tree
+    feedback list: feedback list --rating down --model my-shell@2
+    feedback show: feedback show feedback-...
+    feedback delete: feedback delete feedback-...
     keys create: keys create laptop --days 90
     keys budget: keys budget key-... --usd 40
     keys list: keys list

@@ -24,7 +24,7 @@ from shared.contracts.jobs import JobKind, JobStatus, budget_of
 from shared.datasets.files import remove_expired
 from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.records import JobRecord
-from shared.jobs.retention import collect, prune_audit
+from shared.jobs.retention import collect, prune_audit, prune_chats
 from shared.jobs.schema import Stores
 from shared.ledger.store import Ledger
 from shared.platform.log import get_logger
@@ -108,14 +108,16 @@ class Orchestrator:
         try:
             expired = await asyncio.to_thread(remove_expired, self.stores.catalog, self.platform.files)
             pruned = await asyncio.to_thread(prune_audit, self.stores.retention, self.platform)
+            chats = await asyncio.to_thread(prune_chats, self.stores.chats, self.platform)
             collected = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)
         except (MeteorError, OSError) as error:
             log.warning("nothing is removed from the data folder", reason=str(error))
             return
-        if expired or pruned or (collected is not None and collected.removed):
+        if expired or pruned or chats or (collected is not None and collected.removed):
             log.info(
                 "removed what nobody needs",
                 audit_entries=pruned,
+                stored_chats=chats,
                 expired_files=expired,
                 **(asdict(collected) if collected is not None else {}),
             )

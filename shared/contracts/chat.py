@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from shared.contracts.jobs import Metadata
 from shared.contracts.json_schemas import find_endless
 from shared.contracts.json_types import Json
 
@@ -234,8 +235,11 @@ class Tool(BaseModel):
 
 
 class ChatRequest(Generated):
-    """OpenAI's chat completion. functions and function_call: the older names of tools and tool_choice."""
+    """OpenAI's chat completion. functions and function_call: the older names of tools and tool_choice. store: the chat is kept once it
+    is answered, with `metadata`; false: not even where a share of the model's chats is stored."""
 
+    store: bool | None = None
+    metadata: Metadata | None = None
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Limit | None = None
     logprobs: bool | None = None

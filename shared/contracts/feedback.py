@@ -9,7 +9,7 @@ from shared.contracts.distillation import NO_NUL
 Rating = Literal["up", "down"]
 CompletionId = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 Author = Annotated[str, Field(max_length=512, pattern=NO_NUL)]
-Text = Annotated[str, Field(max_length=100_000, pattern=NO_NUL)]
+Text = Annotated[str, Field(max_length=32_000, pattern=NO_NUL)]
 Comment = Annotated[str, Field(max_length=10_000, pattern=NO_NUL)]
 
 

@@ -131,17 +131,40 @@ def check_map(cells: list[CoverageCell]) -> None:
         raise ValueError(f"a coverage map asks for 1 to {MOST_GENERATED} questions in all")
 
 
+class CompletionsOptions(Strict):
+    """The project's stored chats that were answered before the import was posted. Corrected answers become references.
+
+    model: an alias or a base, or alias@version. metadata: pairs that a chat must have. feedback: chats with one of these; empty: all.
+    since, until: Unix seconds. approved: answers with a thumb up become references too. limit: the newest so many.
+    """
+
+    type: Literal["completions"] = "completions"
+    model: str | None = Field(default=None, min_length=1, max_length=200, pattern=NO_NUL)
+    metadata: Metadata | None = None
+    feedback: list[Literal["up", "down", "corrected", "none"]] = Field(default=[], max_length=4)
+    since: int | None = Field(default=None, ge=0, le=2**40)
+    until: int | None = Field(default=None, ge=0, le=2**40)
+    approved: bool = False
+    limit: int | None = Field(default=None, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _spans_some_time(self) -> "CompletionsOptions":
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ValueError("until must lie behind since")
+        return self
+
+
 MOST_GENERATED = 5_000
 Source = Annotated[
-    ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions | GenerateOptions,
+    ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions | GenerateOptions | CompletionsOptions,
     Field(discriminator="type"),
 ]
 MOST_ROWS = 100_000  # of one import job: its result travels as one piece
 
 
 class ImportRequest(Strict):
-    """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub needs none,
-    and `generate` may have one. mask: personal data is masked in rows, and in passages before a strong model sees them."""
+    """Body of POST /v1/imports. file: raw material (purpose user_data) that the source is read from; the hub and
+    stored chats need none, and `generate` may have one. mask: personal data is masked in rows, and in passages before a strong model sees them."""
 
     source: Source
     file: FileId | None = None

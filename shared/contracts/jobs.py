@@ -12,6 +12,7 @@ from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.faults import Readable
 from shared.contracts.json_types import Json, Whole
+from shared.contracts.versions import MOST_NAMED, RowId
 from shared.contracts.webhooks import JobWebhook
 
 
@@ -137,13 +138,15 @@ class ForkRequest(Strict):
     """Body of POST .../jobs/{id}/fork. changes: laid over the job's own body, objects merged into each other.
 
     point ("from" on the wire): what comes before its end is taken over and may not be changed; None: whatever the changes
-    leave as it was is taken over.
+    leave as it was is taken over. without: ids of rows of its files that the new job is not to have: it gets versions of the
+    files without them, whose other rows stay in their splits.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     changes: Json = Field(default={})
     point: ForkPoint | None = Field(default=None, alias="from")
+    without: list[RowId] = Field(default=[], max_length=MOST_NAMED)
 
 
 class ForkedFrom(BaseModel):

@@ -160,10 +160,22 @@ def masked_row(row: dict[str, Any], counts: Counter[str]) -> dict[str, Any]:
         twice = name == "question" and made.get("messages")  # it is the last message of the user too
         made[name] = masked_value(made[name], Counter() if twice else counts)
     for name in LABEL_FIELDS:
-        if isinstance(made.get(name), str) and spans(made[name]):
-            counts[spans(made[name])[0][2]] += 1
-            made[name] = f"masked-{hashlib.sha256(made[name].encode()).hexdigest()[:16]}"
+        if isinstance(made.get(name), str):
+            made[name] = masked_name(made[name], counts)
     return made
+
+
+def masked_name(name: str, counts: Counter[str]) -> str:
+    """A name that holds personal data as a name of its own, the same for the same value; any other one itself."""
+    hidden = spans(name)
+    if not hidden:
+        return name
+    counts[hidden[0][2]] += 1
+    return hashed_name(name)
+
+
+def hashed_name(name: str) -> str:
+    return f"masked-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def masked_item(item: Question | LineError, counts: Counter[str]) -> Question | LineError:

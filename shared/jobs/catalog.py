@@ -33,6 +33,11 @@ def live_file() -> ColumnElement[bool]:
     return (files.c.status != DELETED) & or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
 
 
+def is_live(file: FileRecord) -> bool:
+    """The same of a record that was read."""
+    return file.status != DELETED and (file.expires_at is None or file.expires_at > time.time())
+
+
 def _check_quota(connection: Connection, project_id: str, size: int) -> None:
     most = connection.execute(select(projects.c.stored_bytes).where(projects.c.id == project_id)).scalar_one()
     if most is None:
@@ -138,6 +143,12 @@ class Catalog:
         with reading(self.engine) as connection:
             records = fetch_all(connection, FileRecord, query)
         return sorted(records, key=lambda file: file.version or 1, reverse=True)
+
+    def datasets(self, project_id: str) -> list[FileRecord]:
+        """All files with rows, oldest first; deleted ones too, whose rows jobs may have learned from."""
+        query = select(files).where(files.c.project_id == project_id, files.c.rows_ref.is_not(None))
+        with reading(self.engine) as connection:
+            return fetch_all(connection, FileRecord, query.order_by(files.c.id))
 
     def check_room(self, project_id: str, size: int) -> None:
         """Raises StorageFull if so many bytes more exceed the project's limit."""

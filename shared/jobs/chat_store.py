@@ -6,7 +6,7 @@ Whose chats became rows of datasets is noted apart (origins), since the rows out
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, delete, func, or_, select, update
 
 from shared.contracts.errors import NotFound
 from shared.db.engine import Values, insert_once, reading, writing
@@ -20,10 +20,11 @@ TRIMMED_TO = 0.95  # of the room, so that not every further chat removes one
 
 
 class ChatFilter(NamedTuple):
-    """model: an alias or a base, or alias@version. metadata: pairs that a chat must have. since, until: Unix seconds."""
+    """model: an alias or a base, or alias@version. metadata: pairs that a chat must have; empty: chats without any; None: whatever
+    they have. since, until: Unix seconds."""
 
     model: str | None = None
-    metadata: Mapping[str, str] = {}
+    metadata: Mapping[str, str] | None = None
     since: float | None = None
     until: float | None = None
 
@@ -147,10 +148,16 @@ class ChatStore:
 
     # origins of rows
 
-    def note_origins(self, origins: Sequence[ChatOriginRecord]) -> None:
-        """Of chats that become rows of a dataset; before the dataset is there."""
+    def note_origins(self, origins: Sequence[ChatOriginRecord]) -> set[str]:
+        """Of chats that become rows of a dataset; before the dataset is there. Returns the ids of those that have gone since they
+        were read, which must not become rows."""
         with writing(self.engine) as connection:
+            there = set[str]()
+            for part in _parts([one.completion_id for one in origins]):
+                there.update(connection.execute(select(chats.c.id).where(chats.c.id.in_(part))).scalars())
             for one in origins:
+                if one.completion_id not in there:
+                    continue
                 values = {
                     "project_id": one.project_id,
                     "completion_id": one.completion_id,
@@ -158,6 +165,7 @@ class ChatStore:
                     "safety_identifier": one.safety_identifier,
                 }
                 insert_once(connection, chat_origins, values)
+        return {one.completion_id for one in origins} - there
 
 
 def no_chat(completion_id: str) -> NotFound:
@@ -190,7 +198,9 @@ def _matching(filter: ChatFilter) -> Iterator[ColumnElement[bool]]:
         yield chats.c.alias == alias
         if at:
             yield chats.c.version == (int(version) if version.isdecimal() and len(version) < 10 else -1)
-    for name, value in filter.metadata.items():
+    if filter.metadata is not None and not filter.metadata:
+        yield cast(chats.c.metadata, Text) == "{}"
+    for name, value in (filter.metadata or {}).items():
         yield chats.c.metadata[name].as_string() == value
     if filter.since is not None:
         yield chats.c.created_at >= filter.since

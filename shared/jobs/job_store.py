@@ -1,10 +1,10 @@
 """Every move of a job and its events, one short transaction each. `states.JOB_MOVES` lists the allowed moves."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Text, and_, cast, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Text, and_, cast, or_, select, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
@@ -90,6 +90,20 @@ class JobStore:
         return keyset_page(
             self.engine, JobRecord, query, jobs.c.id, after, limit, "job", cursors=select(jobs).where(mine)
         )
+
+    def reading_files(self, project_id: str, file_ids: Collection[str]) -> list[JobRecord]:
+        """Distillation jobs whose training or validation file is one of these."""
+        reads = or_(jobs.c.file_id.in_(file_ids), jobs.c.request["validation_file"].as_string().in_(file_ids))
+        return self._distillations(project_id, reads) if file_ids else []
+
+    def continuing(self, project_id: str, versions: Collection[str]) -> list[JobRecord]:
+        """Distillation jobs that go on from one of these versions (alias@version)."""
+        return self._distillations(project_id, jobs.c.request["model"].as_string().in_(versions)) if versions else []
+
+    def _distillations(self, project_id: str, condition: ColumnElement[bool]) -> list[JobRecord]:
+        mine = (jobs.c.project_id == project_id) & (jobs.c.kind == JobKind.DISTILLATION)
+        with reading(self.engine) as connection:
+            return fetch_all(connection, JobRecord, select(jobs).where(mine, condition).order_by(jobs.c.id))
 
     def claim(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take the oldest job that has no owner: a queued one, or an active one whose orchestrator was lost."""

@@ -264,6 +264,11 @@ class EvalRecord:
     updated_at: float
 
 
+def served_name(alias: str, version: int | None) -> str:
+    """alias@version; of a base its name."""
+    return alias if version is None else f"{alias}@{version}"
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRecord:
     """masked: counts of masked personal data by kind; None: the chat was not masked."""
@@ -286,7 +291,7 @@ class ChatRecord:
     @property
     def served(self) -> str:
         """The version that answered, or the base."""
-        return self.alias if self.version is None else f"{self.alias}@{self.version}"
+        return served_name(self.alias, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +308,11 @@ class FeedbackRecord:
     comment: str | None
     created_at: float
     updated_at: float
+
+    @property
+    def served(self) -> str:
+        """The version that answered, or the base."""
+        return served_name(self.alias, self.version)
 
 
 @dataclass(frozen=True, slots=True)

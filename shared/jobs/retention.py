@@ -15,6 +15,7 @@ from pathlib import Path
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import UserError
 from shared.contracts.steps import StepResult
+from shared.jobs.chat_store import ChatStore
 from shared.jobs.retention_store import Needed, RetentionStore
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
@@ -82,6 +83,12 @@ def prune_audit(store: RetentionStore, settings: PlatformSettings, dry_run: bool
     """Remove (dry_run: count) audit entries older than the settings keep; returns how many."""
     kept = settings.audit_retention.total_seconds()
     return store.forget_audit(time.time() - kept, dry_run) if kept else 0
+
+
+def prune_chats(chats: ChatStore, settings: PlatformSettings, dry_run: bool = False) -> int:
+    """Remove (dry_run: count) stored chats older than the settings keep, with their feedback; returns how many."""
+    kept = settings.chat_retention.total_seconds()
+    return chats.expire(time.time() - kept, dry_run) if kept else 0
 
 
 def _folders(artifacts: Artifacts, needed: Needed) -> set[str]:

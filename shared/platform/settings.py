@@ -57,6 +57,9 @@ class PlatformSettings(BaseSettings):
     audit_retention: timedelta = Field(
         default=timedelta(days=365), description="entries of the audit log are kept for so long; zero: forever"
     )
+    chat_retention: timedelta = Field(
+        default=timedelta(days=30), description="stored chats and their feedback are kept for so long; zero: forever"
+    )
     sandbox: bool = Field(
         default=False, description="code of users and models (graders `python` and `code_tests`) is run, confined"
     )

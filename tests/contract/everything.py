@@ -37,6 +37,9 @@ AFTER = {
     "/v1/evals": "eval_id",
     "/v1/evals/{eval_id}/runs": "other_run_id",
     "/v1/evals/{eval_id}/runs/{run_id}/output_items": "output_item_id",
+    "/v1/chat/completions": "completion_id",
+    "/v1/chat/completions/{completion_id}/messages": "message_id",
+    "/v1/feedback": "feedback_id",
     "/v1/webhooks": "webhook_id",
     "/v1/webhook_endpoints": "webhook_id",
     "/v1/webhooks/{webhook_id}/deliveries": "delivery_id",
@@ -114,9 +117,29 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
     end_eval_run(api, ids["run_id"])
     ids["output_item_id"] = first(f"/v1/evals/{ids['eval_id']}/runs/{ids['run_id']}/output_items")
     ids |= {"name": "manifest.json", "response_id": "resp_none"}
+    ids |= stored_chat(api, project)
+    judged = stored_chat(api, project, "judged")["completion_id"]  # another one, since feedback goes with its chat
+    ids["feedback_id"] = post("/v1/feedback", json={"completion_id": judged, "rating": "up"})
+    post(f"/v1/models/{ids['alias']}/capture", json={"percent": 0})
     ids["webhook_id"] = post("/v1/webhooks", json={"name": "secret", "url": "https://hooks.invalid/hook"})
     ids["delivery_id"] = failed_delivery(api, project, ids["webhook_id"], ids["job_id"])
     return ids
+
+
+def stored_chat(api: RunningApi, project: str, name: str = "") -> dict[str, str]:
+    """A chat as the API stores it, and its message."""
+    made = f"chatcmpl-{hashlib.sha256((project + name).encode()).hexdigest()[:32]}"
+    asked = {"messages": [{"role": "user", "content": "hello"}]}
+    api.stores.chats.add(
+        [
+            {
+                "id": made, "project_id": project, "alias": "secret", "version": 1, "model": "secret", "user": "ann",
+                "safety_identifier": None, "request": asked, "answer": {"choices": []}, "metadata": {}, "bytes": 1,
+                "masked": None, "request_id": "req", "created_at": 1.0,
+            }
+        ]
+    )  # fmt: skip
+    return {"completion_id": made, "message_id": f"{made}-0"}
 
 
 def end_eval_run(api: RunningApi, run_id: str) -> None:

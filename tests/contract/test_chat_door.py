@@ -73,7 +73,7 @@ def test_a_version_of_before_is_served_greedily(api: RunningApi, client: openai.
 # fields
 
 HARMLESS: list[tuple[str, Any]] = [
-    ("store", False), ("store", True), ("metadata", {"a": "b"}), ("service_tier", "auto"), ("service_tier", "flex"),
+    ("metadata", {"a": "b"}), ("service_tier", "auto"), ("service_tier", "flex"),
     ("prompt_cache_key", "k"), ("prompt_cache_retention", "24h"), ("verbosity", "low"), ("modalities", ["text"]),
     ("prediction", {"type": "content", "content": "x"}), ("parallel_tool_calls", True), ("reasoning_effort", "low"),
     ("stream_options", {"include_usage": True}), ("web_search_options", {}), ("colour", "red"), ("enable_thinking", True),
@@ -96,7 +96,8 @@ SILENT: list[dict[str, Any]] = [
     {"tools": None, "tool_choice": None}, {"tool_choice": "auto"}, {"logprobs": False, "top_logprobs": 0}, {"n": 1},
     {"max_tokens": 16.0}, {"seed": 7.0}, {"logit_bias": {}}, {"response_format": {"type": "text"}}, {"functions": []},
     {"ignore_eos": None, "bad_words": None, "min_tokens": None, "skip_special_tokens": None}, {"best_of": 1},
-    {"chat_template_kwargs": {}}, {"audio": None, "web_search_options": None},
+    {"chat_template_kwargs": {}}, {"audio": None, "web_search_options": None}, {"store": False},
+    {"store": True, "metadata": {"a": "b"}},
 ]  # fmt: skip
 
 

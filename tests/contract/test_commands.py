@@ -29,6 +29,7 @@ ELSEWHERE = {
     r"data (generate|coverage) .*": "asks a teacher: tests/integration/test_imports.py",
     r"models export .*": "needs a trainer: tests/integration/test_exports.py",
     r"data \w+ IMPORT\b.*": "acts on an import that runs: tests/integration/test_imports.py",
+    r"completions dataset.*": "needs an orchestrator: tests/contract/test_from_use_to_data.py",
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
     r"experiments run examples/nl2bash.*": "its rows are made of a file of others",
     r"experiments run .*--preset strategies": "takes hours: docs/results.md tells of it",
@@ -39,6 +40,7 @@ ELSEWHERE = {
 # What it is answered with here, where that is a refusal of a well-formed request.
 REFUSED = {
     r"jobs fork .* --from iterate(/1)?": "iterate(/1)? is not finished",
+    r"jobs fork .* --without .*": "no file of the job has a row",
     r"jobs (pause|cancel|resume|raise) .*": "job .* (is|has)|succeeded",
     r"models delete shell@1 shell@3": "deleted|no model 'shell@1'",
     r"webhooks test .*": "gave no answer",
@@ -50,6 +52,7 @@ REFUSED = {
 BEFORE = {
     r"canary set .*": ["models promote shell@1"],
     r"canary (show|end|events) .*": ["models promote shell@1", "canary set shell 2 --percent 10"],
+    r"capture (show|end) .*": ["capture set shell 5"],
     r"models (rollback|delete) .*|chat shell .*": ["models promote shell@2"],
 }
 CHANGES = r"jobs (pause|cancel|resume|raise|fork)"  # commands that want a job of their own
@@ -133,13 +136,17 @@ def world(http: httpx.Client) -> dict[str, Callable[[], str]]:
         "version": lambda: post(f"/v1/files/{dataset()}/versions", json={"remove": ["row-2"]}),
         "key-...": lambda: post("/v1/keys", json={"name": "k"}),
         "proj_...": lambda: post("/v1/projects", json={"name": "p"}),
+        "chatcmpl-...": lambda: post(
+            "/v1/chat/completions",
+            json={"model": STUDENT, "messages": [{"role": "user", "content": "List all files."}], "store": True},
+        ),
         "we-...": lambda: post("/v1/webhooks", json={"url": "http://127.0.0.1:9000/", "name": "w"}),
     }
 
 
 def filled(call: str, world: dict[str, Callable[[], str]]) -> str:
     """The command with what its placeholders stand for."""
-    for name in ("key-...", "proj_...", "we-..."):
+    for name in ("chatcmpl-...", "key-...", "proj_...", "we-..."):
         if name in call:
             call = call.replace(name, world[name]())
     if "file-..." in call:

@@ -31,6 +31,8 @@ BODIES: dict[str, Any] = {
     **{f"PATCH /v1/{names}/jobs/{{job_id}}": {"metadata": {"stolen": "yes"}} for names in NAMES},
     **{f"POST /v1/{names}/jobs/{{job_id}}/fork": {"changes": {}} for names in NAMES},
     "POST /v1/models/{alias}/canary": {"version": 1, "percent": 10},
+    "POST /v1/models/{alias}/capture": {"percent": 10},
+    "POST /v1/chat/completions/{completion_id}": {"metadata": {"stolen": "yes"}},
     "POST /v1/models/{model}/export": {"formats": ["adapter"]},
     "POST /v1/files/{file_id}/preview": {"rows": 1},
     "POST /v1/files/{file_id}/versions": {"remove": ["row-1"]},
@@ -64,6 +66,12 @@ NAMING: dict[str, list[dict[str, Any]]] = {
     "POST /v1/imports": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/imports/estimate": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/keys": [{"name": "stolen", "project": "{project_id}"}],
+    "POST /v1/feedback": [{"completion_id": "{completion_id}", "rating": "down"}],
+    "POST /v1/forget": [
+        {"completions": ["{completion_id}"]},
+        {"file": "{file_id}", "rows": ["row-1"]},
+        {"file": "{file_id}", "rows": ["row-1"], "dry_run": True},
+    ],
 } | {
     f"POST /v1/{route}": [
         {"model": model, "stream": stream} | asks

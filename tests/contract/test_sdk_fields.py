@@ -53,7 +53,7 @@ CHAT: Table = SAMPLING | {
     "metadata": ("named", {"a": "b"}), "moderation": ("named", {"model": "m"}), "modalities": ("named", ["text"]),
     "prediction": ("named", {"type": "content", "content": "x"}), "prompt_cache_key": ("named", "k"),
     "prompt_cache_options": ("named", {"mode": "explicit"}), "prompt_cache_retention": ("named", "24h"),
-    "reasoning_effort": ("named", "low"), "service_tier": ("named", "auto"), "store": ("named", True), "verbosity": ("named", "low"),
+    "reasoning_effort": ("named", "low"), "service_tier": ("named", "auto"), "store": ("ours", True), "verbosity": ("named", "low"),
     "audio": ("refused", {"voice": "x", "format": "wav"}), "web_search_options": ("refused", {"search_context_size": "low"}),
 }  # fmt: skip
 COMPLETIONS: Table = SAMPLING | {

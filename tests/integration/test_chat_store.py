@@ -69,9 +69,11 @@ def test_chats_are_listed_by_filter_in_either_order_and_by_their_project_alone(s
         stores.chats.page(DEFAULT_PROJECT, "chatcmpl-d", 1, EVERY, ascending=True)
     assert stores.chats.get(DEFAULT_PROJECT, "chatcmpl-a").model == "shell"
     assert stores.chats.get(DEFAULT_PROJECT, "chatcmpl-b").served == "shell@2"
-    for act in (stores.chats.get, stores.chats.delete, lambda *names: stores.chats.set_metadata(*names, {})):
+    for act in (stores.chats.get, stores.chats.delete):
         with pytest.raises(NotFound):
             act(DEFAULT_PROJECT, "chatcmpl-d")
+    with pytest.raises(NotFound):
+        stores.chats.set_metadata(DEFAULT_PROJECT, "chatcmpl-d", {})
     assert stores.chats.set_metadata(DEFAULT_PROJECT, "chatcmpl-c", {"new": "1"}).metadata == {"new": "1"}
 
 
@@ -141,7 +143,7 @@ def test_a_person_is_forgotten_with_what_others_and_they_said(stores: Stores):
     stores.chats.add(
         [
             chat("a", user="ann"), chat("b", safety_identifier="ann"), chat("c", user="bob"),
-            chat("d", user="ann", project_id=other),
+            chat("d", user="ann", project_id=other), chat("expired", user="ann"),
         ]
     )  # fmt: skip
     say(stores, "a", rating="up", author="bob")
@@ -149,7 +151,11 @@ def test_a_person_is_forgotten_with_what_others_and_they_said(stores: Stores):
     say(stores, "c", rating="down", author="bob")
     origins = [ChatOriginRecord(DEFAULT_PROJECT, name, "ann", None) for name in ("chatcmpl-a", "chatcmpl-expired")]
     for _ in range(2):
-        stores.chats.note_origins([*origins, ChatOriginRecord(other, "chatcmpl-d", "ann", None)])
+        origins.append(ChatOriginRecord(DEFAULT_PROJECT, "chatcmpl-gone", "ann", None))
+        assert stores.chats.note_origins([*origins, ChatOriginRecord(other, "chatcmpl-d", "ann", None)]) == {
+            "chatcmpl-gone"
+        }
+    stores.chats.delete(DEFAULT_PROJECT, "chatcmpl-expired")
     seen = stores.chats.forget(DEFAULT_PROJECT, ["ann"], dry_run=True)
     assert (count(stores, chats), count(stores, feedback), count(stores, chat_origins)) == (4, 3, 3)
     done = stores.chats.forget(DEFAULT_PROJECT, ["ann"])

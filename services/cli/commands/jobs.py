@@ -25,6 +25,7 @@ from services.cli.options import (
     Sets,
     SkipBad,
     given,
+    pair,
     read_options,
 )
 from services.cli.output import Columns, emit_page, minute
@@ -135,18 +136,11 @@ def list_jobs(
     as_json: Json = False,
 ) -> None:
     """The newest jobs."""
-    pairs = [_pair(text) for text in metadata or []]
+    pairs = [pair("--metadata", text) for text in metadata or []]
     with client(data) as api:
         page = api.page(JOBS, limit, after, status=status, **{f"metadata[{key}]": value for key, value in pairs})
     filters = [f"--status {status}"] * bool(status) + [f"--metadata {shlex.quote(text)}" for text in metadata or []]
     emit_page(page, COLUMNS, as_json, " ".join(["meteor jobs list", *filters]))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise typer.BadParameter(f"--metadata wants KEY=VALUE, not {text!r}")
-    return key, value
 
 
 @app.command("raise")
@@ -174,11 +168,16 @@ def fork(
     point: Annotated[
         str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="the id of a row that the new job is not to have (may be repeated)")
+    ] = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """A new job with another one's settings and changes to them. What both have in common is not done again."""
     body: JsonObject = {"changes": changes_of(changes)}
+    if without:
+        body["without"] = [*without]
     if point:
         body["from"] = fork_point(point)
     with client(data) as api:

@@ -22,10 +22,10 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, files that have
-    expired, and what is older in the audit log than METEOR_AUDIT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
+    expired, what is older in the audit log than METEOR_AUDIT_RETENTION, and stored chats older than METEOR_CHAT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
     from shared.artifacts.store import Artifacts
     from shared.datasets.files import remove_expired
-    from shared.jobs.retention import collect, prune_audit
+    from shared.jobs.retention import collect, prune_audit, prune_chats
     from shared.jobs.schema import open_stores  # here: other commands need no database
 
     settings = PlatformSettings(data=data)
@@ -37,11 +37,14 @@ def gc(
     store = stores.retention
     expired = remove_expired(stores.catalog, settings.files, dry_run)
     pruned = prune_audit(store, settings, dry_run)
+    chats = prune_chats(stores.chats, settings, dry_run)
     removed = collect(store, Artifacts(settings.artifacts), settings, dry_run)
     if expired and not as_json:
         say(f"{expired} expired files {'would be ' * dry_run}removed")
     if pruned and not as_json:
         say(f"{pruned} entries of the audit log {'would be ' * dry_run}removed")
+    if chats and not as_json:
+        say(f"{chats} stored chats {'would be ' * dry_run}removed")
     text = "METEOR_RETENTION is zero: everything is kept"
     if removed is not None:
         text = (
@@ -49,7 +52,8 @@ def gc(
             f"{removed.served} served models, {removed.leftovers} leftovers; results of {removed.steps} steps are no longer "
             f"taken over; {removed.kept} artifacts stay"
         )
-    emit({"dry_run": dry_run, "removed": removed, "audit_entries": pruned, "expired_files": expired}, as_json, text)
+    counts = {"audit_entries": pruned, "expired_files": expired, "stored_chats": chats}
+    emit({"dry_run": dry_run, "removed": removed} | counts, as_json, text)
 
 
 def backup(

@@ -17,6 +17,7 @@ from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.contracts.coverage import TOPICS
 from shared.contracts.imports import (
     AskParams,
+    CompletionsOptions,
     DocumentsOptions,
     GenerateOptions,
     ImportJob,
@@ -28,7 +29,9 @@ from shared.contracts.imports import (
 )
 from shared.contracts.steps import StepKind
 from shared.datasets.files import add_made_file
-from shared.importing.personal_data import masked
+from shared.importing.chats import rows_of_chats
+from shared.importing.personal_data import masked, masked_row
+from shared.jobs.chat_store import ChatFilter
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -41,7 +44,7 @@ class ImportRun(DurableRun):
         self.request = ImportJob.model_validate(job.request)
         self.masked: Counter[str] = Counter()  # personal data by kind
         source = self.request.source
-        reads = self.request.file is not None or not isinstance(source, GenerateOptions)
+        reads = self.request.file is not None or not isinstance(source, GenerateOptions | CompletionsOptions)
         plan = {("read", StepKind.READ): 1} if reads else {}
         if isinstance(source, DocumentsOptions):
             plan["ask", StepKind.ASK] = ceil(1.5 * source.questions / source.per_passage)
@@ -60,6 +63,9 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     elif isinstance(source, DocumentsOptions):
         passages = [Passage.model_validate(row) for row in await _read(run, source, left_out)]
         rows = await _asked(run, source, passages, left_out)
+    elif isinstance(source, CompletionsOptions):
+        await run.enter("read")
+        rows = await asyncio.to_thread(_chats, run, source, left_out)
     else:
         rows = await _read(run, source, left_out)
     if not rows:
@@ -79,6 +85,19 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     counts = {"rows": len(rows), "references": references, "left_out": dict(+left_out), "masked": dict(run.masked)}
     made = {"file": file_id, "refused": run.refused_rows()} | counts
     return {"result": told.model_copy(update=made).model_dump(mode="json", exclude_defaults=True)}
+
+
+def _chats(run: ImportRun, source: CompletionsOptions, left_out: Counter[str]) -> list[dict[str, Any]]:
+    """Read here and not by a worker: so no step keeps a copy of a chat that is to be forgotten."""
+    posted = run.job.created_at
+    until = posted if source.until is None else min(source.until, posted)
+    store = run.stores.chats
+    judged = store.judged(run.job.project_id, ChatFilter(source.model, source.metadata, source.since, until))
+    made = rows_of_chats(judged, source, left_out)
+    gone = store.note_origins(made.origins)
+    left_out["chats that were deleted meanwhile"] += len(gone)
+    rows = [row for row in made.rows if row["id"] not in gone]
+    return [masked_row(row, run.masked) for row in rows] if run.request.mask else rows
 
 
 async def _read(run: ImportRun, source: Source, left_out: Counter[str]) -> list[dict[str, Any]]:

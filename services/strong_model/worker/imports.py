@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from shared.contracts.errors import FatalError, UserError
-from shared.contracts.imports import MOST_ROWS, ChatOptions, DocumentsOptions, GenerateOptions, Passage, ReadParams
+from shared.contracts.imports import (
+    MOST_ROWS,
+    ChatOptions,
+    CompletionsOptions,
+    DocumentsOptions,
+    GenerateOptions,
+    Passage,
+    ReadParams,
+)
 from shared.importing.data_file import read_file
 from shared.importing.documents import SPARE, choose
 from shared.importing.passages import LONGEST
@@ -29,6 +37,8 @@ def read_source(
         raise FatalError("the content of the source file is gone from the disk", code="content_missing")
     left_out: Counter[str] = Counter()
     source = params.source
+    if isinstance(source, CompletionsOptions):
+        raise FatalError("stored chats are read by the import itself, not by a worker", code="wrong_source")
     if isinstance(source, DocumentsOptions | GenerateOptions):
         if path is None:
             raise UserError("an import of documents reads a file: a document, or a zip of them", param="file")

@@ -16,6 +16,7 @@ from services.api.engine_errors import at_our_places
 from services.api.features.chat import responses, streams, trials
 from services.api.features.chat import service as chat
 from services.api.features.chat.fields import CLAMPED_HEADER, IGNORED_HEADER
+from services.api.features.chat.keeping import Keeping, kept_chat
 from services.api.features.chat.metrics import ChatMetrics
 from services.api.features.chat.service import Asked, Body
 from services.api.model_router import Target
@@ -54,7 +55,8 @@ router = APIRouter(tags=["chat"], dependencies=[needs(Scope.CHAT)])
 class Form(NamedTuple):
     """How one request's answer is told. opening: what stays the same as its conversation grows. whole: the answer, from the
     chat's. events: makes the events of a stream, where they are no chunks of a chat. places: of the chat's messages in `messages`,
-    the field of the request. names: the request's names of the chat's fields."""
+    the field of the request. names: the request's names of the chat's fields. kept: the chat is stored
+    where that is asked for."""
 
     opening: Any
     whole: Callable[[Body], Body] = lambda answer: answer
@@ -62,11 +64,12 @@ class Form(NamedTuple):
     messages: str = "messages"
     places: list[int | None] | None = None
     names: Mapping[str, str] = MappingProxyType({})
+    kept: bool = False
 
 
 @router.post(chat.CHAT, response_model=None, responses=ANSWERS)
 async def create_chat_completion(request: Request, context: Context, engine: Engine, body: ChatRequest) -> Response:
-    return await _answer(request, context, engine, body, Form(chat.opening_of(body.sent["messages"])))
+    return await _answer(request, context, engine, body, Form(chat.opening_of(body.sent["messages"]), kept=True))
 
 
 @router.post(chat.COMPLETIONS, response_model=None, responses=ANSWERS)
@@ -102,6 +105,7 @@ async def _answer(
     chosen = await trials.choose(request, context, body, form.opening)
     target = chosen.target
     made = chat.asked(body, target, context.project, context.bases.template(target.base))
+    keeping = kept_chat(request, context, body, form.kept, target, made, chosen.capture)
     metrics = ChatMetrics(context.project, target, chosen.observe)
     if not body.stream:
         with metrics.until_answered():
@@ -112,7 +116,9 @@ async def _answer(
         answer, made = whole
         metrics.end("ok")
         trials.copy(request, context, chosen, made, lambda: chat.first_text(made, answer))
-        shown = json.dumps(form.whole(chat.shown(made, answer) | {"model": target.shown}), separators=(",", ":"))
+        value = chat.shown(made, answer) | {"model": target.shown}
+        value = value if keeping is None else keeping.whole(value)
+        shown = json.dumps(form.whole(value), separators=(",", ":"))
         return Response(
             shown, media_type="application/json", headers=_headers(made, target, form)
         )  # ASCII: a text may hold a lone surrogate
@@ -129,7 +135,7 @@ async def _answer(
         metrics.end("ok")
         trials.copy(request, context, chosen, made, lambda: chat.streamed_text(made, gathered or []))
 
-    stream = _relayed(first, chunks, made, target, form, metrics, finished, gathered)
+    stream = _relayed(first, chunks, made, target, form, metrics, finished, gathered, keeping)
     return StreamingResponse(stream, media_type=EVENT_STREAM, headers=STREAM_HEADERS | _headers(made, target, form))
 
 
@@ -187,6 +193,7 @@ async def _relayed(
     metrics: ChatMetrics,
     finished: Callable[[], None],
     gathered: list[str] | None = None,
+    keeping: Keeping | None = None,
 ) -> AsyncIterator[bytes]:
     """The engine's stream as the client gets it. gathered: gets the pieces of its text."""
     events = form.events(target.shown) if form.events is not None else None
@@ -199,12 +206,15 @@ async def _relayed(
             if events is not None:
                 async for part in streams.as_events(lines, chat.Reshaper(made), events):
                     yield part
-            elif made.reshapes:
-                async for part in streams.reshaped(lines, chat.Reshaper(made)):
-                    yield part
             else:
-                async for part in lines:
-                    yield part
+                told = streams.reshaped(lines, chat.Reshaper(made)) if made.reshapes else lines
+                if keeping is None:
+                    async for part in told:
+                        yield part
+                else:
+                    async with contextlib.aclosing(keeping.lines(told)) as kept:
+                        async for part in kept:
+                            yield part
         finished()
     except MeteorError as error:
         log.warning("stream broke", error=str(error))

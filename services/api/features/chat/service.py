@@ -25,7 +25,7 @@ from shared.contracts.errors import MeteorError, UserError
 from shared.contracts.json_types import Json
 from shared.jobs.tables import DEFAULT_PROJECT
 
-NOT_SENT = ("model", "user", "safety_identifier")
+NOT_SENT = ("model", "user", "safety_identifier", "store", "metadata")
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 Body = Json  # a request in OpenAI's JSON, whose fields pass through
@@ -175,11 +175,16 @@ def _choice(made: Asked, choice: Body) -> Body:
     if made.use is not None and made.guided:
         reason = tools.ended(made.use, choice.get("finish_reason"))
         return choice | {"message": tools.with_call(message, made.use), "finish_reason": reason}
+    return choice | {"message": tools.as_legacy(parted(made, message), made.use)}
+
+
+def parted(made: Asked, message: Body) -> Body:
+    """A message with the rationale in a field of its own, if its text has one."""
     text = message.get("content")
-    if isinstance(text, str) and not _is_structured(made.body):
-        rationale, answer = split_answer(text)
-        message = message | {"content": answer} | ({"reasoning_content": rationale} if rationale else {})
-    return choice | {"message": tools.as_legacy(message, made.use)}
+    if not isinstance(text, str) or _is_structured(made.body):
+        return message
+    rationale, answer = split_answer(text)
+    return message | {"content": answer} | ({"reasoning_content": rationale} if rationale else {})
 
 
 def first_text(made: Asked, answer: bytes) -> str | None:

@@ -89,7 +89,7 @@ async def gathered(lines: AsyncIterator[bytes], into: list[str]) -> AsyncIterato
     """The lines as they are; the text of the first choice is added to `into`."""
     async for part in lines:
         for line in part.splitlines():
-            for choice in (_value_in(line) or {}).get("choices") or []:
+            for choice in (value_in(line) or {}).get("choices") or []:
                 text = (choice.get("delta") or choice).get("content") or choice.get("text")
                 if choice.get("index", 0) == 0 and isinstance(text, str):
                     into.append(text)
@@ -105,7 +105,7 @@ async def reshaped(lines: AsyncIterator[bytes], reshape: Reshape) -> AsyncIterat
     """lines: complete ones. Each chunk in them as the chunks that it becomes; whatever else there is stays."""
     async for part in lines:
         for line in filter(None, part.splitlines()):
-            value = _value_in(line)
+            value = value_in(line)
             for chunk in [] if value is None else [value] if "error" in value else reshape(value):
                 yield b"data: " + _compact(chunk) + b"\n\n"
             if value is None:
@@ -124,7 +124,7 @@ async def as_events(lines: AsyncIterator[bytes], reshape: Reshape, events: ToEve
         yield _named(event)
     async for part in lines:
         for line in part.splitlines():
-            value = _value_in(line)
+            value = value_in(line)
             if value is not None and "error" in value:
                 yield b"event: error\ndata: " + _compact({"type": "error"} | value) + b"\n\n"
                 return
@@ -135,7 +135,7 @@ async def as_events(lines: AsyncIterator[bytes], reshape: Reshape, events: ToEve
         yield _named(event)
 
 
-def _value_in(line: bytes) -> Json | None:
+def value_in(line: bytes) -> Json | None:
     """The JSON object of a data line."""
     data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
     value = json.loads(data) if data.startswith(b"{") else None

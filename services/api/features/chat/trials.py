@@ -13,21 +13,24 @@ from services.api.features.chat import service as chat
 from services.api.features.chat.metrics import Observer
 from services.api.features.chat.service import Asked
 from services.api.features.chat.shadows import Compare
-from services.api.model_router import Target
+from services.api.model_router import ModelRoute, Target
 from shared.contracts.canary import Arm, Metric
 from shared.contracts.chat import GenerationRequest
 from shared.jobs.canary_store import Trial
+from shared.jobs.records import CaptureRecord
 
 OF_ANSWERS = (Metric.ERRORS, Metric.LATENCY)
 
 
 class Chosen(NamedTuple):
-    """target: answers. shadow: gets a copy. observe: is told how the answer ended. trial: by whose grader both answers are compared."""
+    """target: answers. shadow: gets a copy. observe: is told how the answer ended. trial: by whose grader both answers are compared. capture:
+    the share of the alias's chats that is stored."""
 
     target: Target
     shadow: Target | None = None
     observe: Observer | None = None
     trial: Trial | None = None
+    capture: CaptureRecord | None = None
 
     @property
     def compares(self) -> bool:
@@ -37,11 +40,14 @@ class Chosen(NamedTuple):
 async def choose(request: Request, context: ProjectContext, body: GenerationRequest, opening: Any) -> Chosen:
     """Raises NotFound."""
     route = await context.model_router.cached(context.project, body.model)
+    conversation = chat.stickiness(body, opening, request.headers.get("x-session-id", "")) if route.canary else ""
+    return _of_route(request.app.state.recorder, route, conversation)._replace(capture=route.capture)
+
+
+def _of_route(recorder: CanaryRecorder, route: ModelRoute, conversation: str) -> Chosen:
     if route.canary is None:
         return Chosen(route.main)
-    conversation = chat.stickiness(body, opening, request.headers.get("x-session-id", ""))
     target, shadow = route.choose(conversation)
-    recorder: CanaryRecorder = request.app.state.recorder
     trial = route.trial
     if trial is None or not _wanted(trial, shadow) or not recorder.admits(trial, conversation):
         return Chosen(target, shadow)

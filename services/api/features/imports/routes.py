@@ -1,8 +1,9 @@
 """/v1/imports"""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from services.api.deps import Context, Id, needs
+from services.api.features.chat.recorder import settled
 from services.api.features.imports import service as imports
 from services.api.features.jobs.lifecycle_routes import add_control_routes, add_read_routes
 from services.api.middleware.idempotency import once
@@ -14,7 +15,7 @@ router = APIRouter(tags=["imports"], dependencies=[needs(Scope.JOBS)])
 PREFIX = "/v1/imports"
 
 
-@router.post(PREFIX, status_code=201, dependencies=[once], responses=may_answer(409, 422))
+@router.post(PREFIX, status_code=201, dependencies=[Depends(settled), once], responses=may_answer(409, 422))
 def create_import(context: Context, body: ImportRequest, response: Response) -> ImportObject:
     """Make a dataset of something else. When it has succeeded, `result.file` is the new file."""
     job = imports.create(context, body)

@@ -12,6 +12,7 @@ from shared.contracts.distillation import Budget
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.estimate import Price, Spend
 from shared.contracts.imports import (
+    CompletionsOptions,
     DocumentsOptions,
     GenerateOptions,
     HubOptions,
@@ -35,7 +36,7 @@ from shared.plan.import_estimate import generation_spend
 def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
     """Queue an import. Raises UserError for a file or a provider that does not exist."""
     file, prices = _checked(context, request)
-    named = getattr(request.source, "dataset", None) or getattr(request.source, "domain", "rows")
+    named = _named(request.source)
     stem = PurePath(file.filename).stem if file is not None else named[:80]
     job = ImportJob(
         **dict(request.model_copy(update={"source": _with_site(request.source, file)})),
@@ -45,6 +46,18 @@ def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
         test_share=context.settings.test_share,
     )
     return as_object(context, context.stores.jobs.create(context.project, job, prices, key_id=context.key_id))
+
+
+def _named(source: Source) -> str:
+    """What the made file is called, where it is made of none."""
+    match source:
+        case HubOptions():
+            return source.dataset
+        case DocumentsOptions() | GenerateOptions():
+            return source.domain
+        case CompletionsOptions():
+            return f"chats of {source.model}" if source.model else "chats"
+    return "rows"
 
 
 def estimate(context: ProjectContext, request: ImportRequest) -> ImportEstimate:
@@ -83,9 +96,10 @@ def _with_site(source: Source, file: FileRecord | None) -> Source:
 
 
 def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord | None:
-    if isinstance(request.source, HubOptions):
+    if isinstance(request.source, HubOptions | CompletionsOptions):
         if request.file is not None:
-            raise UserError("an import from the hub reads no file", param="file", code="invalid_value")
+            what = "from the hub" if isinstance(request.source, HubOptions) else "of stored chats"
+            raise UserError(f"an import {what} reads no file", param="file", code="invalid_value")
         return None
     if request.file is None and isinstance(request.source, GenerateOptions):
         if request.source.material != "documents":

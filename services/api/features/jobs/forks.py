@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.api.context import ProjectContext
+from services.api.features.files import service as files
+from services.api.features.files import versions
 from services.api.features.jobs import service as jobs
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.service import job_request
 from shared.contracts.data import Split
 from shared.contracts.distillation import FOLLOWING, Distillation, Phase
-from shared.contracts.errors import Conflict, UserError
+from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.experiments import EXPERIMENT, VARIANT, merged
 from shared.contracts.jobs import ForkedFrom, ForkPoint, ForkRequest, JobObject, JobRequest
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.step_key import StepKey
-from shared.datasets.files import data_of
-from shared.jobs.records import StepRecord
+from shared.contracts.versions import VersionRequest
+from shared.datasets.files import JobData, data_of
+from shared.jobs.records import JobRecord, StepRecord
 from shared.jobs.states import StepState
 from shared.plan.allocation import allocate, rounds_of
 
@@ -39,6 +42,8 @@ def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObjec
     origin, point = jobs.lifecycle.record(context, job_id), request.point
     before = JobRequest.model_validate(origin.request)
     body = merged(_inherited(before), request.changes)
+    if request.without:
+        return _fork_without(context, origin, request, body)
     after = job_request(body)
     if after.faults:
         refuse(jobs.all_findings(Posted(context, after, jobs.known_prices(context), True)).problems)
@@ -49,6 +54,36 @@ def fork(context: ProjectContext, job_id: str, request: ForkRequest) -> JobObjec
         train = data_of(origin, context.stores.catalog.file_of_job).splits[Split.TRAIN]
         after = job_request(_pinned(body, before.distillation, after.distillation, point, train))
     return jobs.create(context, after, ForkedFrom(job_id=job_id, **(point.model_dump() if point else {})))
+
+
+def _fork_without(context: ProjectContext, origin: JobRecord, request: ForkRequest, body: JobBody) -> JobObject:
+    """On new versions of the files, which go again if the job is refused."""
+    if request.point is not None:
+        message = "without some rows nothing up to `from` stays as it was; leave `from` out"
+        raise UserError(message, param="without", code="before_the_fork")
+    made: dict[str, str] = {}
+    try:
+        for field, rows in _by_file(context, body, request.without).items():
+            made[field] = versions.add(context, body[field], VersionRequest(remove=rows)).id
+        return jobs.create(context, job_request(body | made), ForkedFrom(job_id=origin.id))
+    except MeteorError:
+        for file_id in made.values():
+            files.delete(context, file_id)
+        raise
+
+
+def _by_file(context: ProjectContext, body: JobBody, without: list[str]) -> dict[str, list[str]]:
+    """The rows to remove, by the field of the body that names their file. Raises NotFound, UserError."""
+    by_field: dict[str, list[str]] = {}
+    for field in ("training_file", "validation_file"):
+        if body.get(field):
+            rows = context.job_rows(JobData(context.file(body[field]))).training
+            by_field[field] = [row for row in dict.fromkeys(without) if rows.find(row) is not None]
+    known = {row for rows in by_field.values() for row in rows}
+    if unknown := [row for row in without if row not in known]:
+        more = f", nor {len(unknown) - 1} others" if unknown[1:] else ""
+        raise UserError(f"no file of the job has a row {unknown[0]!r}{more}", param="without", code="row_not_found")
+    return {field: rows for field, rows in by_field.items() if rows}
 
 
 def _inherited(job: JobRequest) -> JobBody:

@@ -15,10 +15,10 @@ from services.api.features.events.hub import EventHub, Hub
 from services.api.features.jobs import estimates, fine_tuning, forks
 from services.api.features.jobs import service as jobs
 from services.api.features.jobs.lifecycle_routes import add_control_routes
+from services.api.metadata_query import metadata_pairs
 from services.api.middleware.idempotency import is_stored, once
 from services.api.openapi_document import may_answer
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
-from shared.contracts.errors import UserError
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import as_far_as_readable
 from shared.contracts.fine_tuning import FineTuningRequest
@@ -27,7 +27,6 @@ from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 from shared.jobs.states import FINAL_JOBS
 
-METADATA = re.compile(r"^metadata\[([^\[\]\"\\]{1,64})\]$")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait\s*=\s*(\d{1,9})", re.IGNORECASE)
 LONGEST_WAIT_S = 60
 CHECK_CLIENT_EVERY_S = 1.0
@@ -90,21 +89,11 @@ class JobFilter(NamedTuple):
 
 
 async def job_filter(
-    request: Request,
+    metadata: Annotated[dict[str, str] | None, Depends(metadata_pairs)],
     status: Annotated[JobStatus | None, Query()] = None,
-    metadata: Annotated[str | None, Query(include_in_schema=False)] = None,
 ) -> JobFilter:
     """The status and the `metadata[name]=value` pairs of the query; `metadata=null`, or empty: jobs without any."""
-    if metadata in ("", "null"):
-        return JobFilter(status, {})
-    pairs = {}
-    for name, value in request.query_params.items():
-        if name.startswith("metadata"):
-            match = METADATA.match(name)
-            if match is None:
-                raise UserError(f"{name[:100]!r}: write metadata[name]=value", param="metadata", code="invalid_value")
-            pairs[match.group(1)] = value
-    return JobFilter(status, pairs or None)
+    return JobFilter(status, metadata)
 
 
 @router.get(OURS)

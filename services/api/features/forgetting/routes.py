@@ -1,0 +1,20 @@
+"""/v1/forget"""
+
+from fastapi import APIRouter, Depends
+
+from services.api.deps import Context, needs
+from services.api.features.chat.recorder import settled
+from services.api.features.forgetting import service as forgetting
+from services.api.middleware.idempotency import once
+from services.api.openapi_document import may_answer
+from shared.contracts.forgetting import ForgetRequest, ForgetResult
+from shared.contracts.keys import Scope
+
+router = APIRouter(prefix="/v1/forget", tags=["stored_chats"], dependencies=[needs(Scope.FILES)])
+
+
+@router.post("", dependencies=[Depends(settled), once], responses=may_answer(404, 409, 422))
+def forget(context: Context, body: ForgetRequest) -> ForgetResult:
+    """Delete the stored chats and the feedback of a user, or these chats, and name what learned from them: datasets that hold them as
+    rows, versions that were trained on these, and how to train again without them."""
+    return forgetting.forget(context, body)

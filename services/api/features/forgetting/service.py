@@ -1,0 +1,51 @@
+"""Deleting what is stored of a person or a chat, and naming what was made of it before."""
+
+from collections.abc import Sequence
+
+from services.api.context import ProjectContext
+from services.api.features.forgetting.traces import Traces, traces_of
+from shared.contracts.errors import NotFound
+from shared.contracts.forgetting import ForgetRequest, ForgetResult
+from shared.importing.personal_data import hashed_name
+from shared.jobs.chat_store import Forgotten
+
+SHOWN = 5  # unknown ids that an error names
+
+
+def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
+    """All that is named goes, or nothing. Raises NotFound for an id that neither a stored chat nor a row of a dataset has."""
+    there = _of(context, request, dry_run=True)
+    traces = traces_of(context, there.rows, request.file)
+    _check(request, there, traces)
+    gone = there if request.dry_run else _of(context, request, dry_run=False)
+    return ForgetResult(
+        dry_run=request.dry_run,
+        completions=len(gone.completions),
+        feedback=gone.feedback,
+        rows=gone.rows,
+        datasets=traces.datasets,
+        models=traces.models,
+        retrain=traces.retrain,
+    )
+
+
+def _of(context: ProjectContext, request: ForgetRequest, dry_run: bool) -> Forgotten:
+    """A user whose name was masked is stored under another one. A row that was made of a chat has the chat's id."""
+    people = [request.user, hashed_name(request.user)] if request.user is not None else []
+    return context.stores.chats.forget(context.project, people, request.completions or request.rows, dry_run)
+
+
+def _check(request: ForgetRequest, there: Forgotten, traces: Traces) -> None:
+    held = {row for one in traces.datasets for row in one.rows}
+    if request.file is not None:
+        _refuse([name for name in request.rows if name not in held], "no version of the file has the row", "rows")
+    known = held.union(there.completions)
+    missing = [name for name in request.completions if name not in known]
+    _refuse(missing, "no stored chat and no row of a dataset has the id", "completions")
+
+
+def _refuse(missing: Sequence[str], message: str, param: str) -> None:
+    if missing:
+        shown = ", ".join(repr(name) for name in missing[:SHOWN])
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        raise NotFound(f"{message} {shown}{more}; nothing was deleted", param=param, code="nothing_to_forget")

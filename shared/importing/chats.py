@@ -1,0 +1,118 @@
+"""Stored chats as rows of a dataset. A row's id is the completion's, so that a chat that is to be forgotten can be found in it.
+
+Corrected answers become references, and the served answers beside them the rejected ones; answers with a thumb up become references
+where that is asked for. All other chats are questions without an answer. Of chats that ask the same the best judged is taken.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shared.contracts.data import LineError, Question, as_upload, parse_row
+from shared.contracts.errors import UserError
+from shared.contracts.imports import MOST_ROWS, CompletionsOptions
+from shared.contracts.json_types import Json
+from shared.contracts.openai_rows import NotUsable, answer_of
+from shared.contracts.steps import content_hash
+from shared.jobs.chat_store import Judged
+from shared.jobs.records import ChatOriginRecord, ChatRecord
+
+UNWANTED = "feedback of another kind"
+GOES_ON = "chats that go on with a message of the assistant"
+ASKED_TWICE = "chats that ask the same as another one"
+UNUSABLE = "references: answers with a thumb up that were cut off or hold no text"
+
+
+class Verdict(NamedTuple):
+    """What the newest feedback that says it says."""
+
+    rating: str | None = None
+    correction: str | None = None
+    judged: bool = False
+
+    @property
+    def kinds(self) -> set[str]:
+        told = {"corrected": self.correction is not None, "none": not self.judged, self.rating or "": bool(self.rating)}
+        return {kind for kind, holds in told.items() if holds}
+
+
+class ChatRows(NamedTuple):
+    """rows: as they can be uploaded. origins: whose chats they are, where anybody was named."""
+
+    rows: list[Json]
+    origins: list[ChatOriginRecord]
+
+
+def rows_of_chats(judged: Iterable[Judged], options: CompletionsOptions, left_out: Counter[str]) -> ChatRows:
+    """judged: oldest first. left_out: counts what is not taken, by reason. Raises UserError for more chats than an import holds."""
+    best: dict[str, tuple[int, ChatRecord, Question]] = {}
+    for number, (chat, feedback) in enumerate(judged, start=1):
+        verdict = Verdict(
+            next((one.rating for one in feedback if one.rating), None),
+            next((one.correction for one in feedback if one.correction), None),
+            bool(feedback),
+        )
+        if options.feedback and not verdict.kinds.intersection(options.feedback):
+            left_out[UNWANTED] += 1
+            continue
+        row = _row(number, chat, verdict, options.approved, left_out)
+        if row is None:
+            continue
+        asked = _asked(row)
+        worth = (row.reference is not None) + (verdict.correction is not None)
+        before = best.get(asked)
+        left_out[ASKED_TWICE] += before is not None
+        if before is None or worth >= before[0]:  # of equals the newest
+            best[asked] = (worth, chat, row)
+        if len(best) > MOST_ROWS and options.limit is None:
+            raise UserError(
+                f"more than {MOST_ROWS} chats; set source.limit or a time span",
+                param="source.limit",
+                code="too_many_rows",
+            )
+    taken = sorted(((chat, row) for _, chat, row in best.values()), key=lambda pair: pair[0].id)
+    if options.limit is not None and len(taken) > options.limit:
+        left_out["chats before the newest ones that the limit allows"] += len(taken) - options.limit
+        taken = taken[-options.limit :]
+    named = [chat for chat, _ in taken if chat.user or chat.safety_identifier]
+    origins = [ChatOriginRecord(chat.project_id, chat.id, chat.user, chat.safety_identifier) for chat in named]
+    return ChatRows([as_upload(row) for _, row in taken], origins)
+
+
+def _row(number: int, chat: ChatRecord, verdict: Verdict, approved: bool, left_out: Counter[str]) -> Question | None:
+    messages = chat.request.get("messages") or []
+    if messages and messages[-1].get("role") == "assistant":
+        left_out[GOES_ON] += 1
+        return None
+    given = {"id": chat.id, "messages": messages, "source": f"answered by {chat.served}"}
+    given |= {name: chat.request[name] for name in ("tools", "functions") if chat.request.get(name)}
+    answer = _answer(chat)
+    if verdict.correction is not None:
+        given["reference"] = verdict.correction
+        if answer and verdict.rating != "up" and answer.strip() != verdict.correction.strip():
+            given["rejected"] = answer
+    elif verdict.rating == "up" and approved:
+        left_out[UNUSABLE] += answer is None
+        given |= {"reference": answer} if answer else {}
+    row = parse_row(number, given)
+    if isinstance(row, LineError):
+        left_out[f"{row.param or 'row'}: {row.code}"] += 1
+        return None
+    return row
+
+
+def _answer(chat: ChatRecord) -> str | None:
+    """The text of the first choice, calls included; None for one that was cut off or has none."""
+    choice = next(iter(chat.answer.get("choices") or []), {})
+    if choice.get("finish_reason") == "length":
+        return None
+    try:
+        return answer_of(choice.get("message") or {}).strip() or None
+    except (NotUsable, ValueError):
+        return None
+
+
+def _asked(row: Question) -> str:
+    """The same for two chats that ask the same: words and tools, whatever their case and blanks."""
+    words = " ".join(row.text.casefold().split())
+    return content_hash([words, row.tools])
