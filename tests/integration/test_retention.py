@@ -22,6 +22,7 @@ from shared.contracts.errors import DiskLow
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs import retention
+from shared.jobs.chat_store import ChatFilter
 from shared.jobs.retention import UnknownData, collect
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, audit, jobs
@@ -217,6 +218,34 @@ async def test_the_orchestrator_prunes_the_audit_log(system: System):
     system.stores.audit.add(DEFAULT_PROJECT, "operator", "POST", "/v1/files", None, 200, "req-1")
     async with system.running():
         await asyncio.to_thread(wait_until, lambda: not system.stores.audit.page(None, None, 10)[0])
+
+
+def stored_chat(system: System, name: str, created_at: float) -> None:
+    row = {
+        "id": f"chatcmpl-{name}", "project_id": DEFAULT_PROJECT, "alias": "a", "version": 1, "model": "a", "user": None,
+        "safety_identifier": None, "request": {}, "answer": {}, "metadata": {}, "bytes": 4, "masked": None, "request_id": "r",
+        "created_at": created_at,
+    }  # fmt: skip
+    system.stores.chats.add([row])
+
+
+async def test_old_chats_go_by_the_command_and_by_the_orchestrator(system: System):
+    def left() -> list[str]:
+        return [one.chat.id for one in system.stores.chats.judged(DEFAULT_PROJECT, ChatFilter())]
+
+    def counted(*options: str) -> Any:
+        run = CliRunner().invoke(cli, ["gc", "--data", str(system.settings.data), "--json", *options])
+        return json.loads(run.output)["stored_chats"]
+
+    stored_chat(system, "old", time.time() - 31 * 86_400)
+    stored_chat(system, "young", time.time() - 29 * 86_400)
+    forever = system.settings.model_copy(update={"chat_retention": timedelta(0)})
+    assert retention.prune_chats(system.stores.chats, forever) == 0
+    assert (counted("--dry-run"), left()) == (1, ["chatcmpl-old", "chatcmpl-young"])
+    assert (counted(), left()) == (1, ["chatcmpl-young"])
+    system.settings.chat_retention = timedelta(days=28)
+    async with system.running():
+        await asyncio.to_thread(wait_until, lambda: not left(), 60)
 
 
 def test_what_is_put_again_counts_as_new(artifacts: Artifacts, tmp_path: Path):
