@@ -1,5 +1,6 @@
 """A streamed chat on its way to the store: its id, and what becomes of streams that make no sense."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,7 @@ from services.api.settings import ApiSettings
 from shared.contracts.chat import ChatRequest
 from shared.jobs.chat_store import ChatStore
 from shared.jobs.schema import open_stores
+from shared.jobs.tables import DEFAULT_PROJECT
 
 
 class Seen(Recorder):
@@ -104,3 +106,29 @@ async def test_a_call_with_a_large_number_costs_nothing(recorder: Seen):
     )
     (answer,) = recorder.answers
     assert [call["function"]["name"] for call in answer["choices"][0]["message"]["tool_calls"]] == ["f"]
+
+
+async def test_a_reader_waits_for_what_was_answered_before_it_came(sqlite_url: str):
+    chats = open_stores(sqlite_url).chats
+    recorder = Recorder(chats, ApiSettings())
+    request = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "hi"}], "store": True})
+
+    def keep() -> str:
+        draft = Draft(DEFAULT_PROJECT, Target("m", "m", "m", "m"), request, "req", mask=False)
+        recorder.keep(draft, {"choices": []}, 20)
+        return draft.id
+
+    writing = asyncio.create_task(recorder.run())
+    try:
+        for name in [keep() for _ in range(3)]:
+            assert await recorder.settled(30)
+            assert chats.get(DEFAULT_PROJECT, name).id == name
+        with chats.engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody else can write now
+            last = keep()
+            assert not await recorder.settled(0.2)
+            connection.exec_driver_sql("ROLLBACK")
+        assert await recorder.settled(40)
+        assert chats.get(DEFAULT_PROJECT, last).id == last
+    finally:
+        writing.cancel()

@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from services.api.model_router import Target
 from services.api.settings import ApiSettings
 from shared.contracts.chat import ChatRequest
+from shared.contracts.errors import TransientError
 from shared.contracts.json_types import Json
 from shared.db.engine import UNAVAILABLE, Values
 from shared.importing.personal_data import masked_name, masked_value
@@ -34,7 +35,7 @@ NOT_STORED = Counter(
 NOT_KEPT = {"model", "user", "safety_identifier", "store", "metadata", "stream", "stream_options"}
 AT_ONCE = 100  # chats of one transaction
 WAITING_BYTES = 64 * 2**20  # of all chats that wait
-SETTLE_S = 2.0  # how long a reader waits for chats that were answered before it came
+SETTLE_S = 10.0  # how long a reader waits for chats that were answered before it came
 LAST_S = 3.0  # how long the process waits for them when it ends
 TRIM_AFTER = 0.01  # share of a project's room that is written before its room is looked at again
 
@@ -62,6 +63,8 @@ class Recorder:
         self._longest, self._room = settings.store_chat_bytes, settings.store_project_bytes
         self._waiting: asyncio.Queue[Draft] = asyncio.Queue(settings.store_waiting)
         self._bytes = 0
+        self._given = self._done = 0  # chats so far, in their order
+        self._moved = asyncio.Event()
         self._written: defaultdict[str, float] = defaultdict(lambda: float("inf"))  # bytes since the room was looked at
 
     def keep(self, draft: Draft, answer: Json, size: int) -> None:
@@ -73,6 +76,7 @@ class Recorder:
             self._lost(draft.project, "queue_full")
         else:
             self._bytes += draft.size
+            self._given += 1
             self._waiting.put_nowait(draft)
 
     def broken(self, draft: Draft) -> None:
@@ -91,17 +95,22 @@ class Recorder:
                 for draft in drafts:
                     self._lost(draft.project, "error")
             finally:
-                for draft in drafts:
-                    self._bytes -= draft.size
-                    self._waiting.task_done()
+                self._bytes -= sum(draft.size for draft in drafts)
+                self._done += len(drafts)
+                moved, self._moved = self._moved, asyncio.Event()
+                moved.set()
 
-    async def settled(self, seconds: float = SETTLE_S) -> None:
-        """Wait until what was answered before is written, so that a caller finds its chat."""
+    async def settled(self, seconds: float = SETTLE_S) -> bool:
+        """Wait until what was answered before is written, so that a caller finds its chat; what comes meanwhile is not waited for.
+        Returns whether it is."""
+        answered = self._given
         try:
             async with asyncio.timeout(seconds):
-                await self._waiting.join()
+                while self._done < answered:
+                    await self._moved.wait()
         except TimeoutError:
-            log.warning("chats still wait to be stored", chats=self._waiting.qsize())
+            log.warning("chats still wait to be stored", chats=answered - self._done)
+        return self._done >= answered
 
     def _write(self, drafts: list[Draft]) -> None:
         rows: list[Values] = []
@@ -169,6 +178,12 @@ def _plain(name: str | None) -> str | None:
     return (name or "").replace("\x00", "") or None
 
 
+class StillStoring(TransientError):
+    code = "still_storing"
+    retry_after_s = 1
+
+
 async def settled(request: Request) -> None:
-    """Dependency of routes that read stored chats."""
-    await request.app.state.chat_recorder.settled()
+    """Dependency of routes that read stored chats. Raises StillStoring."""
+    if not await request.app.state.chat_recorder.settled():
+        raise StillStoring("chats that were answered before are still being stored; ask again")
