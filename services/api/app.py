@@ -44,6 +44,8 @@ from services.api.features.labels import routes as labels
 from services.api.features.models import routes as models
 from services.api.features.projects import routes as projects
 from services.api.features.providers import routes as providers
+from services.api.features.recipes import routes as recipes
+from services.api.features.recipes.runner import RecipeRunner
 from services.api.features.results import routes as results
 from services.api.features.system import routes as system
 from services.api.features.usage import routes as usage
@@ -66,7 +68,7 @@ from shared.platform.settings import PlatformSettings, platform_settings
 
 log = get_logger(__name__)
 FEATURES = (
-    files, imports, jobs, results, events, graders, experiments, evals, exports, labels, canaries, captures, models,
+    files, imports, jobs, recipes, results, events, graders, experiments, evals, exports, labels, canaries, captures, models,
     chat, completions, feedback, forgetting, keys, projects, usage, providers, system, webhooks, audit, health, docs, dashboard,
 )  # fmt: skip  # in the order of the OpenAPI document
 EXPOSED = [
@@ -120,8 +122,10 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         REGISTRY.register(collector)
         retention_s = platform.retention.total_seconds()
         deliverer = Deliverer(context.stores.webhooks, state.poster, context.webhook_key, retention_s)
-        running = (state.hub.run(), deliverer.run(), state.recorder.run(), state.chat_recorder.run())
-        loops = [asyncio.create_task(loop) for loop in running]
+        background = (
+            state.hub.run(), deliverer.run(), state.recorder.run(), state.chat_recorder.run(), RecipeRunner(context).run(),
+        )  # fmt: skip
+        loops = [asyncio.create_task(loop) for loop in background]
         try:
             yield
         finally:

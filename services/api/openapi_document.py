@@ -28,6 +28,7 @@ TAGS = {
     "jobs": "Distillation jobs: how they are made, followed, steered and read.",
     "fine_tuning": "The same jobs under the names that OpenAI's clients use.",
     "evals": "Graders that belong together, and the models that are measured by them.",
+    "recipes": "Jobs that are made again, by new rows or by time.",
     "experiments": "Variants of one job, compared with one another.",
     "graders": "Checked, and tried on an answer.",
     "labels": "What people prefer; the judge is held against it.",

@@ -15,6 +15,7 @@ HOMES = {
     "graders": (f"{COMMANDS}.graders:graders",),
     "evals": (f"{COMMANDS}.evals:app",),
     "exports": (f"{COMMANDS}.exports:app",),
+    "recipes": (f"{COMMANDS}.recipes:app",),
     "canary": (f"{COMMANDS}.canary:app",),
     "capture": (f"{COMMANDS}.capture:app",),
     "completions": (f"{COMMANDS}.completions:app",),

@@ -11,6 +11,7 @@ from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
 from shared.contracts.json_types import Json
+from shared.db.engine import insert_once
 from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.records import JobRecord
@@ -19,6 +20,10 @@ from shared.jobs.tables import events, jobs, projects, steps
 
 Prices = Mapping[str, Price] | None
 PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export", JobKind.EVAL: "evalrun"}
+
+
+def new_job_id(kind: JobKind) -> str:
+    return f"{PREFIX[kind]}-{uuid_utils.uuid7().hex}"
 
 
 def sibling_runs() -> Exists:
@@ -62,9 +67,11 @@ def insert_job(
     prices: Prices,
     forked_from: ForkedFrom | None = None,
     key_id: str | None = None,
+    job_id: str | None = None,
 ) -> JobRecord:
+    """job_id: one that was drawn before; a job that has it already stays as it is and is returned."""
     values = {
-        "id": f"{PREFIX[request.kind]}-{uuid_utils.uuid7().hex}",
+        "id": job_id or new_job_id(request.kind),
         "project_id": project_id,
         "key_id": key_id,
         "kind": request.kind,
@@ -77,7 +84,10 @@ def insert_job(
         "attempt": 0,
         "created_at": time.time(),
     }
-    job = fetch_one(connection, JobRecord, insert(jobs).values(**values).returning(jobs))
+    row = insert_once(connection, jobs, values)
+    if row is None:
+        return fetch_one(connection, JobRecord, select(jobs).where(jobs.c.id == values["id"]))
+    job = JobRecord(*row)
     if isinstance(request, JobRequest) and request.webhook is not None:
         insert_job_webhook(connection, job, request.webhook)
     how = f"forked from {forked_from.job_id}" if forked_from else "created"

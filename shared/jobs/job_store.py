@@ -46,10 +46,11 @@ class JobStore:
         prices: Prices = None,
         forked_from: ForkedFrom | None = None,
         key_id: str | None = None,
+        job_id: str | None = None,
     ) -> JobRecord:
-        """key_id: the API key that posted the job."""
+        """key_id: the API key that posted the job. job_id: one that was drawn before, so that a repeated attempt makes one job."""
         with writing(self.engine) as connection:
-            return insert_job(connection, project_id, request, prices, forked_from, key_id)
+            return insert_job(connection, project_id, request, prices, forked_from, key_id, job_id)
 
     def create_all(
         self, project_id: str, requests: Sequence[JobRequest], prices: Prices = None, key_id: str | None = None

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from shared.contracts.canary import CanaryRule, CanaryStanding, Outcome
 from shared.contracts.data import LineError
+from shared.contracts.distillation import Budget
 from shared.contracts.errors import ErrorBody
 from shared.contracts.estimate import Estimate, Price
 from shared.contracts.evals import Criterion, CustomSource
@@ -19,6 +20,7 @@ from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, Job
 from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
 from shared.contracts.notices import NoticeKind
+from shared.contracts.recipes import FileSource, RunStatus, Trigger
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
 from shared.jobs.states import StepState
@@ -224,6 +226,40 @@ class NoticeRecord:
     type: str
     message: str
     data: Json | None
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRecord:
+    id: str
+    project_id: str
+    key_id: str | None
+    name: str
+    job: Json
+    source: FileSource
+    trigger: Trigger
+    budget: Budget | None
+    paused_at: float | None
+    look_at: float
+    due_at: float | None
+    rows_used: int
+    runs: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeRunRecord:
+    recipe_id: str
+    number: int
+    project_id: str
+    status: RunStatus
+    job_id: str
+    file_id: str | None
+    rows: int | None
+    error: ErrorBody | None
+    lease_owner: str | None
+    lease_expires: float | None
+    attempt: int
     created_at: float
 
 

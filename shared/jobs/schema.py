@@ -19,6 +19,7 @@ from shared.jobs.label_store import LabelStore
 from shared.jobs.notices import NoticeStore
 from shared.jobs.overview import Overview
 from shared.jobs.project_store import ProjectStore
+from shared.jobs.recipe_store import RecipeStore
 from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
 from shared.jobs.webhook_store import WebhookStore
@@ -45,6 +46,7 @@ class Stores(NamedTuple):
     feedback: FeedbackStore
     captures: CaptureStore
     notices: NoticeStore
+    recipes: RecipeStore
 
 
 def open_stores(url: str) -> Stores:

@@ -267,6 +267,44 @@ notices = Table(
     Index("ix_notices_subject", "project_id", "kind", "subject", "id"),
 )
 
+# Jobs that are made again: a template, a source of rows, and what triggers a run.
+recipes = Table(
+    "recipes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("key_id", String(64)),  # the API key that posted it; its budget pays too
+    Column("name", String(200), nullable=False),
+    Column("job", JSON, nullable=False),  # a job's body without its training file
+    Column("source", JSON, nullable=False),  # a FileSource
+    Column("trigger", JSON, nullable=False),  # a Trigger
+    Column("budget", JSON),
+    Column("paused_at", Float),
+    Column("look_at", Float, nullable=False, index=True),  # when it is looked at next
+    Column("due_at", Float),  # of a recipe by time: when it runs next
+    Column("rows_used", Integer, nullable=False),  # rows of the source in the last run that made a job
+    Column("runs", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+# Runs of recipes. The job's id is drawn before the job is made, so that a repeated attempt makes no second one.
+recipe_runs = Table(
+    "recipe_runs",
+    metadata,
+    Column("recipe_id", ForeignKey("recipes.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("status", String(16), nullable=False, index=True),  # making, made, failed
+    Column("job_id", String(64), nullable=False),
+    Column("file_id", String(64)),  # the version of the source; NULL: there was none
+    Column("rows", Integer),  # of that version
+    Column("error", JSON),
+    Column("lease_owner", String(128)),
+    Column("lease_expires", Float),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
 # Heartbeats of processes. slots: steps, or jobs of an orchestrator, that it runs at once.
 workers = Table(
     "workers",

@@ -32,6 +32,8 @@ AFTER = {
     "/v1/projects": "project_id",
     "/v1/audit": "entry_id",
     "/v1/experiments": "experiment_id",
+    "/v1/recipes": "recipe_id",
+    "/v1/recipes/{recipe_id}/events": "recipe_event_id",
     "/v1/models/{alias}/canary/events": "canary_event_id",
     "/v1/exports": "export_id",
     "/v1/evals": "eval_id",
@@ -72,6 +74,13 @@ def job_on(file_id: str) -> dict[str, Any]:
     return {"model": BASE, "training_file": file_id, "distillation": {"domain": "sums"}}
 
 
+def recipe_on(file_id: str) -> dict[str, Any]:
+    """It waits for more rows than there are."""
+    job = {"model": BASE, "distillation": {"domain": "sums"}}
+    source = {"type": "file", "file": file_id}
+    return {"name": "secret", "job": job, "source": source, "trigger": {"rows": 10_000}}
+
+
 def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict[str, str]:
     """Makes it by the API as `http`'s caller, whose project it is, and what only workers make in the stores. Returns the ids by
     the names that paths have for them, and those that only an `after` can name: event, checkpoint, step, audit entry."""
@@ -94,6 +103,8 @@ def one_of_everything(api: RunningApi, http: httpx.Client, project: str) -> dict
     ids["experiment_id"] = post("/v1/experiments", json={"job": job, "variants": variants})
     post("/v1/labels", json={"labels": [LABEL]})
     ids |= {"label_id": first("/v1/labels"), "entry_id": first("/v1/audit")}
+    ids["recipe_id"] = post("/v1/recipes", json=recipe_on(file))
+    ids["recipe_event_id"] = first(f"/v1/recipes/{ids['recipe_id']}/events")
     for digit in "ab":
         ref = ModelRef(base=BASE, base_hash="b" * 64).trained(Method.LORA, digit * 64)
         model = api.stores.catalog.publish(project, "secret", ref, ids["job_id"], "promoted")

@@ -22,7 +22,7 @@ from services.api.settings import ApiSettings
 from shared.contracts.keys import Scope
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows
-from tests.contract.everything import AFTER, GIVEN, NAMES, WEBHOOKS, job_on, one_of_everything
+from tests.contract.everything import AFTER, GIVEN, NAMES, WEBHOOKS, job_on, one_of_everything, recipe_on
 
 # Where a path's parameter is not what its name says.
 PATHS = {"POST /v1/models/{model}/rollback": "/v1/models/{alias}/rollback"}
@@ -63,6 +63,7 @@ NAMING: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "POST /v1/experiments": [{"job": JOB, "preset": "ablation"}],
+    "POST /v1/recipes": [recipe_on("{file_id}")],
     "POST /v1/imports": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/imports/estimate": [{"source": {"type": "chat"}, "file": "{file_id}"}],
     "POST /v1/keys": [{"name": "stolen", "project": "{project_id}"}],

@@ -1,5 +1,6 @@
 """Idempotency-Key on every route that makes or changes something: sent twice it is done once."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from shared.contracts.steps import Method, ModelRef
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.settings import PlatformSettings
 from tests.contract.conftest import BASE, RunningApi, rows
-from tests.contract.everything import EVAL
+from tests.contract.everything import EVAL, recipe_on
 
 # They change nothing, or asking again does no harm, or their answer must be kept nowhere, or their body is a stream.
 WITHOUT = {
@@ -76,12 +77,13 @@ def ids(api: RunningApi) -> dict[str, str]:
         ("/v1/imports", {"source": {"type": "chat"}, "file": "{file}"}, "/v1/imports"),
         ("/v1/models/twice@1/export", {"formats": ["merged"]}, "/v1/exports"),
         ("/v1/evals", EVAL, "/v1/evals"),
+        ("/v1/recipes", recipe_on("{file}"), "/v1/recipes"),
         ("/v1/webhooks", {"url": "https://example.org/twice"}, "/v1/webhooks"),
         ("/v1/webhook_endpoints", {"url": "https://example.org/again"}, "/v1/webhooks"),
     ],
 )
 def test_what_is_made_is_made_once(http: httpx.Client, ids: dict[str, str], path: str, body: Any, listed: str):
-    body = {name: ids["file"] if value == "{file}" else value for name, value in body.items()}
+    body = json.loads(json.dumps(body).replace("{file}", ids["file"]))
     before = len(http.get(listed, params={"limit": 100}).json()["data"])
     first, again = (http.post(path, json=body, headers={"idempotency-key": f"twice {path}"}) for _ in range(2))
     assert first.is_success, first.text

@@ -21,6 +21,8 @@ RECORDS = {
     tables.models: records.ModelRecord,
     tables.canaries: records.CanaryRecord,
     tables.notices: records.NoticeRecord,
+    tables.recipes: records.RecipeRecord,
+    tables.recipe_runs: records.RecipeRunRecord,
     tables.workers: records.WorkerRecord,
     tables.labels: records.LabelRecord,
     tables.chats: records.ChatRecord,

@@ -2,6 +2,7 @@
 
 from services.api.context import ProjectContext
 from services.api.features.canaries.checks import problems_of
+from services.api.features.notices import notice_object
 from services.api.paging import Paging, listed
 from shared.contracts.canary import (
     ArmStanding,
@@ -16,7 +17,6 @@ from shared.contracts.notices import NoticeKind, NoticeObject
 from shared.contracts.problems import refuse
 from shared.contracts.views import Listed
 from shared.jobs.canary_store import Canary
-from shared.jobs.records import NoticeRecord
 
 
 def put(context: ProjectContext, alias: str, request: CanaryRequest) -> CanaryObject:
@@ -50,17 +50,6 @@ def events(context: ProjectContext, alias: str, paging: Paging) -> Listed[Notice
     context.stores.catalog.resolve(context.project, alias)
     rows, more = context.stores.notices.page(context.project, NoticeKind.CANARY, alias, *paging)
     return listed([notice_object(row) for row in rows], more)
-
-
-def notice_object(notice: NoticeRecord) -> NoticeObject:
-    return NoticeObject(
-        id=notice.id,
-        created_at=int(notice.created_at),
-        level=notice.level,
-        type=notice.type,
-        message=notice.message,
-        data=notice.data,
-    )
 
 
 def _no_canary(context: ProjectContext, alias: str) -> NotFound:

@@ -49,14 +49,18 @@ def create(
     request: JobRequest,
     forked_from: ForkedFrom | None = None,
     more: Sequence[Check] = (),
+    job_id: str | None = None,
 ) -> JobObject:
-    """Queue a job that can run. more: checks beside those of every job. Raises Refused with all that is wrong."""
+    """Queue a job that can run. more: checks beside those of every job. job_id: one that was drawn before; where a job has it already,
+    that one is returned. Raises Refused with all that is wrong."""
     posted = Posted(context, starts.pinned(context, request), known_prices(context), forked_from is not None)
     findings = all_findings(posted, more)
     refuse(findings.problems)
-    record = context.stores.jobs.create(context.project, posted.request, posted.prices, forked_from, context.key_id)
+    record = context.stores.jobs.create(
+        context.project, posted.request, posted.prices, forked_from, context.key_id, job_id
+    )
     for problem in findings.problems:
-        context.stores.jobs.add_event(record, problem.text, level="warn")
+        context.stores.jobs.add_event(record, problem.text, level="warn", once=job_id is not None)
     job = as_object(context, record)
     if request.webhook is not None:
         job.webhook_secret = webhooks.job_secret(context, request.webhook.url)
