@@ -21,7 +21,7 @@ options = parser.parse_args()
 
 records = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()]
 distinct = list({record["question"].strip(): record for record in records}.values())
-random.Random(options.seed).shuffle(distinct)
+random.Random(options.seed).shuffle(distinct)  # noqa: S311
 held_out = options.test + options.dev
 splits = {"train": distinct[held_out:], "dev": distinct[options.test : held_out], "test": distinct[: options.test]}
 for split, rows in splits.items():

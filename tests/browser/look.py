@@ -64,7 +64,8 @@ def ids_at(url: str) -> dict[str, str]:
     """Of the newest job in each state, and of the newest dataset."""
     ids: dict[str, str] = {}
     for job in LOOPBACK.get(f"{url}/v1/distillation/jobs", params={"limit": 100}, timeout=60).json()["data"]:
-        ids.setdefault({"succeeded": "finished"}.get(job["status"], job["status"]), job["id"])
+        status: str = job["status"]
+        ids.setdefault("finished" if status == "succeeded" else status, job["id"])
         ids.setdefault("file", job["training_file"])
     return ids
 
