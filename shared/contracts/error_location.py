@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import zip_longest
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,15 +16,22 @@ def dotted(location: Sequence[int | str], value: Any) -> str | None:
     """The dotted place of one of pydantic's errors; None: the value as a whole.
 
     Its location also names the alternative of a union that was tried, in words of our own inside. So only what leads somewhere
-    in the value counts, and at the end the field that is missing.
+    in the value counts, and at the end the field that is missing. An alternative that is told by `type` may be named as one of its own
+    fields is: then the next part leads on from the value, and not from that field.
     """
     places: list[str] = []
-    for part in location:
-        inner: Any = dict(enumerate(value)) if isinstance(value, list) else value
-        if isinstance(inner, dict) and part in inner:
+    for part, following in zip_longest(location, location[1:]):
+        inner = _by_place(value)
+        names_type = inner.get("type") == part and following in inner
+        if part in inner and not (names_type and following not in _by_place(inner[part])):
             places.append(str(part))
             value = inner[part]
     return ".".join(places) or None
+
+
+def _by_place(value: Any) -> Mapping[Any, Any]:
+    """What is directly inside a value: by index in a list, by name in an object."""
+    return dict(enumerate(value)) if isinstance(value, list) else value if isinstance(value, dict) else {}
 
 
 def place_of(error: Any, value: Any) -> str | None:

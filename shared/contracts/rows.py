@@ -201,6 +201,9 @@ class ComparisonInput(Wire):
     teacher_context: str | None = Field(default=None, exclude_if=_is_none)
 
 
+OVERALL = "overall"  # the criterion that decides
+
+
 class Preference(Wire):
     """Per criterion what both orders agree on: "first", "second" or "tie". Orders that disagree make a tie, `flipped`.
 

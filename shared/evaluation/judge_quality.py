@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shared.contracts.report import Agreement, JudgeFigures
-from shared.contracts.rows import ComparisonInput, Preference
+from shared.contracts.rows import OVERALL, ComparisonInput, Preference
 from shared.evaluation.statistics import Interval, paired_share_gain, share_interval
 
-OVERALL = "overall"
 LABELS_LEAST = 20  # with fewer a good judge cannot be distinguished from chance
 UNPARSED_MOST = 0.1  # share of pairs without a verdict from which a warning is given
 

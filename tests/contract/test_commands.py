@@ -32,7 +32,7 @@ ELSEWHERE = {
     r"completions dataset.*": "needs an orchestrator: tests/contract/test_from_use_to_data.py",
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
     r"recipes (create|show|pause|resume|events|delete) .*": "needs a recipe: tests/contract/test_recipes.py",
-    r"experiments run examples/nl2bash.*": "its rows are made of a file of others",
+    r"experiments run examples/(nl2bash|geoquery).*": "its rows are made of a file of others",
     r"experiments run .*--preset strategies": "takes hours: docs/results.md tells of it",
     r"providers \w+ (NAME|PRESET)\b.*": "stands for any provider: tests of the commands themselves",
     r"chat": "a conversation: tests/contract/test_chat_cli.py",

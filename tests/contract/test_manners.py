@@ -202,7 +202,7 @@ def test_an_unknown_path_says_what_there_is(api: RunningApi, path: str, says: st
         ("PUT", "/v1/fine_tuning/jobs", "GET, HEAD, POST"),
         ("PATCH", "/v1/files", "GET, HEAD, POST"),
         ("POST", "/v1/files/file-1", "DELETE, GET, HEAD"),
-        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "GET, HEAD, POST"),
         ("POST", "/healthz", "GET, HEAD"),
     ],
 )

@@ -204,10 +204,11 @@ def test_served_names_are_safe_path_parts(source: str, name: str):
 
 
 def test_the_catalogue_is_pinned_whole():
-    assert set(CATALOGUE) == {"smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"}
+    assert set(CATALOGUE) == {"smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct"}
     for model in CATALOGUE.values():
         assert model.licence == "Apache-2.0"
         for digest in (model.sha256, *(wheel.sha256 for wheel in model.wheels)):
             assert len(digest) == 64
         assert all("==" in wheel.requirement for wheel in model.wheels)
     assert sum(wheel.size for wheel in CATALOGUE["qwen2.5-coder-0.5b-instruct"].wheels) == 491_400_064
+    assert sum(wheel.size for wheel in CATALOGUE["qwen2.5-coder-1.5b-instruct"].wheels) == 1_117_320_768

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.orchestrator.method.distill import is_foreign, with_checked_outcome
+from services.orchestrator.method.response_checks import is_foreign, with_checked_outcome
 from services.orchestrator.method.selection import scripts
 from shared.contracts.data import Question
 from shared.contracts.rows import TeacherResponse

@@ -12,7 +12,8 @@ from services.orchestrator.method.context import JobContext, PhaseResult, State
 from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judging import better
 from services.orchestrator.method.passing import passing, reference_of
-from services.orchestrator.method.selection import letters_by_script, near_duplicates, scripts, words
+from services.orchestrator.method.response_checks import with_checked_outcome
+from services.orchestrator.method.selection import near_duplicates
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Keep, Phase
 from shared.contracts.errors import FatalError
@@ -20,9 +21,6 @@ from shared.contracts.report import DistillRecord
 from shared.contracts.rows import Example, Guideline, TeacherInput, TeacherResponse, asked, asked_of_teacher
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
-
-COPIED_WORDS = 8  # a shorter guideline may contain the right answer itself
-FOREIGN_LETTERS = 8  # fewer letters are a symbol, not a language
 
 
 async def distill(ctx: JobContext, state: State) -> PhaseResult:
@@ -123,32 +121,3 @@ def usable_examples(
     if repeated:
         dropped["near_duplicate"] = len(repeated)
     return [row for i, row in enumerate(usable) if i not in repeated], dict(dropped)
-
-
-def with_checked_outcome(
-    response: TeacherResponse, question: Question, guideline: str | None, known: frozenset[str]
-) -> TeacherResponse:
-    """The response, its outcome replaced where it was ok and the answer repeats its input or is in another language.
-
-    known: the scripts of the job's references, which stand in where the question has no reference.
-    """
-    fault = _fault(response.answer, question, guideline, known) if response.outcome == "ok" else None
-    return response.model_copy(update={"outcome": fault}) if fault else response
-
-
-def _fault(answer: str, question: Question, guideline: str | None, known: frozenset[str]) -> str | None:
-    reference = question.reference or ""
-    if words(answer) == words(question.asked) and words(answer) != words(reference):
-        return "repeats_question"
-    if guideline and len(words(guideline)) >= COPIED_WORDS and near_duplicates([guideline, answer]):
-        return None if near_duplicates([reference, answer]) else "copies_guideline"
-    if is_foreign(answer, scripts([question.text]) | (scripts([reference]) or known)):
-        return "other_language"
-    return None
-
-
-def is_foreign(answer: str, wanted: frozenset[str]) -> bool:
-    """Whether most letters of an answer come from other scripts than the wanted ones."""
-    letters = letters_by_script(answer)
-    foreign = sum(count for script, count in letters.items() if script not in wanted)
-    return foreign >= FOREIGN_LETTERS and 2 * foreign > letters.total()

@@ -9,10 +9,9 @@ from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.judging import CONSEQUENCES, comparison
 from shared.contracts.data import Question
 from shared.contracts.report import JudgeGate, JudgeReport
-from shared.contracts.rows import ComparisonInput, Preference, TeacherResponse
+from shared.contracts.rows import OVERALL, ComparisonInput, Preference, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
-from shared.evaluation.judge_quality import OVERALL
 
 PASSES = 0.75  # of right answers told, ties split. By guessing 8 pairs it is reached in 4 of 100 runs
 LEAST = 4  # pairs; fewer say nothing

@@ -23,6 +23,7 @@ from shared.contracts.report import (
     Triple,
 )
 from shared.contracts.rows import (
+    OVERALL,
     AnswerScores,
     ComparisonInput,
     Grades,
@@ -33,7 +34,7 @@ from shared.contracts.rows import (
 )
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepResult
-from shared.evaluation.judge_quality import LABELS_LEAST, OVERALL, UNPARSED_MOST, agreement, quality
+from shared.evaluation.judge_quality import LABELS_LEAST, UNPARSED_MOST, agreement, quality
 from shared.evaluation.statistics import Interval, mean_interval, paired_mean_gain
 from shared.jobs.records import LabelRecord
 

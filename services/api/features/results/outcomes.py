@@ -16,12 +16,12 @@ from shared.contracts.grader_kinds import name_of
 from shared.contracts.jobs import JobRequest
 from shared.contracts.json_types import Json
 from shared.contracts.outcomes import Dropped, Happened, Judged, MeasuredAnswer, Order, OutcomeObject, Tried
+from shared.contracts.rows import OVERALL
 from shared.contracts.step_key import StepKey
 from shared.contracts.step_kinds import learns
 from shared.contracts.steps import StepKind
 from shared.contracts.views import Listed
 from shared.datasets.files import data_of
-from shared.evaluation.judge_quality import OVERALL
 from shared.jobs.records import JobRecord, StepRecord
 
 FINAL = "final-over-base"  # what the report's own comparison of the final model is called here
