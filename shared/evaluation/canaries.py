@@ -49,32 +49,32 @@ def decide(rule: CanaryRule, shadow: bool, step: int, counts: Iterable[Count], n
     goal, cells = rule.goal, {(count.step, count.arm): count for count in counts}
     steps = range(len(rule.steps))
     paired = goal.metric is Metric.GRADER
-    found = _of_pairs(goal, cells, steps) if paired else _of_arms(goal, cells, steps)
+    compared = _of_pairs(goal, cells, steps) if paired else _of_arms(goal, cells, steps)
     needed = log(1 / goal.alpha)
     standing = CanaryStanding(
         step=step + 1,
         served=_arm(cells, Arm.SERVED, steps),
         canary=_arm(cells, Arm.CANARY, steps),
-        difference=_rounded(found.difference),
-        low=_rounded(found.low),
-        high=_rounded(found.high),
-        harm=round(max(0.0, found.harm / needed), 4),
-        gain=round(max(0.0, found.gain / needed), 4),
+        difference=_rounded(compared.difference),
+        low=_rounded(compared.low),
+        high=_rounded(compared.high),
+        harm=round(max(0.0, compared.harm / needed), 4),
+        gain=round(max(0.0, compared.gain / needed), 4),
         ungraded=round(sum(_n(cells, one, Arm.UNGRADED) for one in steps)),
     )
     enough = all(_n(cells, step, arm) >= goal.min_requests for arm in (Arm.SERVED, Arm.CANARY))
     in_time = goal.until is None or now < goal.until
-    if found.harm >= needed:
+    if compared.harm >= needed:
         return _ended(standing, Outcome.HARM)
     if step < last_step(rule, shadow):
         return Verdict(standing, advance=enough) if in_time else _ended(standing, Outcome.UNDECIDED)
     if not enough:
         return Verdict(standing) if in_time else _ended(standing, Outcome.UNDECIDED)
-    if found.gain >= needed:
+    if compared.gain >= needed:
         return _ended(standing, Outcome.GAIN)
     waits = in_time and (goal.until is not None or goal.max_requests is not None)
     used_up = goal.max_requests is not None and standing.canary.requests >= goal.max_requests
-    if waits and not used_up and found.unharmful < needed:
+    if waits and not used_up and compared.unharmful < needed:
         return Verdict(standing)
     return _ended(standing, Outcome.NO_HARM)
 

@@ -228,28 +228,28 @@ def _conclude(
         "served": served.version,
         "standing": verdict.standing.model_dump(mode="json"),
     }
-    found = _in_words(canary, verdict.standing)
+    comparison = _in_words(canary, verdict.standing)
 
     def audited(method: str, route: str, name: str) -> None:
         add_entry(connection, project, CALLER, method, route, name, 200, canary.id or "")
 
     if verdict.outcome is Outcome.HARM:
-        message = f"{new} returned: {found}; {old} answers everybody"
+        message = f"{new} returned: {comparison}; {old} answers everybody"
         event = WebhookEvent.CANARY_RETURNED
         end_canary(connection, project, alias, "returned", message, data, level="warn", webhook=event)
         audited("DELETE", END_ROUTE, alias)
     elif verdict.outcome is Outcome.UNDECIDED:
-        message = f"{new} was not decided in time: {found}; {old} answers everybody"
+        message = f"{new} was not decided in time: {comparison}; {old} answers everybody"
         event = WebhookEvent.CANARY_UNDECIDED
         end_canary(connection, project, alias, "undecided", message, data, level="warn", webhook=event)
         audited("DELETE", END_ROUTE, alias)
     elif canary.rule is not None and canary.rule.promote:
-        message = f"{new} is promoted: {found}"
+        message = f"{new} is promoted: {comparison}"
         end_canary(connection, project, alias, "promoted", message, data, webhook=WebhookEvent.CANARY_PROMOTED)
         point_alias(connection, project, tried)
         audited("POST", PROMOTE_ROUTE, new)
     else:
-        _pass(connection, canary, verdict, f"{new} passed: {found}; promote it, or end the canary", data)
+        _pass(connection, canary, verdict, f"{new} passed: {comparison}; promote it, or end the canary", data)
 
 
 def _pass(connection: Connection, canary: CanaryRecord, verdict: Verdict, message: str, data: Values) -> None:

@@ -169,8 +169,8 @@ def newest_version(connection: Connection, recipe: RecipeRecord) -> FileRecord |
     dataset = connection.execute(named).scalar() or recipe.source.file
     versions = or_(files.c.id == dataset, files.c.dataset_id == dataset)
     query = select(files).where(versions, files.c.project_id == recipe.project_id, live_file())
-    found = fetch_all(connection, FileRecord, query)
-    return max(found, key=lambda file: file.version or 1, default=None)
+    of_dataset = fetch_all(connection, FileRecord, query)
+    return max(of_dataset, key=lambda file: file.version or 1, default=None)
 
 
 def next_due(recipe: RecipeRecord, now: float) -> float | None:

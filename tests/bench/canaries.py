@@ -51,8 +51,8 @@ def simulate(world: World, runs: int = 1000, seed: int = 1, every: int = 20, mar
             if not open_runs.any():
                 break
             evidence = evidence_worse(Arms(*totals[:, open_runs, : period + 1]), margin)
-            found = np.flatnonzero(open_runs)[evidence >= needed]
-            returned[found] = totals[2, found].sum(axis=1)
+            harmful = np.flatnonzero(open_runs)[evidence >= needed]
+            returned[harmful] = totals[2, harmful].sum(axis=1)
     over = ~np.isnan(returned)
     return Result(float(over.mean()), float(np.median(returned[over])) if over.any() else None)
 

@@ -26,6 +26,7 @@ from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
 async def distill(ctx: JobContext, state: State) -> PhaseResult:
     """The student fine-tuned on the teacher's responses. Raises FatalError when none of them can be used."""
     settings, questions = ctx.spec.distill, ctx.shards[Phase.DISTILL]
+    verifies = settings.answers == "teacher" and ctx.spec.teacher.keep == "passing"
     guided = state.guidance is Guidance.WEAK
 
     async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
@@ -51,7 +52,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         dropped=dropped | ({"too_long": too_long} if too_long else {}),
         cut_off_guidelines=cut_off_guidelines(ctx, "distill"),
         answers=settings.answers,
-        from_reference=sum(r.from_reference for r in responses) if ctx.spec.teacher.keep == "passing" else None,
+        from_reference=sum(r.from_reference for r in responses) if verifies else None,
         guidance=state.guidance.value if settings.answers == "teacher" else None,
         agreement=agreement_of(ctx.spec.teacher.samples, responses) if ctx.spec.teacher.keep == "agreed" else None,
         training=training,
@@ -78,8 +79,7 @@ async def ask_teacher(
     ctx: JobContext, key: StepKey, batch: Sequence[Question], guided_by: ModelRef | None, keep: Keep = "agreed"
 ) -> list[TeacherResponse]:
     """The teacher's responses to a batch, with their outcomes checked. guided_by: the student that writes guidelines first; the
-    teacher does not see one that was cut off. One response to a question, or, where all are
-    kept, every distinct one. keep: as the job's setting says it."""
+    teacher does not see one that was cut off. keep: teacher.keep; one response to each question, or with `all` every distinct one."""
     guidelines: dict[str, str] = {}
     if guided_by is not None:
         sampling = Sampling(max_tokens=ctx.spec.distill.guideline_tokens, seed=ctx.seed)
@@ -97,16 +97,16 @@ async def ask_teacher(
         return [
             checked(one, question) for r, question in zip(responses, batch, strict=True) for one in distinct_samples(r)
         ]
-    pairs = list(zip(batch, responses, strict=True))
-    verifiable = [(q, r) for q, r in pairs if q.reference and keep == "passing"]
-    others = [pair for pair in pairs if pair not in verifiable]
+    verifiable, others = list[tuple[Question, TeacherResponse]](), list[tuple[Question, TeacherResponse]]()
+    for question, response in zip(batch, responses, strict=True):
+        (verifiable if keep == "passing" and question.reference else others).append((question, response))
     settled = await passing(ctx, key.child("passing"), verifiable, checked) if verifiable else []
     if ctx.spec.teacher.samples > 1 and others:
         settled += await most_agreed(ctx, key.child("votes"), others, checked)
     else:
         settled += [checked(response, question) for question, response in others]
-    place = {q.id: number for number, q in enumerate(batch)}
-    return sorted(settled, key=lambda response: place[response.id])
+    by_id = {response.id: response for response in settled}
+    return [by_id[question.id] for question in batch]
 
 
 def usable_examples(

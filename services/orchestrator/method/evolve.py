@@ -3,8 +3,9 @@
 High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a
 preference loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
 prompt ids: otherwise the pairs would show numerical noise instead of a better search. Or many samples are drawn, and what a
-grader passes stands against what it does not (strategy verified; where it passes none the record's reference may take that
-place, `evolve.unsolved`), what most samples agree on against what fewest say (agreement). Where the job's own file brings the pairs (`evolve.pairs`), they take the place of all that.
+grader passes stands against what it does not (strategy verified; where it passes none, the record's reference may take that
+place, `evolve.unsolved`), or what most samples agree on against what fewest say (agreement). Where the job's own file brings the
+pairs (`evolve.pairs`), they take the place of all that.
 """
 
 from collections import Counter
