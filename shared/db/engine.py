@@ -10,7 +10,7 @@ import math
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -145,10 +145,15 @@ def upsert(connection: Connection, table: Table, values: Values, keep: Sequence[
 
 def add_up(connection: Connection, table: Table, keys: Values, amounts: Values) -> None:
     """Insert a row, or add to the numbers of the row of the same primary key. keys: further columns may be among them; they stay."""
-    insert = _insert(connection.dialect.name, table).values(**keys, **amounts)
+    connection.execute(added_up(connection.dialect.name, table, amounts), keys | amounts)
+
+
+def added_up(dialect: str, table: Table, amounts: Iterable[str]) -> "postgresql.Insert | sqlite.Insert":
+    """The statement of `add_up`."""
+    insert = _insert(dialect, table)
     primary = [column.name for column in table.primary_key]
     more = {name: table.c[name] + insert.excluded[name] for name in amounts}
-    connection.execute(insert.on_conflict_do_update(index_elements=primary, set_=more))
+    return insert.on_conflict_do_update(index_elements=primary, set_=more)
 
 
 def _insert(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":

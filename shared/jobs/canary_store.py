@@ -24,6 +24,7 @@ from shared.jobs.catalog import LIVE, lock_alias, point_alias, ref_of
 from shared.jobs.notices import add_notice
 from shared.jobs.records import CanaryRecord, ModelRecord
 from shared.jobs.tables import aliases, canaries, canary_counts, models
+from shared.jobs.tallies import Tally, tally
 
 CALLER = "canary"  # in the audit log: what a canary did by itself
 END_ROUTE, PROMOTE_ROUTE = "/v1/models/{alias}/canary", "/v1/models/{model}/promote"
@@ -214,6 +215,7 @@ class CanaryStore:
             tried = fetch_one(connection, ModelRecord, select(models).where(models.c.id == canary.model_id))
             served = _served(connection, canary.project_id, canary.alias)
             _conclude(connection, canary, verdict, tried, served)
+            tally(connection, Tally.CANARY, (verdict.outcome,))
         return True
 
 

@@ -17,6 +17,8 @@ from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.records import JobRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, StepState
 from shared.jobs.tables import events, jobs, projects, steps
+from shared.jobs.tallies import Tally, tally
+from shared.platform import tracing
 
 Prices = Mapping[str, Price] | None
 PREFIX = {JobKind.DISTILLATION: "ftjob", JobKind.IMPORT: "import", JobKind.EXPORT: "export", JobKind.EVAL: "evalrun"}
@@ -83,6 +85,7 @@ def insert_job(
         "prices": prices,
         "attempt": 0,
         "created_at": time.time(),
+        "traceparent": tracing.traceparent(),
     }
     row = insert_once(connection, jobs, values)
     if row is None:
@@ -103,7 +106,15 @@ def move_to(
     moved = fetch_one(connection, JobRecord, changed)
     reason = f": {moved.status_reason}" if status == JobStatus.PAUSED else ""
     add_event(connection, moved, "info", "status", message or f"job {status.value}{reason}", {"status": status})
+    if status in FINAL_JOBS:
+        count_ended(connection, moved)
     return moved
+
+
+def count_ended(connection: Connection, job: JobRecord) -> None:
+    """The transaction's last statement."""
+    now = time.time()
+    tally(connection, Tally.JOB, (job.kind, job.status), (job.finished_at or now) - (job.started_at or now))
 
 
 def why_not(status: str) -> str:

@@ -18,6 +18,7 @@ from shared.db.paging import keyset_page
 from shared.jobs.job_moves import (
     Prices,
     add_event,
+    count_ended,
     insert_job,
     may_begin,
     move_to,
@@ -156,6 +157,7 @@ class JobStore:
             message = f"job failed: {error.message}" if error else f"job {status.value}"
             message += taken_over(connection, job.id)
             add_event(connection, ended, "error" if error else "info", "status", message, {"status": status})
+            count_ended(connection, ended)
         return True
 
     def cancel(self, job: JobRecord) -> JobRecord:

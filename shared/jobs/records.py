@@ -135,6 +135,7 @@ class JobRecord:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,16 @@ class WorkerRecord:
     slots: int
     stopping: bool
     seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TallyRecord:
+    metric: str
+    labels: str
+    bucket: int
+    project_id: str
+    n: int
+    amount: float
 
 
 @dataclass(frozen=True, slots=True)

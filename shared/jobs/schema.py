@@ -17,11 +17,13 @@ from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
 from shared.jobs.notices import NoticeStore
+from shared.jobs.operations import Operations
 from shared.jobs.overview import Overview
 from shared.jobs.project_store import ProjectStore
 from shared.jobs.recipe_store import RecipeStore
 from shared.jobs.retention_store import RetentionStore
 from shared.jobs.step_store import StepStore
+from shared.jobs.tallies import TallyStore
 from shared.jobs.webhook_store import WebhookStore
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -47,6 +49,8 @@ class Stores(NamedTuple):
     captures: CaptureStore
     notices: NoticeStore
     recipes: RecipeStore
+    tallies: TallyStore
+    operations: Operations
 
 
 def open_stores(url: str) -> Stores:

@@ -61,6 +61,7 @@ class Claim(NamedTuple):
     kind: StepKind
     input_hash: str
     attempt: int
+    started_at: float = 0.0
 
 
 def write(connection: Connection, claim: Claim, values: Values) -> bool:

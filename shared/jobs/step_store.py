@@ -5,10 +5,11 @@ and a lost worker that wakes up changes nothing.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import uuid_utils
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from shared.contracts.errors import ErrorBody, FatalError
 from shared.contracts.jobs import JobStatus
@@ -32,6 +33,7 @@ from shared.jobs.step_moves import (
     write,
 )
 from shared.jobs.tables import jobs, steps
+from shared.jobs.tallies import AttemptOutcome, Tally, tally
 
 RETRY_PAUSE_S = 2.0  # doubles with each attempt, up to
 MAX_RETRY_PAUSE_S = 300.0
@@ -84,7 +86,9 @@ class StepStore:
             }
             twin = {"of_project": job.project_id, "of_input": input_hash}
             done = fetch_first(connection, StepRecord, FINISHED_TWIN, twin)
-            if done is not None and still_there(done):
+            if done is not None and not still_there(done):
+                done = None
+            if done is not None:
                 values |= {
                     "state": StepState.SUCCEEDED,
                     "result_ref": done.result_ref,
@@ -94,6 +98,8 @@ class StepStore:
                 }
             inserted = insert_once(connection, steps, values)
             if inserted is not None:
+                if done is not None:
+                    tally(connection, Tally.STEP, (kind, AttemptOutcome.REUSED))
                 return StepRecord(*inserted)
             step = fetch_one(connection, StepRecord, BY_KEY, {"of_job": job.id, "of_key": str(key)})  # of a replay
         if step.input_hash != input_hash:
@@ -141,7 +147,8 @@ class StepStore:
             step = fetch_first(connection, StepRecord, CLAIM, values)
         if step is None:
             return None
-        return Claim(step.id, step.job_id, step.project_id, step.key, step.kind, step.input_hash, step.attempt)
+        names = (step.id, step.job_id, step.project_id, step.key, step.kind, step.input_hash, step.attempt)
+        return Claim(*names, started_at=now)
 
     def renew(self, claim: Claim, lease_s: float, progress: Progress | None) -> bool:
         """Extend the lease and note the progress. False: the lease was lost to a newer attempt."""
@@ -162,7 +169,14 @@ class StepStore:
 
     def finish(self, claim: Claim, result_ref: str, metrics: Json) -> bool:
         values = {"state": StepState.SUCCEEDED, "result_ref": result_ref, "metrics": metrics}
-        return self._write(claim, FREE | values | {"finished_at": time.time()})
+        tokens = metrics.get("trained_tokens")
+        with writing(self.engine) as connection:
+            done = write(connection, claim, FREE | values | {"finished_at": time.time()})
+            if done:
+                _count(connection, claim, AttemptOutcome.SUCCEEDED)
+            if done and isinstance(tokens, int | float):
+                tally(connection, Tally.TRAINED_TOKENS, amount=tokens)
+        return done
 
     def fail(self, claim: Claim, error: ErrorBody, again: bool, max_attempts: int) -> StepState | None:
         """End an attempt with an error: the step is queued again after a pause, or failed. None: the lease was lost.
@@ -184,16 +198,18 @@ class StepStore:
                 "sent_at": None,
             }
             done = write(connection, claim, values)
+            if done:
+                _count(connection, claim, AttemptOutcome.RETRIED if again else AttemptOutcome.FAILED)
         return state if done else None
 
     def release(self, claim: Claim) -> bool:
         """Queue a step again whose worker shuts down or whose job pauses. Does not count as an attempt."""
-        return self._write(claim, REQUEUED)
+        return self._write(claim, REQUEUED, AttemptOutcome.RELEASED)
 
     def postpone(self, claim: Claim, seconds: float, progress: Progress) -> bool:
         """Queue a step again, not to start before `seconds` have passed. Does not count as an attempt."""
         values = {"not_before": time.time() + seconds, "progress": progress.model_dump(mode="json")}
-        return self._write(claim, REQUEUED | values)
+        return self._write(claim, REQUEUED | values, AttemptOutcome.POSTPONED)
 
     def count_running(self, job_id: str) -> int:
         query = select(func.count()).where(steps.c.job_id == job_id, steps.c.state == StepState.RUNNING)
@@ -226,6 +242,8 @@ class StepStore:
                     "finished_at": now if failed else None,
                 }
                 connection.execute(update(steps).where(steps.c.id == step.id).values(**values))
+            for kind, n in sorted(Counter(step.kind for step in lost).items()):  # in one order: others count too
+                tally(connection, Tally.STEP, (kind, AttemptOutcome.LOST), n=n)
         return lost
 
     def unsent(self, resend_after_s: float) -> list[tuple[str, Queue]]:
@@ -247,6 +265,15 @@ class StepStore:
             ).all()
         return [(row.id, Queue(row.queue)) for row in rows]
 
-    def _write(self, claim: Claim, values: Values) -> bool:
+    def _write(self, claim: Claim, values: Values, outcome: AttemptOutcome | None = None) -> bool:
+        """outcome: how the attempt ends by this write."""
         with writing(self.engine) as connection:
-            return write(connection, claim, values)
+            done = write(connection, claim, values)
+            if done and outcome is not None:
+                _count(connection, claim, outcome)
+        return done
+
+
+def _count(connection: Connection, claim: Claim, outcome: AttemptOutcome) -> None:
+    """One ended attempt and its seconds."""
+    tally(connection, Tally.STEP, (claim.kind, outcome), max(time.time() - claim.started_at, 0.0))

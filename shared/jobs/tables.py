@@ -136,6 +136,7 @@ jobs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
+    Column("traceparent", String(55)),  # of the request that posted it; NULL where traces were off
 )
 
 # Units of work that a worker runs. A finished step is reused by any job of its project with the same input_hash.
@@ -316,6 +317,18 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("stopping", Boolean, nullable=False, default=False),
     Column("seen_at", Float, nullable=False),
+)
+
+# Counts for metrics, of all processes and projects (tallies.py). bucket: of a value, by its size.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("metric", String(32), primary_key=True),  # a Tally
+    Column("labels", String(100), primary_key=True),  # separated by slashes
+    Column("bucket", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("amount", Float, nullable=False),  # sum of the n values
 )
 
 # Human preferences.

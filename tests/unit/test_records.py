@@ -24,6 +24,7 @@ RECORDS = {
     tables.recipes: records.RecipeRecord,
     tables.recipe_runs: records.RecipeRunRecord,
     tables.workers: records.WorkerRecord,
+    tables.tallies: records.TallyRecord,
     tables.labels: records.LabelRecord,
     tables.chats: records.ChatRecord,
     tables.feedback: records.FeedbackRecord,
