@@ -61,6 +61,7 @@ from services.api.settings import ApiSettings, api_settings
 from services.api.unknown_paths import on_http_error
 from shared.contracts.errors import ErrorBody
 from shared.jobs.schema import open_stores
+from shared.platform import tracing
 from shared.platform.http import error_response, is_loopback, new_app
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.safe_post import CheckedNetwork, Poster
@@ -138,6 +139,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
             await state.engine.aclose()
             context.providers.close()
             await context.request_limits.aclose()
+            await asyncio.to_thread(tracing.flush)
 
     app = new_app(
         "api",

@@ -13,6 +13,7 @@ from services.api.settings import ApiSettings
 from shared.contracts.engine import EngineStatus, ModelRequest, ModelState
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.json_types import Json
+from shared.platform import tracing
 
 HEALTH, CONTROL = aiohttp.ClientTimeout(total=3.0), aiohttp.ClientTimeout(total=10.0)
 JSON_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
@@ -114,7 +115,10 @@ class EngineClient:
         content = _json(body)
         try:
             async with self._http.post(
-                f"{self._engine_url}{route}", data=content, headers=JSON_HEADERS, allow_redirects=False
+                f"{self._engine_url}{route}",
+                data=content,
+                headers=JSON_HEADERS | tracing.headers(),
+                allow_redirects=False,
             ) as answer:
                 if answer.status != 200:
                     error = _refusal(answer.status, await answer.read(), route)

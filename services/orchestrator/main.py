@@ -9,6 +9,7 @@ from services.orchestrator.scheduler import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
+from shared.platform import tracing
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import platform_settings
 
@@ -29,6 +30,7 @@ async def serve() -> None:
         await orchestrator.run_forever()
     finally:
         await orchestrator.drain()
+        await asyncio.to_thread(tracing.flush)
 
 
 def main() -> None:

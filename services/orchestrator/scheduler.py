@@ -26,7 +26,10 @@ from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.records import JobRecord
 from shared.jobs.retention import collect, prune_audit, prune_chats
 from shared.jobs.schema import Stores
+from shared.jobs.states import FINAL_JOBS
+from shared.jobs.tallies import Tally
 from shared.ledger.store import Ledger
+from shared.platform import tracing
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
 
@@ -166,6 +169,24 @@ class Orchestrator:
             stopped = await asyncio.to_thread(self.stores.steps.cancel_of_job, row.id)
             await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.CANCELLED)
             log.info("job cancelled", job=row.id, steps_stopped=stopped)
+        if tracing.is_on():
+            await asyncio.to_thread(self._trace, row)
+
+    def _trace(self, row: JobRecord) -> None:
+        """The span of a job that has ended."""
+        job = self.stores.jobs.get(row.id)
+        if job is None or job.status not in FINAL_JOBS or job.finished_at is None:
+            return
+        tracing.tell_job(
+            job.id,
+            job.traceparent,
+            f"job {job.kind}",
+            job.created_at,
+            job.finished_at,
+            job.error and str(job.error.code),
+            meteor__job__id=job.id,
+            meteor__job__status=str(job.status),
+        )
 
     async def _pause(self, row: JobRecord) -> None:
         """Once the workers have given its steps back the job rests; a worker that is too slow for that comes too late."""
@@ -211,7 +232,9 @@ class Orchestrator:
             await fail(self.stores, row, _first(errors), run)
         else:
             values = {"phase": None, "progress": ALL_DONE} | made
-            await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.SUCCEEDED, **values)
+            ended = await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.SUCCEEDED, **values)
+            if ended and (error := run.eta_error.at_end()) is not None:
+                await asyncio.to_thread(self.stores.tallies.count, Tally.ETA_ERROR, amount=error)
 
     async def _noting(self, run: DurableRun, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         notes = asyncio.create_task(self._every(NOTE_S, run.note_progress))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from services.orchestrator.runtime.eta_error import EtaError
 from services.orchestrator.runtime.fair_limit import FairLimit
 from services.orchestrator.runtime.progress import ProgressMeter
 from services.orchestrator.runtime.refusals import Refusals, described
@@ -70,6 +71,7 @@ class DurableRun:
         self._reason: str | None = job.status_reason  # what the job's row says of that
         self._limit = FairLimit(steps.consumers)
         self._meter = ProgressMeter(plan, rates=rates)
+        self.eta_error = EtaError()
         self._worked: dict[StepKey, Progress] = {}  # running step -> what it reported last
         self._said = time.monotonic()  # when an event of the job was written last
         self._refusals = Refusals(plan, most_refused)
@@ -149,6 +151,7 @@ class DurableRun:
     async def note_progress(self) -> None:
         """Called every NOTE_S seconds by whoever runs the job."""
         progress = self._meter.progress()
+        self.eta_error.note(progress.eta_seconds)
         values: dict[str, Any] = {"progress": progress.model_dump()}
         reason = next(filter(None, self._waits.values()), None)
         if reason != self._reason:

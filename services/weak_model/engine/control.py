@@ -1,4 +1,5 @@
-"""The engine's control port: POST /serve requests a model, GET /status returns the state. Without a framework, to stay small."""
+"""The engine's control port: POST /serve requests a model, GET /status returns the state, GET /metrics is for Prometheus. Without a
+framework, to stay small."""
 
 import hmac
 import socket
@@ -14,9 +15,10 @@ from services.weak_model.engine.model_scheduler import ModelScheduler
 from shared.contracts.engine import ModelRequest
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, ErrorResponse
 
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MAX_BYTES = 4096  # of a body
 READ_TIMEOUT_S = 5.0  # for a caller that does not finish its request
-ROUTES = "the routes are GET /status and POST /serve"
+ROUTES = "the routes are GET /status, GET /metrics and POST /serve"
 
 
 class Control(ThreadingHTTPServer):
@@ -30,6 +32,7 @@ class Control(ThreadingHTTPServer):
         self.token = token
         self.scheduler = scheduler
         self.is_known = is_known
+        self.metrics: Callable[[], bytes] = bytes
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, name="control", daemon=True).start()
@@ -41,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = READ_TIMEOUT_S
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            return self._write(HTTPStatus.OK, self.server.metrics(), PROMETHEUS)
         if self.path != "/status":
             return self._refuse(HTTPStatus.NOT_FOUND, ROUTES)
         self._send(HTTPStatus.OK, self.server.scheduler.status())
@@ -70,9 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, ErrorResponse(error=error))
 
     def _send(self, status: HTTPStatus, body: BaseModel) -> None:
-        content = body.model_dump_json().encode()
+        self._write(status, body.model_dump_json().encode(), "application/json")
+
+    def _write(self, status: HTTPStatus, content: bytes, content_type: str) -> None:
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -9,6 +9,7 @@ from services.weak_model.engine import vllm
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.health import is_busy, is_healthy, serves
 from services.weak_model.engine.heartbeat import EngineHeartbeat
+from services.weak_model.engine.metrics import text_of
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
 from services.weak_model.settings import EngineSettings, engine_settings
@@ -46,12 +47,15 @@ def _build(settings: EngineSettings) -> ExternalEngine:
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-    if settings.control_port is not None:
-        check_port(settings.host, settings.control_port)
-        Control(settings.host, settings.control_port, token, scheduler, is_known).start()
-    return EngineSupervisor(
+    engine = EngineSupervisor(
         launch, lambda: is_healthy(url), lambda: is_busy(url), vllm.explain, timing, scheduler, vllm.is_hopeless
     )
+    if settings.control_port is not None:
+        check_port(settings.host, settings.control_port)
+        control = Control(settings.host, settings.control_port, token, scheduler, is_known)
+        control.metrics = text_of(engine)
+        control.start()
+    return engine
 
 
 def _create(folder: Path) -> Path:

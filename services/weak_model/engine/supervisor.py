@@ -160,6 +160,7 @@ class EngineSupervisor(ExternalEngine):
         self.explain = explain
         self.scheduler = scheduler
         self.starts = 0
+        self.failed = 0  # servers that died or did not start
 
     def run(self) -> int:
         """Until stop(), or until the server cannot be started. Returns the process's exit code."""
@@ -182,6 +183,7 @@ class EngineSupervisor(ExternalEngine):
             if self._stopping:
                 break
             failures = 0 if was_ready else failures + 1
+            self.failed += failure is not None
             if failure is None:
                 log.info("engine swaps", served=model, next=self.scheduler.serving)
                 continue

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Histogram
 
 from services.api.model_router import Target
 from shared.contracts.errors import MeteorError
+from shared.platform.metrics import LabelSets
 
 LABELS = ["project", "alias", "version", "role"]
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -17,6 +18,7 @@ FIRST = Histogram(
     "meteor_chat_first_seconds", "From question to the first part of a streamed answer", LABELS, buckets=BUCKETS
 )
 
+MODELS = LabelSets()
 
 Observer = Callable[[str, float], None]  # is told the outcome and the seconds since the question
 
@@ -25,7 +27,7 @@ class ChatMetrics:
     """One request to one model. The first call of `end` counts, later ones have no effect."""
 
     def __init__(self, project: str, target: Target, observe: Observer | None = None):
-        self.labels = (project, target.alias, target.version, target.role)
+        self.labels = (*MODELS.admit(project, target.alias, target.version), target.role)
         self.observe = observe
         self.started_at = time.monotonic()
         self.ended = False

@@ -26,12 +26,14 @@ from shared.db.engine import UNAVAILABLE, Values
 from shared.importing.personal_data import masked_name, masked_value
 from shared.jobs.chat_store import ChatStore
 from shared.platform.log import get_logger
+from shared.platform.metrics import LabelSets
 
 log = get_logger(__name__)
 STORED = Counter("meteor_chats_stored_total", "Chats that were stored", ["project"])
 NOT_STORED = Counter(
     "meteor_chats_not_stored_total", "Chats that were to be stored and were not, by reason", ["project", "reason"]
 )
+PROJECTS = LabelSets()
 NOT_KEPT = {"model", "user", "safety_identifier", "store", "metadata", "stream", "stream_options"}
 AT_ONCE = 100  # chats of one transaction
 WAITING_BYTES = 64 * 2**20  # of all chats that wait
@@ -121,7 +123,7 @@ class Recorder:
             else:
                 rows.append(row)
         for row in self._added(rows):
-            STORED.labels(row["project_id"]).inc()
+            STORED.labels(*PROJECTS.admit(row["project_id"])).inc()
             self._written[row["project_id"]] += row["bytes"]
         for project in {row["project_id"] for row in rows}:
             if self._written[project] > TRIM_AFTER * self._room:
@@ -143,7 +145,7 @@ class Recorder:
         return rows
 
     def _lost(self, project: str, reason: str) -> None:
-        NOT_STORED.labels(project, reason).inc()
+        NOT_STORED.labels(*PROJECTS.admit(project), reason).inc()
 
 
 def row_of(draft: Draft) -> Values:

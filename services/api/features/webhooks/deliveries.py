@@ -7,6 +7,7 @@ import random
 import time
 
 import uuid_utils
+from prometheus_client import Counter
 
 from services.api.features.webhooks.signing import headers
 from shared.contracts.errors import UserError
@@ -24,6 +25,7 @@ LEASE_S = 4 * TOTAL_S  # after this another process sends the message
 FIRST_PAUSE_S, GROWTH, LONGEST_PAUSE_S = 5.0, 3.0, 2 * 3600.0  # 5 s, 15 s, 45 s ... 2 h: some 18 attempts in 24 hours
 GONE = 410
 FORGET_EVERY_S = 3600.0
+ATTEMPTS = Counter("meteor_webhook_attempts_total", "Attempts to deliver a webhook message", ["outcome"])
 
 
 class NoAnswer(UserError):
@@ -45,6 +47,11 @@ def outcome_of(reply: PostReply, attempt: int, seconds: float) -> DeliveryOutcom
     delivered = reply.status is not None and 200 <= reply.status < 300
     pause_s = 0.0 if delivered else pause_after(attempt, reply.retry_after_s)
     return DeliveryOutcome(reply.status, reply.error, seconds, delivered, reply.status == GONE, pause_s)
+
+
+def _word(outcome: DeliveryOutcome) -> str:
+    """Of the metric: delivered, refused (it answered, not with a 2xx), or unreachable."""
+    return "delivered" if outcome.delivered else "unreachable" if outcome.status is None else "refused"
 
 
 async def send_test(poster: Poster, key: bytes, endpoint: WebhookRecord, event: WebhookEvent) -> WebhookTestResult:
@@ -114,6 +121,7 @@ class Deliverer:
             reply = await self._poster.post(row.url, signed, row.payload.encode())
             outcome = outcome_of(reply, row.attempts, time.monotonic() - started)
             state = await asyncio.to_thread(self._store.settle, row, outcome)
+            ATTEMPTS.labels(_word(outcome)).inc()
         except UNAVAILABLE as error:
             log.warning("database unavailable, the message will be sent again", delivery=row.id, error=str(error))
         except Exception:
