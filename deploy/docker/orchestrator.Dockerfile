@@ -9,6 +9,10 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 # The lock is complete, so pip resolves nothing. This layer changes only when the lock does.
 COPY requirements/services.lock requirements/services.lock
 RUN pip install --no-deps -r requirements/services.lock
+# Optional libraries: --build-arg EXTRAS=otel
+ARG EXTRAS=""
+COPY requirements/otel.lock requirements/otel.lock
+RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
 
 COPY deploy/healthcheck.py deploy/healthcheck.py
 COPY shared shared

@@ -17,6 +17,10 @@ FROM base AS gpu
 # installed after it, set everything else.
 RUN pip install -r requirements/torch.lock
 RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.lock
+# Optional libraries: --build-arg EXTRAS=otel
+ARG EXTRAS=""
+COPY requirements/otel.lock requirements/otel.lock
+RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
 COPY deploy/healthcheck.py deploy/healthcheck.py
 COPY shared shared
 COPY services/__init__.py services/__init__.py
@@ -31,6 +35,10 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # The same version number names the CPU build there and the CUDA build on PyPI; the local version (+cpu) wins.
 RUN pip install --no-deps --extra-index-url "$TORCH_INDEX" \
     -r requirements/services.lock -r requirements/torch.lock -r requirements/trainer.lock
+# Optional libraries: --build-arg EXTRAS=otel
+ARG EXTRAS=""
+COPY requirements/otel.lock requirements/otel.lock
+RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
 COPY shared shared
 COPY services/__init__.py services/__init__.py
 

@@ -195,14 +195,16 @@ def test_images_install_from_locks_without_resolving():
 
 def test_only_the_api_is_published_and_on_loopback_by_default():
     published = {name: service["ports"] for name, service in SERVICES.items() if service.get("ports")}
-    assert set(published) == {"api"}
+    assert set(published) == {"api", "grafana"}
+    assert SERVICES["grafana"]["profiles"] == ["monitoring"]
+    assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
     for port in published["api"]:
         assert filled(port, {}).startswith("127.0.0.1:")
         assert filled(port, {"METEOR_PUBLISH_ADDRESS": "192.0.2.1"}).startswith("192.0.2.1:")
     assert not [name for name, service in SERVICES.items() if service.get("network_mode") or service.get("privileged")]
     inside = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
     reaching_out = {name for name, service in SERVICES.items() if set(service["networks"]) - inside}
-    assert reaching_out == {"api", "strong-gateway", "models", "teacher-model"}
+    assert reaching_out == {"api", "strong-gateway", "models", "teacher-model", "grafana"}
 
 
 def test_containers_are_confined():
@@ -258,7 +260,7 @@ def settings_variables() -> set[str]:
         "from pydantic_settings import BaseSettings\n"
         "for name in ('api', 'orchestrator', 'weak_model', 'strong_model', 'judge', 'trainer', 'local'):\n"
         "    importlib.import_module(f'services.{name}.settings')\n"
-        "import shared.platform.settings, shared.artifacts.bases, services.strong_model.gateway.providers\n"
+        "import shared.platform.settings, shared.platform.tracing, shared.artifacts.bases, services.strong_model.gateway.providers\n"
         "names, todo = set(), [BaseSettings]\n"
         "while todo:\n"
         "    cls = todo.pop(); todo += cls.__subclasses__()\n"
@@ -275,7 +277,8 @@ def settings_variables() -> set[str]:
 
 def test_every_variable_given_to_a_service_is_one_it_reads():
     """A misspelled variable would be ignored in silence."""
-    known = settings_variables() | {"HF_TOKEN"}  # read by huggingface_hub
+    by_libraries = {"HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+    known = settings_variables() | by_libraries
     for name, service in OWN.items():
         assert set(service.get("environment", {})) <= known, f"{name}: {set(service['environment']) - known}"
 
