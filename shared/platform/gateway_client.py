@@ -29,6 +29,7 @@ from shared.contracts.errors import (
 from shared.contracts.json_types import Json
 from shared.contracts.refusals import REFUSALS, RefusedRow
 from shared.contracts.tool_calls import answer_text
+from shared.platform import tracing
 from shared.platform.call_headers import (
     BATCH_HEADER,
     CACHE_HEADER,
@@ -147,7 +148,7 @@ class GatewayClient:
         body |= {"reasoning_effort": reasoning_effort} if reasoning_effort else {}
         body |= {"response_format": response_format} if response_format else {}
         body |= {"tools": list(tools)} if tools else {}
-        headers = {EXAMPLE_HEADER: quote(example_id)} if example_id else {}
+        headers = tracing.headers() | ({EXAMPLE_HEADER: quote(example_id)} if example_id else {})
         try:
             raw = await self._openai.chat.completions.with_raw_response.create(**body, extra_headers=headers)
         except openai.OpenAIError as error:

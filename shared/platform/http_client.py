@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from shared.platform import tracing
 from shared.platform.settings import platform_settings
 
 CONNECT_S = 5.0
@@ -80,12 +81,23 @@ def _internal(url: str, token: str, timeout_s: float) -> _Options:
 
 def internal_client(url: str = "", token: str = "", *, timeout_s: float) -> httpx.AsyncClient:
     """For one of our own services or engines. No limit on connections: all rows of a step are sent at once."""
-    return httpx.AsyncClient(**_internal(url, token, timeout_s), limits=httpx.Limits(max_connections=None))
+    hooks = {"request": [_trace_later]} if tracing.is_on() else None
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(**_internal(url, token, timeout_s), limits=limits, event_hooks=hooks)
 
 
 def internal_sync_client(url: str = "", token: str = "", *, timeout_s: float) -> httpx.Client:
     """As internal_client, blocking."""
-    return httpx.Client(**_internal(url, token, timeout_s))
+    hooks = {"request": [_trace]} if tracing.is_on() else None
+    return httpx.Client(**_internal(url, token, timeout_s), event_hooks=hooks)
+
+
+def _trace(request: httpx.Request) -> None:
+    request.headers.update(tracing.headers())
+
+
+async def _trace_later(request: httpx.Request) -> None:
+    _trace(request)
 
 
 def external_client(

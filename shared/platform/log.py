@@ -67,8 +67,12 @@ class _Patient:
             self._stream.flush()
 
 
+SERVICE = ["process"]  # the name of this process, such as api or weak_model:weak
+
+
 def set_up_logging(service: str) -> None:
     remember_environment(os.environ)
+    SERVICE[0] = service
     settings = platform_settings()
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     renderer = (

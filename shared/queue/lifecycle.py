@@ -10,6 +10,7 @@ from celery import signals
 
 from shared.db.engine import engine_for
 from shared.jobs.heartbeat import Heartbeat
+from shared.platform import tracing
 from shared.platform.settings import PlatformSettings
 
 
@@ -66,6 +67,14 @@ def share_memory() -> None:
 
     signals.worker_process_init.connect(after_the_fork, weak=False)
     signals.worker_ready.connect(after_the_fork, weak=False)
+
+
+def flush_traces_at_end() -> None:
+    """Of a pool process, which is the one that runs steps."""
+
+    @signals.worker_process_shutdown.connect(weak=False)
+    def _flush(**_):
+        tracing.flush()
 
 
 def beat_while_alive(settings: PlatformSettings, heartbeat: Heartbeat) -> None:

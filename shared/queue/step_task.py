@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 import stamina
@@ -39,12 +39,13 @@ from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.schema import Stores, open_stores, stores_on
 from shared.jobs.states import RESTING_JOBS, STOPPING_JOBS, StepState
 from shared.jobs.step_store import Claim
+from shared.platform import tracing
 from shared.platform.http_client import load_http_client
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
-from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, share_memory
+from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, flush_traces_at_end, share_memory
 
 log = get_logger(__name__)
 DISK_RETRY_S = 15.0  # a step that lacks disk space is tried again after this
@@ -134,6 +135,21 @@ class StepRunner:
         asyncio.run(self._attempt(StepContext(claim, self.settings, self.artifacts)))
         self._announce(step_id)
 
+    def _span(self, claim: Claim) -> Any:
+        """The attempt's span, below its job's."""
+        if not tracing.is_on():
+            return tracing.NO_SPAN
+        job = self.stores.jobs.get(claim.job_id)
+        return tracing.span(
+            f"step {claim.kind}",
+            "consumer",
+            tracing.job_context(claim.job_id, job and job.traceparent),
+            meteor__job__id=claim.job_id,
+            meteor__step__id=claim.step_id,
+            meteor__step__key=claim.key,
+            meteor__step__attempt=claim.attempt,
+        )
+
     async def _attempt(self, context: StepContext) -> None:
         steps, claim = self.stores.steps, context.claim
         try:
@@ -195,7 +211,8 @@ class StepRunner:
         except ValidationError as error:
             raise FatalError(f"the step's stored request is unreadable: {error}", code="bad_request") from error
         self.artifacts.check_room()  # the result needs disk space
-        return await handler(request, context)
+        with self._span(claim):
+            return await handler(request, context)
 
     async def _under_lease(self, work: Awaitable[StepResult], context: StepContext) -> StepResult:
         """Run the handler. Raises Cancelled when its job is cancelled or its lease is lost, Released when the job pauses
@@ -275,6 +292,7 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
 
     load_http_client()
     share_memory()
+    flush_traces_at_end()
     heartbeat = Heartbeat(lambda: stores_on(database), runner.worker, service, queue, slots)
     beat_while_alive(runner.settings, heartbeat)
     # Celery's command line would load prompt_toolkit and all its subcommands into every worker

@@ -103,6 +103,7 @@ class FakeOpenAI:
         body = await request.json()
         fault = self.faults.draw()
         entry = self._note(request.headers.get("x-request-id"), body, fault)
+        entry["traceparent"] = request.headers.get("traceparent")
         gone = asyncio.ensure_future(_disconnected(request))
         work = asyncio.ensure_future(self._respond(request, body, fault, entry))
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)

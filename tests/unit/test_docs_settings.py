@@ -19,16 +19,17 @@ from services.trainer.settings import TrainerSettings
 from services.weak_model.settings import EngineSettings, WeakSettings
 from shared.artifacts.bases import Bases
 from shared.platform.settings import PlatformSettings
+from shared.platform.tracing import TraceSettings
 
 ROOT = Path(__file__).parents[2]
 CLASSES: tuple[type[BaseSettings], ...] = (
     ApiSettings, Bases, EngineSettings, JudgeProviderSettings, JudgeSettings, LocalSettings, OrchestratorSettings,
-    PlatformSettings, StrongSettings, TeacherSettings, TrainerSettings, WeakSettings,
+    PlatformSettings, StrongSettings, TeacherSettings, TraceSettings, TrainerSettings, WeakSettings,
 )  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / ".env.example", *(ROOT / "docs").rglob("*.md")]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
-NAME = re.compile(r"\b(?:METEOR_[A-Z0-9_]*[A-Z0-9]|DATABASE_URL|REDIS_URL|HF_TOKEN)\b")
+NAME = re.compile(r"\b(?:OTEL_[A-Z0-9_]*[A-Z0-9]|METEOR_[A-Z0-9_]*[A-Z0-9]|DATABASE_URL|REDIS_URL|HF_TOKEN)\b")
 UNITS = {"MiB": 2**20, "GiB": 2**30}
 
 

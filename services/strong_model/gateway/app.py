@@ -18,6 +18,7 @@ from shared.jobs.job_store import JobStore
 from shared.jobs.schema import open_stores
 from shared.jobs.states import STOPPING_JOBS
 from shared.ledger.store import open_ledger
+from shared.platform import tracing
 from shared.platform.http import new_app
 from shared.platform.log import get_logger
 from shared.platform.settings import platform_settings
@@ -31,6 +32,7 @@ def gateway_app(providers: dict[str, Provider]) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_gateway(providers) as app.state.gateway, open_batches(app.state.gateway) as app.state.batches:
             yield
+        await asyncio.to_thread(tracing.flush)
 
     app = new_app("strong_model", "METEOR strong-model gateway", lifespan=lifespan)
     app.include_router(routes.health)

@@ -18,7 +18,9 @@ from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.streams import Assembly, Event, EventReader
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
+from shared.platform import tracing
 from shared.platform.http_client import external_client
+from shared.platform.model_spans import answered, chat_span
 
 PING_S = 5.0
 # of a refused list of models: a key may be good for chats and not for the list
@@ -53,10 +55,12 @@ class ProviderClient:
         """One attempt at a call; stopping the call cancels it."""
         call, name = attempts.call, self.provider.name
         on_chunk = call.deliver if call.chunks is not None else None
-        with metrics.SENT.labels(name).track_inprogress():
+        span = chat_span(name, self.provider.model, self.provider.base_url, attempts.sent)
+        with metrics.SENT.labels(name).track_inprogress(), span as opened:
             answer, whole = await call.unless_stopped(
                 self.complete(attempts.sent, call.call_id or "", attempts.timeout_s, on_chunk)
             )
+            answered(opened, answer)
         if completions.wants_schema(call.body):
             met = completions.meets_schema(call.body, answer)
             metrics.STRUCTURED.labels(name, str(met).lower()).inc()
@@ -80,7 +84,7 @@ class ProviderClient:
             async with (
                 asyncio.timeout(timeout_s),
                 self._http.stream(
-                    "POST", "/chat/completions", json=body, headers={"x-request-id": call_id}
+                    "POST", "/chat/completions", json=body, headers={"x-request-id": call_id} | _traced()
                 ) as response,
             ):
                 answering = True
@@ -159,6 +163,11 @@ class ProviderClient:
             failure = errors.refused(self.provider, response.status_code, response.headers, response.content)
             if not OF_THE_LIST.search(failure.words):
                 raise failure
+
+
+def _traced() -> dict[str, str]:
+    """Providers are others' systems: they get a trace's ids where the operator wants it."""
+    return tracing.headers() if tracing.trace_settings().providers else {}
 
 
 async def _once(payload: bytes) -> AsyncIterator[Event]:

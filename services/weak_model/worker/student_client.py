@@ -17,6 +17,7 @@ from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG
 from shared.contracts.steps import Sampling
 from shared.platform.http_client import internal_client
+from shared.platform.model_spans import answered, chat_span
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 BAD_REQUEST = (httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY)
@@ -151,7 +152,9 @@ class StudentClient:
         if tools:
             body |= {"tools": list(tools), "tool_choice": "none"}
         try:
-            reply = await self._within_context(body)
+            with chat_span("engine", model, self.url, body) as span:
+                reply = await self._within_context(body)
+                answered(span, reply)
             usage = reply.get("usage") or {}
             first, *more = [
                 StudentReply(choice["message"]["content"] or "", choice["finish_reason"]) for choice in reply["choices"]
