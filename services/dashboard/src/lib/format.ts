@@ -36,6 +36,14 @@ export function duration(seconds: number): string {
   return `${Math.round(hours / 24)} days`
 }
 
+/** "10 to 17 minutes". */
+export function between(low: number, high: number): string {
+  const [from, to] = [duration(low), duration(high)]
+  const [value, ...unit] = from.split(' ')
+  if (from === to) return to
+  return /^\d+$/.test(value ?? '') && unit.length === 1 && to.endsWith(` ${unit[0]}`) && !to.includes(' h ') ? `${value} to ${to}` : `${from} to ${to}`
+}
+
 /** Seconds since 1970 as the user's date and time. */
 export function dateTime(seconds: number): string {
   return new Date(seconds * 1000).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
@@ -50,6 +58,9 @@ export function ago(seconds: number, now = Date.now() / 1000): string {
   const passed = now - seconds
   return passed < 60 ? 'just now' : `${duration(passed)} ago`
 }
+
+/** A long text as a look at it: the rest is left out. */
+export const cut = (text: string, most = 600): string => (text.length > most ? `${text.slice(0, most)} …` : text)
 
 export function plural(number: number, one: string, many = `${one}s`): string {
   return `${count(number)} ${number === 1 ? one : many}`

@@ -22,9 +22,9 @@ describe('time left', () => {
   const progress = { eta_seconds: 750, eta_low_seconds: 740, eta_high_seconds: 760 }
   test.each([
     [job({}, { progress }), 'about 13 minutes left'],
-    [job({}, { progress: { ...progress, eta_high_seconds: 3000 } }), '12 minutes to 50 minutes left'],
+    [job({}, { progress: { ...progress, eta_high_seconds: 3000 } }), '12 to 50 minutes left'],
     [job({ status: 'paused' }, { progress }), 'waits until it is resumed'],
-    [job({ status: 'queued' }, { queue: { position: 2, starts_in_seconds: 30 } }), 'number 2 in the queue, starts in about less than a minute'],
+    [job({ status: 'queued' }, { queue: { position: 2, starts_in_seconds: 30 } }), 'number 2 in the queue, starts in less than a minute'],
     [job({ status: 'succeeded', finished_at: 8200 }), 'took 2 h'],
     [job(), 'no estimate yet'],
   ])('%#', (given, words) => expect(timeLeft(given)).toBe(words))

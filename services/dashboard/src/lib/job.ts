@@ -1,7 +1,7 @@
 /** What is said of a job: its time left, its money, its stages. Pure. */
 
 import type { components } from './api/schema'
-import { count, duration, usd } from './format'
+import { between, count, duration, usd } from './format'
 
 type Schemas = components['schemas']
 export type Job = Schemas['JobObject']
@@ -46,12 +46,13 @@ export function timeLeft(job: Job): string {
   if (job.status === 'paused') return 'waits until it is resumed'
   if (queue) {
     const starts = queue.starts_in_seconds
-    return `number ${queue.position} in the queue${starts == null ? '' : `, starts in about ${duration(starts)}`}`
+    return `number ${queue.position} in the queue${starts == null ? '' : `, starts in ${starts < 60 ? '' : 'about '}${duration(starts)}`}`
   }
   if (progress?.eta_seconds == null) return 'no estimate yet'
   const low = progress.eta_low_seconds ?? progress.eta_seconds
   const high = progress.eta_high_seconds ?? progress.eta_seconds
-  return high > 1.25 * low ? `${duration(low)} to ${duration(high)} left` : `about ${duration(progress.eta_seconds)} left`
+  if (high > 1.25 * low) return `${between(low, high)} left`
+  return `${progress.eta_seconds < 60 ? '' : 'about '}${duration(progress.eta_seconds)} left`
 }
 
 export function moneySpent(job: Job): string {

@@ -11,6 +11,8 @@ export const queryClient = new QueryClient({
     queries: {
       networkMode: 'always', // the API may be on this machine
       staleTime: 1000,
+      // A view that reads `data` late, behind another condition, would else keep what the query held when it was made.
+      notifyOnChangeProps: 'all',
       retry: (tries, error) => error instanceof ApiError && error.passing && !error.offline && tries < MOST_TRIES,
       retryDelay: (tries, error) => Math.max(1000 * 2 ** tries, error instanceof ApiError ? error.retryAfterS * 1000 : 0),
     },

@@ -85,7 +85,7 @@ function linkOf(raw: Json, versions: Map<string, string[]>): Link {
   return {
     step: text(raw['step']),
     title: titleOf(kind, text(raw['step'])),
-    who: student ? (versions.get(student)?.join(', ') ?? (student === 'base' ? 'base' : student.slice(0, 8))) : null,
+    who: student ? (versions.get(student)?.join(', ') ?? (student === 'base' ? 'the base' : `checkpoint ${student.slice(0, 8)}`)) : null,
     at: typeof raw['finished_at'] === 'number' ? raw['finished_at'] : 0,
     made: adapter ? (versions.get(adapter) ?? [adapter.slice(0, 8)]) : [],
     ...(made === null && !adapter ? { texts: [], verdict: { tone: 'warn' as const, text: 'the step has no result for it' } } : contentOf(kind, given, made ?? {})),

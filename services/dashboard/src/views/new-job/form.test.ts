@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { EMPTY, faultsOf, formOf, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
+import { EMPTY, faultsOf, formOf, graderChoices, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
 
 const FORM: JobForm = { ...EMPTY, file: 'file-1', model: 'tiny', domain: 'sums' }
 
@@ -23,7 +23,8 @@ describe('the request', () => {
     const body = requestOf({ ...formOf(job), file: 'file-2', model: 'tiny' })
     expect(body).toMatchObject({ model: 'tiny', training_file: 'file-2', suffix: 'shell', seed: 7 })
     expect(body.distillation).toMatchObject({ domain: 'the shell', answer_tokens: 32, judge: { pass_mark: 0.4, max_tokens: 64 }, iterate: { rounds: 2, tries: 2, epochs: 2 } })
-    expect(formOf({ distillation: { primary_metric: { type: 'sql_result', database: 'x' } } }).grader).toBe('other')
+    expect(formOf({ distillation: { primary_metric: { type: 'sql_result', database: 'x' } } }).grader).toBe('sql_result')
+    expect(formOf({ distillation: { primary_metric: { type: 'plugin', plugin: 'own' } } }).grader).toBe('own')
   })
 })
 
@@ -48,4 +49,20 @@ test('a suggested mapping is read from the message', () => {
   expect(suggestedMapping("no question. Name it, for example: --map question=body --map 'reference=the answer' (over HTTP the field mapping)")).toEqual({ question: 'body', reference: 'the answer' })
   expect(suggestedMapping('Name it: --map question=FIELD')).toBeNull()
   expect(suggestedMapping('a bad line')).toBeNull()
+})
+
+describe('graders', () => {
+  const kind = (id: string, more: object = {}) => ({ id, type: 'kind', available: true, ...more }) as Parameters<typeof graderChoices>[0] extends (infer K)[] | null ? K : never
+
+  test('are those of the API, each with what it needs', () => {
+    const told = graderChoices([kind('chrf'), kind('sql_result'), kind('new_one'), kind('own', { type: 'plugin', package: 'ours' }), kind('python', { available: false, unavailable_because: 'METEOR_SANDBOX is off' })])
+    expect(told.map(({ id, json }) => [id, json && JSON.parse(json).type])).toEqual([['chrf', null], ['sql_result', 'sql_result'], ['new_one', 'new_one'], ['own', 'plugin'], ['python', 'python']])
+    expect(told.map(({ lacks }) => lacks)).toEqual([null, null, null, null, 'METEOR_SANDBOX is off'])
+    expect(told[3]?.about).toContain('ours')
+  })
+
+  test('without settings can be chosen while nobody knows the others', () => {
+    expect(graderChoices(null).every(({ json, lacks }) => json === null && lacks === null)).toBe(true)
+    expect(requestOf({ ...FORM, grader: 'own', otherGrader: '{"type": "plugin", "plugin": "own"}' }).distillation).toMatchObject({ primary_metric: { plugin: 'own' } })
+  })
 })

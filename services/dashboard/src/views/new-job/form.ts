@@ -6,20 +6,74 @@ import type { ErrorItem } from '../../lib/api/errors'
 export type JobRequest = Schemas['JobRequest']
 type Json = Record<string, unknown>
 
-export const PHASES = ['distill', 'iterate', 'evolve'] as const
-export type Phase = (typeof PHASES)[number]
+export type Phase = Schemas['Phase']
+/** What each phase does. The type makes the build fail where the API has another phase. */
+export const PHASE_WORDS: Record<Phase, string> = {
+  distill: "The teacher answers under the student's guidelines; the student learns its answers.",
+  iterate: 'The student answers, is corrected and tries again; it learns what passed.',
+  evolve: 'The student learns to prefer its better answers. No strong model is asked.',
+}
+export const PHASES = Object.keys(PHASE_WORDS) as Phase[]
+export const GUIDANCE: Record<Schemas['Guidance'], string> = {
+  auto: 'as the pilot finds',
+  weak: 'always',
+  none: 'never',
+  best: 'the better of both, by question',
+}
 
-/** A grader that the form offers. value: as the API takes it. */
-export const GRADERS: { id: string; label: string; about: string; value: unknown }[] = [
-  { id: 'chrf', label: 'chrF', about: 'how many pieces of words agree; for short free texts and commands', value: 'chrf' },
-  { id: 'rouge_l', label: 'ROUGE-L', about: 'the longest common run of words; for long free texts', value: 'rouge_l' },
-  { id: 'string_check', label: 'Same text', about: 'right or wrong; for labels and fixed answers', value: 'string_check' },
-  { id: 'contains', label: 'Contains the reference', about: 'right if the reference stands in the answer', value: 'contains' },
-  { id: 'first_token', label: 'Same first word', about: 'right if the first words agree; for choices', value: 'first_token' },
-  { id: 'number', label: 'Same number', about: 'the last number of the answer; for sums', value: { type: 'number' } },
-  { id: 'json_equal', label: 'Same JSON', about: 'values agree, whatever the order of fields', value: { type: 'json_equal' } },
-  { id: 'code_tests', label: 'Passes tests', about: 'the reference is code that tests the answer', value: { type: 'code_tests' } },
-]
+export type GraderKind = Schemas['GraderKindObject']
+
+/** Graders that need no settings. value: as the API takes it. */
+const PLAIN: Record<string, { label: string; about: string; value: unknown }> = {
+  chrf: { label: 'chrF', about: 'How many pieces of words agree; for short free texts and commands.', value: 'chrf' },
+  rouge_l: { label: 'ROUGE-L', about: 'The longest common run of words; for long free texts.', value: 'rouge_l' },
+  string_check: { label: 'Same text', about: 'Right or wrong; for labels and fixed answers.', value: 'string_check' },
+  contains: { label: 'Contains the reference', about: 'Right if the reference stands in the answer.', value: 'contains' },
+  first_token: { label: 'Same first word', about: 'Right if the first words agree; for choices.', value: 'first_token' },
+  flags: { label: 'Same command options', about: 'How many options of a command line agree.', value: 'flags' },
+  number: { label: 'Same number', about: 'The last number of the answer; for sums.', value: { type: 'number' } },
+  json_equal: { label: 'Same JSON', about: 'Values agree, whatever the order of fields.', value: { type: 'json_equal' } },
+  code_tests: { label: 'Passes tests', about: 'The reference is code that tests the answer.', value: { type: 'code_tests' } },
+}
+/** Graders whose settings are written as JSON: what to begin with. */
+const SET: Record<string, { label: string; about: string; value: unknown }> = {
+  sql_result: { label: 'Same query result', about: 'Right if the query returns what the reference returns.', value: { type: 'sql_result', database: '@schema.sql' } },
+  regex_equal: { label: 'Same regular expression', about: 'Right if both match the same texts.', value: { type: 'regex_equal' } },
+  json_schema: { label: 'Fits a JSON schema', about: 'Right if the answer fits the schema.', value: { type: 'json_schema', schema: { type: 'object' } } },
+  text_similarity: { label: 'Similar text', about: 'A measure of similarity of your choice.', value: { type: 'text_similarity', name: 'similar', input: '{{sample.output_text}}', reference: '{{item.reference}}', evaluation_metric: 'rouge_l' } },
+  python: { label: 'Your Python', about: 'A function that scores the answer, in a sandbox.', value: { type: 'python', source: 'def grade(sample, item):\n    return 1.0' } },
+  endpoint: { label: 'Your HTTP service', about: 'A service of yours scores the answers.', value: { type: 'endpoint', url: 'https://' } },
+  score_model: { label: 'A model gives a score', about: 'A strong model is asked for a number; each answer costs a call.', value: { type: 'score_model' } },
+  label_model: { label: 'A model gives a label', about: 'A strong model is asked for a label; each answer costs a call.', value: { type: 'label_model' } },
+  multi: { label: 'A formula over graders', about: 'Several graders in one score.', value: { type: 'multi', graders: {}, calculate_output: '' } },
+}
+
+export interface GraderChoice {
+  id: string
+  label: string
+  about: string
+  /** Its settings are JSON in the form; this is what they begin with. */
+  json: string | null
+  /** Why it cannot be used here. */
+  lacks: string | null
+}
+
+/** What can be chosen. kinds: of the API; null while nobody knows, or where the key may not see them. */
+export function graderChoices(kinds: GraderKind[] | null): GraderChoice[] {
+  if (!kinds) return Object.entries(PLAIN).map(([id, { label, about }]) => ({ id, label, about, json: null, lacks: null }))
+  return kinds.map(({ id, type, package: from, available, unavailable_because }) => {
+    const own = type === 'plugin' ? undefined : (PLAIN[id] ?? SET[id])
+    const json = id in PLAIN && own ? null : JSON.stringify(own?.value ?? (type === 'plugin' ? { type, plugin: id } : { type: id }), null, 2)
+    const about = own?.about ?? (from ? `Of the package ${from}.` : 'See the API reference.')
+    return { id, label: own?.label ?? id, about, json, lacks: available === false ? (unavailable_because ?? 'not here') : null }
+  })
+}
+
+/** A grader with settings of which the form knows nothing more. */
+export const OTHER = 'other'
+
+/** Whether its settings stand in the form as JSON. */
+export const isWritten = (grader: string): boolean => !(grader in PLAIN)
 
 export interface JobForm {
   file: string
@@ -27,11 +81,11 @@ export interface JobForm {
   suffix: string
   domain: string
   grader: string
-  /** A grader as JSON, where `grader` is "other". */
+  /** The grader as JSON, where it has settings. */
   otherGrader: string
   passMark: number
   phases: Phase[]
-  guidance: 'auto' | 'weak' | 'none' | 'best'
+  guidance: Schemas['Guidance']
   strategy: 'critique' | 'sample' | 'both'
   rounds: number
   tries: number
@@ -49,7 +103,7 @@ export interface JobForm {
 }
 
 export const EMPTY: JobForm = {
-  file: '', model: '', suffix: 'expert', domain: '', grader: 'chrf', otherGrader: '{"type": "sql_result", "database": "@schema.sql"}', passMark: 0.6,
+  file: '', model: '', suffix: 'expert', domain: '', grader: 'chrf', otherGrader: '', passMark: 0.6,
   phases: [...PHASES], guidance: 'auto', strategy: 'critique', rounds: 1, tries: 3, answerTokens: 256, provider: 'default', ground: true,
   judge: 'default', maxUsd: null, maxCalls: null, onExceed: 'pause', pauseAfter: '', seed: 0, advanced: '',
 } // prettier-ignore
@@ -80,7 +134,7 @@ function merged(base: Json, over: Json): Json {
 }
 
 function graderOf(form: JobForm): unknown {
-  if (form.grader !== 'other') return GRADERS.find(({ id }) => id === form.grader)?.value ?? 'chrf'
+  if (!isWritten(form.grader)) return PLAIN[form.grader]?.value
   const read = readJson(form.otherGrader)
   return 'value' in read ? read.value : 'chrf'
 }
@@ -112,15 +166,17 @@ export function requestOf(form: JobForm): JobRequest {
 export function formOf(job: Json): JobForm {
   const spec = isObject(job['distillation']) ? job['distillation'] : {}
   const part = (name: string): Json => (isObject(spec[name]) ? spec[name] : {})
-  const grader = GRADERS.find(({ value }) => JSON.stringify(value) === JSON.stringify(spec['primary_metric'] ?? 'chrf'))
+  const metric = spec['primary_metric'] ?? 'chrf'
+  const plain = Object.keys(PLAIN).find((id) => JSON.stringify(PLAIN[id]?.value) === JSON.stringify(metric))
+  const kind = isObject(metric) && metric['type'] !== 'plugin' ? metric['type'] : isObject(metric) ? metric['plugin'] : metric
   const { model: _model, ...rest } = job
   return {
     ...EMPTY,
     suffix: text(job['suffix'], EMPTY.suffix),
     seed: number(job['seed'], 0),
     domain: text(spec['domain'], ''),
-    grader: grader?.id ?? 'other',
-    otherGrader: grader ? EMPTY.otherGrader : JSON.stringify(spec['primary_metric'], null, 2),
+    grader: plain ?? (typeof kind === 'string' && isWritten(kind) ? kind : OTHER),
+    otherGrader: plain ? EMPTY.otherGrader : JSON.stringify(metric, null, 2),
     passMark: number(part('judge')['pass_mark'], EMPTY.passMark),
     guidance: text(spec['guidance'], EMPTY.guidance) as JobForm['guidance'],
     strategy: text(part('iterate')['strategy'], EMPTY.strategy) as JobForm['strategy'],
