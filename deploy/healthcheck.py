@@ -2,9 +2,11 @@
 
     python deploy/healthcheck.py http http://127.0.0.1:8000/healthz
     python deploy/healthcheck.py heartbeat
+    python deploy/healthcheck.py alive
 
 `heartbeat` looks for a fresh row of this container in the table `workers`: every queue consumer and the orchestrator
-write one every few seconds. A process that hangs, or that has lost the database, has none.
+write one every few seconds. A process that hangs, or that has lost the database, has none. `alive` is for what restarts
+a container (Kubernetes): a restart brings neither database nor broker back, and it would end the steps that run.
 """
 
 import socket
@@ -48,14 +50,34 @@ def heartbeat(host: str) -> str | None:
     return f"no heartbeat of {host} within {within:.0f} s"
 
 
+def alive(host: str) -> str | None:
+    """As heartbeat, but None too while the database or the broker does not answer: without them no worker writes one."""
+    reason = heartbeat(host)
+    if reason is None or reason.startswith("database:"):
+        return None
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from shared.platform.settings import platform_settings
+
+    try:
+        with Redis.from_url(platform_settings().redis_url, socket_timeout=TIMEOUT_S) as broker:
+            broker.ping()
+    except (RedisError, OSError):
+        return None
+    return reason
+
+
 def main(argv: list[str]) -> int:
     match argv:
         case ["http", url]:
             reason = http(url)
         case ["heartbeat"]:
             reason = heartbeat(socket.gethostname())
+        case ["alive"]:
+            reason = alive(socket.gethostname())
         case _:
-            reason = "usage: healthcheck.py http URL | heartbeat"
+            reason = "usage: healthcheck.py http URL | heartbeat | alive"
     if reason:
         print(reason, file=sys.stderr)  # noqa: T201
     return 1 if reason else 0

@@ -1,5 +1,5 @@
 # The public HTTP API and the dashboard's files. No ML library.
-FROM python:3.11-slim
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
@@ -19,6 +19,6 @@ COPY shared shared
 COPY services/__init__.py services/__init__.py
 COPY services/api services/api
 
-ENV METEOR_DATA=/data HOME=/tmp PYTHONPATH=/app MALLOC_ARENA_MAX=2
+ENV METEOR_DATA=/data HOME=/tmp USER=meteor PYTHONPATH=/app MALLOC_ARENA_MAX=2
 USER 10001:10001
 CMD ["python", "-m", "services.api"]

@@ -1,6 +1,6 @@
 # vLLM under the guard. Two targets, `cpu` (default) and `gpu`; the engine's environment is apart from the trainer's.
 #   docker build -f deploy/docker/engine.Dockerfile --target gpu .
-FROM python:3.11-slim AS base
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS base
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
@@ -9,7 +9,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 COPY requirements/services.lock requirements/torch.lock requirements/
 
 # No usage reports, no hub: the models are a folder. Caches go to /tmp, the one place that can be written.
-ENV METEOR_DATA=/data HOME=/tmp PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
+ENV METEOR_DATA=/data HOME=/tmp USER=meteor PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache VLLM_CACHE_ROOT=/tmp/cache/vllm \
     HF_HOME=/tmp/cache/hf HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
 
 

@@ -1,14 +1,14 @@
 # The training worker with the training process it supervises (targets `cpu`, the default, and `gpu`), and, on the same
 # libraries, the one-shot that prepares model folders (target `models`).
 #   docker build -f deploy/docker/trainer.Dockerfile --target gpu .
-FROM python:3.11-slim AS base
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS base
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin meteor \
     && install -d -o meteor -g meteor /data /data/serving /models
 COPY requirements/services.lock requirements/torch.lock requirements/trainer.lock requirements/
-ENV METEOR_DATA=/data METEOR_MODELS=/models HOME=/tmp PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/hf \
+ENV METEOR_DATA=/data METEOR_MODELS=/models HOME=/tmp USER=meteor PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/hf \
     DO_NOT_TRACK=1
 
 
@@ -16,6 +16,7 @@ FROM base AS gpu
 # The one place where pip resolves: PyPI's torch brings NVIDIA's libraries in the versions it was built for. The locks,
 # installed after it, set everything else.
 RUN pip install -r requirements/torch.lock
+# hadolint ignore=DL3059
 RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.lock
 # Optional libraries: --build-arg EXTRAS=otel
 ARG EXTRAS=""
