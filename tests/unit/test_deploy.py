@@ -6,8 +6,6 @@ No Docker engine is needed. The Compose specification's schema comes with the pa
 import importlib.util
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,16 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from deploy.sbom import stage
 from services.local.settings import LocalSettings
 from services.local.supervisor import plan
 from shared.contracts.steps import Queue
+from tests.variables import all_names
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+RECIPES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 OWN = {name: service for name, service in SERVICES.items() if "build" in service}  # the others are stock images
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)(?:(:?[-?+])([^}]*))?\}")
 REQUIRED = {"METEOR_API_KEYS", "METEOR_INTERNAL_TOKEN", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
@@ -159,34 +160,31 @@ def test_modules_exist_and_each_image_carries_them():
         assert not others, f"{name} carries the code of {others}"
 
 
-def stage(dockerfile: str, target: str | None) -> str:
-    """The text of a stage together with the stages it stands on; without a target the last one."""
-    parts = re.split(r"(?m)^(?=FROM )", dockerfile)[1:]
-    named: dict[str, tuple[str, str]] = {}
-    last = ""
-    for part in parts:
-        head = part.splitlines()[0].split()
-        last = head[3] if len(head) > 3 else "final"
-        named[last] = (head[1], part)
-    text, at = "", target or last
-    assert at in named, f"no stage {at}"
-    while at in named:
-        at, part = named[at][0], named[at][1]
-        text = part + text
-    return text
-
-
 def test_what_dockerfiles_copy_exists_and_is_not_ignored():
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    for dockerfile in (ROOT / "deploy" / "docker").glob("*.Dockerfile"):
+    for dockerfile in RECIPES:
         for line in re.findall(r"(?m)^COPY (.+)$", dockerfile.read_text()):
             for source in line.split()[:-1]:
                 assert (ROOT / source).exists(), f"{dockerfile.name}: {source}"
                 assert any(Path(source).match(a) or source.split("/")[0] == a for a in allowed), f"{source} is ignored"
 
 
+def test_base_images_are_pinned():
+    """By tag, for people, and by digest, for the builder; the same everywhere."""
+    own = {image for path in RECIPES for image in re.findall(r"(?m)^FROM (\S+:\S+)", path.read_text())}
+    assert len(own) == 1, "one base for all: a layer that is shared is stored and scanned once"
+    stock = {service["image"] for name, service in SERVICES.items() if name not in OWN}
+    assert all(re.fullmatch(r"[a-z/]+:[a-z0-9.-]+@sha256:[0-9a-f]{64}", image) for image in own | stock)
+
+
+def test_a_uid_without_a_name_has_one():
+    """OpenShift runs images as a uid that no file knows; torch asks for its name and fails without USER."""
+    for dockerfile in RECIPES:
+        assert re.search(r"(?m)^ENV .*\bHOME=/tmp USER=meteor\b", dockerfile.read_text()), dockerfile.name
+
+
 def test_images_install_from_locks_without_resolving():
-    for dockerfile in (ROOT / "deploy" / "docker").glob("*.Dockerfile"):
+    for dockerfile in RECIPES:
         text = dockerfile.read_text().replace("\\\n", " ")
         for command in re.findall(r"pip install (.+)", text):
             assert "--no-deps" in command or command.strip() == "-r requirements/torch.lock", command
@@ -253,38 +251,8 @@ def test_every_variable_is_explained_in_the_example_and_has_no_value_there():
     assert not wrong, f"the example names other defaults: {wrong}"
 
 
-def settings_variables() -> set[str]:
-    """Every variable that one of the settings classes reads."""
-    script = (
-        "import importlib, json\n"
-        "from pydantic_settings import BaseSettings\n"
-        "for name in ('api', 'orchestrator', 'weak_model', 'strong_model', 'judge', 'trainer', 'local'):\n"
-        "    importlib.import_module(f'services.{name}.settings')\n"
-        "import shared.platform.settings, shared.platform.tracing, shared.artifacts.bases, services.strong_model.gateway.providers\n"
-        "names, todo = set(), [BaseSettings]\n"
-        "while todo:\n"
-        "    cls = todo.pop(); todo += cls.__subclasses__()\n"
-        "    if cls.__name__.startswith('_'): continue\n"
-        "    for field, info in cls.model_fields.items():\n"
-        "        alias = info.validation_alias\n"
-        "        single = alias or cls.model_config.get('env_prefix', '') + field\n"
-        "        names |= set(getattr(alias, 'choices', [])) or {single}\n"
-        "print(json.dumps(sorted(n.upper() for n in names)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout))
-
-
-def test_every_variable_given_to_a_service_is_one_it_reads():
-    """A misspelled variable would be ignored in silence."""
-    by_libraries = {"HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
-    known = settings_variables() | by_libraries
-    for name, service in OWN.items():
-        assert set(service.get("environment", {})) <= known, f"{name}: {set(service['environment']) - known}"
-
-
 def test_the_manual_names_every_setting():
     manual = (ROOT / "docs" / "reference" / "settings.md").read_text()
     aliases = {"METEOR_DATABASE_URL", "METEOR_REDIS_URL"}
-    missing = {name for name in settings_variables() - aliases if f"`{name}`" not in manual}
+    missing = {name for name in all_names() - aliases if f"`{name}`" not in manual}
     assert not missing

@@ -6,38 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import AliasChoices, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic_settings import BaseSettings
 
-from services.api.settings import ApiSettings
-from services.judge.settings import JudgeSettings
-from services.local.settings import LocalSettings
-from services.orchestrator.settings import OrchestratorSettings
-from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings
-from services.strong_model.settings import StrongSettings
-from services.trainer.settings import TrainerSettings
-from services.weak_model.settings import EngineSettings, WeakSettings
-from shared.artifacts.bases import Bases
-from shared.platform.settings import PlatformSettings
-from shared.platform.tracing import TraceSettings
+from tests.variables import CLASSES, names_of
 
 ROOT = Path(__file__).parents[2]
-CLASSES: tuple[type[BaseSettings], ...] = (
-    ApiSettings, Bases, EngineSettings, JudgeProviderSettings, JudgeSettings, LocalSettings, OrchestratorSettings,
-    PlatformSettings, StrongSettings, TeacherSettings, TraceSettings, TrainerSettings, WeakSettings,
-)  # fmt: skip
 PAGES = [ROOT / "README.md", ROOT / ".env.example", *(ROOT / "docs").rglob("*.md")]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
 NAME = re.compile(r"\b(?:OTEL_[A-Z0-9_]*[A-Z0-9]|METEOR_[A-Z0-9_]*[A-Z0-9]|DATABASE_URL|REDIS_URL|HF_TOKEN)\b")
 UNITS = {"MiB": 2**20, "GiB": 2**30}
-
-
-def names_of(settings: type[BaseSettings], field: str) -> set[str]:
-    alias = settings.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return {str(choice) for choice in alias.choices}
-    return {str(alias or f"{settings.model_config.get('env_prefix', '')}{field}").upper()}
 
 
 def settings_of(name: str) -> list[tuple[type[BaseSettings], str]]:
@@ -47,7 +26,7 @@ def settings_of(name: str) -> list[tuple[type[BaseSettings], str]]:
 @pytest.mark.parametrize("settings", CLASSES, ids=lambda settings: settings.__name__)
 def test_every_setting_is_documented(settings: type[BaseSettings]):
     documented = set(NAME.findall(TEXT))
-    missing = [field for field in settings.model_fields if not names_of(settings, field) & documented]
+    missing = [field for field in settings.model_fields if not documented.intersection(names_of(settings, field))]
     assert not missing, f"no document names {missing} of {settings.__name__}"
 
 

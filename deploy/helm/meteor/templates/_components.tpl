@@ -1,0 +1,96 @@
+{{/*
+The processes, once. values: their place in values.yaml. args: behind `python -m`. ports. check: how a pod is asked, an HTTP path
+of port http or `heartbeat`. secrets: variable -> key of the Secret (a trailing ? for one that may be missing). reaches: what a
+NetworkPolicy lets it reach; reached: on which ports. drain: seconds that the process takes at most to end after SIGTERM.
+queue: what KEDA counts.
+*/}}
+{{- define "meteor.components" -}}
+{{- $state := dict "DATABASE_URL" "database-url" "REDIS_URL" "redis-url" "METEOR_INTERNAL_TOKEN" "internal-token" "OTEL_EXPORTER_OTLP_HEADERS" "otlp-headers?" -}}
+api:
+  values: api
+  image: api
+  args: [services.api]
+  ports: {http: 8000}
+  check: /healthz
+  volumes: {data: rw, models: ro}
+  secrets: {{ merge (dict "METEOR_API_KEYS" "api-keys?" "METEOR_API_KEY_SECRET" "api-key-secret?" "METEOR_API_WEBHOOK_KEY" "webhook-key?" "METEOR_API_METRICS_TOKEN" "metrics-token?") $state | toJson }}
+  reaches: [database, broker, engine, gateway, web]
+  linger: 5
+  drain: 6
+orchestrator:
+  values: orchestrator
+  image: orchestrator
+  args: [services.orchestrator]
+  check: heartbeat
+  volumes: {data: rw, models: ro}
+  secrets: {{ $state | toJson }}
+  reaches: [database, broker]
+  drain: 10
+gateway:
+  values: gateway
+  image: strong-model
+  args: [services.strong_model, gateway]
+  ports: {http: 8200}
+  check: /healthz
+  volumes: {data: rw}
+  secrets: {{ merge (dict "METEOR_TEACHER_API_KEY" "teacher-api-key?" "METEOR_TEACHER_HEADERS" "teacher-headers?" "METEOR_JUDGE_API_KEY" "judge-api-key?" "METEOR_JUDGE_HEADERS" "judge-headers?") $state | toJson }}
+  reaches: [database, broker, web, providers]
+  single: true
+  linger: 5
+  drain: 7
+weak-worker:
+  values: weakWorker
+  image: weak-model
+  args: [services.weak_model, worker]
+  queue: weak
+  check: heartbeat
+  volumes: {data: rw}
+  secrets: {{ $state | toJson }}
+  reaches: [database, broker, engine]
+  drain: 10
+strong-worker:
+  values: strongWorker
+  image: strong-model
+  args: [services.strong_model, worker]
+  queue: strong
+  check: heartbeat
+  volumes: {data: rw}
+  secrets: {{ $state | toJson }}
+  reaches: [database, broker, gateway]
+  drain: 10
+judge:
+  values: judge
+  image: judge
+  args: [services.judge]
+  queue: judge
+  check: heartbeat
+  volumes: {data: rw}
+  secrets: {{ $state | toJson }}
+  reaches: [database, broker, gateway, web]
+  drain: 10
+trainer:
+  values: trainer
+  image: trainer-{{ .Values.trainer.device }}
+  args: [services.trainer]
+  queue: train
+  check: heartbeat
+  volumes: {data: rw, models: ro}
+  secrets: {{ merge (dict "HF_TOKEN" "hf-token?") $state | toJson }}
+  reaches: [database, broker{{ if .Values.trainer.hub }}, web{{ end }}]
+  computes: true
+  drain: 45
+{{- if not .Values.engine.external.url }}
+engine:
+  values: engine
+  image: engine-{{ .Values.engine.device }}
+  args: [services.weak_model, engine]
+  ports: {http: 8101, control: 8102}
+  check: /health
+  volumes: {data: ro, models: ro}
+  secrets: {METEOR_INTERNAL_TOKEN: internal-token}
+  reaches: []
+  computes: true
+  linger: 30
+  drain: 12
+{{- end }}
+{{- end }}
