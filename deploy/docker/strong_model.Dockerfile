@@ -12,7 +12,7 @@ RUN pip install --no-deps -r requirements/services.lock
 # Optional libraries: --build-arg EXTRAS=otel
 ARG EXTRAS=""
 COPY requirements/otel.lock requirements/otel.lock
-RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
+RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 
 COPY deploy/healthcheck.py deploy/healthcheck.py
 COPY shared shared

@@ -21,7 +21,7 @@ RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.
 # Optional libraries: --build-arg EXTRAS=otel
 ARG EXTRAS=""
 COPY requirements/otel.lock requirements/otel.lock
-RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
+RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 COPY deploy/healthcheck.py deploy/healthcheck.py
 COPY shared shared
 COPY services/__init__.py services/__init__.py
@@ -39,7 +39,7 @@ RUN pip install --no-deps --extra-index-url "$TORCH_INDEX" \
 # Optional libraries: --build-arg EXTRAS=otel
 ARG EXTRAS=""
 COPY requirements/otel.lock requirements/otel.lock
-RUN for extra in $EXTRAS; do pip install --no-deps -r requirements/$extra.lock ; done
+RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 COPY shared shared
 COPY services/__init__.py services/__init__.py
 

@@ -188,7 +188,7 @@ def test_images_install_from_locks_without_resolving():
         text = dockerfile.read_text().replace("\\\n", " ")
         for command in re.findall(r"pip install (.+)", text):
             assert "--no-deps" in command or command.strip() == "-r requirements/torch.lock", command
-            assert all(part.endswith(".lock") for part in re.findall(r"-r (\S+)", command))
+            assert all(part.endswith(".lock") for part in re.findall(r'-r "?([^\s"]+)', command))
 
 
 def test_only_the_api_is_published_and_on_loopback_by_default():
