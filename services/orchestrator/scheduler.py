@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from services.orchestrator import canaries
+from services.orchestrator import canaries, integrations
 from services.orchestrator.jobs.failing import fail
 from services.orchestrator.jobs.kinds import KINDS, Dependencies
 from services.orchestrator.runtime.run import NOTE_S, DurableRun, PauseHere
@@ -62,6 +62,7 @@ class Orchestrator:
                 self._every(LOOK_S, self._reap),
                 self._every(LOOK_S, self._look_at_canaries),
                 self._every(self.platform.renew.total_seconds(), self._beat),
+                *([self._every(LOOK_S, self._send_metrics)] if self.platform.integration_types else []),
                 self._every(self.settings.collect_every.total_seconds(), self._collect),
             ):
                 group.create_task(part)
@@ -105,6 +106,9 @@ class Orchestrator:
 
     async def _look_at_canaries(self) -> None:
         await asyncio.to_thread(canaries.look, self.stores)
+
+    async def _send_metrics(self) -> None:
+        await asyncio.to_thread(integrations.send_due, self.stores, self.artifacts, self.platform)
 
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""

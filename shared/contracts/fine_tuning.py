@@ -19,6 +19,8 @@ from shared.contracts.distillation import (
 from shared.contracts.faults import Readable
 from shared.contracts.grader_kinds import BINARY_GRADERS, GivenGrader, Grader, VerifyingGrader, name_of
 from shared.contracts.graders import ANSWER, REFERENCE
+from shared.contracts.integrations import MOST as MOST_INTEGRATIONS
+from shared.contracts.integrations import Integration
 from shared.contracts.jobs import JobRequest, Metadata, read_back
 from shared.contracts.json_types import Json, Number, Whole
 from shared.contracts.steps import Strategy
@@ -119,7 +121,7 @@ class FineTuningRequest(Strict, Readable):
     seed: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
     metadata: Metadata | None = None
     validation_file: str | None = Field(default=None, max_length=64)
-    integrations: list[Json] | None = Field(default=None, max_length=16)
+    integrations: list[Integration] | None = Field(default=None, max_length=MOST_INTEGRATIONS)
     webhook: JobWebhook | None = None
 
     @model_validator(mode="before")
@@ -159,6 +161,7 @@ class FineTuningRequest(Strict, Readable):
             "seed": self.seed,
             "metadata": self.metadata,
             "webhook": self.webhook,
+            "integrations": self.integrations,
         }
         job = JobRequest(
             model=self.model,

@@ -11,6 +11,8 @@ from shared.contracts.errors import ErrorBody, ErrorItem
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.faults import Readable
+from shared.contracts.integrations import MOST as MOST_INTEGRATIONS
+from shared.contracts.integrations import Integration
 from shared.contracts.json_types import Json, Whole
 from shared.contracts.versions import MOST_NAMED, RowId
 from shared.contracts.webhooks import JobWebhook
@@ -57,7 +59,7 @@ Metadata = Annotated[
 # What a job's object says beside what was asked for.
 SAID = (
     "id", "object", "created_at", "finished_at", "estimated_finish", "fine_tuned_model", "organization_id", "status",
-    "error", "method", "result_files", "trained_tokens", "integrations", "webhook_secret",
+    "error", "method", "result_files", "trained_tokens", "webhook_secret",
 )  # fmt: skip
 SAID_OF_DISTILLATION = (
     "forked_from", "status", "phase", "status_reason", "failure", "queue", "progress", "usage", "estimate", "evaluation_result",
@@ -93,6 +95,16 @@ class JobRequest(AnyRequest, Readable):
     hyperparameters: Hyperparameters = Hyperparameters()
     metadata: Metadata = Field(default={})
     webhook: JobWebhook | None = None
+    integrations: list[Integration] | None = Field(
+        default=None, max_length=MOST_INTEGRATIONS, exclude_if=lambda value: not value
+    )
+
+    @model_validator(mode="after")
+    def _each_type_once(self) -> "JobRequest":
+        types = [one.type for one in self.integrations or ()]
+        if len(types) != len(set(types)):
+            raise ValueError("integrations: name each type once")
+        return self
 
     @property
     def reads(self) -> str:
@@ -283,7 +295,7 @@ class JobObject(BaseModel):
     seed: int
     suffix: str
     trained_tokens: int | None = None
-    integrations: list[Any] = []
+    integrations: list[Integration] = []
     metadata: dict[str, str] = {}
     webhook: JobWebhook | None = None
     webhook_secret: str | None = Field(

@@ -16,7 +16,7 @@ from shared.db.fetch import fetch_one
 from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.records import JobRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, StepState
-from shared.jobs.tables import events, jobs, projects, steps
+from shared.jobs.tables import events, integrations, jobs, projects, steps
 from shared.jobs.tallies import Tally, tally
 from shared.platform import tracing
 
@@ -93,6 +93,11 @@ def insert_job(
     job = JobRecord(*row)
     if isinstance(request, JobRequest) and request.webhook is not None:
         insert_job_webhook(connection, job, request.webhook)
+    if isinstance(request, JobRequest):
+        for one in request.integrations or ():
+            first = {"sequence": 0, "failures": 0, "ended": False, "next_at": job.created_at}
+            mine = {"job_id": job.id, "type": one.type, "project_id": project_id}
+            connection.execute(insert(integrations).values(**mine, **first))
     how = f"forked from {forked_from.job_id}" if forked_from else "created"
     add_event(connection, job, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
     return job

@@ -286,6 +286,17 @@ class TallyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class IntegrationRecord:
+    job_id: str
+    type: str
+    project_id: str
+    sequence: int
+    failures: int
+    ended: bool
+    next_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class LabelRecord:
     id: str
     project_id: str

@@ -13,6 +13,7 @@ from shared.jobs.chat_store import ChatStore
 from shared.jobs.eval_store import EvalStore
 from shared.jobs.event_store import EventStore
 from shared.jobs.feedback_store import FeedbackStore
+from shared.jobs.integration_store import IntegrationStore
 from shared.jobs.job_store import JobStore
 from shared.jobs.key_store import KeyStore
 from shared.jobs.label_store import LabelStore
@@ -51,6 +52,7 @@ class Stores(NamedTuple):
     recipes: RecipeStore
     tallies: TallyStore
     operations: Operations
+    integrations: IntegrationStore
 
 
 def open_stores(url: str) -> Stores:

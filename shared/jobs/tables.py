@@ -331,6 +331,20 @@ tallies = Table(
     Column("amount", Float, nullable=False),  # sum of the n values
 )
 
+# Where jobs' metrics are sent, and how far they were.
+integrations = Table(
+    "integrations",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("type", String(16), primary_key=True),  # an IntegrationType
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("sequence", Integer, nullable=False),  # of the last event that was sent
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("ended", Boolean, nullable=False),  # all was sent, or it was given up
+    Column("next_at", Float, nullable=False),  # during an attempt: its deadline
+    Index("ix_integrations_due", "ended", "next_at"),
+)
+
 # Human preferences.
 labels = Table(
     "labels",

@@ -71,6 +71,14 @@ class PlatformSettings(BaseSettings):
         default="",
         description="names of third-party graders (entry points `meteor.graders`) whose code may run, separated by commas",
     )
+    integrations: str = Field(
+        default="",
+        description="where jobs may send their metrics: wandb, mlflow, trackio, separated by commas; their keys and addresses are "
+        "the libraries' own variables of the orchestrator",
+    )
+    integrations_python: str = Field(
+        default="", description="an interpreter that has these libraries, for the orchestrator; empty: its own"
+    )
     log_level: str = "INFO"
     log_json: bool = False
 
@@ -88,6 +96,10 @@ class PlatformSettings(BaseSettings):
     def grader_plugins(self) -> frozenset[str]:
         """Names of the third-party graders that the operator allows."""
         return frozenset(name.strip() for name in self.graders.split(",")) - {""}
+
+    @cached_property
+    def integration_types(self) -> frozenset[str]:
+        return frozenset(name.strip() for name in self.integrations.split(",")) - {""}
 
     @cached_property
     def database(self) -> str:

@@ -119,9 +119,9 @@ def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str)
         ),
         (
             {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
-            "unsupported_parameter",
-            "integrations",
-            "no integrations",
+            "integration_not_allowed",
+            "integrations.0.type",
+            "METEOR_INTEGRATIONS",
         ),
         ({"method": {"type": "guesswork"}}, "invalid_value", "method.type", "supervised"),
         (

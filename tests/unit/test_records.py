@@ -25,6 +25,7 @@ RECORDS = {
     tables.recipe_runs: records.RecipeRunRecord,
     tables.workers: records.WorkerRecord,
     tables.tallies: records.TallyRecord,
+    tables.integrations: records.IntegrationRecord,
     tables.labels: records.LabelRecord,
     tables.chats: records.ChatRecord,
     tables.feedback: records.FeedbackRecord,

@@ -368,9 +368,24 @@ def parts_of_dev(posted: Posted) -> Iterator[Problem | str]:
     )
 
 
+def sent_elsewhere(posted: Posted) -> Iterator[Problem | str]:
+    """Metrics leave this system only where its operator allows it."""
+    allowed = posted.context.platform.integration_types
+    for number, one in enumerate(posted.request.integrations or ()):
+        if one.type in allowed:
+            yield f"integration {one.type}: the job's metrics are sent to its project"
+            continue
+        yield Problem(
+            code="integration_not_allowed",
+            param=f"integrations.{number}.type",
+            message=f"this system sends no metrics to {one.type}",
+            remedy="leave it out, or let the operator name it in METEOR_INTEGRATIONS",
+        )
+
+
 CHECKS: tuple[Check, ...] = (
     student, abilities, prompts, conversations, adapter, files, providers, apart, enough_rows, pairs, verifiers,
-    judge_calls, parts_of_dev, material, samples,
+    judge_calls, parts_of_dev, material, samples, sent_elsewhere,
 )  # fmt: skip
 
 

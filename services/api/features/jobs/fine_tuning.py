@@ -12,13 +12,6 @@ def checks_of(request: FineTuningRequest) -> Check:
     """What this API lacks of OpenAI's, and a file without anything to train on, or to grade by."""
 
     def check(posted: Posted) -> Iterator[Problem]:
-        if request.integrations:
-            yield Problem(
-                code="unsupported_parameter",
-                param="integrations",
-                message="no integrations are supported",
-                remedy="GET .../metrics and .../report have the figures",
-            )
         if request.distillation is not None or not posted.lacks_references:
             return
         if request.reinforcement is not None:

@@ -180,6 +180,7 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
         trained_tokens=job.trained_tokens,
         metadata=request.metadata,
         webhook=request.webhook,
+        integrations=request.integrations or [],
         distillation=JobDistillation(
             **request.distillation.model_dump(),
             forked_from=job.forked_from,
