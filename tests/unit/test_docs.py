@@ -116,11 +116,15 @@ def complaint(line: str) -> str | None:
     return f"{found.name} has no option {unknown[0]}" if unknown else None
 
 
+OTHERS = re.compile(r"\s*(helm|kubectl|oc|docker)\b")  # `helm install meteor` is no command of ours
+
+
 def calls(page: Path) -> list[str]:
     """Command lines: in code, and in the first columns of the tables of docs/reference/cli.md, which leave `meteor` out."""
     text = page.read_text()
     code = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
     lines = [line.replace("\\\n", " ") for block in code for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for line in lines if not OTHERS.match(line)]
     found = [call.split(" #")[0] for line in lines for call in CALL.findall(line)]
     return found + (rows_of_cli_page() if page.name == "cli.md" else [])
 
