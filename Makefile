@@ -129,7 +129,7 @@ $(CHART_VENV)/complete: | $(BIN)/python
 	@touch $@
 
 test-chart: install-dev $(CHART_VENV)/complete ## the Helm chart, the Compose file and the images' recipes, by their own tools in an environment of their own
-	$(call stage,chart and images,METEOR_CHART_TOOLS=$(CHART_VENV) $(BIN)/python -m pytest tests/integration/test_chart.py tests/integration/test_deploy_tools.py)
+	$(call stage,chart and images,METEOR_CHART_TOOLS=$(CHART_VENV) $(BIN)/python -m pytest tests/integration/test_chart.py tests/integration/test_chart_upgrade.py tests/integration/test_deploy_tools.py)
 
 chart-diff: install-dev $(CHART_VENV)/complete ## what an upgrade from the chart's version before changes in a cluster
 	@METEOR_CHART_TOOLS=$(CHART_VENV) $(BIN)/python -m tests.chart.upgrade

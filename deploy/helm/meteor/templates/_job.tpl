@@ -4,7 +4,7 @@
 {{- define "meteor.job.template" -}}
 metadata:
   labels:
-    {{- include "meteor.labels" .root | nindent 4 }}
+    {{- include "meteor.selector" .root | nindent 4 }}
     app.kubernetes.io/component: {{ .name }}
 spec:
   {{- include "meteor.pod.common" .root | nindent 2 }}
