@@ -64,6 +64,13 @@ class ApiSettings(BaseSettings):
         validation_alias=AliasChoices("METEOR_ENGINE_MAX_MODEL_LEN"),
         description="tokens of question and answer that the engine takes; rows that are longer are told when a job is posted",
     )
+    engine_gpu_share: float = Field(
+        default=0.45,
+        gt=0,
+        le=1,
+        validation_alias=AliasChoices("METEOR_ENGINE_GPU_MEMORY_UTILIZATION"),
+        description="of a GPU's memory, for the student's engine; the rest is for training on the same device",
+    )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
     body_values: int = Field(default=50_000, ge=1000, description="most values in a JSON body, at whatever depth")

@@ -223,6 +223,11 @@ def estimate_table(estimate: Estimate) -> Group:
         lines.append(Text(f"time: {range_in_words(estimate.seconds)}"))
     if estimate.memory_gb is not None:
         lines.append(Text(f"memory of the largest training: {_span(estimate.memory_gb, '{:.1f}')} GB"))
+    if estimate.memory is not None:
+        there = estimate.memory
+        beside = f", {there.engine_gb:.1f} GB of it for the engine" if there.engine_gb else ""
+        words = "it fits" if there.fits else f"it does not fit: {there.remedy}"
+        lines.append(Text(f"this machine's {there.device.upper()} has {there.device_gb:.1f} GB{beside}: {words}"))
     return Group(*lines)
 
 

@@ -23,7 +23,16 @@ class TrainerSettings(BaseSettings):
     memory_gb: float | None = Field(
         default=None, ge=0.1, description="a training that needs more, without its libraries, fails; default: no limit"
     )
-    threads: int = Field(default=0, ge=0, description="of the training process on a CPU; 0: one per core")
+    threads: int = Field(default=0, ge=0, description="of each training process on a CPU; 0: the cores, shared evenly")
+    gpus: str = Field(
+        default="",
+        pattern=r"^(\d+(,\d+)*)?$",
+        description="numbers of the GPUs that train, as nvidia-smi lists them: 0 or 0,1. Several train one model together. Default: "
+        "the first that this process may use",
+    )
+    processes: int = Field(
+        default=0, ge=0, le=64, description="that train one model together; 0: one per GPU named, one on a CPU"
+    )
     gguf_converter: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),

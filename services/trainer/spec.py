@@ -13,7 +13,7 @@ Metrics = dict[str, Any]  # numbers and names, by kind
 class Spec(Wire):
     """What one training process does. params and rows: of the kind, see the registry of step kinds.
 
-    output receives `adapter/` or `weights/` and `curve.json`, or `rows.json`; checkpoints survives a crash.
+    processes: that train together, of an SFT or DPO; others have one. output receives `adapter/` or `weights/` and `curve.json`, or `rows.json`; checkpoints survives a crash.
     """
 
     kind: StepKind
@@ -26,6 +26,7 @@ class Spec(Wire):
     checkpoint_every_s: float = 60.0
     checkpoint_steps: int = 0
     threads: int = 0
+    processes: int = 1
     memory_gb: float | None = None
 
 

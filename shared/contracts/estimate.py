@@ -46,11 +46,24 @@ class Spend(BaseModel):
         )
 
 
+class DeviceFit(BaseModel):
+    """Memory of the device that trains, in GB. engine_gb: what the student's engine holds of it. training_gb: what the largest training
+    takes at least. remedy: what to change where the two do not fit; empty where they do."""
+
+    device: Literal["cpu", "gpu"]
+    device_gb: float
+    engine_gb: float
+    training_gb: float
+    fits: bool
+    remedy: str = ""
+
+
 class Estimate(BaseModel):
     """basis: "price list" before any call was made, "pilot" once the pilot's calls have been measured.
 
     prices: by provider, [input, output] in USD per million tokens, and the share of both that batches cost. total: the sum of the phases.
-    seconds: how long the job runs, from its start. memory_gb: of the largest training. None where it is not known.
+    seconds: how long the job runs, from its start. memory_gb: of the largest training, at least and at ease. memory: whether this
+    machine's device has that. None where it is not known.
     """
 
     object: Literal["distillation.estimate"] = "distillation.estimate"
@@ -61,3 +74,4 @@ class Estimate(BaseModel):
     assumptions: list[str]
     seconds: Range | None = None
     memory_gb: Range | None = None
+    memory: DeviceFit | None = None

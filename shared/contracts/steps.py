@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from shared.contracts.grader_kinds import GivenGrader, VerifyingKind
-from shared.contracts.json_types import Json, Whole
+from shared.contracts.json_types import Json, Switch, Whole
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
 
 
@@ -191,17 +191,57 @@ class AgreeParams(Wire):
     files: dict[str, str] = Field(default={}, exclude_if=_empty)
 
 
+class Optim(StrEnum):
+    """AdamW with moments in float32 or in 8 bits; paged: they move to the host's memory where the GPU's runs out."""
+
+    ADAMW = "adamw"
+    ADAMW_8BIT = "adamw_8bit"
+    PAGED_ADAMW_8BIT = "paged_adamw_8bit"
+
+
+class Dtype(StrEnum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+def _is_default(value: Any) -> bool:
+    return value in (Optim.ADAMW, Dtype.FLOAT32)
+
+
 class AdapterConfig(Wire):
+    """What is trained, and in which form. use_dora: weight-decomposed LoRA (DoRA); its result is a whole model, for engines serve no
+    such adapter. load_in_4bit: the base is held in 4 bits (NF4) while its adapter is trained (QLoRA). dtype: of the weights in a
+    training of all of them."""
+
     rank: Whole = Field(default=16, ge=1, le=256)
     alpha: Whole = Field(default=32, ge=1, le=1024)
     targets: str = Field(default="all-linear", max_length=200)
     max_length: Whole = Field(default=512, ge=16, le=131_072)
+    use_dora: Switch = Field(default=False, exclude_if=_unset)
+    load_in_4bit: Switch = Field(default=False, exclude_if=_unset)
+    optim: Optim = Field(default=Optim.ADAMW, exclude_if=_is_default)
+    dtype: Dtype = Field(default=Dtype.FLOAT32, exclude_if=_is_default)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """What the trainer needs beside its own libraries: package -> the setting that asks for it."""
+        needed = {}
+        if self.load_in_4bit:
+            needed["bitsandbytes"] = "load_in_4bit"
+        if self.dtype is Dtype.BFLOAT16:
+            needed["torchao"] = "dtype"
+        elif self.optim is not Optim.ADAMW:
+            needed.setdefault("bitsandbytes", "optim")
+        return needed
+
+
+ALL_WEIGHTS = ("max_length", "optim", "dtype")  # what a training of all weights reads of an AdapterConfig
 
 
 class TrainParams(Wire):
     """For train.sft and train.prefer. learning_rate is absolute; beta and sft_weight are read by train.prefer only.
 
-    method full trains all weights; of adapter only max_length is read then.
+    method full trains all weights; of adapter only ALL_WEIGHTS are read then.
     """
 
     model: ModelRef

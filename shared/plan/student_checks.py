@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shared.contracts.capabilities import Ability, Capabilities
-from shared.contracts.distillation import Baseline, Phase
+from shared.contracts.distillation import Adapter, Baseline, Phase
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.contracts.steps import Method
@@ -35,6 +35,8 @@ def _of_training(capabilities: Capabilities, request: JobRequest, max_rank: int)
             yield _unfit(capabilities, capabilities.dpo, "cannot be trained on preferences", "distillation.phases")
         if spec.evolve.pairs == "decoding" and capabilities.search.ok is False:
             yield _unfit(capabilities, capabilities.search, "cannot search for answers", "distillation.evolve.pairs")
+    if trains:
+        yield from _libraries(capabilities, adapter)
     if full or not trains:
         return
     unknown = sorted(_wanted(adapter.targets) - set(capabilities.linear)) if capabilities.linear else []
@@ -47,13 +49,31 @@ def _of_training(capabilities: Capabilities, request: JobRequest, max_rank: int)
             remedy=f"{hint}name some of {', '.join(capabilities.linear)}, or all-linear",
         )
     rank = adapter.rank * capabilities.rank_factor
-    if rank > max_rank and adapter.rank <= max_rank:  # a larger rank of its own is refused for every student
+    if (
+        not adapter.is_whole and rank > max_rank and adapter.rank <= max_rank
+    ):  # a larger rank of its own is refused for every student
         yield Problem(
             code="rank_too_large",
             param="distillation.adapter.rank",
             message=f"an adapter of rank {adapter.rank} on {capabilities.base} has rank {rank} in the engine, which serves "
             f"{max_rank} at most",
             remedy=f"ask for rank {max(1, max_rank // capabilities.rank_factor)}, or raise METEOR_ENGINE_MAX_LORA_RANK",
+        )
+
+
+def _libraries(capabilities: Capabilities, adapter: Adapter) -> Iterator[Problem]:
+    """What the trainer's environment lacks, and what it has and could not use."""
+    for package, setting in adapter.libraries.items():
+        if capabilities.libraries and package not in capabilities.libraries:
+            yield Problem(
+                code="library_missing",
+                param=f"distillation.adapter.{setting}",
+                message=f"{setting} {getattr(adapter, setting)} needs {package}, which is not installed where the trainer runs",
+                remedy=f"install it there (`make install-gpu`), or leave {setting} out",
+            )
+    if adapter.load_in_4bit and capabilities.train_4bit.ok is False:
+        yield _unfit(
+            capabilities, capabilities.train_4bit, "cannot be trained in 4 bits", "distillation.adapter.load_in_4bit"
         )
 
 

@@ -28,7 +28,8 @@ def command(argv: list[str]) -> list[str]:
     return [sys.executable, "-m", "shared.platform.process_guard", "--", *argv]
 
 
-def _die_with_guard() -> None:
+def die_with_parent() -> None:
+    """Of the calling process: the kernel kills it when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -82,7 +83,7 @@ def main() -> int:
     os.set_blocking(child_w, False)
     signal.signal(signal.SIGCHLD, lambda *_: os.write(child_w, b"x"))
     # preexec_fn is safe here: the guard has one thread. A group of its own: Ctrl-C reaches the guard, which ends the child
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard, process_group=0)
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent, process_group=0)
     grace = GRACE_S
     while child.poll() is None:
         ready, _, _ = select.select([0, stop_r, child_r], [], [], 5.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.api.features.jobs import size_checks
+from services.api.features.jobs import size_checks, training_memory
 from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import shape_of, training_gb
 from shared.artifacts.store import Artifacts
@@ -83,49 +83,62 @@ def test_the_shape_of_a_base_is_read_also_where_its_text_part_is_inside(tmp_path
     assert shape_of(None) == shape_of(tmp_path / "none") == (None, None, None, None)
 
 
-def test_memory_of_a_7b_is_what_was_measured(monkeypatch: pytest.MonkeyPatch):
-    """49 GB for 8 rows of 512 tokens, weights in bfloat16 included."""
-    from services.api.features.jobs import training_memory as memory
+CONFIG = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
+CONFIG |= {"num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings": False}
 
-    monkeypatch.setattr(memory, "folder_of", lambda _: Path("x"))
-    monkeypatch.setattr(memory, "parameters_of", lambda _: 8e9)
-    monkeypatch.setattr(memory, "shape_of", lambda _: memory.Shape(8192, 4096, 14336, 32))
-    monkeypatch.setattr(memory, "NVIDIA", Path("/"))
-    rows = [row(f"r{n}", 4 * 512) for n in range(4)]
-    need = training_gb(posted(rows, adapter={"max_length": 512}))
+
+@pytest.fixture
+def of_8b(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The student is an 8B, and this machine has a GPU."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.setattr(training_memory, "folder_of", lambda _: tmp_path)
+    monkeypatch.setattr(training_memory, "parameters_of", lambda _: 8.03e9)
+    monkeypatch.setattr(training_memory, "NVIDIA", Path("/"))
+    return monkeypatch
+
+
+def test_memory_of_an_8b_is_a_row_at_least_and_a_busy_device_at_ease(of_8b: pytest.MonkeyPatch):
+    need = training_gb(posted([row(f"r{n}", 4 * 512) for n in range(4)], adapter={"max_length": 512}))
     assert need is not None
-    assert need.high == pytest.approx(48, abs=2)
+    assert need.low == pytest.approx(18.3, abs=1)
+    assert need.high == pytest.approx(26.5, abs=1.5)
 
 
 @pytest.mark.parametrize(
-    ("weights", "low", "high", "alone", "told"),
+    ("gpu", "share", "adapter", "alone", "told"),
     [
-        (20.0, 22.0, 30.0, True, ("error", "memory_too_small", "model")),
-        (20.0, 22.0, 30.0, False, ("warning", "memory_too_small", "hyperparameters.batch_size")),
-        (4.0, 22.0, 30.0, True, ("warning", "memory_too_small", "hyperparameters.batch_size")),
-        (4.0, 5.0, 30.0, True, None),
+        (80, 0.45, {}, True, None),
+        (24, 0.45, {}, True, ("warning", "set distillation.adapter.load_in_4bit to true")),
+        (12, 0.1, {}, True, ("error", "set distillation.adapter.load_in_4bit to true")),
+        (12, 0.1, {}, False, ("warning", "set distillation.adapter.load_in_4bit to true")),
+        (80, 0.1, {"method": "full"}, True, ("error", "set distillation.adapter.dtype to bfloat16 and optim to adamw_8bit")),
+        (6, 0.45, {}, True, ("error", "take a smaller student, or let a trainer with a larger device serve the queue")),
     ],
-)
-@pytest.mark.parametrize("gpu", [True, False])
-def test_the_weights_alone_decide_what_is_refused(
-    monkeypatch: pytest.MonkeyPatch, gpu: bool, weights: float, low: float, high: float, alone: bool, told: Any
+)  # fmt: skip
+def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change(
+    of_8b: pytest.MonkeyPatch,
+    gpu: int,
+    share: float,
+    adapter: dict[str, Any],
+    alone: bool,
+    told: tuple[str, str] | None,
 ):
-    there = {True: 16.0, False: 999.0}  # the GPU's memory counts where there is one, this machine's elsewhere
-    monkeypatch.setattr(size_checks, "NVIDIA", SimpleNamespace(exists=lambda: gpu))
-    monkeypatch.setattr(size_checks, "gpu_gb", lambda: there[gpu])
-    memory = SimpleNamespace(total=there[not gpu] * 1e9)
-    monkeypatch.setattr(size_checks, "psutil", SimpleNamespace(virtual_memory=lambda: memory))
-    monkeypatch.setattr(size_checks, "training_gb", lambda posted: Range(low=low, high=high))
-    monkeypatch.setattr(size_checks, "weights_gb", lambda posted: weights)
-    platform, request = SimpleNamespace(is_alone=alone), SimpleNamespace(model="s")
-    job: Any = SimpleNamespace(context=SimpleNamespace(platform=platform), request=request)
+    of_8b.setattr(training_memory, "gpu_gb", lambda: float(gpu))
+    job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)], adapter=adapter)
+    job.context = SimpleNamespace(
+        swaps=True, settings=SimpleNamespace(engine_gpu_share=share), platform=SimpleNamespace(is_alone=alone)
+    )
     (found,) = size_checks.memory(job)
     if told is None:
         assert isinstance(found, str)
-    else:
-        assert isinstance(found, Problem)
-        assert (found.level, found.code, found.param) == told
-        assert found.remedy
+        return
+    assert isinstance(found, Problem)
+    assert (found.level, found.remedy) == told
+    assert found.code == "memory_too_small"
+    fitted = training_memory.fit(job)
+    assert fitted is not None
+    assert (fitted.fits, fitted.remedy) == (False, found.remedy)
+    assert fitted.engine_gb == pytest.approx(gpu * share)
 
 
 NOW = 1_795_910_400.0  # a day of November 2026

@@ -13,7 +13,7 @@ from services.trainer.spec import Spec
 from services.trainer.train import data
 from services.trainer.train.decoding import Decoder, Sample
 from services.trainer.train.failures import as_error
-from services.trainer.train.fit import last_checkpoint, micro_batch
+from services.trainer.train.fit import last_checkpoint
 from services.trainer.train.model import load_base, load_tokenizer
 from services.trainer.train.score import mean_nll, score
 from services.trainer.train.search import both_sides, search
@@ -246,18 +246,11 @@ def test_an_interrupted_checkpoint_is_passed_over(tmp_path: Path):
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
-def test_micro_batches_divide_the_batch_and_stay_within_the_tokens():
-    assert micro_batch(8, 100, 4096) == 8
-    assert micro_batch(8, 1000, 4096) == 4
-    assert micro_batch(7, 1000, 4096) == 1
-    assert micro_batch(8, 9000, 4096) == 1
-
-
 def test_errors_of_the_process_by_family():
     memory = as_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert isinstance(memory, FatalError)
     assert memory.code == "out_of_memory"
-    assert "batch_size" in memory.message
+    assert "max_length" in memory.message
     unloadable = ImportError("libtorch_cpu.so: failed to map segment from shared object")
     threadless = RuntimeError("can't start new thread")
     for error in (MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), unloadable, threadless):

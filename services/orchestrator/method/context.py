@@ -18,6 +18,7 @@ from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord, 
 from shared.contracts.rows import Example, StudentPrompt, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (
+    ALL_WEIGHTS,
     AdapterConfig,
     AgreeParams,
     JudgeParams,
@@ -208,9 +209,9 @@ class JobContext:
         params = TrainParams(
             model=model,
             method=adapter.method,
-            # full training reads max_length only: the other settings must not change the step's hash
+            # what full training does not read must not change the step's hash
             adapter=AdapterConfig.model_validate(
-                adapter.model_dump(include={"max_length"})
+                adapter.model_dump(include=set(ALL_WEIGHTS))
                 if adapter.method is Method.FULL
                 else adapter.model_dump(exclude={"method"})
             ),
@@ -221,4 +222,5 @@ class JobContext:
             **loss,
         )
         result = await self.step(key, kind, params, rows)
-        return model.trained(params.method, result.trained), TrainingFigures(**result.metrics)
+        method = Method.FULL if result.weights else Method.LORA
+        return model.trained(method, result.trained), TrainingFigures(**result.metrics)

@@ -6,17 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import progress
+from services.trainer.train import processes, progress
 from services.trainer.train.failures import as_error
 from shared.contracts.steps import StepKind
 from shared.platform.loading import loading
+from shared.platform.process_guard import die_with_parent
 
 WITHOUT_MODEL = (StepKind.GGUF, StepKind.PUSH)
 Work = Callable[[Spec, progress.Reporter], Metrics]
 
 
 def main() -> int:
-    reporter = progress.Reporter(progress.take_stdout())
+    """One of several processes ends with torchrun, and reports only what went wrong where it is not the first."""
+    out = progress.take_stdout()
+    if processes.count() > 1:
+        die_with_parent()
+    reporter = progress.Reporter(out, only_failures=not processes.is_first())
     try:
         spec = Spec.model_validate_json(Path(sys.argv[1]).read_bytes())
         function = without_model if spec.kind in WITHOUT_MODEL else with_model
@@ -38,10 +43,11 @@ def with_model(spec: Spec, reporter: progress.Reporter) -> Metrics:
     """Within the memory limit. Imported here, so that a lack of memory while loading the libraries is reported too."""
     with loading():
         from services.trainer.train import memory
-        from services.trainer.train.model import use_cores
+        from services.trainer.train.model import use_cores, use_own_gpu
 
         function = work(spec.kind)
-    use_cores(spec.threads)
+    use_cores(spec.threads, processes.count())
+    use_own_gpu(processes.count())
     memory.limit(spec.memory_gb)
     try:
         return function(spec, reporter)

@@ -16,14 +16,19 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit, held_out, logprobs
+from services.trainer.train import data, fit, held_out, logprobs, processes, together
 from services.trainer.train.model import device, load_tokenizer, trainable
+from services.trainer.train.passes import Pass
 from services.trainer.train.progress import Reporter
+from services.trainer.train.step_in_passes import CPU_TOKENS, StepInPasses, micro_batch
 from shared.contracts.rows import PreferencePair
 from shared.contracts.steps import Method, TrainParams
 
 WEIGHT = "weight"
-ALONE = 10**9  # tokens of a row that shares its batch with no other
+AT_ONCE = {
+    "cpu": CPU_TOKENS,
+    "cuda": 8192,
+}  # tokens of pairs that the incoming model scores, which keeps no activations
 
 
 class WeightedPairs(DataCollatorForPreference):
@@ -44,11 +49,14 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
     longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
     weighted = any(row["weight"] != 1 for row in rows)
     config = DPOConfig(
-        **fit.arguments(spec, params, ALONE if weighted else 2 * longest),
+        **fit.arguments(spec, params),
         loss_type=["sigmoid_norm", "sft"],
         loss_weights=[1.0, params.sft_weight],
         beta=params.beta,
         precompute_ref_log_probs=params.method is Method.FULL,
+        precompute_ref_batch_size=1
+        if weighted
+        else micro_batch(params.batch_size, 2 * longest, AT_ONCE[device().type]),
     )
     dataset = Dataset.from_list([dict(row) for row in rows])
     with torch.autocast(device().type, torch.bfloat16, enabled=device().type == "cuda"):  # scores as training does
@@ -59,6 +67,7 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
             processing_class=tokenizer,
             data_collator=WeightedPairs(pad_token_id=cast(int, tokenizer.pad_token_id)),
         )
+    trainer.alone, trainer.sft_weight = weighted, params.sft_weight
     before = held_out.look(model, unseen)
     metrics = fit.fit(trainer, spec, params, [logprobs.of_pair(row) for row in rows], reporter)
     margins, accuracies = fit.series(trainer, "rewards/margins"), fit.series(trainer, "rewards/accuracies")
@@ -79,9 +88,21 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
     )
 
 
-class PairTrainer(DPOTrainer):
+class PairTrainer(StepInPasses, DPOTrainer):
     """Takes token ids, so that prompts have the engine's ids; TRL would tokenize the texts again. A pair's whole loss counts as much
     as the pair weighs (ScPO, arXiv 2411.04109, eq. 4)."""
+
+    sides = 2
+    sft_weight = 0.0
+
+    def _before(self, part: Pass, inputs: dict[str, Any]) -> None:
+        """The likelihood term is a mean over tokens: a smaller pass has its tokens' share of it, not its rows'."""
+        mask = inputs["completion_mask"]
+        tokens, all_tokens = (
+            int(mask[start:stop].sum()) for start, stop in ((part.start, part.stop), (part.first, part.last))
+        )
+        share = tokens / all_tokens * (part.last - part.first) / (part.stop - part.start)
+        self.loss_weights = [1.0, self.sft_weight * share]
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         return dataset
@@ -90,6 +111,22 @@ class PairTrainer(DPOTrainer):
         super()._set_signature_columns_if_needed()
         if WEIGHT not in (self._signature_columns or ()):
             self._signature_columns = [*(self._signature_columns or ()), WEIGHT]
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """With several processes each scores some batches; TRL would pass them on by a file that only one of them can find."""
+        if processes.count() == 1:
+            return super()._precompute_ref_logps(dataset, name, batch_size)
+        starts = range(0, len(dataset), batch_size)
+        rows = self._remove_unused_columns(dataset)
+        own = {}
+        for start in starts[processes.rank() :: processes.count()]:
+            batch = self.data_collator([rows[place] for place in range(start, min(start + batch_size, len(dataset)))])
+            sides = self.compute_ref_log_probs(self.model, self._prepare_inputs(batch))
+            own[start] = [side.tolist() for side in sides]
+        scored = together.joined(own)
+        for number, column in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
+            dataset = dataset.add_column(column, [value for start in starts for value in scored[start][number]])
+        return dataset
 
     def compute_ref_log_probs(self, model, inputs):
         return super().compute_ref_log_probs(model, {name: given for name, given in inputs.items() if name != WEIGHT})

@@ -13,38 +13,38 @@ from transformers import PreTrainedModel, Trainer
 from trl.trainer import utils as trl_utils
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import logprobs
-from services.trainer.train.model import device, save_adapter, save_weights
+from services.trainer.train import logprobs, processes
+from services.trainer.train.model import device, save_adapter, save_merged, save_weights
 from services.trainer.train.progress import Reporter
+from services.trainer.train.step_in_passes import StepInPasses
 from services.trainer.train.watch import Watch
 from shared.contracts.adapter_check import FILE
-from shared.contracts.steps import Method, Point, TrainParams
+from shared.contracts.steps import AdapterConfig, Dtype, Method, Optim, Point, TrainParams
 
 SCHEDULE = "cosine"
 # Share of the optimiser steps, rounded down: rounded up, a training of one step would have no rate at all.
 WARMUP = 0.05
-# Per forward pass; larger batches are accumulated. On a CPU more tokens at once are hardly faster and cost 2 MB each.
-TOKENS_AT_ONCE = {"cpu": 512, "cuda": 32_768}
 
 
-def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
-    """Keyword arguments for SFTConfig and DPOConfig. longest: tokens of the longest row (both sides of a pair)."""
+def arguments(spec: Spec, params: TrainParams) -> dict[str, Any]:
+    """Keyword arguments for SFTConfig and DPOConfig. A batch is a whole optimiser step; StepInPasses divides it."""
     on_gpu = device().type == "cuda"
-    at_once = micro_batch(params.batch_size, longest, TOKENS_AT_ONCE[device().type])
     return {
         "output_dir": str(spec.checkpoints),
         "num_train_epochs": params.epochs,
         "learning_rate": params.learning_rate,
         "lr_scheduler_type": SCHEDULE,
         "warmup_steps": int(WARMUP * params.epochs * len(spec.rows) / params.batch_size),
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": params.batch_size // at_once,
+        "per_device_train_batch_size": params.batch_size,
+        "gradient_accumulation_steps": 1,
+        **optimizer(params.adapter),
         "max_length": None,  # rows were measured already
         "router_aux_loss_coef": 0.0,  # the router of a mixture of experts is not trained
         "seed": params.seed,
         "data_seed": params.seed,
         "bf16": on_gpu,
         "use_cpu": not on_gpu,
+        "ddp_find_unused_parameters": False,
         "gradient_checkpointing": False,
         "dataloader_pin_memory": on_gpu,
         "logging_steps": 1,
@@ -57,6 +57,13 @@ def arguments(spec: Spec, params: TrainParams, longest: int) -> dict[str, Any]:
     }
 
 
+def optimizer(adapter: AdapterConfig) -> dict[str, str]:
+    """In transformers' names: those of 8 bits are bitsandbytes', but torchao's can round bfloat16 weights at random."""
+    if adapter.dtype is Dtype.BFLOAT16:
+        return {"optim": "adamw_torch_8bit", "optim_args": "bf16_stochastic_round=True"}
+    return {} if adapter.optim is Optim.ADAMW else {"optim": adapter.optim.value}
+
+
 def score_answers_only() -> None:
     """Compare only the answers' tokens with the whole vocabulary, on every device; the loss is the same.
 
@@ -64,12 +71,6 @@ def score_answers_only() -> None:
     time of a DPO step on a CPU. There is no setting: this function decides.
     """
     setattr(trl_utils, "_use_triton", lambda device: True)  # noqa: B010 - a name that TRL does not export
-
-
-def micro_batch(batch_size: int, longest: int, tokens: int) -> int:
-    """Rows per forward pass: the largest divisor of batch_size whose padded batch has at most so many tokens."""
-    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * longest <= tokens]
-    return max(fitting, default=1)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -89,14 +90,11 @@ def fit(
     trainer.add_callback(watch)
     checkpoint = last_checkpoint(spec.checkpoints)
     began = time.monotonic()
+    if device().type == "cpu":
+        torch.compiler.set_stance("force_eager")  # torchao compiles a step for each shape, which takes minutes there
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if params.method is Method.FULL:
-        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
-    else:
-        model, folder = cast(PeftModel, trainer.model), spec.output / "adapter"
-        save_adapter(model, params.model.base, folder)
-        (folder / FILE).write_text(logprobs.with_and_without(model, samples).model_dump_json() + "\n")
-    (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))
+    if processes.is_first():
+        _save(trainer, spec, params, samples)
     losses = series(trainer, "loss")
     return {
         "loss_first": round(fmean(losses[: quarter(losses)]), 4),
@@ -108,6 +106,30 @@ def fit(
         "seconds": round(time.monotonic() - began, 1),
         "device": device().type,
         "threads": torch.get_num_threads(),
+        **passes_of(trainer),
+    }
+
+
+def _save(trainer: Trainer, spec: Spec, params: TrainParams, samples: Sequence[logprobs.Sample]) -> None:
+    if params.method is Method.FULL:
+        save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
+    elif params.adapter.use_dora:
+        save_merged(cast(PeftModel, trainer.model), spec, params, spec.output / "weights")
+    else:
+        model, folder = cast(PeftModel, trainer.model), spec.output / "adapter"
+        save_adapter(model, params.model.base, folder)
+        (folder / FILE).write_text(logprobs.with_and_without(model, samples).model_dump_json() + "\n")
+    (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))
+
+
+def passes_of(trainer: Trainer) -> Metrics:
+    """How the steps were divided, for people."""
+    division = cast(StepInPasses, trainer).division
+    recomputed = bool(getattr(trainer.model, "is_gradient_checkpointing", False))
+    return {
+        **(division.describe() if division else {}),
+        "gradient_checkpointing": recomputed,
+        "processes": processes.count(),
     }
 
 

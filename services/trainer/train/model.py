@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -21,9 +23,11 @@ from transformers import (
 
 from services.trainer.spec import Spec
 from services.trainer.train import architecture
+from services.trainer.train.processes import local_rank
 from shared.artifacts.chat_templates import write_prompt_files
+from shared.contracts.errors import FatalError, UserError
 from shared.contracts.prompt_profile import PLAIN, PromptProfile
-from shared.contracts.steps import Method, TrainParams
+from shared.contracts.steps import AdapterConfig, Dtype, Method, TrainParams
 
 # Files beside the weights, copied unchanged from the base's folder.
 BESIDE_WEIGHTS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.json")
@@ -31,11 +35,25 @@ BESIDE_WEIGHTS += ("merges.txt", "added_tokens.json", "chat_template*")
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's own: of several processes each has the GPU of its number."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def use_cores(threads: int) -> None:
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+def use_cores(threads: int, processes: int = 1) -> None:
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // processes))
+
+
+def use_own_gpu(processes: int) -> None:
+    """Raises FatalError where several processes would have to share a GPU."""
+    if not torch.cuda.is_available():
+        return
+    if processes > torch.cuda.device_count():
+        raise FatalError(
+            f"{processes} processes train together, and {torch.cuda.device_count()} GPUs are visible; set METEOR_TRAINER_GPUS to as "
+            "many as METEOR_TRAINER_PROCESSES, or leave both out",
+            code="too_few_gpus",
+        )
+    torch.cuda.set_device(device())
 
 
 def load_tokenizer(base: Path, profile: PromptProfile = PLAIN) -> PreTrainedTokenizerBase:
@@ -48,13 +66,28 @@ def load_tokenizer(base: Path, profile: PromptProfile = PLAIN) -> PreTrainedToke
     return tokenizer
 
 
-def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
+def load_base(
+    base: Path, exact: bool = False, in_4bit: bool = False, target: torch.device | None = None
+) -> PreTrainedModel:
     """bfloat16 on a GPU; float32 on a CPU, where bfloat16 was half as fast, and where exact weights are asked for.
 
-    Only safetensors, no code from the folder.
+    in_4bit: linear layers but the last are held in NF4 and computed in that dtype. Only safetensors, no code from the folder.
     """
-    target = device()
+    target = target or device()
     dtype = torch.bfloat16 if target.type == "cuda" and not exact else torch.float32
+    return _load(base, dtype, target, _nf4(dtype) if in_4bit else None)
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """As in QLoRA (arXiv 2305.14314), the scales quantized too."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _load(
+    base: Path, dtype: torch.dtype, target: torch.device, quantized: BitsAndBytesConfig | None = None
+) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         base,
@@ -63,7 +96,10 @@ def load_base(base: Path, exact: bool = False) -> PreTrainedModel:
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
+        **({"quantization_config": quantized, "device_map": {"": target}} if quantized else {}),
     )
+    if quantized:
+        return cast(PreTrainedModel, model)
     return cast(PreTrainedModel, cast(torch.nn.Module, model).to(target))
 
 
@@ -79,15 +115,29 @@ def load_student(spec: Spec) -> PreTrainedModel:
 def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
     """method lora: the base with an adapter to train, the incoming one, else a fresh one of params.adapter's shape.
 
-    full: all weights but the routers of experts, in float32 on every device: in bfloat16 most steps of such small rates would be rounded away.
+    full: all weights but the routers of experts, in float32 on every device: in bfloat16 most steps of such small rates would be
+    rounded away, unless the optimizer rounds at random.
     """
+    require(params.adapter)
     set_seed(params.seed)  # decides the fresh adapter's weights
     if params.method is Method.FULL:
-        return architecture.without_routers(load_base(spec.base, exact=True))
-    model = load_base(spec.base)
+        dtype = torch.bfloat16 if params.adapter.dtype is Dtype.BFLOAT16 else torch.float32
+        return architecture.without_routers(_load(spec.base, dtype, device()))
+    model = load_base(spec.base, in_4bit=params.adapter.load_in_4bit)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
     return cast(PeftModel, get_peft_model(model, lora_config(params, model)))
+
+
+def require(adapter: AdapterConfig) -> None:
+    """Raises UserError for a setting whose library is not here. Posting the job says so too, where the trainer's are known there."""
+    for package, setting in adapter.libraries.items():
+        if find_spec(package) is None:
+            raise UserError(
+                f"{setting} needs {package}, which is not installed where the trainer runs",
+                param=f"distillation.adapter.{setting}",
+                code="library_missing",
+            )
 
 
 def lora_config(params: TrainParams, model: PreTrainedModel) -> LoraConfig:
@@ -96,6 +146,7 @@ def lora_config(params: TrainParams, model: PreTrainedModel) -> LoraConfig:
         lora_alpha=params.adapter.alpha,
         target_modules=architecture.targets(model, params.adapter.targets),
         lora_dropout=0.0,
+        use_dora=params.adapter.use_dora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -118,6 +169,15 @@ def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     config |= {"base_model_name_or_path": base, "inference_mode": True, "revision": None}
     text = json.dumps(config, indent=2, sort_keys=True, default=str)
     (folder / "adapter_config.json").write_text(text + "\n")
+
+
+def save_merged(adapter: PeftModel, spec: Spec, params: TrainParams, folder: Path) -> None:
+    """The base in float32 with a trained adapter in its weights, whatever form the base had in training."""
+    kept = folder.with_name("unmerged")
+    save_adapter(adapter, params.model.base, kept)
+    base = load_base(spec.base, exact=True, target=torch.device("cpu"))  # the device is full of the training
+    merged = PeftModel.from_pretrained(base, str(kept), torch_device="cpu").merge_and_unload()
+    save_weights(cast(PreTrainedModel, merged), spec.base, folder, params.model.profile)
 
 
 def save_weights(model: PreTrainedModel, base: Path, folder: Path, profile: PromptProfile = PLAIN) -> None:

@@ -172,15 +172,15 @@ def _tried(
     def attempt(
         kind: StepKind, rows: list, work: Callable[[Spec, Any], Any], remedy: str = "", **params: Any
     ) -> Ability:
-        method = params.pop("method", Method.LORA)
-        place = scratch / f"{kind.value}-{method.value}"
+        method, more = params.pop("method", Method.LORA), params.pop("adapter", {})
+        place = scratch / "-".join((kind.value, method.value, *more))
         given = (
             SearchParams(model=ref, beam_width=2, max_new_tokens=4, batch_size=2) if kind is StepKind.SEARCH else None
         )
         given = given or TrainParams(
             model=ref,
             method=method,
-            adapter=AdapterConfig(rank=2, alpha=4, max_length=2048),
+            adapter=AdapterConfig(rank=2, alpha=4, max_length=2048, **more),
             epochs=1,
             learning_rate=1e-3,
             batch_size=2,
@@ -210,6 +210,9 @@ def _tried(
         tried=how,
         train_lora=attempt(StepKind.SFT, ROWS, fine_tune, FULL_INSTEAD),
         train_full=attempt(StepKind.SFT, ROWS, fine_tune, method=Method.FULL),
+        train_4bit=attempt(StepKind.SFT, ROWS, fine_tune, "leave load_in_4bit out", adapter={"load_in_4bit": True})
+        if "bitsandbytes" in result.libraries
+        else Ability(ok=None),
         dpo=attempt(StepKind.DPO, PAIRS, dpo, "leave phase evolve out"),
         search=attempt(StepKind.SEARCH, QUESTIONS, search, "leave phase evolve out, or give it pairs of the file"),
     )

@@ -15,10 +15,11 @@ TICK_S = 0.5  # between two lines of progress
 
 
 class Reporter:
-    """Writes one JSON line per message; ticks at most every TICK_S."""
+    """Writes one JSON line per message; ticks at most every TICK_S. only_failures: another process reports the rest."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, only_failures: bool = False):
         self._stream = stream
+        self._only_failures = only_failures
         self._last_tick = 0.0
 
     def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
@@ -36,6 +37,8 @@ class Reporter:
         self._write(Failed(family=family, code=error.code, message=error.message, param=error.param))
 
     def _write(self, message: Message) -> None:
+        if self._only_failures and not isinstance(message, Failed):
+            return
         self._stream.write(message.model_dump_json() + "\n")
         self._stream.flush()
 

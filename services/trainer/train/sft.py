@@ -15,6 +15,7 @@ from services.trainer.spec import Metrics, Spec
 from services.trainer.train import data, fit, logprobs
 from services.trainer.train.model import load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
+from services.trainer.train.step_in_passes import StepInPasses
 from shared.contracts.rows import Example
 from shared.contracts.steps import TrainParams
 
@@ -44,7 +45,7 @@ class WeightedCollator(DataCollatorForLanguageModeling):
         return super().torch_call(examples) | {"weight": weights}
 
 
-class AnswerTrainer(SFTTrainer):
+class AnswerTrainer(StepInPasses, SFTTrainer):
     """The loss of a batch: sum over rows of weight times the NLL of the answer's tokens, by the number of these tokens. Rows of weight 1
     make it the library's own."""
 
@@ -96,7 +97,7 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[Ans
     limit = data.longest_text(model.config, params.adapter.max_length)
     rows = data.example_ids(tokenizer, examples, limit, params.model.profile)
     config = SFTConfig(
-        **fit.arguments(spec, params, max(len(row["input_ids"]) for row in rows)),
+        **fit.arguments(spec, params),
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are token ids already
     )
     return AnswerTrainer(

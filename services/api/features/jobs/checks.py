@@ -21,7 +21,7 @@ from shared.contracts.distillation import Distillation, Phase
 from shared.contracts.estimate import Price
 from shared.contracts.problems import Problem, refuse, warning
 from shared.contracts.rows import asked
-from shared.contracts.steps import Method, Strategy
+from shared.contracts.steps import Strategy
 from shared.datasets.columns import HAS_MESSAGES, HAS_REFERENCE, HAS_REJECTED
 from shared.datasets.files import PURPOSE
 from shared.datasets.likeness import WORDS, Likeness
@@ -130,15 +130,16 @@ def refused_rows(template: ChatTemplate, rows: Iterable[Question], shows_calls: 
 def adapter(posted: Posted) -> Iterator[Problem | str]:
     """The engine can serve what is trained."""
     wanted, most = posted.spec.adapter, posted.context.settings.max_rank
-    if wanted.method is Method.FULL and not posted.context.swaps:
+    if wanted.is_whole and not posted.context.swaps:
+        what = "use_dora" if wanted.use_dora else "method"
         yield Problem(
             code="method_not_served",
-            param="distillation.adapter.method",
-            message="method full needs an engine that can load the trained model, and METEOR_WEAK_ENGINE_URL names a server "
-            "of your own",
-            remedy="ask for method lora",
+            param=f"distillation.adapter.{what}",
+            message=f"{'use_dora' if wanted.use_dora else 'method full'} needs an engine that can load the trained model, and "
+            "METEOR_WEAK_ENGINE_URL names a server of your own",
+            remedy="ask for method lora, without use_dora",
         )
-    if wanted.method is Method.LORA and wanted.rank > most:
+    if not wanted.is_whole and wanted.rank > most:
         yield Problem(
             code="rank_too_large",
             param="distillation.adapter.rank",

@@ -7,7 +7,7 @@ from services.api.context import ProjectContext
 from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, findings_of
 from services.api.features.jobs.posted import Posted
-from services.api.features.jobs.training_memory import training_gb
+from services.api.features.jobs.training_memory import fit, training_gb
 from services.api.gateway_client import GatewayUnavailable
 from shared.artifacts.capabilities import published
 from shared.contracts.data import Split
@@ -65,5 +65,5 @@ def estimate_of(posted: Posted) -> Estimate:
     tried_first = {("prepare", StepKind.PROBE): 1} if untried else {}
     seconds = duration({**posted.plan.rows(), **tried_first}, rates) if posted.plan else None
     return estimate(spec, work, posted.prices or {}).model_copy(
-        update={"seconds": seconds, "memory_gb": training_gb(posted)}
+        update={"seconds": seconds, "memory_gb": training_gb(posted), "memory": fit(posted)}
     )

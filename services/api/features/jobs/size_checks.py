@@ -8,26 +8,15 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import psutil
-
 from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.posted import Posted
-from services.api.features.jobs.training_memory import (
-    GB,
-    folder_of,
-    gpu_gb,
-    shape_of,
-    tokens_of,
-    training_gb,
-    weights_gb,
-)
+from services.api.features.jobs.training_memory import GB, fit, folder_of, shape_of, tokens_of, training_gb
 from shared.contracts.data import Split
 from shared.contracts.distillation import Judge, Teacher
 from shared.contracts.problems import Problem, warning
-from shared.contracts.steps import Method
 from shared.datasets.rows import JobRows
 from shared.datasets.splits import CODES
-from shared.jobs.expected import NVIDIA, parameters_of
+from shared.jobs.expected import parameters_of
 from shared.plan.rates import TEMPLATE
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
@@ -165,7 +154,7 @@ def disk(posted: Posted) -> Iterator[Problem | str]:
     if parameters is None or posted.data is None:
         return
     spec, trainings = posted.spec, len(posted.spec.phases) + max(0, posted.spec.iterate.rounds - 1)
-    full = spec.adapter.method is Method.FULL
+    full = spec.adapter.is_whole
     # a checkpoint (12 bytes a parameter) and, per training, the weights among the artifacts and for the engine
     need = (12 + 8 * trainings) * parameters if full else 0.02 * spec.adapter.rank / 16 * parameters * 8 * trainings
     place = settings.data
@@ -185,30 +174,24 @@ def disk(posted: Posted) -> Iterator[Problem | str]:
 
 
 def memory(posted: Posted) -> Iterator[Problem | str]:
-    """Training fits into this machine's memory: that of its GPU where it has one. Where a queue outside this machine may bring the
-    training to another one, nothing is refused."""
-    need, weights = training_gb(posted), weights_gb(posted)
-    there = gpu_gb() if NVIDIA.exists() else psutil.virtual_memory().total / GB
-    if need is None or weights is None or there is None:
+    """The student's training fits into this machine's memory: that of its GPU where it has one, beside the engine. Where a queue outside
+    this machine may bring the training to another one, nothing is refused."""
+    told, need = fit(posted), training_gb(posted)
+    if told is None or need is None:
         return
-    if weights > there and posted.context.platform.is_alone:
-        yield Problem(
-            code="memory_too_small",
-            param="model",
-            message=f"the weights of student {posted.request.model!r} alone take {weights:.1f} GB in training, and this machine has "
-            f"{there:.1f} GB",
-            remedy="name a smaller student, ask for method lora, or let a trainer on a larger machine serve a shared queue",
-        )
+    beside = f" beside {told.engine_gb:.1f} GB of the engine" if told.engine_gb else ""
+    if told.fits:
+        yield f"memory: training takes {need.low:.1f} to {need.high:.1f} GB of {told.device_gb:.0f} GB{beside}"
         return
-    if need.low > there:
-        yield warning(
-            "memory_too_small",
-            f"training takes about {need.low:.0f} to {need.high:.0f} GB, and this machine has {there:.0f} GB in all",
-            "lower hyperparameters.batch_size or distillation.adapter.max_length, or let a trainer on a larger machine serve the queue",
-            "hyperparameters.batch_size",
-        )
-    else:
-        yield f"memory: training takes about {need.low:.1f} to {need.high:.1f} GB of {there:.0f} GB"
+    certain = told.training_gb > told.device_gb and posted.context.platform.is_alone
+    yield Problem(
+        code="memory_too_small",
+        param="distillation.adapter",
+        level="error" if certain else "warning",
+        message=f"training {posted.request.model!r} takes {told.training_gb:.1f} GB at least, one row at a time, and this machine's "
+        f"{'GPU' if told.device == 'gpu' else 'memory'} has {told.device_gb:.1f} GB{beside}",
+        remedy=told.remedy,
+    )
 
 
 def budget(posted: Posted) -> Iterator[Problem | str]:

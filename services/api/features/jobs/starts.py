@@ -5,14 +5,14 @@ from typing import Any
 
 from services.api.context import ProjectContext
 from services.api.features.jobs.posted import Posted
-from shared.contracts.distillation import Distillation
+from shared.contracts.distillation import Adapter, Distillation
 from shared.contracts.errors import NotFound
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem
 from shared.contracts.steps import Method
 from shared.jobs.records import ModelRecord
 
-SHAPE = ("rank", "alpha", "targets")  # of an adapter; a training that continues one keeps them
+SHAPE = ("rank", "alpha", "targets", "use_dora")  # of an adapter; a training that continues one keeps them
 
 
 def pinned(context: ProjectContext, request: JobRequest) -> JobRequest:
@@ -23,7 +23,7 @@ def pinned(context: ProjectContext, request: JobRequest) -> JobRequest:
         return request
     spec = request.distillation
     given = spec.adapter.model_fields_set
-    kept = {field: value for field, value in _shape(context, version).items() if field not in given}
+    kept = {field: value for field, value in _shape(context, version, spec.adapter).items() if field not in given}
     adapter = spec.adapter.model_copy(update=kept)
     if adapter.method is Method.FULL:  # whose rates are other ones
         spec = Distillation.model_validate(spec.model_dump(exclude_unset=True) | {"adapter": adapter.model_dump()})
@@ -41,7 +41,7 @@ def problems(posted: Posted, version: ModelRecord) -> Iterator[Problem | str]:
             message=f"{name} was trained on {version.base!r}, which is no student here ({', '.join(bases)})",
             remedy="METEOR_STUDENTS adds it",
         )
-    for field, value in _shape(posted.context, version).items():
+    for field, value in _shape(posted.context, version, posted.spec.adapter).items():
         if getattr(posted.spec.adapter, field) != value:
             yield Problem(
                 code="adapter_differs",
@@ -67,8 +67,10 @@ def name_of(version: ModelRecord) -> str:
     return f"{version.alias}@{version.version}"
 
 
-def _shape(context: ProjectContext, version: ModelRecord) -> dict[str, Any]:
-    """The settings of its training that one that goes on from it has too."""
+def _shape(context: ProjectContext, version: ModelRecord, wanted: Adapter) -> dict[str, Any]:
+    """The settings of its training that one that goes on from it has too. DoRA starts anew on any whole model."""
+    if wanted.use_dora and Method(version.method) is Method.FULL:
+        return {}
     shape: dict[str, Any] = {"method": Method(version.method)}
     job = context.stores.jobs.get(version.job_id) if version.job_id and version.method == Method.LORA else None
     if job is None:

@@ -6,20 +6,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
+
 from services.api.features.jobs.posted import Posted
-from shared.contracts.estimate import Range
+from shared.contracts.estimate import DeviceFit, Range
 from shared.contracts.json_types import Json
-from shared.contracts.steps import Method
+from shared.contracts.steps import AdapterConfig
 from shared.jobs.expected import NVIDIA, parameters_of
+from shared.plan import device_memory
 from shared.plan.rates import BYTES_PER_TOKEN, TEMPLATE
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
     import numpy as np
 
 GB = 1e9
-BATCH = 8  # rows of a training batch where the job names none
-# Bytes of activations per token and layer, by width.
-PER_HIDDEN, PER_INTERMEDIATE = 30.6, 8.2
+BATCH = 8  # rows of an optimiser step where the job names none
 
 
 class Shape(NamedTuple):
@@ -32,35 +33,68 @@ class Shape(NamedTuple):
 
 
 def training_gb(posted: Posted) -> Range | None:
-    """Weights and activations of the largest training: with rows of their mean length, and with the longest allowed. None where the
-    base's shape is unknown here."""
-    folder = folder_of(posted)
-    parameters, shape = parameters_of(folder), shape_of(folder)
-    if parameters is None or posted.data is None or not (shape.hidden and shape.layers):
+    """Of the largest training: at least, with one row at once and gradient checkpointing; and at ease. None where the base's shape is
+    unknown here."""
+    figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
+    if figures is None or posted.data is None:
         return None
-    per_token = shape.layers * (PER_HIDDEN * shape.hidden + PER_INTERMEDIATE * (shape.intermediate or 4 * shape.hidden))
+    wanted, gpu = posted.spec.adapter, NVIDIA.exists()
     batch = posted.request.hyperparameters.batch_size
-    rows, longest = (BATCH if batch == "auto" else int(batch)), posted.spec.adapter.max_length
-    weights = parameters * _bytes_each(posted)
+    rows, longest, shape = BATCH if batch == "auto" else int(batch), longest_row(posted), plain(posted)
+    low = device_memory.least(figures, wanted.method, shape, longest, gpu)
+    high = device_memory.at_ease(figures, wanted.method, shape, longest, rows, gpu)
+    return Range(low=low / GB, high=max(low, high) / GB)
+
+
+def fit(posted: Posted) -> DeviceFit | None:
+    """Whether engine and training fit on this machine's device, and what to change where they do not. None where that is not known."""
+    there, need, engine = device_gb(), training_gb(posted), engine_gb(posted)
+    if there is None or need is None:
+        return None
+    room = there - engine
+    fits = need.low <= room
+    return DeviceFit(
+        device="gpu" if NVIDIA.exists() else "cpu",
+        device_gb=there,
+        engine_gb=engine,
+        training_gb=need.low,
+        fits=fits,
+        remedy="" if fits else remedy(posted, room),
+    )
+
+
+def remedy(posted: Posted, room_gb: float) -> str:
+    """What would make the training fit into so much."""
+    figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
+    assert figures is not None
+    method, gpu = posted.spec.adapter.method, NVIDIA.exists()
+    return device_memory.remedy(figures, method, plain(posted), longest_row(posted), room_gb * GB, gpu)
+
+
+def engine_gb(posted: Posted) -> float:
+    """What the student's engine holds of the device that trains: its share of a GPU. An engine of the user's own is elsewhere."""
+    if not posted.context.swaps or not NVIDIA.exists():
+        return 0.0
+    return posted.context.settings.engine_gpu_share * (gpu_gb() or 0.0)
+
+
+def device_gb() -> float | None:
+    """Of what trains on this machine: its GPU where it has one. None where the driver does not say."""
+    return gpu_gb() if NVIDIA.exists() else psutil.virtual_memory().total / GB
+
+
+def plain(posted: Posted) -> AdapterConfig:
+    """The adapter's settings without the method."""
+    return AdapterConfig.model_validate(posted.spec.adapter.model_dump(exclude={"method"}))
+
+
+def longest_row(posted: Posted) -> float:
+    """About how many tokens the longest row of a training has."""
     tokens = (
         tokens_of(posted.rows.column("question_bytes")) + tokens_of(posted.rows.column("reference_bytes")) + TEMPLATE
     )
-    mean = min(float(tokens.mean()), longest) if len(tokens) else longest
-    low, high = (
-        weights + rows * length * per_token for length in (mean, min(longest, float(tokens.max(initial=mean))))
-    )
-    return Range(low=low / GB, high=high / GB)
-
-
-def weights_gb(posted: Posted) -> float | None:
-    """What the student's weights take in its training at least, with their gradients and moments where all of them are trained."""
-    parameters = parameters_of(folder_of(posted))
-    return None if parameters is None else parameters * _bytes_each(posted) / GB
-
-
-def _bytes_each(posted: Posted) -> int:
-    """Of a parameter in training."""
-    return 16 if posted.spec.adapter.method is Method.FULL else 2 if NVIDIA.exists() else 4
+    longest = posted.spec.adapter.max_length
+    return min(float(tokens.max()), longest) if len(tokens) else longest
 
 
 @cache

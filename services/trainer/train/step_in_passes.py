@@ -1,0 +1,173 @@
+"""An optimiser step as several passes over parts of its rows, fewer rows at once where memory runs out. The gradient stays the same."""
+
+import gc
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from services.trainer.train import passes, processes, room, together
+from services.trainer.train.failures import is_out_of_memory, out_of_memory
+from services.trainer.train.model import device
+from services.trainer.train.passes import ByRows, ByTokens, Division, Pass
+
+CHECKPOINTING = {"use_reentrant": False}  # the other kind needs gradients at the embeddings, which an adapter lacks
+# Per pass on a CPU: more tokens at once are hardly faster there, and cost 2 MB each.
+CPU_TOKENS = 512
+
+
+class StepInPasses(Trainer):
+    """Stands before TRL's trainer, which computes the loss of one pass. The data loader gives whole steps.
+
+    sides: blocks of rows in a batch, 2 for pairs. alone: each row has a pass of its own. With several processes each takes every
+    n-th pass; their gradients are added. A pass that does not fit ends the attempt: the step begins anew with passes of half the
+    size, then with gradient checkpointing.
+    """
+
+    division: Division | None = None
+    sides = 1
+    alone = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Whole steps, the same for every process, on the host: a pass goes to the device when its turn comes."""
+        rows = self._remove_unused_columns(cast(Dataset, self.train_dataset), description="training")
+        loader = DataLoader(
+            cast(Any, rows),
+            batch_size=self._train_batch_size,
+            sampler=self._get_train_sampler(cast(Any, rows)),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader,
+            num_processes=1,
+            process_index=0,
+            put_on_device=False,
+            use_seedable_sampler=True,  # a random order that only seed and epoch decide
+            data_seed=self.args.data_seed,
+        )
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        division = self.division = self.division or self._divide(model)
+        lengths = passes.lengths(inputs, self.sides)
+        before = self._figures_so_far()
+        random = torch.random.get_rng_state()
+        while True:
+            parts = division.passes(lengths)
+            try:
+                loss = self._run(model, inputs, parts, num_items_in_batch)
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of `except`: its traceback holds the tensors of the attempt
+            self._forget(model, before)
+            torch.random.set_rng_state(random)
+            if not division.halve() and not checkpoint_activations(cast(torch.nn.Module, self.model)):
+                raise out_of_memory(", one row at a time and with gradient checkpointing too")
+        return together.add_up(self, loss, self.figures, len(parts), before)
+
+    def _run(self, model: Any, inputs: dict[str, Any], parts: Sequence[Pass], items: Any) -> torch.Tensor:
+        """The step's loss of this process's passes, whose gradients it accumulates."""
+        total: torch.Tensor | None = None
+        with together.apart(self, model):
+            for part in together.share(parts):
+                self.current_gradient_accumulation_steps = cast(
+                    int, 1 / part.share
+                )  # a mean over rows is divided by it
+                self._before(part, inputs)
+                loss = super().training_step(model, passes.cut(inputs, part, self.sides), items)
+                total = loss if total is None else total + loss
+        return torch.zeros((), device=self.args.device) if total is None else total
+
+    def _before(self, part: Pass, inputs: dict[str, Any]) -> None:
+        """For a loss that is neither a sum over tokens nor a mean over rows."""
+
+    def _divide(self, model: Any) -> Division:
+        """What is known of the rows says how a CPU divides a step; a GPU is measured."""
+        batch, lengths = self._train_batch_size, self._row_tokens()
+        longest = max(lengths)
+        if self.alone:
+            return ByRows(1)
+        measured, most = meter(), -(-batch // processes.count())  # so that every process has something to do
+        if measured is None:
+            return ByRows(micro_batch(batch, longest, CPU_TOKENS), most)
+        dataset = cast(Dataset, self.train_dataset)
+        row = self._remove_unused_columns(dataset, description="training")[lengths.index(longest)]
+
+        def attempt(rows: int) -> None:
+            self._run(model, self.data_collator([row] * rows), [Pass(0, rows, 1.0, 0, rows)] * processes.count(), None)
+
+        def fitting() -> int:
+            return room.rows_that_fit(attempt, measured, most, self._bytes_to_come())
+
+        before = self._figures_so_far()
+        rows = fitting()
+        if rows * longest < min(room.ENOUGH, most * longest) and checkpoint_activations(
+            cast(torch.nn.Module, self.model)
+        ):
+            rows = fitting()
+        self._forget(model, before)
+        if not rows:
+            raise out_of_memory(", one row at a time and with gradient checkpointing too")
+        return ByTokens(rows * longest, longest)
+
+    def _row_tokens(self) -> list[int]:
+        """Of each row as it is padded: of a pair both sides, each as long as the longer one."""
+        dataset = cast(Dataset, self.train_dataset)
+        if self.sides == 1:
+            return [len(ids) for ids in dataset["input_ids"]]
+        columns = (dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+        return [2 * (len(prompt) + max(len(one), len(other))) for prompt, one, other in zip(*columns, strict=True)]
+
+    def _bytes_to_come(self) -> int:
+        """Of the optimiser's moments, which its first step makes."""
+        trained = sum(
+            weight.numel() for weight in cast(torch.nn.Module, self.model).parameters() if weight.requires_grad
+        )
+        return trained * (2 if "8bit" in self.args.optim else 8)
+
+    @property
+    def figures(self) -> dict[str, list[Any]]:
+        """What TRL gathered of each pass since the last log."""
+        return cast(Any, self)._metrics["train"]
+
+    def _figures_so_far(self) -> dict[str, int]:
+        return {name: len(values) for name, values in self.figures.items()}
+
+    def _forget(self, model: torch.nn.Module, before: dict[str, int]) -> None:
+        """What an attempt left: gradients, figures, freed memory that the allocator still holds."""
+        model.zero_grad()
+        for name, values in self.figures.items():
+            del values[before.get(name, 0) :]
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Every process sees a step's rows, on the host: nothing to gather, nothing to wait for."""
+        self.state.num_input_tokens_seen += int(inputs[passes.MASK].sum())
+
+
+def meter() -> room.Meter | None:
+    """None where nothing says how much memory a pass takes."""
+    return room.CudaMeter() if device().type == "cuda" else None
+
+
+def checkpoint_activations(model: torch.nn.Module) -> bool:
+    """Compute activations again instead of keeping them. False where the model does so already, or cannot."""
+    own = cast(Any, model)
+    if not getattr(own, "supports_gradient_checkpointing", False) or own.is_gradient_checkpointing:
+        return False
+    own.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
+    return True
+
+
+def micro_batch(batch_size: int, longest: int, tokens: int) -> int:
+    """Rows per pass: the largest divisor of batch_size whose padded batch has at most so many tokens."""
+    fitting = [n for n in range(1, batch_size + 1) if batch_size % n == 0 and n * longest <= tokens]
+    return max(fitting, default=1)

@@ -1,0 +1,202 @@
+"""A training that does not fit takes less at once and learns the same; and forms of training that take less memory."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers.models.llama.modeling_llama import LlamaModel
+
+from services.trainer.spec import Spec
+from services.trainer.train import sft, step_in_passes
+from services.trainer.train.dpo import dpo
+from services.trainer.train.model import load_base
+from shared.contracts.errors import FatalError, UserError
+from shared.contracts.steps import AdapterConfig, Method, StepKind, TrainParams
+from tests.fakes.training import EXAMPLES, PAIRS, Ticks, spec_of, train_params
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WORK: dict[StepKind, Callable[[Spec, Any], dict[str, Any]]] = {StepKind.SFT: sft.fine_tune, StepKind.DPO: dpo}
+ROWS = {StepKind.SFT: EXAMPLES, StepKind.DPO: PAIRS}
+
+
+@contextmanager
+def watched(look: Callable[[Any, int], None]) -> Iterator[None]:
+    """Each pass of a model is shown to look(model, tokens) first."""
+    forward = LlamaModel.forward
+
+    @functools.wraps(forward)
+    def shown(self: Any, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        look(self, input_ids.numel())
+        return forward(self, input_ids, *args, **kwargs)
+
+    LlamaModel.forward = shown
+    try:
+        yield
+    finally:
+        LlamaModel.forward = forward
+
+
+@contextmanager
+def a_device_of(most: int, unless_checkpointing: bool = False) -> Iterator[list[int]]:
+    """Within it a model takes so many tokens in one pass; with more, memory runs out in the middle of the backward pass. Yields the
+    passes that did not fit."""
+    refused: list[int] = []
+
+    def run_out(handle: Any) -> None:
+        handle.remove()
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def look(model: Any, tokens: int) -> None:
+        if (
+            not torch.is_grad_enabled()
+            or tokens <= most
+            or (unless_checkpointing and model.layers[0].gradient_checkpointing)
+        ):
+            return
+        refused.append(tokens)
+        handle = model.layers[0].register_full_backward_pre_hook(lambda *_: run_out(handle))
+
+    with watched(look):
+        yield refused
+
+
+def weights_of(spec: Spec) -> dict[str, torch.Tensor]:
+    return load_file(next(spec.output.glob("*/*.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [(StepKind.SFT, Method.LORA), (StepKind.DPO, Method.LORA), (StepKind.DPO, Method.FULL)]
+)
+def test_a_step_that_does_not_fit_is_made_in_smaller_passes_with_the_same_gradient(
+    kind: StepKind, method: Method, base: Path, tmp_path: Path
+):
+    params = train_params(batch_size=8, epochs=2, method=method, learning_rate=1e-3)
+    at_ease = spec_of(kind, params, ROWS[kind], base, tmp_path / "at_ease")
+    wanted = WORK[kind](at_ease, Ticks())
+    assert wanted["rows_at_once"] == 8
+    pressed = spec_of(kind, params, ROWS[kind], base, tmp_path / "pressed")
+    with a_device_of(160 if kind is StepKind.DPO else 80) as refused:
+        figures = WORK[kind](pressed, Ticks())
+    assert len(refused) >= 2, "memory ran out twice: 8 rows, then 4"
+    assert figures["rows_at_once"] == 2
+    assert figures["gradient_checkpointing"] is False
+    assert (figures["steps"], figures["trained_tokens"]) == (wanted["steps"], wanted["trained_tokens"])
+    assert figures["loss"] == pytest.approx(wanted["loss"], abs=2e-4)
+    one, other = weights_of(at_ease), weights_of(pressed)
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 2e-4
+    curves = [json.loads((spec.output / "curve.json").read_text()) for spec in (at_ease, pressed)]
+    assert [point["step"] for point in curves[0]] == [point["step"] for point in curves[1]]
+
+
+def test_a_single_row_that_does_not_fit_is_computed_twice_instead_of_kept(base: Path, tmp_path: Path):
+    params = train_params(batch_size=2, epochs=1)
+    at_ease = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "at_ease")
+    sft.fine_tune(at_ease, Ticks())  # type: ignore[arg-type]
+    pressed = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "pressed")
+    with a_device_of(4, unless_checkpointing=True):
+        figures = sft.fine_tune(pressed, Ticks())  # type: ignore[arg-type]
+    assert figures["gradient_checkpointing"] is True
+    one, other = weights_of(at_ease), weights_of(pressed)
+    assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
+
+
+def test_what_fits_in_no_way_ends_with_what_to_change(base: Path, tmp_path: Path):
+    spec = spec_of(StepKind.SFT, train_params(batch_size=2, epochs=1), EXAMPLES, base, tmp_path)
+    with a_device_of(4), pytest.raises(FatalError) as error:
+        sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    assert error.value.code == "out_of_memory"
+    assert "max_length" in error.value.message
+
+
+def with_adapter(params: TrainParams, **changes: Any) -> TrainParams:
+    adapter = AdapterConfig.model_validate(params.adapter.model_dump() | changes)
+    return params.model_copy(update={"adapter": adapter})
+
+
+@pytest.mark.parametrize("kind", list(WORK))
+def test_dora_leaves_a_whole_model_that_answers_as_the_adapter_did(kind: StepKind, base: Path, tmp_path: Path):
+    params = with_adapter(train_params(batch_size=8, epochs=2), use_dora=True)
+    spec = spec_of(kind, params, ROWS[kind], base, tmp_path)
+    figures = WORK[kind](spec, Ticks())
+    assert figures["loss"] < figures["loss_first"]
+    assert not (spec.output / "adapter").exists()
+    merged, before = load_base(spec.output / "weights"), load_base(base)
+    names = load_file(spec.output / "unmerged" / "adapter_model.safetensors")
+    assert any("lora_magnitude_vector" in name for name in names)
+    ids = torch.arange(3, 20)[None]
+    assert not torch.allclose(merged(ids).logits, before(ids).logits, atol=1e-3)
+
+
+def test_an_adapter_is_trained_on_a_base_of_4_bits(base: Path, tmp_path: Path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: `make install-gpu` does it")
+    params = with_adapter(train_params(), load_in_4bit=True, optim="adamw_8bit")
+    spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
+    figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    assert figures["loss"] < figures["loss_first"] - 0.5
+    adapter = load_file(spec.output / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    config = json.loads((spec.output / "adapter" / "adapter_config.json").read_text())
+    assert "quantization_config" not in json.dumps(config)
+
+
+def test_all_weights_are_trained_in_bfloat16_and_small_steps_are_not_lost(base: Path, tmp_path: Path):
+    pytest.importorskip("torchao", reason="torchao is not installed: `make install-gpu` does it")
+    params = with_adapter(
+        train_params(method=Method.FULL, learning_rate=5e-5, epochs=10), dtype="bfloat16", optim="adamw_8bit"
+    )
+    exact = spec_of(StepKind.SFT, with_adapter(params, dtype="float32", optim="adamw"), EXAMPLES, base, tmp_path / "32")
+    wanted = sft.fine_tune(exact, Ticks())  # type: ignore[arg-type]
+    half = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "16")
+    figures = sft.fine_tune(half, Ticks())  # type: ignore[arg-type]
+    gain, gain_of_exact = (one["loss_first"] - one["loss"] for one in (figures, wanted))
+    assert gain > 0.7 * gain_of_exact > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "package"), [({"load_in_4bit": True}, "bitsandbytes"), ({"optim": "adamw_8bit"}, "bitsandbytes")]
+)
+def test_a_missing_library_is_named_with_the_setting(
+    changes: dict[str, Any], package: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from services.trainer.train import model
+
+    monkeypatch.setattr(model, "find_spec", lambda name: None)
+    spec = spec_of(StepKind.SFT, with_adapter(train_params(), **changes), EXAMPLES, base, tmp_path)
+    with pytest.raises(UserError, match=package) as error:
+        sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    assert error.value.param == f"distillation.adapter.{next(iter(changes))}"
+
+
+def test_a_device_that_is_measured_divides_by_tokens(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU: of a meter that says what the passes take, with nothing else changed."""
+    seen: list[int] = []
+
+    class Meter:
+        def free(self) -> int:
+            return 1000
+
+        def start(self) -> None:
+            seen.clear()
+
+        def peak(self) -> int:
+            return 10 * max(seen)
+
+    params = train_params(batch_size=8, epochs=2)
+    one = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "rows")
+    by_rows = sft.fine_tune(one, Ticks())  # type: ignore[arg-type]
+    monkeypatch.setattr(step_in_passes, "meter", lambda: Meter())
+    monkeypatch.setattr(sft.AnswerTrainer, "_bytes_to_come", lambda self: 0)
+    spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "tokens")
+    with watched(lambda model, tokens: seen.append(tokens)):
+        figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    assert 0 < figures["tokens_at_once"] <= 100
+    assert figures["gradient_checkpointing"] is True, "a pass of so few tokens is too small for a GPU"
+    assert figures["loss"] == pytest.approx(by_rows["loss"], abs=2e-4)
+    first, other = weights_of(one), weights_of(spec)
+    assert all(torch.allclose(first[name], other[name], atol=2e-4) for name in first)
