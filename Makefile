@@ -40,7 +40,7 @@ ROOM_GB := $(if $(filter gpu,$(ENGINE)),14,6)
 
 # One stamp per clone and environment: a second `make install` does nothing.
 STAMP := $(VENV)/.meteor-$(ENGINE)-$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
-LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-$(ENGINE).lock)
+LOCKS := $(addprefix requirements/,torch.lock services.lock trainer.lock engine-$(ENGINE).lock $(if $(filter gpu,$(ENGINE)),quantized.lock))
 
 # $(call stage,NAME,COMMAND): runs it and says how long it took. $(call patient,COMMAND): a sign of life each 4 s, in a log each 30 s.
 stage = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): ok, $$(($$(date +%s) - start)) s" || { echo "== $(1): FAILED after $$(($$(date +%s) - start)) s"; exit 1; }
@@ -51,7 +51,7 @@ beside = { said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
     { { $(2); } >"$$said" 2>&1 && how=ok || how=FAILED; printf '\n== %s: %s, %s s\n' "$(1)" $$how $$SECONDS; [ $$how = ok ] || { cat "$$said"; false; }; } & beside=$$!; \
     ended=0; { $(3); } || ended=$$?; wait $$beside || { echo "== $(1): FAILED, see above"; ended=1; }; [ $$ended = 0 ]; }
 
-.PHONY: help install install-dev demo up down status test test-python test-python-first test-gpu test-chart chart-diff sbom chaos prove bench result clients openapi dashboard lock clean
+.PHONY: help install install-quantized install-dev demo up down status test test-python test-python-first test-gpu test-chart chart-diff sbom chaos prove bench bench-gpu result clients openapi dashboard lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,8 +68,12 @@ $(STAMP): $(LOCKS) pyproject.toml | $(BIN)/python
 	$(call stage,torch ($(ENGINE)),$(call patient,$(TORCH)))
 	$(call stage,services and trainer,$(call patient,$(PIP) -q -r requirements/services.lock -r requirements/trainer.lock))
 	$(call stage,engine ($(ENGINE)),$(call patient,$(PIP) -q -r requirements/engine-$(ENGINE).lock))
+	$(if $(filter gpu,$(ENGINE)),$(call stage,training in 4 and 8 bits,$(PIP) -q -r requirements/quantized.lock))
 	$(call stage,meteor itself,$(PIP) -q --no-build-isolation --editable .)
 	@touch $@
+
+install-quantized: $(STAMP) ## training in 4 and 8 bits on a CPU too: bitsandbytes and torchao (a machine with a GPU has them)
+	$(call stage,training in 4 and 8 bits,$(PIP) -q -r requirements/quantized.lock)
 
 install-dev: $(STAMP)-dev
 
@@ -166,6 +170,9 @@ result: install ## make the final model of a measured result again [OF=geoquery|
 	$(BIN)/python examples/prepare_$(subst -,_,$(OF)).py --data $(FROM) > $(RESULT)/rows.jsonl
 	$(addprefix METEOR_TEACHER_MODEL=,$(TEACHER_$(OF))) $(METEOR) up --data $(DATA)
 	$(METEOR) jobs create $(RESULT)/$(OF).job.json --rows $(RESULT)/rows.jsonl --set seed=$(SEED) --data $(DATA) --watch
+
+bench-gpu: install ## a GPU's training, sampling, two adapters and the engine's sleep, in under 8 minutes; one line of JSON each; "not run" without one
+	$(call stage,GPU,$(BIN)/python -m tests.bench.gpu 2>/dev/null)
 
 clients: install-dev ## real clients, each in an environment of its own, against a running METEOR; writes docs/reference/clients.md [ONLY="litellm dspy"]
 	$(BIN)/python -m tests.clients --write $(addprefix --only ,$(ONLY))

@@ -7,7 +7,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_
 WORKDIR /app
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin meteor \
     && install -d -o meteor -g meteor /data /data/serving /models
-COPY requirements/services.lock requirements/torch.lock requirements/trainer.lock requirements/
+COPY requirements/services.lock requirements/torch.lock requirements/trainer.lock requirements/quantized.lock requirements/
 ENV METEOR_DATA=/data METEOR_MODELS=/models HOME=/tmp USER=meteor PYTHONPATH=/app XDG_CACHE_HOME=/tmp/cache HF_HOME=/tmp/cache/hf \
     DO_NOT_TRACK=1
 
@@ -17,7 +17,7 @@ FROM base AS gpu
 # installed after it, set everything else.
 RUN pip install -r requirements/torch.lock
 # hadolint ignore=DL3059
-RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.lock
+RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.lock -r requirements/quantized.lock
 # Optional libraries: --build-arg EXTRAS=otel
 ARG EXTRAS=""
 COPY requirements/otel.lock requirements/otel.lock
@@ -36,7 +36,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # The same version number names the CPU build there and the CUDA build on PyPI; the local version (+cpu) wins.
 RUN pip install --no-deps --extra-index-url "$TORCH_INDEX" \
     -r requirements/services.lock -r requirements/torch.lock -r requirements/trainer.lock
-# Optional libraries: --build-arg EXTRAS=otel
+# Optional libraries: --build-arg EXTRAS="otel quantized"
 ARG EXTRAS=""
 COPY requirements/otel.lock requirements/otel.lock
 RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done

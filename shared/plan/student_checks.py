@@ -69,7 +69,7 @@ def _libraries(capabilities: Capabilities, adapter: Adapter) -> Iterator[Problem
                 code="library_missing",
                 param=f"distillation.adapter.{setting}",
                 message=f"{setting} {getattr(adapter, setting)} needs {package}, which is not installed where the trainer runs",
-                remedy=f"install it there (`make install-gpu`), or leave {setting} out",
+                remedy=f"install it there (`make install-quantized`), or leave {setting} out",
             )
     if adapter.load_in_4bit and capabilities.train_4bit.ok is False:
         yield _unfit(

@@ -134,7 +134,7 @@ def test_dora_leaves_a_whole_model_that_answers_as_the_adapter_did(kind: StepKin
 
 
 def test_an_adapter_is_trained_on_a_base_of_4_bits(base: Path, tmp_path: Path):
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: `make install-gpu` does it")
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: `make install-quantized` does it")
     params = with_adapter(train_params(), load_in_4bit=True, optim="adamw_8bit")
     spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
     figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def test_an_adapter_is_trained_on_a_base_of_4_bits(base: Path, tmp_path: Path):
 
 
 def test_all_weights_are_trained_in_bfloat16_and_small_steps_are_not_lost(base: Path, tmp_path: Path):
-    pytest.importorskip("torchao", reason="torchao is not installed: `make install-gpu` does it")
+    pytest.importorskip("torchao", reason="torchao is not installed: `make install-quantized` does it")
     params = with_adapter(
         train_params(method=Method.FULL, learning_rate=5e-5, epochs=10), dtype="bfloat16", optim="adamw_8bit"
     )
@@ -200,3 +200,37 @@ def test_a_device_that_is_measured_divides_by_tokens(base: Path, tmp_path: Path,
     assert figures["loss"] == pytest.approx(by_rows["loss"], abs=2e-4)
     first, other = weights_of(one), weights_of(spec)
     assert all(torch.allclose(first[name], other[name], atol=2e-4) for name in first)
+
+
+def test_a_pass_of_sft_waits_for_nothing_that_the_device_computes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A figure that Python asks for is one that a GPU has to be waited for; from a step's first pass to its last there is none."""
+    waits: list[str] = []
+    run, in_a_pass = sft.AnswerTrainer._run, [False]
+
+    def watched_run(self: Any, *args: Any) -> Any:
+        in_a_pass[0] = True
+        try:
+            return run(self, *args)
+        finally:
+            in_a_pass[0] = False
+
+    def watch(name: str) -> None:
+        own = getattr(torch.Tensor, name)
+
+        def shown(self: torch.Tensor, *args: Any) -> Any:
+            if in_a_pass[0]:
+                waits.append(name)
+            return own(self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, shown)
+
+    for name in ("item", "tolist", "__float__", "__bool__"):
+        watch(name)
+    monkeypatch.setattr(sft.AnswerTrainer, "_run", watched_run)
+    monkeypatch.setattr(step_in_passes, "CPU_TOKENS", 64)
+    spec = spec_of(StepKind.SFT, train_params(batch_size=8, epochs=1), EXAMPLES, base, tmp_path)
+    figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    assert figures["rows_at_once"] < 8
+    assert not waits

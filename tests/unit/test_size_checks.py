@@ -125,7 +125,7 @@ def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change
 ):
     of_8b.setattr(training_memory, "gpu_gb", lambda: float(gpu))
     job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)], adapter=adapter)
-    job.context = SimpleNamespace(
+    vars(job)["context"] = SimpleNamespace(
         swaps=True, settings=SimpleNamespace(engine_gpu_share=share), platform=SimpleNamespace(is_alone=alone)
     )
     (found,) = size_checks.memory(job)

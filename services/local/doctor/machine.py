@@ -93,6 +93,14 @@ def gpu() -> Finding:
     return ok("gpu", "; ".join(devices) if devices else "none; engine and training run on the CPU")
 
 
+def gpu_gb() -> float | None:
+    """Memory of the largest GPU that what is installed can use; None where there is none."""
+    devices = _nvidia()
+    if isinstance(devices, str) or not devices or _cpu_build():
+        return None
+    return max(float(line.split(",")[1].split()[0]) for line in devices) * 1024**2 / GB
+
+
 def _nvidia() -> list[str] | str:
     """The devices' names and memory; a text when the driver does not answer."""
     if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.local.doctor import fitting
 from services.local.doctor.databases import has_database
 from services.local.doctor.finding import Finding, Health, Installation, bearer, fail, ok, warn
 from services.local.models.prepare import PreparedModel, damage, find, served_name
@@ -90,6 +91,7 @@ def _student(installation: Installation, source: str, model: PreparedModel) -> I
     """What a student can do, as far as it was tried. A teacher is not trained."""
     if source == installation.local.teacher_model:
         return
+    yield from fitting.student(installation, model.name, model.path)
     label = f"student {model.name}"
     result = published(installation.data, model.name) or known(model.name, installation.local.models)
     if result is None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -38,6 +39,8 @@ def arguments(spec: Spec, params: TrainParams) -> dict[str, Any]:
         "per_device_train_batch_size": params.batch_size,
         "gradient_accumulation_steps": 1,
         **optimizer(params.adapter),
+        "use_liger_kernel": on_gpu
+        and find_spec("liger_kernel") is not None,  # norms, rotation and MLP in one kernel each
         "max_length": None,  # rows were measured already
         "router_aux_loss_coef": 0.0,  # the router of a mixture of experts is not trained
         "seed": params.seed,

@@ -1,6 +1,6 @@
 """Supervised fine-tuning on (question, answer), with the loss on the answer's tokens (paper sections 3.1 and 3.2)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -12,12 +12,14 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit, logprobs
+from services.trainer.train import data, fit, logprobs, processes
 from services.trainer.train.model import load_tokenizer, trainable
 from services.trainer.train.progress import Reporter
 from services.trainer.train.step_in_passes import StepInPasses
 from shared.contracts.rows import Example
 from shared.contracts.steps import TrainParams
+
+ACCURACY = "mean_token_accuracy"  # TRL's name
 
 
 class ByLength(LengthGroupedSampler):
@@ -46,7 +48,7 @@ class WeightedCollator(DataCollatorForLanguageModeling):
 
 
 class AnswerTrainer(StepInPasses, SFTTrainer):
-    """The loss of a batch: sum over rows of weight times the NLL of the answer's tokens, by the number of these tokens. Rows of weight 1
+    """The loss of a pass: sum over rows of weight times the NLL of the answer's tokens, by the number of these tokens. Rows of weight 1
     make it the library's own."""
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -55,10 +57,29 @@ class AnswerTrainer(StepInPasses, SFTTrainer):
         if "weight" not in columns:
             columns.append("weight")
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The library's for rows of weight 1, without its three waits for the device in each pass: figures stay there until a log."""
         weight = inputs.pop("weight", None)
-        scored = model if weight is None else cast(torch.nn.Module, weighted(model, weight))
-        return super().compute_loss(scored, inputs, *args, **more)
+        outputs: FusedCausalLMOutput = model(**inputs, use_cache=False, fused_lm_head=True)
+        log_probs, mask, top = outputs.log_probs, outputs.label_mask, outputs.is_top1
+        assert log_probs is not None
+        assert mask is not None
+        assert top is not None
+        if weight is not None:
+            log_probs = log_probs * weight[:, None]
+        tokens = mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (-log_probs).sum() / torch.as_tensor(tokens).clamp(min=1)
+        if num_items_in_batch is not None:  # it counts the tokens of every process
+            loss = loss * processes.count()
+        self.figures[ACCURACY].append(top.sum() / mask.sum().clamp(min=1))
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        for name, values in self.figures.items():
+            self.figures[name] = [float(value) for value in values]
+        super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
         rows = cast(Dataset, self.train_dataset if train_dataset is None else train_dataset)
@@ -66,18 +87,6 @@ class AnswerTrainer(StepInPasses, SFTTrainer):
         return ByLength(
             self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths, int(self.args.data_seed or 0)
         )
-
-
-def weighted(model: Callable[..., FusedCausalLMOutput], weight: torch.Tensor) -> Callable[..., FusedCausalLMOutput]:
-    """The model with each row's log-probabilities, (rows, tokens), times its weight: that is all the loss is made of."""
-
-    def forward(**inputs: Any) -> FusedCausalLMOutput:
-        outputs = model(**inputs)
-        assert outputs.log_probs is not None
-        outputs.log_probs = outputs.log_probs * weight[:, None]
-        return outputs
-
-    return forward
 
 
 def fine_tune(spec: Spec, reporter: Reporter) -> Metrics:

@@ -64,7 +64,7 @@ def _add_gradients(model: torch.nn.Module) -> None:
 
 def _join_figures(figures: dict[str, list[Any]], parts: int, before: dict[str, int]) -> None:
     """A figure of each pass, as if one process had run them all; figures of the whole training (a count) are left."""
-    own = {name: values[before.get(name, 0) :] for name, values in figures.items()}
+    own = {name: [float(value) for value in values[before.get(name, 0) :]] for name, values in figures.items()}
     everyone = _of_all(own)
     for name in {name for one in everyone for name in one}:
         there = [one.get(name, []) for one in everyone]

@@ -1,0 +1,46 @@
+"""Whether a student's engine and its training fit on this machine's device, before a job is posted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from services.local.doctor.finding import Finding, Installation, ok, warn
+from services.local.doctor.machine import GB, gpu_gb
+from shared.contracts.steps import AdapterConfig, Method
+from shared.jobs.expected import parameters_of
+from shared.plan import device_memory
+
+SHARE = "METEOR_ENGINE_GPU_MEMORY_UTILIZATION"
+CONTEXT = "METEOR_ENGINE_MAX_MODEL_LEN"
+PLAIN = AdapterConfig()  # as a job has it that names nothing
+
+
+def student(installation: Installation, name: str, folder: Path) -> Iterator[Finding]:
+    """An adapter's training with a job's default settings, and the engine where it has a GPU's share."""
+    figures = device_memory.figures_in(folder, parameters_of(folder))
+    if figures is None:
+        return
+    there = gpu_gb()
+    on_gpu, label = there is not None, f"memory for {name}"
+    room = there if there is not None else psutil.virtual_memory().total / GB
+    engine = 0.0
+    if there is not None and not installation.local.weak_engine_url:
+        share = float(installation.environment.get(SHARE) or 0.45)
+        context = int(installation.environment.get(CONTEXT) or 2048)
+        engine, needs = share * there, device_memory.engine(figures, context) / GB
+        if needs > engine:
+            yield warn(
+                label,
+                f"its engine takes {needs:.1f} GB at least, and {SHARE} {share:g} gives it {engine:.1f} of {there:.1f} GB",
+                f"raise {SHARE}, lower {CONTEXT}, or take a smaller student",
+            )
+    least = device_memory.least(figures, Method.LORA, PLAIN, PLAIN.max_length, on_gpu) / GB
+    message = f"training an adapter takes {least:.1f} GB at least; {room - engine:.1f} of {room:.1f} GB are for it"
+    if least <= room - engine:
+        yield ok(label, message)
+    else:
+        words = device_memory.remedy(
+            figures, Method.LORA, PLAIN, PLAIN.max_length, max(0.0, room - engine) * GB, on_gpu
+        )
+        yield warn(label, message, f"in a job, {words}")
