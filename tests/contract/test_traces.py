@@ -1,4 +1,4 @@
-"""A tiny job leaves one connected trace: API, job, step, gateway, provider. The processes, the broker and the receiver are real."""
+"""A tiny job leaves one connected trace: API, job, step, gateway, provider; and the metrics that are listed. The processes, the broker and the receiver are real."""
 
 import contextlib
 import subprocess
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.contract.conftest import KEY, TOKEN, api_environment, running_api
 from tests.fakes.gateway import KEY as TEACHER_KEY
@@ -21,6 +22,7 @@ from tests.fakes.start import FakeServer, start_teacher
 pytest.importorskip("opentelemetry.sdk", reason="the extra `otel` is not installed (requirements/otel.lock)")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra `otel` is not installed")
 from tests.fakes.otlp import Seen, spans_of
+from tests.unit.test_monitoring import allowed, exported, is_allowed
 
 DOMAIN = "a domain that no trace may show"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -31,6 +33,7 @@ class Traced(NamedTuple):
     received: Receiver
     teacher: FakeServer
     job: str
+    scraped: str
 
     def one(self, name: str) -> Seen:
         (made,) = [span for span in self.spans if span.name == name]
@@ -72,7 +75,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory, _valkey_server: str) -> Ite
         assert http.get(path).json()["status"] == "succeeded", http.get(path).text
         wait_until(lambda: any(span.name == "job import" for span in spans_of(receiver)), 30, "the job's span")
         time.sleep(0.5)
-        yield Traced(spans_of(receiver), receiver, teacher, made.json()["id"])
+        scraped = http.get("/metrics").text + httpx.get(f"{gateway.url}/metrics", trust_env=False).text
+        yield Traced(spans_of(receiver), receiver, teacher, made.json()["id"], scraped)
 
 
 def test_the_trace_is_connected_from_the_caller_to_the_provider(traced: Traced):
@@ -112,3 +116,25 @@ def test_no_secret_and_no_text_is_told(traced: Traced):
 
 def test_the_provider_gets_no_ids_unless_asked(traced: Traced):
     assert {call["traceparent"] for call in traced.teacher.log()} == {None}
+
+
+def test_what_the_processes_export_is_listed_with_bounded_labels(traced: Traced):
+    """The list is made in this process; here it is held against running ones, after a job."""
+    listed = {name: one for one in exported() for name in one.series}
+    seen = {}
+    for family in text_string_to_metric_families(traced.scraped):
+        for sample in family.samples if family.name.startswith("meteor_") else ():
+            if sample.name.endswith("_created"):
+                continue
+            metric = listed[sample.name]
+            assert set(sample.labels) - {"le"} <= set(metric.labels), sample
+            for label in metric.labels:
+                values = allowed(metric.name, label)
+                assert values is not None
+                assert is_allowed(values, sample.labels[label]), sample
+            seen[sample.name, *sorted(sample.labels.values())] = sample.value
+    assert seen["meteor_step_attempts_total", "strong.propose", "succeeded"] >= 1
+    assert seen["meteor_jobs_ended_total", "import", "succeeded"] == 1
+    assert seen["meteor_teacher_calls_total", "default", "ok"] >= 1
+    assert seen["meteor_processes", "strong_model"] == 1
+    assert seen["meteor_worker_slots", "strong"] == 1
