@@ -9,9 +9,9 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 # The lock is complete, so pip resolves nothing. This layer changes only when the lock does.
 COPY requirements/services.lock requirements/services.lock
 RUN pip install --no-deps -r requirements/services.lock
-# Optional libraries: --build-arg EXTRAS=otel
+# Optional libraries: --build-arg EXTRAS="otel s3"
 ARG EXTRAS=""
-COPY requirements/otel.lock requirements/otel.lock
+COPY requirements/otel.lock requirements/s3.lock requirements/
 RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 
 COPY deploy/healthcheck.py deploy/healthcheck.py

@@ -11,7 +11,9 @@ from services.api.middleware.request_limits import RequestLimits
 from services.api.model_router import ModelRouter
 from services.api.settings import ApiSettings
 from shared.artifacts.bases import Base, Bases
+from shared.artifacts.opening import open_artifacts, open_uploads
 from shared.artifacts.store import Artifacts
+from shared.artifacts.uploads import Uploads
 from shared.contracts.keys import Scope
 from shared.datasets.files import JobData
 from shared.datasets.rows import Items, JobRows, columns_of
@@ -50,6 +52,7 @@ class ApiContext:
     stores: Stores
     ledger: Ledger
     artifacts: Artifacts
+    uploads: Uploads
     providers: ProviderList
     bases: Bases
     students: tuple[Base, ...]
@@ -68,8 +71,8 @@ class ApiContext:
 
     @property
     def files(self) -> Path:
-        """The folder of uploaded bytes, named by SHA-256."""
-        return self.platform.files
+        """The folder that uploads arrive in."""
+        return self.uploads.folder
 
     def of(self, caller: Caller, openai_names: bool = False) -> "ProjectContext":
         return ProjectContext(**vars(self), caller=caller, openai_names=openai_names)
@@ -130,7 +133,8 @@ def open_context(settings: ApiSettings, platform: PlatformSettings) -> ApiContex
         platform=platform,
         stores=stores,
         ledger=open_ledger(platform.ledger_database),
-        artifacts=Artifacts(platform.artifacts, platform.disk_floor),
+        artifacts=open_artifacts(platform),
+        uploads=open_uploads(platform),
         providers=ProviderList(settings, platform.internal_token.get_secret_value()),
         bases=bases,
         students=students,

@@ -11,12 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.artifacts.objects import Objects
+from shared.artifacts.opening import ARTIFACTS, UPLOADS
+from shared.artifacts.store import write_atomically
 from shared.contracts.errors import UserError
 from shared.platform.settings import PlatformSettings
 
 DATABASES = ("meteor.sqlite3", "ledger.sqlite3")
 FOLDERS = ("files", "artifacts", "serving")
 OF_THE_RUN = ("run.json", "run.lock")  # who runs now; says nothing about a copy
+OBJECTS = "objects"  # of METEOR_ARTIFACTS_URL; file://COPY/objects is one itself
 HALF_WRITTEN = ".tmp-"  # what every writer of the data folder begins its names with until a file is whole
 
 
@@ -50,7 +54,25 @@ def back_up(settings: PlatformSettings, target: Path) -> Copied:
     links: dict[tuple[int, int], Path] = {}
     for folder in FOLDERS:
         _copy_folder(source / folder, target / folder, links, done)
+    if settings.artifacts_url:
+        _copy_objects(Objects(settings.artifacts_url), target / OBJECTS, done)
     return done
+
+
+def _copy_objects(objects: Objects, target: Path, done: Copied) -> None:
+    """Every object that is not there yet. Its name is what its content hashes to, so what is there is the same."""
+    for folder in (ARTIFACTS, UPLOADS):
+        for item in objects.list(folder):
+            there = target / item.key
+            if there.exists() and there.stat().st_size == item.size:
+                done.kept += 1
+                continue
+            content = objects.get(item.key)
+            if content is None:
+                continue  # the collector removed it meanwhile: nothing needs it
+            write_atomically(there, content, HALF_WRITTEN)
+            done.files += 1
+            done.bytes += len(content)
 
 
 def _copy_database(source: Path, target: Path) -> None:

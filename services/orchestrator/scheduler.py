@@ -18,7 +18,7 @@ from services.orchestrator.runtime.run import NOTE_S, DurableRun, PauseHere
 from services.orchestrator.runtime.steps import StepClient
 from services.orchestrator.settings import OrchestratorSettings
 from shared.artifacts.bases import Bases
-from shared.artifacts.store import Artifacts
+from shared.artifacts.opening import open_artifacts, open_uploads
 from shared.contracts.errors import MeteorError, TransientError
 from shared.contracts.jobs import JobKind, JobStatus, budget_of
 from shared.datasets.files import remove_expired
@@ -46,7 +46,7 @@ class Orchestrator:
         self.platform = platform
         self.settings = settings
         self.owner = f"orchestrator@{socket.gethostname()}:{os.getpid()}"
-        self.artifacts = Artifacts(platform.artifacts, platform.disk_floor)
+        self.artifacts, self.uploads = open_artifacts(platform), open_uploads(platform)
         self.steps = StepClient(stores, self.artifacts, platform)
         self.heartbeat = Heartbeat(lambda: stores, self.owner, "orchestrator", None, settings.max_jobs)
         self._jobs: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class Orchestrator:
     async def _collect(self) -> None:
         """Remove what nobody needs any more; a folder that cannot be read now is tried again next time."""
         try:
-            expired = await asyncio.to_thread(remove_expired, self.stores.catalog, self.platform.files)
+            expired = await asyncio.to_thread(remove_expired, self.stores.catalog, self.uploads)
             pruned = await asyncio.to_thread(prune_audit, self.stores.retention, self.platform)
             chats = await asyncio.to_thread(prune_chats, self.stores.chats, self.platform)
             collected = await asyncio.to_thread(collect, self.stores.retention, self.artifacts, self.platform)

@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from services.trainer.publishing import CONFIG
 from services.trainer.settings import TrainerSettings, trainer_settings
 from services.trainer.spec import MESSAGE, Done, Failed, Spec, Tick
+from shared.artifacts.serving import CONFIG
 from shared.artifacts.store import write_atomically
 from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
 from shared.contracts.export_steps import MergeParams
 from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams, Wire
 from shared.platform.guarded_process import GuardedProcess
+from shared.platform.object_url import opens_objects
 
 ADAPTER, FULL, ROWS, CURVE = "adapter", "weights", "rows.json", "curve.json"  # inside a spec's output folder
 FAMILIES: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
@@ -139,7 +140,7 @@ def command(spec: Spec, path: Path) -> list[str]:
 
 def child_environment(kind: StepKind, gpus: str | None = None) -> dict[str, str]:
     """This process's environment without secrets and offline; PUSH alone gets the hub and its token."""
-    inherited = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    inherited = {name: value for name, value in os.environ.items() if not (name in SECRETS or opens_objects(name))}
     if gpus is not None:
         inherited[GPUS] = gpus
     if kind is StepKind.PUSH:  # the local runner sets HF_HUB_OFFLINE for every process

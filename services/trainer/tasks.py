@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from services.trainer import publishing, supervisor
+from services.trainer.checkpoints import kept_elsewhere
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from shared.artifacts import capabilities
 from shared.artifacts.archives import files_of
 from shared.artifacts.bases import Bases
+from shared.artifacts.serving import link_or_copy
 from shared.contracts.errors import FatalError
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.exports import ExportIndex
@@ -81,7 +83,7 @@ def _repository(export: str, context: StepContext) -> Path:
         if isinstance(member.content, bytes):
             target.write_bytes(member.content)
         else:
-            publishing.link_or_copy(member.content, target)
+            link_or_copy(member.content, target)
     return folder
 
 
@@ -125,7 +127,8 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
         artifacts.check_room(context.scratch, bytes_to_write)
         context.progress(done, total, **metrics)
 
-    return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
+    async with kept_elsewhere(context, spec.checkpoints):
+        return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
 
 
 sft, dpo = (step_handler(kind)(partial(_train, kind)) for kind in (StepKind.SFT, StepKind.DPO))

@@ -5,7 +5,7 @@ Equal members give equal bytes: no times or owners are stored, and the order is 
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +32,9 @@ class Member(NamedTuple):
 class Parts:
     """A concatenation of bytes and files. The files must not change while they are read; artifacts never do."""
 
-    def __init__(self, parts: list[tuple[bytes | Path, int]]):
-        self._parts = parts
+    def __init__(self, parts: list[tuple[bytes | Path, int]], renew: Callable[[], object] = lambda: None):
+        """renew: called before each part is read; it brings back files that were evicted since."""
+        self._parts, self._renew = parts, renew
         self.size = sum(size for _, size in parts)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -43,6 +44,7 @@ class Parts:
         for part, size in self._parts:
             first, last = max(start - at, 0), min(stop - at, size)
             if first < last:
+                self._renew()
                 yield from _piece(part, first, last)
             at += size
 
@@ -57,8 +59,8 @@ def text(content: bytes) -> Parts:
     return Parts([(content, len(content))])
 
 
-def archive(members: list[Member]) -> Parts:
-    """The tar archive of the members, in their order."""
+def archive(members: list[Member], renew: Callable[[], object] = lambda: None) -> Parts:
+    """The tar archive of the members, in their order. renew: as for Parts."""
     parts: list[tuple[bytes | Path, int]] = []
     for member in members:
         info = tarfile.TarInfo(member.name)
@@ -68,7 +70,7 @@ def archive(members: list[Member]) -> Parts:
         parts += [(header, len(header)), (member.content, member.size), (padding, len(padding))]
     end = 2 * BLOCK
     end += -(sum(size for _, size in parts) + end) % RECORD
-    return Parts([*parts, (bytes(end), end)])
+    return Parts([*parts, (bytes(end), end)], renew)
 
 
 def _piece(part: bytes | Path, first: int, last: int) -> Iterator[bytes]:
@@ -92,8 +94,12 @@ def manifest_of(index: ExportIndex) -> bytes:
 
 def archive_of(index: ExportIndex, form: ExportFormat, artifacts: Artifacts) -> Parts:
     """Model card, manifest and the format's files by name. Raises ArtifactMissing if they were removed."""
-    members = [*_papers(index), *_files(index.folders[form], artifacts)]
-    return archive([Member(f"{index.top}-{form.value}/{name}", content) for name, content in members])
+    digest = index.folders[form]
+    members = [
+        Member(f"{index.top}-{form.value}/{name}", content)
+        for name, content in [*_papers(index), *_files(digest, artifacts)]
+    ]
+    return archive(members, lambda: artifacts.folder(digest))
 
 
 def files_of(index: ExportIndex, artifacts: Artifacts) -> list[Member]:

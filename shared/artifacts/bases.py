@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.artifacts.chat_templates import read_prompts
-from shared.artifacts.store import hash_folder
+from shared.artifacts.folders import hash_folder
 from shared.artifacts.template_text import renders_tools, template_text
 from shared.contracts.errors import FatalError, UserError
 from shared.contracts.prompt_profile import PromptProfile

@@ -5,6 +5,7 @@ memory (little-endian).
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,21 +47,23 @@ class Columns:
         """Raises DamagedColumns."""
         import numpy as np
 
-        self._path = path
-        with path.open("rb") as file:
-            try:
-                header = json.loads(file.read(HEADER))
-                self.rows: int = header["rows"]
-                types = TYPES | (ADDED if header["columns"] == FORM + "2" else {})
-            except (ValueError, LookupError, TypeError) as error:
-                raise DamagedColumns(f"{path.name} has no header") from error
+        self._file = path.open("rb")  # stays open: a copy of what lies on object storage may be evicted by its name
+        try:
+            header = json.loads(self._file.read(HEADER))
+            self.rows: int = header["rows"]
+            types = TYPES | (ADDED if header["columns"] == FORM + "2" else {})
+        except (ValueError, LookupError, TypeError) as error:
+            self._file.close()
+            raise DamagedColumns(f"{path.name} has no header") from error
         self._starts: dict[str, int] = {}
         end = HEADER
         for name, code in types.items():
             self._starts[name] = end
             end += np.dtype(code).itemsize * (self.rows + (name == ONE_MORE))
-        if path.stat().st_size != end:
-            raise DamagedColumns(f"{path.name} has {path.stat().st_size} bytes, not {end}")
+        size = os.fstat(self._file.fileno()).st_size
+        if size != end:
+            self._file.close()
+            raise DamagedColumns(f"{path.name} has {size} bytes, not {end}")
 
     def __getitem__(self, name: str) -> "np.ndarray":
         import numpy as np
@@ -69,4 +72,4 @@ class Columns:
         code = (TYPES | ADDED)[name]
         if not count or name not in self._starts:
             return np.zeros(count, dtype=code)
-        return np.memmap(self._path, dtype=code, mode="r", offset=self._starts[name], shape=(count,))
+        return np.memmap(self._file, dtype=code, mode="r", offset=self._starts[name], shape=(count,))

@@ -3,10 +3,10 @@ read them here."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.artifacts.store import Artifacts
+from shared.artifacts.uploads import Uploads
 from shared.contracts.conversation import SYSTEM_ROLES, text_of
 from shared.contracts.data import LineError, Question, bounded_lines, json_line
 from shared.contracts.errors import UserError
@@ -34,9 +34,9 @@ class Unasked(ValueError):
 
 
 def items_of(
-    source: FileContent | FileById, file: FileRecord | None, files: Path, artifacts: Artifacts, catalog: Catalog
+    source: FileContent | FileById, file: FileRecord | None, uploads: Uploads, artifacts: Artifacts, catalog: Catalog
 ) -> list[EvalItem]:
-    """All of them, in their order. file: that `source` names. files: the folder of uploaded bytes. Raises UserError for rows that are
+    """All of them, in their order. file: that `source` names. Raises UserError for rows that are
     no items, and for too many; ArtifactMissing."""
     if isinstance(source, FileContent) or file is None:
         given = source.content if isinstance(source, FileContent) else []
@@ -53,7 +53,7 @@ def items_of(
             param=f"{PARAM}.id",
             code="invalid_file",
         )
-    with (files / file.sha256).open("rb") as lines:
+    with uploads.path(file.sha256).open("rb") as lines:
         return list(_bounded(_of_lines(bounded_lines(lines))))
 
 

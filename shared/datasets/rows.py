@@ -178,8 +178,8 @@ class StoredRows:
 
     def __init__(self, artifacts: Artifacts, references: References):
         """Raises ArtifactMissing."""
-        self.references = references
-        self._rows = artifacts.file(references.rows)
+        self.references, self._artifacts = references, artifacts
+        artifacts.file(references.rows)
         try:
             self.columns = Columns(artifacts.file(references.columns))
         except DamagedColumns as error:
@@ -194,7 +194,7 @@ class StoredRows:
     def read(self, places: "Places") -> Iterator[Question]:
         """The rows at these places, in their order; neighbours are read together. Raises ArtifactMissing."""
         offsets, checksums = self.columns["offset"], self.columns["crc"]
-        with self._rows.open("rb") as file:
+        with self._artifacts.file(self.references.rows).open("rb") as file:
             for first, last in _runs(places, offsets):
                 start = int(offsets[first])
                 file.seek(start)
@@ -202,7 +202,9 @@ class StoredRows:
                 for place in range(first, last + 1):
                     raw = block[int(offsets[place]) - start : int(offsets[place + 1]) - start - 1]
                     if zlib.crc32(raw) != checksums[place]:
-                        raise ArtifactMissing(f"artifact {self._rows.name} was changed on disk; upload the file again")
+                        raise ArtifactMissing(
+                            f"artifact {self.references.rows} was changed on disk; upload the file again"
+                        )
                     yield Question.model_validate_json(raw)
 
     def find(self, row_id: str) -> int | None:

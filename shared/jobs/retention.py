@@ -10,8 +10,10 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from shared.artifacts.opening import UPLOADS, checkpoints_of_all, remote_of
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.contracts.errors import UserError
 from shared.contracts.steps import StepResult
@@ -22,6 +24,7 @@ from shared.platform.settings import PlatformSettings
 
 log = get_logger(__name__)
 GRACE_S = 3600.0
+LOOKED_AT = 100  # artifacts, to tell whether a database and a store belong together
 DAY_S = 86_400.0
 
 
@@ -59,24 +62,59 @@ def collect(
     cutoff, before = now - settings.retention.total_seconds(), now - GRACE_S
     serving, logs = settings.serving, settings.data / "logs"
     needed = store.needed(cutoff)
-    there = list(artifacts.all())
-    if there and not (needed.contents | needed.trained) & {path.name for path in there}:
-        raise UnknownData(f"the database knows none of the artifacts in {artifacts.root}; check DATABASE_URL")
+    remote = artifacts.remote
+    there = list(artifacts.all()) if remote is None else []
+    _check_knows(needed, there, artifacts)
     steps = store.count_expired(cutoff) if dry_run else store.expire_results(cutoff)
     needed = store.needed(cutoff)  # again: a job may have reused a result just before it expired
-    keep = needed.contents | needed.trained | _folders(artifacts, needed)
+    folders = needed.trained | _folders(artifacts, needed)
+    keep = needed.contents | folders
     collected = Collected(steps=steps)
-    collected.artifacts, size = _remove((path for path in there if path.name not in keep), before, dry_run)
-    collected.kept = len(there) - collected.artifacts
+    if remote is not None:
+        garbage = remote.collect(needed.contents, folders, before, dry_run)
+        collected.artifacts, collected.bytes = garbage.count, garbage.bytes
+        collected.leftovers = _abandoned(settings, dry_run)
+        unknown = remote_of(settings, UPLOADS).collect(
+            needed.contents, (), before, dry_run
+        )  # of uploads that were cut off
+        collected.leftovers, collected.bytes = collected.leftovers + unknown.count, collected.bytes + unknown.bytes
+    count, size = _remove((path for path in there if path.name not in keep), before, dry_run)
+    collected.kept = len(there) - count
+    collected.artifacts += count
     collected.bytes += size
     served = (path for path in _entries(serving) if len(path.name) == 64 and path.name not in keep)
     collected.served, size = _remove(served, before, dry_run)
     collected.bytes += size
-    collected.leftovers, size = _remove(_leftovers(artifacts, serving, logs, cutoff), before, dry_run)
+    count, size = _remove(_leftovers(artifacts, serving, logs, cutoff), before, dry_run)
+    collected.leftovers += count
     collected.bytes += size
     if not dry_run:
         store.forget_workers(DAY_S)
     return collected
+
+
+def _check_knows(needed: Needed, there: list[Path], artifacts: Artifacts) -> None:
+    """Raises UnknownData."""
+    known = needed.contents | needed.trained
+    strange = there and not known & {path.name for path in there}
+    if artifacts.remote is not None:
+        names = list(islice(artifacts.remote.names(), LOOKED_AT))
+        strange = bool(names) and not any(map(artifacts.remote.has, islice(known, LOOKED_AT)))
+    if strange:
+        place = artifacts.root if artifacts.remote is None else artifacts.remote.objects.url
+        raise UnknownData(f"the database knows none of the artifacts in {place}; check DATABASE_URL")
+
+
+def _abandoned(settings: PlatformSettings, dry_run: bool) -> int:
+    """Remove (dry_run: count) the checkpoints of steps that nobody has worked on for a day."""
+    count = 0
+    for remote in checkpoints_of_all(settings):
+        age_s = remote.age_s()
+        if age_s is not None and age_s > DAY_S:
+            count += 1
+            if not dry_run:
+                remote.clear()
+    return count
 
 
 def prune_audit(store: RetentionStore, settings: PlatformSettings, dry_run: bool = False) -> int:

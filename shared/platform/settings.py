@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.platform.object_url import checked_url
 from shared.platform.public_addresses import Network, networks_of
 
 
@@ -43,6 +44,13 @@ class PlatformSettings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("METEOR_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
         description="certificates (a file or a folder) that are trusted beside the usual ones",
+    )
+    artifacts_url: str = Field(
+        default="",
+        description="s3://, gs://, az:// or file://: artifacts, uploads and checkpoints lie there, and the data folder holds copies",
+    )
+    artifacts_cache_gb: float = Field(
+        default=20.0, gt=0, description="with METEOR_ARTIFACTS_URL: so much of it is kept on this machine's disk"
     )
     lease: timedelta = timedelta(seconds=12)
     renew: timedelta = timedelta(seconds=4)
@@ -88,6 +96,11 @@ class PlatformSettings(BaseSettings):
         networks_of(value)
         return value
 
+    @field_validator("artifacts_url")
+    @classmethod
+    def _is_object_url(cls, value: str) -> str:
+        return checked_url(value) if value else value
+
     @cached_property
     def grader_networks(self) -> tuple[Network, ...]:
         return networks_of(self.grader_allow)
@@ -127,7 +140,13 @@ class PlatformSettings(BaseSettings):
 
     @property
     def artifacts(self) -> Path:
-        return self.data / "artifacts"
+        """Of artifacts, or of the copies of those that lie on object storage: no copy is ever taken for the only one."""
+        return self.data / ("cache/artifacts" if self.artifacts_url else "artifacts")
+
+    @property
+    def artifacts_cache(self) -> int:
+        """Bytes."""
+        return int(self.artifacts_cache_gb * 1e9)
 
     @property
     def serving(self) -> Path:

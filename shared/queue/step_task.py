@@ -20,6 +20,7 @@ import redis
 import stamina
 from pydantic import ValidationError
 
+from shared.artifacts.opening import open_artifacts
 from shared.artifacts.store import Artifacts
 from shared.contracts.deterministic import is_deterministic
 from shared.contracts.errors import (
@@ -70,6 +71,7 @@ class StepContext:
         self.artifacts = artifacts
         self.latest: Progress | None = None
         self.runs_again = False
+        self.clear_more: Callable[[], object] = lambda: None  # what the step left elsewhere
         self._scratch = settings.data / "scratch" / claim.step_id
         self._started = time.monotonic()
 
@@ -89,6 +91,10 @@ class StepContext:
 
     def clear_scratch(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
+        try:
+            self.clear_more()
+        except TransientError as error:  # the collector removes it
+            log.warning("the step leaves something behind", step_key=self.claim.key, reason=error.message)
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         """Record progress; it is written to the row with the next renewal of the lease."""
@@ -116,7 +122,7 @@ class StepRunner:
         self.handlers = handlers
         self.settings = platform_settings()
         self.worker = f"{service}@{socket.gethostname()}:{os.getpid()}"
-        self.artifacts = Artifacts(self.settings.artifacts, self.settings.disk_floor)
+        self.artifacts = open_artifacts(self.settings)
         self.shutdown = ShutdownPipe()
         self._redis: redis.Redis | None = None
 
@@ -153,7 +159,8 @@ class StepRunner:
     async def _attempt(self, context: StepContext) -> None:
         steps, claim = self.stores.steps, context.claim
         try:
-            result = await self._under_lease(self._work(context), context)
+            with self.artifacts.kept():
+                result = await self._under_lease(self._work(context), context)
             reference = self.artifacts.put_json(result.model_dump(mode="json"))
             if self._persist(lambda: steps.finish(claim, reference, result.metrics)):
                 context.clear_scratch()

@@ -19,6 +19,7 @@ from services.api.app import create_app
 from services.api.features.files import upload
 from services.api.known_query import query_names
 from services.api.settings import ApiSettings
+from shared.artifacts.opening import open_uploads
 from shared.datasets.files import remove_expired
 from shared.db.engine import writing
 from shared.jobs.tables import files
@@ -131,15 +132,15 @@ def test_a_file_is_gone_from_the_time_that_it_was_given(api: RunningApi, client:
         client.files.retrieve(past.id)
     listed = [file.id for file in client.files.list(purpose="user_data", limit=20)]
     assert (past.id in listed, kept.id in listed) == (False, True)
-    folder, catalog = api.platform.files, api.stores.catalog
-    assert (remove_expired(catalog, folder, dry_run=True), remove_expired(catalog, folder)) == (1, 1)
+    folder, catalog, uploads = api.platform.files, api.stores.catalog, open_uploads(api.platform)
+    assert (remove_expired(catalog, uploads, dry_run=True), remove_expired(catalog, uploads)) == (1, 1)
     assert client.files.content(kept.id).read() == b"the same", "another file with the same bytes is left"
     with writing(api.stores.jobs.engine) as connection:
         connection.execute(files.update().where(files.c.id == kept.id).values(expires_at=time.time() - 1))
     before = set(folder.iterdir())
-    assert remove_expired(catalog, folder) == 1
+    assert remove_expired(catalog, uploads) == 1
     assert len(before - set(folder.iterdir())) == 1
-    assert remove_expired(catalog, folder) == 0
+    assert remove_expired(catalog, uploads) == 0
 
 
 def test_every_parameter_of_the_clients_job_is_a_field():

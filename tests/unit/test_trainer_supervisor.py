@@ -12,7 +12,8 @@ import pytest
 from services.trainer import publishing, supervisor
 from services.trainer.settings import TrainerSettings
 from shared.artifacts.bases import Bases
-from shared.artifacts.store import Artifacts, hash_folder
+from shared.artifacts.folders import hash_folder
+from shared.artifacts.store import Artifacts
 from shared.contracts.errors import DiskLow, FatalError, UserError
 from shared.contracts.export_steps import MergeParams
 from shared.contracts.rows import Example

@@ -23,7 +23,7 @@ def gc(
 ) -> None:
     """Remove what nobody needs any more: results of jobs that ended long ago, trained models that are no version, files that have
     expired, what is older in the audit log than METEOR_AUDIT_RETENTION, and stored chats older than METEOR_CHAT_RETENTION. The orchestrator does so by itself once an hour; needs the same DATABASE_URL as `up`."""
-    from shared.artifacts.store import Artifacts
+    from shared.artifacts.opening import open_artifacts, open_uploads
     from shared.datasets.files import remove_expired
     from shared.jobs.retention import collect, prune_audit, prune_chats
     from shared.jobs.schema import open_stores  # here: other commands need no database
@@ -35,10 +35,10 @@ def gc(
         raise UserError(f"there is no database in {data}; is DATABASE_URL set as it was for `meteor up`?")
     stores = open_stores(settings.database)
     store = stores.retention
-    expired = remove_expired(stores.catalog, settings.files, dry_run)
+    expired = remove_expired(stores.catalog, open_uploads(settings), dry_run)
     pruned = prune_audit(store, settings, dry_run)
     chats = prune_chats(stores.chats, settings, dry_run)
-    removed = collect(store, Artifacts(settings.artifacts), settings, dry_run)
+    removed = collect(store, open_artifacts(settings), settings, dry_run)
     if expired and not as_json:
         say(f"{expired} expired files {'would be ' * dry_run}removed")
     if pruned and not as_json:
@@ -73,4 +73,6 @@ def backup(
     )
     if not included:
         text += "\nthe database of DATABASE_URL is not in it: dump it before you run this command"
+    if settings.artifacts_url:
+        text += f"\nstart from it with METEOR_ARTIFACTS_URL=file://{target.resolve()}/objects"
     emit({"target": str(target), "database_included": included, **asdict(copied)}, as_json, text)

@@ -25,6 +25,7 @@ def check_up(data: Path, environment: Mapping[str, str], calls: bool = True) -> 
     yield from machine.disk(installation)
     ground = [stores.data_folder(installation), machine.leftovers(installation), *databases.database(installation)]
     yield from ground
+    yield from stores.object_storage(installation)
     yield from stores.message_broker(installation)
     yield serving.api_port(installation)
     yield serving.access(installation)

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ import redis
 
 from services.local.doctor.finding import Finding, Installation, fail, ok, warn
 from services.local.supervisor import broker
+from shared.artifacts.objects import Objects, ObjectsUnavailable
+from shared.contracts.errors import FatalError
 
 ANSWER_S = 5.0
 SKEW_S = 2.0  # leases are told by clocks that must agree to a few seconds
@@ -29,6 +32,35 @@ def data_folder(installation: Installation) -> Finding:
     except OSError as error:
         return fail("data folder", f"{error.filename or installation.data} cannot be written: {error.strerror}", fix)
     return ok("data folder", str(installation.data.resolve()))
+
+
+def object_storage(installation: Installation) -> Iterator[Finding]:
+    """Writing, reading and deleting below METEOR_ARTIFACTS_URL, tried with an object; the clock of its server."""
+    url = installation.platform.artifacts_url
+    if not url:
+        return
+    objects, key, content = Objects(url), f"doctor/{uuid.uuid4().hex}", b"written by the doctor"
+    try:
+        began = time.time()
+        for attempt in (True, False):
+            if objects.create(key, content) is not attempt:
+                fix = "take a store with conditional writes (If-None-Match), or the newest version of this one"
+                yield fail("object storage", f"{url} overwrites an object that must not be overwritten", fix)
+                return
+        read, written = objects.get(key), objects.look(key)
+        objects.delete([key])
+        if read != content or written is None or objects.look(key) is not None:
+            fix = "take a store that reads what was written and deleted (strong consistency)"
+            yield fail("object storage", f"{url} does not give back what was just written", fix)
+            return
+    except ObjectsUnavailable as error:
+        yield fail("object storage", error.reason, error.fix)
+        return
+    except FatalError as error:
+        yield fail("object storage", error.message, "pip install --no-deps -r requirements/s3.lock")
+        return
+    yield ok("object storage", f"{url}: written, read and deleted in {time.time() - began:.1f} s")
+    yield skew("the object storage", written.modified.timestamp() - began)
 
 
 def message_broker(installation: Installation) -> Iterator[Finding]:

@@ -26,7 +26,8 @@ from services.local.models.download import assemble_gguf
 from services.local.models.folder import ModelRefused, check_config, check_folder, read_config, text_part
 from services.local.models.hub import SMALL, HubAway, HubModel, ask_hub, download_from_hub
 from services.local.progress import ProgressReport, SilentReport
-from shared.artifacts.store import hash_folder, write_atomically
+from shared.artifacts.folders import hash_folder
+from shared.artifacts.store import write_atomically
 from shared.contracts.errors import FatalError, TransientError, UserError
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")

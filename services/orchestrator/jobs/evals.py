@@ -9,6 +9,7 @@ from typing import Any
 from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
+from shared.artifacts.opening import open_uploads
 from shared.contracts.conversation import student_conversation, teacher_conversation, transcript
 from shared.contracts.evals import (
     Checked,
@@ -81,15 +82,15 @@ async def open_eval(steps: StepClient, ledger: Ledger, bases: Bases, row: JobRec
     """Raises NotFound for a version that is gone, FatalError for a base that is no longer there, ArtifactMissing."""
     request, stores, artifacts = EvalRun.model_validate(row.request), steps.stores, steps.artifacts
     source = request.data_source.source
-    files = steps.settings.files
+    uploads = open_uploads(steps.settings)
 
     def read() -> tuple[list[EvalItem], dict[str, str]]:
         file = stores.catalog.file_of_job(source.id) if isinstance(source, FileById) else None
-        items = items_of(source, file, files, artifacts, stores.catalog)
+        items = items_of(source, file, uploads, artifacts, stores.catalog)
         parts = [part for one in request.criteria if one.verifying for part in parts_of(one.verifying)]
         databases = {part.database for part in parts if isinstance(part, SqlResultGrader)}
         shas = {name: stores.catalog.file(row.project_id, name).sha256 for name in sorted(databases)}
-        return items, {name: artifacts.put((files / sha).read_bytes()) for name, sha in shas.items()}
+        return items, {name: artifacts.put(uploads.path(sha).read_bytes()) for name, sha in shas.items()}
 
     items, grader_files = await asyncio.to_thread(read)
     student, shows_calls = None, True

@@ -76,7 +76,7 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     about |= {"mask": run.request.mask, "masked": dict(run.masked)}
     await when_disk_has_space(
         lambda: add_made_file(
-            run.stores.catalog, run.artifacts, run.files, run.job.project_id, rows, id=file_id, **about
+            run.stores.catalog, run.artifacts, run.uploads, run.job.project_id, rows, id=file_id, **about
         ),
         lambda _: None,
     )

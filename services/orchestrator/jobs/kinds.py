@@ -18,6 +18,7 @@ from services.orchestrator.runtime.run import DurableRun
 from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts import material
 from shared.artifacts.bases import Bases
+from shared.artifacts.opening import open_uploads
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.grader_kinds import SqlResultGrader, parts_of
 from shared.contracts.jobs import JobKind, JobRequest
@@ -28,7 +29,6 @@ from shared.jobs.catalog import ref_of
 from shared.jobs.expected import expected_rates
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
-from shared.platform.settings import platform_settings
 
 
 class Dependencies(NamedTuple):
@@ -67,10 +67,10 @@ async def _open_distillation(dependencies: Dependencies, row: JobRecord) -> Dist
 
 def _material(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> material.Material:
     """What teacher and judge are shown. Raises NotFound, OSError, and FatalError for a file that is no text, or whose content is gone."""
-    catalog = dependencies.steps.stores.catalog
+    catalog, uploads = dependencies.steps.stores.catalog, open_uploads(dependencies.steps.settings)
 
     def path_of(file_id: str) -> Path:
-        return dependencies.steps.settings.files / catalog.file(row.project_id, file_id).sha256
+        return uploads.path(catalog.file(row.project_id, file_id).sha256)
 
     try:
         contents = material.contents_of(request.distillation.teacher.contexts, path_of)
@@ -87,9 +87,8 @@ def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobReques
     parts = [part for grader in request.distillation.verifying for part in parts_of(grader)]
     ids = {part.database for part in parts if isinstance(part, SqlResultGrader)}
     digests = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
-    return {
-        file_id: artifacts.put((platform_settings().files / digest).read_bytes()) for file_id, digest in digests.items()
-    }
+    uploads = open_uploads(dependencies.steps.settings)
+    return {file_id: artifacts.put(uploads.path(digest).read_bytes()) for file_id, digest in digests.items()}
 
 
 def _starting_student(dependencies: Dependencies, row: JobRecord, conversations: bool) -> ModelRef:

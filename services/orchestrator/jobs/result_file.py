@@ -27,7 +27,7 @@ def keep(run: DistillationRun) -> list[str]:
         return []
     file_id = f"file-{run.job.id.partition('-')[2]}"
     about = {"id": file_id, "filename": NAME, "purpose": RESULTS, "status": "processed", "errors": []}
-    add_bytes(run.stores.catalog, run.artifacts, run.files, run.job.project_id, content, **about)
+    add_bytes(run.stores.catalog, run.artifacts, run.uploads, run.job.project_id, content, **about)
     return [file_id]
 
 

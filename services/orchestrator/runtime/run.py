@@ -10,6 +10,7 @@ from services.orchestrator.runtime.fair_limit import FairLimit
 from services.orchestrator.runtime.progress import ProgressMeter
 from services.orchestrator.runtime.refusals import Refusals, described
 from services.orchestrator.runtime.steps import StepClient
+from shared.artifacts.opening import open_uploads
 from shared.contracts.jobs import JobProgress
 from shared.contracts.refusals import MOST, RefusedRow
 from shared.contracts.step_key import StepKey
@@ -63,7 +64,7 @@ class DurableRun:
         self.stores = steps.stores
         self.artifacts = steps.artifacts
         self.data = steps.settings.data
-        self.files = steps.settings.files
+        self.uploads = open_uploads(steps.settings)
         self.figures: dict[StepKey, dict[str, Any]] = {}  # per step: what its worker counted
         self.batch_size = batch_size
         self._steps = steps

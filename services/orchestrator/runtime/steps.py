@@ -99,11 +99,12 @@ class StepClient:
             result = StepResult.model_validate(self.artifacts.get_json(finished.result_ref))
             trained = result.trained
             for made in filter(None, (trained, result.folder)):
-                self.artifacts.folder(made)
+                self.artifacts.check_folder(made)
         except ArtifactMissing as error:
             log.warning("a finished step is done again", step_key=finished.key, reason=error.message)
             return False
-        return trained is None or (self.settings.serving / trained).is_dir()
+        fetched = bool(self.settings.artifacts_url)  # by the engine, when it is asked for the version
+        return trained is None or fetched or (self.settings.serving / trained).is_dir()
 
     async def _wait(self, row: StepRecord, on_progress: OnProgress) -> StepRecord:
         future: asyncio.Future[StepRecord] = asyncio.get_running_loop().create_future()

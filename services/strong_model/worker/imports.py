@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from shared.artifacts.uploads import Uploads
 from shared.contracts.errors import FatalError, UserError
 from shared.contracts.imports import (
     MOST_ROWS,
@@ -26,13 +27,13 @@ MOST_MATERIAL = 2_000  # passages or questions that generated ones are made from
 
 
 def read_source(
-    params: ReadParams, files: Path, on_progress: Progress, most: int = MOST_ROWS
+    params: ReadParams, uploads: Uploads, on_progress: Progress, most: int = MOST_ROWS
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, int]]:
-    """(rows, counts of what was left out by reason, counts of masked personal data by kind). files: the folder of uploaded bytes, by SHA-256.
+    """(rows, counts of what was left out by reason, counts of masked personal data by kind).
 
     Raises UserError for a source that cannot be read or holds more than `most` rows.
     """
-    path = files / params.sha256 if params.sha256 else None
+    path = uploads.path(params.sha256) if params.sha256 else None
     if path is not None and not path.is_file():
         raise FatalError("the content of the source file is gone from the disk", code="content_missing")
     left_out: Counter[str] = Counter()

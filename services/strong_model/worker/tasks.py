@@ -9,6 +9,7 @@ from services.strong_model.worker import teach as teaching
 from services.strong_model.worker.complete import complete
 from services.strong_model.worker.imports import read_source
 from shared.artifacts import material
+from shared.artifacts.opening import open_uploads
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Cancelled
 from shared.contracts.evals import CompleteParams
@@ -61,7 +62,9 @@ async def read(params: ReadParams, _rows: list[Wire], context: StepContext) -> S
         context.progress(done, total)
 
     try:
-        rows, left_out, masked = await asyncio.to_thread(read_source, params, context.settings.files, on_progress)
+        rows, left_out, masked = await asyncio.to_thread(
+            read_source, params, open_uploads(context.settings), on_progress
+        )
     finally:
         stopped.set()
     return StepResult(rows=rows, metrics={"left_out": left_out} | ({"masked": masked} if params.mask else {}))

@@ -14,6 +14,7 @@ from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
 from services.weak_model.settings import EngineSettings, engine_settings
 from shared.artifacts.bases import Bases
+from shared.artifacts.opening import open_artifacts
 from shared.contracts.errors import FatalError
 from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import platform_settings
@@ -31,11 +32,12 @@ def _build(settings: EngineSettings) -> ExternalEngine:
         return ExternalEngine(lambda: serves(url, token, name), timing)
     check_port(settings.host, settings.port)
     adapters = _create(settings.adapters or platform.serving) if settings.lora else Path()
+    artifacts = open_artifacts(platform) if platform.artifacts_url else None
     bases, scheduler = Bases(), ModelScheduler(settings.served_name, Rules.of(settings))
     sockets = vllm.socket_folder(platform.data, settings.port)
 
     def launch(model: str) -> vllm.Launch:
-        model_settings = vllm.for_model(settings, model, bases, adapters)
+        model_settings = vllm.for_model(settings, model, bases, adapters, artifacts)
         if model_settings is None:
             raise FatalError(f"the files of {model!r} are gone", code="model_missing")
         _empty(sockets)  # the previous engine has ended
@@ -43,7 +45,7 @@ def _build(settings: EngineSettings) -> ExternalEngine:
         return vllm.launch(model_settings, adapters, token, vllm.on_cpu(), cores, sockets, profile)
 
     def is_known(model: str) -> bool:
-        return vllm.for_model(settings, model, bases, adapters) is not None
+        return vllm.for_model(settings, model, bases, adapters, artifacts) is not None
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"

@@ -13,6 +13,8 @@ from pathlib import Path
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, write_prompt_files
+from shared.artifacts.serving import serve_weights
+from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.artifacts.template_text import tool_call_parser
 from shared.contracts.errors import FatalError
 from shared.contracts.prompt_profile import PromptProfile
@@ -25,6 +27,7 @@ KILLED = (-9, 137)
 MAX_SOCKET_PATH, SOCKET_NAME = 107, 36  # bytes: the limit of Linux, and a UUID, as vLLM names its sockets
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, ARM
 OURS = ("METEOR_", "DATABASE_URL", "REDIS_URL")  # settings and secrets that vLLM does not get
+OF_ADAPTERS = ("METEOR_DATA", "METEOR_ARTIFACTS_URL", "METEOR_ARTIFACTS_CACHE_GB", "METEOR_DISK_FLOOR_GB")
 CAUSES = (
     (r"address already in use", "its port is taken by another process"),
     (
@@ -68,20 +71,34 @@ def on_cpu() -> bool:
         return True
 
 
-def for_model(settings: EngineSettings, model: str, bases: Bases, adapters: Path) -> EngineSettings | None:
+def for_model(
+    settings: EngineSettings, model: str, bases: Bases, adapters: Path, artifacts: Artifacts | None = None
+) -> EngineSettings | None:
     """The settings to serve another model: a base of the registry, or a whole model among the serving copies.
 
-    None when there is no such model: a caller's name never becomes a path.
+    None when there is no such model: a caller's name never becomes a path. artifacts: where whole models are fetched from; None: they
+    lie in the folder already.
     """
     if model == settings.served_name:
         return settings
     base = bases.find(model)
     if base is not None and base.folder is not None:
         return settings.model_copy(update={"served_name": model, "model": str(base.folder)})
-    folder = adapters / model
-    if re.fullmatch(r"[0-9a-f]{64}", model) and (folder / "config.json").is_file():
+    if not re.fullmatch(r"[0-9a-f]{64}", model):
+        return None
+    folder = adapters / model if artifacts is None else whole_model(model, artifacts, adapters)
+    if (folder / "config.json").is_file():
         return settings.model_copy(update={"served_name": model, "model": str(folder), "lora": False})
     return None
+
+
+def whole_model(digest: str, artifacts: Artifacts, serving: Path) -> Path:
+    """The serving copy, made where there is none. It may stay a name without a folder."""
+    try:
+        return serve_weights(digest, artifacts, serving)
+    except ArtifactMissing as error:
+        log.warning("there is no such model", model=digest, reason=error.message)
+        return serving / digest
 
 
 def launch(
@@ -209,9 +226,13 @@ def environment(
         result["HF_HUB_OFFLINE"] = "1"
     if token:
         result["VLLM_API_KEY"] = token
+    remote = inherited.get("METEOR_ARTIFACTS_URL")
+    if settings.lora and remote:  # what services/weak_model/adapter_resolver.py reads
+        result |= {name: inherited[name] for name in OF_ADAPTERS if name in inherited}
+        result |= {"METEOR_STUDENT_MODEL": settings.served_name}
     if settings.lora:
         result |= {
-            "VLLM_PLUGINS": "lora_filesystem_resolver,meteor_cpu_lora",
+            "VLLM_PLUGINS": f"{'meteor_adapters' if remote else 'lora_filesystem_resolver'},meteor_cpu_lora",
             "VLLM_LORA_RESOLVER_CACHE_DIR": str(adapters),
             # enables the resolver, and also /v1/load_lora_adapter, which needs the token
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",

@@ -165,7 +165,7 @@ def _items(context: ProjectContext, record: EvalRecord, request: RunRequest) -> 
             file = context.file(source.id)
         except NotFound as error:
             raise UserError(error.message, param=f"{PARAM}.id", code="file_not_found") from error
-    items = items_of(source, file, context.files, context.artifacts, context.stores.catalog)
+    items = items_of(source, file, context.uploads, context.artifacts, context.stores.catalog)
     if not items:
         raise UserError("there is no row to evaluate", param=PARAM, code="no_items")
     _check_items(record, request, items)

@@ -1,6 +1,5 @@
 """Uploaded datasets: read in any format, checked row by row, split, stored by content hash. What is left out is counted."""
 
-import os
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -62,7 +61,7 @@ def add(context: ProjectContext, upload: Received) -> FileObject:
         columns |= {"created_at": now, "expires_at": now + upload.expires_after}
     with only_one_at(context.files):
         check_quota(context, upload.size)  # before the bytes are stored
-        os.replace(upload.path, context.files / upload.sha256)
+        context.uploads.add(upload.path, upload.sha256)
         row = context.stores.catalog.add_file(
             context.project,
             sha256=upload.sha256,
@@ -71,6 +70,7 @@ def add(context: ProjectContext, upload: Received) -> FileObject:
             purpose=upload.purpose,
             **columns,
         )
+        context.uploads.check(upload.sha256)
     return as_object(row)
 
 
@@ -142,7 +142,7 @@ def page(context: ProjectContext, paging: Paging, purpose: str | None, order: st
 def content(context: ProjectContext, file_id: str) -> tuple[Path, str]:
     """The path of the uploaded bytes, and the file's name."""
     row = context.file(file_id)
-    path = context.files / row.sha256
+    path = context.uploads.path(row.sha256)
     if not path.is_file():
         raise NotFound(f"the content of file {file_id} is gone from the disk", param="file_id", code="content_missing")
     return path, row.filename
@@ -153,7 +153,7 @@ def delete(context: ProjectContext, file_id: str) -> None:
     row = context.file(file_id)
     with only_one_at(context.files):
         context.stores.catalog.delete_file(context.project, file_id)
-        remove_bytes(context.stores.catalog, context.files, row.sha256)
+        remove_bytes(context.stores.catalog, context.uploads, row.sha256)
 
 
 def validate(context: ProjectContext, file_id: str) -> FileVerdict:

@@ -45,7 +45,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
         )
         with only_one_at(context.files):
             files.check_quota(context, made.size)
-            os.replace(out, context.files / made.sha256)
+            context.uploads.add(out, made.sha256)
             row = context.stores.catalog.add_file(
                 context.project,
                 sha256=made.sha256,
@@ -62,6 +62,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
                 dataset_id=base.dataset_id or base.id,
                 previous_id=base.id,
             )
+            context.uploads.check(made.sha256)
     finally:
         out.unlink(missing_ok=True)
     return files.as_object(row)

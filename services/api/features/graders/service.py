@@ -102,7 +102,7 @@ def gateway_of(context: ProjectContext) -> "GatewayClient":
 def files_of(context: ProjectContext, graders: Sequence[VerifyingGrader]) -> dict[str, Path]:
     """The uploaded files that graders read, by their ids. Raises NotFound."""
     return {
-        part.database: context.files / context.file(part.database).sha256
+        part.database: context.uploads.path(context.file(part.database).sha256)
         for grader in graders
         for part in parts_of(grader)
         if isinstance(part, SqlResultGrader)

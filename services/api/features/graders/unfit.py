@@ -52,7 +52,7 @@ def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iter
 
     if isinstance(grader, SqlResultGrader):
         try:
-            checked_database(context.files / context.file(grader.database).sha256)
+            checked_database(context.uploads.path(context.file(grader.database).sha256))
         except (NotFound, ValueError) as error:
             yield Problem(
                 code="bad_grader",

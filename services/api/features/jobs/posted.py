@@ -68,7 +68,7 @@ class Posted:
 
     def path_of(self, file_id: str) -> Path:
         """Where the bytes of an uploaded file lie. Raises NotFound."""
-        return self.context.files / self.context.file(file_id).sha256
+        return self.context.uploads.path(self.context.file(file_id).sha256)
 
     @cached_property
     def material_bytes(self) -> int:
