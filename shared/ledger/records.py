@@ -30,6 +30,8 @@ class CallRecord:
     settled_at: float | None
     batch_id: str | None
     key_id: str | None
+    gateway: str | None
+    flight: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ The intent's transaction also reserves the call's maximum cost in its budgets (a
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import uuid_utils
 from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
@@ -36,6 +38,7 @@ from shared.ledger.accounts import (
     spent_so_far,
     standing_limits,
 )
+from shared.ledger.gateway_store import is_lost, others
 from shared.ledger.records import AccountRecord, CallRecord
 from shared.ledger.spending import summed, usage_of
 from shared.ledger.tables import accounts, answers, calls
@@ -62,24 +65,68 @@ class Cost(NamedTuple):
     cached_input_tokens: int = 0
 
 
+class InFlight(Exception):
+    """An equal request is on its way, or was answered just now."""
+
+
 _CALL = select(calls).where(calls.c.id == bindparam("of_call")).with_for_update()
+FLIGHT = "ux_ledger_flight"
+_FLIES = select(calls.c.id).where(
+    calls.c.project_id == bindparam("of_project"), calls.c.flight == bindparam("of_flight"), calls.c.state == "intent"
+)
+_KEPT = select(answers.c.call_id).where(
+    answers.c.project_id == bindparam("of_project"), answers.c.request_hash == bindparam("of_flight")
+)
 _SETTLED = update(calls).where(calls.c.id == bindparam("of_call"))
 
 
 class Ledger:
-    """project_limits: what each project may spend per month; the gateway sets it."""
+    """project_limits: what each project may spend per month; the gateway sets it. gateway: the name under which it opens calls."""
 
-    def __init__(self, engine: Engine, project_limits: Limits | None = None):
+    def __init__(self, engine: Engine, project_limits: Limits | None = None, gateway: str | None = None):
         self.engine = engine
+        self.gateway = gateway
         self.project_limits = project_limits or Limits()
 
-    def begin(self, origin: CallOrigin, provider: str, model: str, request_hash: str, most: Amount = ONE_CALL) -> str:
-        """Commit the intent before the request is sent; returns the call's id. most: its maximum cost.
+    def begin(
+        self,
+        origin: CallOrigin,
+        provider: str,
+        model: str,
+        request_hash: str,
+        most: Amount = ONE_CALL,
+        flight: bool = False,
+        outdated: bool = False,
+        own: Sequence[str] = (),
+    ) -> str:
+        """Commit the intent before the request is sent; returns the call's id. most: its maximum cost. flight: equal requests are to be
+        one call, whichever gateway sends it. outdated: an answer that is cached does not count; own: nor one of these calls, its former attempts.
 
-        Raises BudgetExceeded if a budget does not allow it, RoomHeld if it may once other calls have ended.
+        Raises BudgetExceeded if a budget does not allow it, RoomHeld if it may once other calls have ended, InFlight.
         """
-        with writing(self.engine) as connection:
-            return self.intend(connection, origin, provider, model, request_hash, most)
+        try:
+            with writing(self.engine) as connection:
+                if flight:
+                    self._raise_if_known(connection, origin.project_id, request_hash, outdated, own)
+                return self.intend(connection, origin, provider, model, request_hash, most, flight=flight)
+        except IntegrityError as error:
+            if FLIGHT in str(error) or "ledger_calls.flight" in str(error):  # of two at once, on PostgreSQL
+                raise InFlight(request_hash) from None
+            raise
+
+    def flies(self, project_id: str, request_hash: str) -> bool:
+        """Whether a request is on its way."""
+        with reading(self.engine) as connection:
+            return connection.execute(_FLIES, {"of_project": project_id, "of_flight": request_hash}).first() is not None
+
+    def _raise_if_known(
+        self, connection: Connection, project_id: str, request_hash: str, outdated: bool, own: Sequence[str]
+    ) -> None:
+        about = {"of_project": project_id, "of_flight": request_hash}
+        flies = connection.execute(_FLIES, about).first() is not None
+        answered_by = None if outdated else connection.execute(_KEPT, about).scalar_one_or_none()
+        if flies or (answered_by is not None and answered_by not in own):
+            raise InFlight(request_hash)
 
     def intend(
         self,
@@ -90,6 +137,7 @@ class Ledger:
         request_hash: str,
         most: Amount,
         batch_id: str | None = None,
+        flight: bool = False,
     ) -> str:
         """As `begin`, inside a transaction of the ledger. batch_id: the batch that will send it."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
@@ -106,6 +154,8 @@ class Ledger:
             "created_at": now,
             "batch_id": batch_id,
             "key_id": key_id,
+            "gateway": self.gateway,
+            "flight": request_hash if flight else None,
         }
         limits = {
             month_account(origin.project_id, now): self.project_limits,
@@ -193,17 +243,25 @@ class Ledger:
         with writing(self.engine) as connection:
             connection.execute(insert(calls).values(**row))
 
-    def mark_unknown(self) -> int:
-        """At the gateway's start: count the unsettled calls of an earlier process as paid; returns how many. Calls of a batch
-        stay open, for their answers can still be fetched. The accounts of months and days are rebuilt from the calls on use."""
+    def mark_unknown(self, starting: bool = True) -> int:
+        """Count the unsettled calls of gateways that no longer run as paid; returns how many. Calls of a batch stay open, for their
+        answers can still be fetched. starting: a gateway begins, so that what it sent before is lost too; where no other one runs, the
+        accounts of months and days are rebuilt from the calls on use."""
+        now = time.time()
+        of_nobody = is_lost(now, self.gateway if starting else None)
+        if not starting:
+            with reading(self.engine) as connection:
+                if connection.execute(select(calls.c.id).where(of_nobody).limit(1)).first() is None:
+                    return 0
         with writing(self.engine) as connection:
-            unsettled = update(calls).where(calls.c.state == "intent", calls.c.batch_id.is_(None))
-            marked = unsettled.values(state="unknown", settled_at=time.time()).returning(calls)
-            lost = fetch_all(connection, CallRecord, marked)
+            unsettled = update(calls).where(of_nobody)
+            lost = fetch_all(connection, CallRecord, unsettled.values(state="unknown", settled_at=now).returning(calls))
             for call in lost:
-                if call.job_id is not None:
-                    end(connection, [job_account(call.job_id)], _held(call), _held(call), unheld=False)
-            connection.execute(delete(accounts).where(accounts.c.id.like("project/%") | accounts.c.id.like("key/%")))
+                mine = _accounts(call.project_id, call.job_id, call.key_id, call.created_at)
+                end(connection, mine, _held(call), _held(call), unheld=False)
+            if starting and not connection.execute(select(others(now, self.gateway))).scalar_one():
+                rebuilt = accounts.c.id.like("project/%") | accounts.c.id.like("key/%")
+                connection.execute(delete(accounts).where(rebuilt))
         return len(lost)
 
     def set_budget(self, job_id: str, budget: Budget, change: bool = True, key_id: str | None = None) -> None:
@@ -275,10 +333,10 @@ def _held(call: CallRecord) -> Amount:
     return Amount(call.reserved_usd, call.reserved_tokens)
 
 
-def open_ledger(url: str, project_limits: Limits | None = None) -> Ledger:
-    """Migrate if needed and open. project_limits: as for Ledger; told to all who open it later."""
+def open_ledger(url: str, project_limits: Limits | None = None, gateway: str | None = None) -> Ledger:
+    """Migrate if needed and open. project_limits, gateway: as for Ledger; the limits are told to all who open it later."""
     upgrade(url, MIGRATIONS, "alembic_version_ledger")
-    ledger = Ledger(engine_for(url), project_limits)
+    ledger = Ledger(engine_for(url), project_limits, gateway)
     if project_limits is not None:
         ledger.set_standing_limits(EVERY_PROJECT, project_limits)
     return ledger

@@ -1,6 +1,6 @@
 """The ledger's tables: calls to strong models, cached answers, budgets. On SQLite they are in a file of their own."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 
@@ -34,8 +34,29 @@ calls = Table(
     Column("settled_at", Float),
     Column("batch_id", String(64), index=True),  # NULL unless sent by a provider's batch API
     Column("key_id", String(64), index=True),  # the API key that posted the job
+    Column("gateway", String(128)),  # that sent it; its lease stands in `gateways`
+    Column(
+        "flight", String(64)
+    ),  # the request's hash where its answer is good for equal requests: one is open at a time
     Index("ix_ledger_state", "state"),
     Index("ix_ledger_request", "project_id", "request_hash"),
+    Index(
+        "ux_ledger_flight",
+        "project_id",
+        "flight",
+        unique=True,
+        sqlite_where=text("state = 'intent'"),
+        postgresql_where=text("state = 'intent'"),
+    ),
+)
+
+# Gateways that run. id: host and port. Calls of one whose lease is over are lost.
+gateways = Table(
+    "ledger_gateways",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("started_at", Float, nullable=False),
+    Column("lease_expires", Float, nullable=False),
 )
 
 # Batches for a provider's batch API; batch_store.py lists the states. asked: how often POST /v1/batches was tried; before a retry

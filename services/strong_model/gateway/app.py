@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -13,10 +14,13 @@ from services.strong_model.gateway import routes
 from services.strong_model.gateway.batch import Batches
 from services.strong_model.gateway.chain import Gateway
 from services.strong_model.gateway.providers import Provider
+from services.strong_model.gateway.shared_state import SharedState, running
 from services.strong_model.settings import strong_settings
+from shared.db.engine import UNAVAILABLE
 from shared.jobs.job_store import JobStore
 from shared.jobs.schema import open_stores
 from shared.jobs.states import STOPPING_JOBS
+from shared.ledger.gateway_store import GatewayStore
 from shared.ledger.store import open_ledger
 from shared.platform import tracing
 from shared.platform.http import new_app
@@ -42,14 +46,39 @@ def gateway_app(providers: dict[str, Provider]) -> FastAPI:
 
 @asynccontextmanager
 async def open_gateway(providers: dict[str, Provider]) -> AsyncIterator[Gateway]:
-    settings = strong_settings()
-    ledger = await asyncio.to_thread(open_ledger, platform_settings().ledger_database, settings.project_limits)
+    settings, platform = strong_settings(), platform_settings()
+    name = f"{socket.gethostname()}:{settings.port}"  # of a gateway that was killed here, its successor takes over the calls
+    ledger = await asyncio.to_thread(open_ledger, platform.ledger_database, settings.project_limits, name)
     if unknown := await asyncio.to_thread(ledger.mark_unknown):
         log.warning("calls of an earlier process were never settled", calls=unknown)
-    gateway = Gateway(ledger, providers, settings)
+    gateways, lease_s = GatewayStore(ledger.engine), platform.lease.total_seconds()
+    await asyncio.to_thread(gateways.renew, name, lease_s)
+    shared = SharedState(platform.redis_url, platform.key_prefix)
+    gateway = Gateway(ledger, providers, settings, shared)
     log.info("gateway ready", providers={name: provider.model for name, provider in providers.items()})
-    yield gateway
-    await gateway.close(DRAIN_S)
+    async with running(_stay(gateway, gateways, lease_s), shared.renew_forever(), _cancel_for_others(gateway, shared)):
+        yield gateway
+        await gateway.close(DRAIN_S)
+    await shared.close()
+    await asyncio.to_thread(gateways.leave, name)
+
+
+async def _stay(gateway: Gateway, gateways: GatewayStore, lease_s: float) -> None:
+    """Renew this gateway's lease, and count as paid what gateways left that lost theirs."""
+    name = str(gateway.ledger.gateway)
+    while True:
+        await asyncio.sleep(platform_settings().renew.total_seconds())
+        try:
+            await asyncio.to_thread(gateways.renew, name, lease_s)
+            if lost := await asyncio.to_thread(gateway.ledger.mark_unknown, starting=False):
+                log.warning("calls of a gateway that is gone were never settled", calls=lost)
+        except UNAVAILABLE as error:
+            log.warning("the gateway's lease is not renewed", error=str(error))
+
+
+async def _cancel_for_others(gateway: Gateway, shared: SharedState) -> None:
+    async for step in shared.cancelled():
+        await gateway.calls.cancel(step.step_id, step.client_id)
 
 
 @asynccontextmanager
@@ -63,7 +92,8 @@ async def open_batches(gateway: Gateway) -> AsyncIterator[Batches]:
         job = jobs().get(job_id)
         return job is not None and job.status in STOPPING_JOBS
 
-    batches = Batches(gateway, strong_settings(), is_over)
+    gateways = GatewayStore(gateway.ledger.engine)
+    batches = Batches(gateway, strong_settings(), is_over, lambda: gateways.leads(str(gateway.ledger.gateway)))
     work = asyncio.create_task(batches.run_forever())
     work.add_done_callback(_end_process_on_error)
     try:

@@ -41,9 +41,17 @@ JobIsOver = Callable[[str], bool]
 
 
 class Batches:
-    """All batches of this gateway. job_is_over: whether the job of this id was cancelled or has failed."""
+    """All batches. job_is_over: whether the job of this id was cancelled or has failed. leads: whether this gateway sends and fetches
+    them; any gateway collects requests."""
 
-    def __init__(self, gateway: Gateway, settings: StrongSettings, job_is_over: JobIsOver):
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: StrongSettings,
+        job_is_over: JobIsOver,
+        leads: Callable[[], bool] = lambda: True,
+    ):
+        self._leads = leads
         self.ledger = gateway.ledger
         self.store = BatchStore(gateway.ledger)
         self.settings = settings
@@ -68,6 +76,8 @@ class Batches:
         if identity is None or origin.job_id is None or origin.step_id is None:
             return None
         if self._calls.in_flight(origin.project_id, identity.key):
+            return None
+        if await asyncio.to_thread(self.ledger.flies, origin.project_id, identity.key):
             return None
         return await asyncio.to_thread(self._ask, provider, body, origin, identity)
 
@@ -124,9 +134,10 @@ class Batches:
     async def run_forever(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self.store.seal, time.time() - self.settings.batch_window.total_seconds())
-                due = await asyncio.to_thread(self.store.due)
-                await asyncio.gather(*(self._advance_or_note(batch) for batch in due))
+                if await asyncio.to_thread(self._leads):
+                    await asyncio.to_thread(self.store.seal, time.time() - self.settings.batch_window.total_seconds())
+                    due = await asyncio.to_thread(self.store.due)
+                    await asyncio.gather(*(self._advance_or_note(batch) for batch in due))
             except UNAVAILABLE as error:
                 log.warning("database unavailable, batches wait", error=str(error))
             await asyncio.sleep(min(TICK_S, self.poll_s))

@@ -14,7 +14,7 @@ from shared.contracts.errors import Cancelled
 from shared.contracts.json_types import Json
 from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
-from shared.ledger.store import Cost, Ledger
+from shared.ledger.store import Cost, InFlight, Ledger
 
 RECHECK_S = 1.0  # how often a call that waits for a budget looks again without a hint
 
@@ -43,12 +43,13 @@ class BudgetStage:
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         """The intent row is committed, the request sent, the row settled, also when the call is stopped meanwhile.
 
-        Raises BudgetHeld or BudgetExceeded before anything is sent.
+        Raises BudgetHeld, BudgetExceeded or InFlight before anything is sent.
         """
         call, provider = attempts.call, attempts.provider.name
         await call.unless_stopped(self._all_written())
         call.raise_if_stopped()
         call.call_id = call_id = await self._reserve(attempts)
+        call.attempted.add(call_id)
         started = time.monotonic()
         try:
             completion = await proceed(attempts)
@@ -81,8 +82,20 @@ class BudgetStage:
         most = completions.most(provider, attempts.sent)
         try:
             return await asyncio.to_thread(
-                self.ledger.begin, call.origin, provider.name, provider.model, call.request_hash, most
+                self.ledger.begin,
+                call.origin,
+                provider.name,
+                provider.model,
+                call.request_hash,
+                most,
+                call.repeatable,
+                call.outdated,
+                tuple(call.attempted),
             )
+        except InFlight:
+            call.sent = False
+            call.stop_if_abandoned()
+            raise
         except RoomHeld:
             call.sent = False
             call.stop_if_abandoned()

@@ -46,6 +46,7 @@ class Call:
     chunks: of a streamed call, then None. delivered: a chunk was handed out, so the request cannot be sent again.
     sent: an attempt is on its way, or its end is being written. ended: only the latter, so that nothing stops the call: equal
     requests wait for the answer that is there already, and do not pay for another one.
+    outdated: an answer is cached that no longer counts. attempted: the ids of its attempts so far.
     """
 
     providers: Sequence[Provider]
@@ -58,6 +59,8 @@ class Call:
     waiting: set[int] = field(default_factory=set)
     sent: bool = False
     ended: bool = False
+    outdated: bool = False
+    attempted: set[str] = field(default_factory=set)
     delivered: bool = False
     call_id: str | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)

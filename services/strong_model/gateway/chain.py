@@ -26,6 +26,7 @@ from services.strong_model.gateway.provider import ProviderClient
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.gateway.rate_limit import Gate, RateLimiter
 from services.strong_model.gateway.retry import Retry
+from services.strong_model.gateway.shared_state import CancelledStep, SharedState
 from services.strong_model.settings import StrongSettings
 from shared.contracts.masking import masked
 from shared.contracts.providers import ProviderStatus, ProviderTraffic
@@ -35,19 +36,26 @@ from shared.platform.settings import platform_settings
 
 
 class Gateway:
-    """All calls of this process. One gateway per database: only it knows the calls in flight."""
+    """All calls of this process. shared: what the gateways of one database tell each other; None: this one is alone."""
 
-    def __init__(self, ledger: Ledger, providers: dict[str, Provider], settings: StrongSettings):
+    def __init__(
+        self,
+        ledger: Ledger,
+        providers: dict[str, Provider],
+        settings: StrongSettings,
+        shared: SharedState | None = None,
+    ):
+        self.shared = shared
         self.ledger = ledger
         self.providers = providers
         self.clients = {name: ProviderClient(provider, settings) for name, provider in providers.items()}
-        self.rate_limiters = {name: rate_limiter(provider, settings) for name, provider in providers.items()}
+        self.rate_limiters = {name: rate_limiter(provider, settings, shared) for name, provider in providers.items()}
         learned = LearnedStore(ledger.engine)
         self.negotiations = {name: Negotiation(provider, learned) for name, provider in providers.items()}
         budget = BudgetStage(ledger)
-        self.breakers = {name: Breaker(name, settings) for name in providers}
+        self.breakers = {name: Breaker(name, settings, shared) for name in providers}
         self.concurrency = {
-            name: ConcurrencyLimiter(name, provider.concurrent or settings.concurrency)
+            name: ConcurrencyLimiter(name, provider.concurrent or settings.concurrency, shared)
             for name, provider in providers.items()
         }
         retries = {
@@ -81,6 +89,12 @@ class Gateway:
         )
         return self.negotiations[name].status().model_copy(update={"traffic": traffic})
 
+    async def cancel(self, step_id: str, client_id: str | None) -> int:
+        """Abort the calls that only this step waits for, in every gateway; returns how many of this one's."""
+        if self.shared is not None:
+            await self.shared.tell_cancelled(CancelledStep(step_id, client_id))
+        return await self.calls.cancel(step_id, client_id)
+
     async def close(self, timeout_s: float) -> None:
         """Wait so long for what was sent; the rest is settled as unknown at the next start."""
         await self.calls.close(timeout_s)
@@ -88,8 +102,8 @@ class Gateway:
             await resource.close()
 
 
-def rate_limiter(provider: Provider, settings: StrongSettings) -> RateLimiter:
+def rate_limiter(provider: Provider, settings: StrongSettings, shared: SharedState | None = None) -> RateLimiter:
     platform = platform_settings()
     pauses = (settings.backoff, settings.max_backoff, settings.longest_wait)
     gate = Gate(provider, *(pause.total_seconds() for pause in pauses))
-    return RateLimiter(provider, platform.redis_url, platform.key_prefix, gate)
+    return RateLimiter(provider, platform.redis_url, platform.key_prefix, gate, shared)

@@ -6,20 +6,24 @@ A refusal for too many calls halves the limit, a whole round of successes adds o
 import asyncio
 import time
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from prometheus_client import Gauge
 
 from services.strong_model.gateway.call import Attempts, Send
 from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.errors import ProviderError
+from services.strong_model.gateway.shared_state import SharedState
 
 LIMIT = Gauge("meteor_teacher_concurrency", "Calls at once that a provider gets now", ["provider"])
 
 
 class ConcurrencyLimiter:
-    """A semaphore whose limit moves between 1 and `most`."""
+    """A semaphore whose limit moves between 1 and `most`. shared: counts the calls of all gateways; None: this one is alone."""
 
-    def __init__(self, name: str, most: int):
+    def __init__(self, name: str, most: int, shared: SharedState | None = None):
+        self.name, self.shared = name, shared
         self.most = most
         self.limit = float(most)
         self.in_use = 0
@@ -32,6 +36,14 @@ class ConcurrencyLimiter:
     async def __call__(self, attempts: Attempts, proceed: Send) -> Completion:
         await attempts.call.unless_stopped(self.acquire())
         try:
+            async with self._slot_of_all(attempts):
+                return await self._noted(attempts, proceed)
+        finally:
+            self.release()
+
+    async def _noted(self, attempts: Attempts, proceed: Send) -> Completion:
+        before = self.limit
+        try:
             completion = await proceed(attempts)
             self.note(attempts.began_at, overloaded=False)
             return completion
@@ -40,7 +52,19 @@ class ConcurrencyLimiter:
                 self.note(attempts.began_at, overloaded=True)
             raise
         finally:
-            self.release()
+            if self.shared is not None and int(self.limit) != int(before):
+                await self.shared.set_limit(self.name, int(self.limit))
+
+    @asynccontextmanager
+    async def _slot_of_all(self, attempts: Attempts) -> AsyncIterator[None]:
+        if self.shared is None:
+            yield
+            return
+        slot = await attempts.call.unless_stopped(self.shared.acquire(self.name, self.most))
+        try:
+            yield
+        finally:
+            await asyncio.shield(self.shared.release(self.name, slot))
 
     async def acquire(self) -> None:
         """Wait for a slot, first come first served."""

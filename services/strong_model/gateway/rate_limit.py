@@ -17,6 +17,7 @@ from services.strong_model.gateway.call import Attempts, Send
 from services.strong_model.gateway.completions import Completion
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
+from services.strong_model.gateway.shared_state import SharedState
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -101,6 +102,10 @@ class Gate:
         self._cause, self._closed_at = failure, now
         self._until = max(self._until, now + min(pause, LONGEST_S))
 
+    def told(self, seconds: float) -> None:
+        """Another gateway was refused, and asked to wait for so long."""
+        self._until = max(self._until, time.monotonic() + min(seconds, LONGEST_S))
+
     def answered(self) -> None:
         """Not back to the first pause at once: right after a pause the provider answers some calls more."""
         self._bursts = max(0, self._bursts - 1)
@@ -109,10 +114,13 @@ class Gate:
 class RateLimiter:
     """The buckets of one provider, and the pause that it asked for. Without limits Redis is not asked.
 
-    gate: the pause, which is one for all calls.
+    gate: the pause, which is one for all calls. shared: tells the other gateways of it; None: this one is alone.
     """
 
-    def __init__(self, provider: Provider, redis_url: str, key_prefix: str, gate: Gate):
+    def __init__(
+        self, provider: Provider, redis_url: str, key_prefix: str, gate: Gate, shared: SharedState | None = None
+    ):
+        self.shared = shared
         limits = {"requests": provider.requests_per_minute, "tokens": provider.tokens_per_minute}
         self.provider = provider
         self.buckets = {
@@ -138,18 +146,26 @@ class RateLimiter:
         """
         call = attempts.call
         tokens = completions.most(self.provider, attempts.sent).tokens
-        while seconds := self.gate.wait_s() or await self.wait_s(tokens):
+        while seconds := await self._pause_s() or await self.wait_s(tokens):
             await call.unless_stopped(asyncio.sleep(seconds))
         attempts.begin()
         try:
             completion = await proceed(attempts)
         except ProviderError as failure:
             self.gate.refused(failure, attempts.began_at)
+            if self.shared is not None and (failure.limited or failure.overloaded):
+                await self.shared.pause(self.provider.name, self.gate.pause_s())
             raise
         self.gate.answered()
         if completion.cost is not None:
             await self.give_back(tokens - completion.cost.input_tokens - completion.cost.output_tokens)
         return completion
+
+    async def _pause_s(self) -> float:
+        """Of the provider's, whoever it told. Raises ProviderError where that is longer than calls wait here."""
+        if self.shared is not None and (seconds := await self.shared.pause_s(self.provider.name)):
+            self.gate.told(seconds)
+        return self.gate.wait_s()
 
     async def wait_s(self, tokens: int) -> float:
         """Take one request of so many tokens; 0: taken, else the seconds after which to ask again."""

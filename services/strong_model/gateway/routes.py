@@ -155,7 +155,7 @@ async def probe_provider(name: str, gateway: OpenGateway, max_age_s: float = 0.0
 
 @router.post("/internal/cancel")
 async def cancel(body: CancelBody, gateway: OpenGateway) -> dict[str, int]:
-    return {"cancelled": await gateway.calls.cancel(body.step_id, body.client_id)}
+    return {"cancelled": await gateway.cancel(body.step_id, body.client_id)}
 
 
 @health.get("/healthz")
