@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.artifacts.store import ArtifactMissing, Artifacts
+from shared.platform.file_lock import only_one
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,11 @@ class Uploads:
 
     folder: Path
     store: Artifacts | None = None
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Serializes arrivals and removals in a folder over all processes: they may concern the same content. On object storage `check`
+        and `still_needed` settle that, over all machines."""
+        return only_one(self.folder / ".lock") if self.store is None else nullcontext()
 
     def path(self, sha256: str) -> Path:
         """Where the bytes lie; where they are gone, nothing does."""

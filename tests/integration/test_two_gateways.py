@@ -47,10 +47,12 @@ class Pair:
         self.lives[number].wait(20)
         await asyncio.to_thread(self.start, number)
 
-    async def ask(self, client: httpx.AsyncClient, number: int, question: object, job: str = "job-1") -> httpx.Response:
+    async def ask(
+        self, client: httpx.AsyncClient, number: int, question: object, job: str = "job-1", model: str = "default"
+    ) -> httpx.Response:
         """At one gateway, or when that is gone at the other."""
         headers = origin_headers("p", job, "step-1", "distill") | {"authorization": f"Bearer {TOKEN}"}
-        body = {"model": "default", "messages": ask(question), "max_tokens": 50, "temperature": 0.0}
+        body = {"model": model, "messages": ask(question), "max_tokens": 50, "temperature": 0.0}
         for turn in itertools.count(number):
             url = f"http://127.0.0.1:{self.environments[turn % 2][0]}/v1/chat/completions"
             try:
@@ -59,10 +61,10 @@ class Pair:
                 await asyncio.sleep(0.2)
         raise AssertionError
 
-    async def ask_all(self, questions: list[object], job: str = "job-1") -> list[httpx.Response]:
+    async def ask_all(self, questions: list[object], **about: str) -> list[httpx.Response]:
         """Half of them at each."""
         async with httpx.AsyncClient(timeout=90, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
-            asked = (self.ask(client, number, question, job) for number, question in enumerate(questions))
+            asked = (self.ask(client, number, question, **about) for number, question in enumerate(questions))
             return await asyncio.gather(*asked)
 
 
@@ -75,6 +77,7 @@ def teacher() -> Iterator[FakeServer]:
 @pytest.fixture(scope="module")
 def pair(teacher: FakeServer, _valkey_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     more = {"METEOR_STRONG_CONCURRENCY": "4", "METEOR_KEY_PREFIX": "two:"}
+    more |= {"METEOR_JUDGE_BASE_URL": teacher.base_url, "METEOR_JUDGE_REQUESTS_PER_MINUTE": "60"}
     both = Pair(teacher, tmp_path_factory.mktemp("two"), _valkey_server, **more)
     with both.stack:
         both.start(0)
@@ -150,6 +153,17 @@ def rows(pair: Pair) -> list[Any]:
         return list(connection.execute(select(calls)))
 
 
+async def test_a_rate_is_one_for_both(pair: Pair):
+    """60 a minute: ten at once, and not one a second from then on."""
+    before, began = len(pair.teacher.log()), time.monotonic()
+    asking = asyncio.ensure_future(pair.ask_all([f"rate {n}" for n in range(40)], model="judge"))
+    await asyncio.to_thread(wait_until, lambda: len(pair.teacher.log()) >= before + 13)
+    sent, seconds = len(pair.teacher.log()) - before, time.monotonic() - began
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert sent <= 10 + 50 / 60 * seconds + 1
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.drill)])
 async def test_killed_gateways_overspend_nothing_and_block_nothing(pair: Pair, kills: int, teacher: FakeServer):
     """Every question is answered; each request that was sent is in the ledger; only what a kill lost is sent again; the budget holds."""
@@ -175,19 +189,3 @@ async def test_killed_gateways_overspend_nothing_and_block_nothing(pair: Pair, k
     assert account is not None
     assert account.held_calls == 0, "no reservation is left"
     assert account.calls == len(mine) <= most
-
-
-async def test_a_rate_is_one_for_both(teacher: FakeServer, valkey: str, tmp_path: Path):
-    """60 a minute: ten at once, and not one a second from then on."""
-    more = {"METEOR_TEACHER_REQUESTS_PER_MINUTE": "60", "METEOR_KEY_PREFIX": "rate:"}
-    both = Pair(teacher, tmp_path, valkey, **more)
-    with both.stack:
-        both.start(0)
-        both.start(1)
-        before, began = len(teacher.log()), time.monotonic()
-        asking = asyncio.ensure_future(both.ask_all([f"rate {n}" for n in range(40)]))
-        await asyncio.sleep(4)
-        sent, seconds = len(teacher.log()) - before, time.monotonic() - began
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-    assert 10 <= sent <= 10 + 50 / 60 * seconds + 1

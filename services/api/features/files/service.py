@@ -13,7 +13,7 @@ from shared.contracts.error_location import unknown_name
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.file_reading import Preview, PreviewRequest, ReadOptions
 from shared.contracts.views import FileObject, FileVerdict, LineErrors, Listed
-from shared.datasets.files import PURPOSE, only_one_at, remove_bytes
+from shared.datasets.files import PURPOSE, remove_bytes
 from shared.importing import storing
 from shared.jobs.records import FileRecord
 from shared.platform.aside import aside
@@ -59,7 +59,7 @@ def add(context: ProjectContext, upload: Received) -> FileObject:
     if upload.expires_after is not None:
         now = int(time.time())
         columns |= {"created_at": now, "expires_at": now + upload.expires_after}
-    with only_one_at(context.files):
+    with context.uploads.alone():
         check_quota(context, upload.size)  # before the bytes are stored
         context.uploads.add(upload.path, upload.sha256)
         row = context.stores.catalog.add_file(
@@ -151,7 +151,7 @@ def content(context: ProjectContext, file_id: str) -> tuple[Path, str]:
 def delete(context: ProjectContext, file_id: str) -> None:
     """Refused while a job needs the file. The bytes are deleted too, unless another file has the same content."""
     row = context.file(file_id)
-    with only_one_at(context.files):
+    with context.uploads.alone():
         context.stores.catalog.delete_file(context.project, file_id)
         remove_bytes(context.stores.catalog, context.uploads, row.sha256)
 

@@ -12,7 +12,7 @@ from shared.contracts.data import Split
 from shared.contracts.errors import UserError
 from shared.contracts.versions import DatasetRow, FileDiff, VersionRequest
 from shared.contracts.views import FileObject, Listed
-from shared.datasets.files import PURPOSE, JobData, only_one_at
+from shared.datasets.files import PURPOSE, JobData
 from shared.datasets.rows import References
 from shared.importing import storing
 from shared.jobs.records import FileRecord
@@ -43,7 +43,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
             out,
             base.reading,
         )
-        with only_one_at(context.files):
+        with context.uploads.alone():
             files.check_quota(context, made.size)
             context.uploads.add(out, made.sha256)
             row = context.stores.catalog.add_file(
