@@ -135,9 +135,7 @@ def test_a_job_goes_on_where_machines_share_no_folder(hosts: Hosts, tmp_path: Pa
         assert now["status"] == "succeeded", f"{now}\n{hosts.told()}"
         steps = client.get(f"/v1/distillation/jobs/{job}/steps").json()["data"]
         (trained,) = (step for step in steps if step["key"] == "distill/train")
-        assert trained["metrics"]["resumed_from_step"] > 0, (
-            "the second machine went on from the first one's checkpoint"
-        )
+        assert trained["metrics"]["resumed_from_step"] > 0, "the second machine went on from the first one's checkpoint"
         assert not list(objects.list(CHECKPOINTS)), "they are removed with the step"
         model = client.get(f"/v1/models/{now['fine_tuned_model']}").json()
         said = client.post(
