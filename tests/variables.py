@@ -65,6 +65,8 @@ PLACES = {
     "METEOR_TEACHER_HEADERS": "secret `teacher-headers`",
     "METEOR_JUDGE_API_KEY": "secret `judge-api-key`",
     "METEOR_JUDGE_HEADERS": "secret `judge-headers`",
+    "AWS_ACCESS_KEY_ID": "secret `aws-access-key-id`",
+    "AWS_SECRET_ACCESS_KEY": "secret `aws-secret-access-key`",
     "METEOR_DATA": FIXED,
     "METEOR_MODELS": FIXED,
     "METEOR_API_HOST": FIXED,
@@ -111,8 +113,10 @@ PLACES = {
     "METEOR_ENGINE_MAX_NUM_SEQS": "`engine.maxNumSeqs`",
     "METEOR_ENGINE_START_TIMEOUT": "`engine.startMinutes`",
 }
-# Read by libraries: by huggingface_hub, by OpenTelemetry's SDK.
+OF_OBJECTS = {"AWS_ENDPOINT_URL", "AWS_REGION"}  # no secrets
+# Read by libraries: by huggingface_hub, by OpenTelemetry's SDK, by obstore.
 OTHERS_READ = {"HF_HUB_OFFLINE", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+OTHERS_READ |= {*OF_OBJECTS, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 RUNNER_ALONE = {"METEOR_READY_TIMEOUT_S"}
 
 HEAD = """# Where variables are set
@@ -162,7 +166,8 @@ def readers(variable: str) -> list[str]:
 def allowed(classes: Classes) -> list[str]:
     """What may stand in a map of settings: all but what has a place of its own."""
     traced = {name for name in OTHERS_READ if name.startswith("OTEL_")} if TraceSettings in classes else set()
-    return sorted((set(variables_of(classes)) | traced) - PLACES.keys())
+    stored = OF_OBJECTS if PlatformSettings in classes else set()
+    return sorted((set(variables_of(classes)) | traced | stored) - PLACES.keys())
 
 
 def in_chart(variable: str) -> str:

@@ -159,6 +159,8 @@ def _store(url: str, pid: int) -> "ObjectStore":
         raise FatalError(message, code="object_store_missing") from error
     if url.startswith("file:"):
         return from_url(url, mkdir=True)
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]  # Compose gives what is not set as an empty text, which would hide the machine's role
     plain = any(os.environ.get(name, "").startswith("http://") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"))
     options: Any = {"connect_timeout": CONNECT, "timeout": WHOLE} | ({"allow_http": True} if plain else {})
     return from_url(url, client_options=options, retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_FOR})

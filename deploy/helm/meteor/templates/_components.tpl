@@ -5,7 +5,7 @@ NetworkPolicy lets it reach; reached: on which ports. drain: seconds that the pr
 queue: what KEDA counts.
 */}}
 {{- define "meteor.components" -}}
-{{- $state := dict "DATABASE_URL" "database-url" "REDIS_URL" "redis-url" "METEOR_INTERNAL_TOKEN" "internal-token" "OTEL_EXPORTER_OTLP_HEADERS" "otlp-headers?" -}}
+{{- $state := dict "DATABASE_URL" "database-url" "REDIS_URL" "redis-url" "METEOR_INTERNAL_TOKEN" "internal-token" "OTEL_EXPORTER_OTLP_HEADERS" "otlp-headers?" "AWS_ACCESS_KEY_ID" "aws-access-key-id?" "AWS_SECRET_ACCESS_KEY" "aws-secret-access-key?" -}}
 api:
   values: api
   image: api
@@ -87,7 +87,7 @@ engine:
   ports: {http: 8101, control: 8102}
   check: /health
   volumes: {data: ro, models: ro}
-  secrets: {METEOR_INTERNAL_TOKEN: internal-token}
+  secrets: {METEOR_INTERNAL_TOKEN: internal-token, AWS_ACCESS_KEY_ID: "aws-access-key-id?", AWS_SECRET_ACCESS_KEY: "aws-secret-access-key?"}
   reaches: []
   computes: true
   linger: 30
