@@ -75,7 +75,8 @@ def random_model(folder: Path, size: Size) -> Path:
         dtype=torch.bfloat16,
     )
     with torch.device(device()):
-        LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+        model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder)
     return folder
 
 

@@ -28,18 +28,19 @@ ROWS = {StepKind.SFT: EXAMPLES, StepKind.DPO: PAIRS}
 @contextmanager
 def watched(look: Callable[[Any, int], None]) -> Iterator[None]:
     """Each pass of a model is shown to look(model, tokens) first."""
-    forward = LlamaModel.forward
+    model: Any = LlamaModel
+    forward = model.forward
 
     @functools.wraps(forward)
     def shown(self: Any, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         look(self, input_ids.numel())
         return forward(self, input_ids, *args, **kwargs)
 
-    LlamaModel.forward = shown
+    model.forward = shown
     try:
         yield
     finally:
-        LlamaModel.forward = forward
+        model.forward = forward
 
 
 @contextmanager

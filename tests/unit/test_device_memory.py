@@ -117,7 +117,12 @@ def test_activations_are_what_autograd_keeps(method: Method):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     def kept(layers: int) -> float:
-        shape = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
+        shape: dict[str, Any] = {
+            "hidden_size": 256,
+            "intermediate_size": 512,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        }
         model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=100, num_hidden_layers=layers, **shape))
         if method is Method.LORA:
             given = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
