@@ -215,7 +215,8 @@ class CanaryStore:
             tried = fetch_one(connection, ModelRecord, select(models).where(models.c.id == canary.model_id))
             served = _served(connection, canary.project_id, canary.alias)
             _conclude(connection, canary, verdict, tried, served)
-            tally(connection, Tally.CANARY, (verdict.outcome,))
+            if verdict.outcome is not None:
+                tally(connection, Tally.CANARY, (verdict.outcome,))
         return True
 
 

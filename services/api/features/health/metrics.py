@@ -17,7 +17,7 @@ from shared.contracts.steps import Queue, StepKind
 from shared.jobs.operations import CANARY_STATES, DELIVERY_STATES, SERVICES
 from shared.jobs.states import FINAL_JOBS, StepState
 from shared.jobs.tallies import AttemptOutcome, Tallies, Tally
-from shared.ledger.budget_use import budget_use
+from shared.ledger.budget_use import BudgetKind, budget_use
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -110,9 +110,9 @@ class StoreCollector(Collector):
         jobs = self.context.stores.operations.active_jobs()
         used = budget_use(self.context.ledger.engine, jobs, time.time())
         told = "Spent and held share of the fullest budget of a kind"
-        yield gauges("meteor_budget_used_ratio", told, "budget", used, lambda kind: used[kind].used)
+        yield gauges("meteor_budget_used_ratio", told, "budget", used, lambda kind: used[BudgetKind(kind)].used)
         told = "Budgets in use that have a limit"
-        yield gauges("meteor_budgets_limited", told, "budget", used, lambda kind: used[kind].limited)
+        yield gauges("meteor_budgets_limited", told, "budget", used, lambda kind: used[BudgetKind(kind)].limited)
 
     def _outside(self) -> Iterator[Metric]:
         messages, canaries = self.context.stores.operations.deliveries(), self.context.stores.operations.canaries()
