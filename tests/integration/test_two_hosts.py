@@ -92,6 +92,7 @@ def hosts(tmp_path: Path, postgres_url: str, valkey: str, monkeypatch: pytest.Mo
         yield Hosts(tmp_path, shared, stack)
 
 
+@pytest.mark.drill  # a minute of processor time
 @pytest.mark.timeout(1200)
 def test_a_job_goes_on_where_machines_share_no_folder(hosts: Hosts, tmp_path: Path):
     port = hosts.shared["METEOR_API_PORT"]
@@ -109,7 +110,7 @@ def test_a_job_goes_on_where_machines_share_no_folder(hosts: Hosts, tmp_path: Pa
         content = "\n".join(map(json.dumps, rows)).encode()
         file = client.post("/v1/files", files={"file": ("rows.jsonl", content)}, data={"purpose": "fine-tune"}).json()
         assert client.get(f"/v1/files/{file['id']}/content").content == content
-        tuning = {"n_epochs": 60, "batch_size": 4}
+        tuning = {"n_epochs": 30, "batch_size": 4}
         body: dict[str, Any] = {"model": "tiny", "training_file": file["id"], "suffix": "hosts"}
         body["method"] = {"type": "supervised", "supervised": {"hyperparameters": tuning}}
         posted = client.post("/v1/fine_tuning/jobs", json=body)
