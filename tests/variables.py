@@ -107,6 +107,7 @@ PLACES = {
     "METEOR_WEAK_SLOTS": "`weakWorker.slots`",
     "METEOR_JUDGE_SLOTS": "`judge.slots`",
     "METEOR_TRAINER_MEMORY_GB": "`trainer.memoryGb`",
+    "METEOR_TRAINER_GPUS": "`trainer.gpus.count`",
     "METEOR_ENGINE_GPU_MEMORY_UTILIZATION": "`engine.gpuMemoryUtilization`",
     "METEOR_ENGINE_MAX_LORA_RANK": "`engine.maxLoraRank`",
     "METEOR_ENGINE_MAX_MODEL_LEN": "`engine.maxModelLen`",

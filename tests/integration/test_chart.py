@@ -166,14 +166,14 @@ SENTINELS: dict[str, Any] = {
     "engine.external.url": "http://router:9000", "engine.external.controlUrl": "http://router:9001",
     "logs.level": "DEBUG", "logs.json": False, "caBundle": {"configMap": "company"}, "student.model": "m.1",
     "student.others": {"more": "m.2"}, "student.template": "mine.jinja", "student.templateArgs": {"enable": True},
-    "providers.toml": "[providers.x]", "engine.gpuMemoryUtilization": 0.71, "engine.startMinutes": 71,
+    "providers.toml": "[providers.x]", "engine.gpuMemoryUtilization": 0.71, "trainer.gpus.count": 2, "engine.startMinutes": 71,
 }  # fmt: skip
 FLAT = {path.strip("`"): [name for name, place in PLACES.items() if place == path] for path in set(PLACES.values())}
 
 
 @pytest.mark.parametrize("path", [path for path in FLAT if path != FIXED and not path.startswith("secret ")])
 def test_a_value_sets_the_variable_that_the_table_names(path: str):
-    base = merged(given("minimal"), {"judgeModel": {"model": "m"}, "engine": {"external": {"url": ""}}})
+    base = merged(given("minimal"), {"judgeModel": {"model": "m"}, "trainer": {"device": "gpu"}})
     sentinel = SENTINELS.get(path, "https://s.example/v1" if path.endswith("baseUrl") else 71)
     sentinel = "sentinel" if path.endswith(("teacher.model", "judgeModel.model")) else sentinel
     if path == "engine.external.controlUrl":

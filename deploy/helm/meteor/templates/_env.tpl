@@ -94,6 +94,9 @@ METEOR_JUDGE_GATEWAY_URL: {{ include "meteor.gateway.url" . }}
 {{- with .Values.trainer.memoryGb }}
 METEOR_TRAINER_MEMORY_GB: {{ toString . | quote }}
 {{- end }}
+{{- if eq .Values.trainer.device "gpu" }}
+METEOR_TRAINER_GPUS: {{ untilStep 0 (int .Values.trainer.gpus.count) 1 | join "," | quote }}
+{{- end }}
 {{- if .Values.trainer.hub }}
 HF_HUB_OFFLINE: "0"
 {{- end }}
