@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.core import GaugeMetricFamily
 
 from deploy.sbom import stage
 from services.api import app as api_app
@@ -15,7 +14,6 @@ from services.strong_model import main as gateway_main
 from services.strong_model.gateway import app as gateway_app
 from services.weak_model.engine import supervisor as engine_supervisor
 from shared.contracts.steps import Queue
-from shared.jobs.states import StepState
 from shared.platform import process_guard
 from tests.chart.release import (
     MISSING,
@@ -33,6 +31,7 @@ from tests.chart.release import (
     selects,
     tools,
 )  # fmt: skip
+from tests.exported_metrics import open_api
 from tests.unit.test_deploy import CONSUMERS
 from tests.variables import CHART, FIXED, OTHERS_READ, PLACES, READS, ROOT, names_of
 
@@ -348,6 +347,15 @@ def test_the_web_is_for_those_who_need_it(installed: Release):
     assert out == {"api", "gateway", "judge", "models"}
 
 
+def test_a_rule_for_all_reaches_every_pod():
+    """The engine too, which may reach nothing else."""
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 9000, "protocol": "TCP"}]}
+    of = release(merged(given("minimal"), at("networkPolicy.objectStorage", [rule])))
+    policies = [one["spec"] for one in of.of("NetworkPolicy") if rule in one["spec"]["egress"]]
+    for name, pod in of.pods():
+        assert any(selects(one["podSelector"], pod["metadata"]["labels"]) for one in policies), name
+
+
 # ---- operation
 
 
@@ -369,18 +377,9 @@ def test_monitors_find_their_services(gpu: Release):
     assert found == {f"meteor-{name}": f"meteor-{name}" for name in ("api", "gateway", "engine", "engine-control")}
 
 
-def test_load_is_counted_by_metrics_that_exist(gpu: Release):
+def test_load_is_counted_by_metrics_that_exist(gpu: Release, tmp_path: Path):
     """Names and labels of the queries are those that api and vLLM serve."""
-    served: dict[str, GaugeMetricFamily] = {}
-
-    class Counted:
-        class stores:
-            class overview:
-                count_by_status = staticmethod(dict)
-                count_steps = staticmethod(lambda: {(q.value, s.value): 1 for q in Queue for s in StepState})
-
-    for family in StoreCollector(Counted).collect():  # pyright: ignore[reportArgumentType]
-        served[family.name] = family  # pyright: ignore[reportArgumentType]
+    served = {family.name: family for family in StoreCollector(open_api(tmp_path)).collect()}
     labels = {tuple(sorted(sample.labels.items())) for sample in served["meteor_steps"].samples}
     for one in gpu.of("ScaledObject"):
         target = one["spec"]["scaleTargetRef"]["name"]
