@@ -16,9 +16,9 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from services.orchestrator.method.context import State
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.run import DistillationRun
+from services.orchestrator.method.state import State
 from services.orchestrator.runtime.steps import StepClient
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split

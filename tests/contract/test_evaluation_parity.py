@@ -5,7 +5,7 @@ from typing import Any
 
 import openai
 
-from services.orchestrator.method.evaluate import GENERAL_TOKENS
+from services.orchestrator.method.forgetting import GENERAL_TOKENS
 from services.weak_model.worker import completions
 from services.weak_model.worker.student_client import StudentClient
 from shared.contracts.engine import Priority

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.orchestrator.method.report import adapter_warnings
+from services.orchestrator.method.report_warnings import adapter_warnings
 from services.weak_model.worker import adapter_check
 from services.weak_model.worker.student_client import EngineRefused, StudentClient
 from shared.artifacts.archives import exported

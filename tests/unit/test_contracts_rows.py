@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.method.evolve import pairs_of
+from services.orchestrator.method.pairs import pairs_of_file
 from shared.contracts.data import (
     MAX_LINE_BYTES,
     LineError,
@@ -22,6 +22,7 @@ from shared.contracts.data import (
 )
 from shared.contracts.rows import PreferencePair, asked
 from shared.contracts.steps import canonical
+from tests.fakes.students import students
 
 
 def line(**row: Any) -> bytes:
@@ -152,7 +153,7 @@ def test_a_row_of_preferences_has_a_better_and_a_worse_answer():
     assert (theirs.question, theirs.context, theirs.reference, theirs.rejected) == ("q", None, "good", "bad")
     ours = parse_line(1, line(question="q", system="s", reference="good", rejected="bad"))
     assert ours == theirs
-    assert pairs_of([theirs, Question(id="x", question="q", reference="a")]) == [
+    assert pairs_of_file(students(), [theirs, Question(id="x", question="q", reference="a")]) == [
         PreferencePair(**asked(theirs), chosen="good", rejected="bad")
     ]
     assert "rejected" not in Question(id="x", question="q").model_dump()  # as files were kept before

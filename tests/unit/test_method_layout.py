@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.method.context import JobContext, PhaseResult, State
+from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.evaluate import EvalResult
+from services.orchestrator.method.state import PhaseResult, State
 
 METHOD = Path(__file__).parents[2] / "services" / "orchestrator" / "method"
 PHASES = ("distill", "iterate", "evolve")

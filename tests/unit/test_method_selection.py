@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.method.distill import usable_examples
-from services.orchestrator.method.evaluate import random_shots
+from services.orchestrator.method.baselines import random_shots
 from services.orchestrator.method.pairs import learnable_pairs
 from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import _runs, near_duplicates, seeded_order, shards, stratified
@@ -19,6 +18,7 @@ from shared.contracts.distillation import Distillation, DistillSettings, EvolveS
 from shared.contracts.rows import PreferencePair, TeacherResponse
 from shared.plan.allocation import allocate, rounds_of
 from tests.fakes.store_moves import job_rows
+from tests.fakes.students import students
 
 
 def questions(n: int) -> list[Question]:
@@ -114,7 +114,7 @@ def test_only_usable_lessons_are_kept_and_the_others_are_counted():
         TeacherResponse(id=q.id, answer=f"x {q.id}", finish_reason="stop", outcome=outcome)
         for q, outcome in zip(rows, outcomes, strict=True)
     ]
-    kept, dropped = usable_examples(rows, lessons)
+    kept, dropped = students().examples(rows, lessons)
     assert [e.id for e in kept] == ["q0"]
     assert kept[0].question == "question 0"
     assert dropped == {"refused": 2, "empty": 1}
@@ -129,7 +129,7 @@ def test_of_near_duplicates_the_first_is_kept():
     rows = [
         Question(id=str(n), question=q) for n, q in enumerate([text + "?", text.upper() + " ?", "How do I list files?"])
     ]
-    kept, dropped = usable_examples(rows, [ok(q, "ls -lat") for q in rows])
+    kept, dropped = students().examples(rows, [ok(q, "ls -lat") for q in rows])
     assert [e.id for e in kept] == ["0", "2"]
     assert dropped == {"near_duplicate": 1}
 

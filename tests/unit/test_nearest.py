@@ -4,7 +4,7 @@ from math import log
 
 import pytest
 
-from services.orchestrator.method.evaluate import K1, B, Nearest
+from services.orchestrator.method.baselines import K1, B, Nearest
 from shared.contracts.data import Question
 from shared.contracts.rows import shot
 

@@ -4,16 +4,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from services.orchestrator.method.pairs import agreed_sides, crossed, held_out, pairs_of_samples, verified_sides
-from services.orchestrator.method.sampling import Drawn, each_once, figures_of, pass_at
+from services.orchestrator.method.samples import Drawn, each_once, figures_of, pass_at
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import Distillation
 from shared.contracts.rows import TOO_LONG, Example, StudentCompletion
+from tests.fakes.students import students
 
 QUESTION = Question(id="q", question="How many?", reference="1", split=Split.TRAIN)
 
@@ -177,9 +177,8 @@ def test_all_pairs_of_a_held_out_question_are_held_out():
             "evolve": {"strategy": "verified", "pairs_per_question": 2},
         }
     )
-    ctx: Any = SimpleNamespace(spec=spec, seed=0, shows_calls=True)
     given = [drawn(["1", "2", "3"], question=QUESTION.model_copy(update={"id": f"q{n}"})) for n in range(50)]
-    pairs, dropped = pairs_of_samples(ctx, [*given, drawn(["1", "1"])])
+    pairs, dropped = pairs_of_samples(students(spec), spec.evolve, [*given, drawn(["1", "1"])])
     assert dropped == {"all_pass": 1}
     assert len(pairs) == 100
     aside = [pair.id for pair in pairs if pair.held_out]

@@ -3,15 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from services.orchestrator.method.report import _thought_warnings
+from services.orchestrator.method.report_warnings import thought_warnings
 from services.weak_model.worker import completions
 from services.weak_model.worker.completions import row_seed
 from services.weak_model.worker.student_client import StudentClient
@@ -207,10 +205,9 @@ async def test_thoughts_are_removed_and_what_ends_inside_one_is_counted(server):
     assert (metrics["cut_in_thought"], metrics["n"]) == (1, 3)
     guidelines, _ = await call(completions.write_guidelines, server[1], rows("think", "think, cut"), thinks)
     assert [row.guideline for row in guidelines] == ["It is so.\nAnswer: 42", ""]
-    context: Any = SimpleNamespace(figures={"one": metrics, "two": {"n": 5}, "three": metrics})
-    (warning,) = _thought_warnings(context)
+    (warning,) = thought_warnings([metrics, {"n": 5}, metrics])
     assert warning.startswith("2 of 6 answers of the student ended inside a thought")
-    assert _thought_warnings(SimpleNamespace(figures={"two": {"n": 5}})) == []  # type: ignore[arg-type]
+    assert thought_warnings([{"n": 5}]) == []
 
 
 async def test_no_rows(server):

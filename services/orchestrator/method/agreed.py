@@ -4,19 +4,18 @@ arXiv 2203.11171). Answers are the same where the job's grader says so: equal re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.grading import Grading
 from shared.contracts.data import Question
 from shared.contracts.report import AgreementRecord
 from shared.contracts.rows import Sampled, TeacherResponse, Votes
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import StepKind
 
 NO_AGREEMENT = "no_agreement"
 LEAST_VOTES = 2  # one answer alone agrees with nothing
 
 
 async def most_agreed(
-    ctx: JobContext,
+    grading: Grading,
     key: StepKey,
     asked: Sequence[tuple[Question, TeacherResponse]],
     checked: Callable[[TeacherResponse, Question], TeacherResponse],
@@ -34,8 +33,7 @@ async def most_agreed(
     ]
     votes: dict[str, Votes] = {}
     if rows:
-        grouped = await ctx.step(key, StepKind.AGREE, ctx.agreement, rows)
-        votes = {row.id: row for row in grouped.read(Votes)}
+        votes = {row.id: row for row in await grading.votes(key, rows)}
     return [
         _chosen(response, checked(response, question), samples, votes.get(question.id))
         for (question, response), samples in zip(asked, usable, strict=True)

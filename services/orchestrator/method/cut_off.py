@@ -3,10 +3,10 @@
 A text cut off and trained on with the token that ends a turn would teach the student to stop anywhere.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.durable import Emit
 from shared.contracts.report import (
     DistillRecord,
     EvolveRecord,
@@ -17,6 +17,7 @@ from shared.contracts.report import (
     TableRow,
 )
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
+from shared.contracts.step_key import StepKey
 from shared.reporting.words import label
 
 NOTICEABLE = 0.05  # share of texts from which a warning names the setting
@@ -54,9 +55,9 @@ def unfinished(completion: StudentCompletion) -> Verdict:
     return Verdict(id=completion.id, passed=False, by=CUT, critique=SHORTER)
 
 
-def cut_off_guidelines(ctx: JobContext, phase: str) -> int:
-    """As the workers counted them."""
-    steps = [counts for key, counts in ctx.figures.items() if (key.phase, key.action) == (phase, "guidelines")]
+def cut_off_guidelines(figures: Mapping[StepKey, Mapping[str, Any]], phase: str) -> int:
+    """As the workers counted them, step by step."""
+    steps = [counts for key, counts in figures.items() if (key.phase, key.action) == (phase, "guidelines")]
     return sum(counts.get("cut_off", 0) for counts in steps)
 
 
@@ -111,8 +112,10 @@ def of_table(rows: Sequence[TableRow]) -> Iterator[Counted]:
     yield Counted(f"{label(row.name)} on test", row.cut_off or 0, row.n, "answers are not whole", ANSWER)
 
 
-async def tell(ctx: JobContext, name: str, record: PilotRecord | DistillRecord | IterateRecord | EvolveRecord) -> None:
+async def tell_cut_off(
+    emit: Emit, name: str, record: PilotRecord | DistillRecord | IterateRecord | EvolveRecord
+) -> None:
     """A warning event for each kind of text of which a noticeable share was cut off."""
     for one in counted(name, record):
         if one.noticeable:
-            await ctx.emit(one.words, level="warn", cut_off=one.cut_off, of=one.texts, setting=one.setting)
+            await emit(one.words, level="warn", cut_off=one.cut_off, of=one.texts, setting=one.setting)

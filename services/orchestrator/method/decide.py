@@ -1,14 +1,13 @@
 """Decisions on dev: what becomes of a phase's student, which turn is kept, and whether the job's student is promoted."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.orchestrator.method.context import JobContext, State
-from services.orchestrator.method.evaluate import BASE, EvalResult, measure, measure_to_choose
-from services.orchestrator.method.head_to_head import gain_of, side_by_side
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.evaluate import BASE, EvalResult
+from services.orchestrator.method.state import State
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
-from shared.contracts.report import Decision, DevGain, EvolveIteration, ForgettingRecord, Promotion, WinRecord
+from shared.contracts.report import Decision, ForgettingRecord, Promotion, WinRecord
 from shared.contracts.steps import ModelRef, StepKind
 from shared.evaluation.looks import look_level
 from shared.evaluation.parts import undivided
@@ -28,8 +27,23 @@ class PhaseOutcome:
     record: WinRecord
 
 
-async def announce_parts(ctx: JobContext) -> None:
-    """An event where rounds or turns are chosen on dev."""
+async def announce_measuring(ctx: JobContext) -> None:
+    """Events where questions without a reference change how students are measured, and where rounds or turns are chosen on dev."""
+    bare = {split: sum(not q.reference for q in ctx.splits[split]) for split in (Split.DEV, Split.TEST)}
+    if ctx.judge_measures:
+        message = (
+            "dev or test has hardly any references, so the judge decides: it compares the answers of each student with those of the one it "
+            "was trained from, in both orders. Give references, or at least labels for the judge"
+        )
+    else:
+        counts = [
+            f"{missing} of {len(ctx.splits[split])} questions of {split.value}"
+            for split, missing in bare.items()
+            if missing
+        ]
+        message = f"{' and '.join(counts)} have no reference; students are not measured on them"
+    if any(bare.values()):
+        await ctx.emit(message, level="warn")
     if ctx.choice:
         await ctx.emit(
             f"rounds and turns are chosen on {len(ctx.choice)} questions of dev, decisions rest on the other {len(ctx.places)}"
@@ -42,8 +56,8 @@ async def judge_phase(
     ctx: JobContext, state: State, phase: Phase, before: EvalResult, model: ModelRef
 ) -> tuple[PhaseOutcome, EvalResult]:
     """Compare a phase's student with the one it came from, on dev."""
-    after = await measure(ctx, state, phase.value, Split.DEV, model)
-    old, new = await side_by_side(ctx, state, before, after)
+    after = await ctx.measuring.measure(state, phase.value, Split.DEV, model)
+    old, new = await ctx.head_to_head.side_by_side(state, before, after)
     metric, gain = ctx.metric, new.gain_over(old, ctx.metric)
     record = new.record_against(old, metric)
     if ctx.judge_measures:
@@ -57,24 +71,6 @@ async def judge_phase(
         decision=gain.decision,
     )
     return PhaseOutcome(phase, model, gain, before.name, record), after
-
-
-async def kept_turn(
-    ctx: JobContext, state: State, students: Sequence[ModelRef], turns: Sequence[EvolveIteration]
-) -> tuple[ModelRef, list[EvolveIteration]]:
-    """The best of phase 3's students on the part of dev that is there to choose, and the turns, each but the first with the gain of its
-    student over the best before it. The last student where dev is not parted: nothing is chosen then."""
-    if len(students) < 2 or not ctx.choice:
-        return students[-1], [*turns]
-    best, told = await measure_to_choose(ctx, state, "evolve-1", students[0]), [*turns]
-    for number, student in enumerate(students[1:], start=2):
-        after = await measure_to_choose(ctx, state, f"evolve-{number}", student)
-        gain = await gain_of(ctx, state, best, after)
-        dev = DevGain(gain=gain.rounded(), kept=gain.value > 0)
-        told[number - 1] = told[number - 1].model_copy(update={"dev": dev})
-        best = after if dev.kept else best
-    await ctx.emit(f"evolve: the student of {best.name} is kept, by {len(ctx.choice)} questions of dev")
-    return best.model, told
 
 
 async def compare_with_served(
@@ -99,8 +95,8 @@ async def compare_with_served(
     against, incumbent = BASE, base_on_dev
     if served is not None and served != state.student:
         ctx.expect(StepKind.ANSWER, len(ctx.measured[Split.DEV]))
-        against, incumbent = SERVED, await measure(ctx, state, SERVED, Split.DEV, served)
-    old, new = await side_by_side(ctx, state, incumbent, on_dev, planned=False)
+        against, incumbent = SERVED, await ctx.measuring.measure(state, SERVED, Split.DEV, served)
+    old, new = await ctx.head_to_head.side_by_side(state, incumbent, on_dev, planned=False)
     return Promotion(
         state=decision_of(old, new, ctx.metric, level, forgotten is not None and forgotten.guarded),
         against=against,

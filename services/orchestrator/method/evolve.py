@@ -11,14 +11,15 @@ pairs (`evolve.pairs`), they take the place of all that.
 from collections import Counter
 from collections.abc import Sequence
 
-from services.orchestrator.method.context import JobContext, PhaseResult, State
-from services.orchestrator.method.decide import kept_turn
-from services.orchestrator.method.pairs import learnable_pairs, pairs_of_samples
-from services.orchestrator.method.sampling import Draw, draw, figures_of, tell
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.pairs import from_references, learnable_pairs, pairs_of_file, pairs_of_samples
+from services.orchestrator.method.samples import figures_of, tell_samples
+from services.orchestrator.method.sampling import Draw
+from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.report import EvolveIteration, EvolveRecord, Figures, ReferencePairs, SampleFigures
-from shared.contracts.rows import PreferencePair, asked
+from shared.contracts.report import DevGain, EvolveIteration, EvolveRecord, Figures, SampleFigures
+from shared.contracts.rows import PreferencePair
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind
 from shared.plan.allocation import turn_samples
@@ -30,16 +31,12 @@ async def evolve(ctx: JobContext, state: State) -> PhaseResult:
     iterations, students = list[EvolveIteration](), list[ModelRef]()
     for number in range(1, settings.turns + 1):
         pairs, iteration = await pairs_and_figures(ctx, student, number, questions)
-        await ctx.emit(
-            f"evolve: turn {number}: {len(pairs)} pairs differ",
-            type="metrics",
-            turn=number,
-            **iteration.model_dump(mode="json"),
-        )
+        told = iteration.model_dump(mode="json")
+        await ctx.emit(f"evolve: turn {number}: {len(pairs)} pairs differ", type="metrics", turn=number, **told)
         if not pairs:
             iterations.append(iteration)
             break
-        student, training = await ctx.train(
+        student, training = await ctx.students.train(
             StepKey("evolve", number, "train"),
             StepKind.DPO,
             pairs,
@@ -69,7 +66,7 @@ async def pairs_and_figures(
     settings, searched, sampled = ctx.spec.evolve, Figures(), None
     strategy = "file" if settings.pairs == "file" else settings.strategy.value
     if settings.pairs == "file":
-        pairs = pairs_of(questions, ctx.shows_calls)
+        pairs = pairs_of_file(ctx.students, questions)
         missing = {"no_pair": len(questions) - len(pairs)}
     elif settings.strategy.samples:
         pairs, missing, sampled = await contrast(ctx, student, number, questions)
@@ -94,9 +91,8 @@ async def contrast(
 ) -> tuple[list[PreferencePair], dict[str, int], SampleFigures]:
     """Pairs of the student's samples, how many questions gave none and why, and figures of what was drawn of fresh questions."""
     settings = ctx.spec.evolve
-    seen = [
-        q for phase in (Phase.DISTILL, Phase.ITERATE) for q in ctx.shards.get(phase, ()) if settings.reuse_questions
-    ]
+    before = (Phase.DISTILL, Phase.ITERATE) if settings.reuse_questions else ()
+    seen = [q for phase in before for q in ctx.shards.get(phase, ())]
     how = Draw(
         student,
         turn_samples(settings.samples, settings.growth, number),
@@ -104,10 +100,10 @@ async def contrast(
         settings.agreement,
         references=settings.unsolved == "reference",
     )
-    drawn = await draw(ctx, StepKey("evolve", number, "samples"), how, [*questions, *seen])
-    pairs, missing = pairs_of_samples(ctx, drawn)
+    drawn = await ctx.sampler.draw(StepKey("evolve", number, "samples"), how, [*questions, *seen])
+    pairs, missing = pairs_of_samples(ctx.students, settings, drawn)
     figures = figures_of(drawn[: len(questions)], kept=len(pairs))
-    await tell(ctx, f"evolve: turn {number}", figures, turn=number)
+    await tell_samples(ctx.emit, f"evolve: turn {number}", figures, turn=number)
     return pairs, missing, figures
 
 
@@ -126,7 +122,7 @@ async def search(
         batch_size=settings.search_batch,
         seed=ctx.seed,
     )
-    prompts = [ctx.prompt(q) for q in questions]
+    prompts = [ctx.students.prompt(q) for q in questions]
     searched = await ctx.step(StepKey("evolve", number, "search"), StepKind.SEARCH, params, prompts)
     if "cut_off" not in searched.metrics:
         await ctx.emit(
@@ -135,15 +131,19 @@ async def search(
     return searched.read(PreferencePair), Figures(**searched.metrics)
 
 
-def from_references(pairs: Sequence[PreferencePair]) -> ReferencePairs:
-    ids = [pair.id for pair in pairs if pair.from_reference]
-    return ReferencePairs(questions=len(set(ids)), pairs=len(ids))
-
-
-def pairs_of(questions: Sequence[Question], shows_calls: bool = True) -> list[PreferencePair]:
-    """What the records themselves call better and worse."""
-    return [
-        PreferencePair(**asked(q, shows_calls), chosen=q.reference, rejected=q.rejected)
-        for q in questions
-        if q.reference and q.rejected
-    ]
+async def kept_turn(
+    ctx: JobContext, state: State, students: Sequence[ModelRef], turns: Sequence[EvolveIteration]
+) -> tuple[ModelRef, list[EvolveIteration]]:
+    """The best of the turns' students on the part of dev that is there to choose, and the turns, each but the first with the gain of its
+    student over the best before it. The last student where dev is not parted: nothing is chosen then."""
+    if len(students) < 2 or not ctx.choice:
+        return students[-1], [*turns]
+    best, told = await ctx.measuring.measure_to_choose(state, "evolve-1", students[0]), [*turns]
+    for number, student in enumerate(students[1:], start=2):
+        after = await ctx.measuring.measure_to_choose(state, f"evolve-{number}", student)
+        gain = await ctx.head_to_head.gain(state, best, after)
+        dev = DevGain(gain=gain.rounded(), kept=gain.value > 0)
+        told[number - 1] = told[number - 1].model_copy(update={"dev": dev})
+        best = after if dev.kept else best
+    await ctx.emit(f"evolve: the student of {best.name} is kept, by {len(ctx.choice)} questions of dev")
+    return best.model, told

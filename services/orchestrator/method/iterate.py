@@ -10,22 +10,19 @@ questions, as long as dev shows a gain.
 from collections.abc import Sequence
 from functools import partial
 
-from services.orchestrator.method.context import JobContext, PhaseResult, State
-from services.orchestrator.method.corrections import corrections
+from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.cut_off import unfinished
-from services.orchestrator.method.evaluate import measure_to_choose
-from services.orchestrator.method.head_to_head import gain_of
-from services.orchestrator.method.judging import judge_input
+from services.orchestrator.method.judge_inputs import judge_input
 from services.orchestrator.method.round_record import Try, record_of, tell_round
-from services.orchestrator.method.sampling import Draw, Drawn, draw, each_once
+from services.orchestrator.method.samples import Drawn, each_once
+from services.orchestrator.method.sampling import Draw
+from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question
-from shared.contracts.distillation import Phase
 from shared.contracts.report import DevGain, IterateRecord, RoundRecord
-from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, Verdict
+from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import ModelRef, Sampling, StepKind, StudentParams
-from shared.plan.allocation import rounds_of
+from shared.contracts.steps import ModelRef, StepKind
 
 
 async def iterate(ctx: JobContext, state: State) -> PhaseResult:
@@ -34,17 +31,15 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
     examples: list[Example] = []
     rounds: list[RoundRecord] = []
     checkpoints: list[tuple[str, ModelRef]] = []
-    best = await measure_to_choose(ctx, state, "iterate-0", student) if settings.rounds > 1 else None
-    shards = rounds_of(ctx.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
-    seen = rounds_of(ctx.shards.get(Phase.DISTILL, ()) if settings.reuse_questions else (), settings.rounds)
-    for number, (questions, again) in enumerate(zip(shards, seen, strict=True), start=1):
+    best = await ctx.measuring.measure_to_choose(state, "iterate-0", student) if settings.rounds > 1 else None
+    for number, (fresh, seen) in enumerate(ctx.rounds, start=1):
         before = student
-        record, passed = await one_round(ctx, state.judge_decides, student, number, questions, again)
+        record, passed = await one_round(ctx, state.judge_decides, student, number, fresh, seen)
         if passed:
             examples += passed
             anew = settings.train_from == "base"  # else go on with the student
             rows, start = (each_once([*state.examples, *examples]), ctx.base) if anew else (passed, student)
-            student, training = await ctx.train(
+            student, training = await ctx.students.train(
                 StepKey("iterate", number, "train"), StepKind.SFT, rows, start, settings.epochs, settings.learning_rate
             )
             record = record.model_copy(update={"training": training})
@@ -53,8 +48,8 @@ async def iterate(ctx: JobContext, state: State) -> PhaseResult:
             if best is not None:
                 checkpoints.append((f"iterate-{number}", student))
         if best is not None:
-            after = await measure_to_choose(ctx, state, f"iterate-{number}", student)
-            gain = await gain_of(ctx, state, best, after)
+            after = await ctx.measuring.measure_to_choose(state, f"iterate-{number}", student)
+            gain = await ctx.head_to_head.gain(state, best, after)
             record = record.model_copy(update={"dev": DevGain(gain=gain.rounded(), kept=gain.value > 0)})
             best = after if gain.value > 0 else best
             if gain.value <= 0:
@@ -84,8 +79,8 @@ async def one_round(
     if settings.strategy != "critique":
         agreement = settings.agreement if settings.without_reference == "agreement" else None
         how = Draw(student, settings.samples, settings.sample_temperature, agreement)
-        drawn = await draw(ctx, StepKey("iterate", number, "samples"), how, [*fresh, *seen], judge_decides)
-    examples = [ctx.example(one.question, text) for one in drawn for text in one.kept(settings.keep)]
+        drawn = await ctx.sampler.draw(StepKey("iterate", number, "samples"), how, [*fresh, *seen], judge_decides)
+    examples = [ctx.students.example(one.question, text) for one in drawn for text in one.kept(settings.keep)]
     sampled = {one.question.id for one in drawn if any(one.passed)}
     unpassed = [q for q in fresh if q.id not in sampled]
     tries: list[Try] = []
@@ -98,12 +93,12 @@ async def one_round(
         tries = [row for batch in await ctx.gather(flow, decidable) for row in batch]
     by_id = {q.id: q for q in unpassed}
     passed = {completion.id: completion for _, completion, verdict in tries if verdict.passed}
-    examples += [ctx.example(by_id[c.id], join_answer(c.rationale, c.answer)) for c in passed.values()]
+    examples += [ctx.students.example(by_id[c.id], join_answer(c.rationale, c.answer)) for c in passed.values()]
     corrected, dropped = await corrections(ctx, number, [q for q in unpassed if q.id not in passed])
-    record = record_of(ctx, fresh, drawn, tries, examples, len(undecidable)).model_copy(
+    record = record_of(settings, fresh, drawn, tries, examples, len(undecidable)).model_copy(
         update={"corrected": len(corrected), "dropped_corrections": dropped}
     )
-    await tell_round(ctx, number, record)
+    await tell_round(ctx.emit, settings, number, record)
     return record, sorted(examples + corrected, key=lambda example: example.id)
 
 
@@ -112,25 +107,40 @@ async def answer_until_passed(
 ) -> list[Try]:
     """A batch's tries: answer, verdict, and once more with the former answer and the hint for what did not pass."""
     settings, by_id, tries = ctx.spec.iterate, {q.id: q for q in batch}, []
-    prompts = [ctx.prompt(q) for q in batch]
+    prompts = [ctx.students.prompt(q) for q in batch]
     for t in range(1, settings.tries + 1):
         if not prompts:
             break
         temperature = 0.0 if t == 1 else settings.retry_temperature
-        sampling = Sampling(max_tokens=ctx.spec.student_tokens, temperature=temperature, seed=ctx.seed + t)
-        params = StudentParams(model=student, domain=ctx.spec.domain, sampling=sampling)
+        asking = ctx.students.asking(student, temperature=temperature, salt=t)
         key = StepKey("iterate", number, f"try-{t}", index)
-        attempted = await ctx.step(key.child("answers"), StepKind.REASON, params, prompts)
+        attempted = await ctx.step(key.child("answers"), StepKind.REASON, asking, prompts)
         completions = [completion.marked() for completion in attempted.read(StudentCompletion)]
         verdicts = {c.id: unfinished(c) for c in completions}
         if whole := [c for c in completions if c.whole]:
             rows = [judge_input(by_id[c.id], c.answer, c.rationale, want_critique=t < settings.tries) for c in whole]
-            reviewed = await ctx.step(key.child("verdicts"), StepKind.REVIEW, ctx.judge, rows)
-            verdicts |= {verdict.id: verdict for verdict in reviewed.read(Verdict)}
+            reviewed = await ctx.judge.review(key.child("verdicts"), rows)
+            verdicts |= {verdict.id: verdict for verdict in reviewed}
         tries += [(t, completion, verdicts[completion.id]) for completion in completions]
         prompts = [
-            ctx.prompt(by_id[c.id], previous=c.answer, critique=verdicts[c.id].critique)
+            ctx.students.prompt(by_id[c.id], previous=c.answer, critique=verdicts[c.id].critique)
             for c in completions
             if c.finish_reason != TOO_LONG and not verdicts[c.id].passed
         ]
     return tries
+
+
+async def corrections(ctx: JobContext, number: int, failed: Sequence[Question]) -> tuple[list[Example], dict[str, int]]:
+    """The teacher's responses to what never passed, where the job asks for them, and how many were dropped for which reason.
+    They take the place of answers that passed, so where there is a grader they must pass it too."""
+    if ctx.spec.iterate.on_failure == "drop":
+        return [], {}
+
+    async def respond(index: int, batch: Sequence[Question]) -> list[TeacherResponse]:
+        key = StepKey("iterate", number, "corrections", index)
+        responses = await ctx.teacher.respond_once(key, batch)
+        low = await ctx.grading.below_pass_threshold(key.child("grades"), batch, responses)
+        return [r.model_copy(update={"outcome": "below_pass_mark"}) if r.id in low else r for r in responses]
+
+    responses = [response for batch in await ctx.gather(respond, failed) for response in batch]
+    return ctx.students.examples(failed, responses)

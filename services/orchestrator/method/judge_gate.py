@@ -1,21 +1,59 @@
-"""The judge's gate, before a job relies on its word: can it tell a right answer from one that belongs to another question?
+"""The judge's gate, before a job relies on its word: can its replies be read, and can it tell a right answer from one that belongs
+to another question?
 
-A judge that cannot do even this decides nothing, as one that is no better than chance on human labels.
+A judge whose replies cannot be read ends the job. One that cannot tell such answers apart decides nothing, as one that is no
+better than chance on human labels.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.judging import CONSEQUENCES, comparison
+from services.orchestrator.method.judge_inputs import comparison, judge_input
+from services.orchestrator.method.judge_trust import CONSEQUENCES
 from shared.contracts.data import Question
+from shared.contracts.errors import FatalError
 from shared.contracts.report import JudgeGate, JudgeReport
-from shared.contracts.rows import OVERALL, ComparisonInput, Preference, TeacherResponse
+from shared.contracts.rows import OVERALL, ComparisonInput, Preference, TeacherResponse, Verdict
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind
 
 PASSES = 0.75  # of right answers told, ties split. By guessing 8 pairs it is reached in 4 of 100 runs
 LEAST = 4  # pairs; fewer say nothing
+UNREADABLE_MOST = 0.75  # share of replies without a verdict from which the pilot ends the job
+UNFIT_JUDGE = {  # what most replies had -> in words, and what to do
+    "cut_off": ("ended at their limit of tokens", "raise judge.max_tokens (a reasoning model also thinks within it)"),
+    "empty": (
+        "held no text",
+        "raise judge.max_tokens (a reasoning model also thinks within it), or name another provider",
+    ),
+    "": ("hold no JSON object of the form asked for", "name a provider that keeps to a form"),
+}
 POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}  # the right answer stands first in the rows
+
+
+async def try_judge(ctx: JobContext, questions: Sequence[Question], responses: Sequence[TeacherResponse]) -> None:
+    """Have the judge decide on the teacher's first responses. Raises FatalError `judge_unfit` when nearly none of its replies
+    can be read. The verdicts themselves are not used."""
+    rows = [
+        judge_input(q.model_copy(update={"reference": None}) if ctx.spec.judge.grader else q, response.answer)
+        for q, response in zip(questions, responses, strict=True)
+        if response.outcome == "ok"
+    ]
+    tried = await ctx.step(StepKey("pilot", role="judge/verdicts"), StepKind.REVIEW, ctx.judge.params, rows)
+    verdicts = tried.read(Verdict)
+    unread = sum(verdict.by == "unparsed" for verdict in verdicts)
+    if unread < UNREADABLE_MOST * len(verdicts):
+        return
+    counts = Counter({name: tried.metrics.get(name, 0) for name in ("cut_off", "empty")})
+    cause, remedy = UNFIT_JUDGE.get(counts.most_common(1)[0][0] if counts.total() else "", UNFIT_JUDGE[""])
+    raise FatalError(
+        f"the judge is not fit for this job: of its replies to the first {len(verdicts)} answers {unread} give no verdict, "
+        f"though each was asked for twice; most {cause}. Now judge.max_tokens is {ctx.spec.judge.max_tokens} and "
+        f"judge.provider is {ctx.spec.judge.provider!r}: {remedy}",
+        param="distillation.judge.max_tokens" if "max_tokens" in remedy else "distillation.judge.provider",
+        code="judge_unfit",
+    )
 
 
 def planted_pairs(
@@ -43,7 +81,7 @@ async def judge_gate(
     rows = planted_pairs(questions, responses, ctx.spec.pilot.judge_pairs)
     if len(rows) < LEAST:
         return None
-    compared = await ctx.step(StepKey("pilot", role="judge/planted"), StepKind.COMPARE, ctx.judge, rows)
+    compared = await ctx.step(StepKey("pilot", role="judge/planted"), StepKind.COMPARE, ctx.judge.params, rows)
     gate = gate_of(compared.read(Preference))
     await ctx.emit(
         f"pilot: {words_of(gate)}",

@@ -11,19 +11,23 @@ from collections.abc import Sequence
 from itertools import islice
 from math import gcd
 
-from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.sampling import Drawn, is_whole, text_of
-from shared.contracts.rows import PreferencePair, asked
+from services.orchestrator.method.samples import Drawn, is_whole, text_of
+from services.orchestrator.method.students import Students
+from shared.contracts.data import Question
+from shared.contracts.distillation import EvolveSettings
+from shared.contracts.report import ReferencePairs
+from shared.contracts.rows import PreferencePair
 from shared.contracts.steps import Strategy
 
 Sides = tuple[Sequence[str], Sequence[str], float]  # texts that are better, texts that are worse, weight
 LEAST_HELD_OUT = 4  # questions; of fewer a rate says nothing, so none is held out
 
 
-def pairs_of_samples(ctx: JobContext, drawn: Sequence[Drawn]) -> tuple[list[PreferencePair], dict[str, int]]:
+def pairs_of_samples(
+    students: Students, settings: EvolveSettings, drawn: Sequence[Drawn]
+) -> tuple[list[PreferencePair], dict[str, int]]:
     """At most pairs_per_question of each question, and how many questions have none, by reason. Some questions' pairs are marked
     as held out."""
-    settings = ctx.spec.evolve
     dropped: Counter[str] = Counter()
     pairs: list[PreferencePair] = []
     for one in drawn:
@@ -35,15 +39,24 @@ def pairs_of_samples(ctx: JobContext, drawn: Sequence[Drawn]) -> tuple[list[Pref
             dropped[sides] += 1
             continue
         better, worse, weight = sides
-        fields = asked(one.question, ctx.shows_calls)
         from_reference = settings.strategy is Strategy.VERIFIED and not any(one.passed)
-        for chosen, rejected in crossed(better, worse, settings.pairs_per_question):
-            pair = PreferencePair(
-                **fields, chosen=chosen, rejected=rejected, weight=weight, from_reference=from_reference
-            )
-            pairs.append(pair)
-    aside = held_out([pair.id for pair in pairs], settings.held_out, ctx.seed)
+        pairs += [
+            students.pair(one.question, chosen, rejected, weight=weight, from_reference=from_reference)
+            for chosen, rejected in crossed(better, worse, settings.pairs_per_question)
+        ]
+    aside = held_out([pair.id for pair in pairs], settings.held_out, students.seed)
     return [pair.model_copy(update={"held_out": True}) if pair.id in aside else pair for pair in pairs], dict(dropped)
+
+
+def pairs_of_file(students: Students, questions: Sequence[Question]) -> list[PreferencePair]:
+    """What the records themselves call better and worse."""
+    return [students.pair(q, q.reference, q.rejected) for q in questions if q.reference and q.rejected]
+
+
+def from_references(pairs: Sequence[PreferencePair]) -> ReferencePairs:
+    """Those whose better side is the record's reference."""
+    ids = [pair.id for pair in pairs if pair.from_reference]
+    return ReferencePairs(questions=len(set(ids)), pairs=len(ids))
 
 
 def verified_sides(one: Drawn, or_reference: bool = False) -> Sides | str:

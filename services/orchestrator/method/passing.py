@@ -4,22 +4,21 @@ RFT, Yuan et al. 2023, arXiv 2308.01825, with the teacher's samples in place of 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.judging import grade
+from services.orchestrator.method.grading import Grading
 from shared.contracts.data import Question
 from shared.contracts.rows import TeacherResponse
 from shared.contracts.step_key import StepKey
 
 
 async def passing(
-    ctx: JobContext,
+    grading: Grading,
     key: StepKey,
     asked: Sequence[tuple[Question, TeacherResponse]],
     checked: Callable[[TeacherResponse, Question], TeacherResponse],
 ) -> list[TeacherResponse]:
     """Of each response the passing text that most of its samples are. Every question has a reference. checked: a sample with its
     outcome."""
-    grader = ctx.spec.judge.grader
+    grader = grading.spec.judge.grader
     assert grader is not None  # held by the job's contract
     usable = [
         [one for one in response.each() or [response] if checked(one, question).outcome == "ok"]
@@ -27,11 +26,11 @@ async def passing(
     ]
     texts = [list(dict.fromkeys(one.answer for one in samples)) for samples in usable]
     rows = [(question, text) for (question, _), given in zip(asked, texts, strict=True) for text in given]
-    scores = await grade(ctx, key, [q for q, _ in rows], [text for _, text in rows], grader) if rows else []
+    scores = await grading.grade(key, [q for q, _ in rows], [text for _, text in rows], grader) if rows else []
     passed = {
         (question.id, text)
         for (question, text), score in zip(rows, scores, strict=True)
-        if score >= ctx.spec.judge.pass_mark
+        if score >= grading.pass_threshold
     }
     return [
         _chosen(question, [one for one in samples if (question.id, one.answer) in passed])

@@ -6,31 +6,27 @@ itself. It is answered here for each job, by the student's mean token NLL on bot
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
-from services.orchestrator.method.context import JobContext, State
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.costs import KEYS, Responses
 from services.orchestrator.method.cut_off import cut_off_guidelines
-from services.orchestrator.method.distill import ask_teacher
-from services.orchestrator.method.judge_gate import judge_gate
-from services.orchestrator.method.judging import below_pass_threshold, better, try_judge
+from services.orchestrator.method.judge_gate import judge_gate, try_judge
 from services.orchestrator.method.selection import stratified
-from shared.contracts.data import Question, Split
+from services.orchestrator.method.state import State
+from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.estimate import Estimate, Range, Spend
-from shared.contracts.jobs import Usage
+from shared.contracts.estimate import Estimate
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
 from shared.contracts.rows import Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, ScoreParams, StepKind
 from shared.evaluation.statistics import mean_difference, paired_mean_gain
-from shared.plan.estimate import Known, Pilot, Work, estimate, sizes
 from shared.plan.plan import JUDGE_GATE
 
 GATE = JUDGE_GATE  # so many responses are checked before the others are asked for
 SHOWN = 2  # unusable responses in the error message
-KEYS = {Guidance.NONE: "unguided", Guidance.WEAK: "guided"}
-Responses = Mapping[Guidance, Sequence[TeacherResponse]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     responses = {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways}
     usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
     answers = sum(response.outcome == "cut_off" for way in ways for response in responses[way])
-    cut_off = {"answers": answers, "guidelines": cut_off_guidelines(ctx, "pilot")}
+    cut_off = {"answers": answers, "guidelines": cut_off_guidelines(ctx.figures, "pilot")}
     record = PilotRecord(questions=len(questions), usable=usable, cut_off=cut_off, guidance=wanted.value)
     gate = await judge_gate(ctx, questions, responses[ways[0]]) if state.gates_judge else None
     if gate is not None:
@@ -72,7 +68,7 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
             type="metrics",
             **record.model_dump(mode="json"),
         )
-    estimate = estimate_job(ctx, judge_decides, guidance, questions, responses)
+    estimate = ctx.costs.estimate(judge_decides, guidance, questions, responses)
     return PilotResult(guidance, estimate, record.model_copy(update={"estimate": estimate}))
 
 
@@ -81,14 +77,17 @@ async def respond(
 ) -> list[TeacherResponse]:
     """The teacher's responses one way. Raises FatalError with what it answered when none of the first few can be used, or
     none passes the job's grader, or (tries_judge) the judge's replies to them cannot be read; the others are not asked for then."""
-    role, guided_by = KEYS[way], state.student if way is Guidance.WEAK else None
+    role = KEYS[way]
     responses: list[TeacherResponse] = []
     for index, part in enumerate((questions[:GATE], questions[GATE:])):
         if part:
-            responses += await ask_teacher(ctx, StepKey("pilot", role=role, batch=index), part, guided_by)
+            key = StepKey("pilot", role=role, batch=index)
+            guided = way is Guidance.WEAK
+            guidelines = await ctx.students.guidelines(key.child("guidelines"), state.student, part) if guided else {}
+            responses += await ctx.teacher.respond_unverified(key, part, guidelines)
         if index == 0:
             reasons = {response.id: response.outcome for response in responses if response.outcome != "ok"}
-            low = await below_pass_threshold(ctx, StepKey("pilot", role=f"{role}/gate"), part, responses)
+            low = await ctx.grading.below_pass_threshold(StepKey("pilot", role=f"{role}/gate"), part, responses)
             reasons |= {name: f"scored {score:.2f}" for name, score in low.items()}
             if len(reasons) == len(responses):
                 raise unfit_teacher(part, responses, reasons)
@@ -128,10 +127,10 @@ async def compare_ways(
     compared = [question for question, _, _ in both]
     sides = [[plain.answer for _, plain, _ in both], [guided.answer for _, _, guided in both]]
     learned = [[plain.completion for _, plain, _ in both], [guided.completion for _, _, guided in both]]
-    scores = await better(ctx, judge_decides, StepKey("pilot", role="compared"), compared, *sides)
+    scores = await ctx.judge.better(judge_decides, StepKey("pilot", role="compared"), compared, *sides)
     interval = paired_mean_gain([a for a, _ in scores], [b for _, b in scores])
     rows = [
-        ctx.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
+        ctx.students.example(q, text).model_copy(update={"id": f"{side}:{q.id}"})
         for side, texts in enumerate(learned)
         for q, text in zip(compared, texts, strict=True)
     ]
@@ -151,48 +150,3 @@ async def compare_ways(
         change=mean_difference(plain_nll, guided_nll).rounded() if len(nll) > 1 else None,
     )
     return len(both), interval.rounded(), interval.decision, student_nll
-
-
-def estimate_job(
-    ctx: JobContext, judge_decides: bool, guidance: Guidance, questions: Sequence[Question], responses: Responses
-) -> Estimate:
-    """What the whole job will cost, by the calls that the pilot has made: their price, and the mean call of each way."""
-    known = {KEYS[way]: mean_call(ctx, way, questions, given) for way, given in responses.items()}
-    rows = {phase: sizes(ctx.shards[phase]) for phase in ctx.spec.phases}
-    dev, test = (sizes(ctx.measured[split]) for split in (Split.DEV, Split.TEST))
-    paid = ctx.usage_by_phase().get("pilot", Usage())
-    spent = Spend(
-        calls=_exactly(paid.teacher_calls),
-        input_tokens=_exactly(paid.input_tokens),
-        output_tokens=_exactly(paid.output_tokens),
-        usd=_exactly(paid.usd_spent),
-    )
-    usable = sum(response.outcome == "ok" for response in responses.get(Guidance.NONE, ()))
-    counts = {phase: len(shard) for phase, shard in rows.items()}
-    work = Work(rows, counts, dev, test, ctx.judge_measures, judge_decides, ctx.material.bytes)
-    measured = {name: call for name, call in known.items() if call is not None}
-    return estimate(ctx.spec, work, ctx.prices, Pilot(spent, guidance, measured, usable))
-
-
-def mean_call(
-    ctx: JobContext, way: Guidance, questions: Sequence[Question], responses: Sequence[TeacherResponse]
-) -> Known | None:
-    """The mean call of one way; None where the provider counts no tokens."""
-    figures = [step for key, step in ctx.figures.items() if (key.phase, key.role) == ("pilot", f"{KEYS[way]}/answers")]
-    input_tokens = sum(step.get("input_tokens", 0) for step in figures)
-    output_tokens = sum(step.get("output_tokens", 0) for step in figures)
-    if not input_tokens or not output_tokens:
-        return None
-    calls = len(responses) * ctx.spec.teacher.samples
-    asked, lengths = sizes(questions), [len(response.answer.encode()) for response in responses]
-    scatter = stdev(lengths) / fmean(lengths) if len(lengths) > 1 and any(lengths) else 1.0
-    return Known(
-        input_tokens=input_tokens / calls,
-        output_tokens=output_tokens / calls,
-        bytes=float((asked.question + asked.material + (asked.reference if ctx.spec.teacher.ground else 0)).mean()),
-        spread=min(1.0, 1.96 * scatter / len(lengths) ** 0.5),
-    )
-
-
-def _exactly(value: float) -> Range:
-    return Range(low=value, high=value)

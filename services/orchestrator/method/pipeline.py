@@ -3,32 +3,24 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from services.orchestrator.method.context import JobContext, PhaseResult, State
-from services.orchestrator.method.cut_off import tell
-from services.orchestrator.method.decide import PhaseOutcome, announce_parts, compare_with_served, judge_phase
+from services.orchestrator.method.baselines import measure_baselines
+from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.cut_off import tell_cut_off
+from services.orchestrator.method.decide import PhaseOutcome, announce_measuring, compare_with_served, judge_phase
 from services.orchestrator.method.distill import distill
-from services.orchestrator.method.evaluate import (
-    BASE,
-    better_by_metric,
-    compare_on_test,
-    forgetting,
-    measure,
-    measure_baselines,
-    measure_phases,
-)
+from services.orchestrator.method.evaluate import BASE
 from services.orchestrator.method.evolve import evolve
-from services.orchestrator.method.head_to_head import final_beside_others, scored_over_base
+from services.orchestrator.method.final_comparison import comparisons_of_students, judge_final_model
+from services.orchestrator.method.forgetting import forgetting
 from services.orchestrator.method.iterate import iterate
 from services.orchestrator.method.judge_gate import after_gate, is_proved
-from services.orchestrator.method.judging import (
-    announce_measure,
-    calibrate,
-    comparisons_of_students,
-    judge_final_model,
-)
+from services.orchestrator.method.judge_trust import calibrate
 from services.orchestrator.method.pilot import pilot
-from services.orchestrator.method.report import Outcome, build_report, verdict_of
+from services.orchestrator.method.report import Outcome, build_report
 from services.orchestrator.method.run import DistillationRun
+from services.orchestrator.method.state import PhaseResult, State
+from services.orchestrator.method.table import better_by_metric, compare_on_test
+from services.orchestrator.method.verdict import verdict_of
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.report import PhaseRecords, Report
@@ -46,8 +38,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
 
     run: the job itself, which only this page enters, pauses and publishes.
     """
-    await announce_measure(ctx)
-    await announce_parts(ctx)
+    await announce_measuring(ctx)
     uses = run.plan.judge_uses()
     judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
     tries_judge = judge.decides and judge_is_tried(uses)
@@ -61,19 +52,19 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         result = await pilot(ctx, state)
         await run.note_estimate(result.estimate)
         records = PhaseRecords(pilot=result.record)
-        await tell(ctx, "pilot", result.record)
+        await tell_cut_off(ctx.emit, "pilot", result.record)
         judge = after_gate(judge, result.record.judge)
         state = replace(state, guidance=result.guidance, judge_decides=judge.decides)
         await run.pause_after("pilot")
 
-    base_on_dev = on_dev = await measure(ctx, state, BASE, Split.DEV, ctx.base)
+    base_on_dev = on_dev = await ctx.measuring.measure(state, BASE, Split.DEV, ctx.base)
     state = replace(state, base_answers=base_on_dev.answers)
     outcomes: list[PhaseOutcome] = []
     for phase in ctx.spec.phases:
         await run.enter(phase.value)
         before, result = state.student, await PHASES[phase](ctx, state)
         records = records.model_copy(update={phase.value: result.record})
-        await tell(ctx, phase.value, result.record)
+        await tell_cut_off(ctx.emit, phase.value, result.record)
         if result.student == before:
             await ctx.emit(f"{phase.value}: nothing to train on, the student stays as it was", level="warn")
         state = replace(
@@ -100,15 +91,15 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     if state.student != ctx.base:
         promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
     several = len(ctx.spec.phases) > 1  # with one phase the judge has compared its student with the base
-    _, on_dev = await scored_over_base(ctx, state, base_on_dev, [on_dev], planned=several)
-    base = await measure(ctx, state, BASE, Split.TEST, ctx.base)
+    _, on_dev = await ctx.head_to_head.scored_over_base(state, base_on_dev, [on_dev], planned=several)
+    base = await ctx.measuring.measure(state, BASE, Split.TEST, ctx.base)
     others = [
         *await measure_baselines(ctx, state),
-        *await measure_phases(ctx, state, {o.phase: o.model for o in outcomes}),
+        *await ctx.measuring.measure_phases(state, {o.phase: o.model for o in outcomes}),
     ]
-    results = base, *_ = await scored_over_base(ctx, state, base, others)
+    results = base, *_ = await ctx.head_to_head.scored_over_base(state, base, others)
     final = next((row for row in results[::-1] if row.model == state.student and row.bare), base)
-    beside = await final_beside_others(ctx, state, results, final)
+    beside = await ctx.head_to_head.final_beside_others(state, results, final, ctx.spec.phases)
     table = compare_on_test(results, final, ctx.metric, beside)
     better = None if ctx.judge_measures else better_by_metric(base, final, ctx.metric)
     comparisons = comparisons_of_students(ctx.figures) if ctx.judge_measures else {}

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.cut_off import UNANSWERED
-from services.orchestrator.method.sampling import Drawn, figures_of, tell
+from services.orchestrator.method.durable import Emit
+from services.orchestrator.method.samples import Drawn, figures_of, tell_samples
 from shared.contracts.answer_format import MARKER
 from shared.contracts.data import Question
+from shared.contracts.distillation import IterateSettings
 from shared.contracts.report import RoundRecord
 from shared.contracts.rows import Example, StudentCompletion, Verdict
 
@@ -14,7 +15,7 @@ Try = tuple[int, StudentCompletion, Verdict]  # its number comes first
 
 
 def record_of(
-    ctx: JobContext,
+    settings: IterateSettings,
     fresh: Sequence[Question],
     drawn: Sequence[Drawn],
     tries: Sequence[Try],
@@ -22,8 +23,8 @@ def record_of(
     undecidable: int,
 ) -> RoundRecord:
     """Without the teacher's corrections. drawn: of the fresh questions first, which alone count. examples: what passed."""
-    loop = ctx.spec.iterate.strategy != "sample"
-    numbers = range(1, ctx.spec.iterate.tries + 1 if loop else 1)
+    loop = settings.strategy != "sample"
+    numbers = range(1, settings.tries + 1 if loop else 1)
     sampled = drawn[: len(fresh)]
     from_samples = {one.question.id for one in sampled if any(one.passed)}
     tried = len(fresh) - len(from_samples) - undecidable
@@ -48,15 +49,15 @@ def record_of(
     return record.model_copy(update={"sampled": figures_of(sampled, kept=len(examples) - len(passed))})
 
 
-async def tell_round(ctx: JobContext, number: int, record: RoundRecord) -> None:
+async def tell_round(emit: Emit, settings: IterateSettings, number: int, record: RoundRecord) -> None:
     """Events: what was drawn, the pass rate by try, and a warning of questions that nothing can decide."""
     if record.sampled is not None:
-        await tell(ctx, f"iterate: round {number}", record.sampled, round=number)
+        await tell_samples(emit, f"iterate: round {number}", record.sampled, round=number)
     if record.undecidable:
-        instead = "answered by the teacher" if ctx.spec.iterate.on_failure == "teacher" else "dropped"
+        instead = "answered by the teacher" if settings.on_failure == "teacher" else "dropped"
         counts = f"{record.undecidable} of {record.questions} questions are not tried but {instead}"
         reason = "the judge is no better than chance on the labels, and no grader can say what passes"
-        await ctx.emit(f"iterate: round {number}: {counts}: {reason}", level="warn")
+        await emit(f"iterate: round {number}: {counts}: {reason}", level="warn")
     if record.pass_rate:
         rates = f"pass rate by try {', '.join(f'{rate:.0%}' for rate in record.pass_rate)}"
-        await ctx.emit(f"iterate: round {number}: {rates}", type="metrics", round=number, pass_rate=record.pass_rate)
+        await emit(f"iterate: round {number}: {rates}", type="metrics", round=number, pass_rate=record.pass_rate)
