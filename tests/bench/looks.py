@@ -92,7 +92,7 @@ def promoted(before: EvalResult, after: EvalResult, metric: str, level: float) -
     gains = np.asarray(after.scores[metric]) - np.asarray(before.scores[metric])
     if gains.sum() <= SURELY_NOT * sqrt(float((gains**2).sum())):
         return False
-    return decision_of(before, after, metric, level) == "promoted"
+    return decision_of(before, after, level) == "promoted"
 
 
 def share_of_runs(

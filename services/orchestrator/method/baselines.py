@@ -1,47 +1,61 @@
-"""What a user would try first, measured beside the method: worked examples in the base's prompt, training on references."""
+"""`Baselines`: what a user would try first, measured beside the method: worked examples in the base's prompt, training on references."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log
 
-from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.evaluate import EvalResult, Shots, mean_of
+from services.orchestrator.method.evaluate import EvalResult, Measuring, Shots, mean_of
 from services.orchestrator.method.selection import seeded_order, words
 from services.orchestrator.method.state import State
+from services.orchestrator.method.students import Students
 from shared.contracts.data import Question, Split
-from shared.contracts.distillation import Baseline
-from shared.contracts.rows import shot
+from shared.contracts.distillation import Baseline, Distillation
+from shared.contracts.rows import Shot, shot
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import StepKind
+from shared.contracts.steps import ModelRef, StepKind
 
 K1, B = 1.2, 0.75  # of BM25, within the ranges that the paper recommends
 
 
-async def measure_baselines(ctx: JobContext, state: State) -> list[EvalResult]:
-    """On test, if train has references."""
-    train = [q for phase in ctx.spec.phases for q in ctx.shards[phase]]
-    settings, students = ctx.spec.evaluation, ctx.students
-    if not any(q.reference for q in train):
-        return []
-    rows = []
-    if Baseline.FEW_SHOT in settings.baselines:
-        draws = []
-        for draw in range(settings.shot_seeds):
-            examples = [shot(q, students.shows_calls) for q in random_shots(train, settings.shots, ctx.seed, draw)]
-            name = f"few_shot-{draw}" if draw else "few_shot"
-            shots: Shots = lambda _, examples=examples: examples  # noqa: E731
-            draws.append(await ctx.measuring.measure(state, name, Split.TEST, ctx.base, shots))
-        rows.append(mean_of("few_shot", draws))
-    if Baseline.FEW_SHOT_NEAREST in settings.baselines:
-        index = Nearest(seeded_order(train, ctx.seed, "shots"))
-        nearest: Shots = lambda q: [shot(s, students.shows_calls) for s in index.nearest(q.text, settings.shots)]  # noqa: E731
-        rows.append(await ctx.measuring.measure(state, "few_shot_nearest", Split.TEST, ctx.base, nearest))
-    if Baseline.SFT_REFERENCES in settings.baselines:
-        examples = [students.example(q, q.reference) for q in train if q.reference]
-        key, distill = StepKey("evaluate", role="sft_references/train"), ctx.spec.distill
-        model, _ = await students.train(key, StepKind.SFT, examples, ctx.base, distill.epochs, distill.learning_rate)
-        rows.append(await ctx.measuring.measure(state, "sft_references", Split.TEST, model))
-    return rows
+@dataclass(frozen=True)
+class Baselines:
+    """train: the questions that the phases learn from."""
+
+    spec: Distillation
+    seed: int
+    base: ModelRef
+    train: Sequence[Question]
+    students: Students
+    measuring: Measuring
+
+    async def measure_all(self, state: State) -> list[EvalResult]:
+        """On test, if train has references."""
+        if not any(q.reference for q in self.train):
+            return []
+        settings, rows = self.spec.evaluation, list[EvalResult]()
+        if Baseline.FEW_SHOT in settings.baselines:
+            draws = [await self._random_shots(state, draw) for draw in range(settings.shot_seeds)]
+            rows.append(mean_of("few_shot", draws))
+        if Baseline.FEW_SHOT_NEAREST in settings.baselines:
+            index = Nearest(seeded_order(self.train, self.seed, "shots"))
+            nearest: Shots = lambda q: self._shots(index.nearest(q.text, settings.shots))  # noqa: E731
+            rows.append(await self.measuring.measure_base(state, Split.TEST, "few_shot_nearest", nearest))
+        if Baseline.SFT_REFERENCES in settings.baselines:
+            examples = [self.students.example(q, q.reference) for q in self.train if q.reference]
+            key, how = StepKey("evaluate", role="sft_references/train"), self.spec.distill
+            model, _ = await self.students.train(key, StepKind.SFT, examples, self.base, how.epochs, how.learning_rate)
+            rows.append(await self.measuring.measure(state, "sft_references", Split.TEST, model))
+        return rows
+
+    async def _random_shots(self, state: State, draw: int) -> EvalResult:
+        """The same worked examples before every question; others in each draw."""
+        shots = self._shots(random_shots(self.train, self.spec.evaluation.shots, self.seed, draw))
+        name = f"few_shot-{draw}" if draw else "few_shot"
+        return await self.measuring.measure_base(state, Split.TEST, name, lambda _: shots)
+
+    def _shots(self, questions: Sequence[Question]) -> list[Shot]:
+        return [shot(q, self.students.shows_calls) for q in questions]
 
 
 def random_shots(train: Sequence[Question], count: int, seed: int, draw: int = 0) -> list[Question]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from services.orchestrator.method.baselines import Baselines
 from services.orchestrator.method.costs import Costs
 from services.orchestrator.method.durable import Emit, Expect, Gather, Step
 from services.orchestrator.method.evaluate import Measuring
@@ -16,6 +17,7 @@ from services.orchestrator.method.grading import Grading
 from services.orchestrator.method.head_to_head import HeadToHead
 from services.orchestrator.method.judging import Judge, judge_params
 from services.orchestrator.method.sampling import Sampler
+from services.orchestrator.method.selection import stratified
 from services.orchestrator.method.students import Students
 from services.orchestrator.method.teacher import Teacher, teach_params
 from shared.artifacts.material import NO_MATERIAL, Material
@@ -77,6 +79,11 @@ class JobContext:
         """What decides: the job's primary metric, or the judge's preference."""
         return JUDGE if self.judge_measures else name_of(self.spec.primary_metric)
 
+    @cached_property
+    def pilot_questions(self) -> Sequence[Question]:
+        """Of phase 1's questions those that the pilot asks, from each category by turns."""
+        return stratified(self.shards[Phase.DISTILL], self.spec.pilot.questions)
+
     @property
     def rounds(self) -> list[tuple[Sequence[Question], Sequence[Question]]]:
         """Phase 2's rounds: the fresh questions of each, and those of phase 1 that it samples again."""
@@ -84,6 +91,11 @@ class JobContext:
         seen = self.shards.get(Phase.DISTILL, ()) if settings.reuse_questions else ()
         fresh = rounds_of(self.shards[Phase.ITERATE], settings.rounds, settings.round_questions)
         return list(zip(fresh, rounds_of(seen, settings.rounds), strict=True))
+
+    def counted(self, phase: str, action: str, name: str) -> int:
+        """Of what the workers counted in a phase's steps so far, the sum of one figure. action: the last word of the steps' role."""
+        steps = [counts for key, counts in self.figures.items() if (key.phase, key.action) == (phase, action)]
+        return sum(counts.get(name, 0) for counts in steps)
 
     @cached_property
     def students(self) -> Students:
@@ -115,17 +127,22 @@ class JobContext:
     @cached_property
     def measuring(self) -> Measuring:
         """Measures students on dev and test."""
-        measured, choice = self.measured, self.choice
-        return Measuring(measured, choice, self.judge_measures, self.students, self.grading, self.step, self.gather)
+        asked = (self.measured, self.choice, self.judge_measures, self.base)
+        return Measuring(*asked, self.students, self.grading, self.step, self.gather)
 
     @cached_property
     def head_to_head(self) -> HeadToHead:
         """Compares two measured students."""
-        decided_by = (self.metric, self.judge_measures, self.through_the_base)
-        return HeadToHead(*decided_by, self.judge, self.expect, self.gather)
+        return HeadToHead(self.judge_measures, self.through_the_base, self.judge, self.expect, self.gather)
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """Measures on test what a user would try first."""
+        train = [q for phase in self.spec.phases for q in self.shards[phase]]
+        return Baselines(self.spec, self.seed, self.base, train, self.students, self.measuring)
 
     @cached_property
     def costs(self) -> Costs:
         """Estimates what the job will cost."""
-        asked = (self.spec, self.shards, self.measured, self.judge_measures, self.material)
+        asked = (self.spec, self.pilot_questions, self.shards, self.measured, self.judge_measures, self.material)
         return Costs(*asked, self.prices, self.usage_by_phase, self.figures)

@@ -20,10 +20,11 @@ Responses = Mapping[Guidance, Sequence[TeacherResponse]]
 
 @dataclass(frozen=True)
 class Costs:
-    """shards, measured: the questions to be asked. prices: of a strong model's tokens, by provider. figures: what the workers counted, by
+    """pilot_questions: those that the pilot has asked. shards, measured: those to be asked. prices: of a strong model's tokens, by provider. figures: what the workers counted, by
     step key."""
 
     spec: Distillation
+    pilot_questions: Sequence[Question]
     shards: Mapping[Phase, Sequence[Question]]
     measured: Mapping[Split, Sequence[Question]]
     judge_measures: bool
@@ -32,11 +33,9 @@ class Costs:
     usage_by_phase: Callable[[], Mapping[str, Usage]]
     figures: Mapping[StepKey, Mapping[str, Any]]
 
-    def estimate(
-        self, judge_decides: bool, guidance: Guidance, questions: Sequence[Question], responses: Responses
-    ) -> Estimate:
+    def estimate(self, judge_decides: bool, guidance: Guidance, responses: Responses) -> Estimate:
         """By the price of the pilot's calls, and the mean call of each way of asking the teacher."""
-        known = {KEYS[way]: self._mean_call(way, questions, given) for way, given in responses.items()}
+        known = {KEYS[way]: self._mean_call(way, given) for way, given in responses.items()}
         rows = {phase: sizes(self.shards[phase]) for phase in self.spec.phases}
         dev, test = (sizes(self.measured[split]) for split in (Split.DEV, Split.TEST))
         paid = self.usage_by_phase().get("pilot", Usage())
@@ -52,9 +51,7 @@ class Costs:
         measured = {name: call for name, call in known.items() if call is not None}
         return estimate(self.spec, work, self.prices, Pilot(spent, guidance, measured, usable))
 
-    def _mean_call(
-        self, way: Guidance, questions: Sequence[Question], responses: Sequence[TeacherResponse]
-    ) -> Known | None:
+    def _mean_call(self, way: Guidance, responses: Sequence[TeacherResponse]) -> Known | None:
         """The mean call of one way; None where the provider counts no tokens."""
         answers = ("pilot", f"{KEYS[way]}/answers")
         figures = [step for key, step in self.figures.items() if (key.phase, key.role) == answers]
@@ -64,7 +61,7 @@ class Costs:
             return None
         teacher = self.spec.teacher
         calls = len(responses) * teacher.samples
-        asked, lengths = sizes(questions), [len(response.answer.encode()) for response in responses]
+        asked, lengths = sizes(self.pilot_questions), [len(response.answer.encode()) for response in responses]
         scatter = stdev(lengths) / fmean(lengths) if len(lengths) > 1 and any(lengths) else 1.0
         return Known(
             input_tokens=input_tokens / calls,

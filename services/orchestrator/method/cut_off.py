@@ -3,8 +3,8 @@
 A text cut off and trained on with the token that ends a turn would teach the student to stop anywhere.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from services.orchestrator.method.durable import Emit
 from shared.contracts.report import (
@@ -17,7 +17,6 @@ from shared.contracts.report import (
     TableRow,
 )
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
-from shared.contracts.step_key import StepKey
 from shared.reporting.words import label
 
 NOTICEABLE = 0.05  # share of texts from which a warning names the setting
@@ -53,12 +52,6 @@ def unfinished(completion: StudentCompletion) -> Verdict:
     if completion.finish_reason == TOO_LONG:
         return Verdict(id=completion.id, passed=False, by=UNANSWERED)
     return Verdict(id=completion.id, passed=False, by=CUT, critique=SHORTER)
-
-
-def cut_off_guidelines(figures: Mapping[StepKey, Mapping[str, Any]], phase: str) -> int:
-    """As the workers counted them, step by step."""
-    steps = [counts for key, counts in figures.items() if (key.phase, key.action) == (phase, "guidelines")]
-    return sum(counts.get("cut_off", 0) for counts in steps)
 
 
 def counted(name: str, record: PilotRecord | DistillRecord | IterateRecord | EvolveRecord) -> Iterator[Counted]:

@@ -58,12 +58,12 @@ async def judge_phase(
     """Compare a phase's student with the one it came from, on dev."""
     after = await ctx.measuring.measure(state, phase.value, Split.DEV, model)
     old, new = await ctx.head_to_head.side_by_side(state, before, after)
-    metric, gain = ctx.metric, new.gain_over(old, ctx.metric)
-    record = new.record_against(old, metric)
+    gain = new.gain_over(old)
+    record = new.record_against(old)
     if ctx.judge_measures:
         told = f"against {before.name} the judge prefers {record.win} answers, {record.tie} tie, {record.loss} lose"
     else:
-        told = f"{metric} on dev {old.value(metric).value:.3f} -> {new.value(metric).value:.3f}"
+        told = f"{new.metric} on dev {old.value().value:.3f} -> {new.value().value:.3f}"
     await ctx.emit(
         f"{phase.value}: {told}, gain {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]: {gain.decision}",
         type="metrics",
@@ -98,19 +98,19 @@ async def compare_with_served(
         against, incumbent = SERVED, await ctx.measuring.measure(state, SERVED, Split.DEV, served)
     old, new = await ctx.head_to_head.side_by_side(state, incumbent, on_dev, planned=False)
     return Promotion(
-        state=decision_of(old, new, ctx.metric, level, forgotten is not None and forgotten.guarded),
+        state=decision_of(old, new, level, forgotten is not None and forgotten.guarded),
         against=against,
         model=None,
-        gain=new.gain_over(old, ctx.metric).rounded(),
+        gain=new.gain_over(old).rounded(),
         forgetting=forgotten,
         look=look,
         level=round(level, 6),
         n=len(new.answers),
-        record=new.record_against(old, ctx.metric),
+        record=new.record_against(old),
     )
 
 
-def decision_of(before: EvalResult, after: EvalResult, metric: str, level: float, guarded: bool = False) -> Decision:
+def decision_of(before: EvalResult, after: EvalResult, level: float, guarded: bool = False) -> Decision:
     """promoted: the whole interval of the gain at this level lies above zero, and no more was forgotten than the job allows."""
-    decision = after.gain_over(before, metric, level).decision
+    decision = after.gain_over(before, level=level).decision
     return "undecided" if decision == "promoted" and guarded else decision

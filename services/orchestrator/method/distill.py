@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from services.orchestrator.method.agreed import agreement_of
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.passing import reference_of
 from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.data import Question
@@ -48,7 +47,7 @@ async def distill(ctx: JobContext, state: State) -> PhaseResult:
         questions=len(questions),
         kept=len(examples) - too_long,
         dropped=dropped | ({"too_long": too_long} if too_long else {}),
-        cut_off_guidelines=cut_off_guidelines(ctx.figures, "distill"),
+        cut_off_guidelines=ctx.counted("distill", "guidelines", "cut_off"),
         answers=settings.answers,
         from_reference=sum(r.from_reference for r in responses) if verifies else None,
         guidance=state.guidance.value if settings.answers == "teacher" else None,

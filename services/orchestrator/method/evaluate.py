@@ -29,7 +29,7 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class EvalResult:
-    """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order.
+    """One student on one split. scores: per grader one value in [0, 1] per question, in the split's order; the first grader decides.
 
     draws: over how many random draws of worked examples each score is the mean; the answers are the first draw's.
     bare: it was asked without worked examples. too_long: questions that did not fit into its context. cut_off: answers that ended
@@ -53,25 +53,33 @@ class EvalResult:
     questions: Sequence[Question] = ()
     each: Sequence["EvalResult"] = ()
 
-    def value(self, metric: str) -> Interval:
-        """The share or mean of a metric with its 95 % interval."""
+    @property
+    def metric(self) -> str:
+        """What decides: the job's primary metric, or the judge's preference."""
+        return next(iter(self.scores))
+
+    def value(self, metric: str | None = None) -> Interval:
+        """The share or mean of a metric, by default of the one that decides, with its 95 % interval."""
+        metric = metric or self.metric
         values = self.scores[metric]
         return grouped_mean(is_share(metric, values), values, self.groups)
 
-    def gain_over(self, other: "EvalResult", metric: str, level: float = LEVEL) -> Interval:
-        """The paired gain of this student over another on the same questions, with its interval (95 % unless level is given).
+    def gain_over(self, other: "EvalResult", metric: str | None = None, level: float = LEVEL) -> Interval:
+        """The paired gain of this student over another on the same questions in a metric, by default the one that decides, with its
+        interval (95 % unless level is given).
 
         Over itself it is exactly nothing, on these questions and on all others. Two students that only answered alike
         here may differ elsewhere, and get an interval that says so.
         """
+        metric = metric or self.metric
         before, after = other.scores[metric], self.scores[metric]
         if self.model == other.model and self.bare and other.bare:
             return Interval(0.0, 0.0, 0.0, len(after))
         return grouped_gain(is_share(metric, [*before, *after]), before, after, self.groups, level)
 
-    def record_against(self, other: "EvalResult", metric: str) -> WinRecord:
+    def record_against(self, other: "EvalResult") -> WinRecord:
         """On how many questions this student scored higher, the same, lower than another."""
-        pairs = list(zip(self.scores[metric], other.scores[metric], strict=True))
+        pairs = list(zip(self.scores[self.metric], other.scores[self.metric], strict=True))
         win, loss = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
         return WinRecord(win=win, tie=len(pairs) - win - loss, loss=loss)
 
@@ -98,6 +106,7 @@ class Measuring:
     measured: Mapping[Split, Sequence[Question]]
     choice: Sequence[Question]
     judge_measures: bool
+    base: ModelRef
     students: Students
     grading: Grading
     step: Step
@@ -109,6 +118,12 @@ class Measuring:
         """Greedy answers to the split's questions with references, graded; on dev, to those that decide."""
         part = "dev/rest" if split is Split.DEV and self.choice else split.value
         return await self._measure(state, f"{part}/{name}", self.measured[split], model, shots)
+
+    async def measure_base(
+        self, state: State, split: Split, name: str = BASE, shots: Shots | None = None
+    ) -> EvalResult:
+        """The base; shots: with worked examples before each question."""
+        return await self.measure(state, name, split, self.base, shots)
 
     async def measure_to_choose(self, state: State, name: str, model: ModelRef) -> EvalResult:
         """On the part of dev that rounds and turns are chosen on; on all of it where it is not parted."""

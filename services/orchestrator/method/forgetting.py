@@ -21,7 +21,6 @@ async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
     An answer is right when the expected one stands in it. guarded: the whole interval of the change lies below the job's
     margin, so the student is not promoted.
     """
-    settings, metric = ctx.spec.evaluation, Grader.CONTAINS.value
     if not ctx.general_questions or state.student == ctx.base:
         return None
     tokens = general_tokens(ctx, state)
@@ -32,20 +31,20 @@ async def forgetting(ctx: JobContext, state: State) -> ForgettingRecord | None:
         )
         for name, model in (("base", ctx.base), ("final", state.student))
     ]
-    change = after.gain_over(before, metric)
-    margin = settings.forgetting_margin
+    change = after.gain_over(before)
+    margin = ctx.spec.evaluation.forgetting_margin
     guarded = margin is not None and change.high < -margin
     record = ForgettingRecord(
         n=len(ctx.general_questions),
-        base=before.value(metric).rounded(),
-        final=after.value(metric).rounded(),
+        base=before.value().rounded(),
+        final=after.value().rounded(),
         change=change.rounded(),
         missing_markers=after.missing_markers,
         guarded=guarded,
     )
     await ctx.emit(
-        f"general questions answered right: {before.value(metric).value:.0%} by the base, "
-        f"{after.value(metric).value:.0%} by the new model, change {change.value:+.3f} [{change.low:+.3f}, "
+        f"general questions answered right: {before.value().value:.0%} by the base, "
+        f"{after.value().value:.0%} by the new model, change {change.value:+.3f} [{change.low:+.3f}, "
         f"{change.high:+.3f}]" + ("; more was forgotten than the job allows, so it is not promoted" if guarded else ""),
         level="warn" if change.high < 0 else "info",
         type="metrics",

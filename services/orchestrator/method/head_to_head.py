@@ -22,10 +22,9 @@ from shared.evaluation.statistics import Interval
 
 @dataclass(frozen=True)
 class HeadToHead:
-    """metric: what decides. judge_measures: the judge does, and no grader. through_the_base: it compares students with the base only, in
+    """judge_measures: the judge does, and no grader. through_the_base: it compares students with the base only, in
     jobs that began so."""
 
-    metric: str
     judge_measures: bool
     through_the_base: bool
     judge: Judge
@@ -50,7 +49,7 @@ class HeadToHead:
     async def gain(self, state: State, before: EvalResult, after: EvalResult) -> Interval:
         """The paired gain of one student over another in the metric that decides."""
         before, after = await self.side_by_side(state, before, after)
-        return after.gain_over(before, self.metric)
+        return after.gain_over(before)
 
     async def scored_over_base(
         self, state: State, base: EvalResult, results: Sequence[EvalResult], planned: bool = True

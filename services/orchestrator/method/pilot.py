@@ -10,12 +10,10 @@ from statistics import fmean
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.costs import KEYS, Responses
-from services.orchestrator.method.cut_off import cut_off_guidelines
 from services.orchestrator.method.judge_gate import judge_gate, try_judge
-from services.orchestrator.method.selection import stratified
 from services.orchestrator.method.state import State
 from shared.contracts.data import Question
-from shared.contracts.distillation import Guidance, Phase
+from shared.contracts.distillation import Guidance
 from shared.contracts.errors import FatalError
 from shared.contracts.estimate import Estimate
 from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
@@ -42,12 +40,12 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     """How phase 1 is to ask the teacher. Raises FatalError `teacher_unfit` when its first responses cannot be used, and
     `judge_unfit` when the judge's replies to them cannot be read."""
     wanted, judge_decides = state.guidance, state.judge_decides
-    questions = stratified(ctx.shards[Phase.DISTILL], ctx.spec.pilot.questions)
+    questions = ctx.pilot_questions
     ways = [wanted] if wanted in KEYS else list(KEYS)
     responses = {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways}
     usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
     answers = sum(response.outcome == "cut_off" for way in ways for response in responses[way])
-    cut_off = {"answers": answers, "guidelines": cut_off_guidelines(ctx.figures, "pilot")}
+    cut_off = {"answers": answers, "guidelines": ctx.counted("pilot", "guidelines", "cut_off")}
     record = PilotRecord(questions=len(questions), usable=usable, cut_off=cut_off, guidance=wanted.value)
     gate = await judge_gate(ctx, questions, responses[ways[0]]) if state.gates_judge else None
     if gate is not None:
@@ -68,7 +66,7 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
             type="metrics",
             **record.model_dump(mode="json"),
         )
-    estimate = ctx.costs.estimate(judge_decides, guidance, questions, responses)
+    estimate = ctx.costs.estimate(judge_decides, guidance, responses)
     return PilotResult(guidance, estimate, record.model_copy(update={"estimate": estimate}))
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from services.orchestrator.method.baselines import measure_baselines
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.cut_off import tell_cut_off
 from services.orchestrator.method.decide import PhaseOutcome, announce_measuring, compare_with_served, judge_phase
 from services.orchestrator.method.distill import distill
-from services.orchestrator.method.evaluate import BASE
 from services.orchestrator.method.evolve import evolve
 from services.orchestrator.method.final_comparison import comparisons_of_students, judge_final_model
 from services.orchestrator.method.forgetting import forgetting
@@ -57,7 +55,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         state = replace(state, guidance=result.guidance, judge_decides=judge.decides)
         await run.pause_after("pilot")
 
-    base_on_dev = on_dev = await ctx.measuring.measure(state, BASE, Split.DEV, ctx.base)
+    base_on_dev = on_dev = await ctx.measuring.measure_base(state, Split.DEV)
     state = replace(state, base_answers=base_on_dev.answers)
     outcomes: list[PhaseOutcome] = []
     for phase in ctx.spec.phases:
@@ -92,16 +90,16 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
     several = len(ctx.spec.phases) > 1  # with one phase the judge has compared its student with the base
     _, on_dev = await ctx.head_to_head.scored_over_base(state, base_on_dev, [on_dev], planned=several)
-    base = await ctx.measuring.measure(state, BASE, Split.TEST, ctx.base)
+    base = await ctx.measuring.measure_base(state, Split.TEST)
     others = [
-        *await measure_baselines(ctx, state),
+        *await ctx.baselines.measure_all(state),
         *await ctx.measuring.measure_phases(state, {o.phase: o.model for o in outcomes}),
     ]
     results = base, *_ = await ctx.head_to_head.scored_over_base(state, base, others)
     final = next((row for row in results[::-1] if row.model == state.student and row.bare), base)
     beside = await ctx.head_to_head.final_beside_others(state, results, final, ctx.spec.phases)
-    table = compare_on_test(results, final, ctx.metric, beside)
-    better = None if ctx.judge_measures else better_by_metric(base, final, ctx.metric)
+    table = compare_on_test(results, final, beside)
+    better = None if ctx.judge_measures else better_by_metric(base, final)
     comparisons = comparisons_of_students(ctx.figures) if ctx.judge_measures else {}
     judged = None
     if final.model != ctx.base:

@@ -61,7 +61,7 @@ class Outcome:
 
 def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> Report:
     """steps: all of the job."""
-    base, final, on_dev, primary = outcome.base, outcome.final, outcome.on_dev, ctx.metric
+    base, final, primary = outcome.base, outcome.final, ctx.metric
     data = data_quality(ctx.splits, ctx.files)
     measured_by = JUDGE if ctx.judge_measures else "references"
     answered = zip(ctx.measured[Split.TEST], base.answers, final.answers, strict=True)
@@ -80,7 +80,7 @@ def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence
         warnings=warnings(ctx, data, outcome.records, outcome.table.rows),
         table=list(outcome.table.rows),
         final=outcome.table.final,
-        dev=dev_result(ctx, on_dev),
+        dev=dev_result(ctx, outcome.on_dev),
         verdict=outcome.verdict,
         decisions=[
             PhaseDecision(
@@ -116,7 +116,7 @@ def material_shown(ctx: JobContext) -> MaterialShown | None:
 
 
 def dev_result(ctx: JobContext, on_dev: EvalResult) -> DevResult:
-    value, scores = on_dev.value(ctx.metric).rounded(), on_dev.scores[ctx.metric]
+    value, scores = on_dev.value().rounded(), on_dev.scores[on_dev.metric]
     whole = DevResult(n=len(scores), value=value, scores=scores)
     return whole.model_copy(update={"chosen_on": len(ctx.choice), "places": [*ctx.places]}) if ctx.choice else whole
 
