@@ -3,7 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Literal
 
+RowField = Literal[
+    "question", "reference", "rejected", "title", "context", "teacher_context", "category", "group", "source", "id", "split", "messages",
+]  # fmt: skip
 # names of a field, the likeliest first; they are compared without case, accents, spaces and punctuation
 QUESTION = (
     "question", "instruction", "prompt", "query", "request", "input", "inputs", "problem", "utterance", "q", "user", "human",

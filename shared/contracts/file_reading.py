@@ -6,26 +6,11 @@ from pydantic import BaseModel, Field
 
 from shared.contracts.data import Answers, LineError, Question
 from shared.contracts.distillation import NO_NUL, Strict
+from shared.contracts.field_names import RowField
 from shared.contracts.json_types import Json
 
 Column = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
-Mapping = dict[
-    Literal[
-        "question",
-        "reference",
-        "rejected",
-        "title",
-        "context",
-        "teacher_context",
-        "category",
-        "group",
-        "source",
-        "id",
-        "split",
-        "messages",
-    ],
-    Column,
-]
+Mapping = dict[RowField, Column]
 
 
 class ReadOptions(Strict):

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from shared.contracts.answer_format import CUT_OFF
-from shared.contracts.field_names import QUESTION, REFERENCE, TURNS, is_question, pick, simple
+from shared.contracts.field_names import QUESTION, REFERENCE, TURNS, RowField, is_question, pick, simple
 from shared.contracts.field_values import as_question, as_text, inside, mapped
 from shared.contracts.json_types import Json
 from shared.contracts.mapping_hints import mapping_hint
@@ -18,20 +18,7 @@ from shared.contracts.openai_rows import PREFERENCE, NotUsable, answer_of, from_
 from shared.contracts.transcripts import spoken
 
 CHAT = "chat messages"  # OpenAI's rows
-FIELDS = (
-    "question",
-    "reference",
-    "rejected",
-    "title",
-    "context",
-    "teacher_context",
-    "category",
-    "group",
-    "source",
-    "id",
-    "split",
-    "messages",
-)
+FIELDS = get_args(RowField)
 TARGETS = frozenset(FIELDS)
 ROLES = {
     "human": "user", "user": "user", "client": "user", "prompter": "user", "customer": "user", "question": "user", "instruction": "user",

@@ -22,7 +22,7 @@ from shared.jobs.audit_store import add_entry
 from shared.jobs.canary_moves import end_canary, of_alias
 from shared.jobs.catalog import LIVE, lock_alias, point_alias, ref_of
 from shared.jobs.notices import add_notice
-from shared.jobs.records import CanaryRecord, ModelRecord
+from shared.jobs.records import AuditEntry, CanaryRecord, ModelRecord
 from shared.jobs.tables import aliases, canaries, canary_counts, models
 from shared.jobs.tallies import Tally, tally
 
@@ -234,7 +234,7 @@ def _conclude(
     comparison = _in_words(canary, verdict.standing)
 
     def audited(method: str, route: str, name: str) -> None:
-        add_entry(connection, project, CALLER, method, route, name, 200, canary.id or "")
+        add_entry(connection, project, AuditEntry(CALLER, method, route, name, 200, canary.id or ""))
 
     if verdict.outcome is Outcome.HARM:
         message = f"{new} returned: {comparison}; {old} answers everybody"

@@ -61,6 +61,18 @@ class ApiKeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who asked for which change, and how it ended. object_id: what was changed, where that is known."""
+
+    caller: str
+    method: str
+    route: str
+    object_id: str | None
+    status: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     id: str
     project_id: str
@@ -322,13 +334,26 @@ class EvalRecord:
     updated_at: float
 
 
+class OfVersion:
+    """A record of what a version, or the base, has answered."""
+
+    __slots__ = ()
+    alias: str
+    version: int | None
+
+    @property
+    def served(self) -> str:
+        """The version that answered, or the base."""
+        return served_name(self.alias, self.version)
+
+
 def served_name(alias: str, version: int | None) -> str:
     """alias@version; of a base its name."""
     return alias if version is None else f"{alias}@{version}"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRecord:
+class ChatRecord(OfVersion):
     """masked: counts of masked personal data by kind; None: the chat was not masked."""
 
     id: str
@@ -346,14 +371,9 @@ class ChatRecord:
     request_id: str
     created_at: float
 
-    @property
-    def served(self) -> str:
-        """The version that answered, or the base."""
-        return served_name(self.alias, self.version)
-
 
 @dataclass(frozen=True, slots=True)
-class FeedbackRecord:
+class FeedbackRecord(OfVersion):
     id: str
     project_id: str
     completion_id: str
@@ -366,11 +386,6 @@ class FeedbackRecord:
     comment: str | None
     created_at: float
     updated_at: float
-
-    @property
-    def served(self) -> str:
-        """The version that answered, or the base."""
-        return served_name(self.alias, self.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Progress, Queue, StepKind, StepRequest, StepResult
 from shared.jobs import retention
 from shared.jobs.chat_store import ChatFilter
+from shared.jobs.records import AuditEntry
 from shared.jobs.retention import UnknownData, collect
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, audit, jobs
@@ -185,9 +186,8 @@ async def test_another_systems_artifacts_are_left_alone(system: System, tmp_path
 
 
 def test_old_entries_of_the_audit_log_go(system: System):
-    entry = {"caller": "operator", "method": "POST", "route": "/v1/files", "object_id": None, "status": 200}
     for request in ("young", "old"):
-        system.stores.audit.add(DEFAULT_PROJECT, **entry, request_id=request)
+        system.stores.audit.add(DEFAULT_PROJECT, AuditEntry("operator", "POST", "/v1/files", None, 200, request))
     aged = time.time() - system.settings.audit_retention.total_seconds() - 60
     with system.stores.jobs.engine.begin() as connection:
         values = {"id": f"audit-{int(aged * 1000):012x}" + "0" * 20, "created_at": aged}
@@ -215,7 +215,7 @@ def test_old_entries_of_the_audit_log_go(system: System):
 
 async def test_the_orchestrator_prunes_the_audit_log(system: System):
     system.settings.audit_retention = timedelta.resolution
-    system.stores.audit.add(DEFAULT_PROJECT, "operator", "POST", "/v1/files", None, 200, "req-1")
+    system.stores.audit.add(DEFAULT_PROJECT, AuditEntry("operator", "POST", "/v1/files", None, 200, "req-1"))
     async with system.running():
         await asyncio.to_thread(wait_until, lambda: not system.stores.audit.page(None, None, 10)[0])
 

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.contracts import keys
+from shared.jobs.records import AuditEntry
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -54,18 +56,18 @@ async def _add_entry(scope: Scope, status: int, body: bytes) -> None:
     caller = state.get("caller")
     if caller is None or state.get("needed") == CHATS:
         return
-    entry = {
-        "caller": caller.name,
-        "method": scope["method"],
-        "route": getattr(scope.get("route"), "path_format", "unmatched"),
-        "object_id": _object_id(scope.get("path_params", {}), body),
-        "status": status,
-        "request_id": state.get("request_id", ""),
-    }
+    entry = AuditEntry(
+        caller=caller.name,
+        method=scope["method"],
+        route=getattr(scope.get("route"), "path_format", "unmatched"),
+        object_id=_object_id(scope.get("path_params", {}), body),
+        status=status,
+        request_id=state.get("request_id", ""),
+    )
     try:
-        await run_in_threadpool(scope["app"].state.context.stores.audit.add, caller.project, **entry)
+        await run_in_threadpool(scope["app"].state.context.stores.audit.add, caller.project, entry)
     except SQLAlchemyError as error:
-        log.error("not in the audit log", project=caller.project, **entry, error=repr(error))
+        log.error("not in the audit log", project=caller.project, **asdict(entry), error=repr(error))
 
 
 def _object_id(path_params: Mapping[str, object], body: bytes) -> str | None:
