@@ -1,8 +1,10 @@
 """What docs/architecture.md promises of services/orchestrator/method: short phases, frozen values, one file that makes the next
-state."""
+state, and a context that is not handed on."""
 
+import ast
 import dataclasses
 import re
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,29 @@ from services.orchestrator.method.state import PhaseResult, State
 
 METHOD = Path(__file__).parents[2] / "services" / "orchestrator" / "method"
 PHASES = ("distill", "iterate", "evolve")
+# which files hand the whole context to a function of another file, and to which; every other file asks a collaborator
+HANDS_ON = {
+    "pipeline": {
+        "announce_measuring", "build_report", "calibrate", "compare_with_served", "forgetting", "judge_final_model", "judge_phase",
+        "pilot",
+    },
+    "pilot": {"judge_gate", "try_judge"},
+    "report": {"warnings"},
+}  # fmt: skip
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((METHOD / f"{name}.py").read_text())
+
+
+def handed_on(name: str) -> set[str]:
+    """The functions of other files that get `ctx` in this one."""
+    own = {node.name for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    calls = [node for node in ast.walk(tree(name)) if isinstance(node, ast.Call)]
+    given = [call for call in calls if any(isinstance(one, ast.Name) and one.id == "ctx" for one in call.args)]
+    # partial(f, ctx) hands it to f; PHASES[phase](ctx, state) has no name
+    called = [call.args[0] if ast.unparse(call.func) == "partial" else call.func for call in given]
+    return {ast.unparse(one) for one in called if not isinstance(one, ast.Subscript)} - own
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -37,3 +62,26 @@ def test_only_the_pipeline_makes_the_next_state():
 def test_phases_do_not_know_the_pipeline_or_the_job_outside_them():
     for name in (*PHASES, "pilot", "evaluate", "judging"):
         assert not re.search(r"method\.pipeline|DistillationRun|runtime", (METHOD / f"{name}.py").read_text()), name
+
+
+def test_no_file_hands_the_context_on_but_where_a_stage_begins():
+    assert {path.stem: names for path in METHOD.glob("*.py") if (names := handed_on(path.stem))} == HANDS_ON
+
+
+def test_a_phase_needs_no_other_phase():
+    for phase in PHASES:
+        others = "|".join(one for one in (*PHASES, "pilot") if one != phase)
+        assert not re.search(rf"method\.({others})\b", (METHOD / f"{phase}.py").read_text()), phase
+
+
+def test_a_collaborator_does_not_know_the_context():
+    """It could not be made without a job, and everything in the job could change what it does."""
+    made = [one.func for one in vars(JobContext).values() if isinstance(one, cached_property)]
+    kinds = [made_by.__annotations__["return"] for made_by in made]
+    collaborators = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    assert len(collaborators) >= 8
+    for kind in collaborators:
+        assert isinstance(kind, type)
+        assert "JobContext" not in Path(METHOD / f"{kind.__module__.rpartition('.')[2]}.py").read_text(), kind
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(object.__new__(kind), dataclasses.fields(kind)[0].name, None)
