@@ -53,11 +53,12 @@ class Upgrade:
         ]
 
     def diff(self) -> Iterator[str]:
-        texts = [
+        before, after = (
             yaml.safe_dump_all(sorted(of.objects, key=key), sort_keys=False).splitlines()
             for of in (self.before, self.after)
-        ]
-        return difflib.unified_diff(*texts, f"{BEFORE.stem} {self.values}", f"now {self.values}", lineterm="", n=2)
+        )
+        names = (f"{BEFORE.stem} {self.values}", f"now {self.values}")
+        return difflib.unified_diff(before, after, *names, lineterm="", n=2)
 
 
 def at(one: Object, path: tuple[str, ...]) -> Any:
