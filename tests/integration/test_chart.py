@@ -100,7 +100,7 @@ BAD = [
     ("api.settings", {"METEOR_WEAK_TIMEOUT": "PT1M"}, r"/api/settings'.*METEOR_WEAK_TIMEOUT"),
     ("api.settings", {"METEOR_API_PORT": 9000}, r"/api/settings'.*METEOR_API_PORT"),
     ("settings", {"DATABASE_URL": "postgresql://u:p@h/d"}, r"/settings'.*DATABASE_URL"),
-    ("gateway.replicas", 2, r"/gateway/replicas'.*maximum: got 2, want 1"),
+    ("gateway.replicas", -1, r"/gateway/replicas'.*minimum: got -1, want 0"),
     ("trainer.device", "tpu", r"/trainer/device'.*'cpu', 'gpu'"),
     ("engine.gpuMemoryUtilization", 90, r"/engine/gpuMemoryUtilization'.*maximum"),
     ("engine.external.url", "http://router:8000/v1", r"/engine/external/url'.*pattern"),

@@ -35,7 +35,6 @@ gateway:
   volumes: {data: rw}
   secrets: {{ merge (dict "METEOR_TEACHER_API_KEY" "teacher-api-key?" "METEOR_TEACHER_HEADERS" "teacher-headers?" "METEOR_JUDGE_API_KEY" "judge-api-key?" "METEOR_JUDGE_HEADERS" "judge-headers?") $state | toJson }}
   reaches: [database, broker, web, providers]
-  single: true
   linger: 5
   drain: 7
 weak-worker:
