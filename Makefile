@@ -17,6 +17,7 @@ OF ?=
 FROM ?=
 KILLS ?= 100
 CASES ?= 10000
+URL ?= http://127.0.0.1:8000
 DB ?= sqlite
 SOURCES := services shared tests examples deploy
 METEOR = $(BIN)/python -m services.local
@@ -51,7 +52,7 @@ beside = { said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
     { { $(2); } >"$$said" 2>&1 && how=ok || how=FAILED; printf '\n== %s: %s, %s s\n' "$(1)" $$how $$SECONDS; [ $$how = ok ] || { cat "$$said"; false; }; } & beside=$$!; \
     ended=0; { $(3); } || ended=$$?; wait $$beside || { echo "== $(1): FAILED, see above"; ended=1; }; [ $$ended = 0 ]; }
 
-.PHONY: help install install-quantized install-dev demo up down status test test-python test-python-first test-gpu test-chart chart-diff sbom chaos prove bench bench-gpu result clients openapi dashboard lock clean
+.PHONY: help install install-quantized install-dev demo up down status test test-python test-python-first test-browser test-gpu test-chart chart-diff sbom chaos prove bench bench-gpu result clients openapi dashboard pictures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,7 +94,7 @@ down: install ## stop everything; jobs go on at the next `make up`
 status: install ## what runs, on which port, with how much memory
 	$(METEOR) status --data $(DATA)
 
-PYTEST_ALL = $(BIN)/python -m pytest -m "not gpu and not drill" tests/e2e tests/chaos tests/integration tests/contract tests/unit
+PYTEST_ALL = $(BIN)/python -m pytest -m "not gpu and not drill" tests/e2e tests/browser tests/chaos tests/integration tests/contract tests/unit
 # In a fresh clone four processes would compile the same files at once; one does it before them.
 COMPILED = [ -e tests/unit/__pycache__ ] || $(PYTEST_ALL) --collect-only >/dev/null || true;
 
@@ -141,6 +142,9 @@ chart-diff: install-dev $(CHART_VENV)/complete ## what an upgrade from the chart
 sbom: $(CHART_VENV)/complete ## a bill of materials for each image, in build/sbom
 	@$(BIN)/python deploy/sbom.py $(CHART_VENV)/bin/syft build/sbom
 
+test-browser: install-dev ## the tests that need Chromium: every view of the dashboard, and what a person does with it
+	$(call stage,browser tests,$(BIN)/python -m pytest -m browser tests/browser tests/e2e tests/contract)
+
 test-gpu: install-dev ## the tests that need a CUDA device
 	$(call stage,GPU tests,$(BIN)/python -m pytest -m gpu tests)
 
@@ -182,6 +186,9 @@ openapi: install ## write openapi.json and docs/reference/api.md anew from the r
 
 dashboard: ## build the page of services/dashboard anew into the API's files (needs Node 20.19 or later)
 	cd services/dashboard && npm ci --ignore-scripts && npm run types && npm run check && npm test && npm run build
+
+pictures: install-dev ## the README's pictures of the dashboard anew, of the newest finished job of a METEOR that runs [URL=http://127.0.0.1:8000]
+	$(BIN)/python -m tests.browser.pictures $(URL)
 
 lock: install-dev ## make the locks anew (needs uv)
 	PATH="$(BIN):$$PATH" requirements/lock.sh

@@ -59,16 +59,26 @@ def pytest_collection() -> Generator[None, Any, Any]:
         return (yield)
 
 
-class FilesAndOneSystem(LoadFileScheduling):
-    """A worker of pytest-xdist takes whole files, and the end-to-end files together: they share one running system."""
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+SHARING = ("tests/e2e/", "tests/browser/")  # the tests of one folder share a running system, and a browser
+
+
+class FilesAndSystems(LoadFileScheduling):
+    """A worker of pytest-xdist takes whole files, and the files of a folder that shares a system together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+        return next((folder for folder in SHARING if nodeid.startswith(folder)), None) or super()._split_scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    return FilesAndOneSystem(config, log)
+    return FilesAndSystems(config, log)
 
 
 @pytest.fixture(autouse=True)

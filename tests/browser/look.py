@@ -1,12 +1,12 @@
 """Pictures of the dashboard, with jobs in every state: `python -m tests.browser.look FOLDER [PATH ...]`.
 
-PATH: below /ui, as /data or /jobs/{running}; ids of the sample jobs stand in braces, by state. Without a path: all that are
-listed in PATHS. `--serve` takes no pictures and leaves the API running, for `npm run dev` and for a browser; `--at URL` takes them
-of such an API.
+PATH: below /ui, as /data or /jobs/{running}; ids of the sample jobs stand in braces, by state. Without a path: all views.
+`--serve` takes no pictures and leaves the API running, for `npm run dev` and for a browser; `--at URL` takes them of a METEOR that
+runs, with ids of its newest job in each state.
 """
 
 import argparse
-import base64
+import re
 import tempfile
 import time
 from contextlib import ExitStack
@@ -15,49 +15,15 @@ from string import Formatter
 
 import httpx
 
-from tests.browser.sample_data import more_of_everything
-from tests.browser.sample_jobs import one_of_each
+from tests.browser.chromium import NARROW, WIDE, Tab, open_tab, running_chromium
+from tests.browser.pages import VIEWS
+from tests.browser.samples import all_samples
 from tests.browser.system import running_system
-from tests.contract.browser import Browser, running_browser
 from tests.fakes.loopback import LOOPBACK
 from tests.fakes.valkey import running_valkey
 
-PATHS = (
-    "/",
-    "/?status=failed",
-    "/jobs/{running}",
-    "/jobs/{finished}",
-    "/jobs/{failed}",
-    "/jobs/{paused}",
-    "/jobs/new?file={file}",
-    "/nowhere",
-    "/data",
-    "/data/{dataset}",
-    "/data/{dataset}?part=statistics",
-    "/data/{dataset}?part=versions",
-    "/data/{bad_file}",
-    "/models",
-    "/models/shell",
-    "/spend",
-    "/system",
-)
-SIZES = {"wide": (1440, 900), "phone": (390, 844)}
-LOADED = "document.querySelector('h1, h2') && !document.querySelector('.spinner')"
-
-
-def picture(browser: Browser, url: str, width: int, height: int, theme: str) -> bytes:
-    """Of the whole page, once nothing on it loads."""
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.call("Emulation.setDeviceMetricsOverride", **size)
-    browser.call("Page.navigate", url=url)
-    time.sleep(0.5)
-    browser.until(LOADED, 60)
-    time.sleep(0.7)
-    tall = max(browser.evaluate("document.documentElement.scrollHeight"), height)
-    browser.call("Emulation.setDeviceMetricsOverride", **size | {"height": min(tall, 6000)})
-    time.sleep(0.3)
-    return base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
+SIZES = {"wide": WIDE, "phone": NARROW}
+TALLEST = 6000
 
 
 def ids_at(url: str) -> dict[str, str]:
@@ -67,32 +33,38 @@ def ids_at(url: str) -> dict[str, str]:
         status: str = job["status"]
         ids.setdefault("finished" if status == "succeeded" else status, job["id"])
         ids.setdefault("file", job["training_file"])
-    return ids
+    return ids | ({"traced": ids["finished"]} if "finished" in ids else {})
+
+
+def whole_page(tab: Tab, size: dict[str, int], theme: str) -> bytes:
+    """A picture of all of it, whatever scrolls inside."""
+    tab.show(size, theme)
+    tall = tab.page.evaluate("() => document.documentElement.scrollHeight")
+    tab.show(size | {"height": min(max(tall, size["height"]), TALLEST)}, theme)
+    return tab.page.screenshot(animations="disabled")
 
 
 def take(url: str, ids: dict[str, str], folder: Path, paths: list[str], themes: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile, running_browser(Path(profile)) as browser:
-        browser.open(f"{url}/ui/")
+    with running_chromium() as chromium, open_tab(chromium, url) as tab:
         for path in paths:
             if missing := {name for _, name, _, _ in Formatter().parse(path) if name} - ids.keys():
                 print(f"{path}: nothing here is {', '.join(missing)}")
                 continue
-            for size, (width, height) in SIZES.items():
+            tab.show(WIDE)
+            tab.go(path.format_map(ids))
+            name = re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "start"
+            for size in SIZES:
                 for theme in themes:
-                    image = picture(browser, f"{url}/ui{path.format_map(ids)}", width, height, theme)
-                    name = (
-                        path.strip("/").replace("/", "-").replace("{", "").replace("}", "").replace("?", "-") or "start"
-                    )
-                    (folder / f"{name}-{size}-{theme}.png").write_bytes(image)
-        for complaint in browser.told("Runtime.exceptionThrown", "Log.entryAdded"):
-            print(complaint)
+                    (folder / f"{name}-{size}-{theme}.png").write_bytes(whole_page(tab, SIZES[size], theme))
+        for told in (*tab.complaints, *tab.violations, *tab.foreign):
+            print(told)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("paths", nargs="*", default=list(PATHS))
+    parser.add_argument("paths", nargs="*", default=list(VIEWS))
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("--empty", action="store_true", help="without any job")
     parser.add_argument("--themes", nargs="*", default=["light", "dark"])
@@ -106,8 +78,7 @@ def main() -> None:
         redis = stack.enter_context(running_valkey())
         api = stack.enter_context(running_system(Path(data), redis, METEOR_API_KEYS=""))
         with httpx.Client(base_url=api.url, timeout=60, trust_env=False) as http:
-            ids = {} if given.empty else one_of_each(api, http)
-            ids |= more_of_everything(api, http, ids) if ids else {}
+            ids = {} if given.empty else all_samples(api, http)
         print(api.url, ids, flush=True)
         if given.folder is not None and not given.serve:
             take(api.url, ids, given.folder, given.paths, given.themes)

@@ -12,7 +12,7 @@ from shared.jobs.heartbeat import Heartbeat
 from shared.jobs.tables import DEFAULT_PROJECT, workers
 from shared.ledger.accounts import Amount
 from shared.ledger.store import CallOrigin, Cost, open_ledger
-from tests.browser.sample_report import HOSTILE
+from tests.browser.hostile import HOSTILE
 from tests.contract.conftest import BASE, RunningApi
 
 MINUTE, HOUR = 60.0, 3600.0

@@ -1,5 +1,6 @@
 """Jobs in every state, as orchestrator and workers leave them in the stores, so that pages have something to show."""
 
+import json
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ from shared.contracts.steps import Method, ModelRef, StepKind
 from shared.db.engine import writing
 from shared.jobs.records import JobRecord
 from shared.jobs.tables import DEFAULT_PROJECT, jobs, steps
-from tests.browser.sample_report import HOSTILE, sample_report
+from tests.browser.hostile import FILE_NAME, HOSTILE, MARKUP
+from tests.browser.sample_report import sample_report
 from tests.contract.conftest import BASE, RunningApi, rows
 
 MINUTE = 60.0
@@ -55,7 +57,12 @@ def job_of(api: RunningApi, job_id: str) -> JobRecord:
 
 
 def uploaded(http: httpx.Client) -> str:
-    sent: dict[str, Any] = {"files": {"file": ("sums.jsonl", rows(300))}, "data": {"purpose": "fine-tune"}}
+    """300 sums behind a dozen hostile rows, of which each split gets some."""
+    odd = [
+        {"question": f"What is {n}? {HOSTILE}", "reference": f"{n} {HOSTILE}", "category": MARKUP} for n in range(12)
+    ]
+    content = b"".join(json.dumps(row).encode() + b"\n" for row in odd) + rows(300)
+    sent: dict[str, Any] = {"files": {"file": (FILE_NAME, content)}, "data": {"purpose": "fine-tune"}}
     return http.post("/v1/files", **sent).raise_for_status().json()["id"]
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from shared.contracts.report import Report
+from tests.browser.hostile import HOSTILE
 
-HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 GRADERS = {"chrf": 0.0, "first_token": 0.12, "string_check": -0.18}
 
 

@@ -27,8 +27,9 @@ from shared.contracts.steps import (
 )
 from shared.db.engine import writing
 from shared.jobs.tables import DEFAULT_PROJECT, steps
+from tests.browser.hostile import HOSTILE
 from tests.browser.sample_jobs import MINUTE, job_of, posted, set_job
-from tests.browser.sample_report import HOSTILE, sample_report
+from tests.browser.sample_report import sample_report
 from tests.contract.conftest import BASE, RunningApi
 
 Row = dict[str, Any]

@@ -1,23 +1,18 @@
 """A job is watched and steered in a browser, through refused keys, hostile texts and an API that is away."""
 
-import subprocess
-import sys
-from contextlib import ExitStack
-from pathlib import Path
+import re
 
 import httpx
 import pytest
+from playwright.sync_api import Locator, expect
 
 from shared.artifacts.store import Artifacts
-from tests.browser.pages import check_quiet, click, enter_key, resize, shows, text_of
+from tests.browser.chromium import NARROW, Tab
+from tests.browser.hostile import HOSTILE, MARKUP
+from tests.browser.pages import check_layout
 from tests.browser.sample_jobs import job_of, running, set_job, uploaded
-from tests.browser.sample_report import HOSTILE, sample_report
-from tests.browser.system import running_system
-from tests.contract.browser import Browser
+from tests.browser.sample_report import sample_report
 from tests.contract.conftest import KEY, RunningApi
-from tests.fakes.ports import wait_until
-
-EVENTS = "ol[aria-label^=Events] li"
 
 
 @pytest.fixture
@@ -27,131 +22,91 @@ def job_id(api: RunningApi, http: httpx.Client) -> str:
     return made
 
 
-def open_job(api: RunningApi, browser: Browser, job_id: str) -> None:
-    browser.open(f"{api.url}/#{job_id}")  # as links of earlier releases name it
-    browser.until("document.querySelector('input[type=password]')")
-    enter_key(browser, KEY)
-    browser.until(f"{text_of('h1')} === 'watched'")
+def events(tab: Tab, text: str) -> Locator:
+    return tab.page.get_by_role("list", name=re.compile("^Events")).get_by_role("listitem").filter(has_text=text)
 
 
-def test_a_job_is_watched_and_steered(api: RunningApi, job_id: str, browser: Browser):
-    browser.open(f"{api.url}/#{job_id}")
-    browser.until("document.querySelector('input[type=password]')")
-    enter_key(browser, "wrong")
-    browser.until(shows("This key is refused"))
-    enter_key(browser, KEY)
-    browser.until(f"{text_of('h1')} === 'watched'")
-    assert browser.evaluate("location.pathname") == f"/ui/jobs/{job_id}"
-    refused = len(browser.events)
+def test_a_job_is_watched_and_steered(api: RunningApi, job_id: str, stranger: Tab):
+    page = stranger.page
+    stranger.expect("401")
+    page.goto(f"{api.url}/#{job_id}")  # as links of earlier releases name it
+    page.get_by_label("API key").fill("wrong")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("heading", name="This key is refused")).to_be_visible()
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("watched")
+    assert page.url == f"{api.url}/ui/jobs/{job_id}"
 
-    browser.until(shows("10 minutes to 17 minutes left"))
-    browser.until(shows("iterate, round 2 of 3, 57 %"))
-    assert browser.evaluate(shows("$0.00 of $5.00"))
-    assert browser.evaluate(shows(HOSTILE))
-    assert browser.evaluate("document.querySelector('[role=progressbar]').getAttribute('aria-valuenow')") == "57"
+    expect(page.get_by_text("10 to 17 minutes left")).to_be_visible()
+    expect(page.get_by_text("iterate, round 2 of 3, 57 %")).to_be_visible()
+    expect(page.get_by_text("$0.00 of $5.00")).to_be_visible()
+    expect(page.get_by_text(MARKUP).first).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Progress of watched")).to_have_attribute("aria-valuenow", "57")
     for level in ("info", "error"):  # each comes by the stream, and once
         api.stores.jobs.add_event(job_of(api, job_id), f"new {level} {HOSTILE}", level=level)
-        browser.until(
-            f"[...document.querySelectorAll('{EVENTS}')].filter((one) => one.textContent.includes('new {level}')).length === 1"
-        )
-    assert browser.evaluate("document.querySelectorAll('img').length") == 0
+        expect(events(stranger, f"new {level}")).to_have_count(1)
 
-    click(browser, "button", "Cancel")
-    browser.until("document.querySelector('dialog[open]')")
-    click(browser, "dialog[open] button", "Not now")
-    browser.until("!document.querySelector('dialog[open]')")
-    click(browser, "button", "Pause")
-    browser.until("document.querySelector('.badge')?.textContent.includes('pausing')")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Not now").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("pausing").first).to_be_visible()
 
     report = Artifacts(api.platform.artifacts).put_json(sample_report(job_id))
     set_job(api, job_id, status="succeeded", phase=None, report_ref=report, status_reason=None)
-    browser.until(shows("Every model on 80 test questions"))
-    assert browser.evaluate(
-        "[...document.querySelectorAll('button')].filter((one) => /^(Pause|Resume|Cancel)$/.test(one.textContent)).every((one) => one.disabled)"
-    )
-    resize(browser, 390)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-    assert browser.evaluate("localStorage.length + document.cookie.length") == 0
-    assert KEY not in browser.evaluate("location.href")
-    shows_report(browser)
-    check_quiet(browser, api.url, refused)
+    expect(page.get_by_text("Every model on 80 test questions")).to_be_visible()
+    for move in ("Pause", "Resume", "Cancel"):
+        expect(page.get_by_role("button", name=move, exact=True)).to_be_disabled()
+    assert page.evaluate("() => localStorage.length + document.cookie.length") == 0
+    assert KEY not in page.url
+    with stranger.context.expect_page() as opened:  # the page that only the key could fetch, with its style
+        page.get_by_role("button", name="The whole report").click()
+    styled = opened.value.locator("table").first
+    expect(styled).to_have_css("border-collapse", "collapse")
+    stranger.show(NARROW)
+    check_layout(stranger)
 
 
-def blobs_of(browser: Browser) -> list[str]:
-    """The tabs that show what a page has made."""
-    page, browser.session = browser.session, None
-    targets = browser.call("Target.getTargets")["targetInfos"]
-    browser.session = page
-    return [one["targetId"] for one in targets if one["url"].startswith("blob:")]
-
-
-def shows_report(browser: Browser) -> None:
-    """The button opens the page that only the key could fetch, with its style."""
-    page = browser.session
-    click(browser, "button", "The whole report")
-    wait_until(lambda: blobs_of(browser), 20, "the report")
-    browser.attach(blobs_of(browser)[0])
-    browser.until("document.querySelector('h1') && document.readyState === 'complete'")
-    assert browser.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
-    browser.session = page
-
-
-def test_an_api_that_is_away_is_said_and_asked_again(api: RunningApi, job_id: str, browser: Browser):
-    open_job(api, browser, job_id)
-    browser.until("document.querySelector('.dot.live')")
-    away = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    browser.call("Network.emulateNetworkConditions", offline=True, **away)
-    browser.until(shows("The API does not answer"))
-    assert browser.evaluate(text_of("h1")) == "watched"
+def test_an_api_that_is_away_is_said_and_asked_again(api: RunningApi, job_id: str, tab: Tab):
+    tab.expect("ERR_INTERNET_DISCONNECTED")
+    tab.go(f"/jobs/{job_id}")
+    expect(tab.page.locator(".dot.live")).to_be_visible()
+    tab.context.set_offline(True)
+    expect(tab.page.get_by_text("The API does not answer")).to_be_visible()
+    expect(tab.page.get_by_role("heading", level=1)).to_have_text("watched")
     api.stores.jobs.add_event(job_of(api, job_id), "told while nobody listened")
-    browser.call("Network.emulateNetworkConditions", offline=False, **away)
-    browser.until(f"!{shows('The API does not answer')}", 40)
-    browser.until(
-        "[...document.querySelectorAll('ol[aria-label^=Events] li')].filter((one) => one.textContent.includes('told while')).length === 1",
-        60,
-    )
+    tab.context.set_offline(False)
+    expect(tab.page.get_by_text("The API does not answer")).to_have_count(0)
+    expect(events(tab, "told while nobody listened")).to_have_count(1)
+    expect(events(tab, "job queued")).to_have_count(1)
 
 
-def test_a_page_goes_on_when_the_api_is_killed_and_started_again(tmp_path: Path, broker: str, browser: Browser):
-    with ExitStack() as stack:
-        api = stack.enter_context(running_system(tmp_path / "data", broker, METEOR_API_KEYS=""))
-        http = stack.enter_context(httpx.Client(base_url=api.url, timeout=60, trust_env=False))
-        job_id = running(api, http, uploaded(http), "watched")
-        browser.open(f"{api.url}/ui/jobs/{job_id}")
-        browser.until("document.querySelector('.dot.live')")
-        written = Path(f"/proc/{api.process.pid}/environ").read_bytes().decode().rstrip("\0")
-        environment = dict(pair.split("=", 1) for pair in written.split("\0"))
-        api.process.kill()
-        api.process.wait(20)
-        browser.until(shows("The API does not answer"), 40)
-        api.stores.jobs.add_event(job_of(api, job_id), "told while the API was dead")
-        again = subprocess.Popen([sys.executable, "-m", "services.api"], env=environment)
-        stack.callback(lambda: (again.terminate(), again.wait(20)))
-        browser.until(f"!{shows('The API does not answer')}", 90)
-        told = "[...document.querySelectorAll('ol[aria-label^=Events] li')].map((one) => one.textContent)"
-        browser.until(f"{told}.filter((text) => text.includes('was dead')).length === 1", 60)
-        browser.until("document.querySelector('.dot.live')")
-        assert browser.evaluate(f"{told}.filter((text) => text.includes('job queued')).length") == 1
-
-
-def test_it_is_used_by_keyboard(api: RunningApi, ids: dict[str, str], browser: Browser):
-    browser.open(f"{api.url}/healthz")
-    browser.evaluate(f"sessionStorage.setItem('meteor.key', {KEY!r})")
-    browser.call("Page.navigate", url=f"{api.url}/ui/")
-    browser.until("document.querySelectorAll('tbody tr').length > 3")
-
-    def press(key: str) -> None:
-        for kind in ("keyDown", "keyUp"):
-            code = {"Tab": 9, "Enter": 13}[key]
-            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
-            browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
-
+def test_it_is_used_by_keyboard(ids: dict[str, str], tab: Tab):
+    assert ids
+    tab.go("/")
+    expect(tab.page.locator("tbody tr").nth(3)).to_be_visible()
+    press = tab.page.keyboard.press
     press("Tab")
-    assert browser.evaluate("document.activeElement.textContent") == "Skip to the content"
+    expect(tab.page.locator(":focus")).to_have_text("Skip to the content")
     press("Enter")
-    assert browser.evaluate("document.activeElement.id") == "main"
+    expect(tab.page.locator("#main")).to_be_focused()
     for _ in range(3):
         press("Tab")
-    assert browser.evaluate("document.activeElement.closest('tbody') !== null")
+    expect(tab.page.locator("tbody a:focus")).to_have_count(1)
     press("Enter")
-    browser.until("location.pathname.startsWith('/ui/jobs/ftjob-') && document.activeElement.id === 'main'")
+    tab.page.wait_for_url("**/ui/jobs/ftjob-*")
+    expect(tab.page.locator("#main")).to_be_focused()
+
+
+def test_what_a_key_has_shown_goes_with_it(ids: dict[str, str], stranger: Tab):
+    stranger.expect("401")
+    page = stranger.page
+    stranger.go(f"/jobs/{ids['running']}")
+    page.get_by_label("API key").fill(KEY)
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("shell-next")
+    page.get_by_role("button", name="Forget the API key").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("An API key is needed")
+    expect(page.get_by_text("shell-next")).to_have_count(0)
+    assert page.evaluate("() => sessionStorage.length + localStorage.length") == 0

@@ -3,83 +3,99 @@
 import json
 
 import httpx
+from playwright.sync_api import Page, expect
 
-from tests.browser.pages import check_quiet, click, enter_key, fill, resize, shows, text_of
-from tests.contract.browser import Browser
-from tests.contract.conftest import KEY, RunningApi
+from tests.browser.chromium import Tab
+from tests.browser.pages import check_accessible, check_layout, drop
+from tests.contract.conftest import KEY
 
 FRAGEN = "Nr;Was wird gefragt;Was ist richtig\n" + "".join(f"{n};Was ist {n} plus 5?;{n + 5}\n" for n in range(60))
 BROKEN = '{"question": "What is 1 plus 1?", "reference": "2"}\n{"question": ""}\nno json\n'
 
 
-def choose_file(browser: Browser, name: str, content: str) -> None:
-    """As a person does in the dialog of the browser."""
-    browser.until("document.querySelector('input[type=file]')")
-    browser.evaluate(
-        f"(() => {{ const input = document.querySelector('input[type=file]'), files = new DataTransfer();"
-        f"files.items.add(new File([{json.dumps(content)}], {json.dumps(name)})); input.files = files.files;"
-        "input.dispatchEvent(new Event('change', {bubbles: true})) })()"
-    )
+def copied(page: Page, form: str) -> str:
+    """What the box has to copy in this form."""
+    box = page.get_by_role("group", name="The same by the API")
+    box.get_by_role("button", name=form, exact=True).click()
+    return box.locator("pre").inner_text()
 
 
-def test_a_file_becomes_a_job(api: RunningApi, http: httpx.Client, browser: Browser):
-    browser.open(f"{api.url}/ui/jobs/new")
-    enter_key(browser, KEY)
-    resize(browser, 1440)
-    choose_file(browser, "fragen.csv", FRAGEN)
-    browser.until(shows("Which field is which"))
+def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
+    page = tab.page
+    tab.expect("/jobs/estimate")  # of a form that is filled in halfway it is refused
+    tab.go("/jobs/new")
+    drop(page, "fragen.csv", FRAGEN)
     before = len(http.get("/v1/files", params={"purpose": "fine-tune"}).json()["data"])
     for field, column in {"question": "Was wird gefragt", "reference": "Was ist richtig"}.items():
-        label = f"[...document.querySelectorAll('label')].find((one) => one.textContent === '{field}')"
-        browser.until(label)
-        browser.evaluate(f"{label}.closest('.field').querySelector('input').id = 'map-{field}'")
-        fill(browser, f"#map-{field}", column)
-    browser.until(
-        "[...document.querySelectorAll('dt')].some((one) => one.textContent === 'Rows' && one.nextElementSibling.textContent === '60')"
-    )
-    click(browser, "button", "Use this data")
-    browser.until(shows("used by this job"))
+        page.get_by_label(field, exact=True).fill(column)
+        page.get_by_label(field, exact=True).press("Tab")
+    expect(page.locator("dl", has=page.get_by_text("Rows", exact=True)).first).to_contain_text("60")
+    check_layout(tab)
+    check_accessible(tab)
+    page.get_by_role("button", name="Use this data").click()
+    expect(page.get_by_text("used by this job")).to_be_visible()
     files = http.get("/v1/files", params={"purpose": "fine-tune"}).json()["data"]
     assert (len(files) - before, files[0]["n_rows"], files[0]["reading"]["references"]) == (1, 60, 60)
 
-    fill(browser, "input[placeholder='the Linux command line']", "sums")
-    browser.until("[...document.querySelectorAll('aside dt')].some((one) => one.textContent === 'Cost')")
-    first = browser.evaluate(text_of("aside dl"))
-    browser.evaluate(
-        "[...document.querySelectorAll('input[type=checkbox]')].find((one) => one.parentElement.textContent.includes('iterate')).click()"
-    )
-    browser.until(f"{text_of('aside dl')} !== {json.dumps(first)} && !document.querySelector('aside .stale')")
-    body = json.loads(copied(browser, "JSON"))
+    page.get_by_role("textbox", name="Domain").fill("sums")
+    estimate = page.get_by_role("complementary").locator("dl").first
+    expect(estimate).to_contain_text("Cost")
+    first = estimate.inner_text()
+    page.get_by_role("checkbox", name="iterate").uncheck()
+    expect(estimate).not_to_have_text(first, use_inner_text=True)
+    expect(page.locator("aside .stale")).to_have_count(0)
+    body = json.loads(copied(page, "JSON"))
     assert body["distillation"]["phases"] == ["distill", "evolve"]
-    assert "$METEOR_API_KEY" in copied(browser, "curl")
-    assert KEY not in browser.evaluate("document.body.innerText")
+    assert "$METEOR_API_KEY" in copied(page, "curl")
+    assert KEY not in page.locator("body").inner_text()
 
-    click(browser, "form button", "Check it first")
-    browser.until(shows("This job can start"), 60)
-    click(browser, "form button", "Start the job")
-    browser.until("location.pathname.startsWith('/ui/jobs/ftjob-')")
-    job = http.get(f"/v1/distillation/jobs/{browser.evaluate('location.pathname').rpartition('/')[2]}").json()
+    page.get_by_role("button", name="Check it first").click()
+    expect(page.get_by_text("This job can start")).to_be_visible()
+    check_accessible(tab)
+    page.get_by_role("button", name="Start the job").click()
+    page.wait_for_url("**/ui/jobs/ftjob-*")
+    job = http.get(f"/v1/distillation/jobs/{page.url.rpartition('/')[2]}").json()
     assert (job["training_file"], job["distillation"]["domain"]) == (files[0]["id"], "sums")
     assert {name: job["distillation"][name] for name in ("phases", "primary_metric")} == {
         name: body["distillation"][name] for name in ("phases", "primary_metric")
     }
-    check_quiet(browser, api.url, len(browser.events))
 
 
-def copied(browser: Browser, form: str) -> str:
-    """What the box has to copy in this form."""
-    click(browser, "[aria-label='The same by the API'] button", form)
-    browser.until(
-        f"document.querySelector(\"[aria-label='The same by the API'] button[aria-pressed=true]\").textContent === '{form}'"
+def test_bad_rows_are_told_by_line_and_can_be_left_out(tab: Tab):
+    page = tab.page
+    tab.go("/jobs/new")
+    page.locator("input[type=file]").set_input_files(
+        {"name": "broken.jsonl", "mimeType": "application/jsonl", "buffer": BROKEN.encode()}
     )
-    return browser.evaluate("document.querySelector(\"[aria-label='The same by the API'] pre\").textContent")
+    for line in (2, 3):
+        expect(page.get_by_text(f"line {line}").first).to_be_visible()
+    expect(page.get_by_role("button", name="Use this data")).to_be_disabled()
+    check_accessible(tab)
 
 
-def test_bad_rows_are_told_by_line_and_can_be_left_out(api: RunningApi, browser: Browser):
-    browser.open(f"{api.url}/ui/jobs/new")
-    enter_key(browser, KEY)
-    choose_file(browser, "broken.jsonl", BROKEN + FRAGEN.replace("Nr", "id"))
-    browser.until(f"{shows('line 2')} && {shows('line 3')}")
-    assert browser.evaluate(
-        "[...document.querySelectorAll('button')].find((one) => one.textContent === 'Use this data').disabled"
-    )
+def test_what_can_be_chosen_comes_from_the_api(http: httpx.Client, tab: Tab):
+    tab.go("/jobs/new")
+    offered = {
+        "Student": {one["id"] for one in http.get("/v1/models").json()["data"] if one["version"] is None},
+        "Teacher": {one["name"] for one in http.get("/v1/providers").json()["data"]},
+        "Grader": {one["id"] for one in http.get("/v1/graders").json()["data"] if one["available"]},
+    }
+    for label, wanted in offered.items():
+        options = tab.page.get_by_label(label, exact=True).locator("option")
+        expect(options.nth(len(wanted) - 1)).to_be_attached()
+        assert wanted <= set(options.evaluate_all("(all) => all.map((one) => one.value)")), label
+
+
+def test_the_first_visit_leads_to_the_example_in_three_clicks(stranger: Tab, http: httpx.Client):
+    project = http.post("/v1/projects", json={"name": "first"}).raise_for_status().json()["id"]
+    made = http.post("/v1/keys", json={"name": "first", "project": project, "scopes": ["jobs", "chat", "files"]})
+    stranger.expect("403")  # a user sees no providers
+    stranger.key(made.raise_for_status().json()["key"])
+    stranger.go("/")
+    stranger.page.get_by_role("link", name="Try the example").click()
+    expect(stranger.page.get_by_text("used by this job")).to_be_visible()
+    start = stranger.page.get_by_role("button", name="Start the job")
+    expect(start).to_be_enabled()
+    start.click()
+    stranger.page.wait_for_url("**/ui/jobs/ftjob-*")
+    expect(stranger.page.get_by_role("heading", level=1)).to_be_visible()

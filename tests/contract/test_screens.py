@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, Page
 
 from shared.artifacts.store import Artifacts
 from shared.contracts.report import Report
 from shared.db.engine import writing
 from shared.jobs.tables import jobs
-from tests.contract.browser import CHROMIUM, Browser, running_browser
+from tests.browser.chromium import chromium_or_skip, open_tab
 from tests.contract.conftest import BASE, KEY, RunningApi, rows
 from tests.unit.test_report_forms import made
 
@@ -78,28 +79,24 @@ def test_a_page_is_laid_out_for_the_screen_that_it_is_on(api: RunningApi, paths:
     assert all(float(size) * (16 if unit == "rem" else 1) <= min(WIDTHS) / 2 for size, unit in fixed)
 
 
+chromium = pytest.fixture(scope="module")(chromium_or_skip)
+
+
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory, api: RunningApi) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH")
-    with running_browser(tmp_path_factory.mktemp("screens")) as running:
-        running.open(f"{api.url}/healthz")
-        running.call("Network.setExtraHTTPHeaders", headers=ASKED)
-        yield running
+def screen(chromium: Browser, api: RunningApi) -> Iterator[Page]:
+    with open_tab(chromium, api.url, extra_http_headers=ASKED) as tab:
+        yield tab.page
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("page", PAGES)
-def test_nothing_of_a_page_is_cut(api: RunningApi, paths: dict[str, str], browser: Browser, page: str, width: int):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.call("Emulation.setDeviceMetricsOverride", **size)
-    browser.call("Page.navigate", url=f"{api.url}{paths[page]}")
-    browser.until(
-        f"location.pathname === {paths[page]!r} && document.readyState === 'complete' && document.querySelector('h1')"
-    )
-    assert browser.evaluate("innerWidth") == width
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.evaluate("document.querySelectorAll('svg text').length > 20") is (page == "report")
+def test_nothing_of_a_page_is_cut(api: RunningApi, paths: dict[str, str], screen: Page, page: str, width: int):
+    screen.set_viewport_size({"width": width, "height": 900})
+    screen.goto(f"{api.url}{paths[page]}")
+    screen.wait_for_selector("h1")
+    assert screen.evaluate("innerWidth") == width
+    assert screen.evaluate("document.documentElement.scrollWidth") <= width
+    assert screen.evaluate("document.querySelectorAll('svg text').length > 20") is (page == "report")
     for script in (CUT, LABELS_CUT, LABELS_OVER_ANOTHER):
-        assert browser.evaluate(script) == [], script
-    assert browser.evaluate(MARKUP_AS_TEXT) is None
+        assert screen.evaluate(script) == [], script
+    assert screen.evaluate(MARKUP_AS_TEXT) is None
