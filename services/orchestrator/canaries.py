@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from math import inf
 
-from shared.contracts.canary import Arm, Count, Metric
+from shared.contracts.canary import Arm, Count, Metric, Per
 from shared.evaluation.canaries import decide
-from shared.jobs.feedback_store import Ratings
+from shared.jobs.feedback_store import RatedChats
 from shared.jobs.records import CanaryRecord
 from shared.jobs.schema import Stores
 from shared.platform.log import get_logger
@@ -41,13 +42,15 @@ def _look_at(stores: Stores, canary: CanaryRecord) -> None:
 
 
 def _ratings(stores: Stores, canary: CanaryRecord) -> Iterator[Count]:
-    """Thumbs, in the step in which the answer was given: those since its start, less those since the start of the next."""
+    """Thumbs, in the step in which the answer was given."""
     now = stores.canaries.get(canary.project_id, canary.alias)
     if now is None or now.id != canary.id:
         return
+    goal, starts = now.rule.goal if now.rule is not None else None, canary.step_times or []
+    if goal is None:
+        return
     for arm, model in ((Arm.SERVED, now.served), (Arm.CANARY, now.tried)):
-        starts = canary.step_times or []
-        since = [stores.feedback.ratings(canary.project_id, canary.alias, model.version, start) for start in starts]
-        for step, (all_since, later) in enumerate(zip(since, [*since[1:], Ratings(0, 0)], strict=True)):
-            up, down = all_since.up - later.up, all_since.down - later.down
+        for step, (since, until) in enumerate(zip(starts, [*starts[1:], inf], strict=True)):
+            of = RatedChats(canary.alias, model.version, since, until, goal.per is Per.USER, goal.user_key)
+            up, down = stores.feedback.ratings(canary.project_id, of)
             yield Count(step, arm, up + down, down)

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from shared.contracts.distillation import Strict
 from shared.contracts.grader_kinds import GivenGrader
 from shared.contracts.json_types import Number, Switch, Whole
+from shared.contracts.strict import NO_NUL, Strict
 
 STEPS = (5.0, 25.0, 50.0)
 MOST_STEPS = 10
@@ -27,12 +27,21 @@ class Metric(StrEnum):
     GRADER = "grader"
 
 
+class Per(StrEnum):
+    """What is one observation. user: the first answer in a step of each user (`user`, the header x-session-id, `safety_identifier`, or the
+    conversation's beginning), whose further answers tend to end alike. answer: one answer a minute of each user."""
+
+    USER = "user"
+    ANSWER = "answer"
+
+
 class CanaryGoal(Strict):
     """What is compared, and when it is decided.
 
-    margin: a loss that is larger by this much is no harm yet. alpha: chance that a version without harm returns. min_requests: answers
-    of each version before a step ends. max_requests: answers of the canary at which the last step ends, and until (Unix seconds):
-    when it ends; without both it ends at min_requests.
+    per: what is counted. user_key: the key of a request's `metadata` that names its user; it goes before `user`. margin: a loss that is
+    larger by this much is no harm yet. alpha: chance that a version without harm returns. min_requests: observations of each version before
+    a step ends. max_requests: observations of the canary at which the last step ends, and until (Unix seconds): when it ends; without both
+    it ends at min_requests.
     """
 
     metric: Metric
@@ -40,6 +49,8 @@ class CanaryGoal(Strict):
         default=None, gt=0, le=3_600_000, description="of latency_ms: a slower answer counts"
     )
     grader: GivenGrader | None = Field(default=None, description="of grader: one that needs no reference")
+    per: Per = Per.USER
+    user_key: str | None = Field(default=None, min_length=1, max_length=64, pattern=NO_NUL)
     margin: Number = Field(default=0.0, ge=0, lt=1)
     alpha: Number = Field(default=0.05, gt=0, le=0.5)
     min_requests: Whole = Field(default=100, ge=1, le=10**9)
@@ -47,14 +58,13 @@ class CanaryGoal(Strict):
     until: Whole | None = None
 
 
-class CanaryRequest(Strict):
+class CanaryTerms(Strict):
     """percent: of conversations; they go to the version or, with shadow, are answered by the served one and copied to it.
 
     With a goal the canary decides by itself. steps: rising percentages that replace `percent`; 100 may be the last, at which nothing is
     compared any more. promote: whether the alias moves to the version that did no harm.
     """
 
-    version: Whole = Field(ge=1, le=2**31 - 1)
     percent: Number | None = Field(default=None, ge=0, le=100)
     shadow: Switch = False
     goal: CanaryGoal | None = None
@@ -71,6 +81,17 @@ class CanaryRequest(Strict):
         if self.percent is not None:
             return [self.percent]
         return [100.0] if self.shadow else list(STEPS)
+
+    @property
+    def rule(self) -> "CanaryRule | None":
+        """None without a goal."""
+        return None if self.goal is None else CanaryRule(goal=self.goal, steps=self.shares, promote=self.promote)
+
+
+class CanaryRequest(CanaryTerms):
+    """Body of POST /v1/models/{alias}/canary: the version that is tried, and how."""
+
+    version: Whole = Field(ge=1, le=2**31 - 1)
 
 
 class CanaryRule(BaseModel):
@@ -103,7 +124,7 @@ class Arm(StrEnum):
 
 
 class ArmStanding(BaseModel):
-    """requests: answers that were counted. loss: their mean loss; null without any."""
+    """requests: observations that were counted, of users or of answers. loss: their mean loss; null without any."""
 
     requests: int
     loss: float | None

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StrictInt,
     WithJsonSchema,
@@ -15,15 +13,15 @@ from pydantic import (
     model_validator,
 )
 
+from shared.contracts.canary import CanaryTerms
 from shared.contracts.grader_kinds import GivenGrader, Grader, NumberGrader, VerifyingGrader, name_of
 from shared.contracts.json_types import Number, Switch, Whole
 from shared.contracts.material import LONGEST
 from shared.contracts.refusals import MOST
 from shared.contracts.steps import AdapterConfig, Dtype, Method, Optim, Strategy
+from shared.contracts.strict import NO_NUL, Strict
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot compare a text that holds one
 
 
 def checked_name(name: str) -> str:
@@ -55,10 +53,6 @@ class Guidance(StrEnum):
 JUDGE = (
     "judge"  # stands in reports for a grader's name where there are no references: preference over the base's answers
 )
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 def _whole_if_it_is(epochs: float) -> int | float:
@@ -354,8 +348,8 @@ class EvaluationSettings(Strict):
 
     forgetting: Whole = Field(default=120, ge=0, le=120)
     forgetting_margin: Number | None = Field(default=None, ge=0, le=1)
-    graders: list[GivenGrader] = [Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK]
-    baselines: list[Baseline] = list(Baseline)
+    graders: list[GivenGrader] = Field(default=[Grader.FIRST_TOKEN, Grader.CHRF, Grader.ROUGE_L, Grader.STRING_CHECK])
+    baselines: list[Baseline] = Field(default=list(Baseline))
     shots: Whole = Field(default=8, ge=1, le=64)
     shot_seeds: Whole = Field(default=1, ge=1, le=20)
     dev_questions: Whole | None = Field(default=None, ge=1)
@@ -384,7 +378,7 @@ class Distillation(Strict):
 
     domain: str = Field(min_length=1, max_length=500)
     primary_metric: GivenGrader = Grader.CHRF
-    phases: list[Phase] = [Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE]
+    phases: list[Phase] = Field(default=[Phase.DISTILL, Phase.ITERATE, Phase.EVOLVE])
     guidance: Guidance = Guidance.AUTO
     pause_after: Literal["pilot", "distill", "iterate", "evolve"] | None = None
     batch_size: Whole = Field(default=32, ge=1, le=512, description="questions per step")
@@ -404,6 +398,11 @@ class Distillation(Strict):
     iterate: IterateSettings = IterateSettings()
     evolve: EvolveSettings = EvolveSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    canary: CanaryTerms | None = Field(
+        default=None,
+        description="how a version that was promoted on dev is tried before its alias serves it; without it, and where the alias serves "
+        "none, it is served at once",
+    )
 
     @model_validator(mode="after")
     def _defaults_that_follow(self) -> "Distillation":

@@ -6,6 +6,7 @@ question. A conversation that ends with the user, or with a tool's result, asks 
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,6 +96,22 @@ def answer_of(message: Json) -> str:
     """The text of an assistant's message, its calls included. Raises NotUsable."""
     turn = _turn("answer", {"role": "assistant"} | message)
     return answer_text(turn["content"], turn.get("tool_calls", ()))
+
+
+def agreement_of(choices: Sequence[Json]) -> float | None:
+    """The share of choices that say the same as most of them, whatever their case and blanks; None for less than two. A choice that
+    cannot be read agrees with none."""
+    if len(choices) < 2:
+        return None
+    said = Counter(text for choice in choices if (text := _said(choice)) is not None)
+    return max(said.values(), default=0) / len(choices)
+
+
+def _said(choice: Json) -> str | None:
+    try:
+        return " ".join(answer_of(choice.get("message") or {}).casefold().split()) or None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _answer(where: str, turn: Json, tools: Sequence[Json]) -> str:

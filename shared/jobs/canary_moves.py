@@ -8,7 +8,7 @@ from shared.contracts.webhooks import WebhookEvent
 from shared.db.fetch import fetch_first
 from shared.jobs.notices import add_notice
 from shared.jobs.records import CanaryRecord
-from shared.jobs.tables import canaries, canary_counts
+from shared.jobs.tables import canaries, canary_counts, canary_units
 
 
 def of_alias(table: Table, project_id: str, alias: str) -> ColumnElement[bool]:
@@ -33,7 +33,8 @@ def end_canary(
         return False
     connection.execute(delete(canaries).where(of_alias(canaries, project_id, alias)))
     if canary.id is not None:
-        connection.execute(delete(canary_counts).where(canary_counts.c.canary_id == canary.id))
+        for table in (canary_counts, canary_units):
+            connection.execute(delete(table).where(table.c.canary_id == canary.id))
     told = {"id": canary.id or alias, "alias": alias} | data
     add_notice(connection, project_id, NoticeKind.CANARY, alias, type, message, told, level=level, webhook=webhook)
     return True

@@ -4,26 +4,28 @@ One with a rule decides by itself. What is observed of it is added to a few rows
 """
 
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import uuid_utils
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, select, update
 
-from shared.contracts.canary import Arm, CanaryRule, CanaryStanding, Count, Metric, Outcome, Verdict
+from shared.contracts.canary import Arm, CanaryRule, CanaryStanding, CanaryTerms, Count, Metric, Outcome, Per, Verdict
 from shared.contracts.errors import Conflict, NotFound
 from shared.contracts.grader_kinds import Grader, VerifyingGrader
 from shared.contracts.notices import NoticeKind
 from shared.contracts.webhooks import WebhookEvent
-from shared.db.engine import Values, add_up, reading, upsert, writing
+from shared.db.engine import Values, add_up, insert_once, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.jobs.audit_store import add_entry
 from shared.jobs.canary_moves import end_canary, of_alias
 from shared.jobs.catalog import LIVE, lock_alias, point_alias, ref_of
 from shared.jobs.notices import add_notice
 from shared.jobs.records import AuditEntry, CanaryRecord, ModelRecord
-from shared.jobs.tables import aliases, canaries, canary_counts, models
+from shared.jobs.tables import aliases, canaries, canary_counts, canary_units, models, notices
 from shared.jobs.tallies import Tally, tally
 
 CALLER = "canary"  # in the audit log: what a canary did by itself
@@ -31,13 +33,15 @@ END_ROUTE, PROMOTE_ROUTE = "/v1/models/{alias}/canary", "/v1/models/{model}/prom
 
 
 class Trial(NamedTuple):
-    """What is observed of a canary in its present step."""
+    """What is observed of a canary in its present step, as its goal says."""
 
     canary_id: str
     step: int
     metric: Metric
     limit_ms: float | None = None
     grader: Grader | VerifyingGrader | None = None
+    per: Per = Per.USER
+    user_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Canary:
         if self.rule is None or self.id is None or self.outcome is not None:
             return None
         goal = self.rule.goal
-        return Trial(self.id, self.step, goal.metric, goal.limit_ms, goal.grader)
+        return Trial(self.id, self.step, goal.metric, goal.limit_ms, goal.grader, goal.per, goal.user_key)
 
 
 class CountKey(NamedTuple):
@@ -79,41 +83,75 @@ class Sum(NamedTuple):
     loss: float
 
 
+class UnitKey(NamedTuple):
+    """A user in a step of a canary. unit: a hash, so that nobody's name stands here."""
+
+    canary_id: str
+    step: int
+    unit: str
+
+
+Sums = Mapping[CountKey, Sum]
+
+
+def added_up(parts: Iterable[Sums]) -> dict[CountKey, Sum]:
+    total = defaultdict[CountKey, Sum](lambda: Sum(0.0, 0.0))
+    for part in parts:
+        for key, one in part.items():
+            total[key] = Sum(total[key].n + one.n, total[key].loss + one.loss)
+    return dict(total)
+
+
 class CanaryStore:
     def __init__(self, engine: Engine):
         self.engine = engine
 
-    def set(
-        self, project_id: str, alias: str, version: int, percent: float, shadow: bool, rule: CanaryRule | None = None
-    ) -> Canary:
+    def set(self, project_id: str, alias: str, version: int, terms: CanaryTerms) -> Canary:
         """Start a canary in place of the present one, whose counts are gone. Raises NotFound, Conflict."""
-        now, new_id = time.time(), f"canary-{uuid_utils.uuid7().hex}"
         with writing(self.engine) as connection:
-            served = _served(connection, project_id, alias, lock=True)  # the alias must not move in between
-            query = select(models).where(of_alias(models, project_id, alias), models.c.version == version, LIVE)
-            tried = fetch_first(connection, ModelRecord, query.with_for_update(read=True))
-            if tried is None:
-                raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
-            _check(served, tried)
-            before = select(canaries.c.id).where(of_alias(canaries, project_id, alias))
-            connection.execute(delete(canary_counts).where(canary_counts.c.canary_id.in_(before)))
-            values: Values = {
-                "model_id": tried.id,
-                "percent": percent,
-                "shadow": shadow,
-                "created_at": now,
-                "id": new_id,
-                "rule": None if rule is None else rule.model_dump(mode="json"),
-                "step": None if rule is None else 0,
-                "step_times": None if rule is None else [now],
-                "next_look": None if rule is None else now,
-                "standing": None,
-                "outcome": None,
-            }
-            upsert(connection, canaries, {"project_id": project_id, "alias": alias} | values)
-            what = f"{percent:g} % of conversations {'are copied' if shadow else 'go'} to {alias}@{version}"
-            data = {"id": new_id, "alias": alias, "version": version, "served": served.version, "percent": percent}
-            add_notice(connection, project_id, NoticeKind.CANARY, alias, "started", what, data)
+            return self._set(connection, project_id, alias, version, terms)
+
+    def set_once(self, project_id: str, alias: str, version: int, terms: CanaryTerms) -> bool:
+        """The same, unless the version has been tried before. Returns whether it begins now. Raises NotFound, Conflict."""
+        of_alias = (notices.c.kind == NoticeKind.CANARY) & (notices.c.subject == alias)
+        begun = select(notices.c.id).where(notices.c.project_id == project_id, of_alias, notices.c.type == "started")
+        with writing(self.engine) as connection:
+            _served(connection, project_id, alias, lock=True)
+            if connection.execute(begun.where(notices.c.data["version"].as_integer() == version)).first() is not None:
+                return False
+            self._set(connection, project_id, alias, version, terms)
+        return True
+
+    @staticmethod
+    def _set(connection: Connection, project_id: str, alias: str, version: int, terms: CanaryTerms) -> Canary:
+        percent, shadow, rule = terms.shares[0], terms.shadow, terms.rule
+        now, new_id = time.time(), f"canary-{uuid_utils.uuid7().hex}"
+        served = _served(connection, project_id, alias, lock=True)  # the alias must not move in between
+        query = select(models).where(of_alias(models, project_id, alias), models.c.version == version, LIVE)
+        tried = fetch_first(connection, ModelRecord, query.with_for_update(read=True))
+        if tried is None:
+            raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
+        _check(served, tried)
+        before = select(canaries.c.id).where(of_alias(canaries, project_id, alias))
+        for table in (canary_counts, canary_units):
+            connection.execute(delete(table).where(table.c.canary_id.in_(before)))
+        values: Values = {
+            "model_id": tried.id,
+            "percent": percent,
+            "shadow": shadow,
+            "created_at": now,
+            "id": new_id,
+            "rule": None if rule is None else rule.model_dump(mode="json"),
+            "step": None if rule is None else 0,
+            "step_times": None if rule is None else [now],
+            "next_look": None if rule is None else now,
+            "standing": None,
+            "outcome": None,
+        }
+        upsert(connection, canaries, {"project_id": project_id, "alias": alias} | values)
+        what = f"{percent:g} % of conversations {'are copied' if shadow else 'go'} to {alias}@{version}"
+        data = {"id": new_id, "alias": alias, "version": version, "served": served.version, "percent": percent}
+        add_notice(connection, project_id, NoticeKind.CANARY, alias, "started", what, data)
         return Canary(served, tried, percent, shadow, now, new_id, rule)
 
     def get(self, project_id: str, alias: str) -> Canary | None:
@@ -144,16 +182,24 @@ class CanaryStore:
 
     # what is observed
 
-    def add(self, sums: Mapping[CountKey, Sum]) -> None:
-        """Add observations to the counts. Those of canaries that have ended or decided are left out."""
+    def add(self, sums: Sums, of_users: Mapping[UnitKey, Sums] = MappingProxyType({})) -> None:
+        """Add observations to the counts, those of a user unless some process has counted the user in this step. Those of canaries that
+        have ended or decided are left out."""
         with writing(self.engine) as connection:
-            ids = {key.canary_id for key in sums}
+            ids = {key.canary_id for key in (*sums, *of_users)}
             open_ones = select(canaries.c.id, canaries.c.project_id).where(canaries.c.id.in_(ids), _deciding())
             projects = dict(connection.execute(open_ones).tuples().all())
-            for key in sorted(sums):  # in one order, so that no two processes wait for each other
+            counted = [sums]
+            for user in sorted(of_users):  # in one order, so that no two processes wait for each other
+                project = projects.get(user.canary_id)
+                if project is None:
+                    continue
+                if insert_once(connection, canary_units, user._asdict() | {"project_id": project}) is not None:
+                    counted.append(of_users[user])
+            for key, one in sorted(added_up(counted).items()):
                 if key.canary_id in projects:
                     row = key._asdict() | {"project_id": projects[key.canary_id]}
-                    add_up(connection, canary_counts, row, sums[key]._asdict())
+                    add_up(connection, canary_counts, row, one._asdict())
 
     def counts(self, canary_id: str) -> list[Count]:
         """The sums of all minutes."""

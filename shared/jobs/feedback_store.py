@@ -1,6 +1,7 @@
 """What people say of stored chats: one row per chat and author, replaced by what the author says next."""
 
 import time
+from math import inf
 from typing import NamedTuple
 
 import uuid_utils
@@ -22,6 +23,18 @@ class Ratings(NamedTuple):
 
     up: int
     down: int
+
+
+class RatedChats(NamedTuple):
+    """Chats that a version answered from since on and before until (Unix seconds). per_user: of each user the first one alone, who is named
+    by user_key in the chat's metadata, by `user` or by `safety_identifier`."""
+
+    alias: str
+    version: int
+    since: float = 0.0
+    until: float = inf
+    per_user: bool = False
+    user_key: str | None = None
 
 
 class FeedbackStore:
@@ -92,17 +105,24 @@ class FeedbackStore:
             if connection.execute(delete(feedback).where(mine)).rowcount == 0:
                 raise _no_feedback(feedback_id)
 
-    def ratings(self, project_id: str, alias: str, version: int, since: float) -> Ratings:
-        """Thumbs for chats that a version answered since a time (Unix seconds): of each chat the newest author's counts alone."""
+    def ratings(self, project_id: str, of: RatedChats) -> Ratings:
+        """Thumbs: of each chat the newest author's counts alone."""
         newest = func.row_number().over(partition_by=feedback.c.completion_id, order_by=feedback.c.updated_at.desc())
-        of_version = (
-            select(feedback.c.rating, newest.label("place"))
+        names = [chats.c.user, chats.c.safety_identifier] if of.per_user else [chats.c.id]
+        if of.per_user and of.user_key is not None:
+            names.insert(0, chats.c.metadata[of.user_key].as_string())
+        who = func.coalesce(*names, chats.c.id).label("who")
+        mine = (feedback.c.project_id == project_id, feedback.c.alias == of.alias, feedback.c.version == of.version)
+        span = [chats.c.created_at >= of.since] + [chats.c.created_at < of.until] * (of.until < inf)
+        by_chat = (
+            select(feedback.c.rating, newest.label("place"), chats.c.id, who)
             .join(chats, chats.c.id == feedback.c.completion_id)
-            .where(feedback.c.project_id == project_id, feedback.c.alias == alias, feedback.c.version == version)
-            .where(feedback.c.rating.is_not(None), chats.c.created_at >= since)
+            .where(*mine, feedback.c.rating.is_not(None), *span)
             .subquery()
         )
-        query = select(of_version.c.rating, func.count()).where(of_version.c.place == 1).group_by(of_version.c.rating)
+        first = func.row_number().over(partition_by=by_chat.c.who, order_by=by_chat.c.id).label("place")
+        by_user = select(by_chat.c.rating, first).where(by_chat.c.place == 1).subquery()
+        query = select(by_user.c.rating, func.count()).where(by_user.c.place == 1).group_by(by_user.c.rating)
         with reading(self.engine) as connection:
             counts = dict(connection.execute(query).tuples().all())
         return Ratings(counts.get("up", 0), counts.get("down", 0))

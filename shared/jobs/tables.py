@@ -252,6 +252,16 @@ canary_counts = Table(
     Column("loss", Float, nullable=False),  # sum over the n observations
 )
 
+# Users that a canary's step has counted: each counts once.
+canary_units = Table(
+    "canary_units",
+    metadata,
+    Column("canary_id", String(64), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("unit", String(32), primary_key=True),  # a hash of the user and the canary
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+)
+
 # Events of what is no job: canaries and recipes.
 notices = Table(
     "notices",
@@ -277,7 +287,7 @@ recipes = Table(
     Column("key_id", String(64)),  # the API key that posted it; its budget pays too
     Column("name", String(200), nullable=False),
     Column("job", JSON, nullable=False),  # a job's body without its training file
-    Column("source", JSON, nullable=False),  # a FileSource
+    Column("source", JSON, nullable=False),  # a FileSource or a ChatsSource
     Column("trigger", JSON, nullable=False),  # a Trigger
     Column("budget", JSON),
     Column("paused_at", Float),
@@ -286,6 +296,7 @@ recipes = Table(
     Column("rows_used", Integer, nullable=False),  # rows of the source in the last run that made a job
     Column("runs", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("dataset_id", String(64)),  # a version of the dataset that stored chats go into; NULL: there is none yet
 )
 
 # Runs of recipes. The job's id is drawn before the job is made, so that a repeated attempt makes no second one.
@@ -295,7 +306,7 @@ recipe_runs = Table(
     Column("recipe_id", ForeignKey("recipes.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("project_id", ForeignKey("projects.id"), nullable=False),
-    Column("status", String(16), nullable=False, index=True),  # making, made, failed
+    Column("status", String(16), nullable=False, index=True),  # a RunStatus
     Column("job_id", String(64), nullable=False),
     Column("file_id", String(64)),  # the version of the source; NULL: there was none
     Column("rows", Integer),  # of that version
@@ -304,6 +315,18 @@ recipe_runs = Table(
     Column("lease_expires", Float),
     Column("attempt", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("import_id", String(64)),  # the import that makes file_id of stored chats; drawn before it is made, too
+)
+
+# Stored chats that a recipe has taken, and in which run. A mark goes with its chat.
+recipe_chats = Table(
+    "recipe_chats",
+    metadata,
+    Column("recipe_id", ForeignKey("recipes.id"), primary_key=True),
+    Column("completion_id", String(200), primary_key=True, index=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("taken_at", Float, nullable=False),
 )
 
 # Heartbeats of processes. slots: steps, or jobs of an orchestrator, that it runs at once.
@@ -401,6 +424,7 @@ chats = Table(
     Column("masked", JSON),  # counts by kind; NULL: it was not masked
     Column("request_id", String(128), nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("agreement", Float),  # share of the choices that say the same as most; NULL: there is one choice
     Index("ix_chats_project_id", "project_id", "id"),
     Index("ix_chats_user", "project_id", "user"),
     Index("ix_chats_safety_identifier", "project_id", "safety_identifier"),

@@ -138,19 +138,34 @@ def test_a_shadow_whose_answers_are_worse_returns(http: httpx.Client, engine: Fa
     assert (standing["served"]["loss"], standing["canary"]["loss"]) == (0, 1)
 
 
-def test_requests_of_one_conversation_are_one_observation_a_minute(http: httpx.Client):
-    begin(http, ERRORS | {"min_requests": 10_000}, percent=50)
+def counted(http: httpx.Client) -> int:
+    standing = http.get(ROUTE).json()["standing"]
+    return standing["served"]["requests"] + standing["canary"]["requests"]
+
+
+@pytest.mark.parametrize(("per", "most"), [("user", 6), ("answer", 7)])
+def test_a_user_is_one_observation(http: httpx.Client, per: str, most: int):
+    """In a step; or a minute, of which the first may have ended in between."""
+    begin(http, ERRORS | {"min_requests": 10_000, "per": per}, percent=50)
     for _ in range(10):
         assert ask(http, 1) == 200
     for user in range(100, 105):
         ask(http, user)
+    wait_until(lambda: counted(http) >= 6, 30, "the observations")
+    assert counted(http) <= most
 
-    def counted() -> int:
-        standing = http.get(ROUTE).json()["standing"]
-        return standing["served"]["requests"] + standing["canary"]["requests"]
 
-    wait_until(lambda: counted() >= 6, 30, "the observations")
-    assert counted() <= 7, "the first minute may have ended in between"
+def test_users_are_named_by_metadata_where_the_goal_says_so(http: httpx.Client):
+    """One customer's users stay with one version, and count once."""
+    begin(http, ERRORS | {"min_requests": 10_000, "user_key": "customer"}, percent=50)
+    answers = set()
+    for user in range(12):
+        asked = {"model": ALIAS, "messages": [{"role": "user", "content": "hello"}], "user": f"user-{user}"}
+        answer = http.post("/v1/chat/completions", json=asked | {"metadata": {"customer": "one"}})
+        answers.add(answer.headers["x-meteor-model"])
+    assert len(answers) == 1
+    ask(http, 100)
+    wait_until(lambda: counted(http) == 2, 30, "the observations")
 
 
 GOAL = {"metric": "errors"}
@@ -178,6 +193,7 @@ GOAL = {"metric": "errors"}
         ({"goal": {"metric": "grader", "grader": SCHEMA}}, "shadow", "invalid_value"),
         ({"goal": {"metric": "grader"}, "shadow": True}, "goal.grader", "missing_required_parameter"),
         ({"goal": {"metric": "grader", "grader": "rouge_l"}, "shadow": True}, "goal.grader", "invalid_value"),
+        ({"goal": GOAL | {"per": "request"}}, "goal.per", "invalid_value"),
         ({"goal": GOAL | {"wish": 1}}, "goal.wish", "unknown_parameter"),
     ],
 )

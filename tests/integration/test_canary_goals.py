@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import select, update
 
 from services.orchestrator import canaries as looking
-from shared.contracts.canary import Arm, CanaryGoal, CanaryRule, Outcome
+from shared.contracts.canary import Arm, CanaryGoal, CanaryTerms, Outcome
 from shared.contracts.feedback import FeedbackRequest
 from shared.contracts.notices import NoticeKind
 from shared.contracts.steps import Method, ModelRef
 from shared.contracts.webhooks import WebhookEvent
 from shared.db.engine import reading, writing
-from shared.jobs.canary_store import CountKey, Sum
+from shared.jobs.canary_store import CountKey, Sum, UnitKey
 from shared.jobs.schema import Stores
-from shared.jobs.tables import DEFAULT_PROJECT, canaries, canary_counts
+from shared.jobs.tables import DEFAULT_PROJECT, canaries, canary_counts, canary_units
 
 BASE = ModelRef(base="tiny", base_hash="b")
 ALIAS = "a"
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("versions")
 
 def begin(stores: Stores, promote: bool = False, steps: tuple[float, ...] = (10, 50), **goal: Any) -> str:
     wanted = {"metric": "errors", "min_requests": 100} | goal
-    rule = CanaryRule(goal=CanaryGoal.model_validate(wanted), steps=list(steps), promote=promote)
-    made = stores.canaries.set(DEFAULT_PROJECT, ALIAS, 2, steps[0], False, rule)
+    terms = CanaryTerms(goal=CanaryGoal.model_validate(wanted), steps=list(steps), promote=promote)
+    made = stores.canaries.set(DEFAULT_PROJECT, ALIAS, 2, terms)
     assert made.id is not None
     return made.id
 
@@ -88,6 +88,36 @@ def test_several_processes_add_up_in_few_rows(stores: Stores):
     found = {count.arm: (count.n, count.loss) for count in stores.canaries.counts(canary_id)}
     assert found == {Arm.CANARY: (40, 5), Arm.SERVED: (20, 0)}
     assert rows_of_counts(stores) == 3
+
+
+def test_a_user_counts_once_in_a_step_whichever_process_was_asked(stores: Stores):
+    canary_id = begin(stores)
+    key = CountKey(canary_id, 0, Arm.CANARY, 7)
+
+    def add(number: int) -> None:
+        users = [UnitKey(canary_id, 0, f"user-{(number + more) % 5}") for more in range(3)]
+        stores.canaries.add({}, {user: {key: Sum(1, 1)} for user in users})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(20)))
+    assert stores.canaries.counts(canary_id) == [(0, Arm.CANARY, 5, 5)]
+    stores.canaries.add({}, {UnitKey(canary_id, 1, "user-1"): {key._replace(step=1): Sum(1, 0)}})
+    assert {count.step: count.n for count in stores.canaries.counts(canary_id)} == {0: 5, 1: 1}, (
+        "again in the next step"
+    )
+    assert stores.canaries.end(DEFAULT_PROJECT, ALIAS)
+    with reading(stores.jobs.engine) as connection:
+        assert connection.execute(select(canary_units)).all() == []
+
+
+def test_a_version_of_a_job_is_tried_once(stores: Stores):
+    """A job that is taken up after a crash tries its version again, which may have returned meanwhile."""
+    terms = CanaryTerms(percent=5)
+    assert [stores.canaries.set_once(DEFAULT_PROJECT, ALIAS, 2, terms) for _ in range(2)] == [True, False]
+    assert stores.canaries.end(DEFAULT_PROJECT, ALIAS)
+    assert not stores.canaries.set_once(DEFAULT_PROJECT, ALIAS, 2, terms)
+    assert stores.canaries.set_once(DEFAULT_PROJECT, ALIAS, 3, terms)
+    assert told(stores) == ["started", "ended", "started"]
 
 
 def test_what_comes_after_the_end_is_counted_nowhere(stores: Stores):
@@ -217,7 +247,7 @@ def test_ratings_count_in_the_step_in_which_the_answer_was_given(stores: Stores)
 
 
 def test_a_canary_from_before_there_were_goals_is_left_alone(stores: Stores):
-    stores.canaries.set(DEFAULT_PROJECT, ALIAS, 2, 5, False)
+    stores.canaries.set(DEFAULT_PROJECT, ALIAS, 2, CanaryTerms(percent=5))
     with writing(stores.jobs.engine) as connection:
         connection.execute(update(canaries).values(id=None))
     look(stores)

@@ -5,6 +5,7 @@ import time
 import pytest
 from sqlalchemy import update
 
+from shared.contracts.canary import CanaryTerms
 from shared.contracts.errors import Conflict, NotFound
 from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import writing
@@ -23,10 +24,10 @@ def test_one_per_alias_and_none_when_the_alias_moves(stores: Stores, new_job):
     job, canaries = new_job(stores), stores.canaries
     first, second, third = (version(stores, job, letter) for letter in "123")
     with pytest.raises(NotFound):
-        canaries.set(DEFAULT_PROJECT, "a", 2, 5, False)
+        canaries.set(DEFAULT_PROJECT, "a", 2, CanaryTerms(percent=5))
     stores.catalog.serve(DEFAULT_PROJECT, first)
     for number, percent in ((2, 5.0), (3, 12.5)):
-        canaries.set(DEFAULT_PROJECT, "a", number, percent, True)
+        canaries.set(DEFAULT_PROJECT, "a", number, CanaryTerms(percent=percent, shadow=True))
     found = canaries.get(DEFAULT_PROJECT, "a")
     assert found is not None
     assert (found.served.id, found.tried.id, found.percent, found.shadow) == (first.id, third.id, 12.5, True)
@@ -35,7 +36,7 @@ def test_one_per_alias_and_none_when_the_alias_moves(stores: Stores, new_job):
     assert canaries.get(DEFAULT_PROJECT, "a") is not None, "it serves what it served"
     stores.catalog.serve(DEFAULT_PROJECT, second)
     assert canaries.get(DEFAULT_PROJECT, "a") is None
-    canaries.set(DEFAULT_PROJECT, "a", 3, 5, False)
+    canaries.set(DEFAULT_PROJECT, "a", 3, CanaryTerms(percent=5))
     stores.catalog.roll_back(DEFAULT_PROJECT, "a")
     assert canaries.get(DEFAULT_PROJECT, "a") is None
     assert not canaries.end(DEFAULT_PROJECT, "a")
@@ -48,7 +49,7 @@ def test_what_one_engine_cannot_serve_together_is_refused(stores: Stores, new_jo
     version(stores, job, "3", method=Method.FULL)
     for number in (1, 2, 3):
         with pytest.raises(Conflict):
-            stores.canaries.set(DEFAULT_PROJECT, "a", number, 5, False)
+            stores.canaries.set(DEFAULT_PROJECT, "a", number, CanaryTerms(percent=5))
 
 
 def test_what_made_a_version_that_is_tried_is_kept(stores: Stores, new_job):
@@ -60,7 +61,7 @@ def test_what_made_a_version_that_is_tried_is_kept(stores: Stores, new_job):
         stores.jobs.cancel(job)
     with writing(stores.jobs.engine) as connection:
         connection.execute(update(jobs).values(finished_at=1.0))
-    stores.canaries.set(DEFAULT_PROJECT, "a", 2, 5, False)
+    stores.canaries.set(DEFAULT_PROJECT, "a", 2, CanaryTerms(percent=5))
     assert stores.retention.count_expired(time.time()) == 0
     stores.canaries.end(DEFAULT_PROJECT, "a")
     assert stores.retention.count_expired(time.time()) == 1

@@ -13,15 +13,27 @@ from shared.evaluation.sequential import (
     evidence_worse_pairs,
     pair_limits,
 )
-from tests.bench.canaries import ALPHA, HARM, NO_HARM, World, simulate
+from tests.bench.canaries import ALPHA, HARM, HARM_TO_USERS, NO_HARM, NO_HARM_TO_USERS, World, simulate
 
 NEEDED = log(1 / ALPHA)
-INDEPENDENT = [name for name, world in NO_HARM.items() if not world.correlation]
 
 
-@pytest.mark.parametrize("name", INDEPENDENT)
+@pytest.mark.parametrize("name", NO_HARM)
 def test_of_a_thousand_canaries_without_a_difference_at_most_a_twentieth_return(name: str):
     assert simulate(NO_HARM[name], every=100).returned <= ALPHA
+
+
+@pytest.mark.parametrize("name", NO_HARM_TO_USERS)
+def test_users_whose_answers_end_alike_count_once_and_return_no_more_often(name: str):
+    assert simulate(NO_HARM_TO_USERS[name], runs=300, every=500).returned <= ALPHA
+
+
+def test_counted_by_answers_the_same_users_return_too_often():
+    assert simulate(NO_HARM_TO_USERS["whose losses are all or none"], 100, every=500, per="answer").returned > 2 * ALPHA
+
+
+def test_a_harm_to_users_is_found():
+    assert simulate(HARM_TO_USERS["5 to 25 % for users"], runs=100, every=500).returned >= 0.95
 
 
 def test_a_loss_that_is_larger_by_just_the_margin_is_no_harm():

@@ -10,7 +10,7 @@ from services.cli.client import JsonObject, Refused, Resource, client, read_json
 from services.cli.commands.models import MODELS
 from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Json, Limit, given
 from services.cli.output import Columns, emit_page, minute
-from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryStanding, Metric
+from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryStanding, Metric, Per
 from shared.contracts.notices import NoticeObject
 from shared.contracts.views import Listed
 from shared.platform.terminal import emit
@@ -34,10 +34,14 @@ def set_canary(
     metric: Annotated[Metric | None, typer.Option(help="the canary decides by this metric")] = None,
     limit_ms: Annotated[float | None, typer.Option(help="of latency_ms: a slower answer counts")] = None,
     grader: Annotated[Path | None, typer.Option(help="of grader: a JSON file with a grader")] = None,
+    per: Annotated[Per | None, typer.Option(help="what counts: each user once a step, or answers")] = None,
+    user_key: Annotated[str | None, typer.Option(help="the key of metadata that names the user")] = None,
     margin: Annotated[float | None, typer.Option(help="a loss that is larger by this much is no harm yet")] = None,
     alpha: Annotated[float | None, typer.Option(help="chance that a version without harm returns")] = None,
-    least: Annotated[int | None, typer.Option("--min", help="answers of each version before a step ends")] = None,
-    most: Annotated[int | None, typer.Option("--max", help="answers of the canary at which the last step ends")] = None,
+    least: Annotated[
+        int | None, typer.Option("--min", help="users, or answers, of each version before a step ends")
+    ] = None,
+    most: Annotated[int | None, typer.Option("--max", help="of the canary, at which the last step ends")] = None,
     until: Annotated[int | None, typer.Option(help="when it ends, in Unix seconds")] = None,
     steps: Annotated[str | None, typer.Option(help="rising percentages, such as 5,25,50")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="serve the version if it does no harm")] = False,
@@ -48,6 +52,8 @@ def set_canary(
     options = given(
         limit_ms=limit_ms,
         grader=None if grader is None else read_json(grader),
+        per=None if per is None else per.value,
+        user_key=user_key,
         margin=margin,
         alpha=alpha,
         min_requests=least,

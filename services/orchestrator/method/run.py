@@ -10,6 +10,7 @@ from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import general_questions, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import DurableRun, PauseHere
+from services.orchestrator.runtime.serving import begin_to_serve
 from services.orchestrator.runtime.steps import StepClient
 from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Split, group_key
@@ -136,16 +137,16 @@ class DistillationRun(DurableRun):
         return 1 + self.stores.catalog.looks(self.job.project_id, self.alias, self.job.id, student.tuned)
 
     async def publish(self, student: ModelRef, state: str) -> str:
-        """Give a student a version under the job's alias; the alias moves to it only when it is promoted."""
+        """Give a student a version under the job's alias. One that is promoted is served, or tried by a canary first where the job says so
+        and the alias serves another one."""
         catalog = self.stores.catalog
         evaluated = Generation(max_tokens=self.context.spec.student_tokens, rationale=self.context.spec.reasons)
         of_job = (self.job.project_id, self.alias, student, self.job.id, state)
         row = await asyncio.to_thread(catalog.publish, *of_job, evaluated, self.continues)
+        name, then = f"{self.alias}@{row.version}", ""
         if state == "promoted":
-            await asyncio.to_thread(catalog.serve, self.job.project_id, row)
-        name = f"{self.alias}@{row.version}"
-        served = f" and served as {self.alias}" if state == "promoted" else ""
-        await self.emit(f"{name} is {state}{served}", model=name, state=state)
+            then = await asyncio.to_thread(begin_to_serve, self, row, self.context.spec.canary)
+        await self.emit(f"{name} is {state}{then}", model=name, state=state)
         return name
 
     async def pause_after(self, stage: str) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from services.api.context import ProjectContext
 from services.api.features.graders.unfit import unfit, unknown_models
-from shared.contracts.canary import CanaryGoal, CanaryRequest, Metric
+from shared.contracts.canary import CanaryGoal, CanaryTerms, Metric
 from shared.contracts.grader_kinds import Grader, reads_reference
 from shared.contracts.problems import Problem
 
@@ -17,7 +17,7 @@ GRADERS = (
 )
 
 
-def problems_of(context: ProjectContext, request: CanaryRequest) -> Iterator[Problem]:
+def problems_of(context: ProjectContext, request: CanaryTerms) -> Iterator[Problem]:
     if request.goal is None:
         yield from _without_a_goal(request)
         return
@@ -30,7 +30,7 @@ def _wrong(param: str, message: str, remedy: str, code: str = "invalid_value") -
     return Problem(code=code, param=param, message=f"{param}: {message}", remedy=remedy)
 
 
-def _without_a_goal(request: CanaryRequest) -> Iterator[Problem]:
+def _without_a_goal(request: CanaryTerms) -> Iterator[Problem]:
     for name in ("steps", "promote"):
         if getattr(request, name):
             yield _wrong(name, "only a canary with a goal decides by itself", f"add a goal, or leave {name} out")
@@ -41,7 +41,7 @@ def _without_a_goal(request: CanaryRequest) -> Iterator[Problem]:
 MISSING = "missing_required_parameter"
 
 
-def _of_shares(request: CanaryRequest, goal: CanaryGoal) -> Iterator[Problem]:
+def _of_shares(request: CanaryTerms, goal: CanaryGoal) -> Iterator[Problem]:
     copies, shares = goal.metric is Metric.GRADER, request.shares
     if copies and not request.shadow:
         yield _wrong("shadow", "metric grader compares two answers to one question", "set shadow to true")
@@ -82,7 +82,7 @@ def _of_metric(context: ProjectContext, goal: CanaryGoal) -> Iterator[Problem]:
         yield from unknown_models(context, "goal.grader", goal.grader)
 
 
-def _of_end(request: CanaryRequest, goal: CanaryGoal) -> Iterator[Problem]:
+def _of_end(request: CanaryTerms, goal: CanaryGoal) -> Iterator[Problem]:
     compared = sum(share < 100 or request.shadow for share in request.shares)
     if goal.max_requests is not None and goal.max_requests < goal.min_requests * compared:
         yield _wrong(

@@ -5,7 +5,7 @@ from services.api.features.canaries.recorder import CanaryRecorder
 from services.api.features.graders import service as graders
 from shared.contracts.errors import MeteorError
 from shared.grading.attempt import Attempt, Graded
-from shared.jobs.canary_store import Trial
+from shared.jobs.canary_store import Trial, UnitKey
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -16,6 +16,7 @@ async def compare(
     context: ProjectContext,
     recorder: CanaryRecorder,
     trial: Trial,
+    user: UnitKey,
     question: str,
     served: str | None,
     canary: str | None,
@@ -31,7 +32,7 @@ async def compare(
             scores = [_score(one) for one in found]
         except MeteorError as error:
             log.warning("a canary's answers were not graded", canary=trial.canary_id, error=error.message)
-    recorder.pair(trial, scores[0], scores[1])
+    recorder.pair(trial, user, scores[0], scores[1])
 
 
 def _score(graded: Graded) -> float | None:

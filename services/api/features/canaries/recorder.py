@@ -5,20 +5,21 @@ A process that is killed loses the last second. What cannot be written waits; of
 
 import asyncio
 import contextlib
+import hashlib
 import time
-from collections import defaultdict
+from collections.abc import Mapping
 
 from prometheus_client import Counter
 
-from shared.contracts.canary import Arm, Metric
+from shared.contracts.canary import Arm, Metric, Per
 from shared.db.engine import UNAVAILABLE
-from shared.jobs.canary_store import CanaryStore, CountKey, Sum, Trial
+from shared.jobs.canary_store import CanaryStore, CountKey, Sum, Trial, UnitKey, added_up
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 WRITE_EVERY_S = 1.0
-MOST_WAITING = 10_000  # sums; each is of one canary, step, arm and minute
-MOST_CONVERSATIONS = 200_000  # of one minute
+MOST_WAITING = 10_000  # users, and sums of one canary, step, arm and minute
+MOST_USERS = 200_000  # that are remembered
 DROPPED = Counter("meteor_canary_dropped_total", "Observations of canaries that could not be kept")
 
 
@@ -42,49 +43,64 @@ def loss_of(trial: Trial, outcome: str, seconds: float) -> float | None:
 class CanaryRecorder:
     def __init__(self, store: CanaryStore):
         self._store = store
-        self._sums: defaultdict[CountKey, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._sums: dict[CountKey, Sum] = {}
+        self._of_users: dict[UnitKey, dict[CountKey, Sum]] = {}
         self._minute = 0
-        self._conversations: set[tuple[str, str]] = set()
+        self._this_minute: set[UnitKey] = set()
+        self._users: set[UnitKey] = set()
 
-    def admits(self, trial: Trial, conversation: str) -> bool:
-        """Whether this request is counted: one a minute of each conversation. Its requests stay with one version and tend to end alike,
-        so many of them are not as many observations."""
+    def admit(self, trial: Trial, user: str) -> UnitKey | None:
+        """The user in this step if this answer is counted, else None: of each user once a step, or once a minute. A user's requests stay
+        with one version and tend to end alike, so many of them are not as many observations."""
+        digest = hashlib.sha256(f"{trial.canary_id}\0{user}".encode(errors="replace")).hexdigest()
+        key, seen = UnitKey(trial.canary_id, trial.step, digest[:32]), self._seen(trial)
+        if key in seen:
+            return None
+        seen.add(key)
+        return key
+
+    def _seen(self, trial: Trial) -> set[UnitKey]:
+        """By this process. Who is forgotten here is still known to the database, of users in a step; in a minute many count twice."""
         minute = int(time.time() // 60)
-        if minute != self._minute:
-            self._minute, self._conversations = minute, set()
-        key = (trial.canary_id, conversation)
-        if key in self._conversations:
-            return False
-        if len(self._conversations) >= MOST_CONVERSATIONS:
-            DROPPED.inc()
-            return False
-        self._conversations.add(key)
-        return True
+        if minute != self._minute or len(self._this_minute) >= MOST_USERS:
+            self._minute, self._this_minute = minute, set()
+        if len(self._users) >= MOST_USERS:
+            self._users = set()
+        return self._users if trial.per is Per.USER else self._this_minute
 
-    def answered(self, trial: Trial, arm: Arm, outcome: str, seconds: float) -> None:
+    def answered(self, trial: Trial, user: UnitKey, arm: Arm, outcome: str, seconds: float) -> None:
         loss = loss_of(trial, outcome, seconds)
-        if loss is not None:
-            self.add(trial, arm, 1.0, loss)
+        if loss is None:
+            self._users.discard(user)  # the user's next answer counts
+        else:
+            self._add(trial, user, {arm: Sum(1.0, loss)})
 
-    def pair(self, trial: Trial, served: float | None, canary: float | None) -> None:
+    def pair(self, trial: Trial, user: UnitKey, served: float | None, canary: float | None) -> None:
         """Scores of two answers to one question; None: that could not be graded."""
         if served is None or canary is None:
-            self.add(trial, Arm.UNGRADED, 1.0, 0.0)
+            self._add(trial, user, {Arm.UNGRADED: Sum(1.0, 0.0)})
             return
         difference = served - canary
-        self.add(trial, Arm.SERVED, 1.0, 1 - served)
-        self.add(trial, Arm.CANARY, 1.0, 1 - canary)
-        self.add(trial, Arm.WORSE, 0.0, max(0.0, difference))
-        self.add(trial, Arm.BETTER, 0.0, max(0.0, -difference))
+        self._add(
+            trial,
+            user,
+            {
+                Arm.SERVED: Sum(1.0, 1 - served),
+                Arm.CANARY: Sum(1.0, 1 - canary),
+                Arm.WORSE: Sum(0.0, max(0.0, difference)),
+                Arm.BETTER: Sum(0.0, max(0.0, -difference)),
+            },
+        )
 
-    def add(self, trial: Trial, arm: Arm, n: float, loss: float) -> None:
-        key = CountKey(trial.canary_id, trial.step, arm, int(time.time() // 60))
-        if key not in self._sums and len(self._sums) >= MOST_WAITING:
-            DROPPED.inc(max(n, 0.0))
-            return
-        cell = self._sums[key]
-        cell[0] += n
-        cell[1] += loss
+    def _add(self, trial: Trial, user: UnitKey, by_arm: Mapping[Arm, Sum]) -> None:
+        minute = int(time.time() // 60)
+        sums = {CountKey(trial.canary_id, trial.step, arm, minute): one for arm, one in by_arm.items()}
+        if len(self._sums) + len(self._of_users) >= MOST_WAITING:
+            DROPPED.inc()
+        elif trial.per is Per.USER:
+            self._of_users[user] = sums
+        else:
+            self._sums = added_up([self._sums, sums])
 
     async def run(self) -> None:
         """Until cancelled; what waits then is written by `aclose`."""
@@ -93,24 +109,19 @@ class CanaryRecorder:
             await self.write()
 
     async def write(self) -> None:
-        if not self._sums:
+        if not (self._sums or self._of_users):
             return
-        taken = {key: Sum(*cell) for key, cell in self._sums.items()}
-        self._sums.clear()
+        sums, of_users = self._sums, self._of_users
+        self._sums, self._of_users = {}, {}
         try:
-            await asyncio.to_thread(self._store.add, taken)
+            await asyncio.to_thread(self._store.add, sums, of_users)
         except UNAVAILABLE as error:
             log.warning("database unavailable, observations of canaries wait", error=str(error))
-            self._put_back(taken)
+            self._sums = added_up([sums, self._sums])
+            self._of_users = self._of_users | of_users
         except Exception:
             log.exception("observations of canaries were not written")
-            DROPPED.inc(sum(max(one.n, 0.0) for one in taken.values()))
-
-    def _put_back(self, taken: dict[CountKey, Sum]) -> None:
-        for key, one in taken.items():
-            cell = self._sums[key]
-            cell[0] += one.n
-            cell[1] += one.loss
+            DROPPED.inc(sum(one.n for one in sums.values()) + len(of_users))
 
     async def aclose(self) -> None:
         with contextlib.suppress(Exception):

@@ -9,7 +9,6 @@ from shared.contracts.canary import (
     CanaryDeleted,
     CanaryObject,
     CanaryRequest,
-    CanaryRule,
     CanaryStanding,
 )
 from shared.contracts.errors import NotFound
@@ -22,11 +21,7 @@ from shared.jobs.canary_store import Canary
 def put(context: ProjectContext, alias: str, request: CanaryRequest) -> CanaryObject:
     """Start a canary in place of the present one. Raises Refused, NotFound, Conflict."""
     refuse(problems_of(context, request))
-    rule = None
-    if request.goal is not None:
-        rule = CanaryRule(goal=request.goal, steps=request.shares, promote=request.promote)
-    percent = request.shares[0]
-    canary = context.stores.canaries.set(context.project, alias, request.version, percent, request.shadow, rule)
+    canary = context.stores.canaries.set(context.project, alias, request.version, request)
     context.model_router.forget()
     return _as_object(canary)
 

@@ -22,6 +22,7 @@ from services.api.settings import ApiSettings
 from shared.contracts.chat import ChatRequest
 from shared.contracts.errors import TransientError
 from shared.contracts.json_types import Json
+from shared.contracts.openai_rows import agreement_of
 from shared.db.engine import UNAVAILABLE, Values
 from shared.importing.personal_data import masked_name, masked_value
 from shared.jobs.chat_store import ChatStore
@@ -172,6 +173,7 @@ def row_of(draft: Draft) -> Values:
         "masked": None if hidden is None else dict(hidden),
         "request_id": draft.request_id[:128],
         "created_at": draft.answered_at,
+        "agreement": agreement_of(draft.answer.get("choices") or []),
     }
 
 

@@ -149,9 +149,11 @@ def _without(made: Asked, names: Iterable[str]) -> Asked:
     return replace(made, body={name: value for name, value in made.body.items() if name not in set(names)})
 
 
-def stickiness(request: GenerationRequest, opening: Any, session: str) -> str:
-    """What keeps a conversation with one version: its user, the header x-session-id, `safety_identifier`, or its opening."""
-    return request.user or session or request.safety_identifier or json.dumps(opening, sort_keys=True)
+def stickiness(request: GenerationRequest, opening: Any, session: str, user_key: str | None = None) -> str:
+    """What keeps a conversation with one version: what user_key names in its metadata, its user, the header x-session-id,
+    `safety_identifier`, or its opening."""
+    named = (getattr(request, "metadata", None) or {}).get(user_key) if user_key else None
+    return named or request.user or session or request.safety_identifier or json.dumps(opening, sort_keys=True)
 
 
 def opening_of(messages: list[Body]) -> list[Body]:

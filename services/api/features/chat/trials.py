@@ -16,20 +16,21 @@ from services.api.features.chat.shadows import Compare
 from services.api.model_router import ModelRoute, Target
 from shared.contracts.canary import Arm, Metric
 from shared.contracts.chat import GenerationRequest
-from shared.jobs.canary_store import Trial
+from shared.jobs.canary_store import Trial, UnitKey
 from shared.jobs.records import CaptureRecord
 
 OF_ANSWERS = (Metric.ERRORS, Metric.LATENCY)
 
 
 class Chosen(NamedTuple):
-    """target: answers. shadow: gets a copy. observe: is told how the answer ended. trial: by whose grader both answers are compared. capture:
-    the share of the alias's chats that is stored."""
+    """target: answers. shadow: gets a copy. observe: is told how the answer ended. trial: by whose grader both answers are compared, as the
+    one observation of user. capture: the share of the alias's chats that is stored."""
 
     target: Target
     shadow: Target | None = None
     observe: Observer | None = None
     trial: Trial | None = None
+    user: UnitKey | None = None
     capture: CaptureRecord | None = None
 
     @property
@@ -40,21 +41,27 @@ class Chosen(NamedTuple):
 async def choose(request: Request, context: ProjectContext, body: GenerationRequest, opening: Any) -> Chosen:
     """Raises NotFound."""
     route = await context.model_router.cached(context.project, body.model)
-    conversation = chat.stickiness(body, opening, request.headers.get("x-session-id", "")) if route.canary else ""
-    return _of_route(request.app.state.recorder, route, conversation)._replace(capture=route.capture)
+    user = ""
+    if route.canary is not None:
+        key = route.trial.user_key if route.trial else None
+        user = chat.stickiness(body, opening, request.headers.get("x-session-id", ""), key)
+    return _of_route(request.app.state.recorder, route, user)._replace(capture=route.capture)
 
 
-def _of_route(recorder: CanaryRecorder, route: ModelRoute, conversation: str) -> Chosen:
+def _of_route(recorder: CanaryRecorder, route: ModelRoute, user: str) -> Chosen:
     if route.canary is None:
         return Chosen(route.main)
-    target, shadow = route.choose(conversation)
+    target, shadow = route.choose(user)
     trial = route.trial
-    if trial is None or not _wanted(trial, shadow) or not recorder.admits(trial, conversation):
+    if trial is None or not _wanted(trial, shadow):
+        return Chosen(target, shadow)
+    counted = recorder.admit(trial, user)
+    if counted is None:
         return Chosen(target, shadow)
     if shadow is not None:
-        return Chosen(target, shadow, trial=trial)
+        return Chosen(target, shadow, trial=trial, user=counted)
     arm = Arm.SERVED if target is route.main else Arm.CANARY
-    return Chosen(target, observe=partial(recorder.answered, trial, arm))
+    return Chosen(target, observe=partial(recorder.answered, trial, counted, arm))
 
 
 def _wanted(trial: Trial, shadow: Target | None) -> bool:
@@ -67,16 +74,17 @@ def copy(
     """Send the shadow its copy; returns at once. served: the text that was answered."""
     if chosen.shadow is None:
         return
-    state, trial = request.app.state, chosen.trial
-    compare = None if trial is None else _comparing(context, state.recorder, trial, made, served())
+    state, compare = request.app.state, None
+    if chosen.trial is not None and chosen.user is not None:
+        compare = _comparing(context, state.recorder, chosen.trial, chosen.user, made, served())
     state.shadows.send(context.project, made.path, made.body, chosen.shadow, compare)
 
 
 def _comparing(
-    context: ProjectContext, recorder: CanaryRecorder, trial: Trial, made: Asked, served: str | None
+    context: ProjectContext, recorder: CanaryRecorder, trial: Trial, user: UnitKey, made: Asked, served: str | None
 ) -> Compare:
     async def compare(answer: bytes) -> None:
         other = chat.first_text(made, answer)
-        await pairs.compare(context, recorder, trial, chat.question_of(made), served, other)
+        await pairs.compare(context, recorder, trial, user, chat.question_of(made), served, other)
 
     return compare

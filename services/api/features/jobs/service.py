@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from services.api.context import ApiContext, ProjectContext
+from services.api.features.canaries.checks import problems_of as canary_problems
 from services.api.features.jobs import starts
 from services.api.features.jobs.checks import CHECKS, Check, Findings, findings_of
 from services.api.features.jobs.estimates import estimate_of
@@ -78,7 +79,7 @@ def still_findings(posted: Posted, more: Sequence[Check] = ()) -> Findings:
     """What is wrong with the body, and what the checks find that ask nothing outside."""
     faults, findings = (
         posted.request.faults,
-        findings_of(posted, [*more, *CHECKS, graders, *SIZE_CHECKS, webhook, gateway]),
+        findings_of(posted, [*more, *CHECKS, graders, *SIZE_CHECKS, canary, webhook, gateway]),
     )
     return Findings([*faults, *besides(faults, findings.problems)], findings.right)
 
@@ -97,6 +98,15 @@ def check(context: ProjectContext, request: JobRequest, more: Sequence[Check] = 
         checked=findings.right,
         estimate=estimate_of(posted) if known else None,
     )
+
+
+def canary(posted: Posted) -> Iterator[Problem | str]:
+    """The version can be tried as the job says."""
+    terms = posted.spec.canary
+    for problem in () if terms is None else canary_problems(posted.context, terms):
+        message = (problem.message or "").removeprefix(f"{problem.param}: ")
+        param = f"distillation.canary.{problem.param}"
+        yield problem.model_copy(update={"param": param, "message": f"{param}: {message}"})
 
 
 def webhook(posted: Posted) -> Iterator[Problem | str]:
