@@ -10,7 +10,8 @@ from shared.contracts.json_types import Json
 
 class StoredCompletion(BaseModel):
     """A chat's answer with what was asked for. model: as the answer named it; version: the version that answered, or the base.
-    masked: counts of masked personal data by kind; null: the chat was stored as it was."""
+    masked: counts of masked personal data by kind; null: the chat was stored as it was. agreement: of several choices, the share that
+    says the same as most."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -35,6 +36,7 @@ class StoredCompletion(BaseModel):
     service_tier: str | None = None
     system_fingerprint: str | None = None
     masked: dict[str, int] | None = None
+    agreement: float | None = None
 
 
 class StoredMessage(BaseModel):

@@ -135,17 +135,21 @@ class CompletionsOptions(Strict):
     """The project's stored chats that were answered before the import was posted. Corrected answers become references.
 
     model: an alias or a base, or alias@version. metadata: pairs that a chat must have. feedback: chats with one of these; empty: all.
-    since, until: Unix seconds. approved: answers with a thumb up become references too. limit: the newest so many.
+    agreement_below: chats with several choices of which a smaller share says the same. since, until: Unix seconds. approved: answers
+    with a thumb up become references too. limit: the newest so many. dataset: any version of one; the rows become its next version,
+    without questions that it has, and a correction replaces the row of its question.
     """
 
     type: Literal["completions"] = "completions"
     model: str | None = Field(default=None, min_length=1, max_length=200, pattern=NO_NUL)
     metadata: Metadata | None = None
     feedback: list[Literal["up", "down", "corrected", "none"]] = Field(default=[], max_length=4)
+    agreement_below: float | None = Field(default=None, gt=0, le=1)
     since: int | None = Field(default=None, ge=0, le=2**40)
     until: int | None = Field(default=None, ge=0, le=2**40)
     approved: bool = False
     limit: int | None = Field(default=None, ge=1, le=100_000)
+    dataset: FileId | None = None
 
     @model_validator(mode="after")
     def _spans_some_time(self) -> "CompletionsOptions":
@@ -159,6 +163,7 @@ Source = Annotated[
     ChatOptions | StackExchangeOptions | HubOptions | DocumentsOptions | GenerateOptions | CompletionsOptions,
     Field(discriminator="type"),
 ]
+NOTHING_TO_IMPORT = "nothing_to_import"  # the code of an import that found no row
 MOST_ROWS = 100_000  # of one import job: its result travels as one piece
 
 
@@ -173,8 +178,18 @@ class ImportRequest(Strict):
     metadata: Metadata = Field(default={})
 
 
+class OfRecipe(BaseModel):
+    """A run of a recipe."""
+
+    id: str
+    run: int
+
+
 class ImportJob(AnyRequest):
-    """What is kept of it: with the file's content and name, and how the project's uploads are split."""
+    """What is kept of it: with the file's content and name, and how the project's uploads are split.
+
+    recipe: the run whose chats are imported. learned: datasets that the recipe's model learned from. max_rows: of a dataset.
+    """
 
     kind = JobKind.IMPORT
     source: Source
@@ -186,6 +201,9 @@ class ImportJob(AnyRequest):
     metadata: Metadata
     dev_share: float
     test_share: float
+    max_rows: int = 1_000_000
+    recipe: OfRecipe | None = None
+    learned: list[str] = Field(default=[])
 
     @property
     def reads(self) -> str | None:
@@ -209,12 +227,14 @@ class ImportChange(Strict):
 
 
 class ImportResult(BaseModel):
-    """file: the dataset that was made. references: rows with a reference answer. left_out: what was not taken, by reason. refused:
+    """file: the dataset that was made. rows: of all of it. added, replaced: of the version before; a correction replaces a row. references: rows with a reference answer. left_out: what was not taken, by reason. refused:
     passages that the provider took never. coverage: of generated questions, how many each cell of the map has. shortfall:
     questions that the map wants and nobody wrote. masked: personal data that was masked, by kind."""
 
     file: str
     rows: int
+    added: int = 0
+    replaced: int = 0
     references: int = 0
     left_out: dict[str, int]
     refused: list[RefusedRow] = []

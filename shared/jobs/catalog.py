@@ -51,6 +51,15 @@ def _check_quota(connection: Connection, project_id: str, size: int) -> None:
         )
 
 
+def newest_version(connection: Connection, project_id: str, file_id: str) -> FileRecord | None:
+    """Of the dataset that a version is of, even where that version was deleted. None: none is left."""
+    named = select(files.c.dataset_id).where(files.c.id == file_id, files.c.project_id == project_id)
+    dataset = connection.execute(named).scalar() or file_id
+    versions = or_(files.c.id == dataset, files.c.dataset_id == dataset)
+    query = select(files).where(versions, files.c.project_id == project_id, live_file())
+    return max(fetch_all(connection, FileRecord, query), key=lambda file: file.version or 1, default=None)
+
+
 def point_alias(connection: Connection, project_id: str, model: ModelRecord) -> None:
     """Let the alias serve this version. If the version changes the alias's canary ends, for it compares with the version
     before. Raises NotFound for a version that was deleted in between."""
@@ -143,6 +152,10 @@ class Catalog:
         with reading(self.engine) as connection:
             records = fetch_all(connection, FileRecord, query)
         return sorted(records, key=lambda file: file.version or 1, reverse=True)
+
+    def newest(self, project_id: str, file_id: str) -> FileRecord | None:
+        with reading(self.engine) as connection:
+            return newest_version(connection, project_id, file_id)
 
     def datasets(self, project_id: str) -> list[FileRecord]:
         """All files with rows, oldest first; deleted ones too, whose rows jobs may have learned from."""

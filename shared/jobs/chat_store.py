@@ -3,17 +3,34 @@
 Whose chats became rows of datasets is noted apart (origins), since the rows outlive the chats.
 """
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, Text, cast, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    Text,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from shared.contracts.errors import NotFound
+from shared.contracts.imports import CompletionsOptions, OfRecipe
 from shared.db.engine import Values, insert_once, reading, writing
 from shared.db.fetch import fetch_all, fetch_first
 from shared.db.paging import keyset_page
 from shared.jobs.records import ChatOriginRecord, ChatRecord, FeedbackRecord
-from shared.jobs.tables import chat_origins, chats, feedback
+from shared.jobs.tables import chat_origins, chats, feedback, recipe_chats
 
 AT_ONCE = 500  # rows of one statement
 TRIMMED_TO = 0.95  # of the room, so that not every further chat removes one
@@ -21,12 +38,26 @@ TRIMMED_TO = 0.95  # of the room, so that not every further chat removes one
 
 class ChatFilter(NamedTuple):
     """model: an alias or a base, or alias@version. metadata: pairs that a chat must have; empty: chats without any; None: whatever
-    they have. since, until: Unix seconds."""
+    they have. since, until: Unix seconds. feedback: chats with one of these, as CompletionsOptions has them; empty: all. agreement_below:
+    chats with several choices of which a smaller share says the same."""
 
     model: str | None = None
     metadata: Mapping[str, str] | None = None
     since: float | None = None
     until: float | None = None
+    feedback: Collection[str] = ()
+    agreement_below: float | None = None
+
+    @classmethod
+    def of(cls, options: CompletionsOptions) -> "ChatFilter":
+        return cls(
+            options.model,
+            options.metadata,
+            options.since,
+            options.until,
+            options.feedback,
+            options.agreement_below,
+        )
 
 
 class Judged(NamedTuple):
@@ -74,9 +105,11 @@ class ChatStore:
             self.engine, ChatRecord, query, chats.c.id, after, limit, noun, cursors=mine, ascending=ascending
         )
 
-    def judged(self, project_id: str, filter: ChatFilter) -> Iterator[Judged]:
-        """All chats of a filter with their feedback, oldest first."""
+    def judged(self, project_id: str, filter: ChatFilter, of: OfRecipe | None = None) -> Iterator[Judged]:
+        """All chats of a filter with their feedback, oldest first. of: those that this run of a recipe has taken."""
         query = select(chats).where(chats.c.project_id == project_id, *_matching(filter)).order_by(chats.c.id)
+        if of is not None:
+            query = query.join(recipe_chats, recipe_chats.c.completion_id == chats.c.id).where(_taken_by(of))
         last = ""
         while True:
             with reading(self.engine) as connection:
@@ -100,6 +133,26 @@ class ChatStore:
         if chat is None:
             raise no_chat(completion_id)
         return chat
+
+    # what recipes take
+
+    def count(self, project_id: str, filter: ChatFilter) -> int:
+        query = select(func.count()).select_from(chats).where(chats.c.project_id == project_id, *_matching(filter))
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar_one()
+
+    def take(self, project_id: str, filter: ChatFilter, of: OfRecipe) -> None:
+        """Mark what is new to the recipe as taken by this run. A run takes once: what it has taken before a crash is what it has."""
+        now = time.time()
+        with writing(self.engine) as connection:
+            if connection.execute(select(recipe_chats.c.run).where(_taken_by(of)).limit(1)).first() is not None:
+                return
+            new = select(chats.c.id).where(chats.c.project_id == project_id, *_matching(filter), is_new(of.id))
+            for part in _parts(list(connection.execute(new).scalars())):
+                mine = (recipe_chats.c.recipe_id == of.id) & recipe_chats.c.completion_id.in_(part)
+                connection.execute(delete(recipe_chats).where(mine))
+                mark = {"recipe_id": of.id, "project_id": project_id, "run": of.run, "taken_at": now}
+                connection.execute(insert(recipe_chats), [mark | {"completion_id": name} for name in part])
 
     # removal
 
@@ -168,6 +221,28 @@ class ChatStore:
         return {one.completion_id for one in origins} - there
 
 
+def is_new(recipe_id: str) -> ColumnElement[bool]:
+    """Of a chat: no run of the recipe has taken it, or it was corrected since."""
+    mark = (recipe_chats.c.recipe_id == recipe_id) & (recipe_chats.c.completion_id == chats.c.id)
+    corrected = and_(
+        feedback.c.completion_id == recipe_chats.c.completion_id,
+        feedback.c.correction != "",
+        feedback.c.updated_at > recipe_chats.c.taken_at,
+    )
+    again = select(recipe_chats.c.run).where(mark, select(feedback.c.id).where(corrected).exists())
+    return or_(~select(recipe_chats.c.run).where(mark).exists(), again.exists())
+
+
+def new_chats(connection: Connection, project_id: str, filter: ChatFilter, recipe_id: str) -> int:
+    """How many chats of a filter are new to a recipe."""
+    mine = (chats.c.project_id == project_id, *_matching(filter), is_new(recipe_id))
+    return connection.execute(select(func.count()).select_from(chats).where(*mine)).scalar_one()
+
+
+def _taken_by(of: OfRecipe) -> ColumnElement[bool]:
+    return (recipe_chats.c.recipe_id == of.id) & (recipe_chats.c.run == of.run)
+
+
 def no_chat(completion_id: str) -> NotFound:
     return NotFound(
         f"no stored chat completion {completion_id!r}; chats are stored with store: true",
@@ -206,23 +281,34 @@ def _matching(filter: ChatFilter) -> Iterator[ColumnElement[bool]]:
         yield chats.c.created_at >= filter.since
     if filter.until is not None:
         yield chats.c.created_at < filter.until
+    if filter.agreement_below is not None:
+        yield chats.c.agreement < filter.agreement_below
+    if filter.feedback:
+        yield or_(*map(_judged_as, filter.feedback))
+
+
+def _judged_as(kind: str) -> ColumnElement[bool]:
+    """up, down: what the newest rating says."""
+    of_chat = feedback.c.completion_id == chats.c.id
+    if kind == "none":
+        return ~select(feedback.c.id).where(of_chat).exists()
+    if kind == "corrected":
+        return select(feedback.c.id).where(of_chat, feedback.c.correction != "").exists()
+    newer = feedback.alias()
+    later = (newer.c.completion_id == feedback.c.completion_id) & (newer.c.updated_at > feedback.c.updated_at)
+    overruled = select(newer.c.id).where(later, newer.c.rating.is_not(None)).exists()
+    return select(feedback.c.id).where(of_chat, feedback.c.rating == kind, ~overruled).exists()
 
 
 def _remove(connection: Connection, condition: ColumnElement[bool]) -> _Removed:
     """The chats of a condition with their feedback. They are locked first, so that no further feedback comes in between."""
-    _overwrite(connection)
     ids = connection.execute(select(chats.c.id).where(condition).with_for_update()).scalars().all()
     said = 0
     for part in _parts(ids):
         said += connection.execute(delete(feedback).where(feedback.c.completion_id.in_(part))).rowcount
+        connection.execute(delete(recipe_chats).where(recipe_chats.c.completion_id.in_(part)))
         connection.execute(delete(chats).where(chats.c.id.in_(part)))
     return _Removed(len(ids), said)
-
-
-def _overwrite(connection: Connection) -> None:
-    """SQLite leaves deleted texts in the file's free pages unless it is told otherwise."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
 
 def _of_people(table: Table, project_id: str, people: Sequence[str]) -> ColumnElement[bool]:
@@ -258,7 +344,6 @@ def _said_by(project_id: str, people: Sequence[str]) -> Select:
 def _erase(
     connection: Connection, project_id: str, ids: Sequence[str], people: Sequence[str], rows: Sequence[str]
 ) -> None:
-    _overwrite(connection)
     if people:
         mine = (feedback.c.project_id == project_id) & feedback.c.author.in_(people)
         connection.execute(delete(feedback).where(mine))

@@ -20,7 +20,7 @@ from shared.contracts.jobs import Failure, ForkedFrom, JobKind, JobProgress, Job
 from shared.contracts.json_types import Json
 from shared.contracts.keys import Scope
 from shared.contracts.notices import NoticeKind
-from shared.contracts.recipes import FileSource, RunStatus, Trigger
+from shared.contracts.recipes import FileSource, RecipeSource, RunStatus, Trigger
 from shared.contracts.steps import Progress, Queue, StepKind
 from shared.contracts.webhooks import DeliveryAttempt, WebhookEvent
 from shared.jobs.states import StepState
@@ -249,7 +249,7 @@ class RecipeRecord:
     key_id: str | None
     name: str
     job: Json
-    source: FileSource
+    source: RecipeSource
     trigger: Trigger
     budget: Budget | None
     paused_at: float | None
@@ -258,6 +258,12 @@ class RecipeRecord:
     rows_used: int
     runs: int
     created_at: float
+    dataset_id: str | None
+
+    @property
+    def dataset(self) -> str | None:
+        """A version of the dataset that its jobs learn from; None: its first import is still to make it."""
+        return self.source.file if isinstance(self.source, FileSource) else self.dataset_id or self.source.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +280,7 @@ class RecipeRunRecord:
     lease_expires: float | None
     attempt: int
     created_at: float
+    import_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +361,8 @@ def served_name(alias: str, version: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChatRecord(OfVersion):
-    """masked: counts of masked personal data by kind; None: the chat was not masked."""
+    """masked: counts of masked personal data by kind; None: the chat was not masked. agreement: share of the choices that say the same as
+    most; None: there is one."""
 
     id: str
     project_id: str
@@ -370,6 +378,7 @@ class ChatRecord(OfVersion):
     masked: dict[str, int] | None
     request_id: str
     created_at: float
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,14 @@ from sqlalchemy import func, select
 
 from shared.contracts.errors import NotFound, UserError
 from shared.contracts.feedback import FeedbackRequest
+from shared.contracts.imports import OfRecipe
+from shared.contracts.recipes import RecipeRequest
 from shared.db.engine import reading
-from shared.jobs.chat_store import ChatFilter
+from shared.jobs.chat_store import ChatFilter, new_chats
+from shared.jobs.feedback_store import RatedChats
 from shared.jobs.records import ChatOriginRecord
 from shared.jobs.schema import Stores
-from shared.jobs.tables import DEFAULT_PROJECT, chat_origins, chats, feedback
+from shared.jobs.tables import DEFAULT_PROJECT, chat_origins, chats, feedback, recipe_chats
 
 EVERY = ChatFilter()
 
@@ -77,6 +80,74 @@ def test_chats_are_listed_by_filter_in_either_order_and_by_their_project_alone(s
     assert stores.chats.set_metadata(DEFAULT_PROJECT, "chatcmpl-c", {"new": "1"}).metadata == {"new": "1"}
 
 
+def test_chats_are_chosen_by_what_was_said_of_them_last_and_by_agreement(stores: Stores):
+    stores.chats.add([chat(name) for name in "abcdef"] + [chat("g", agreement=0.5), chat("h", agreement=1.0)])
+    for name, said in (
+        ("a", {"rating": "up"}), ("b", {"rating": "down"}), ("c", {"correction": "x"}), ("e", {"score": 0.5}),
+        ("f", {"rating": "down", "correction": "x"}),
+    ):  # fmt: skip
+        say(stores, name, **said)
+    say(stores, "a", author="ann", comment="no rating, so the other one's holds")
+    say(stores, "b", author="ann", rating="up")
+    for filter, expected in (
+        (ChatFilter(feedback=["up"]), "a b"),
+        (ChatFilter(feedback=["down"]), "f"),
+        (ChatFilter(feedback=["corrected"]), "c f"),
+        (ChatFilter(feedback=["none"]), "d g h"),
+        (ChatFilter(feedback=["down", "none"]), "d f g h"),
+        (ChatFilter(agreement_below=1.0), "g"),
+    ):
+        assert ids(stores, filter) == expected, filter
+        assert stores.chats.count(DEFAULT_PROJECT, filter) == len(expected.split())
+
+
+def test_of_each_user_the_first_rated_chat_counts(stores: Stores):
+    """Named by a key of metadata, by user or by safety_identifier; a chat of nobody is a user of its own."""
+    people = (
+        {"user": "ann"}, {"user": "ann"}, {"user": "bob", "metadata": {"customer": "ann"}}, {"safety_identifier": "cy"},
+        {"safety_identifier": "cy"}, {}, {},
+    )  # fmt: skip
+    stores.chats.add([chat(str(number), **person) for number, person in enumerate(people)])
+    for number, rating in enumerate(("up", "down", "down", "down", "up", "up", "up")):
+        say(stores, str(number), rating=rating)
+    of = RatedChats("shell", 1)
+    assert stores.feedback.ratings(DEFAULT_PROJECT, of) == (4, 3)
+    assert stores.feedback.ratings(DEFAULT_PROJECT, of._replace(per_user=True)) == (3, 2)
+    assert stores.feedback.ratings(DEFAULT_PROJECT, of._replace(per_user=True, user_key="customer")) == (3, 1)
+
+
+def test_a_recipe_takes_a_chat_once_and_again_when_it_is_corrected(stores: Stores):
+    source = {"type": "completions", "model": "shell"}
+    body = {"name": "r", "job": {}, "source": source, "trigger": {"rows": 1}}
+    first, second = (stores.recipes.add(DEFAULT_PROJECT, RecipeRequest.model_validate(body), None).id for _ in range(2))
+
+    def taken(recipe: str, run: int) -> str:
+        found = stores.chats.judged(DEFAULT_PROJECT, EVERY, OfRecipe(id=recipe, run=run))
+        return " ".join(one.chat.id.removeprefix("chatcmpl-") for one in found)
+
+    def new(recipe: str) -> int:
+        with reading(stores.chats.engine) as connection:
+            return new_chats(connection, DEFAULT_PROJECT, ChatFilter(model="shell"), recipe)
+
+    def take(recipe: str, run: int) -> str:
+        stores.chats.take(DEFAULT_PROJECT, ChatFilter(model="shell"), OfRecipe(id=recipe, run=run))
+        return taken(recipe, run)
+
+    stores.chats.add([chat("a"), chat("b"), chat("other", alias="other")])
+    assert take(first, 1) == "a b"
+    stores.chats.add([chat("c")])
+    assert take(first, 1) == "a b", "a run that is repeated has the chats that it took"
+    assert (new(first), new(second)) == (1, 3)
+    say(stores, "a", rating="down")
+    assert new(first) == 1, "a rating alone makes no row another one"
+    say(stores, "a", rating="down", correction="x")
+    assert take(first, 2) == "a c"
+    assert taken(first, 1) == "b"
+    assert (new(first), new(second)) == (0, 3)
+    stores.chats.delete(DEFAULT_PROJECT, "chatcmpl-c")
+    assert count(stores, recipe_chats) == 2, "a mark goes with its chat"
+
+
 def test_feedback_is_one_row_per_author_and_goes_with_its_chat(stores: Stores):
     stores.chats.add([chat("a"), chat("b")])
     first = say(stores, "a", rating="down", comment="wrong")
@@ -118,9 +189,13 @@ def test_thumbs_are_counted_by_version_once_a_chat(stores: Stores):
     ):  # fmt: skip
         say(stores, name, rating=rating, author=author)
     say(stores, "b", score=1.0, author="without a thumb")
-    assert stores.feedback.ratings(DEFAULT_PROJECT, "shell", 1, since=10.0) == (1, 1)
-    assert stores.feedback.ratings(DEFAULT_PROJECT, "shell", 1, since=0.0) == (2, 1)
-    assert stores.feedback.ratings(DEFAULT_PROJECT, "shell", 2, since=0.0) == (1, 0)
+    for of, expected in (
+        (RatedChats("shell", 1, since=10.0), (1, 1)),
+        (RatedChats("shell", 1), (2, 1)),
+        (RatedChats("shell", 1, until=10.0), (1, 0)),
+        (RatedChats("shell", 2), (1, 0)),
+    ):
+        assert stores.feedback.ratings(DEFAULT_PROJECT, of) == expected, of
 
 
 def test_old_chats_go_by_age_and_by_room(stores: Stores):

@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.contracts.data import Question, parse_row
 from shared.contracts.imports import CompletionsOptions
-from shared.importing.chats import ASKED_TWICE, GOES_ON, UNUSABLE, UNWANTED, ChatRows, rows_of_chats
+from shared.importing.chats import ASKED_TWICE, GOES_ON, HELD, LEARNED, UNUSABLE, ChatRows, additions, rows_of_chats
 from shared.jobs.chat_store import Judged
 from shared.jobs.records import ChatRecord, FeedbackRecord
 
@@ -43,7 +43,7 @@ UP, DOWN = said(rating="up"), said(rating="down")
 
 
 def test_corrections_are_references_and_the_rest_are_questions():
-    (rows, _), left = made(
+    (rows, *_), left = made(
         chat(1, "List all files.", "ls", DOWN, said(correction="ls -a")),
         chat(2, "Count lines.", "wc", UP),
         chat(3, "Show the date.", "date"),
@@ -63,7 +63,7 @@ def test_corrections_are_references_and_the_rest_are_questions():
 
 def test_answers_with_a_thumb_up_are_references_if_asked():
     call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
-    (rows, _), left = made(
+    (rows, *_), left = made(
         chat(1, "One?", "yes", UP),
         chat(2, "Two?", "cut", UP, reason="length"),
         chat(3, "Three?", "", UP),
@@ -79,22 +79,8 @@ def test_answers_with_a_thumb_up_are_references_if_asked():
     assert left == {UNUSABLE: 2}
 
 
-def test_only_the_feedback_that_is_asked_for():
-    chats = [
-        chat(1, "One?", "a", UP), chat(2, "Two?", "a", DOWN), chat(3, "Three?", "a", said(correction="b")),
-        chat(4, "Four?"), chat(5, "Five?", "a", said(score=0.5)), chat(6, "Six?", "a", said(rating="down", correction="c")),
-    ]  # fmt: skip
-    for wanted, ids in (
-        ([], "1 2 3 4 5 6"), (["up"], "1"), (["down"], "2 6"), (["corrected"], "3 6"), (["none"], "4"),
-        (["up", "none"], "1 4"),
-    ):  # fmt: skip
-        (rows, _), left = made(*chats, feedback=wanted)
-        assert " ".join(row["id"].removeprefix("chatcmpl-") for row in rows) == ids
-        assert left.get(UNWANTED, 0) == 6 - len(rows)
-
-
 def test_of_chats_that_ask_the_same_the_best_judged_is_taken():
-    (rows, _), left = made(
+    (rows, *_), left = made(
         chat(1, "List all  files.", "ls", said(correction="ls -a")),
         chat(2, "list ALL files.", "ls"),
         chat(3, "Count lines."),
@@ -112,7 +98,7 @@ def test_conversations_keep_their_turns_and_what_cannot_be_read_is_counted():
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": [{"type": "text", "text": "List"}, {"type": "text", "text": "files."}]},
     ]
-    (rows, _), left = made(
+    (rows, *_), left = made(
         chat(1, talk, "ls", said(correction="ls -a")),
         chat(2, [*talk, {"role": "assistant", "content": "It is"}]),
         chat(3, " "),
@@ -132,3 +118,45 @@ def test_the_newest_are_taken_and_whose_they_are_is_told():
         ("chatcmpl-5", "user-5"), ("chatcmpl-7", "user-7")
     ]  # fmt: skip
     assert left == {"chats before the newest ones that the limit allows": 4}
+
+
+def held(name: str, question: str, reference: str | None = None, split: str = "train") -> Question:
+    row = parse_row(
+        1, {"id": name, "question": question, "split": split} | ({"reference": reference} if reference else {})
+    )
+    assert isinstance(row, Question)
+    return row
+
+
+def test_what_a_dataset_has_is_left_out_and_a_correction_replaces_it():
+    made_rows, _ = made(
+        chat(1, "New?"),
+        chat(2, "Held without an answer?", "a", said(correction="b")),
+        chat(3, "held, and right ?", "a"),
+        chat(4, "Held, and wrong?", "a", said(correction="c")),
+        chat(5, "Approved?", "approved", UP),
+        chat(6, "Learned?"),
+        chat(7, "Learned wrongly?", "x", said(correction="y")),
+        approved=True,
+    )
+    left = Counter[str]()
+    rows = [
+        held("row-2", "Held without an answer?", split="dev"), held("row-3", "Held, and right ?", "r"),
+        held("row-4", "Held,  and wrong?", "r", "test"), held("row-5", "Approved?", "r"),
+    ]  # fmt: skip
+    learned = [held("a", "Learned?", "l"), held("b", "Learned wrongly?", "l")]
+    append, edit, remove = additions(made_rows, rows, learned, left)
+    assert [(row["id"], row.get("split"), row.get("reference")) for row in append] == [
+        ("chatcmpl-1", None, None),
+        ("chatcmpl-2", "dev", "b"),
+        ("chatcmpl-4", "test", "c"),
+        ("chatcmpl-7", None, "y"),
+    ]
+    assert (edit, remove, dict(left)) == ([], ["row-2", "row-4"], {HELD: 2, LEARNED: 1})
+
+
+def test_a_chat_that_is_corrected_after_it_became_a_row_changes_its_row():
+    made_rows, _ = made(chat(1, "Asked once?", "a", said(correction="b")))
+    append, edit, remove = additions(made_rows, [held("chatcmpl-1", "Asked once?")], [], Counter())
+    assert (append, remove) == ([], [])
+    assert edit == [{"id": "chatcmpl-1", "reference": "b", "rejected": "a"}]

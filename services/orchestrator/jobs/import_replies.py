@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from shared.contracts.coverage import Proposed
 from shared.contracts.errors import FatalError
-from shared.contracts.imports import DocumentsOptions, GenerateOptions, Written
+from shared.contracts.imports import NOTHING_TO_IMPORT, DocumentsOptions, GenerateOptions, Written
 
 Reply = Written | Proposed
 UNREAD = {  # why no question was read in a reply -> how it is counted
@@ -25,7 +25,7 @@ REMEDIES = {
 
 
 class NothingToImport(FatalError):
-    code = "nothing_to_import"
+    code = NOTHING_TO_IMPORT
 
 
 def in_words(left_out: Counter[str]) -> str:

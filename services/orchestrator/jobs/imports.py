@@ -8,7 +8,7 @@ from math import ceil
 from pathlib import PurePath
 from typing import Any
 
-from services.orchestrator.jobs import generation
+from services.orchestrator.jobs import chats, generation
 from services.orchestrator.jobs.coverage import SURPLUS
 from services.orchestrator.jobs.distinct import Distinct
 from services.orchestrator.jobs.import_replies import NothingToImport, check_first, failures, in_words
@@ -29,9 +29,8 @@ from shared.contracts.imports import (
 )
 from shared.contracts.steps import StepKind
 from shared.datasets.files import add_made_file
-from shared.importing.chats import rows_of_chats
-from shared.importing.personal_data import masked, masked_row
-from shared.jobs.chat_store import ChatFilter
+from shared.importing.chats import ChatRows
+from shared.importing.personal_data import masked
 from shared.jobs.records import JobRecord
 from shared.ledger.store import Ledger
 
@@ -65,12 +64,15 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         rows = await _asked(run, source, passages, left_out)
     elif isinstance(source, CompletionsOptions):
         await run.enter("read")
-        rows = await asyncio.to_thread(_chats, run, source, left_out)
+        made = await asyncio.to_thread(chats.chat_rows, run, run.request, source, left_out, run.masked)
+        if source.dataset is not None:
+            return await _grown(run, source.dataset, made, left_out)
+        rows = await asyncio.to_thread(chats.unlearned, run, run.request, made, left_out)
     else:
         rows = await _read(run, source, left_out)
     if not rows:
         raise NothingToImport("nothing was found that could become a row; left out: " + in_words(left_out))
-    file_id = f"file-{run.job.id.partition('-')[2]}"
+    file_id = _file_id(run)
     shares = {"dev": run.request.dev_share, "test": run.request.test_share}
     about = {"filename": run.request.filename, "skipped": +left_out, **shares}
     about |= {"mask": run.request.mask, "masked": dict(run.masked)}
@@ -87,17 +89,27 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     return {"result": told.model_copy(update=made).model_dump(mode="json", exclude_defaults=True)}
 
 
-def _chats(run: ImportRun, source: CompletionsOptions, left_out: Counter[str]) -> list[dict[str, Any]]:
-    """Read here and not by a worker: so no step keeps a copy of a chat that is to be forgotten."""
-    posted = run.job.created_at
-    until = posted if source.until is None else min(source.until, posted)
-    store = run.stores.chats
-    judged = store.judged(run.job.project_id, ChatFilter(source.model, source.metadata, source.since, until))
-    made = rows_of_chats(judged, source, left_out)
-    gone = store.note_origins(made.origins)
-    left_out["chats that were deleted meanwhile"] += len(gone)
-    rows = [row for row in made.rows if row["id"] not in gone]
-    return [masked_row(row, run.masked) for row in rows] if run.request.mask else rows
+def _file_id(run: ImportRun) -> str:
+    return f"file-{run.job.id.partition('-')[2]}"
+
+
+async def _grown(run: ImportRun, dataset: str, made: ChatRows, left_out: Counter[str]) -> dict[str, Any]:
+    def grow() -> chats.Grown:
+        return chats.grow(run, run.request, dataset, _file_id(run), made, left_out)
+
+    file, added, replaced = await when_disk_has_space(grow, lambda _: None)
+    what = f"{added} rows were added and {replaced} replaced in {file.id}"
+    await run.emit(f"{what}, version {file.version} of {dataset}; left out: {in_words(left_out)}")
+    result = ImportResult(
+        file=file.id,
+        rows=file.n_rows or 0,
+        added=added,
+        replaced=replaced,
+        references=file.reading.references if file.reading else 0,
+        left_out=dict(+left_out),
+        masked=dict(run.masked),
+    )
+    return {"result": result.model_dump(mode="json", exclude_defaults=True)}
 
 
 async def _read(run: ImportRun, source: Source, left_out: Counter[str]) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ def as_object(chat: ChatRecord) -> StoredCompletion:
         "metadata": chat.metadata,
         "input_user": chat.user,
         "masked": chat.masked,
+        "agreement": chat.agreement,
     }
     told |= {name: chat.request.get(name) for name in ASKED} | {name: chat.answer.get(name) for name in ANSWERED}
     return StoredCompletion.model_validate(told)

@@ -12,7 +12,7 @@ from shared.contracts.data import Split
 from shared.contracts.errors import UserError
 from shared.contracts.versions import DatasetRow, FileDiff, VersionRequest
 from shared.contracts.views import FileObject, Listed
-from shared.datasets.files import PURPOSE, JobData
+from shared.datasets.files import JobData
 from shared.datasets.rows import References
 from shared.importing import storing
 from shared.jobs.records import FileRecord
@@ -45,24 +45,7 @@ def add(context: ProjectContext, file_id: str, change: VersionRequest) -> FileOb
         )
         with context.uploads.alone():
             files.check_quota(context, made.size)
-            context.uploads.add(out, made.sha256)
-            row = context.stores.catalog.add_file(
-                context.project,
-                sha256=made.sha256,
-                bytes=made.size,
-                filename=base.filename,
-                purpose=PURPOSE,
-                status="processed",
-                errors=[],
-                n_rows=made.n_rows,
-                splits=made.splits,
-                rows_ref=made.references.rows,
-                columns_ref=made.references.columns,
-                reading=made.reading.model_dump(mode="json"),
-                dataset_id=base.dataset_id or base.id,
-                previous_id=base.id,
-            )
-            context.uploads.check(made.sha256)
+            row = storing.keep_version(context.uploads, context.stores.catalog, context.project, base, made, out)
     finally:
         out.unlink(missing_ok=True)
     return files.as_object(row)

@@ -1,5 +1,6 @@
 """Imports: jobs of their own kind that end in an uploaded file."""
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from services.api.context import ProjectContext
@@ -22,6 +23,7 @@ from shared.contracts.imports import (
     ImportObject,
     ImportRequest,
     ImportResult,
+    OfRecipe,
     Source,
     StackExchangeOptions,
 )
@@ -33,8 +35,16 @@ from shared.jobs.states import FINAL_JOBS
 from shared.plan.import_estimate import generation_spend
 
 
-def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
-    """Queue an import. Raises UserError for a file or a provider that does not exist."""
+def create(
+    context: ProjectContext,
+    request: ImportRequest,
+    *,
+    job_id: str | None = None,
+    recipe: OfRecipe | None = None,
+    learned: Sequence[str] = (),
+) -> ImportObject:
+    """Queue an import. job_id: one that was drawn before; where an import has it already, that one is returned. recipe, learned: as in
+    ImportJob. Raises UserError for a file or a provider that does not exist."""
     file, prices = _checked(context, request)
     named = _named(request.source)
     stem = PurePath(file.filename).stem if file is not None else named[:80]
@@ -44,8 +54,12 @@ def create(context: ProjectContext, request: ImportRequest) -> ImportObject:
         filename=clean_filename(f"{stem.replace('/', '-')}.jsonl"),
         dev_share=context.settings.dev_share,
         test_share=context.settings.test_share,
+        max_rows=context.settings.max_rows,
+        recipe=recipe,
+        learned=list(learned),
     )
-    return as_object(context, context.stores.jobs.create(context.project, job, prices, key_id=context.key_id))
+    record = context.stores.jobs.create(context.project, job, prices, key_id=context.key_id, job_id=job_id)
+    return as_object(context, record)
 
 
 def _named(source: Source) -> str:
@@ -73,11 +87,33 @@ def estimate(context: ProjectContext, request: ImportRequest) -> ImportEstimate:
 def _checked(context: ProjectContext, request: ImportRequest) -> tuple[FileRecord | None, dict[str, Price] | None]:
     """The import's file, and the prices of providers where one is asked. Raises UserError."""
     file = _source_file(context, request)
+    if isinstance(request.source, CompletionsOptions) and request.source.dataset is not None:
+        dataset_of(context, request.source.dataset, "source.dataset")
     if not isinstance(request.source, DocumentsOptions | GenerateOptions):
         return file, None
     prices = known_prices(context)
     check_provider(request.source.provider, prices, "source.provider")
     return file, prices
+
+
+def dataset_of(context: ProjectContext, file_id: str, param: str) -> FileRecord:
+    """The newest version of the dataset that a file is a version of. Raises UserError."""
+    newest = context.stores.catalog.newest(context.project, file_id)
+    if newest is None:
+        raise UserError(
+            f"no file {file_id!r}; upload the dataset first (POST /v1/files), and name the id that the answer has",
+            param=param,
+            code="file_not_found",
+            status=404,
+        )
+    if newest.rows_ref is None:
+        raise UserError(
+            f"{newest.id} is no dataset; upload it with the purpose fine-tune; POST /v1/files/{{id}}/validate says what is wrong "
+            "with its lines",
+            param=param,
+            code="invalid_file",
+        )
+    return newest
 
 
 def _with_site(source: Source, file: FileRecord | None) -> Source:

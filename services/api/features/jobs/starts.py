@@ -63,6 +63,20 @@ def version_of(context: ProjectContext, model: str) -> ModelRecord | None:
         return None
 
 
+def learned_from(context: ProjectContext, model: str) -> list[str]:
+    """The files that a version learned from, those of the versions that it went on from included."""
+    files, seen = list[str](), set[str]()
+    version = version_of(context, model)
+    while version is not None and version.job_id and version.job_id not in seen:
+        seen.add(version.job_id)
+        job = context.stores.jobs.get(version.job_id, context.project)
+        if job is None:
+            break
+        files += filter(None, (job.file_id, job.request.get("validation_file")))
+        version = version_of(context, str(job.request.get("model", "")))
+    return files
+
+
 def name_of(version: ModelRecord) -> str:
     return f"{version.alias}@{version.version}"
 

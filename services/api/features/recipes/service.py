@@ -3,20 +3,23 @@
 from collections.abc import Iterator
 
 from services.api.context import ProjectContext
+from services.api.features.imports.service import dataset_of
 from services.api.features.jobs import service as jobs
 from services.api.features.jobs import starts
 from services.api.features.jobs.posted import Posted
 from services.api.features.notices import notice_object
 from services.api.paging import Paging, listed
 from shared.contracts.distillation import Budget
-from shared.contracts.errors import NotFound
+from shared.contracts.errors import UserError
 from shared.contracts.experiments import merged
 from shared.contracts.json_types import Json
 from shared.contracts.notices import NoticeKind, NoticeObject
 from shared.contracts.problems import Problem, Refused, refuse
-from shared.contracts.recipes import RECIPE, RUN, RecipeObject, RecipeRequest, RecipeRun, RunStatus
+from shared.contracts.recipes import RECIPE, RUN, FileSource, RecipeObject, RecipeRequest, RecipeRun, RunStatus
 from shared.contracts.views import Listed
-from shared.jobs.records import FileRecord, RecipeRecord, RecipeRunRecord
+from shared.jobs.records import RecipeRecord, RecipeRunRecord
+
+NO_FILE_YET = "file-of-the-first-run"
 
 
 def create(context: ProjectContext, request: RecipeRequest) -> RecipeObject:
@@ -59,10 +62,15 @@ def _problems(context: ProjectContext, request: RecipeRequest) -> Iterator[Probl
             message="trigger: say rows or every, one of both",
             remedy='write {"rows": 500}, or {"every": "P7D"}',
         )
-    file = _source(context, request)
-    if isinstance(file, Problem):
-        yield file
-        return
+    source = request.source
+    named, param = (source.file, "file") if isinstance(source, FileSource) else (source.dataset, "dataset")
+    file_id = named or NO_FILE_YET
+    if named is not None:
+        try:
+            file_id = dataset_of(context, named, f"source.{param}").id
+        except UserError as error:
+            yield Problem.of(error)
+            return
     if "training_file" in request.job:
         yield Problem(
             code="invalid_value",
@@ -70,28 +78,7 @@ def _problems(context: ProjectContext, request: RecipeRequest) -> Iterator[Probl
             message="job.training_file: the source names the file",
             remedy="leave it out",
         )
-    yield from _of_job(context, job_body(request.job, request.budget, file.id, RECIPE, 1))
-
-
-def _source(context: ProjectContext, request: RecipeRequest) -> FileRecord | Problem:
-    try:
-        file = context.file(request.source.file)
-    except NotFound as error:
-        return Problem(
-            code="file_not_found",
-            param="source.file",
-            message=error.message,
-            remedy="upload the dataset first (POST /v1/files), and name the id that the answer has",
-            status=404,
-        )
-    if file.rows_ref is None:
-        return Problem(
-            code="invalid_file",
-            param="source.file",
-            message=f"source.file: {file.id} is no dataset",
-            remedy="upload it with the purpose fine-tune; POST /v1/files/{id}/validate says what is wrong with its lines",
-        )
-    return file
+    yield from _of_job(context, job_body(request.job, request.budget, file_id, RECIPE, 1))
 
 
 def _of_job(context: ProjectContext, body: Json) -> Iterator[Problem]:
@@ -103,12 +90,16 @@ def _of_job(context: ProjectContext, body: Json) -> Iterator[Problem]:
         ).problems
     except Refused as error:
         problems = error.problems
+    unknown = "training_file" if body["training_file"] == NO_FILE_YET else None
     for problem in problems:
+        if problem.param == unknown and unknown is not None:
+            continue  # the first run makes it
         yield problem.model_copy(update={"param": ".".join(part for part in ("job", problem.param) if part)})
 
 
 def as_object(context: ProjectContext, recipe: RecipeRecord) -> RecipeObject:
-    last, source, waits_for = context.stores.recipes.state(recipe)
+    last, source, new_rows, waits_for = context.stores.recipes.state(recipe)
+    gone = source is None and recipe.dataset is not None
     again = last is not None and last.status is RunStatus.FAILED
     next_at = recipe.due_at if recipe.due_at is not None else recipe.look_at if again else None
     return RecipeObject(
@@ -118,12 +109,13 @@ def as_object(context: ProjectContext, recipe: RecipeRecord) -> RecipeObject:
         status="active" if recipe.paused_at is None else "paused",
         job=recipe.job,
         source=recipe.source,
+        dataset=None if source is None else source.id,
         trigger=recipe.trigger,
         budget=recipe.budget,
         runs=recipe.runs,
         last_run=None if last is None else _run(last),
         next_run_at=None if next_at is None or recipe.paused_at is not None else int(next_at),
-        new_rows=None if source is None else (source.n_rows or 0) - recipe.rows_used,
+        new_rows=None if gone else new_rows,
         waits_for=waits_for,
     )
 
@@ -136,5 +128,6 @@ def _run(run: RecipeRunRecord) -> RecipeRun:
         file=run.file_id,
         rows=run.rows,
         job_id=run.job_id if run.status is RunStatus.MADE else None,
+        import_id=run.import_id,
         error=run.error,
     )
