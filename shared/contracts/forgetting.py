@@ -70,13 +70,14 @@ class LearnedBy(BaseModel):
 
 
 class ForgetResult(BaseModel):
-    """completions, feedback: how many were deleted (dry_run: would be). rows: ids of the rows that are looked for in datasets.
-    retrain: for each job that learned from rows, the fork that leaves them out."""
+    """completions, feedback: how many were deleted (dry_run: would be). cached: answers of strong models to their rows that were deleted
+    from the cache. rows: ids of the rows that are looked for in datasets. retrain: for each job that learned from rows, the fork that leaves them out."""
 
     object: Literal["forgetting"] = "forgetting"
     dry_run: bool
     completions: int
     feedback: int
+    cached: int = 0
     rows: list[str]
     datasets: list[HeldBy]
     models: list[LearnedBy]

@@ -1,7 +1,8 @@
 """Responses to requests with an Idempotency-Key, kept for a day. A key belongs to its project."""
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, delete, select, update
@@ -52,6 +53,18 @@ class AnswerStore:
         """Free the key: the request changed nothing."""
         with writing(self.engine) as connection:
             connection.execute(delete(answers).where(_of(claim)))
+
+    def forget(self, project: str, names: Collection[str]) -> int:
+        """Remove responses that hold one of these names, ids of chats or of users; returns how many."""
+        wanted = [json.dumps(name, ensure_ascii=False).encode() for name in names]
+        mine = select(answers.c.key, answers.c.body).where(answers.c.project_id == project, answers.c.body.is_not(None))
+        with writing(self.engine) as connection:
+            kept = connection.execute(mine).tuples()
+            keys = [key for key, body in kept if any(name in body for name in wanted)]
+            for key in keys:
+                same_key = (answers.c.project_id == project) & (answers.c.key == key)
+                connection.execute(delete(answers).where(same_key))
+        return len(keys)
 
 
 def _of(claim: AnswerClaim) -> ColumnElement[bool]:

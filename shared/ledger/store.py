@@ -41,9 +41,12 @@ from shared.ledger.accounts import (
 from shared.ledger.gateway_store import is_lost, others
 from shared.ledger.records import AccountRecord, CallRecord
 from shared.ledger.spending import summed, usage_of
-from shared.ledger.tables import accounts, answers, calls
+from shared.ledger.tables import accounts, answers, batch_requests, calls
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+AT_ONCE = 500  # rows of one statement
 
 
 class CallOrigin(NamedTuple):
@@ -222,6 +225,23 @@ class Ledger:
                 paid = mine.join(calls, calls.c.id == answers.c.call_id).where(calls.c.provider == provider)
                 answer = connection.execute(paid.where(answers.c.request_hash == former)).scalar_one_or_none()
         return answer
+
+    def forget(self, project_id: str, examples: Sequence[str]) -> int:
+        """Remove the answers that were cached for rows, and what batches keep of them; calls and costs stay. Returns how many answers
+        went. examples: ids of rows."""
+        gone = 0
+        with writing(self.engine) as connection:
+            for start in range(0, len(examples), AT_ONCE):
+                part = examples[start : start + AT_ONCE]
+                of_rows = (calls.c.project_id == project_id) & calls.c.example_id.in_(part)
+                hashes = select(calls.c.request_hash).where(of_rows)
+                mine = (answers.c.project_id == project_id) & answers.c.request_hash.in_(hashes)
+                gone += connection.execute(delete(answers).where(mine)).rowcount
+                ids = select(calls.c.id).where(of_rows)
+                ended = batch_requests.c.body.is_(None)  # an open batch still needs its requests
+                connection.execute(delete(batch_requests).where(batch_requests.c.call_id.in_(ids), ended))
+                connection.execute(update(calls).where(of_rows).values(error=None))
+        return gone
 
     def note_cached(
         self, origin: CallOrigin, provider: str, model: str, request_hash: str, saved_usd: float = 0.0

@@ -6,8 +6,12 @@ from services.api.context import ProjectContext
 from services.api.features.forgetting.traces import Traces, traces_of
 from shared.contracts.errors import NotFound
 from shared.contracts.forgetting import ForgetRequest, ForgetResult
+from shared.db.engine import empty_log
 from shared.importing.personal_data import hashed_name
 from shared.jobs.chat_store import Forgotten
+from shared.platform.log import get_logger
+
+log = get_logger(__name__)
 
 SHOWN = 5  # unknown ids that an error names
 
@@ -18,10 +22,12 @@ def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
     traces = traces_of(context, there.rows, request.file)
     _check(request, there, traces)
     gone = there if request.dry_run else _of(context, request, dry_run=False)
+    cached = 0 if request.dry_run else _copies_of(context, request, gone)
     return ForgetResult(
         dry_run=request.dry_run,
         completions=len(gone.completions),
         feedback=gone.feedback,
+        cached=cached,
         rows=gone.rows,
         datasets=traces.datasets,
         models=traces.models,
@@ -33,6 +39,16 @@ def _of(context: ProjectContext, request: ForgetRequest, dry_run: bool) -> Forgo
     """A user whose name was masked is stored under another one. A row that was made of a chat has the chat's id."""
     people = [request.user, hashed_name(request.user)] if request.user is not None else []
     return context.stores.chats.forget(context.project, people, request.completions or request.rows, dry_run)
+
+
+def _copies_of(context: ProjectContext, request: ForgetRequest, gone: Forgotten) -> int:
+    """Delete what was kept of them beside the chats: cached answers, which are counted; responses to repeated requests; SQLite's log."""
+    cached = context.ledger.forget(context.project, gone.rows)
+    context.stores.answers.forget(context.project, [*gone.rows, *filter(None, [request.user])])
+    for engine in {context.stores.chats.engine, context.ledger.engine}:
+        if not empty_log(engine):
+            log.info("the database's log is in use; it is emptied later")
+    return cached
 
 
 def _check(request: ForgetRequest, there: Forgotten, traces: Traces) -> None:

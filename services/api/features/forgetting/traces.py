@@ -37,7 +37,8 @@ class Training(NamedTuple):
 @dataclass
 class Learned:
     """rows: of each student that learned, by its content hash, those that its own training read; empty: it went on from one that
-    learned. unread: of jobs whose trainings have expired, the rows that their files hold. jobs: of each job, the rows that it read."""
+    learned. unread: of jobs whose trainings have expired, the rows that their files hold. jobs: of each job that learned, the rows that its
+    files hold, in other splits too."""
 
     rows: dict[str, set[str]] = field(default_factory=dict)
     unread: dict[str, set[str]] = field(default_factory=dict)
@@ -118,7 +119,7 @@ def _read(context: ProjectContext, job: JobRecord, rows: Collection[str], learne
         if training.rows or training.before in learned.rows:
             learned.rows.setdefault(training.after, set()).update(training.rows)
         if training.rows:
-            learned.jobs.setdefault(job.id, set()).update(training.rows)
+            learned.jobs[job.id] = set(rows)
 
 
 def _training(context: ProjectContext, step: StepRecord, rows: Collection[str]) -> Training | None:
