@@ -31,7 +31,7 @@ ELSEWHERE = {
     r"data \w+ IMPORT\b.*": "acts on an import that runs: tests/integration/test_imports.py",
     r"completions dataset.*": "needs an orchestrator: tests/contract/test_from_use_to_data.py",
     r"jobs lineage .*": "needs a job's steps: tests/integration/test_simulated_jobs.py",
-    r"recipes (create|show|pause|resume|events|delete) .*": "needs a recipe: tests/contract/test_recipes.py",
+    r"recipes (create|show|pause|resume|events|delete) .*": "needs a recipe, or an orchestrator: tests/contract/test_recipes.py, tests/integration/test_recipes_of_chats.py",
     r"experiments run examples/(nl2bash|geoquery).*": "its rows are made of a file of others",
     r"experiments run .*--preset strategies": "takes hours: docs/results.md tells of it",
     r"providers \w+ (NAME|PRESET)\b.*": "stands for any provider: tests of the commands themselves",
