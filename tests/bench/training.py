@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from services.trainer.spec import Spec
-from services.trainer.train.fit import TOKENS_AT_ONCE
 from services.trainer.train.model import device, trainable, use_cores
 from services.trainer.train.progress import Reporter, take_stdout
 from services.trainer.train.sft import build
@@ -136,7 +135,6 @@ def main() -> None:
         "turns": [[round(figure, 1) for rate in turn for figure in rate] for turn in rates],
         "rows": len(examples),
         "batch_size": options.batch_size,
-        "tokens_at_once": TOKENS_AT_ONCE[device().type],
         "device": device().type,
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
