@@ -247,7 +247,7 @@ async def test_a_refused_key_fails_the_step_at_once(gateway: Gateway):
 
 
 async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
-    """What was sent and never settled is `unknown` after the next start; the ledger still equals the teacher's log."""
+    """What was sent and never settled is `unknown` once its gateway's lease is over; the ledger still equals the teacher's log."""
     with start_teacher() as teacher:
         teacher.fault("hang")
         with running_gateway(teacher, tmp_path, **PATIENT) as gateway:
@@ -258,7 +258,7 @@ async def test_a_killed_gateway_leaves_no_open_intent(tmp_path):
         assert [getattr(result, "code", result) for result in results] == ["gateway_unreachable"] * 3
         teacher.heal()
         with running_gateway(teacher, tmp_path, **PATIENT) as gateway:
-            assert [row.state for row in gateway.rows()] == ["unknown"] * 3
+            await asyncio.to_thread(wait_until, lambda: [r.state for r in gateway.rows()] == ["unknown"] * 3, 60)
             assert not (await one(gateway, ask(0))).cached
             assert {entry["request_id"] for entry in teacher.log()} == {row.id for row in gateway.rows()}
 
