@@ -94,8 +94,7 @@ down: install ## stop everything; jobs go on at the next `make up`
 status: install ## what runs, on which port, with how much memory
 	$(METEOR) status --data $(DATA)
 
-# tests/e2e/test_dashboard.py has not yet run to its end with the real engine: `make test-browser` runs it.
-PYTEST_ALL = $(BIN)/python -m pytest -m "not gpu and not drill" --ignore tests/e2e/test_dashboard.py tests/e2e tests/browser tests/chaos tests/integration tests/contract tests/unit
+PYTEST_ALL = $(BIN)/python -m pytest -m "not gpu and not drill" tests/e2e tests/browser tests/chaos tests/integration tests/contract tests/unit
 # In a fresh clone four processes would compile the same files at once; one does it before them.
 COMPILED = [ -e tests/unit/__pycache__ ] || $(PYTEST_ALL) --collect-only >/dev/null || true;
 
