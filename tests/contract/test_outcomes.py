@@ -73,7 +73,7 @@ def test_pages_search_and_order(http: httpx.Client, job: str):
         after = page["last_id"]
         if not page["has_more"]:
             break
-    assert seen == [f"row-{n}" for n in range(1, 301)]
+    assert seen == [f"row-{n}" for n in range(1, 313)]
     assert [row["question"] for row in asked(http, job, search="IS 17 PLUS")] == ["What is 17 plus 17?"]
     longest = [row["characters"] for row in asked(http, job, order="longest")]
     assert longest == sorted(longest, reverse=True)
