@@ -167,7 +167,9 @@ SENTINELS: dict[str, Any] = {
     "student.others": {"more": "m.2"}, "student.template": "mine.jinja", "student.templateArgs": {"enable": True},
     "providers.toml": "[providers.x]", "engine.gpuMemoryUtilization": 0.71, "trainer.gpus.count": 2, "engine.startMinutes": 71,
 }  # fmt: skip
-FLAT = {path.strip("`"): [name for name, place in PLACES.items() if place == path] for path in sorted(set(PLACES.values()))}
+FLAT = {
+    path.strip("`"): [name for name, place in PLACES.items() if place == path] for path in sorted(set(PLACES.values()))
+}
 
 
 @pytest.mark.parametrize("path", [path for path in FLAT if path != FIXED and not path.startswith("secret ")])
