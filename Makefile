@@ -150,7 +150,7 @@ test-gpu: install-dev ## the tests that need a CUDA device
 
 chaos: install-dev ## a job whose processes are killed and frozen again and again, then other faults [SEED=7 KILLS=100 DB=sqlite|postgres]
 	$(call stage,drill,$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --db $(DB))
-	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos tests/integration)
+	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos tests/integration tests/e2e)
 
 prove: install-dev ## made-up requests against every route, until so many were sent or one is answered wrongly [CASES=10000 SEED=7]
 	$(call stage,every route against its document,$(BIN)/python -m tests.prove --cases $(CASES) --seed $(SEED))

@@ -14,7 +14,8 @@ from openai import OpenAI
 from tests.e2e.conftest import SMALL, System
 from tests.fakes.receiver import Receiver, receiving
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(2000)]
+# drill: its last run failed once in three at the number of rows, 61 in place of 60
+pytestmark = [pytest.mark.engine, pytest.mark.drill, pytest.mark.timeout(2000)]
 ALIAS, CANARY = "looped", "/v1/models/looped/canary"
 OLD, NEW = "the number is seven", "it must be eight"
 FORGOTTEN, MARKER = "user-to-forget", "marmalade sandwiches"
