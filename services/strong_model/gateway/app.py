@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import cache
 
@@ -14,7 +14,7 @@ from services.strong_model.gateway import routes
 from services.strong_model.gateway.batch import Batches
 from services.strong_model.gateway.chain import Gateway
 from services.strong_model.gateway.providers import Provider
-from services.strong_model.gateway.shared_state import SharedState, running
+from services.strong_model.gateway.shared_state import SharedState
 from services.strong_model.settings import strong_settings
 from shared.db.engine import UNAVAILABLE
 from shared.jobs.job_store import JobStore
@@ -56,11 +56,23 @@ async def open_gateway(providers: dict[str, Provider]) -> AsyncIterator[Gateway]
     shared = SharedState(platform.redis_url, platform.key_prefix)
     gateway = Gateway(ledger, providers, settings, shared)
     log.info("gateway ready", providers={name: provider.model for name, provider in providers.items()})
-    async with running(_stay(gateway, gateways, lease_s), shared.renew_forever(), _cancel_for_others(gateway, shared)):
+    async with _beside(_stay(gateway, gateways, lease_s), shared.renew_forever(), _cancel_for_others(gateway, shared)):
         yield gateway
         await gateway.close(DRAIN_S)
     await shared.close()
     await asyncio.to_thread(gateways.leave, name)
+
+
+@asynccontextmanager
+async def _beside(*work: Awaitable[None]) -> AsyncIterator[None]:
+    """Loops that run beside, and end with the block."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _stay(gateway: Gateway, gateways: GatewayStore, lease_s: float) -> None:

@@ -5,7 +5,6 @@ nothing for long. While Redis is unavailable each gateway goes by what it knows 
 """
 
 import asyncio
-import contextlib
 import json
 import time
 import uuid
@@ -174,15 +173,3 @@ class SharedState:
                             yield CancelledStep(**told)
             except (RedisError, OSError):
                 await asyncio.sleep(UNAVAILABLE_S)
-
-
-@contextlib.asynccontextmanager
-async def running(*work: Awaitable[None]) -> AsyncIterator[None]:
-    """Loops that run beside, and end with the block."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
