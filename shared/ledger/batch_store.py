@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from shared.contracts.json_types import Json
 from shared.contracts.masking import masked
@@ -17,8 +17,8 @@ from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
 from shared.ledger.records import BatchRecord, CallRecord
-from shared.ledger.store import CallOrigin, Cost, Ledger
-from shared.ledger.tables import batch_requests, batches, calls
+from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger
+from shared.ledger.tables import answers, batch_requests, batches, calls
 
 OPEN = ("collecting", "sealed", "uploaded", "submitted")
 PAGE = 200  # rows read at once
@@ -49,13 +49,16 @@ class BatchStore:
         body: Json,
         size: int,
         room: tuple[int, int],
+        outdated: bool = False,
     ) -> str:
         """Add a request to the batch that its job collects for the provider; returns the call's id.
 
-        size: bytes of its line. room: maximum (requests, bytes) of a batch. Raises BudgetExceeded and RoomHeld.
+        size: bytes of its line. room: maximum (requests, bytes) of a batch. outdated: an answer that is cached does not count.
+        Raises BudgetExceeded, RoomHeld, and InFlight where an equal request is on its way or has been answered.
         """
         now = time.time()
         with writing(self.engine) as connection:
+            self._raise_if_known(connection, origin.project_id, provider, request_hash, outdated)
             mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
             collecting = mine.where(batches.c.state == "collecting").with_for_update()
             batch = fetch_first(connection, BatchRecord, collecting)
@@ -73,6 +76,18 @@ class BatchStore:
             more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": now}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
         return call_id
+
+    def _raise_if_known(
+        self, connection: Connection, project_id: str, provider: str, request_hash: str, outdated: bool
+    ) -> None:
+        """In the transaction that adds the request: what was read before it may be out of date by now."""
+        equal = (calls.c.project_id == project_id) & (calls.c.request_hash == request_hash)
+        on_its_way = select(calls.c.id).where(equal, calls.c.provider == provider, calls.c.state == "intent").limit(1)
+        cached = select(answers.c.call_id).where(
+            answers.c.project_id == project_id, answers.c.request_hash == request_hash
+        )
+        if connection.execute(on_its_way).first() or not (outdated or connection.execute(cached).first() is None):
+            raise InFlight(request_hash)
 
     def find(self, project_id: str, step_id: str | None, provider: str, hashes: Sequence[str]) -> BatchedRequest | None:
         """The latest batch of the provider with this request, which has one of the hashes: any step's if it is unanswered, else

@@ -4,7 +4,9 @@ import pytest
 
 from shared.artifacts.store import Artifacts
 from shared.contracts.jobs import Usage
-from shared.ledger.store import CallOrigin, Cost, Ledger, open_ledger
+from shared.ledger.accounts import Amount
+from shared.ledger.batch_store import BatchStore
+from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger, open_ledger
 
 
 @pytest.fixture
@@ -32,6 +34,27 @@ def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
         ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"n": n})
     assert ledger.kept("p1", "h1") == {"n": 0}
     assert ledger.usage("j1").usd_spent == 2.0
+
+
+def test_a_request_is_not_batched_again_after_it_was_asked_for_elsewhere(ledger: Ledger):
+    """Whoever adds it has looked for an answer before, and may have looked too early."""
+    batches, body, size, capacity = BatchStore(ledger), {"messages": []}, 10, (100, 1000)
+
+    def add(step: str, outdated: bool = False) -> str:
+        origin = CallOrigin("p", "j", step, "distill", "1")
+        return batches.add(origin, "default", "m", "hash", Amount(0.5, 10), body, size, capacity, outdated)
+
+    call = add("step-0")
+    with pytest.raises(InFlight):
+        add("step-1")
+    batches.answered(call, "ok", Cost(10, 5, 0.25), {"choices": []}, keep=True)
+    with pytest.raises(InFlight):
+        add("step-1")
+    add("step-1", outdated=True)
+    live = ledger.begin(CallOrigin("p", "j", "step-2"), "default", "m", "live", flight=True)
+    with pytest.raises(InFlight):
+        batches.add(CallOrigin("p", "j", "step-3"), "default", "m", "live", Amount(0.5, 10), body, size, capacity)
+    ledger.settle(live, "failed", Cost())
 
 
 def test_calls_that_never_settled_are_unknown(ledger: Ledger):

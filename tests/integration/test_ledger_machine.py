@@ -44,7 +44,7 @@ class Accounts(RuleBasedStateMachine):
     def put(self, most: Amount, batch: bool) -> str:
         if not batch:
             return self.ledger.begin(ORIGIN, "a", "m", "h", most)
-        call = self.batches.add(ORIGIN, "a", "m", "h", most, {}, 10, ROOM)
+        call = self.batches.add(ORIGIN, "a", "m", f"h{len(self.in_batches)}", most, {}, 10, ROOM)
         self.in_batches.add(call)
         return call
 

@@ -26,7 +26,7 @@ from shared.db.engine import UNAVAILABLE
 from shared.ledger.accounts import RoomHeld
 from shared.ledger.batch_store import NOTHING, BatchedRequest, BatchStore
 from shared.ledger.records import BatchRecord
-from shared.ledger.store import CallOrigin
+from shared.ledger.store import CallOrigin, InFlight
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -84,11 +84,13 @@ class Batches:
     def _ask(self, provider: Provider, body: Json, origin: CallOrigin, identity: Identity) -> Json | None:
         key, former = identity
         with self._asking:
-            cached = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
-            cached = completions.usable(cached, provider)
+            # the request first: an answer is cached in the transaction that settles it
+            request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
+            kept = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
+            cached = completions.usable(kept, provider)
+            outdated = kept is not None and cached is None
             if cached is not None and completions.REFUSED in cached:
                 return None
-            request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
             if request is not None and request.call.state == "intent":
                 raise self._pending(provider, request.batch)
             if request is not None and request.mine:
@@ -96,13 +98,13 @@ class Batches:
                     raise errors.batch_failed(provider, request.batch.error)
                 answer = request.answer or cached
                 if answer is None and self._other_now(provider, request):
-                    self._add(provider, body, origin, key)
+                    self._add(provider, body, origin, key, outdated)
                     raise BatchPending(
                         "its request waits for another batch, as the provider wants it", again_in_s=self.poll_s
                     )
                 return answer
             if cached is None:
-                self._add(provider, body, origin, key)
+                self._add(provider, body, origin, key, outdated)
                 raise BatchPending("its request waits for a batch to be filled", again_in_s=self.poll_s)
             return None
 
@@ -111,13 +113,15 @@ class Batches:
         refused = str(request.call.outcome).startswith("http_4") or request.call.outcome == "thought"
         return refused and self._negotiations[provider.name].learned.at > request.call.created_at
 
-    def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str) -> None:
+    def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str, outdated: bool) -> None:
         sent = self._negotiations[provider.name].adapt(body, batch=True).sent
         most = completions.most(provider.in_batches(), sent)
         capacity = (self.settings.batch_requests, self.settings.batch_bytes)
         size = len(line_of("call-" + "0" * 32, sent))
         try:
-            self.store.add(origin, provider.name, provider.model, digest, most, sent, size, capacity)
+            self.store.add(origin, provider.name, provider.model, digest, most, sent, size, capacity, outdated)
+        except InFlight:
+            raise BatchPending("an equal request is on its way", again_in_s=self.poll_s) from None
         except RoomHeld:
             raise BatchPending("its budget is held by calls on their way", again_in_s=self.poll_s) from None
 
