@@ -3,7 +3,7 @@
 python examples/prepare_nl_rx.py --data nl_rx_turk.jsonl > rows.jsonl
 
 --data: one JSON object a line with `id`, `question`, `reference` and `split` (train or dev). The published dev split becomes the test
-split. --train and --dev rows are drawn at random from the published train split.
+split. --train rows with a reference, --dev rows, and --questions train rows without one are drawn at random from the published train split.
 """
 
 import argparse
@@ -15,6 +15,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--data", type=Path, required=True)
 parser.add_argument("--train", type=int, default=1000)
 parser.add_argument("--dev", type=int, default=400)
+parser.add_argument("--questions", type=int, default=0)
 parser.add_argument("--seed", type=int, default=11)
 options = parser.parse_args()
 
@@ -25,7 +26,10 @@ drawn = [record for record in records if record["split"] == "train" and record["
 drawn = list({record["question"]: record for record in drawn}.values())
 random.Random(options.seed).shuffle(drawn)  # noqa: S311
 splits = {"train": drawn[: options.train], "dev": drawn[options.train :][: options.dev], "test": test}
+bare = drawn[options.train + options.dev :][: options.questions]
 for split, rows in splits.items():
     for record in rows:
         row = {name: record[name] for name in ("id", "question", "reference")}
         print(json.dumps(row | {"split": split}, ensure_ascii=False))
+for record in bare:
+    print(json.dumps({"id": record["id"], "question": record["question"], "split": "train"}, ensure_ascii=False))

@@ -215,7 +215,7 @@ class DistillSettings(Strict):
     """Phase 1. questions: how many of the train split (None: all that iterate and evolve leave).
 
     answers: whose answers the student learns. With `references` the records' own stand in for the teacher, who is not
-    asked: plain supervised fine-tuning, which phases 2 and 3 may build on.
+    asked: plain supervised fine-tuning, which phases 2 and 3 may build on. Rows with a reference then come to phase 1 first.
 
     rationale: on: the teacher writes a short reasoning, the marker and the answer; the answer alone is graded, both are learned.
     auto: on where the job compares numbers (grader `number`), else off. rationale_tokens: how much longer than answer_tokens the

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.features.results.report_page import page
+from shared.contracts.data import Split
 from shared.contracts.report import read_report
 from shared.contracts.rows import Verdict
 from shared.contracts.step_key import StepKey
@@ -100,6 +101,25 @@ async def test_questions_of_phase_1_are_sampled_too_and_not_counted(simulation: 
     learned = [(row["id"], row["completion"]) for row in second.rows]
     assert len(learned) == len(set(learned)), "a sample that phase 1 has taught already stands there once"
     assert {row["id"] for row in first.rows} <= {row["id"] for row in second.rows}
+
+
+async def test_few_references_are_phase_1_and_what_agrees_on_the_other_questions_extends_them(simulation: Simulation):
+    world, rows = Recorded(0.9), some(40)
+    bare = {row.id for row in rows if row.split is Split.TRAIN} - {f"train-{n}" for n in range(0, 40, 4)}
+    rows = [row.model_copy(update={"reference": None}) if row.id in bare else row for row in rows]
+    spec: dict[str, Any] = SAMPLE | {
+        "phases": ["distill", "iterate"],
+        "distill": {"questions": 10, "answers": "references"},
+        "iterate": {"strategy": "sample", "keep": 1},
+    }
+    report = await simulation.job(world, rows, **spec)
+    first, second = world.trained
+    assert not world.asks_strong_models
+    assert len(first.rows) == 10
+    assert not bare & {row["id"] for row in first.rows}
+    (record,) = report["phases"]["iterate"]["rounds"]
+    assert record["questions"] == 30 >= record["passed"] > 20
+    assert len(second.rows) == 10 + record["passed"]
 
 
 async def test_hints_only_where_no_sample_passed(simulation: Simulation):

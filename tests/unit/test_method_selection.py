@@ -75,6 +75,7 @@ def test_rows_on_the_disk_have_the_same_order(tmp_path: Path):
     dev = seeded_order([row for row in rows if row.split is Split.DEV], 7)
     assert [*seen.splits[Split.DEV]] == dev
     assert [*seen.splits[Split.DEV].capped(20)] == sorted(dev, key=lambda row: not row.reference)[:20]
+    assert [*seen.splits[Split.DEV].referenced_first()] == sorted(dev, key=lambda row: not row.reference)
     assert seen.splits[Split.DEV].without_reference == sum(row.reference is None for row in dev)
     assert (seen.splits[Split.DEV][3], len(seen.splits[Split.TEST])) == (dev[3], 0)
 

@@ -39,12 +39,14 @@ class Questions(Sequence[Question]):
     def without_reference(self) -> int:
         return int((~self._rows.has(HAS_REFERENCE)[self._places]).sum())
 
+    def referenced_first(self) -> "Questions":
+        """Those with a reference before those without one, each in their order."""
+        bare = ~self._rows.has(HAS_REFERENCE)[self._places]
+        return Questions(self._rows, self._places[np.argsort(bare, kind="stable")])
+
     def capped(self, most: int | None) -> "Questions":
         """At most so many; those without a reference are left out first."""
-        if most is None:
-            return self
-        bare = ~self._rows.has(HAS_REFERENCE)[self._places]
-        return Questions(self._rows, self._places[np.argsort(bare, kind="stable")][:most])
+        return self if most is None else self.referenced_first()[:most]
 
 
 class Survey(NamedTuple):

@@ -63,6 +63,8 @@ class DistillationRun(DurableRun):
         caps = {Split.DEV: spec.evaluation.dev_questions, Split.TEST: spec.evaluation.test_questions}
         seen = survey(rows, seed)
         train = seen.splits[Split.TRAIN]
+        if spec.distill.answers == "references":  # phase 1 can learn no other rows
+            train = train.referenced_first()
         splits = {split: [*questions.capped(caps[split])] for split, questions in seen.splits.items() if split in caps}
         judge_measures = rows.judge_must_decide
         parts = {phase: [*part] for phase, part in shards(train, spec).items()}
