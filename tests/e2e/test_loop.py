@@ -1,5 +1,6 @@
 """The loop: served chats with corrections become a job whose version is promoted by its canary, and one that harms returns by itself.
 
+Other tests, and here another application, store corrected chats in the same project: the recipe takes those alone that name its application.
 The API is killed while the canary is at work, the orchestrator while the job is: the recipe makes one job all the same. A person who was
 forgotten before stands nowhere in the data folder.
 """
@@ -14,9 +15,9 @@ from openai import OpenAI
 from tests.e2e.conftest import SMALL, System
 from tests.fakes.receiver import Receiver, receiving
 
-# drill: its last run failed once in three at the number of rows, 61 in place of 60
 pytestmark = [pytest.mark.engine, pytest.mark.drill, pytest.mark.timeout(2000)]
 ALIAS, CANARY = "looped", "/v1/models/looped/canary"
+APP = {"app": "loop"}
 OLD, NEW = "the number is seven", "it must be eight"
 FORGOTTEN, MARKER = "user-to-forget", "marmalade sandwiches"
 PER_USER = {"metric": "feedback", "min_requests": 8}
@@ -41,11 +42,13 @@ def question(number: int) -> str:
     return f"loop: which number comes after {number}?"
 
 
-def chat(client: OpenAI, model: str, number: int, user: str, more: str = "") -> tuple[str, str]:
+def chat(
+    client: OpenAI, model: str, number: int, user: str, more: str = "", metadata: dict[str, str] = APP
+) -> tuple[str, str]:
     """(id, answer)"""
     asked: Any = [{"role": "user", "content": question(number) + more}]
     made = client.chat.completions.create(
-        model=model, messages=asked, store=True, user=user, max_tokens=16, temperature=0
+        model=model, messages=asked, store=True, metadata=metadata, user=user, max_tokens=16, temperature=0
     )
     return made.id, made.choices[0].message.content or ""
 
@@ -56,11 +59,11 @@ def say(system: System, completion_id: str, **said: Any) -> None:
 
 
 def recipe(system: System) -> str:
-    """Of all chats of this test. Its versions are tried by a canary before they are served."""
+    """Of the chats of this test's application. Its versions are tried by a canary before they are served."""
     general = {name: value for name, value in SMALL.items() if name not in ("iterate", "evolve")}
     canary = {"goal": PER_USER | {"max_requests": 1000}, "steps": [50], "promote": True}
     job = {"model": "tiny", "suffix": ALIAS, "distillation": general | QUICK | {"canary": canary}}
-    source = {"type": "completions", "feedback": ["corrected"]}
+    source = {"type": "completions", "metadata": APP, "feedback": ["corrected"]}
     body = {"name": "loop", "job": job, "source": source, "trigger": {"rows": 60}, "budget": {"max_calls": 1000}}
     made = system.client.post("/v1/recipes", json=body)
     assert made.status_code == 201, made.text
@@ -144,10 +147,14 @@ def test_chats_become_a_version_that_is_promoted_by_use_and_a_harmful_one_return
         lambda: not files_with(system, FORGOTTEN, MARKER), 60, lambda: str(files_with(system, FORGOTTEN, MARKER))
     )
 
+    of_another, _ = chat(client, "tiny", 2000, "user-of-another", metadata={"app": "another"})
+    say(system, of_another, rating="down", correction=NEW)
+
     # the base's answers are corrected: the first version, which is served at once since there is none
     corrected(system, client, "tiny", range(60), OLD)
     made = recipe(system)
     first = job_of_run(system, made, 1)
+    assert shown(system, made)["last_run"]["rows"] == 60
     system.until(lambda: system.job(first)["status"] == "running", 120)
     system.kill("orchestrator")
     ended = system.wait(first)

@@ -62,12 +62,15 @@ def serve(
     alias: str = "simulated",
     version: int | None = None,
     many_users: bool = False,
+    app: str | None = None,
 ) -> None:
-    """Chats that were stored, each with a question of its own. again: part of the ids of chats that ask what others have asked."""
+    """Chats that were stored, each with a question of its own. again: part of the ids of chats that ask what others have asked. app: the
+    application that they name in their metadata."""
     rows = [
         {
             "id": f"chatcmpl-{number:04}{again}", "project_id": DEFAULT_PROJECT, "alias": alias, "version": version,
-            "model": alias, "user": f"user-{number if many_users else number % 7}", "safety_identifier": None, "metadata": {}, "bytes": 10,
+            "model": alias, "user": f"user-{number if many_users else number % 7}", "safety_identifier": None, "bytes": 10,
+            "metadata": {} if app is None else {"app": app},
             "request": {"messages": [{"role": "user", "content": asked(number)}]}, "masked": None, "request_id": "r",
             "answer": {"choices": [{"message": {"content": "There."}, "finish_reason": "stop"}]}, "created_at": time.time(),
         }
@@ -134,10 +137,14 @@ def told(system: System, recipe_id: str) -> list[str]:
 
 
 async def test_new_chats_grow_the_dataset_and_make_the_next_job(system: System):
-    made = recipe(system)
-    serve(system, *range(60))
-    correct(system, *range(60))
+    """Of the application that the recipe names. Others in the same project store corrected chats as well."""
+    made = recipe(system, source={"type": "completions", "metadata": {"app": "shop"}})
+    serve(system, *range(60), app="shop")
+    serve(system, 300)
+    serve(system, 301, app="help")
+    correct(system, *range(60), 300, 301)
     async with system.running():
+        assert recipes_api.get(system.context, made).new_rows == 60
         first = await until_made(system, made, 1)
         assert first.last_run is not None
         assert (first.last_run.status, first.last_run.rows, first.new_rows) == ("made", 60, 0)
@@ -147,13 +154,13 @@ async def test_new_chats_grow_the_dataset_and_make_the_next_job(system: System):
         assert (job.file_id, job.request["metadata"]) == (first.dataset, {"recipe": made, "recipe_run": "1"})
         await system.until(job.id, "succeeded")
 
-        serve(system, *range(100, 130))  # are new
-        serve(system, *range(5), again="-again")  # were asked before
+        serve(system, *range(100, 130), app="shop")  # are new
+        serve(system, *range(5), again="-again", app="shop")  # were asked before
         correct(system, 7, 8, words="Not there, but in")
         step(system)
         waiting = recipes_api.get(system.context, made)
         assert (waiting.runs, waiting.new_rows) == (1, 37)
-        serve(system, *range(130, 150))
+        serve(system, *range(130, 150), app="shop")
         second = await until_made(system, made, 2)
         assert second.last_run is not None
         assert second.last_run.import_id is not None
