@@ -1,4 +1,4 @@
-/** Pages of the API that open in a tab of their own. */
+/** Pages of the API that open in a tab of their own, and files that are saved. */
 
 import { download } from './api/client'
 import { apiKey } from './api/key.svelte'
@@ -13,5 +13,15 @@ export async function openPage(path: string): Promise<void> {
   }
   const address = URL.createObjectURL(await download(path, 'text/html'))
   open(address, '_blank', 'noopener')
+  setTimeout(() => URL.revokeObjectURL(address), KEPT_MS)
+}
+
+/** Saves a file of the API where the browser keeps downloads. Throws ApiError. */
+export async function saveFile(path: string, name: string): Promise<void> {
+  const address = URL.createObjectURL(await download(path))
+  const link = document.createElement('a')
+  link.href = address
+  link.download = name
+  link.click()
   setTimeout(() => URL.revokeObjectURL(address), KEPT_MS)
 }
