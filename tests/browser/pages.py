@@ -11,6 +11,8 @@ from tests.browser.chromium import NARROW, WIDE, Tab
 VIEWS = (
     "/",
     "/?status=failed",
+    "/recipes",
+    "/recipes?job={finished}",
     "/jobs/{running}",
     "/jobs/{finished}",
     "/jobs/{failed}",

@@ -69,6 +69,14 @@ def _versions(api: RunningApi, http: httpx.Client, job: str) -> None:
     http.post("/v1/models/shell/canary", json={"version": 3, "percent": 10}).raise_for_status()
 
 
+def _recipes(http: httpx.Client) -> None:
+    """Of stored chats, of which there are none yet."""
+    job = {"model": BASE, "suffix": "shell", "distillation": {"domain": "the Linux command line"}}
+    source = {"type": "completions", "model": BASE, "feedback": ["down", "corrected"], "mask": True}
+    body = {"name": "shell from use", "job": job, "source": source, "trigger": {"rows": 500}, "budget": {"max_usd": 5}}
+    http.post("/v1/recipes", json=body).raise_for_status()
+
+
 def _calls(api: RunningApi, jobs: dict[str, str]) -> None:
     """On the ledger, for the jobs and for nothing, good and failed."""
     ledger = open_ledger(api.platform.ledger_database)
@@ -112,6 +120,7 @@ def more_of_everything(api: RunningApi, http: httpx.Client, jobs: dict[str, str]
     """Ids by what they are, beside those of the jobs."""
     made = _datasets(http)
     _imports(http)
+    _recipes(http)
     _versions(api, http, jobs["finished"])
     _calls(api, jobs)
     _processes(api)

@@ -42,10 +42,15 @@ def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
     expect(estimate).to_contain_text("Cost")
     first = estimate.inner_text()
     page.get_by_role("checkbox", name="iterate").uncheck()
+    page.get_by_role("checkbox", name="Try it as a canary first").check()
+    page.get_by_label("What counts", exact=True).select_option("answer")
+    page.get_by_label("Key of the metadata that names the user", exact=True).fill("customer")
     expect(estimate).not_to_have_text(first, use_inner_text=True)
     expect(page.locator("aside .stale")).to_have_count(0)
     body = json.loads(copied(page, "JSON"))
     assert body["distillation"]["phases"] == ["distill", "evolve"]
+    goal = {"metric": "errors", "min_requests": 100, "per": "answer", "user_key": "customer"}
+    assert body["distillation"]["canary"] == {"goal": goal, "steps": [5, 25, 50]}
     assert "$METEOR_API_KEY" in copied(page, "curl")
     assert KEY not in page.locator("body").inner_text()
 
@@ -56,6 +61,7 @@ def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
     page.wait_for_url("**/ui/jobs/ftjob-*")
     job = http.get(f"/v1/distillation/jobs/{page.url.rpartition('/')[2]}").json()
     assert (job["training_file"], job["distillation"]["domain"]) == (files[0]["id"], "sums")
+    assert goal.items() <= job["distillation"]["canary"]["goal"].items()
     assert {name: job["distillation"][name] for name in ("phases", "primary_metric")} == {
         name: body["distillation"][name] for name in ("phases", "primary_metric")
     }

@@ -8,8 +8,8 @@ from tests.browser.chromium import NARROW, Tab
 from tests.browser.hostile import MARKUP
 from tests.browser.pages import SCREENS, VIEWS, check_accessible, check_layout
 
-SECTIONS = ("/", "/jobs/new", "/data", "/models", "/playground", "/review", "/compare", "/spend", "/system")
-FOR_EVERYBODY = ("/models", "/playground", "/jobs/new")  # a key that may chat sees the models
+SECTIONS = ("/", "/recipes", "/jobs/new", "/data", "/models", "/playground", "/review", "/compare", "/spend", "/system")
+FOR_EVERYBODY = ("/models", "/playground")  # a key that may chat sees the models
 SHOW_MARKUP = (
     "/jobs/{running}",
     "/jobs/{failed}",

@@ -31,6 +31,7 @@ export const NAVIGATION: { section: Section; label: string; path: string }[] = [
 export const ROUTES: Route[] = [
   { pattern: '/', title: 'Jobs', section: 'jobs', load: () => import('./views/jobs/Jobs.svelte') },
   { pattern: '/jobs', title: 'Jobs', section: 'jobs', load: () => import('./views/jobs/Jobs.svelte') },
+  { pattern: '/recipes', title: 'Recipes', section: 'jobs', load: () => import('./views/recipes/Recipes.svelte') },
   { pattern: '/jobs/new', title: 'New job', section: 'jobs', load: () => import('./views/new-job/NewJob.svelte') },
   { pattern: '/jobs/:id', title: 'Job', section: 'jobs', load: () => import('./views/job/Job.svelte') },
   { pattern: '/jobs/:id/examples', title: 'Examples', section: 'jobs', load: () => import('./views/examples/Examples.svelte') },

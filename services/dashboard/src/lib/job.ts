@@ -167,3 +167,13 @@ export function whereInPhase(stage: Stage | undefined): string {
   const begun = stage.parts.filter((part) => part.steps > 0).length
   return begun ? `${stage.unit} ${begun} of ${stage.parts.length}` : ''
 }
+
+const ASKED = ['model', 'training_file', 'validation_file', 'suffix', 'seed', 'hyperparameters', 'metadata'] as const
+const TOLD = ['forked_from', 'status', 'phase', 'status_reason', 'failure', 'queue', 'progress', 'usage', 'estimate', 'evaluation_result']
+
+/** The body that would post a job like this one: what its object says, without what only the server says of a job. */
+export function requestOf(job: Job): Record<string, unknown> {
+  const distillation = Object.fromEntries(Object.entries(job.distillation).filter(([name]) => !TOLD.includes(name)))
+  const asked = ASKED.flatMap((name) => (job[name] == null ? [] : [[name, job[name]] as const]))
+  return { ...Object.fromEntries(asked), distillation }
+}

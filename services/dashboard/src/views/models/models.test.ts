@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { canaryRequest, canaryWords, descent, evidenceWords, grouped, others, readSteps, servedOf, startingCanary, stepWords, type Canary, type ModelObject } from './models'
+import { canaryWords, descent, evidenceWords, grouped, others, requestsWords, servedOf, stepWords, type Canary, type ModelObject } from './models'
 
 const model = (id: string, more: Partial<ModelObject> = {}) => ({ id, created: 1, owned_by: 'p', parent: 'base', ...more }) as ModelObject
 const LIST = [
@@ -33,18 +33,6 @@ test('a canary says who answers whom, and how it ends', () => {
   expect(stepWords(canary({ steps: [5, 25, 50], standing }))).toBe('step 2 of 3: 5 %, 25 %, 50 %')
   expect(evidenceWords({ ...standing, harm: 0.4, gain: 0 })).toBe('evidence of harm 0.40, of a gain 0.00; at 1 it decides')
   expect(evidenceWords(standing)).toBe('no evidence yet')
-})
-
-test('steps rise up to 100', () => {
-  expect(readSteps('5, 25 %, 50')).toEqual([5, 25, 50])
-  expect(readSteps('50, 25')).toBeNull()
-  expect(readSteps('')).toBeNull()
-  expect(readSteps('5, many')).toBeNull()
-})
-
-test('a wish becomes the body that the API takes', () => {
-  expect(canaryRequest({ ...startingCanary(2), mode: 'share', percent: 30, shadow: true })).toEqual({ version: 2, percent: 30, shadow: true })
-  expect(canaryRequest({ ...startingCanary(2), metric: 'latency_ms', promote: true })).toEqual({
-    version: 2, goal: { metric: 'latency_ms', limit_ms: 5000, min_requests: 100 }, steps: [5, 25, 50], promote: true,
-  }) // prettier-ignore
+  expect(requestsWords(canary({ goal: { metric: 'errors', per: 'user' }, standing }))).toContain('1 user of the canary')
+  expect(requestsWords(canary({ goal: { metric: 'errors', per: 'answer' }, standing }))).toContain('1 answer of the canary')
 })

@@ -59,12 +59,6 @@ export function descent(versions: ModelObject[]): Descent[] {
   return lines
 }
 
-export const METRICS: { name: Schemas['Metric']; label: string; about: string }[] = [
-  { name: 'errors', label: 'errors', about: 'answers that fail' },
-  { name: 'latency_ms', label: 'slow answers', about: 'answers that fail or take longer than a limit' },
-  { name: 'feedback', label: 'thumbs down', about: 'of those who rate stored chats' },
-]
-
 const METRIC_WORDS: Record<string, string> = { errors: 'share of errors', latency_ms: 'share of slow answers', feedback: 'share of thumbs down', grader: '1 less the score' }
 export const metricWords = (metric: string): string => METRIC_WORDS[metric] ?? metric
 
@@ -86,11 +80,11 @@ export function stepWords(canary: Canary): string {
   return steps.length > 1 ? `step ${step} of ${steps.length}: ${steps.map((share) => `${share} %`).join(', ')}` : ''
 }
 
-/** Requests that the present step has, and how many it needs at least. */
+/** What was counted in the present step, users or answers, and how many it needs at least. */
 export function requestsWords(canary: Canary): string {
   const { goal, standing } = canary
   if (!goal || !standing) return ''
-  return `${plural(standing.canary.requests, 'answer')} of the canary, ${count(standing.served.requests)} of the served version; a step takes at least ${count(goal.min_requests ?? 100)} of each`
+  return `${plural(standing.canary.requests, goal.per === 'answer' ? 'answer' : 'user')} of the canary, ${count(standing.served.requests)} of the served version; a step takes at least ${count(goal.min_requests ?? 100)} of each`
 }
 
 export const lossWords = (loss: number | null | undefined): string => (loss == null ? 'not measured yet' : percent(loss, 1))
@@ -100,40 +94,6 @@ export function evidenceWords(standing: Standing): string {
   if (standing.outcome) return `decided: ${standing.outcome.replace('_', ' ')}`
   if (Math.max(harm, gain) <= 0) return 'no evidence yet'
   return `evidence of harm ${decimal(Math.min(harm, 1), 2)}, of a gain ${decimal(Math.min(gain, 1), 2)}; at 1 it decides`
-}
-
-export interface CanaryWish {
-  version: number
-  mode: 'goal' | 'share'
-  percent: number | null
-  shadow: boolean
-  metric: Schemas['Metric']
-  limitMs: number | null
-  steps: string
-  minRequests: number | null
-  promote: boolean
-}
-
-export const startingCanary = (version: number): CanaryWish => ({
-  version, mode: 'goal', percent: 10, shadow: false, metric: 'errors', limitMs: 5000, steps: '5, 25, 50', minRequests: 100, promote: false,
-}) // prettier-ignore
-
-/** Percentages between commas; null where one is none. */
-export function readSteps(text: string): number[] | null {
-  const steps = text.split(/[\s,;%]+/).filter(Boolean).map(Number)
-  const rising = steps.every((step, n) => Number.isFinite(step) && step > 0 && step <= 100 && (n === 0 || step > (steps[n - 1] ?? 0)))
-  return steps.length && rising ? steps : null
-}
-
-export function canaryRequest(wish: CanaryWish): Schemas['CanaryRequest'] {
-  const { version } = wish
-  if (wish.mode === 'share') return { version, percent: wish.percent ?? 0, ...(wish.shadow && { shadow: true }) } as Schemas['CanaryRequest']
-  const goal = {
-    metric: wish.metric,
-    ...(wish.metric === 'latency_ms' && { limit_ms: wish.limitMs }),
-    ...(wish.minRequests && { min_requests: wish.minRequests }),
-  }
-  return { version, goal, steps: readSteps(wish.steps), ...(wish.promote && { promote: true }) } as Schemas['CanaryRequest']
 }
 
 export const ABILITIES: { name: 'load' | 'train_lora' | 'train_full' | 'dpo' | 'search' | 'serve'; label: string }[] = [

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { EMPTY, faultsOf, formOf, graderChoices, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
+import { startingCanary } from '../../lib/canary'
+import { EMPTY, faultsOf, fitWords, formOf, graderChoices, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
 
 const FORM: JobForm = { ...EMPTY, file: 'file-1', model: 'tiny', domain: 'sums' }
 
@@ -9,6 +10,13 @@ describe('the request', () => {
     expect(body).toMatchObject({ model: 'tiny', training_file: 'file-1', suffix: 'expert', seed: 0 })
     expect(body.distillation).toMatchObject({ domain: 'sums', phases: ['distill', 'evolve'], primary_metric: { type: 'number' }, judge: { grader: { type: 'number' } }, budget: { max_usd: 5, on_exceed: 'pause' }, pause_after: 'pilot' })
     expect(body.distillation).not.toHaveProperty('iterate')
+  })
+
+  test('says how the version is tried, if it is to be', () => {
+    const canary = { ...startingCanary(), metric: 'feedback' as const, per: 'answer' as const, promote: true }
+    expect(requestOf({ ...FORM, canary }).distillation.canary).toEqual({ goal: { metric: 'feedback', min_requests: 100, per: 'answer' }, steps: [5, 25, 50], promote: true })
+    expect(requestOf(FORM).distillation).not.toHaveProperty('canary')
+    expect(requestOf({ ...FORM, advanced: '{"canary": {"percent": 5}}' }).distillation.canary).toEqual({ percent: 5 })
   })
 
   test('has further settings, and the form stands over them', () => {
@@ -26,6 +34,12 @@ describe('the request', () => {
     expect(formOf({ distillation: { primary_metric: { type: 'sql_result', database: 'x' } } }).grader).toBe('sql_result')
     expect(formOf({ distillation: { primary_metric: { type: 'plugin', plugin: 'own' } } }).grader).toBe('own')
   })
+})
+
+test('an estimate says whether the training fits on the device', () => {
+  const fit = { device: 'gpu', device_gb: 24, engine_gb: 12.04, training_gb: 13, fits: false, remedy: 'Set adapter.method to lora.' } as const
+  expect(fitWords(fit)).toBe('The largest training takes at least 13.0 GB; it does not fit beside the 12.0 GB of the engine on the GPU, which has 24.0 GB.')
+  expect(fitWords({ ...fit, device: 'cpu', engine_gb: 0, fits: true })).toBe('The largest training takes at least 13.0 GB; it fits in the memory of the machine, which has 24.0 GB.')
 })
 
 test('what is missing is named', () => {

@@ -2,6 +2,7 @@
 
 import type { Schemas } from '../../lib/api/client'
 import type { ErrorItem } from '../../lib/api/errors'
+import { canaryTerms, type CanaryWish } from '../../lib/canary'
 
 export type JobRequest = Schemas['JobRequest']
 type Json = Record<string, unknown>
@@ -97,6 +98,8 @@ export interface JobForm {
   maxCalls: number | null
   onExceed: 'pause' | 'fail'
   pauseAfter: '' | 'pilot' | Phase
+  /** How a promoted version is tried beside the served one; null: it is served at once. */
+  canary: CanaryWish | null
   seed: number
   /** Further settings as JSON, laid under those of the form. */
   advanced: string
@@ -105,7 +108,7 @@ export interface JobForm {
 export const EMPTY: JobForm = {
   file: '', model: '', suffix: 'expert', domain: '', grader: 'chrf', otherGrader: '', passMark: 0.6,
   phases: [...PHASES], guidance: 'auto', strategy: 'critique', rounds: 1, tries: 3, answerTokens: 256, provider: 'default', ground: true,
-  judge: 'default', maxUsd: null, maxCalls: null, onExceed: 'pause', pauseAfter: '', seed: 0, advanced: '',
+  judge: 'default', maxUsd: null, maxCalls: null, onExceed: 'pause', pauseAfter: '', canary: null, seed: 0, advanced: '',
 } // prettier-ignore
 
 /** A JSON object, or why it is none. */
@@ -157,6 +160,7 @@ export function requestOf(form: JobForm): JobRequest {
     ...(has('iterate') && { iterate: { strategy: form.strategy, rounds: form.rounds, tries: form.tries } }),
     budget: { max_usd: form.maxUsd, max_calls: form.maxCalls, on_exceed: form.onExceed },
     ...(form.pauseAfter && { pause_after: form.pauseAfter }),
+    ...(form.canary && { canary: canaryTerms(form.canary) }),
   }
   const own = { model: form.model, training_file: form.file, suffix: form.suffix, seed: form.seed, distillation }
   return merged(whole, own) as unknown as JobRequest
@@ -194,6 +198,14 @@ const number = (value: unknown, otherwise: number): number => (typeof value === 
 export function faultsOf(items: ErrorItem[], ...paths: string[]): string | null {
   const mine = items.filter(({ param }) => param != null && paths.some((path) => param === path || param.startsWith(`${path}.`)))
   return mine.length ? mine.map(({ message, remedy }) => (remedy ? `${message}. ${remedy}` : message)).join(' ') : null
+}
+
+/** Whether the largest training fits beside the student's engine. */
+export function fitWords(fit: Schemas['DeviceFit']): string {
+  const gb = (value: number) => `${value.toFixed(1)} GB`
+  const device = fit.device === 'gpu' ? 'on the GPU' : 'in the memory of the machine'
+  const engine = fit.engine_gb ? ` beside the ${gb(fit.engine_gb)} of the engine` : ''
+  return `The largest training takes at least ${gb(fit.training_gb)}; it ${fit.fits ? 'fits' : 'does not fit'}${engine} ${device}, which has ${gb(fit.device_gb)}.`
 }
 
 /** What is missing before anything is worth asking. */
