@@ -73,15 +73,11 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(AuditEntry):
+    """An entry as it is stored."""
+
     id: str
     project_id: str
-    caller: str
-    method: str
-    route: str
-    object_id: str | None
-    status: int
-    request_id: str
     created_at: float
 
 
