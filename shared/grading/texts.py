@@ -2,20 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rapidfuzz import fuzz
-from sacrebleu.metrics.bleu import BLEU
 
 from shared.contracts.grader_kinds import UNGRADABLE, StringCheckGrader, TextSimilarityGrader
 from shared.contracts.templates import MissingField
 from shared.grading.attempt import Attempt, Graded
 from shared.judging.graders import rouge_l, words
 
+if TYPE_CHECKING:
+    from sacrebleu.metrics.bleu import BLEU
+
 LONGEST_ROUGE, LONGEST_GLEU = 5, 4
 LONGEST_COMPARED = (
     200_000  # characters of a text: the time that similarities need grows with the product of both lengths
 )
-_BLEU = BLEU(effective_order=True)
 _CHECKS: dict[str, Callable[[str, str], bool]] = {
     "eq": lambda given, expected: given == expected,
     "ne": lambda given, expected: given != expected,
@@ -55,11 +58,18 @@ def fuzzy_match(given: str, expected: str) -> float:
     return fuzz.ratio(given, expected) / 100
 
 
+@lru_cache
+def _bleu() -> "BLEU":
+    from sacrebleu.metrics.bleu import BLEU  # on use, as chrF
+
+    return BLEU(effective_order=True)
+
+
 def bleu(given: str, expected: str) -> float:
     """Sentence BLEU with exponential smoothing, orders that the text is too short for left out (sacrebleu)."""
     if not given.strip() or not expected.strip():
         return 0.0
-    return min(1.0, _BLEU.sentence_score(given, [expected]).score / 100)  # rounding can exceed 1
+    return min(1.0, _bleu().sentence_score(given, [expected]).score / 100)  # rounding can exceed 1
 
 
 def gleu(given: str, expected: str) -> float:

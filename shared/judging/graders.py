@@ -6,11 +6,15 @@ for equal parts clean the texts first.
 
 import re
 from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from rapidfuzz.distance import LCSseq
-from sacrebleu.metrics.chrf import CHRF
 
 from shared.contracts.grader_kinds import Grader
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.chrf import CHRF
 
 # Scripts written without spaces are taken character by character; everywhere else a word is a run of letters and digits.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -29,7 +33,12 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-_CHRF = CHRF()
+@lru_cache
+def _chrf() -> "CHRF":
+    """Imported on use: most processes compute no chrF, and the import takes three quarters of the start of a grader's process."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
 
 
 def clean(text: str) -> str:
@@ -71,7 +80,7 @@ def rouge_l(answer: str, reference: str) -> float:
 
 def chrf(answer: str, reference: str) -> float:
     """Character n-gram F-score, n to 6, beta 2 (Popovic 2015), on [0, 1]."""
-    return _CHRF.sentence_score(answer, [reference]).score / 100
+    return _chrf().sentence_score(answer, [reference]).score / 100
 
 
 def flags(answer: str, reference: str) -> float:
