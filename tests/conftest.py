@@ -21,6 +21,7 @@ from shared.db.engine import engine_for
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT
 from shared.platform.loading import loading
+from tests.fakes.migrated import begin_as_copies
 from tests.fakes.ports import free_port as any_free_port
 from tests.fakes.postgres import fresh_database, running_postgres
 from tests.fakes.valkey import running_valkey
@@ -88,6 +89,13 @@ def _logging_as_it_was() -> Iterator[None]:
     if structlog.is_configured():
         structlog.reset_defaults()
         structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _databases_begin_as_copies() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        begin_as_copies(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from shared.db.fetch import fetch_one
 from shared.jobs.records import ModelRecord
 from shared.jobs.schema import Stores, open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
+from shared.ledger.store import open_ledger
 from shared.platform.settings import PlatformSettings
 from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port, wait_until
@@ -75,13 +76,15 @@ def _answers(url: str) -> bool:
 def running_api(data: Path, **changes: str) -> Iterator[RunningApi]:
     port = free_port()
     environment = api_environment(data, port, **changes)
-    process = subprocess.Popen([sys.executable, "-m", "services.api"], env=environment)
     url = f"http://127.0.0.1:{port}"
     platform = PlatformSettings(data=data)
+    stores = open_stores(f"sqlite:///{(data / 'meteor.sqlite3').resolve()}")  # before the API: it need not migrate
+    open_ledger(platform.ledger_database)
+    process = subprocess.Popen([sys.executable, "-m", "services.api"], env=environment)
     try:
         wait_until(lambda: process.poll() is not None or _answers(url), 240, "the API")
         assert process.poll() is None, f"the API ended with {process.returncode}"
-        yield RunningApi(url, process, platform, open_stores(f"sqlite:///{(data / 'meteor.sqlite3').resolve()}"))
+        yield RunningApi(url, process, platform, stores)
     finally:
         process.terminate()
         try:

@@ -78,8 +78,9 @@ def running_gateway(teacher: FakeServer, folder: Path, **more: str) -> Iterator[
     port = free_port()
     env = gateway_env(teacher, str(folder), port) | more
     url = f"http://127.0.0.1:{port}"
+    ledger = open_ledger(env["DATABASE_URL"])  # before the gateway: it need not migrate
     with running(["services.strong_model", "gateway"], f"{url}/healthz", env) as process:
-        yield Gateway(url, open_ledger(env["DATABASE_URL"]), teacher, process)
+        yield Gateway(url, ledger, teacher, process)
 
 
 def ask(number: object) -> list[Any]:

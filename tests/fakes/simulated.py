@@ -7,7 +7,8 @@ training makes of the skill is the test's to say.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -120,7 +121,8 @@ class World:
             result = StepResult(metrics={"rows": len(request.rows)} | self.training(request), curve=curve)
             return result.model_copy(update={"weights" if full else "adapter": trained})
         row_of = getattr(self, "_" + request.kind.name.lower())
-        rows = [row_of(str(key), request, adapter, row).model_dump(mode="json") for row in request.rows]
+        with self._voting(request):
+            rows = [row_of(str(key), request, adapter, row).model_dump(mode="json") for row in request.rows]
         return StepResult(rows=rows, metrics=self._figures(request, rows) | self._refusals(request))
 
     def _refusals(self, request: StepRequest) -> dict[str, Any]:
@@ -174,9 +176,17 @@ class World:
         names = [*(grader.value for grader in Grader), *(spec["type"] for spec in request.params.get("verify", []))]
         return Grades(id=row["id"], scores=dict.fromkeys(names, score) if row["reference"] else {})
 
+    @contextmanager
+    def _voting(self, request: StepRequest) -> Iterator[None]:
+        """One voter for all rows of a step, as the worker has: each starts a process, which takes longer than the rows."""
+        if request.kind is not StepKind.AGREE:
+            yield
+            return
+        with Voter(AgreeParams.model_validate(request.params).grader) as self.voter:
+            yield
+
     def _agree(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Votes:
-        with Voter(AgreeParams.model_validate(request.params).grader) as voter:
-            return votes_of(voter, Sampled.model_validate(row))
+        return votes_of(self.voter, Sampled.model_validate(row))
 
     def _review(self, key: str, request: StepRequest, adapter: str | None, row: dict) -> Verdict:
         return self.verdict(row)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +163,28 @@ class Taught(Pretended):
         return StepResult.model_validate(self.artifacts.get_json(row.result_ref))
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Gateway]:
+@contextmanager
+def priced_gateway(folder: Path) -> Iterator[Gateway]:
     """32 calls at once. A call costs 0.008 USD and some, and MOST_USD at most, so that 32 can be reserved of one USD."""
     prices = {"METEOR_TEACHER_PRICE_INPUT": "4", "METEOR_TEACHER_PRICE_OUTPUT": "4000"}
     with (
         start_teacher("--latency", "0.4") as teacher,
-        running_gateway(teacher, tmp_path, METEOR_STRONG_CONCURRENCY="32", **prices, **PATIENT) as started,
+        running_gateway(teacher, folder, METEOR_STRONG_CONCURRENCY="32", **prices, **PATIENT) as started,
     ):
+        yield started
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """On the data of a system: its ledger is the jobs'."""
+    with priced_gateway(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One for the tests without a system; each has jobs and questions of its own."""
+    with priced_gateway(tmp_path_factory.mktemp("priced")) as started:
         yield started
 
 
@@ -264,16 +279,17 @@ async def test_a_job_waits_for_its_projects_day_and_goes_on_when_that_is_raised(
     assert set(asked.values()) == {1}, "a call was repeated"
 
 
-async def test_who_joins_a_call_that_another_job_cannot_pay_for_makes_its_own(gateway: Gateway):
-    gateway.ledger.set_budget("poor", Budget(max_calls=1))
-    gateway.teacher.latency(0.5)
-    async with gateway.client(job="poor") as poor, gateway.client(job="rich") as rich:
+async def test_who_joins_a_call_that_another_job_cannot_pay_for_makes_its_own(shared_gateway: Gateway):
+    shared_gateway.ledger.set_budget("poor", Budget(max_calls=1))
+    shared_gateway.teacher.latency(0.5)
+    before = len(shared_gateway.teacher.log())
+    async with shared_gateway.client(job="poor") as poor, shared_gateway.client(job="rich") as rich:
 
         async def chat(client: Any, number: int) -> Any:
             return await client.chat(model="default", messages=ask(number), max_tokens=5)
 
         first = asyncio.create_task(chat(poor, 1))
-        await asyncio.to_thread(wait_until, lambda: len(gateway.teacher.log()) == 1, 10)
+        await asyncio.to_thread(wait_until, lambda: len(shared_gateway.teacher.log()) == before + 1, 10)
         waits = asyncio.create_task(chat(poor, 2))
         await asyncio.sleep(0.1)
         joins = asyncio.create_task(chat(rich, 2))
@@ -281,29 +297,32 @@ async def test_who_joins_a_call_that_another_job_cannot_pay_for_makes_its_own(ga
         with pytest.raises(BudgetExceeded):
             await waits
         assert (await joins).text
-    assert Counter(row.job_id for row in gateway.rows()) == {"poor": 1, "rich": 1}
+    made = Counter(row.job_id for row in shared_gateway.rows())
+    assert (made["poor"], made["rich"]) == (1, 1)
 
 
-async def test_an_answer_without_a_count_costs_what_was_reserved(gateway: Gateway):
-    gateway.ledger.set_budget("j", Budget())
-    gateway.teacher.fault("refusal", times=1)  # an answer without `usage`
-    async with gateway.client(job="j") as client:
-        reply = await client.chat(model="default", messages=ask(1), max_tokens=5)
+async def test_an_answer_without_a_count_costs_what_was_reserved(shared_gateway: Gateway):
+    shared_gateway.ledger.set_budget("uncounted", Budget())
+    shared_gateway.teacher.fault("refusal", times=1)  # an answer without `usage`
+    async with shared_gateway.client(job="uncounted") as client:
+        reply = await client.chat(model="default", messages=ask("uncounted"), max_tokens=5)
     assert reply.input_tokens == 0
-    row = gateway.row(reply.call_id)
+    row = shared_gateway.row(reply.call_id)
     assert row.reserved_usd > 0.02
-    account = gateway.ledger.account("j")
+    account = shared_gateway.ledger.account("uncounted")
     assert account is not None
     assert (account.usd, account.calls) == (pytest.approx(row.reserved_usd), 1)
 
 
-async def test_the_gateway_says_what_is_spent(gateway: Gateway):
-    gateway.ledger.set_budget("j", Budget(max_tokens=10))
-    body = {"model": "default", "messages": ask(1), "max_tokens": 5}
-    headers = {"authorization": f"Bearer {TOKEN}", "x-meteor-project": "p", "x-meteor-job": "j"}
-    answer = await asyncio.to_thread(httpx.post, f"{gateway.url}/v1/chat/completions", json=body, headers=headers)
+async def test_the_gateway_says_what_is_spent(shared_gateway: Gateway):
+    shared_gateway.ledger.set_budget("spent", Budget(max_tokens=10))
+    body = {"model": "default", "messages": ask("spent"), "max_tokens": 5}
+    headers = {"authorization": f"Bearer {TOKEN}", "x-meteor-project": "p", "x-meteor-job": "spent"}
+    answer = await asyncio.to_thread(
+        httpx.post, f"{shared_gateway.url}/v1/chat/completions", json=body, headers=headers
+    )
     assert answer.status_code == 402
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exceeded")
     assert "distillation.budget.max_tokens" in error["message"]
-    assert gateway.rows() == []
+    assert not [row for row in shared_gateway.rows() if row.job_id == "spent"]

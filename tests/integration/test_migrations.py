@@ -72,7 +72,7 @@ def test_processes_may_start_at_once(database_url: str):
 
 def test_a_folder_with_a_percent_sign_is_no_hindrance(tmp_path: Path):
     folder = tmp_path / "50% off"
-    schema.open_stores(f"sqlite:///{folder / 'meteor.sqlite3'}")
+    upgrade(f"sqlite:///{folder / 'meteor.sqlite3'}", schema.MIGRATIONS, "alembic_version")
     assert (folder / "meteor.sqlite3").exists()
 
 
