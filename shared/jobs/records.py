@@ -73,11 +73,15 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditRecord(AuditEntry):
-    """An entry as it is stored."""
-
+class AuditRecord:
     id: str
     project_id: str
+    caller: str
+    method: str
+    route: str
+    object_id: str | None
+    status: int
+    request_id: str
     created_at: float
 
 
