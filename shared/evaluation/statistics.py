@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit  # what scipy.stats calls, without a second to load it
 
-from shared.contracts.report import Decision, Triple
+from shared.contracts.report_part import Decision, Triple
 from shared.evaluation.bootstrap import bca
 
 LEVEL = 0.95

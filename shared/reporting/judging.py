@@ -2,14 +2,7 @@
 
 from collections.abc import Iterator
 
-from shared.contracts.report import (
-    AbsoluteScores,
-    JudgedComparison,
-    JudgeFigures,
-    JudgeReplies,
-    LabelAgreement,
-    Report,
-)
+from shared.contracts.report import AbsoluteScores, JudgedComparison, JudgeFigures, JudgeReplies, LabelAgreement, Report
 from shared.reporting.tables import TextTable
 
 ENDED = {

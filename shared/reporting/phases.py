@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from shared.contracts.report import (
+from shared.contracts.phase_records import (
     AgreementRecord,
     DevGain,
     DistillRecord,

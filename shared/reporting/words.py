@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from shared.contracts.distillation import BASELINE_NAMES, JUDGE, Phase
 from shared.contracts.jobs import Usage
-from shared.contracts.report import MaterialShown, PhaseDecision, Report, TableRow, Timing, Triple, UsedFile, WinRecord
+from shared.contracts.report import MaterialShown, PhaseDecision, Report, TableRow, Timing, UsedFile, WinRecord
+from shared.contracts.report_part import Triple
 
 LABELS = {
     "base": "base model", **BASELINE_NAMES,

@@ -20,7 +20,7 @@ from services.trainer.train.dpo import dpo
 from shared.artifacts.folders import hash_folder
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import FatalError, TransientError, UserError
-from shared.contracts.report import HeldOut
+from shared.contracts.phase_records import HeldOut
 from shared.contracts.step_kinds import step_request
 from shared.contracts.steps import (
     Method,

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.contracts.report import REPORT_VERSION, DevGain, PilotRecord, Report, Triple, WinRecord, read_report
+from shared.contracts.phase_records import DevGain, PilotRecord
+from shared.contracts.report import REPORT_VERSION, Report, WinRecord, read_report
+from shared.contracts.report_part import Triple
 from tests.fakes.reports import REPORT, WHOLE
 
 

@@ -17,7 +17,8 @@ from services.api.features.results.report_page import page
 from services.cli.report_screen import show_report
 from services.orchestrator.jobs.card import card
 from shared.contracts.estimate import Estimate
-from shared.contracts.report import Report, Triple, read_report
+from shared.contracts.report import Report, read_report
+from shared.contracts.report_part import Triple
 from shared.reporting.markdown import as_markdown
 from shared.reporting.sections import sections
 from tests.unit.test_model_card import MANIFEST

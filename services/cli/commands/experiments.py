@@ -13,7 +13,7 @@ from services.cli.output import Columns
 from services.cli.verbs import Noun
 from services.cli.watch import Follower, how_to_continue
 from shared.contracts.experiments import ExperimentObject
-from shared.contracts.report import Triple
+from shared.contracts.report_part import Triple
 from shared.contracts.views import Listed
 from shared.platform.terminal import console, emit, say, write
 from shared.reporting.markdown import markdown_table

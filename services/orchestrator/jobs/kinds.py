@@ -22,7 +22,7 @@ from shared.artifacts.opening import open_uploads
 from shared.contracts.errors import FatalError, StorageFull
 from shared.contracts.grader_kinds import SqlResultGrader, parts_of
 from shared.contracts.jobs import JobKind, JobRequest
-from shared.contracts.report import NOTHING
+from shared.contracts.report_part import NOTHING
 from shared.contracts.steps import ModelRef
 from shared.datasets.files import data_of, items_in
 from shared.jobs.catalog import ref_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from services.orchestrator.method.grading import Grading
 from shared.contracts.data import Question
-from shared.contracts.report import AgreementRecord
+from shared.contracts.phase_records import AgreementRecord
 from shared.contracts.rows import Sampled, TeacherResponse, Votes
 from shared.contracts.step_key import StepKey
 

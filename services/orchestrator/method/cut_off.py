@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from services.orchestrator.method.durable import Emit
-from shared.contracts.report import (
+from shared.contracts.phase_records import (
     DistillRecord,
     EvolveRecord,
     IterateRecord,
     PilotRecord,
     RoundRecord,
     SampleFigures,
-    TableRow,
 )
+from shared.contracts.report import TableRow
 from shared.contracts.rows import TOO_LONG, StudentCompletion, Verdict
 from shared.reporting.words import label
 

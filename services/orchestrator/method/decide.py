@@ -7,7 +7,8 @@ from services.orchestrator.method.evaluate import BASE, EvalResult
 from services.orchestrator.method.state import State
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
-from shared.contracts.report import Decision, ForgettingRecord, Promotion, WinRecord
+from shared.contracts.report import ForgettingRecord, Promotion, WinRecord
+from shared.contracts.report_part import Decision
 from shared.contracts.steps import ModelRef, StepKind
 from shared.evaluation.looks import look_level
 from shared.evaluation.parts import undivided

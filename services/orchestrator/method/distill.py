@@ -13,7 +13,7 @@ from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance, Phase
 from shared.contracts.errors import FatalError
-from shared.contracts.report import DistillRecord
+from shared.contracts.phase_records import DistillRecord
 from shared.contracts.rows import TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind

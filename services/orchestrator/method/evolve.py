@@ -18,7 +18,7 @@ from services.orchestrator.method.sampling import Draw
 from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Phase
-from shared.contracts.report import DevGain, EvolveIteration, EvolveRecord, Figures, SampleFigures
+from shared.contracts.phase_records import DevGain, EvolveIteration, EvolveRecord, Figures, SampleFigures
 from shared.contracts.rows import PreferencePair
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, SearchParams, StepKind

@@ -13,7 +13,8 @@ from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.judge_inputs import comparison
 from services.orchestrator.method.judging import POINTS
 from shared.contracts.data import Question
-from shared.contracts.report import AbsoluteScore, AbsoluteScores, Criterion, JudgedComparison, Triple
+from shared.contracts.report import AbsoluteScore, AbsoluteScores, Criterion, JudgedComparison
+from shared.contracts.report_part import Triple
 from shared.contracts.rows import OVERALL, AnswerScores, ComparisonInput, JudgeInput, Preference
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepResult

@@ -19,7 +19,7 @@ from services.orchestrator.method.sampling import Draw
 from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question
-from shared.contracts.report import DevGain, IterateRecord, RoundRecord
+from shared.contracts.phase_records import DevGain, IterateRecord, RoundRecord
 from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind

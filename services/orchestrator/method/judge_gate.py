@@ -13,7 +13,8 @@ from services.orchestrator.method.judge_inputs import comparison, judge_input
 from services.orchestrator.method.judge_trust import CONSEQUENCES
 from shared.contracts.data import Question
 from shared.contracts.errors import FatalError
-from shared.contracts.report import JudgeGate, JudgeReport
+from shared.contracts.phase_records import JudgeGate
+from shared.contracts.report import JudgeReport
 from shared.contracts.rows import OVERALL, ComparisonInput, Preference, TeacherResponse, Verdict
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind

@@ -15,7 +15,7 @@ from services.orchestrator.method.samples import Drawn, is_whole, text_of
 from services.orchestrator.method.students import Students
 from shared.contracts.data import Question
 from shared.contracts.distillation import EvolveSettings
-from shared.contracts.report import ReferencePairs
+from shared.contracts.phase_records import ReferencePairs
 from shared.contracts.rows import PreferencePair
 from shared.contracts.steps import Strategy
 

@@ -16,7 +16,8 @@ from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance
 from shared.contracts.errors import FatalError
 from shared.contracts.estimate import Estimate
-from shared.contracts.report import Decision, PilotRecord, StudentNll, Triple
+from shared.contracts.phase_records import PilotRecord, StudentNll
+from shared.contracts.report_part import Decision, Triple
 from shared.contracts.rows import Likelihood, TeacherResponse
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, ScoreParams, StepKind

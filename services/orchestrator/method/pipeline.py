@@ -21,7 +21,8 @@ from services.orchestrator.method.table import better_by_metric, compare_on_test
 from services.orchestrator.method.verdict import verdict_of
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
-from shared.contracts.report import PhaseRecords, Report
+from shared.contracts.phase_records import PhaseRecords
+from shared.contracts.report import Report
 from shared.plan.plan import judge_is_tried
 
 PHASES: dict[Phase, Callable[[JobContext, State], Awaitable[PhaseResult]]] = {

@@ -15,6 +15,7 @@ from services.orchestrator.method.report_warnings import warnings
 from services.orchestrator.method.table import TestTable
 from shared.contracts.data import Split
 from shared.contracts.distillation import JUDGE
+from shared.contracts.phase_records import PhaseRecords
 from shared.contracts.report import (
     DevResult,
     JudgedComparison,
@@ -23,7 +24,6 @@ from shared.contracts.report import (
     MaterialShown,
     Measuring,
     PhaseDecision,
-    PhaseRecords,
     Power,
     Promotion,
     Report,

@@ -11,7 +11,8 @@ from shared.contracts.adapter_check import KEY, AdapterCheck
 from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import Phase
 from shared.contracts.grader_kinds import BINARY_GRADERS
-from shared.contracts.report import DataQuality, PhaseRecords, RoundRecord, TableRow, TrainingFigures
+from shared.contracts.phase_records import PhaseRecords, RoundRecord, TrainingFigures
+from shared.contracts.report import DataQuality, TableRow
 from shared.contracts.step_key import StepKey
 from shared.evaluation.parts import undivided
 from shared.evaluation.statistics import caution

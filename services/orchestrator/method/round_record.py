@@ -8,7 +8,7 @@ from services.orchestrator.method.samples import Drawn, figures_of, tell_samples
 from shared.contracts.answer_format import MARKER
 from shared.contracts.data import Question
 from shared.contracts.distillation import IterateSettings
-from shared.contracts.report import RoundRecord
+from shared.contracts.phase_records import RoundRecord
 from shared.contracts.rows import Example, StudentCompletion, Verdict
 
 Try = tuple[int, StudentCompletion, Verdict]  # its number comes first

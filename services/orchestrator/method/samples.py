@@ -16,7 +16,7 @@ from typing import Any
 from services.orchestrator.method.durable import Emit
 from shared.contracts.answer_format import join_answer
 from shared.contracts.data import Question
-from shared.contracts.report import SampleFigures
+from shared.contracts.phase_records import SampleFigures
 from shared.contracts.rows import TOO_LONG, Example, StudentCompletion
 
 EASY, HARD = 0.8, 0.1  # pass rates between which a question teaches most (DART-Math, Tong et al. 2024)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.contracts.distillation import Guidance, Phase
-from shared.contracts.report import DistillRecord, EvolveRecord, IterateRecord
+from shared.contracts.phase_records import DistillRecord, EvolveRecord, IterateRecord
 from shared.contracts.rows import Example
 from shared.contracts.steps import ModelRef
 

@@ -9,7 +9,7 @@ from services.orchestrator.method.durable import Step
 from services.orchestrator.method.selection import near_duplicates
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Hyperparameters
-from shared.contracts.report import TrainingFigures
+from shared.contracts.phase_records import TrainingFigures
 from shared.contracts.rows import Example, Guideline, PreferencePair, StudentPrompt, TeacherResponse, asked
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import (

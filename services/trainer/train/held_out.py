@@ -55,7 +55,7 @@ def look(model: PreTrainedModel | PeftModel, rows: list[data.PairIds]) -> Look:
 
 
 def change(before: Look, after: Look) -> Metrics:
-    """As shared.contracts.report.HeldOut."""
+    """As shared.contracts.phase_records.HeldOut."""
     figures: Metrics = {"pairs": len(before.chosen)}
     for when, one in (("_first", before), ("", after)):
         figures[f"preferred{when}"] = round(fmean(margin > 0 for margin in one.margins), DIGITS)

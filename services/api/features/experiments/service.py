@@ -29,7 +29,8 @@ from shared.contracts.experiments import (
 from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.jobs import JobRequest
 from shared.contracts.problems import Problem, Refused, refuse
-from shared.contracts.report import NOTHING, DevResult, Report, read_report
+from shared.contracts.report import DevResult, Report, read_report
+from shared.contracts.report_part import NOTHING
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Queue
 from shared.contracts.views import Listed

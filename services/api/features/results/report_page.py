@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from services.api.features.results import plots
 from services.api.features.results.plots import Plot
-from shared.contracts.report import EvolveIteration, Report
+from shared.contracts.phase_records import EvolveIteration
+from shared.contracts.report import Report
 from shared.reporting.sections import sections
 from shared.reporting.words import costs_by_phase, label, row_label
 
