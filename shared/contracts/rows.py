@@ -326,6 +326,39 @@ def shot(question: Question, shows_calls: bool = True) -> Shot:
     return answered(conversation, reference, shows_calls)
 
 
+def judge_input(
+    question: Question, answer: str, rationale: str | None = None, want_critique: bool = True
+) -> JudgeInput:
+    """What the judge is shown of a question and an answer."""
+    return JudgeInput(
+        id=question.id,
+        question=question.text,
+        answer=answer,
+        rationale=rationale,
+        reference=question.reference,
+        want_critique=want_critique,
+        item=question.item,
+        teacher_context=question.teacher_context,
+    )
+
+
+def grader_input(question: Question, answer: str) -> JudgeInput:
+    """What graders are shown: the same without the material, which they do not need."""
+    return judge_input(question, answer).model_copy(update={"teacher_context": None})
+
+
+def comparison_input(question: Question, first: str, second: str) -> ComparisonInput:
+    """What the judge is shown of a question and two answers."""
+    return ComparisonInput(
+        id=question.id,
+        question=question.text,
+        first=first,
+        second=second,
+        reference=question.reference,
+        teacher_context=question.teacher_context,
+    )
+
+
 def student_messages(row: Asked) -> list[Json]:
     """The messages of a prompt without worked examples: the conversation's, or the bare question under the pinned system text."""
     return row.conversation.messages if row.conversation is not None else bare_question(row.question)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.method.judge_gate import planted_pairs
+from services.orchestrator.method.judge_trust import planted_pairs
 from shared.contracts.labels import Label
 from shared.contracts.report import read_report
 from shared.contracts.rows import TeacherResponse, Verdict

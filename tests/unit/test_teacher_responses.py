@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.orchestrator.method.response_checks import is_foreign, with_checked_outcome
 from services.orchestrator.method.selection import scripts
+from services.orchestrator.method.teacher import is_foreign, with_checked_outcome
 from shared.contracts.data import Question
 from shared.contracts.rows import TeacherResponse
 

@@ -1,7 +1,7 @@
-"""`JobContext`: what a phase may use of its job, and whom it may ask.
+"""`JobContext`: what a phase may use of its job, and whom the method may ask.
 
-A phase asks a collaborator, each of which holds what it needs; it does not hand the context on. The context is frozen and is made
-once, by run.py.
+The method asks collaborators, each of which holds what it needs; nobody hands the context on but pipeline.py, to the pilot and the
+phases. The context is frozen and is made once, by run.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,17 @@ from typing import Any
 
 from services.orchestrator.method.baselines import Baselines
 from services.orchestrator.method.costs import Costs
+from services.orchestrator.method.decide import Decisions
 from services.orchestrator.method.durable import Emit, Expect, Gather, Step
 from services.orchestrator.method.evaluate import Measuring
+from services.orchestrator.method.final_comparison import FinalComparison
+from services.orchestrator.method.forgetting import Forgetting
 from services.orchestrator.method.grading import Grading
 from services.orchestrator.method.head_to_head import HeadToHead
+from services.orchestrator.method.job_data import JobData
+from services.orchestrator.method.judge_trust import JudgeTrust
 from services.orchestrator.method.judging import Judge, judge_params
+from services.orchestrator.method.report import Reporter
 from services.orchestrator.method.sampling import Sampler
 from services.orchestrator.method.selection import stratified
 from services.orchestrator.method.students import Students
@@ -24,7 +30,7 @@ from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Question, Split
 from shared.contracts.distillation import JUDGE, Distillation, Hyperparameters, Phase
 from shared.contracts.estimate import Price
-from shared.contracts.grader_kinds import name_of
+from shared.contracts.grader_kinds import BINARY_GRADERS, name_of
 from shared.contracts.jobs import Usage
 from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import UsedFile
@@ -133,7 +139,8 @@ class JobContext:
     @cached_property
     def head_to_head(self) -> HeadToHead:
         """Compares two measured students."""
-        return HeadToHead(self.judge_measures, self.through_the_base, self.judge, self.expect, self.gather)
+        how = (self.judge_measures, self.through_the_base)
+        return HeadToHead(*how, self.judge, self.figures, self.expect, self.gather)
 
     @cached_property
     def baselines(self) -> Baselines:
@@ -144,5 +151,65 @@ class JobContext:
     @cached_property
     def costs(self) -> Costs:
         """Estimates what the job will cost."""
-        asked = (self.spec, self.pilot_questions, self.shards, self.measured, self.judge_measures, self.material)
+        asked = (self.spec, self.shards, self.measured, self.judge_measures, self.material)
         return Costs(*asked, self.prices, self.usage_by_phase, self.figures)
+
+    # Asked before and after the phases, by the pilot and pipeline.py alone.
+
+    @cached_property
+    def data(self) -> JobData:
+        """Says what the job's rows are worth."""
+        return JobData(
+            splits=self.splits,
+            measured=self.measured,
+            choice=self.choice,
+            places=self.places,
+            chooses=self.spec.chooses,
+            judge_measures=self.judge_measures,
+            measures_shares=self.metric in BINARY_GRADERS,
+            files=self.files,
+            emit=self.emit,
+        )
+
+    @cached_property
+    def judge_trust(self) -> JudgeTrust:
+        """Says how far the judge is to be trusted."""
+        asked = (self.spec.judge, self.judge.params, self.spec.pilot.judge_pairs)
+        return JudgeTrust(*asked, self.step, self.gather, self.emit, self.expect)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """Decides on dev about a phase's student, and about promotion."""
+        return Decisions(self.measuring, self.head_to_head, self.emit, self.expect)
+
+    @cached_property
+    def forgetting(self) -> Forgetting:
+        """Checks what training cost elsewhere."""
+        return Forgetting(self.spec, self.general_questions, self.measuring, self.emit)
+
+    @cached_property
+    def final_comparison(self) -> FinalComparison:
+        """Has the judge compare the final model with the base."""
+        return FinalComparison(
+            settings=self.spec.evaluation,
+            params=self.judge.params,
+            batch_size=self.spec.batch_size,
+            judge_teaches=self.spec.judge.provider == self.spec.teacher.provider,
+            judge_measures=self.judge_measures,
+            step=self.step,
+        )
+
+    @cached_property
+    def reporter(self) -> Reporter:
+        """Makes the report."""
+        return Reporter(
+            spec=self.spec,
+            student=self.base.base,
+            seed=self.seed,
+            data=self.data,
+            shards=self.shards,
+            material=self.material,
+            figures=self.figures,
+            usage_by_phase=self.usage_by_phase,
+            refused_rows=self.refused_rows,
+        )

@@ -1,5 +1,5 @@
-"""The final model against the base by the judge (paper section 4): five criteria pairwise in both orders, and a score from 1 to 10 for
-each answer.
+"""`FinalComparison`: the final model against the base by the judge (paper section 4): five criteria pairwise in both orders, and a
+score from 1 to 10 for each answer.
 
 The judge is a measuring device of unknown quality: its own figures stand beside its verdicts.
 """
@@ -7,17 +7,18 @@ The judge is a measuring device of unknown quality: its own figures stand beside
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import islice
 
-from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.judge_inputs import comparison
+from services.orchestrator.method.durable import Step
+from services.orchestrator.method.evaluate import EvalResult
 from services.orchestrator.method.judging import POINTS
-from shared.contracts.data import Question
+from shared.contracts.distillation import EvaluationSettings
 from shared.contracts.report import AbsoluteScore, AbsoluteScores, Criterion, JudgedComparison
 from shared.contracts.report_part import Triple
-from shared.contracts.rows import OVERALL, AnswerScores, ComparisonInput, JudgeInput, Preference
+from shared.contracts.rows import OVERALL, AnswerScores, ComparisonInput, JudgeInput, Preference, comparison_input
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import StepKind, StepResult
+from shared.contracts.steps import JudgeParams, StepKind, StepResult
 from shared.evaluation.judge_quality import UNPARSED_MOST, quality
 from shared.evaluation.statistics import Interval, mean_interval, paired_mean_gain
 
@@ -26,99 +27,107 @@ SAME_SCORE = 0.9  # share of answers with the same score above which the report 
 REPEATED = 2  # a reply that cannot be read is asked for once more
 
 
-async def judge_final_model(
-    ctx: JobContext,
-    questions: Sequence[Question],
-    base: Sequence[str],
-    final: Sequence[str],
-    by_references: Sequence[str] | None,
-    calls_before: int,
-) -> JudgedComparison | None:
-    """Shares that the final model's answers win, by criterion, and mean scores; None where the job asks for no judged
-    questions, or its budget pays for none.
+@dataclass(frozen=True)
+class FinalComparison:
+    """params: how the judge is asked. judge_teaches: judge and teacher are the same model. judge_measures: for want of references, so
+    that nothing else says which answer is better."""
 
-    Batch after batch, until the interval of the overall share is as narrow as asked, the questions are used up, or the
-    next question might cost more calls than are left. by_references: per question the better answer by the primary metric. calls_before: those that measuring took from the same
-    budget.
-    """
-    settings = ctx.spec.evaluation
-    rows = [comparison(q, before, after) for q, before, after in zip(questions, base, final, strict=True)][
-        : settings.judged_questions
-    ]
+    settings: EvaluationSettings
+    params: JudgeParams
+    batch_size: int
+    judge_teaches: bool
+    judge_measures: bool
+    step: Step
 
-    preferences: list[Preference] = []
-    scores: dict[str, list[AnswerScores]] = {"base": [], "final": []}
-    counts: Counter[str] = Counter()
-    calls = 0
+    async def judge_final_model(
+        self, base: EvalResult, final: EvalResult, calls_before: int
+    ) -> JudgedComparison | None:
+        """Shares that the final model's answers win, by criterion, and mean scores; None where the final model is
+        the base, the job asks for no judged questions, or its budget pays for none.
 
-    def affordable() -> int:
-        """Questions that the rest of the budget pays for even if every reply is asked for again."""
-        if settings.max_judge_calls is None:
-            return ctx.spec.batch_size
-        per_question = (4 if settings.absolute_scores else 2) * REPEATED
-        return (settings.max_judge_calls - calls - calls_before) // per_question
+        Batch after batch, until the interval of the overall share is as narrow as asked, the questions are used up, or the
+        next question might cost more calls than are left. calls_before: those that measuring took from the same budget.
+        """
+        if final.model == base.model:
+            return None
+        settings = self.settings
+        answered = zip(base.questions, base.answers, final.answers, strict=True)
+        rows = [comparison_input(*row) for row in islice(answered, settings.judged_questions)]
 
-    if not rows or affordable() < 1:
-        return None
-    index, ended = 0, None
-    while ended is None:
-        done = len(preferences)
-        size = min(ctx.spec.batch_size, affordable())
-        judged, *scored = await judge_batch(ctx, index, rows[done : done + size])
-        preferences += judged.read(Preference)
-        counts.update(judged.metrics)
-        for side, result in zip(scores.values(), scored, strict=False):
-            side += result.read(AnswerScores)
-        calls += sum(result.metrics["calls"] for result in (judged, *scored))
-        index += 1
-        overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in preferences])
-        if overall.high - overall.low <= 2 * settings.judged_margin:
-            ended = "margin_reached"
-        elif len(preferences) == len(rows):
-            ended = "questions_used_up"
-        elif not affordable():
-            ended = "budget_used_up"
-    compared = rows[: len(preferences)]
-    figures = quality(compared, preferences, counts, by_references and by_references[: len(compared)])
-    warnings = [*figures.warnings, *score_warnings([row for side in scores.values() for row in side])]
-    if ctx.spec.judge.provider == ctx.spec.teacher.provider:
-        warnings = ["judge and teacher are the same model: it may favour what it has taught", *warnings]
-    return JudgedComparison(
-        n=len(compared),
-        wanted=len(rows),
-        ended=ended,
-        calls=calls,
-        max_calls=settings.max_judge_calls,
-        criteria={name: criterion(preferences, name) for name in preferences[0].winners},
-        absolute=absolute(scores) if settings.absolute_scores else None,
-        judge=figures.model_copy(update={"warnings": warnings}),
-    )
+        preferences: list[Preference] = []
+        scores: dict[str, list[AnswerScores]] = {"base": [], "final": []}
+        counts: Counter[str] = Counter()
+        calls = 0
+
+        def affordable() -> int:
+            """Questions that the rest of the budget pays for even if every reply is asked for again."""
+            if settings.max_judge_calls is None:
+                return self.batch_size
+            per_question = (4 if settings.absolute_scores else 2) * REPEATED
+            return (settings.max_judge_calls - calls - calls_before) // per_question
+
+        if not rows or affordable() < 1:
+            return None
+        index, ended = 0, None
+        while ended is None:
+            done = len(preferences)
+            size = min(self.batch_size, affordable())
+            judged, *scored = await self._judge_batch(index, rows[done : done + size])
+            preferences += judged.read(Preference)
+            counts.update(judged.metrics)
+            for side, result in zip(scores.values(), scored, strict=False):
+                side += result.read(AnswerScores)
+            calls += sum(result.metrics["calls"] for result in (judged, *scored))
+            index += 1
+            overall = mean_interval([POINTS[preference.winners[OVERALL]] for preference in preferences])
+            if overall.high - overall.low <= 2 * settings.judged_margin:
+                ended = "margin_reached"
+            elif len(preferences) == len(rows):
+                ended = "questions_used_up"
+            elif not affordable():
+                ended = "budget_used_up"
+        compared = rows[: len(preferences)]
+        by_references = None if self.judge_measures else better_by_metric(base, final)[: len(compared)]
+        figures = quality(compared, preferences, counts, by_references)
+        warnings = [*figures.warnings, *score_warnings([row for side in scores.values() for row in side])]
+        if self.judge_teaches:
+            warnings = ["judge and teacher are the same model: it may favour what it has taught", *warnings]
+        return JudgedComparison(
+            n=len(compared),
+            wanted=len(rows),
+            ended=ended,
+            calls=calls,
+            max_calls=settings.max_judge_calls,
+            criteria={name: criterion(preferences, name) for name in preferences[0].winners},
+            absolute=absolute(scores) if settings.absolute_scores else None,
+            judge=figures.model_copy(update={"warnings": warnings}),
+        )
+
+    async def _judge_batch(self, index: int, rows: Sequence[ComparisonInput]) -> list[StepResult]:
+        """One batch compared and, where the job asks for scores, both of its answers scored: those of the base, then the final
+        model's."""
+        sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
+        steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
+            (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
+        ]
+        if self.settings.absolute_scores:
+            for name, answers in sides.items():
+                to_score = [
+                    JudgeInput(
+                        answer=answer, **row.model_dump(include={"id", "question", "reference", "teacher_context"})
+                    )
+                    for row, answer in zip(rows, answers, strict=True)
+                ]
+                steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.step(key, kind, self.params, items)) for key, kind, items in steps]
+        return [task.result() for task in tasks]
 
 
-async def judge_batch(ctx: JobContext, index: int, rows: Sequence[ComparisonInput]) -> list[StepResult]:
-    """One batch compared and, where the job asks for scores, both of its answers scored: those of the base, then the final
-    model's."""
-    sides = {"base": [row.first for row in rows], "final": [row.second for row in rows]}
-    steps: list[tuple[StepKey, StepKind, Sequence[ComparisonInput] | Sequence[JudgeInput]]] = [
-        (StepKey("evaluate", role="judged", batch=index), StepKind.COMPARE, rows)
-    ]
-    if ctx.spec.evaluation.absolute_scores:
-        for name, answers in sides.items():
-            to_score = [
-                JudgeInput(answer=answer, **row.model_dump(include={"id", "question", "reference", "teacher_context"}))
-                for row, answer in zip(rows, answers, strict=True)
-            ]
-            steps.append((StepKey("evaluate", role=f"rated/{name}", batch=index), StepKind.RATE, to_score))
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(ctx.step(key, kind, ctx.judge.params, items)) for key, kind, items in steps]
-    return [task.result() for task in tasks]
-
-
-def comparisons_of_students(figures: Mapping[StepKey, Mapping[str, Any]]) -> dict[str, int]:
-    """How the comparisons went that measured students, summed over the steps' figures."""
-    steps = [counts for key, counts in figures.items() if key.action == "preferences" and key.split is not None]
-    names = {"compared": "n", "calls": "calls", "unparsed": "unparsed", "flipped": "flipped"}
-    return {name: sum(counts.get(counted, 0) for counts in steps) for name, counted in names.items()}
+def better_by_metric(base: EvalResult, final: EvalResult) -> list[str]:
+    """Per question which answer the metric that decides finds better."""
+    pairs = zip(base.scores[base.metric], final.scores[final.metric], strict=True)
+    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
 
 
 def criterion(preferences: Sequence[Preference], name: str) -> Criterion:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.orchestrator.method.durable import Step
-from services.orchestrator.method.judge_inputs import grader_input, judge_input
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation
 from shared.contracts.grader_kinds import Grader, VerifyingGrader, asks_elsewhere, name_of
-from shared.contracts.rows import Grades, Sampled, TeacherResponse, Votes
+from shared.contracts.rows import Grades, Sampled, TeacherResponse, Votes, grader_input, judge_input
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import AgreeParams, JudgeParams, Sampling, StepKind
 

@@ -5,9 +5,10 @@ a student that is preferred to the base in 95 of 100 answers leaves no room abov
 through the base would never be told apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 from services.orchestrator.method.durable import Expect, Gather
 from services.orchestrator.method.evaluate import BASE, EvalResult, Pair
@@ -23,11 +24,12 @@ from shared.evaluation.statistics import Interval
 @dataclass(frozen=True)
 class HeadToHead:
     """judge_measures: the judge does, and no grader. through_the_base: it compares students with the base only, in
-    jobs that began so."""
+    jobs that began so. figures: what the workers counted, by step key."""
 
     judge_measures: bool
     through_the_base: bool
     judge: Judge
+    figures: Mapping[StepKey, Mapping[str, Any]]
     expect: Expect
     gather: Gather
 
@@ -78,6 +80,16 @@ class HeadToHead:
             return {row.name: (level(row), replace(final, scores={JUDGE: turned[row.name]})) for row in asked}
         beside = {row.name: await self.side_by_side(state, row, final) for row in asked}
         return {BASE: (results[0], final)} | beside
+
+    def counted_comparisons(self) -> dict[str, int]:
+        """How the comparisons went so far, summed over the steps' figures; nothing where no judge measures."""
+        if not self.judge_measures:
+            return {}
+        steps = [
+            counts for key, counts in self.figures.items() if key.action == "preferences" and key.split is not None
+        ]
+        names = {"compared": "n", "calls": "calls", "unparsed": "unparsed", "flipped": "flipped"}
+        return {name: sum(counts.get(counted, 0) for counts in steps) for name, counted in names.items()}
 
     async def points(self, state: State, before: EvalResult, after: EvalResult, planned: bool = True) -> list[float]:
         """Per question 1, 0.5 or 0 as the judge prefers the answer of `after`; of several draws, the mean over all pairs of them."""

@@ -12,7 +12,6 @@ from functools import partial
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.cut_off import unfinished
-from services.orchestrator.method.judge_inputs import judge_input
 from services.orchestrator.method.round_record import Try, record_of, tell_round
 from services.orchestrator.method.samples import Drawn, each_once
 from services.orchestrator.method.sampling import Draw
@@ -20,7 +19,7 @@ from services.orchestrator.method.state import PhaseResult, State
 from shared.contracts.answer_format import MARKER, join_answer
 from shared.contracts.data import Question
 from shared.contracts.phase_records import DevGain, IterateRecord, RoundRecord
-from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse
+from shared.contracts.rows import TOO_LONG, Example, StudentCompletion, TeacherResponse, judge_input
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from services.orchestrator.method.durable import Step
 from services.orchestrator.method.grading import Grading
-from services.orchestrator.method.judge_inputs import comparison
 from shared.artifacts.material import Material
 from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation
 from shared.contracts.grader_kinds import name_of
-from shared.contracts.rows import OVERALL, JudgeInput, Preference, Verdict
+from shared.contracts.rows import OVERALL, JudgeInput, Preference, Verdict, comparison_input
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import JudgeParams, Sampling, StepKind
 
@@ -52,7 +51,7 @@ class Judge:
         orders. decides: it is better than chance; otherwise all are ties, without asking."""
         if not decides:
             return [POINTS["tie"]] * len(questions)
-        rows = [comparison(q, a, b) for q, a, b in zip(questions, first, second, strict=True)]
+        rows = [comparison_input(q, a, b) for q, a, b in zip(questions, first, second, strict=True)]
         compared = await self.step(key, StepKind.COMPARE, self.params, rows)
         return [POINTS[row.winners[OVERALL]] for row in compared.read(Preference)]
 

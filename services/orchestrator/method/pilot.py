@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.costs import KEYS, Responses
-from services.orchestrator.method.judge_gate import judge_gate, try_judge
+from services.orchestrator.method.pilot_responses import KEYS, PilotResponses
 from services.orchestrator.method.state import State
 from shared.contracts.data import Question
 from shared.contracts.distillation import Guidance
@@ -43,19 +42,22 @@ async def pilot(ctx: JobContext, state: State) -> PilotResult:
     wanted, judge_decides = state.guidance, state.judge_decides
     questions = ctx.pilot_questions
     ways = [wanted] if wanted in KEYS else list(KEYS)
-    responses = {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways}
-    usable = {way.value: sum(response.outcome == "ok" for response in responses[way]) for way in ways}
-    answers = sum(response.outcome == "cut_off" for way in ways for response in responses[way])
-    cut_off = {"answers": answers, "guidelines": ctx.counted("pilot", "guidelines", "cut_off")}
-    record = PilotRecord(questions=len(questions), usable=usable, cut_off=cut_off, guidance=wanted.value)
-    gate = await judge_gate(ctx, questions, responses[ways[0]]) if state.gates_judge else None
+    responses = PilotResponses(
+        questions,
+        {way: await respond(ctx, state, way, questions, state.tries_judge and way is ways[0]) for way in ways},
+    )
+    record = PilotRecord(
+        questions=len(questions),
+        usable=responses.usable,
+        cut_off={"answers": responses.cut_off, "guidelines": ctx.counted("pilot", "guidelines", "cut_off")},
+        guidance=wanted.value,
+    )
+    gate = await ctx.judge_trust.tell_apart(questions, responses.first) if state.gates_judge else None
     if gate is not None:
         record, judge_decides = record.model_copy(update={"judge": gate}), gate.passed
     guidance = wanted
     if wanted not in KEYS:
-        compared, gain, decision, student_nll = await compare_ways(
-            ctx, state.student, judge_decides, questions, responses
-        )
+        compared, gain, decision, student_nll = await compare_ways(ctx, state.student, judge_decides, responses)
         guidance = wanted if wanted is Guidance.BEST else Guidance.NONE
         if wanted is Guidance.AUTO and decision == "promoted":
             guidance = Guidance.WEAK
@@ -91,7 +93,7 @@ async def respond(
             if len(reasons) == len(responses):
                 raise unfit_teacher(part, responses, reasons)
             if tries_judge:
-                await try_judge(ctx, part, responses)
+                await ctx.judge_trust.try_replies(part, responses)
     return responses
 
 
@@ -112,15 +114,11 @@ def unfit_teacher(
 
 
 async def compare_ways(
-    ctx: JobContext, student: ModelRef, judge_decides: bool, questions: Sequence[Question], responses: Responses
+    ctx: JobContext, student: ModelRef, judge_decides: bool, responses: PilotResponses
 ) -> tuple[int, Triple, Decision, StudentNll | None]:
     """What guidance is worth, on the questions that both ways answered: how many they are, the gain in quality, the decision, and
     how close the responses are to the student's own distribution."""
-    both = [
-        (question, plain, guided)
-        for question, plain, guided in zip(questions, responses[Guidance.NONE], responses[Guidance.WEAK], strict=True)
-        if plain.outcome == guided.outcome == "ok"
-    ]
+    both = responses.usable_both_ways()
     if not both:
         return 0, Triple(0.0, -1.0, 1.0), "undecided", None
     compared = [question for question, _, _ in both]

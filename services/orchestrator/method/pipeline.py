@@ -5,20 +5,16 @@ from dataclasses import replace
 
 from services.orchestrator.method.context import JobContext
 from services.orchestrator.method.cut_off import tell_cut_off
-from services.orchestrator.method.decide import PhaseOutcome, announce_measuring, compare_with_served, judge_phase
+from services.orchestrator.method.decide import PhaseOutcome
 from services.orchestrator.method.distill import distill
 from services.orchestrator.method.evolve import evolve
-from services.orchestrator.method.final_comparison import comparisons_of_students, judge_final_model
-from services.orchestrator.method.forgetting import forgetting
 from services.orchestrator.method.iterate import iterate
-from services.orchestrator.method.judge_gate import after_gate, is_proved
-from services.orchestrator.method.judge_trust import calibrate
+from services.orchestrator.method.judge_trust import after_gate, is_proved
 from services.orchestrator.method.pilot import pilot
-from services.orchestrator.method.report import Outcome, build_report
+from services.orchestrator.method.report import Outcome
 from services.orchestrator.method.run import DistillationRun
 from services.orchestrator.method.state import PhaseResult, State
-from services.orchestrator.method.table import better_by_metric, compare_on_test
-from services.orchestrator.method.verdict import verdict_of
+from services.orchestrator.method.table import compare_on_test
 from shared.contracts.data import Split
 from shared.contracts.distillation import Phase
 from shared.contracts.phase_records import PhaseRecords
@@ -37,11 +33,11 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
 
     run: the job itself, which only this page enters, pauses and publishes.
     """
-    await announce_measuring(ctx)
+    await ctx.data.announce()
     uses = run.plan.judge_uses()
-    judge = await calibrate(ctx, uses, run.human_preferences() if uses else [])
+    judge = await ctx.judge_trust.calibrate(uses, run.human_preferences() if uses else [])
     tries_judge = judge.decides and judge_is_tried(uses)
-    gates_judge = tries_judge and ctx.spec.pilot.judge_pairs > 0 and not is_proved(judge)
+    gates_judge = tries_judge and not is_proved(judge)
     state = State(
         ctx.base, ctx.spec.guidance, judge_decides=judge.decides, tries_judge=tries_judge, gates_judge=gates_judge
     )
@@ -73,7 +69,7 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
             checkpoints={**state.checkpoints, phase: result.checkpoints},
             writes_rationale=state.writes_rationale | result.writes_rationale,
         )
-        outcome, measured = await judge_phase(ctx, state, phase, on_dev, result.student)
+        outcome, measured = await ctx.decisions.on_phase(state, phase, on_dev, result.student)
         outcomes.append(outcome)
         if outcome.gain.decision == "rejected":
             state = replace(state, student=before)
@@ -83,9 +79,9 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
         await run.pause_after(phase.value)
 
     await run.enter("evaluate")
-    forgotten = await forgetting(ctx, state)
-    promotion = await compare_with_served(
-        ctx, state, run.served_version(), base_on_dev, on_dev, forgotten, run.look_at_dev(state.student)
+    forgotten = await ctx.forgetting.check(state)
+    promotion = await ctx.decisions.on_promotion(
+        state, run.served_version(), base_on_dev, on_dev, forgotten, run.look_at_dev(state.student)
     )
     if state.student != ctx.base:
         promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
@@ -100,14 +96,9 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     final = next((row for row in results[::-1] if row.model == state.student and row.bare), base)
     beside = await ctx.head_to_head.final_beside_others(state, results, final, ctx.spec.phases)
     table = compare_on_test(results, final, beside)
-    better = None if ctx.judge_measures else better_by_metric(base, final)
-    comparisons = comparisons_of_students(ctx.figures) if ctx.judge_measures else {}
-    judged = None
-    if final.model != ctx.base:
-        answers, calls = (base.answers, final.answers), comparisons.get("calls", 0)
-        judged = await judge_final_model(ctx, ctx.measured[Split.TEST], *answers, better, calls)
-    verdict = verdict_of(table.gains, final.model == ctx.base)
-    outcome = Outcome(table, verdict, base, final, on_dev, outcomes, records, comparisons, judge, judged, promotion)
-    report = build_report(ctx, outcome, run.job.id, run.stores.steps.of_job(run.job.id))
-    await ctx.emit(verdict.words, type="metrics", **verdict.model_dump(mode="json"))
+    comparisons = ctx.head_to_head.counted_comparisons()
+    judged = await ctx.final_comparison.judge_final_model(base, final, calls_before=comparisons.get("calls", 0))
+    outcome = Outcome(table, base, final, on_dev, outcomes, records, comparisons, judge, judged, promotion)
+    report = ctx.reporter.build(outcome, run.job.id, run.stores.steps.of_job(run.job.id))
+    await ctx.emit(table.verdict.words, type="metrics", **table.verdict.model_dump(mode="json"))
     return report

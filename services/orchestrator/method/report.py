@@ -1,21 +1,23 @@
-"""The report of a job: one JSON object, kept as an artifact. The clock stands apart in `timings`."""
+"""`Reporter`: makes the report of a job, one JSON object, kept as an artifact. The clock stands apart in `timings`."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import stdev
 from typing import Any
 
-from services.orchestrator.method.context import JobContext
-from services.orchestrator.method.data_quality import data_quality
 from services.orchestrator.method.decide import PhaseOutcome
 from services.orchestrator.method.evaluate import EvalResult
+from services.orchestrator.method.job_data import JobData
 from services.orchestrator.method.report_warnings import warnings
 from services.orchestrator.method.table import TestTable
-from shared.contracts.data import Split
-from shared.contracts.distillation import JUDGE
+from shared.artifacts.material import Material
+from shared.contracts.data import Question
+from shared.contracts.distillation import JUDGE, Distillation, Phase
+from shared.contracts.jobs import Usage
 from shared.contracts.phase_records import PhaseRecords
+from shared.contracts.refusals import RefusedRow
 from shared.contracts.report import (
     DevResult,
     JudgedComparison,
@@ -27,7 +29,6 @@ from shared.contracts.report import (
     Power,
     Promotion,
     Report,
-    ReportVerdict,
     SampleAnswers,
     Timing,
 )
@@ -47,7 +48,6 @@ class Outcome:
     final model against the base by the judge."""
 
     table: TestTable
-    verdict: ReportVerdict
     base: EvalResult
     final: EvalResult
     on_dev: EvalResult
@@ -59,66 +59,85 @@ class Outcome:
     promotion: Promotion
 
 
-def build_report(ctx: JobContext, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> Report:
-    """steps: all of the job."""
-    base, final, primary = outcome.base, outcome.final, ctx.metric
-    data = data_quality(ctx.splits, ctx.files)
-    measured_by = JUDGE if ctx.judge_measures else "references"
-    answered = zip(ctx.measured[Split.TEST], base.answers, final.answers, strict=True)
-    gains = [after - before for before, after in zip(base.scores[primary], final.scores[primary], strict=True)]
-    made = Report(
-        job=job_id,
-        domain=ctx.spec.domain,
-        student=ctx.base.base,
-        method=ctx.spec.adapter.method.value,
-        seed=ctx.seed,
-        prompts={kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
-        primary_metric=primary,
-        measured=Measuring(by=measured_by, without_reference=data.without_reference, **outcome.comparisons),
-        rows={split.value: len(rows) for split, rows in ctx.splits.items()},
-        data=data,
-        warnings=warnings(ctx, data, outcome.records, outcome.table.rows),
-        table=list(outcome.table.rows),
-        final=outcome.table.final,
-        dev=dev_result(ctx, outcome.on_dev),
-        verdict=outcome.verdict,
-        decisions=[
-            PhaseDecision(
-                phase=phase.phase.value,
-                decision=phase.gain.decision,
-                gain_on_dev=phase.gain.rounded(),
-                against=phase.against,
-                n=phase.gain.n,
-                record=phase.record,
-            )
-            for phase in outcome.phases
-        ],
-        judged=outcome.judged,
-        judge=with_replies(outcome.judge, ctx.figures),
-        promotion=outcome.promotion,
-        power=power_of(gains, is_base=final.model == base.model),
-        phases=outcome.records,
-        teacher=dict(ctx.usage_by_phase()),
-        timings=timings(steps),
-        samples=[
-            SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
-            for q, before, after in islice(answered, SAMPLES)
-        ],
-    )
-    absent = {"refused": list(ctx.refused_rows()), "material": material_shown(ctx)}  # where there is none
-    return made.model_copy(update={name: value for name, value in absent.items() if value})
+@dataclass(frozen=True)
+class Reporter:
+    """student: the base's name. shards: the questions of the phases. figures: what the workers counted, by step key."""
 
+    spec: Distillation
+    student: str
+    seed: int
+    data: JobData
+    shards: Mapping[Phase, Sequence[Question]]
+    material: Material
+    figures: Mapping[StepKey, Mapping[str, Any]]
+    usage_by_phase: Callable[[], Mapping[str, Usage]]
+    refused_rows: Callable[[], Sequence[RefusedRow]]
 
-def material_shown(ctx: JobContext) -> MaterialShown | None:
-    rows = sum(question.teacher_context is not None for shard in ctx.shards.values() for question in shard)
-    digests, size = ctx.material
-    return MaterialShown(texts=list(digests), bytes=size, rows=rows) if digests or rows else None
+    def build(self, outcome: Outcome, job_id: str, steps: Sequence[StepRecord]) -> Report:
+        """steps: all of the job."""
+        base, final, records = outcome.base, outcome.final, outcome.records
+        data = self.data.quality()
+        measured_by = JUDGE if self.data.judge_measures else "references"
+        answered = zip(base.questions, base.answers, final.answers, strict=True)
+        gains = [
+            after - before for before, after in zip(base.scores[base.metric], final.scores[base.metric], strict=True)
+        ]
+        made = Report(
+            job=job_id,
+            domain=self.spec.domain,
+            student=self.student,
+            method=self.spec.adapter.method.value,
+            seed=self.seed,
+            prompts={kind.value: spec.version for kind, spec in STEP_KINDS.items() if spec.prompted},
+            primary_metric=base.metric,
+            measured=Measuring(by=measured_by, without_reference=data.without_reference, **outcome.comparisons),
+            rows={split.value: len(rows) for split, rows in self.data.splits.items()},
+            data=data,
+            warnings=[
+                *self.data.warnings(data, records.pilot.compared if records.pilot else None),
+                *warnings(self.figures, records, outcome.table.rows),
+            ],
+            table=list(outcome.table.rows),
+            final=outcome.table.final,
+            dev=self._dev_result(outcome.on_dev),
+            verdict=outcome.table.verdict,
+            decisions=[
+                PhaseDecision(
+                    phase=phase.phase.value,
+                    decision=phase.gain.decision,
+                    gain_on_dev=phase.gain.rounded(),
+                    against=phase.against,
+                    n=phase.gain.n,
+                    record=phase.record,
+                )
+                for phase in outcome.phases
+            ],
+            judged=outcome.judged,
+            judge=with_replies(outcome.judge, self.figures),
+            promotion=outcome.promotion,
+            power=power_of(gains, is_base=final.model == base.model),
+            phases=records,
+            teacher=dict(self.usage_by_phase()),
+            timings=timings(steps),
+            samples=[
+                SampleAnswers(question=q.text, reference=q.reference, base=before, final=after)
+                for q, before, after in islice(answered, SAMPLES)
+            ],
+        )
+        absent = {"refused": list(self.refused_rows()), "material": self._material_shown()}  # where there is none
+        return made.model_copy(update={name: value for name, value in absent.items() if value})
 
+    def _dev_result(self, on_dev: EvalResult) -> DevResult:
+        value, scores = on_dev.value().rounded(), on_dev.scores[on_dev.metric]
+        whole = DevResult(n=len(scores), value=value, scores=scores)
+        if not self.data.choice:
+            return whole
+        return whole.model_copy(update={"chosen_on": len(self.data.choice), "places": [*self.data.places]})
 
-def dev_result(ctx: JobContext, on_dev: EvalResult) -> DevResult:
-    value, scores = on_dev.value().rounded(), on_dev.scores[on_dev.metric]
-    whole = DevResult(n=len(scores), value=value, scores=scores)
-    return whole.model_copy(update={"chosen_on": len(ctx.choice), "places": [*ctx.places]}) if ctx.choice else whole
+    def _material_shown(self) -> MaterialShown | None:
+        rows = sum(question.teacher_context is not None for shard in self.shards.values() for question in shard)
+        digests, size = self.material
+        return MaterialShown(texts=list(digests), bytes=size, rows=rows) if digests or rows else None
 
 
 def with_replies(judge: JudgeReport, figures: Mapping[StepKey, Mapping[str, Any]]) -> JudgeReport:

@@ -1,4 +1,4 @@
-"""What a reader must know before trusting a report: its data, its intervals, what training could not use."""
+"""What a reader must know of a job's steps before trusting its report: what could not be read, graded, finished or used for training."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,69 +6,30 @@ from itertools import chain
 from typing import Any
 
 from services.orchestrator.method import cut_off
-from services.orchestrator.method.context import JobContext
 from shared.contracts.adapter_check import KEY, AdapterCheck
-from shared.contracts.data import Question, Split, group_key
 from shared.contracts.distillation import Phase
-from shared.contracts.grader_kinds import BINARY_GRADERS
 from shared.contracts.phase_records import PhaseRecords, RoundRecord, TrainingFigures
-from shared.contracts.report import DataQuality, TableRow
+from shared.contracts.report import TableRow
 from shared.contracts.step_key import StepKey
-from shared.evaluation.parts import undivided
-from shared.evaluation.statistics import caution
-from shared.reporting.words import LIKENESS
-
-MEASURED = (Split.DEV, Split.TEST)
 
 
-def warnings(ctx: JobContext, data: DataQuality, records: PhaseRecords, table: Sequence[TableRow]) -> list[str]:
-    """table: the students on test."""
+def warnings(
+    figures: Mapping[StepKey, Mapping[str, Any]], records: PhaseRecords, table: Sequence[TableRow]
+) -> list[str]:
+    """figures: what the workers counted, by step key. table: the students on test."""
     rounds = [(f"round {number}", record) for number, record in enumerate(records.rounds, start=1)]
     turns = [(f"turn {number}", record.training) for number, record in enumerate(records.turns, start=1)]
     return [
-        *_data_warnings(ctx, data),
-        *_interval_warnings(ctx, records.pilot.compared if records.pilot else None),
         *_verdict_warnings(rounds),
         *(f"{name}: {drawn.gate_words}" for name, drawn in records.sampled() if drawn.gate_closed),
-        *thought_warnings(ctx.figures.values()),
-        *adapter_warnings(ctx.figures.values()),
-        *_grader_warnings(ctx.figures),
+        *thought_warnings(figures.values()),
+        *adapter_warnings(figures.values()),
+        *_grader_warnings(figures),
         *(_training_warnings("phase 1", records.distill.training) if records.distill else []),
         *(warning for name, record in rounds for warning in _round_warnings(name, record)),
         *(warning for name, training in turns for warning in _training_warnings(name, training)),
         *_cut_off_warnings(records, table),
     ]
-
-
-def _data_warnings(ctx: JobContext, data: DataQuality) -> list[str]:
-    lines = []
-    for split, use in ((Split.DEV, "decisions rest"), (Split.TEST, "the table rests")):
-        missing, n = data.without_reference[split.value], len(ctx.splits[split])
-        if missing and not ctx.judge_measures:
-            lines.append(
-                f"{missing} of {n} {split.value} questions have no reference: {use} on the other {n - missing}"
-            )
-        if split is Split.DEV and ctx.spec.chooses and not ctx.choice:
-            lines.append(undivided(len(ctx.places)))
-        if groups := _groups(ctx.measured[split]):
-            lines.append(
-                f"the {split.value} split's {len(ctx.measured[split])} measured questions are {groups} groups (one passage, "
-                "conversation, query or question each): its intervals count groups, as answers in a group are right or wrong together"
-            )
-    for file in data.files:
-        if file.left:
-            shared = ", ".join(f"{LIKENESS.get(kind, kind)} {count}" for kind, count in file.left.items())
-            lines.append(
-                f"rows of dev and test of {file.file} have something in common with a row of another split ({shared}): what is measured on "
-                "them may be learned by heart"
-            )
-    if data.conflicting_references:
-        first = ", ".join(data.conflicting_ids[0])
-        lines.append(
-            f"questions asked more than once with different references: {data.conflicting_references} ({first}); "
-            "at most one of the answers can be counted as right each time"
-        )
-    return lines
 
 
 def _cut_off_warnings(records: PhaseRecords, table: Sequence[TableRow]) -> list[str]:
@@ -96,22 +57,6 @@ def _grader_warnings(figures: Mapping[StepKey, Mapping[str, Any]]) -> list[str]:
             else []
         ),
     ]
-
-
-def _groups(questions: Sequence[Question]) -> int:
-    """How many groups the questions are; 0 where each stands by itself."""
-    groups = {group_key(question) for question in questions}
-    return len(groups) if len(groups) < len(questions) else 0
-
-
-def _interval_warnings(ctx: JobContext, compared: int | None) -> list[str]:
-    """One line for each set of rows that is too small for its intervals. compared: questions of the pilot's gain, which is a
-    mean whatever the metric, as is what the judge measures."""
-    is_share = ctx.metric in BINARY_GRADERS and not ctx.judge_measures
-    sets = [(f"{split.value} split", is_share, len(ctx.measured[split])) for split in MEASURED]
-    if compared is not None:
-        sets.append(("pilot", False, compared))
-    return [f"{name}: {warning}" for name, share, n in sets if (warning := caution(share, n))]
 
 
 def _verdict_warnings(rounds: Sequence[tuple[str, RoundRecord]]) -> list[str]:

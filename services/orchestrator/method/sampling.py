@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from services.orchestrator.method.durable import Gather, Step
 from services.orchestrator.method.grading import Grading
-from services.orchestrator.method.judge_inputs import judge_input
 from services.orchestrator.method.judging import Judge
 from services.orchestrator.method.samples import Drawn, is_whole
 from services.orchestrator.method.students import Students
 from shared.contracts.data import Question
-from shared.contracts.rows import Sampled, Samples, StudentCompletion
+from shared.contracts.rows import Sampled, Samples, StudentCompletion, judge_input
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import ModelRef, StepKind
 

@@ -1,21 +1,21 @@
-"""The table on test: all students of a job side by side, and the final one against each of the others."""
+"""The table on test: all students of a job side by side, the final one against each of the others, and what that comes to in one sentence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.orchestrator.method.evaluate import EvalResult, Pair
-from shared.contracts.report import FinalModel, TableRow
+from services.orchestrator.method.evaluate import BASE, EvalResult, Pair
+from shared.contracts.distillation import BASELINE_NAMES
+from shared.contracts.report import FinalModel, ReportVerdict, TableRow
 from shared.evaluation.statistics import Interval
 
 
 @dataclass(frozen=True)
 class TestTable:
-    """All students on test. rows: the base first. final: the final model against every other row. gains: by row, its paired
-    gains in the deciding metric."""
+    """All students on test. rows: the base first. final: the final model against every other row."""
 
     rows: Sequence[TableRow]
     final: FinalModel
-    gains: Mapping[str, Interval]
+    verdict: ReportVerdict
 
 
 def compare_on_test(
@@ -52,11 +52,40 @@ def compare_on_test(
             },
             record={name: own.record_against(other) for name, (other, own) in pairs.items()},
         ),
-        gains={final.name: final.gain_over(final)} | of_final,
+        verdict=verdict_of({final.name: final.gain_over(final)} | of_final, final.model == base.model),
     )
 
 
-def better_by_metric(base: EvalResult, final: EvalResult) -> list[str]:
-    """Per question which answer the metric that decides finds better."""
-    pairs = zip(base.scores[base.metric], final.scores[final.metric], strict=True)
-    return ["tie" if before == after else "second" if after > before else "first" for before, after in pairs]
+def verdict_of(gains: Mapping[str, Interval], is_base: bool) -> ReportVerdict:
+    """What the table comes to. gains: of the final model over the base and the baselines. is_base: it is the base."""
+    over_base = gains[BASE]
+    over_baselines = {name: gain for name, gain in gains.items() if name in BASELINE_NAMES}
+    return ReportVerdict(
+        beats_base=over_base.low > 0,
+        beaten=[name for name, gain in over_baselines.items() if gain.low > 0],
+        not_beaten=[name for name, gain in over_baselines.items() if gain.low <= 0],
+        words=_sentence(is_base, over_base, over_baselines),
+    )
+
+
+def _sentence(is_base: bool, over_base: Interval, gains: dict[str, Interval]) -> str:
+    if is_base:
+        return "No phase improved on the base, which stays the final model."
+    if over_base.low <= 0:
+        return f"The final model is {_standing(over_base)} the base on the test split: no gain is shown."
+    if not gains:
+        return (
+            "The final model beats the base on the test split. No baseline was measured beside it, so it is "
+            "unknown whether examples in the base's prompt would gain as much."
+        )
+    unbeaten = [f"{BASELINE_NAMES[name]} ({_standing(gain)} it)" for name, gain in gains.items() if gain.low <= 0]
+    if unbeaten:
+        return (
+            f"The final model beats the base on the test split, but not: {'; '.join(unbeaten)}. A gain that does not beat "
+            "these proves nothing."
+        )
+    return f"The final model beats the base on the test split, and also: {'; '.join(BASELINE_NAMES[n] for n in gains)}."
+
+
+def _standing(gain: Interval) -> str:
+    return "worse than" if gain.high < 0 else "not told apart from"
