@@ -15,9 +15,8 @@ from services.orchestrator.method.state import PhaseResult, State
 
 METHOD = Path(__file__).parents[2] / "services" / "orchestrator" / "method"
 PHASES = ("distill", "iterate", "evolve")
-HANDS_ON = {
-    "pipeline": {"pilot", "PHASES[phase]"}
-}  # which files hand the whole context to another file, and to which function
+# which files hand the whole context to a function of another file, and to which; every other file asks a collaborator
+HANDS_ON = {"pipeline": {"pilot", "PHASES[phase]"}}
 BETWEEN_PHASES = (
     "data",
     "judge_trust",
