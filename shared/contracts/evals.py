@@ -17,7 +17,7 @@ from shared.contracts.grader_kinds import (
     name_of,
 )
 from shared.contracts.graders import ANSWER, REFERENCE, TEMPLATED, VERIFYING
-from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Usage
+from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Metadata, Named, Usage
 from shared.contracts.json_types import Json, Number, Switch, Whole
 from shared.contracts.steps import Sampling, Wire
 from shared.contracts.templates import checked_template, places
@@ -406,6 +406,10 @@ class EvalRun(AnyRequest):
     def reads(self) -> str | None:
         source = self.data_source.source
         return source.id if isinstance(source, FileById) else None
+
+    @property
+    def names(self) -> Named:
+        return Named([self.reads] if self.reads else [], self.model_id, self.eval_id)
 
     @property
     def model(self) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from shared.contracts.distillation import Strict
 from shared.contracts.errors import ErrorBody
-from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus
+from shared.contracts.jobs import AnyRequest, JobKind, JobProgress, JobStatus, Named
 from shared.contracts.json_types import Json
 
 README, MANIFEST = "README.md", "manifest.json"
@@ -51,6 +51,10 @@ class ExportRequest(AnyRequest):
     model_id: str
     formats: Formats
     push: Push | None = None
+
+    @property
+    def names(self) -> Named:
+        return Named(model=self.model_id)
 
 
 class Download(BaseModel):

@@ -1,8 +1,8 @@
 """The job as users post and read it: OpenAI's fine-tuning shapes plus one nested `distillation` object."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,6 +39,14 @@ class JobKind(StrEnum):
     EVAL = "eval"  # a run of an eval: grades answers
 
 
+class Named(NamedTuple):
+    """files, eval_id: ids. model: the id of a version, or alias@version; a base is named so as well, and cannot be deleted."""
+
+    files: Sequence[str] = ()
+    model: str | None = None
+    eval_id: str | None = None
+
+
 class AnyRequest(Strict):
     """What a job of some kind is asked to do; kept in its row. A kind that may call a strong model has a field `budget`."""
 
@@ -48,6 +56,11 @@ class AnyRequest(Strict):
     def reads(self) -> str | None:
         """The uploaded file that must stay for as long as the job lives."""
         return None
+
+    @property
+    def names(self) -> "Named":
+        """What must be there when the job is queued, and cannot be deleted from then on."""
+        return Named([self.reads] if self.reads else [])
 
 
 Metadata = Annotated[
@@ -109,6 +122,10 @@ class JobRequest(AnyRequest, Readable):
     @property
     def reads(self) -> str:
         return self.training_file
+
+    @property
+    def names(self) -> Named:
+        return Named([file for file in (self.training_file, self.validation_file) if file], self.model)
 
     @model_validator(mode="before")
     @classmethod

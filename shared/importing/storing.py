@@ -12,12 +12,12 @@ from shared.artifacts.store import Artifacts
 from shared.artifacts.token_counts import TokenCounter
 from shared.artifacts.uploads import Uploads
 from shared.contracts.data import LineError, Question, Reading, as_upload, parse_rows
-from shared.contracts.errors import UserError
+from shared.contracts.errors import StorageFull, UserError
 from shared.contracts.file_reading import FileReading, Preview, PreviewRequest, ReadOptions
 from shared.contracts.json_types import Json
 from shared.contracts.steps import canonical
 from shared.contracts.versions import RowChange, VersionRequest
-from shared.datasets.files import PURPOSE
+from shared.datasets.files import PURPOSE, remove_bytes
 from shared.datasets.likeness import likeness_words
 from shared.datasets.rows import References, Spool, StoredRows
 from shared.datasets.splits import Splitter
@@ -25,7 +25,7 @@ from shared.datasets.versions import Differences, changed_rows, differences, edi
 from shared.importing import dataset
 from shared.importing.dataset import Checked, DataFile
 from shared.importing.personal_data import masked_question
-from shared.jobs.catalog import Catalog
+from shared.jobs.catalog import Catalog, ChatsGone, Outdated
 from shared.jobs.records import FileRecord
 
 
@@ -62,25 +62,30 @@ def previewed(
 def keep_version(
     uploads: Uploads, catalog: Catalog, project: str, base: FileRecord, made: "Version", content: Path, **more: Any
 ) -> FileRecord:
-    """Add a version of `base` to the catalog, with its content. Only within `uploads.alone`. more: by column of `files`. Raises StorageFull."""
+    """Add a version of `base` to the catalog, with its content. Only within `uploads.alone`. more: for `Catalog.add_file`, which see.
+    Raises StorageFull, Outdated, ChatsGone."""
     uploads.add(content, made.sha256)
-    row = catalog.add_file(
-        project,
-        sha256=made.sha256,
-        bytes=made.size,
-        filename=base.filename,
-        purpose=PURPOSE,
-        status="processed",
-        errors=[],
-        n_rows=made.n_rows,
-        splits=made.splits,
-        rows_ref=made.references.rows,
-        columns_ref=made.references.columns,
-        reading=made.reading.model_dump(mode="json"),
-        dataset_id=base.dataset_id or base.id,
-        previous_id=base.id,
-        **more,
-    )
+    try:
+        row = catalog.add_file(
+            project,
+            sha256=made.sha256,
+            bytes=made.size,
+            filename=base.filename,
+            purpose=PURPOSE,
+            status="processed",
+            errors=[],
+            n_rows=made.n_rows,
+            splits=made.splits,
+            rows_ref=made.references.rows,
+            columns_ref=made.references.columns,
+            reading=made.reading.model_dump(mode="json"),
+            dataset_id=base.dataset_id or base.id,
+            previous_id=base.id,
+            **more,
+        )
+    except (StorageFull, Outdated, ChatsGone):
+        remove_bytes(catalog, uploads, made.sha256)
+        raise
     uploads.check(made.sha256)
     return row
 

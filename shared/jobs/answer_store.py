@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Engine, delete, select, update
 
 from shared.db.engine import insert_once, writing
-from shared.db.fetch import fetch_one
+from shared.db.fetch import fetch_first
 from shared.jobs.records import AnswerRecord
 from shared.jobs.tables import answers
 
@@ -40,9 +40,18 @@ class AnswerStore:
             connection.execute(delete(answers).where(answers.c.created_at < now - KEPT_S))
             lost = answers.c.status.is_(None) & (answers.c.created_at < now - LOST_S)
             connection.execute(delete(answers).where(same_key, lost))
-            if insert_once(connection, answers, values) is not None:
-                return AnswerClaim(project, key, now)
-            return fetch_one(connection, AnswerRecord, select(answers).where(same_key))
+            while insert_once(connection, answers, values) is None:
+                record = fetch_first(connection, AnswerRecord, select(answers).where(same_key))
+                if record is not None:  # else it was dropped in between
+                    return record
+            return AnswerClaim(project, key, now)
+
+    def renew(self, claim: AnswerClaim) -> AnswerClaim | None:
+        """Still at work on it. None: the claim was lost."""
+        now = time.time()
+        renewed = update(answers).where(_of(claim), answers.c.status.is_(None)).values(created_at=now)
+        with writing(self.engine) as connection:
+            return claim._replace(at=now) if connection.execute(renewed).rowcount else None
 
     def keep(self, claim: AnswerClaim, status: int, headers: Mapping[str, str], body: bytes) -> None:
         with writing(self.engine) as connection:

@@ -132,9 +132,10 @@ class CanaryStore:
         if tried is None:
             raise NotFound(f"no model {alias}@{version}", param="version", code="model_not_found")
         _check(served, tried)
-        before = select(canaries.c.id).where(of_alias(canaries, project_id, alias))
+        present = select(canaries.c.id).where(of_alias(canaries, project_id, alias)).with_for_update()
+        before = connection.execute(present).scalar()
         for table in (canary_counts, canary_units):
-            connection.execute(delete(table).where(table.c.canary_id.in_(before)))
+            connection.execute(delete(table).where(table.c.canary_id == before))
         values: Values = {
             "model_id": tried.id,
             "percent": percent,
@@ -188,7 +189,9 @@ class CanaryStore:
         with writing(self.engine) as connection:
             ids = {key.canary_id for key in (*sums, *of_users)}
             open_ones = select(canaries.c.id, canaries.c.project_id).where(canaries.c.id.in_(ids), _deciding())
-            projects = dict(connection.execute(open_ones).tuples().all())
+            # the lock: counts of a canary that ends now would stay for good
+            shared = open_ones.order_by(canaries.c.id).with_for_update(read=True, key_share=True)
+            projects = dict(connection.execute(shared).tuples().all())
             counted = [sums]
             for user in sorted(of_users):  # in one order, so that no two processes wait for each other
                 project = projects.get(user.canary_id)
@@ -333,8 +336,11 @@ def _same(canary: CanaryRecord) -> ColumnElement[bool]:
 
 
 def _served(connection: Connection, project_id: str, alias: str, lock: bool = False) -> ModelRecord:
+    """lock: the alias does not move before the transaction ends."""
+    if lock:
+        lock_alias(connection, project_id, alias)
     query = select(models).join(aliases, aliases.c.model_id == models.c.id).where(of_alias(aliases, project_id, alias))
-    served = fetch_first(connection, ModelRecord, query.with_for_update(of=aliases) if lock else query)
+    served = fetch_first(connection, ModelRecord, query)
     if served is None:
         raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")
     return served

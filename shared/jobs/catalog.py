@@ -7,7 +7,7 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
-from shared.contracts.errors import Conflict, NotFound, StorageFull
+from shared.contracts.errors import Conflict, NotFound, StorageFull, TransientError
 from shared.contracts.generation import GREEDY, Generation
 from shared.contracts.jobs import JobKind
 from shared.contracts.steps import Method, ModelRef
@@ -17,9 +17,20 @@ from shared.db.paging import keyset_page
 from shared.jobs.canary_moves import end_canary
 from shared.jobs.records import FileRecord, ModelRecord
 from shared.jobs.states import FINAL_JOBS
-from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, files, jobs, models, projects
+from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, chats, files, jobs, models, projects
 
 DELETED = "deleted"
+AT_ONCE = 500  # ids of one statement
+
+
+class Outdated(Exception):
+    """Another version of the dataset was added since the one that a new version was made from."""
+
+
+class ChatsGone(TransientError):
+    """Chats whose rows are in a file were deleted before the file was added. Read again, they are left out."""
+
+
 LIVE = models.c.deleted_at.is_(None)
 
 
@@ -51,6 +62,16 @@ def _check_quota(connection: Connection, project_id: str, size: int) -> None:
         )
 
 
+def _check_chats(connection: Connection, ids: Sequence[str]) -> None:
+    """The lock: whoever deletes one of these chats waits, and then finds the file."""
+    for start in range(0, len(ids), AT_ONCE):
+        part = ids[start : start + AT_ONCE]
+        there = select(chats.c.id).where(chats.c.id.in_(part)).order_by(chats.c.id)
+        missing = len(set(part)) - len(connection.execute(there.with_for_update(read=True, key_share=True)).all())
+        if missing:
+            raise ChatsGone(f"{missing} chats were deleted while their rows were stored")
+
+
 def newest_version(connection: Connection, project_id: str, file_id: str) -> FileRecord | None:
     """Of the dataset that a version is of, even where that version was deleted. None: none is left."""
     named = select(files.c.dataset_id).where(files.c.id == file_id, files.c.project_id == project_id)
@@ -64,14 +85,19 @@ def point_alias(connection: Connection, project_id: str, model: ModelRecord) -> 
     """Let the alias serve this version. If the version changes the alias's canary ends, for it compares with the version
     before. Raises NotFound for a version that was deleted in between."""
     before = lock_alias(connection, project_id, model.alias)
-    still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
-    if connection.execute(still).first() is None:
-        raise _no_model(f"{model.alias}@{model.version}")
+    _check_live(connection, model)
     values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
     upsert(connection, aliases, values)
     if before != model.id:
         moved = f"the canary ended, because {model.alias} moved to version {model.version}"
         end_canary(connection, project_id, model.alias, "moved", moved, {"served": f"{model.alias}@{model.version}"})
+
+
+def _check_live(connection: Connection, model: ModelRecord) -> None:
+    """The lock: the version is not deleted before the transaction ends."""
+    still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
+    if connection.execute(still).first() is None:
+        raise no_model(f"{model.alias}@{model.version}")
 
 
 def lock_alias(connection: Connection, project_id: str, alias: str) -> str | None:
@@ -80,7 +106,11 @@ def lock_alias(connection: Connection, project_id: str, alias: str) -> str | Non
     return connection.execute(select(aliases.c.model_id).where(mine).with_for_update()).scalar()
 
 
-def _no_model(name: str) -> NotFound:
+def no_file(file_id: str) -> NotFound:
+    return NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
+
+
+def no_model(name: str) -> NotFound:
     return NotFound(f"no model {name!r}; GET /v1/models lists what is served", param="model", code="model_not_found")
 
 
@@ -128,9 +158,12 @@ class Catalog:
 
     # files
 
-    def add_file(self, project_id: str, **values: Any) -> FileRecord:
+    def add_file(
+        self, project_id: str, *, newest: str | None = None, of_chats: Sequence[str] = (), **values: Any
+    ) -> FileRecord:
         """Add a file; one with the same id stays as it is. Files with equal content count separately. One with a
-        dataset_id is its next version. Raises StorageFull."""
+        dataset_id is its next version; newest: the id of the version that must still be the dataset's newest. of_chats: ids of stored
+        chats that rows were made of. Raises StorageFull, Outdated, ChatsGone."""
         defaults = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
         values = defaults | values
         with writing(self.engine) as connection:
@@ -140,6 +173,11 @@ class Catalog:
             if existing is not None:
                 return existing
             _check_quota(connection, project_id, values["bytes"])
+            _check_chats(connection, of_chats)
+            if newest is not None:
+                last = newest_version(connection, project_id, newest)
+                if last is None or last.id != newest:
+                    raise Outdated(newest)
             if values.get("dataset_id") is not None:
                 last = select(func.max(files.c.version)).where(files.c.dataset_id == values["dataset_id"])
                 values["version"] = (connection.execute(last).scalar() or 1) + 1
@@ -174,7 +212,7 @@ class Catalog:
         with reading(self.engine) as connection:
             file = fetch_first(connection, FileRecord, query)
         if file is None:
-            raise NotFound(f"no file {file_id!r}", param="file_id", code="file_not_found")
+            raise no_file(file_id)
         return file
 
     def set_columns(self, file_id: str, reference: str) -> None:
@@ -204,11 +242,13 @@ class Catalog:
 
     def delete_file(self, project_id: str, file_id: str) -> None:
         """Mark it deleted; the row stays for ended jobs. Raises NotFound, and Conflict while an unfinished job needs it."""
-        self.file(project_id, file_id)
         with writing(self.engine) as connection:
+            mine = (files.c.id == file_id) & (files.c.project_id == project_id) & live_file()
+            if connection.execute(select(files.c.id).where(mine).with_for_update()).first() is None:
+                raise no_file(file_id)
             reads = or_(jobs.c.file_id == file_id, jobs.c.request["validation_file"].as_string() == file_id)
-            mine = (jobs.c.project_id == project_id) & jobs.c.status.not_in(FINAL_JOBS)
-            live = connection.execute(select(jobs.c.id).where(mine, reads).limit(1)).first()
+            unfinished = (jobs.c.project_id == project_id) & jobs.c.status.not_in(FINAL_JOBS)
+            live = connection.execute(select(jobs.c.id).where(unfinished, reads).limit(1)).first()
             if live is not None:
                 raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
@@ -294,6 +334,15 @@ class Catalog:
             )
             return fetch_one(connection, ModelRecord, added.returning(models))
 
+    def serve_first(self, project_id: str, model: ModelRecord) -> bool:
+        """Point the alias at this version if it serves none. False: it serves another one."""
+        values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
+        with writing(self.engine) as connection:
+            _check_live(connection, model)
+            if insert_once(connection, aliases, values) is not None:
+                return True
+            return lock_alias(connection, project_id, model.alias) == model.id
+
     def serve(self, project_id: str, model: ModelRecord) -> None:
         """Point the alias at this version."""
         with writing(self.engine) as connection:
@@ -302,7 +351,9 @@ class Catalog:
     def roll_back(self, project_id: str, alias: str) -> ModelRecord:
         """Point the alias at the promoted version before the served one, and return it. Raises NotFound, Conflict."""
         with writing(self.engine) as connection:
-            current = fetch_first(connection, ModelRecord, _served(project_id, alias).with_for_update(of=aliases))
+            # the alias first: a join that waits for its lock would miss the version that the alias has moved to
+            lock_alias(connection, project_id, alias)
+            current = fetch_first(connection, ModelRecord, _served(project_id, alias))
             if current is None:
                 raise NotFound(f"no alias {alias!r} is served", param="model", code="model_not_found")
             earlier = _versions(project_id, alias).where(models.c.version < current.version)
@@ -324,7 +375,7 @@ class Catalog:
             lock_alias(connection, project_id, model.alias)
             mine = models.c.id == model.id
             if connection.execute(select(models.c.id).where(mine, LIVE).with_for_update()).first() is None:
-                raise _no_model(f"{model.alias}@{model.version}")
+                raise no_model(f"{model.alias}@{model.version}")
             if connection.execute(select(aliases).where(aliases.c.model_id == model.id)).first() is not None:
                 raise Conflict(
                     f"{model.alias} serves {model.alias}@{model.version}; promote another version or roll back first, or delete "
@@ -342,7 +393,7 @@ class Catalog:
             mine = (models.c.project_id == project_id) & (models.c.alias == alias) & LIVE
             versions = fetch_all(connection, ModelRecord, select(models).where(mine).with_for_update())
             if not versions:
-                raise _no_model(alias)
+                raise no_model(alias)
             _refuse_use(connection, versions, trains=alias)
             connection.execute(delete(aliases).where(aliases.c.project_id == project_id, aliases.c.alias == alias))
             connection.execute(update(models).where(mine).values(deleted_at=time.time()))
@@ -364,7 +415,7 @@ class Catalog:
                 query = _versions(project_id, alias).where(models.c.version == int(version))
                 model = fetch_first(connection, ModelRecord, query)
         if model is None:
-            raise _no_model(name)
+            raise no_model(name)
         return model
 
     def has_versions(self, project_id: str, alias: str) -> bool:

@@ -30,7 +30,7 @@ from shared.db.engine import Values, insert_once, reading, writing
 from shared.db.fetch import fetch_all, fetch_first
 from shared.db.paging import keyset_page
 from shared.jobs.records import ChatOriginRecord, ChatRecord, FeedbackRecord
-from shared.jobs.tables import chat_origins, chats, feedback, recipe_chats
+from shared.jobs.tables import chat_origins, chats, feedback, recipe_chats, recipes
 
 AT_ONCE = 500  # rows of one statement
 TRIMMED_TO = 0.95  # of the room, so that not every further chat removes one
@@ -145,6 +145,10 @@ class ChatStore:
         """Mark what is new to the recipe as taken by this run. A run takes once: what it has taken before a crash is what it has."""
         now = time.time()
         with writing(self.engine) as connection:
+            # the lock: an orchestrator that lost the import may take at the same moment as the one that has it
+            mine = select(recipes.c.id).where(recipes.c.id == of.id).with_for_update(key_share=True)
+            if connection.execute(mine).first() is None:
+                return  # it was deleted
             if connection.execute(select(recipe_chats.c.run).where(_taken_by(of)).limit(1)).first() is not None:
                 return
             new = select(chats.c.id).where(chats.c.project_id == project_id, *_matching(filter), is_new(of.id))

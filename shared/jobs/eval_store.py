@@ -13,6 +13,7 @@ from shared.contracts.jobs import JobKind, JobStatus
 from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.paging import keyset_page
+from shared.jobs.job_moves import no_eval
 from shared.jobs.records import EvalRecord, JobRecord
 from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import evals, events, jobs, steps
@@ -133,7 +134,7 @@ def _remove(connection: Connection, run: JobRecord) -> None:
 
 def _known(record: EvalRecord | None, eval_id: str) -> EvalRecord:
     if record is None:
-        raise NotFound(f"no eval {eval_id!r}", param="eval_id", code="eval_not_found")
+        raise no_eval(eval_id)
     return record
 
 

@@ -58,9 +58,12 @@ class FeedbackStore:
         same = (feedback.c.completion_id == chat.id) & (feedback.c.author == author)
         try:
             with writing(self.engine) as connection:
-                if insert_once(connection, feedback, values) is None:
-                    changed = update(feedback).where(same, feedback.c.project_id == chat.project_id)
-                    connection.execute(changed.values(**said, updated_at=now))
+                changed = update(feedback).where(same, feedback.c.project_id == chat.project_id)
+                changed = changed.values(**said, updated_at=now).returning(feedback)
+                while insert_once(connection, feedback, values) is None:
+                    record = fetch_first(connection, FeedbackRecord, changed)
+                    if record is not None:  # else it was deleted in between
+                        return record
                 return fetch_one(connection, FeedbackRecord, select(feedback).where(same))
         except IntegrityError as error:  # the chat was removed in between
             raise no_chat(chat.id) from error

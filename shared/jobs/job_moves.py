@@ -7,16 +7,18 @@ from typing import Any
 import uuid_utils
 from sqlalchemy import ColumnElement, Connection, Exists, and_, func, insert, or_, select, update
 
+from shared.contracts.errors import NotFound
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT
-from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus
+from shared.contracts.jobs import AnyRequest, ForkedFrom, JobKind, JobRequest, JobStatus, Named
 from shared.contracts.json_types import Json
 from shared.db.engine import insert_once
 from shared.db.fetch import fetch_one
+from shared.jobs.catalog import live_file, no_file, no_model
 from shared.jobs.outbox import announce, insert_job_webhook
 from shared.jobs.records import JobRecord
 from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, StepState
-from shared.jobs.tables import events, integrations, jobs, projects, steps
+from shared.jobs.tables import evals, events, files, integrations, jobs, models, projects, steps
 from shared.jobs.tallies import Tally, tally
 from shared.platform import tracing
 
@@ -53,13 +55,14 @@ def may_begin() -> ColumnElement[bool]:
     return and_(jobs.c.status == JobStatus.QUEUED, ~sibling_runs(), project_has_capacity())
 
 
-def still_has_capacity(connection: Connection, job: JobRecord) -> bool:
+def may_still_begin(connection: Connection, job: JobRecord) -> bool:
     """Checked under a lock on the project: of two orchestrators that claim at once the second sees the first one's job."""
     mine = select(projects.c.concurrent_jobs).where(projects.c.id == job.project_id)
-    if connection.execute(mine).scalar_one() is None:
+    alone = EXPERIMENT not in (job.request.get("metadata") or {})
+    if alone and connection.execute(mine).scalar_one() is None:
         return True
     connection.execute(mine.with_for_update(key_share=True))
-    return connection.execute(select(jobs.c.id).where(jobs.c.id == job.id, project_has_capacity())).first() is not None
+    return connection.execute(select(jobs.c.id).where(jobs.c.id == job.id, may_begin())).first() is not None
 
 
 def insert_job(
@@ -71,7 +74,8 @@ def insert_job(
     key_id: str | None = None,
     job_id: str | None = None,
 ) -> JobRecord:
-    """job_id: one that was drawn before; a job that has it already stays as it is and is returned."""
+    """job_id: one that was drawn before; a job that has it already stays as it is and is returned. Raises NotFound where something that it
+    names was deleted since the request was checked."""
     values = {
         "id": job_id or new_job_id(request.kind),
         "project_id": project_id,
@@ -90,6 +94,7 @@ def insert_job(
     row = insert_once(connection, jobs, values)
     if row is None:
         return fetch_one(connection, JobRecord, select(jobs).where(jobs.c.id == values["id"]))
+    _check_named(connection, project_id, request.names)
     job = JobRecord(*row)
     if isinstance(request, JobRequest) and request.webhook is not None:
         insert_job_webhook(connection, job, request.webhook)
@@ -101,6 +106,33 @@ def insert_job(
     how = f"forked from {forked_from.job_id}" if forked_from else "created"
     add_event(connection, job, "info", "status", f"job {how} and queued", {"status": JobStatus.QUEUED})
     return job
+
+
+def _check_named(connection: Connection, project_id: str, named: Named) -> None:
+    """The locks: whoever deletes one of these waits, and then finds the job that needs it."""
+    for file_id in sorted(set(named.files)):
+        mine = (files.c.id == file_id) & (files.c.project_id == project_id) & live_file()
+        if (
+            connection.execute(select(files.c.id).where(mine).with_for_update(read=True, key_share=True)).first()
+            is None
+        ):
+            raise no_file(file_id)
+    if named.eval_id is not None:
+        there = select(evals.c.id).where(evals.c.id == named.eval_id, evals.c.project_id == project_id)
+        if connection.execute(there.with_for_update(read=True, key_share=True)).first() is None:
+            raise no_eval(named.eval_id)
+    if named.model is not None:
+        alias, _, version = named.model.partition("@")
+        number = int(version) if version.isdecimal() and len(version) < 10 else -1
+        mine = or_(models.c.id == named.model, and_(models.c.alias == alias, models.c.version == number))
+        one = select(models.c.deleted_at).where(models.c.project_id == project_id, mine)
+        row = connection.execute(one.with_for_update(read=True, key_share=True)).first()
+        if row is not None and row.deleted_at is not None:
+            raise no_model(named.model)
+
+
+def no_eval(eval_id: str) -> NotFound:
+    return NotFound(f"no eval {eval_id!r}", param="eval_id", code="eval_not_found")
 
 
 def move_to(

@@ -21,8 +21,8 @@ from shared.jobs.job_moves import (
     count_ended,
     insert_job,
     may_begin,
+    may_still_begin,
     move_to,
-    still_has_capacity,
     taken_over,
     why_not,
 )  # fmt: skip
@@ -114,7 +114,7 @@ class JobStore:
             free = or_(may_begin(), and_(jobs.c.status.in_(ACTIVE_JOBS), unowned(jobs, now)))
             query = select(jobs).where(free).order_by(jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
             job = fetch_first(connection, JobRecord, query)
-            if job is None or (job.status == JobStatus.QUEUED and not still_has_capacity(connection, job)):
+            if job is None or (job.status == JobStatus.QUEUED and not may_still_begin(connection, job)):
                 return None
             status = JobStatus.RUNNING if job.status == JobStatus.QUEUED else job.status
             values = claimed(jobs, owner, now + lease_s) | {"status": status, "started_at": job.started_at or now}
@@ -201,7 +201,7 @@ class JobStore:
         return True
 
     def change(self, job: JobRecord, budget: Budget | None, metadata: Mapping[str, str] | None) -> JobRecord:
-        """Set a budget and metadata (None: unchanged). A job that paused because of its budget resumes.
+        """Set what a budget names of its limits, and metadata (None: unchanged). A job that paused because of its budget resumes.
 
         Raises Conflict on a new budget for a job that has ended.
         """
@@ -209,6 +209,8 @@ class JobStore:
             now = _locked(connection, job.id)
             if budget is not None and now.status in FINAL_JOBS:
                 raise Conflict(f"job {job.id} is already {now.status}; it spends no more", code="job_finished")
+            if budget is not None:
+                budget = changed_budget(now, budget)
             request = dict(now.request) if budget is None else with_budget(now.kind, now.request, budget)
             if metadata is not None:
                 request["metadata"] = dict(metadata)
@@ -310,6 +312,12 @@ class JobStore:
         with reading(self.engine) as connection:
             query = select(workers).where(workers.c.seen_at > time.time() - within_s, workers.c.stopping.is_(False))
             return fetch_all(connection, WorkerRecord, query)
+
+
+def changed_budget(job: JobRecord, change: Budget) -> Budget:
+    """The job's budget with the limits that the change names."""
+    before = budget_of(job.kind, job.request).model_dump()
+    return Budget.model_validate(before | change.model_dump(exclude_unset=True))
 
 
 def _locked(connection: Connection, job_id: str) -> JobRecord:

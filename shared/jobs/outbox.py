@@ -40,7 +40,9 @@ def deliver(connection: Connection, project_id: str, job_id: str | None, bodies:
         webhooks.c.job_id.is_(None) if job_id is None else or_(webhooks.c.job_id.is_(None), webhooks.c.job_id == job_id)
     )
     mine = and_(webhooks.c.project_id == project_id, of_job, webhooks.c.disabled_at.is_(None))
-    endpoints = connection.execute(select(webhooks.c.id, webhooks.c.event_types).where(mine)).all()
+    # the lock: a webhook that is removed now would break the transaction whose event this is
+    query = select(webhooks.c.id, webhooks.c.event_types).where(mine).order_by(webhooks.c.id)
+    endpoints = connection.execute(query.with_for_update(read=True, key_share=True)).all()
     now = time.time()
     rows = [
         _delivery(endpoint.id, project_id, job_id, event, body, now)

@@ -14,7 +14,7 @@ from shared.db.fetch import fetch_all, fetch_first
 from shared.db.paging import keyset_page
 from shared.jobs.outbox import DELIVERED, FAILED, PENDING, TRIED_FOR_S, insert_webhook
 from shared.jobs.records import ClaimedDelivery, DeliveryRecord, WebhookRecord
-from shared.jobs.tables import deliveries, webhooks
+from shared.jobs.tables import deliveries, projects, webhooks
 
 MOST = 50  # endpoints of a project, its jobs' own ones not counted
 LOGGED = 20  # newest attempts in a delivery's log
@@ -39,6 +39,8 @@ class WebhookStore:
     def add(self, project_id: str, name: str, url: str, event_types: Sequence[WebhookEvent]) -> WebhookRecord:
         """Raises Conflict if the project has too many."""
         with writing(self.engine) as connection:
+            # the lock admits one new endpoint of a project at a time, so that their number stays below its limit
+            connection.execute(select(projects.c.id).where(projects.c.id == project_id).with_for_update(key_share=True))
             mine = and_(webhooks.c.project_id == project_id, webhooks.c.job_id.is_(None))
             if connection.execute(select(func.count()).where(mine)).scalar_one() >= MOST:
                 raise Conflict(f"a project has at most {MOST} webhooks; delete one first", code="too_many_webhooks")

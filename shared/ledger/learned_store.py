@@ -2,10 +2,10 @@
 
 import time
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, select
 
 from shared.contracts.json_types import Json
-from shared.db.engine import reading, writing
+from shared.db.engine import reading, upsert, writing
 from shared.ledger.tables import learned
 
 
@@ -22,13 +22,9 @@ class LearnedStore:
 
     def save(self, provider: str, settings_hash: str, content: Json | None) -> None:
         """None: forget it."""
+        row = {"provider": provider, "settings_hash": settings_hash, "content": content, "saved_at": time.time()}
         with writing(self.engine) as connection:
-            connection.execute(delete(learned).where(learned.c.provider == provider))
-            if content is not None:
-                row = {
-                    "provider": provider,
-                    "settings_hash": settings_hash,
-                    "content": content,
-                    "saved_at": time.time(),
-                }
-                connection.execute(insert(learned).values(**row))
+            if content is None:
+                connection.execute(delete(learned).where(learned.c.provider == provider))
+            else:
+                upsert(connection, learned, row)

@@ -111,10 +111,10 @@ class Ledger:
             with writing(self.engine) as connection:
                 if flight:
                     self._raise_if_known(connection, origin.project_id, request_hash, outdated, own)
-                return self.intend(connection, origin, provider, model, request_hash, most, flight=flight)
+                hash_of_flight = request_hash if flight else None
+                return self.intend(connection, origin, provider, model, request_hash, most, flight=hash_of_flight)
         except IntegrityError as error:
-            if FLIGHT in str(error) or "ledger_calls.flight" in str(error):  # of two at once, on PostgreSQL
-                raise InFlight(request_hash) from None
+            raise_if_flies(error, request_hash)
             raise
 
     def flies(self, project_id: str, request_hash: str) -> bool:
@@ -140,9 +140,10 @@ class Ledger:
         request_hash: str,
         most: Amount,
         batch_id: str | None = None,
-        flight: bool = False,
+        flight: str | None = None,
     ) -> str:
-        """As `begin`, inside a transaction of the ledger. batch_id: the batch that will send it."""
+        """As `begin`, inside a transaction of the ledger. batch_id: the batch that will send it. flight: one call with this is open at a
+        time; a second one raises IntegrityError."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
         now = time.time()
         key_id = key_of_job(connection, origin.job_id)
@@ -158,7 +159,7 @@ class Ledger:
             "batch_id": batch_id,
             "key_id": key_id,
             "gateway": self.gateway,
-            "flight": request_hash if flight else None,
+            "flight": flight,
         }
         limits = {
             month_account(origin.project_id, now): self.project_limits,
@@ -337,6 +338,12 @@ class Ledger:
         with reading(self.engine) as connection:
             rows = connection.execute(query if group is None else query.group_by(group)).all()
         return {phase or "": usage_of(tuple(totals)) for phase, *totals in rows}
+
+
+def raise_if_flies(error: IntegrityError, request_hash: str) -> None:
+    """Raises InFlight where an equal call was opened at the same moment, which PostgreSQL lets happen."""
+    if FLIGHT in str(error) or "ledger_calls.flight" in str(error):
+        raise InFlight(request_hash) from None
 
 
 def any_limit(limits: Limits) -> bool:

@@ -1,17 +1,26 @@
 """What HTTP adds: requests that are sent twice, tags of retries, compression, other origins' pages."""
 
+import asyncio
 import hashlib
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from shared.db.engine import writing
+from services.api.middleware.idempotency import StoredResponses
+from shared.db.engine import reading, writing
 from shared.jobs.answer_store import KEPT_S, LOST_S, AnswerClaim
+from shared.jobs.records import AnswerRecord
 from shared.jobs.tables import DEFAULT_PROJECT, answers
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 
@@ -85,6 +94,31 @@ def test_a_request_on_its_way_is_waited_for(api: RunningApi, http: httpx.Client,
 
 def digest_of(method: str, path: str, body: bytes = b"") -> str:
     return hashlib.sha256(f"{method} {path}?\n".encode() + body).hexdigest()
+
+
+async def test_a_request_keeps_its_key_however_long_it_takes(api: RunningApi):
+    """Its claim is renewed, and its response is stored under the renewed one."""
+    store = api.stores.answers
+
+    def at() -> float:
+        with reading(store.engine) as connection:
+            return connection.execute(select(answers.c.created_at).where(answers.c.key == "long")).scalar_one()
+
+    async def work(request: Request) -> Response:
+        request.state.claim = store.begin(DEFAULT_PROJECT, "long", "d")
+        before, deadline = at(), time.monotonic() + 20
+        while at() == before:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        return Response("done", 201)
+
+    app = Starlette(routes=[Route("/", work, methods=["POST"])], middleware=[Middleware(StoredResponses, renew_s=0.05)])
+    app.state.context = SimpleNamespace(stores=api.stores)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        assert (await client.post("/", headers={"idempotency-key": "long"})).status_code == 201
+    kept = store.begin(DEFAULT_PROJECT, "long", "d")
+    assert isinstance(kept, AnswerRecord)
+    assert (kept.status, kept.body) == (201, b"done")
 
 
 def test_what_went_down_with_its_process_is_done_again(api: RunningApi, http: httpx.Client, dataset: str):

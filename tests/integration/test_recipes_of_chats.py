@@ -314,3 +314,34 @@ def test_an_import_names_a_dataset_that_there_is(system: System):
     for source in ({"type": "completions", "dataset": "file-nobody"}, {"type": "completions", "agreement_below": 2}):
         with pytest.raises((ValueError, UserError), match=r"file-nobody|agreement_below"):
             imports.create(system.context, ImportRequest.model_validate({"source": source}))
+
+
+@pytest.mark.parametrize("grows", [True, False])
+async def test_a_chat_that_is_forgotten_while_its_row_is_stored_is_in_no_dataset(
+    system: System, monkeypatch: pytest.MonkeyPatch, grows: bool
+):
+    """grows: the import adds to a dataset, or makes one. It has looked for deleted chats before."""
+    serve(system, *range(20))
+    correct(system, *range(20))
+    source: dict[str, Any] = {"type": "completions"} | ({"dataset": system.file(train=40)} if grows else {})
+    real, forgotten = ChatStore.note_origins, []
+
+    def noted(store: ChatStore, origins: Any) -> set[str]:
+        gone = real(store, origins)
+        if not forgotten:
+            forgotten.extend(store.forget(DEFAULT_PROJECT, ["user-3"]).completions)
+        return gone
+
+    monkeypatch.setattr(ChatStore, "note_origins", noted)
+    async with system.running():
+        made = imports.create(system.context, ImportRequest.model_validate({"source": source}))
+        result = (await ended(system, made.id)).result
+    assert forgotten == ["chatcmpl-0003", "chatcmpl-0010", "chatcmpl-0017"]
+    assert result is not None
+    held = rows(system, result.file)
+    assert len(held) == 17 + 80 * grows
+    assert not held.keys() & set(forgotten)
+    uploaded = [
+        path.read_text() for path in system.context.files.iterdir() if path.is_file() and path.suffix != ".lock"
+    ]
+    assert not [text for text in uploaded if any(name in text for name in forgotten)]

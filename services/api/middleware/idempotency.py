@@ -5,6 +5,7 @@ is a secret (a new API key, a rotated webhook secret) or whose body is a stream 
 so do routes that change nothing or may be repeated safely (deletions).
 """
 
+import asyncio
 import hashlib
 from typing import Annotated
 
@@ -15,11 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.deps import Context
 from shared.contracts.errors import UserError
-from shared.jobs.answer_store import AnswerClaim
+from shared.jobs.answer_store import LOST_S, AnswerClaim
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 STORED_HEADERS = ("content-type", "location")
+RENEW_S = LOST_S / 4
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")]
 
@@ -80,17 +82,21 @@ async def on_replayed(_: Request, answer: Exception) -> Response:
 class StoredResponses:
     """Pure ASGI middleware: stores the response to a request that `once` let through, before it goes out.
 
-    Refusals and failures are not stored: nothing was changed, and the same request may succeed later.
+    Refusals and failures are not stored: nothing was changed, and the same request may succeed later. While a request is at work its claim
+    is renewed, so that a repeated one is not done beside it, however long it takes.
     """
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, renew_s: float = RENEW_S):
         self.app = app
+        self.renew_s = renew_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not any(name == b"idempotency-key" for name, _ in scope["headers"]):
             return await self.app(scope, receive, send)
         start: Message = {}
         parts: list[bytes] = []
+        settling = asyncio.Lock()  # no renewal while the response is stored
+        renewing = asyncio.create_task(self._renew(scope, settling))
 
         async def send_stored(message: Message) -> None:
             claim = scope.get("state", {}).get("claim")
@@ -101,21 +107,41 @@ class StoredResponses:
                 return None
             parts.append(message.get("body", b""))
             if not message.get("more_body"):
-                await _settle(scope, claim, start, b"".join(parts))
+                async with settling:
+                    await _settle(scope, start, b"".join(parts))
                 await send(start)
                 await send({"type": "http.response.body", "body": b"".join(parts)})
 
         try:
             await self.app(scope, receive, send_stored)
         except Exception:
-            if claim := scope.get("state", {}).get("claim"):
-                await _settle(scope, claim, {"status": 500}, b"")
+            if scope.get("state", {}).get("claim"):
+                async with settling:
+                    await _settle(scope, {"status": 500}, b"")
             raise
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, scope: Scope, settling: asyncio.Lock) -> None:
+        while True:
+            await asyncio.sleep(self.renew_s)
+            claim = scope.get("state", {}).get("claim")
+            if claim is None:
+                continue
+            async with settling:
+                try:
+                    renewed = await run_in_threadpool(scope["app"].state.context.stores.answers.renew, claim)
+                except SQLAlchemyError as error:
+                    log.warning("claim of a request not renewed", key=claim.key, error=repr(error))
+                    continue
+                if renewed is None:
+                    return
+                scope["state"]["claim"] = renewed
 
 
-async def _settle(scope: Scope, claim: AnswerClaim, start: Message, body: bytes) -> None:
+async def _settle(scope: Scope, start: Message, body: bytes) -> None:
     """If the database fails now, the stored response is lost, not the request: the claim expires after a while."""
-    answers = scope["app"].state.context.stores.answers
+    answers, claim = scope["app"].state.context.stores.answers, scope["state"]["claim"]
     try:
         if start["status"] >= 400:
             await run_in_threadpool(answers.drop, claim)

@@ -24,6 +24,7 @@ from shared.datasets.files import rows_of
 from shared.importing import storing
 from shared.importing.chats import Additions, ChatRows, additions, rows_of_chats
 from shared.importing.personal_data import masked_row
+from shared.jobs.catalog import Outdated
 from shared.jobs.chat_store import ChatFilter
 from shared.jobs.records import FileRecord
 
@@ -69,7 +70,8 @@ def unlearned(run: DurableRun, request: ImportJob, made: ChatRows, left_out: Cou
 def grow(
     run: DurableRun, request: ImportJob, dataset: str, file_id: str, made: ChatRows, left_out: Counter[str]
 ) -> Grown:
-    """The next version of a dataset, of its newest one when it is added. Raises NothingToImport, FatalError, StorageFull, DiskLow."""
+    """The next version of a dataset, of its newest one when it is added. Raises NothingToImport, FatalError, StorageFull, DiskLow,
+    ChatsGone."""
     catalog, project = run.stores.catalog, run.job.project_id
     with suppress(NotFound):
         return Grown(catalog.file(project, file_id), 0, 0)  # an earlier attempt added it
@@ -83,10 +85,11 @@ def grow(
         content = Path(name)
         try:
             version = _version(run, request, base, add, content)
-            with run.uploads.alone():
-                if _newest(run, dataset).id != base.id:
-                    continue
-                file = storing.keep_version(run.uploads, catalog, project, base, version, content, id=file_id)
+            new = [str(row["id"]) for row in (*add.append, *add.edit)]
+            with run.uploads.alone(), suppress(Outdated):
+                file = storing.keep_version(
+                    run.uploads, catalog, project, base, version, content, id=file_id, newest=base.id, of_chats=new
+                )
                 left_out.update(known)
                 return Grown(file, len(add.append) - len(add.remove), len(add.remove) + len(add.edit))
         finally:

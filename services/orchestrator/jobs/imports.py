@@ -55,7 +55,7 @@ class ImportRun(DurableRun):
 
 async def import_rows(run: ImportRun) -> dict[str, Any]:
     """What is written into the job's row. Raises NothingToImport, and PauseHere where a coverage map is to be reviewed."""
-    source, left_out = run.request.source, Counter[str]()
+    source, left_out, of_chats = run.request.source, Counter[str](), list[str]()
     told = ImportResult(file="", rows=0, left_out={})
     if isinstance(source, GenerateOptions):
         rows, told = await _generated(run, source, left_out)
@@ -68,6 +68,7 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
         if source.dataset is not None:
             return await _grown(run, source.dataset, made, left_out)
         rows = await asyncio.to_thread(chats.unlearned, run, run.request, made, left_out)
+        of_chats = [str(row["id"]) for row in rows]
     else:
         rows = await _read(run, source, left_out)
     if not rows:
@@ -75,7 +76,7 @@ async def import_rows(run: ImportRun) -> dict[str, Any]:
     file_id = _file_id(run)
     shares = {"dev": run.request.dev_share, "test": run.request.test_share}
     about = {"filename": run.request.filename, "skipped": +left_out, **shares}
-    about |= {"mask": run.request.mask, "masked": dict(run.masked)}
+    about |= {"mask": run.request.mask, "masked": dict(run.masked), "of_chats": of_chats}
     await when_disk_has_space(
         lambda: add_made_file(
             run.stores.catalog, run.artifacts, run.uploads, run.job.project_id, rows, id=file_id, **about

@@ -13,10 +13,12 @@ def begin_to_serve(run: DurableRun, version: ModelRecord, terms: CanaryTerms | N
     """Returns what was done, for the job's event. A version is tried once, whatever is killed: after that its alias is as the canary has
     left it."""
     catalog, project, alias = run.stores.catalog, run.job.project_id, version.alias
-    served = catalog.served(project, alias)
-    if terms is None or served is None or served.id == version.id:
+    if terms is None:
         catalog.serve(project, version)
         return f" and served as {alias}"
+    if catalog.serve_first(project, version):
+        return f" and served as {alias}"
+    served = catalog.resolve(project, alias)
     try:
         run.stores.canaries.set_once(project, alias, version.version, terms)
     except Conflict as error:

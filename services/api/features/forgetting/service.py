@@ -21,8 +21,11 @@ def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
     there = _of(context, request, dry_run=True)
     traces = traces_of(context, there.rows, request.file)
     _check(request, there, traces)
-    gone = there if request.dry_run else _of(context, request, dry_run=False)
-    cached = 0 if request.dry_run else _copies_of(context, request, gone)
+    gone, cached = there, 0
+    if not request.dry_run:
+        gone = _of(context, request, dry_run=False)
+        cached = _copies_of(context, request, gone)
+        traces = traces_of(context, gone.rows, request.file)  # again: an import may have stored rows meanwhile
     return ForgetResult(
         dry_run=request.dry_run,
         completions=len(gone.completions),

@@ -9,7 +9,6 @@ from services.api.features.jobs.checks import check_provider
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.service import known_prices
 from shared.contracts.coverage import TOPICS, CoverageCell
-from shared.contracts.distillation import Budget
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.estimate import Price, Spend
 from shared.contracts.imports import (
@@ -31,7 +30,6 @@ from shared.contracts.jobs import JobKind, JobStatus
 from shared.contracts.json_types import Json
 from shared.importing.stackexchange import site_of
 from shared.jobs.records import FileRecord, JobRecord
-from shared.jobs.states import FINAL_JOBS
 from shared.plan.import_estimate import generation_spend
 
 
@@ -156,17 +154,11 @@ def _source_file(context: ProjectContext, request: ImportRequest) -> FileRecord 
 def change(context: ProjectContext, import_id: str, change: ImportChange) -> ImportObject:
     """Raises Conflict on an import that has ended, and for a coverage map that is no longer waited with."""
     record = lifecycle.record(context, import_id)
-    before = ImportJob.model_validate(record.request).budget.model_dump()
     if change.coverage is not None:
         record = context.stores.jobs.set_source(record, _with_coverage(record, change.coverage))
     if "budget" not in change.model_fields_set:
         return as_object(context, record)
-    budget = Budget.model_validate(before | change.budget.model_dump(exclude_unset=True))
-    if record.status not in FINAL_JOBS:
-        context.ledger.set_budget(
-            import_id, budget, key_id=record.key_id
-        )  # first, so that an import that resumes has it
-    return as_object(context, context.stores.jobs.change(record, budget, None))
+    return as_object(context, lifecycle.change(context, record, change.budget, None))
 
 
 def _with_coverage(record: JobRecord, cells: list[CoverageCell]) -> Json:

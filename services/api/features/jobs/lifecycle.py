@@ -6,10 +6,13 @@ from typing import Any, Generic, TypeVar
 
 from services.api.context import ProjectContext
 from services.api.paging import Paging, WithId, listed
+from shared.contracts.distillation import Budget
 from shared.contracts.errors import NotFound
-from shared.contracts.jobs import JobKind, JobStatus
+from shared.contracts.jobs import JobKind, JobStatus, budget_of
 from shared.contracts.views import Listed
+from shared.jobs.job_store import changed_budget
 from shared.jobs.records import JobRecord
+from shared.jobs.states import FINAL_JOBS
 
 JobView = TypeVar("JobView", bound=WithId)
 
@@ -50,6 +53,27 @@ class JobLifecycle(Generic[JobView]):
     def pause(self, context: ProjectContext, job_id: str) -> JobView:
         """Raises Conflict on a job that has ended or is being cancelled."""
         return self.show(context, context.stores.jobs.pause(self.record(context, job_id)))
+
+    @staticmethod
+    def change(
+        context: ProjectContext, record: JobRecord, budget: Budget | None, metadata: Mapping[str, str] | None
+    ) -> JobRecord:
+        """budget: limits that it does not name stay as they are. The ledger has them first, so that a job that resumes is not stopped
+        again, and in the end as the row has them: of two changes at once each keeps what it names. Raises Conflict on a new budget for a
+        job that has ended."""
+        told = None
+        if budget is not None and record.status not in FINAL_JOBS:
+            told = changed_budget(record, budget)
+            context.ledger.set_budget(record.id, told, key_id=record.key_id)
+        changed = context.stores.jobs.change(record, budget, metadata)
+        while told is not None:
+            now = context.stores.jobs.get(record.id) or changed
+            wanted = budget_of(now.kind, now.request)
+            if wanted == told:
+                break
+            context.ledger.set_budget(record.id, wanted, key_id=record.key_id)
+            told = wanted
+        return changed
 
     def resume(self, context: ProjectContext, job_id: str) -> JobView:
         """Raises Conflict on a job that is not paused."""

@@ -16,7 +16,6 @@ from services.api.features.jobs.queue_place import place_in_queue
 from services.api.features.jobs.size_checks import SIZE_CHECKS
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
-from shared.contracts.distillation import Budget
 from shared.contracts.errors import UserError
 from shared.contracts.estimate import Price
 from shared.contracts.experiments import EXPERIMENT, VARIANT
@@ -147,14 +146,11 @@ def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject
     """Raises Conflict on a new budget for a job that has ended, UserError on metadata that would leave its experiment."""
     record = lifecycle.record(context, job_id)
     request = JobRequest.model_validate(record.request)
-    limits = change.distillation.budget.model_dump(exclude_unset=True)
-    budget = Budget.model_validate(request.distillation.budget.model_dump() | limits) if limits else None
+    budget = change.distillation.budget if change.distillation.budget.model_fields_set else None
     if change.metadata is not None and _experiment(change.metadata) != _experiment(request.metadata):
         names = f"{EXPERIMENT!r} and {VARIANT!r}"
         raise UserError(f"metadata: {names} name the job's experiment and cannot be changed", param="metadata")
-    if budget is not None and record.status not in FINAL_JOBS:
-        context.ledger.set_budget(job_id, budget, key_id=record.key_id)  # first, so that a job that resumes has it
-    return as_object(context, context.stores.jobs.change(record, budget, change.metadata))
+    return as_object(context, lifecycle.change(context, record, budget, change.metadata))
 
 
 def _experiment(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
