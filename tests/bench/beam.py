@@ -74,9 +74,9 @@ def by_vllm(url: str, prompts: Prompts, width: int, new: int) -> Found:
 
 def timed(search: Callable[[], Any], tokens: int) -> tuple[Any, dict[str, float]]:
     started = time.perf_counter()
-    found = search()
+    result = search()
     seconds = time.perf_counter() - started
-    return found, {"seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1)}
+    return result, {"seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1)}
 
 
 def in_this_process(model_folder: Path, prompts: Prompts, width: int, new: int, batch: int) -> dict[str, Any]:
@@ -92,16 +92,16 @@ def in_this_process(model_folder: Path, prompts: Prompts, width: int, new: int, 
             lambda: [ours(model, tokenizer, prompts[i : i + batch], width, new) for i in range(0, len(prompts), batch)],
             tokens,
         )
-        found = [row for chosen, _ in both for row in chosen]
+        candidates = [row for chosen, _ in both for row in chosen]
         greedy, figures_greedy = timed(
             lambda: in_batches(lambda p: plain(model, pad, p, 1, new), prompts, batch), tokens
         )
-    if not one == many == found:
+    if not one == many == candidates:
         raise SystemExit("the implementations do not find the same texts")
     if greedy != [row for _, rejected in both for row in rejected]:
         raise SystemExit("greedy on the shared cache is not greedy")
     return {
-        "found": found,
+        "found": candidates,
         "one": figures_one,
         "batch": figures_many,
         "batch_and_greedy": {"seconds": round(figures_many["seconds"] + figures_greedy["seconds"], 2)},
@@ -140,11 +140,11 @@ def main() -> None:
             by_vllm(url, prompts[:1], 2, 4)
             for width in options.widths:
                 here = result[f"width_{width}"]
-                found, figures = timed(
+                candidates, figures = timed(
                     lambda width=width: by_vllm(url, prompts, width, options.tokens), len(prompts) * options.tokens
                 )
                 own = here.pop("found")
-                same = sum(a == b for a, b in zip(found, own, strict=True))
+                same = sum(a == b for a, b in zip(candidates, own, strict=True))
                 here["vllm"] = figures | {"same_as_ours": same}
     print(json.dumps(result))
 

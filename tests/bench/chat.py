@@ -96,12 +96,12 @@ def latency(streams: int, tokens: int, rounds: int, gap: float) -> dict:
         for number in range(-1, rounds):  # the first one warms up and does not count
             for way, (url, model) in ways.items():
                 before = _cpu_s(pid)
-                found = run_client(url=url, model=model, key=KEY, streams=streams, tokens=tokens, spread_s=1.0)
+                figures = run_client(url=url, model=model, key=KEY, streams=streams, tokens=tokens, spread_s=1.0)
                 if number < 0:
                     continue
                 cpu_s += _cpu_s(pid) - before
-                seen[way]["first"] += found["first_ms"]
-                seen[way]["chunk"] += found["under_way_ms"]
+                seen[way]["first"] += figures["first_ms"]
+                seen[way]["chunk"] += figures["under_way_ms"]
     result: dict = {"streams": streams, "chunks": len(seen["proxy"]["chunk"]), "gap_ms": gap * 1000}
     for kind in ("first", "chunk"):
         for share, name in ((0.5, "p50"), (0.99, "p99")):
@@ -128,15 +128,15 @@ def throughput(engine: str, streams: int, tokens: int, rounds: int) -> dict:
     with running_api(engine, base) as (api, _):
         for number in range(-1, rounds):
             for way, url, key in (("direct", engine, token), ("proxy", api, KEY)):
-                found = run_client(url=url, model=base, key=key, streams=streams, tokens=tokens, more=more)
+                figures = run_client(url=url, model=base, key=key, streams=streams, tokens=tokens, more=more)
                 if number >= 0:
-                    rates[way].append(streams * tokens / found["seconds"])
+                    rates[way].append(streams * tokens / figures["seconds"])
     direct, proxy = (statistics.median(rates[way]) for way in ("direct", "proxy"))
     return {
         "streams": streams,
         "tokens_per_second": {"direct": round(direct, 1), "proxy": round(proxy, 1)},
         "share": round(proxy / direct, 4),
-        "rounds": {way: [round(rate, 1) for rate in found] for way, found in rates.items()},
+        "rounds": {way: [round(rate, 1) for rate in figures] for way, figures in rates.items()},
         "kept": proxy / direct >= LIMIT_SHARE,
     }
 

@@ -103,13 +103,13 @@ def cells(sizes: Iterable[int], draws: int) -> Iterator[Cell]:
         for name, truth, draw in MEANS:
             yield {"of": "mean", "n": n, "cell": name, "covered": mean(n, truth, draw, draws, random)}
         for name, changed, truth, draw in MOVES:
-            found = mean_gain(n, changed, truth, draw, draws, random)
-            yield {"of": "gain of a mean", "n": n, "cell": name, "covered": found}
+            mean_share = mean_gain(n, changed, truth, draw, draws, random)
+            yield {"of": "gain of a mean", "n": n, "cell": name, "covered": mean_share}
 
 
-def summary(found: list[Cell], draws: int) -> dict[str, Any]:
+def summary(measured: list[Cell], draws: int) -> dict[str, Any]:
     kinds: dict[str, list[float]] = {}
-    for cell in found:
+    for cell in measured:
         kinds.setdefault(cell["of"], []).append(cell["covered"])
     return {
         "draws": draws,
@@ -118,7 +118,7 @@ def summary(found: list[Cell], draws: int) -> dict[str, Any]:
             kind: {"cells": len(v), "lowest": round(min(v), 4), "mean": round(sum(v) / len(v), 4)}
             for kind, v in kinds.items()
         },
-        "below": [cell for cell in found if cell["covered"] < WANTED],
+        "below": [cell for cell in measured if cell["covered"] < WANTED],
     }
 
 

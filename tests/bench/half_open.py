@@ -32,8 +32,8 @@ def held_open(url: str, key: str, count: int, seconds: float) -> dict[str, Any]:
 
     def look() -> None:
         nonlocal closed
-        for found, _ in waiting.select(0):
-            one: Any = found.fileobj
+        for key, _ in waiting.select(0):
+            one: Any = key.fileobj
             try:
                 ended = not one.recv(4096)
             except OSError:

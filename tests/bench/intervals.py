@@ -65,8 +65,8 @@ def mid_p(k: np.ndarray, n: int) -> Limits:
 
 
 def used(k: np.ndarray, n: int) -> Limits:
-    found = [share_interval(int(each), n) for each in k]
-    return np.array([each.low for each in found]), np.array([each.high for each in found])
+    intervals = [share_interval(int(each), n) for each in k]
+    return np.array([each.low for each in intervals]), np.array([each.high for each in intervals])
 
 
 OF_SHARES: dict[str, Callable[[np.ndarray, int], Limits]] = {
@@ -108,27 +108,27 @@ OF_MEANS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Limits], Limit
 
 def shares() -> dict[str, list[tuple[float, float]]]:
     """Per method and cell: exact coverage and expected width."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in OF_SHARES}
+    cells: dict[str, list[tuple[float, float]]] = {name: [] for name in OF_SHARES}
     for n in SIZES:
         k = np.arange(n + 1)
         for name, method in OF_SHARES.items():
             low, high = method(k, n)
             for p in SHARES:
                 likely = binom.pmf(k, n, p)
-                found[name].append((float(likely[(low <= p) & (p <= high)].sum()), float(likely @ (high - low))))
-    return found
+                cells[name].append((float(likely[(low <= p) & (p <= high)].sum()), float(likely @ (high - low))))
+    return cells
 
 
 def means(draws: int) -> dict[str, list[tuple[float, float]]]:
     """Per method and cell: share of covered truths and mean width, over the same samples."""
-    random, found = np.random.default_rng(2024), {name: [] for name in OF_MEANS}
+    random, cells = np.random.default_rng(2024), {name: [] for name in OF_MEANS}
 
     def note(truth: float, samples: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> None:
         boot = bca(samples, LEVEL)
         for name, method in OF_MEANS.items():
             low, high = method(samples, lowest, highest, boot)
             low, high = np.where(np.isfinite(low), low, lowest), np.where(np.isfinite(high), high, highest)
-            found[name].append((covered(truth, (low, high)), float(np.mean(high - low))))
+            cells[name].append((covered(truth, (low, high)), float(np.mean(high - low))))
 
     for n in SIZES:
         for _, truth, draw in MEANS:
@@ -138,14 +138,14 @@ def means(draws: int) -> dict[str, list[tuple[float, float]]]:
             after = np.where(random.random((draws, n)) < changed, draw(random, draws, n), before)
             start = before.mean(axis=1)
             note(truth, after - before, -start, 1 - start)
-    return found
+    return cells
 
 
-def rows(of: str, found: dict[str, list[tuple[float, float]]]) -> list[list[str]]:
-    first, *_, chosen = found.values()
+def rows(of: str, by_method: dict[str, list[tuple[float, float]]]) -> list[list[str]]:
+    first, *_, chosen = by_method.values()
     easy = [covers >= WANTED for covers, _ in first]
     table = []
-    for name, cells in found.items():
+    for name, cells in by_method.items():
         coverage = [each for each, _ in cells]
         widths = np.array([mine / its for (_, mine), (_, its) in zip(cells, chosen, strict=True)])
         below = sum(each < WANTED for each in coverage)

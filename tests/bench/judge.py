@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[list[Label], int]:
 
     Left out are repeated rows and equal answers of which one is preferred. Raises UserError for any other bad row.
     """
-    found: dict[str, Label] = {}
+    labels: dict[str, Label] = {}
     rows = 0
     for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
         value = json_line(number, raw)
@@ -52,8 +52,8 @@ def read(path: Path) -> tuple[list[Label], int]:
         label = checked(Label, number, value) if isinstance(value, dict) else value
         if isinstance(label, LineError):
             raise UserError(f"{path.name}, line {number}: {label.message}", code="invalid_row")
-        found[label.digest] = label
-    return [found[digest] for digest in sorted(found)], rows - len(found)
+        labels[label.digest] = label
+    return [labels[digest] for digest in sorted(labels)], rows - len(labels)
 
 
 def _from_pandalm(row: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +119,10 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _gateway_of(data: Path) -> str:
-    found = run_state.read(data)
-    if found is None or not found.alive or "gateway" not in found.urls:
+    state = run_state.read(data)
+    if state is None or not state.alive or "gateway" not in state.urls:
         raise UserError(f"no gateway runs on {data}; start one with `meteor up`, or give --gateway")
-    return found.urls["gateway"]
+    return state.urls["gateway"]
 
 
 def main() -> int:

@@ -109,11 +109,11 @@ def main() -> int:
         url, job_id = given.read
         asyncio.run(read_all(url, job_id, given.streams))
         return 0
-    found = measure(given.streams, given.seconds, given.interval)
-    for name, value in found.items():
+    figures = measure(given.streams, given.seconds, given.interval)
+    for name, value in figures.items():
         print(f"{name.replace('_', ' '):34} {round(value, 2):>10}")
-    print(json.dumps(found))
-    return 0 if found["fewest_events_of_a_stream"] == found["events"] else 1
+    print(json.dumps(figures))
+    return 0 if figures["fewest_events_of_a_stream"] == figures["events"] else 1
 
 
 if __name__ == "__main__":

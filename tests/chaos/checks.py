@@ -57,11 +57,11 @@ def _named(calm: Outcome, struck: Outcome) -> list[tuple[str, Outcome]]:
 def differences(kind: str, one: Any, other: Any) -> list[str]:
     """The paths at which two JSON values differ, those in LISTED left out; empty: they are equal byte by byte."""
     left, right = (dict(_leaves(value)) for value in (one, other))
-    found = []
+    told = []
     for path in sorted(left.keys() | right.keys()):
         if left.get(path) != right.get(path) and not any(_covers(pattern, path) for pattern in LISTED[kind]):
-            found.append(f"{path} is {right.get(path)}, undisturbed {left.get(path)}")
-    return found
+            told.append(f"{path} is {right.get(path)}, undisturbed {left.get(path)}")
+    return told
 
 
 def _covers(pattern: str, path: str) -> bool:

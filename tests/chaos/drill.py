@@ -185,10 +185,10 @@ class Striker:
         """The first one that finds whom it means, taken out. Strikes that wait for the end of the job are held all the same:
         those at a training meet the trainer, those at the gateway one that has nothing to do."""
         while True:
-            found = next((strike for strike in coming if self._finds(strike)), None)
-            if found is not None:
-                coming.remove(found)
-                return found
+            next_strike = next((strike for strike in coming if self._finds(strike)), None)
+            if next_strike is not None:
+                coming.remove(next_strike)
+                return next_strike
             if {strike.target for strike in coming} <= {Target.TRAINING, Target.GATEWAY}:
                 self.choosy = False
                 coming[:] = [

@@ -213,11 +213,11 @@ def _runs(process: psutil.Process, module: str) -> bool:
 
 def marked(mark: str) -> list[psutil.Process]:
     """All processes that were started, however indirectly, with this mark; those that have ended and wait aside."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                found.append(process)
+                processes.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return processes

@@ -47,8 +47,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_fleet(tmp_path_factory: pytest.TempPathFactory, student: Path) -> Iterator[tuple[Fleet, FakeServer]]:
-    with standing(replace(PLAN, environment=IMPATIENT), tmp_path_factory.mktemp("cases"), student) as found:
-        yield found
+    with standing(replace(PLAN, environment=IMPATIENT), tmp_path_factory.mktemp("cases"), student) as fleet:
+        yield fleet
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def raw(api: RunningApi, content: bytes) -> bytes:
     host, port = api.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(content)
-        found = b""
+        received = b""
         while part := connection.recv(65536):
-            found += part
-        return found
+            received += part
+        return received

@@ -130,20 +130,20 @@ def test_all_variants_are_looked_at_and_what_they_share_is_told_once(provided: P
 
 def test_a_second_check_asks_nobody(provided: Provided, file: str):
     before = len(provided.gateway.teacher.log())
-    found: dict[str, Any] = {}
+    verdict: dict[str, Any] = {}
     for _ in range(2):
         answer = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(1)))
-        found = answer.json()
-        assert (found["ok"], found["errors"], found["warnings"]) == (True, [], []), answer.text
+        verdict = answer.json()
+        assert (verdict["ok"], verdict["errors"], verdict["warnings"]) == (True, [], []), answer.text
     asked = provided.gateway.teacher.log()[before:]
     assert len(asked) == 2, "a call to the teacher and one to the judge"
     rows = [row for row in provided.gateway.rows() if row.phase == "check"]
     assert rows
     assert {row.job_id for row in rows} == {None}
-    said = " ".join(found["checked"])
+    said = " ".join(verdict["checked"])
     for word in ("teacher 'default' answered", "judge 'default' answered", f"student '{BASE}'", "rows: 60"):
         assert word in said
-    assert found["estimate"]["total"]["usd"]["high"] > 0
+    assert verdict["estimate"]["total"]["usd"]["high"] > 0
     assert provided.http.get(JOBS).json()["data"] == []
 
 
@@ -182,9 +182,9 @@ def test_a_provider_that_refuses_a_made_up_question_refuses_the_job_too(provided
     """Its like was accepted before, so the gateway takes it for the question's own fault."""
     assert provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(30))).json()["ok"]
     provided.gateway.teacher.fault("rejected", rate=1.0, times=50)
-    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(31))).json()
-    assert {error["code"] for error in found["errors"]} == {"teacher_refused_row"}
-    assert all("does not please" in error["message"] and "made-up" in error["remedy"] for error in found["errors"])
+    verdict = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(31))).json()
+    assert {error["code"] for error in verdict["errors"]} == {"teacher_refused_row"}
+    assert all("does not please" in error["message"] and "made-up" in error["remedy"] for error in verdict["errors"])
 
 
 UNFIT = [  # (rows, job, code, field, words of the message)
@@ -219,18 +219,18 @@ def test_what_would_waste_money_is_refused(
         )
         sent = {"file": ("own.jsonl", "\n".join(lines))}
         file = provided.http.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()["id"]
-    found = provided.http.post(f"{JOBS}/check", json=body(file, **job)).json()
-    assert [(error["code"], error["param"]) for error in found["errors"]] == [(code, f"distillation.{field}")]
-    assert says in found["errors"][0]["message"]
-    assert found["errors"][0]["remedy"]
+    verdict = provided.http.post(f"{JOBS}/check", json=body(file, **job)).json()
+    assert [(error["code"], error["param"]) for error in verdict["errors"]] == [(code, f"distillation.{field}")]
+    assert says in verdict["errors"][0]["message"]
+    assert verdict["errors"][0]["remedy"]
     assert provided.http.post(JOBS, json=body(file, **job)).status_code == 400
 
 
 def test_rows_are_held_against_the_teachers_context_once_it_said_how_long_that_is(provided: Provided, file: str):
     """From the words of a refusal, or of a test of the provider."""
     provided.gateway.teacher.fault("400", rate=1.0, times=50)
-    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(40))).json()
-    assert {error["code"] for error in found["errors"]} == {"teacher_prompt_too_long"}
+    verdict = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(40))).json()
+    assert {error["code"] for error in verdict["errors"]} == {"teacher_prompt_too_long"}
     provided.gateway.teacher.heal()
     told = provided.http.post(
         f"{JOBS}/check", json=body(file, teacher={"max_tokens": 64}, judge={"max_tokens": 300})
@@ -338,10 +338,10 @@ def test_a_provider_that_does_not_answer_just_now_is_a_warning(provided: Provide
 def test_a_slow_provider_holds_nobody_up(provided: Provided, file: str):
     provided.gateway.teacher.latency(30)
     began = time.monotonic()
-    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(5))).json()
+    verdict = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(5))).json()
     assert time.monotonic() - began < 15
-    assert found["ok"]
-    assert {warning["param"] for warning in found["warnings"]} == {
+    assert verdict["ok"]
+    assert {warning["param"] for warning in verdict["warnings"]} == {
         "distillation.teacher.provider",
         "distillation.judge.provider",
     }
@@ -349,9 +349,9 @@ def test_a_slow_provider_holds_nobody_up(provided: Provided, file: str):
 
 def test_a_judge_without_a_verdict_is_refused(provided: Provided, file: str):
     provided.gateway.teacher.fault("refusal", rate=1.0, times=50)
-    found = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(6))).json()
-    assert [error["code"] for error in found["errors"]] == ["judge_unreadable"]
-    assert "distillation.judge.max_tokens" in found["errors"][0]["remedy"]
+    verdict = provided.http.post(f"{JOBS}/check", json=body(file, **new_limits(6))).json()
+    assert [error["code"] for error in verdict["errors"]] == ["judge_unreadable"]
+    assert "distillation.judge.max_tokens" in verdict["errors"][0]["remedy"]
 
 
 def test_the_budgets_of_the_key_and_of_its_project_are_held_against_the_estimate(provided: Provided, file: str):
@@ -388,8 +388,8 @@ def test_an_estimate_has_hours_beside_money_and_grows_with_the_work(provided: Pr
 
 def test_plain_training_asks_nobody(provided: Provided, file: str):
     before = len(provided.gateway.teacher.log())
-    found = provided.http.post(f"{OPENAIS}/check", json={"model": BASE, "training_file": file}).json()
-    assert found["ok"]
+    verdict = provided.http.post(f"{OPENAIS}/check", json={"model": BASE, "training_file": file}).json()
+    assert verdict["ok"]
     assert len(provided.gateway.teacher.log()) == before
 
 

@@ -69,7 +69,7 @@ def test_a_job_is_posted_with_changes_listed_shown_and_cancelled(meteor, files: 
     made = out(meteor(*line, "--set", "metadata.team=cli", "--json"))
     assert made["distillation"]["iterate"]["rounds"] == 3
     listed = out(meteor("jobs", "list", "--limit", "1", "--json"))
-    assert [found["id"] for found in listed["data"]] == [made["id"]]
+    assert [one["id"] for one in listed["data"]] == [made["id"]]
     row = next(line for line in meteor("jobs", "list").stdout.splitlines() if made["id"] in line)
     assert re.search(rf"{date.today().year}-\d\d-\d\d \d\d:\d\d", row), "when it was posted"
     assert out(meteor("jobs", "show", "last", "--json"))["id"] == made["id"]
@@ -181,9 +181,9 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         stored = client.post("/v1/files", files={"file": ("r.jsonl", rows(60))}, data={"purpose": "fine-tune"}).json()
         body = {"model": BASE, "training_file": stored["id"], "distillation": {"domain": "sums"}}
         job = client.post("/v1/distillation/jobs", json=body).json()["id"]
-        address, found = [first.url], []
+        address, ends = [first.url], []
         follower = Follower(ApiClient(client), job, lambda: address[0])
-        thread = threading.Thread(target=lambda: found.append(follower.emit_lines()), daemon=True)
+        thread = threading.Thread(target=lambda: ends.append(follower.emit_lines()), daemon=True)
         thread.start()
     with running_api(tmp_path, **redis) as second:
         assert second.url != first.url
@@ -192,8 +192,8 @@ def test_watch_outlives_a_restart_of_the_api_at_another_address(tmp_path: Path):
         row = second.stores.jobs.get(job)
         assert row is not None
         second.stores.jobs.cancel(row)
-        wait_until(lambda: found, 60, "the end of watching")
-    assert found[0].status == "cancelled"
+        wait_until(lambda: ends, 60, "the end of watching")
+    assert ends[0].status == "cancelled"
     client.close()
 
 

@@ -113,7 +113,7 @@ def test_a_look_into_a_job(meteor, job: str):
     assert f"learned by {checkpoint['fine_tuned_model_checkpoint']} (promoted)" in way
     assert "it went into no finished step" in said(meteor("jobs", "lineage", job, "row-2"))
     listed = out(meteor("jobs", "list", "--metadata", "looked=at", "--json"))["data"]
-    assert job in [found["id"] for found in listed]
+    assert job in [one["id"] for one in listed]
     assert out(meteor("jobs", "list", "--metadata", "looked=away", "--json"))["data"] == []
     assert meteor("jobs", "list", "--metadata", "looked").exit_code == 2
 
@@ -189,7 +189,7 @@ def test_projects_and_who_did_what(meteor):
     wanted = {"requests_per_minute": None, "concurrent_jobs": None, "teacher_usd_per_day": 1.5, "stored_bytes": 5000000}
     assert changed["limits"] == wanted
     assert isinstance(meteor("projects", "change", project).exception, Refused)
-    assert project in [found["id"] for found in out(meteor("projects", "list", "--json"))["data"]]
+    assert project in [one["id"] for one in out(meteor("projects", "list", "--json"))["data"]]
     assert "usd 1.5" in said(meteor("projects", "list"))
     key = out(meteor("keys", "create", "of-cli", "--project", project, "--json"))
     assert out(meteor("keys", "show", key["id"], "--json"))["project"] == project

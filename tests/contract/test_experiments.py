@@ -65,11 +65,11 @@ def test_variants_run_one_after_the_other_and_are_compared(api: RunningApi, http
             assert free.id != jobs[1]["id"], "it was taken while its sibling ran"
         name = row.request["metadata"]["variant"]
         store.end(row, JobStatus.SUCCEEDED, report_ref=artifacts.put_json(report(row.id, [0.1] * 4, finals[name])))
-    found = http.get(f"/v1/experiments/{made['id']}").json()
+    experiment = http.get(f"/v1/experiments/{made['id']}").json()
     alone = http.get(f"/v1/experiments/{made['id']}/report").json()
-    assert (alone["variants"], alone["compared"]) == (len(found["variants"]), len(found["comparison"]))
-    assert (alone["id"], alone["comparison"]) == (made["id"], found["comparison"])
-    full, bare = found["comparison"]
+    assert (alone["variants"], alone["compared"]) == (len(experiment["variants"]), len(experiment["comparison"]))
+    assert (alone["id"], alone["comparison"]) == (made["id"], experiment["comparison"])
+    full, bare = experiment["comparison"]
     assert full["gain_over_first"][0] == 0
     assert bare["gain_over_first"][0] == pytest.approx(0.125)
     assert bare["gain_over_first"][1] < bare["gain_over_first"][0] < bare["gain_over_first"][2]
@@ -179,10 +179,10 @@ def test_a_fork_over_http_and_from_the_command_line(
     options = ["--set", "distillation.iterate.rounds=2", "--set", "distillation.domain=more sums", "--set", "seed=4"]
     told = CliRunner().invoke(cli, ["jobs", "fork", origin["id"], *options])
     assert told.exit_code == 0, told.output
-    found = http.get(f"/v1/distillation/jobs/{told.output.strip()}").json()
-    assert (found["distillation"]["iterate"]["rounds"], found["seed"]) == (2, 4)
-    assert found["distillation"]["domain"] == "more sums"
+    fork = http.get(f"/v1/distillation/jobs/{told.output.strip()}").json()
+    assert (fork["distillation"]["iterate"]["rounds"], fork["seed"]) == (2, 4)
+    assert fork["distillation"]["domain"] == "more sums"
     told = CliRunner().invoke(cli, ["jobs", "fork", origin["id"], "--from", "iterate/1"])
     assert told.exit_code != 0
-    for job in (origin, made, found):
+    for job in (origin, made, fork):
         http.post(f"/v1/distillation/jobs/{job['id']}/cancel")

@@ -113,7 +113,7 @@ class Route:
 
 
 def routes_of(app: FastAPI) -> list[Route]:
-    found = []
+    routes = []
     for route in app.routes:
         path = getattr(route, "path", "")
         if not path.startswith("/v1/") or path.startswith(OPERATORS):
@@ -121,8 +121,8 @@ def routes_of(app: FastAPI) -> list[Route]:
         for method in sorted(route.methods - {"HEAD", "OPTIONS"}):  # type: ignore[attr-defined]
             query = {field.alias for field in route.dependant.query_params}  # type: ignore[attr-defined]
             body = route.body_field is not None  # type: ignore[attr-defined]
-            found.append(Route(method, re.sub(r":path}", "}", path), query, body))
-    return sorted(found, key=lambda route: (route.method == "DELETE", route.name))
+            routes.append(Route(method, re.sub(r":path}", "}", path), query, body))
+    return sorted(routes, key=lambda route: (route.method == "DELETE", route.name))
 
 
 ROUTES = routes_of(create_app(ApiSettings(), PlatformSettings(data=Path("unused"))))
@@ -164,7 +164,7 @@ def filled(template: Any, ids: dict[str, str], name: str) -> Any:
     text = json.dumps(template)
     unknown = [param for param in re.findall(r"{(\w+)}", text) if param not in ids]
     assert not unknown, f"{name}: say in one_of_everything() what {unknown} may be"
-    return json.loads(re.sub(r"{(\w+)}", lambda found: ids[found.group(1)], text))
+    return json.loads(re.sub(r"{(\w+)}", lambda match: ids[match.group(1)], text))
 
 
 def asked(who: Tenant, route: Route, ids: dict[str, str], body: Any = None, **query: str) -> tuple[int, str]:

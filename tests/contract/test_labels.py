@@ -23,12 +23,12 @@ def rows(prefix: str, count: int) -> list[dict[str, Any]]:
 
 
 def total(http: httpx.Client) -> int:
-    found, after = 0, ""
+    count, after = 0, ""
     while True:
         page = http.get(f"{LABELS}?limit=100{after}").json()
-        found += len(page["data"])
+        count += len(page["data"])
         if not page["has_more"]:
-            return found
+            return count
         after = f"&after={page['last_id']}"
 
 

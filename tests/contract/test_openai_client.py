@@ -124,10 +124,10 @@ def test_jobs(client: openai.OpenAI, http: httpx.Client, job: str):
     assert [item.id for item in client.fine_tuning.jobs.list(metadata={"team": "a.b"}, limit=1).data] == [job]
     assert client.fine_tuning.jobs.list(metadata={"team": "nobody"}).data == []
     succeeded = http.get("/v1/distillation/jobs", params={"status": "succeeded", "limit": 100}).json()["data"]
-    assert {found["status"] for found in succeeded} <= {"succeeded"}  # other tests of this process leave some
-    assert job not in [found["id"] for found in succeeded]
+    assert {one["status"] for one in succeeded} <= {"succeeded"}  # other tests of this process leave some
+    assert job not in [one["id"] for one in succeeded]
     queued = http.get("/v1/distillation/jobs", params={"status": "queued", "limit": 100}).json()["data"]
-    assert job in [found["id"] for found in queued]
+    assert job in [one["id"] for one in queued]
     assert client.fine_tuning.jobs.cancel(job).status == "cancelled"
     with pytest.raises(openai.ConflictError) as refused:
         client.fine_tuning.jobs.cancel(job)

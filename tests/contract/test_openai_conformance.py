@@ -105,9 +105,9 @@ def test_structured_output(client: openai.OpenAI, engine: FakeVllm):
 def test_logprobs(client: openai.OpenAI, engine: FakeVllm):
     answer = client.chat.completions.create(model=BASE, messages=say("hi"), logprobs=True, top_logprobs=2)
     assert (engine.last["logprobs"], engine.last["top_logprobs"]) == (True, 2)
-    found = answer.choices[0].logprobs
-    assert found is not None
-    assert [(entry.token, entry.logprob) for entry in found.content or []] == [("hi", -0.25)]
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert [(entry.token, entry.logprob) for entry in logprobs.content or []] == [("hi", -0.25)]
 
 
 def test_models(client: openai.OpenAI):

@@ -249,7 +249,7 @@ def test_a_job_read_back_can_be_posted_again(http: httpx.Client, api: RunningApi
     first = http.post("/v1/fine_tuning/jobs", json=body | ({"distillation": spec} if spec else {})).json()
     again = http.post(f"/v1/{route}/jobs", json=http.get(f"/v1/fine_tuning/jobs/{first['id']}").json())
     assert again.status_code == 201, again.text
-    one, other = (api.stores.jobs.get(found["id"]) for found in (first, again.json()))
+    one, other = (api.stores.jobs.get(posted["id"]) for posted in (first, again.json()))
     assert one is not None
     assert other is not None
     assert one.request == other.request
@@ -272,8 +272,8 @@ def test_everything_that_a_job_says_is_known():
 def test_pages_of_250_jobs(api: RunningApi, client: openai.OpenAI, dataset: str):
     request = FineTuningRequest(model=BASE, training_file=dataset, metadata={"pages": "yes"}).job()
     made = [row.id for row in api.stores.jobs.create_all(DEFAULT_PROJECT, [request] * MANY)]
-    found = [job.id for job in client.fine_tuning.jobs.list(metadata={"pages": "yes"}, limit=50)]
-    assert found == sorted(made, reverse=True)
+    listed = [job.id for job in client.fine_tuning.jobs.list(metadata={"pages": "yes"}, limit=50)]
+    assert listed == sorted(made, reverse=True)
     page = client.fine_tuning.jobs.list(metadata={"pages": "yes"}, limit=100)
     assert (len(page.data), page.has_more) == (100, True)
 
@@ -297,13 +297,13 @@ def test_checkpoints_and_metrics(api: RunningApi, client: openai.OpenAI, http: h
     for adapter, state in (("d" * 64, "rejected"), (ADAPTER, "promoted")):
         ref = ModelRef(base=BASE, base_hash="b", adapter=adapter)
         api.stores.catalog.publish(DEFAULT_PROJECT, "steps", ref, job, state)
-    found = list(client.fine_tuning.jobs.checkpoints.list(job, limit=1))  # two pages
-    assert [(c.fine_tuned_model_checkpoint, c.step_number, c.metrics.step) for c in found] == [
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job, limit=1))  # two pages
+    assert [(c.fine_tuned_model_checkpoint, c.step_number, c.metrics.step) for c in checkpoints] == [
         ("steps@2", 15, 5),
         ("steps@1", 10, 10),
     ]
-    assert found[0].metrics.train_loss == 0.5
-    assert extra(found[0]) == {"step": "evolve/1/train", "state": "promoted"}
+    assert checkpoints[0].metrics.train_loss == 0.5
+    assert extra(checkpoints[0]) == {"step": "evolve/1/train", "state": "promoted"}
     for prefix in ("distillation", "fine_tuning"):
         metrics = http.get(f"/v1/{prefix}/jobs/{job}/metrics", params={"limit": 2}).json()
         assert [(m["step"], m["values"]["steps"]) for m in metrics["data"]] == [

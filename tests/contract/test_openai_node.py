@@ -32,6 +32,6 @@ def test_the_client_of_npm_drives_the_system(api: RunningApi, tmp_path: Path):
     }
     done = subprocess.run([node, tmp_path / "drive.mjs"], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert (found["jobs"], found["chat"]) == (2, "Hello é")
-    assert found["models"] >= 1
+    report = json.loads(done.stdout)
+    assert (report["jobs"], report["chat"]) == (2, "Hello é")
+    assert report["models"] >= 1

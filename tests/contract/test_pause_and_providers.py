@@ -65,18 +65,18 @@ def test_the_stock_client_pauses_and_resumes(api: RunningApi, http: httpx.Client
     row = claim(api, job["id"])
     api.stores.jobs.note(row, progress={"percent": 10, "eta_seconds": 100})
     assert jobs.pause(job["id"]).status == "running", "a word that OpenAI's types have"
-    found = http.get(f"/v1/distillation/jobs/{job['id']}").json()
-    assert (found["status"], found["distillation"]["status"]) == ("pausing", "pausing")
+    shown = http.get(f"/v1/distillation/jobs/{job['id']}").json()
+    assert (shown["status"], shown["distillation"]["status"]) == ("pausing", "pausing")
     assert jobs.retrieve(job["id"]).model_dump()["distillation"]["status"] == "pausing"
     with pytest.raises(openai.ConflictError) as refused:
         jobs.resume(job["id"])
     assert refused.value.code == "job_pausing"
     assert refused.value.response.headers["x-should-retry"] == "false"
     api.stores.jobs.rest(row, "waits after pilot", after="pilot")
-    found = http.get(f"/v1/distillation/jobs/{job['id']}").json()
-    assert (found["status"], found["estimated_finish"]) == ("paused", None)
-    assert found["distillation"]["status_reason"] == "waits after pilot"
-    assert found["distillation"]["progress"]["eta_seconds"] is None
+    shown = http.get(f"/v1/distillation/jobs/{job['id']}").json()
+    assert (shown["status"], shown["estimated_finish"]) == ("paused", None)
+    assert shown["distillation"]["status_reason"] == "waits after pilot"
+    assert shown["distillation"]["progress"]["eta_seconds"] is None
     listed = http.get("/v1/distillation/jobs", params={"status": "paused", "limit": 100}).json()["data"]
     assert job["id"] in [item["id"] for item in listed]
     assert jobs.cancel(job["id"]).status == "cancelled"
@@ -207,9 +207,9 @@ def test_an_unknown_provider_is_refused_with_the_names_that_are_known(provided: 
 
 def test_an_estimate_is_priced_and_makes_no_job(provided: httpx.Client):
     before = provided.get("/v1/distillation/jobs?limit=100").json()["data"]
-    found = provided.post("/v1/distillation/jobs/estimate", json=body(provided, phases=["distill"], guidance="none"))
-    assert found.status_code == 200, found.text
-    cheap = found.json()
+    response = provided.post("/v1/distillation/jobs/estimate", json=body(provided, phases=["distill"], guidance="none"))
+    assert response.status_code == 200, response.text
+    cheap = response.json()
     assert (cheap["object"], cheap["basis"], cheap["prices"]) == (
         "distillation.estimate",
         "price list",

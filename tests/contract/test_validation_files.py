@@ -41,8 +41,8 @@ def test_its_rows_are_dev_and_the_other_files_dev_rows_are_learned_from(
     assert job.validation_file == files[1]
     split = http.get(f"/v1/files/{files[0]}").json()["splits"]
     assert split["dev"] > 0
-    found = Counter(row["split"] for row in examples(http, job.id))
-    assert found == {"train": split["train"] + split["dev"], "dev": 7, "test": split["test"]}
+    counts = Counter(row["split"] for row in examples(http, job.id))
+    assert counts == {"train": split["train"] + split["dev"], "dev": 7, "test": split["test"]}
     dev = examples(http, job.id, split="dev")
     assert [row["id"] for row in dev] == [f"validation-row-{n}" for n in range(1, 8)]
     assert dev[0]["question"] == "What is 1000 plus 1000?"

@@ -109,10 +109,10 @@ class System:
 
     def until(self, condition, timeout_s: float, describe=lambda: "") -> Any:
         deadline = time.monotonic() + timeout_s
-        while not (found := condition()):
+        while not (value := condition()):
             assert time.monotonic() < deadline, f"did not come within {timeout_s} s: {describe()}"
             time.sleep(0.25)
-        return found
+        return value
 
     def describe(self, job_id: str) -> str:
         running = [s["key"] for s in self.steps(job_id) if s["state"] in ("running", "queued")]

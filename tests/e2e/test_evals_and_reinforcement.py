@@ -30,10 +30,10 @@ def client(system: System) -> OpenAI:
 
 def until(look: Callable[[], Any], ended: tuple[str, ...], within_s: float = 900) -> Any:
     deadline = time.monotonic() + within_s
-    while (found := look()).status not in ended:
-        assert time.monotonic() < deadline, found
+    while (run := look()).status not in ended:
+        assert time.monotonic() < deadline, run
         time.sleep(0.2)
-    return found
+    return run
 
 
 def paid_calls(system: System, job_id: str) -> int:

@@ -73,15 +73,15 @@ def test_every_step_that_asked_an_adapter_compared_it_with_the_trainers(finished
 def test_the_lineage_of_an_example_leads_from_the_question_to_the_served_model(finished, system: System):
     steps = system.steps(finished["id"])
     example = system.example_of(next(s["id"] for s in steps if s["kind"] == "judge.review"))
-    found = system.client.get(f"/v1/distillation/jobs/{finished['id']}/examples/{example}/lineage").json()
-    kinds = [link["kind"] for link in found["chain"]]
+    lineage = system.client.get(f"/v1/distillation/jobs/{finished['id']}/examples/{example}/lineage").json()
+    kinds = [link["kind"] for link in lineage["chain"]]
     assert {*kinds[: kinds.index("judge.review")]} == {"weak.reason"}  # a try that was cut off is not judged
     assert "train.sft" in kinds
-    assert all(link["given"]["id"] == example for link in found["chain"])
-    assert found["example"]["reference"] == "the number is seven"
-    learned = next(link for link in found["chain"] if link["kind"] == "train.sft")
+    assert all(link["given"]["id"] == example for link in lineage["chain"])
+    assert lineage["example"]["reference"] == "the number is seven"
+    learned = next(link for link in lineage["chain"] if link["kind"] == "train.sft")
     assert learned["given"]["completion"]
-    assert learned["adapter"] in found["adapters"]
+    assert learned["adapter"] in lineage["adapters"]
     missing = system.client.get(f"/v1/distillation/jobs/{finished['id']}/examples/nobody/lineage")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "example_not_found")
 

@@ -55,15 +55,15 @@ def test_no_secret_is_in_any_log_row_artifact_or_answer(system: System):
         if url.startswith("http"):
             answers += [LOOPBACK.get(f"{url}{path}", timeout=10).text for path in ("/readyz", "/metrics")]
 
-    found = {f"{what} in an answer" for what, form in _forms(secrets) if any(form in text for text in answers)}
+    leaks = {f"{what} in an answer" for what, form in _forms(secrets) if any(form in text for text in answers)}
     files = 0
     for path, content in _written(system.data):
         files += 1
-        found |= {
+        leaks |= {
             f"{what} in {path.relative_to(system.data)}" for what, form in _forms(secrets) if form.encode() in content
         }
     assert files > 20, "logs, databases and artifacts were looked at"
-    assert found == set()
+    assert leaks == set()
 
 
 def _forms(secrets: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -42,7 +42,7 @@ def failed(data: Path, calls: bool = False) -> dict[str, Finding]:
 
 
 def the_only_failure(data: Path, name: str, calls: bool = False) -> Finding:
-    found = failed(data, calls)
-    assert list(found) == [name], found
-    assert found[name].fix
-    return found[name]
+    findings = failed(data, calls)
+    assert list(findings) == [name], findings
+    assert findings[name].fix
+    return findings[name]

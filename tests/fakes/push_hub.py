@@ -42,11 +42,11 @@ class PushHub:
         return 404, {"error": f"{method} {path}"}
 
     def _commit(self, repo: str, body: bytes) -> dict[str, Any]:
-        found = self.files[repo] = {}
+        files = self.files[repo] = {}
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
             if line["key"] == "file":
-                found[value["path"]] = base64.b64decode(value["content"])
+                files[value["path"]] = base64.b64decode(value["content"])
         return {"commitUrl": f"{self.url}/{repo}/commit/{'1' * 40}", "commitOid": "1" * 40, "pullRequestUrl": None}
 
 

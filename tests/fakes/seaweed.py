@@ -67,10 +67,10 @@ def running_s3() -> Iterator[S3]:
         argv = [program, "server", "-s3", *(f"-{name}={value}" for name, value in {**options, **ports}.items())]
         log = (Path(folder) / "log").open("wb")
         server = subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=log, stderr=log)
-        found = S3(f"http://127.0.0.1:{ports['s3.port']}")
+        store = S3(f"http://127.0.0.1:{ports['s3.port']}")
         try:
-            wait_until(lambda: _answers(found.endpoint), 90, "the S3 server")
-            yield found
+            wait_until(lambda: _answers(store.endpoint), 90, "the S3 server")
+            yield store
         finally:
             server.kill()
             server.wait(20)

@@ -49,13 +49,13 @@ class Case:
         """As a step does it: asked again until nothing is pending. Raises what else a call ends with."""
         deadline = time.monotonic() + 40
         while True:
-            found = await self.try_all(rows, **origin)
-            if other := [one for one in found if isinstance(one, Exception) and not isinstance(one, BatchPending)]:
+            outcomes = await self.try_all(rows, **origin)
+            if other := [one for one in outcomes if isinstance(one, Exception) and not isinstance(one, BatchPending)]:
                 raise other[0]
-            replies = [one for one in found if isinstance(one, ChatReply)]
+            replies = [one for one in outcomes if isinstance(one, ChatReply)]
             if len(replies) == len(rows):
                 return replies
-            assert time.monotonic() < deadline, [str(one) for one in found[:3]]
+            assert time.monotonic() < deadline, [str(one) for one in outcomes[:3]]
             await asyncio.sleep(0.2)
 
     def rows(self) -> list[Row]:

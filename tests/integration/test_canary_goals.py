@@ -85,8 +85,8 @@ def test_several_processes_add_up_in_few_rows(stores: Stores):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(20)))
-    found = {count.arm: (count.n, count.loss) for count in stores.canaries.counts(canary_id)}
-    assert found == {Arm.CANARY: (40, 5), Arm.SERVED: (20, 0)}
+    sums = {count.arm: (count.n, count.loss) for count in stores.canaries.counts(canary_id)}
+    assert sums == {Arm.CANARY: (40, 5), Arm.SERVED: (20, 0)}
     assert rows_of_counts(stores) == 3
 
 
@@ -209,8 +209,8 @@ def test_many_orchestrators_decide_once(stores: Stores):
 def test_one_at_a_time_looks(stores: Stores):
     begin(stores)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: stores.canaries.due(60), range(8)))
-    assert sum(map(len, found)) == 1
+        taken = list(pool.map(lambda _: stores.canaries.due(60), range(8)))
+    assert sum(map(len, taken)) == 1
 
 
 def rate(stores: Stores, name: str, version: int, rating: str, at: float) -> None:

@@ -28,9 +28,9 @@ def test_one_per_alias_and_none_when_the_alias_moves(stores: Stores, new_job):
     stores.catalog.serve(DEFAULT_PROJECT, first)
     for number, percent in ((2, 5.0), (3, 12.5)):
         canaries.set(DEFAULT_PROJECT, "a", number, CanaryTerms(percent=percent, shadow=True))
-    found = canaries.get(DEFAULT_PROJECT, "a")
-    assert found is not None
-    assert (found.served.id, found.tried.id, found.percent, found.shadow) == (first.id, third.id, 12.5, True)
+    canary = canaries.get(DEFAULT_PROJECT, "a")
+    assert canary is not None
+    assert (canary.served.id, canary.tried.id, canary.percent, canary.shadow) == (first.id, third.id, 12.5, True)
     assert canaries.get("proj_other", "a") is None
     stores.catalog.serve(DEFAULT_PROJECT, first)
     assert canaries.get(DEFAULT_PROJECT, "a") is not None, "it serves what it served"

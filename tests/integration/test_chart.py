@@ -369,14 +369,14 @@ def test_each_process_has_one_budget(installed: Release):
 
 
 def test_monitors_find_their_services(gpu: Release):
-    found = {}
+    watched = {}
     for monitor in gpu.of("ServiceMonitor"):
         for service in gpu.of("Service"):
             if selects(monitor["spec"]["selector"], service["metadata"]["labels"]):
                 ports = {one["name"] for one in service["spec"]["ports"]}
                 assert {one["port"] for one in monitor["spec"]["endpoints"]} <= ports
-                found[monitor["metadata"]["name"]] = service["metadata"]["name"]
-    assert found == {f"meteor-{name}": f"meteor-{name}" for name in ("api", "gateway", "engine", "engine-control")}
+                watched[monitor["metadata"]["name"]] = service["metadata"]["name"]
+    assert watched == {f"meteor-{name}": f"meteor-{name}" for name in ("api", "gateway", "engine", "engine-control")}
 
 
 def test_load_is_counted_by_metrics_that_exist(gpu: Release, tmp_path: Path):

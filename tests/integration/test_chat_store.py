@@ -122,8 +122,8 @@ def test_a_recipe_takes_a_chat_once_and_again_when_it_is_corrected(stores: Store
     first, second = (stores.recipes.add(DEFAULT_PROJECT, RecipeRequest.model_validate(body), None).id for _ in range(2))
 
     def taken(recipe: str, run: int) -> str:
-        found = stores.chats.judged(DEFAULT_PROJECT, EVERY, OfRecipe(id=recipe, run=run))
-        return " ".join(one.chat.id.removeprefix("chatcmpl-") for one in found)
+        judged = stores.chats.judged(DEFAULT_PROJECT, EVERY, OfRecipe(id=recipe, run=run))
+        return " ".join(one.chat.id.removeprefix("chatcmpl-") for one in judged)
 
     def new(recipe: str) -> int:
         with reading(stores.chats.engine) as connection:

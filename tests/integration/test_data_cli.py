@@ -37,9 +37,9 @@ def parquet_bytes(rows: list[dict]) -> bytes:
 def test_a_dump_becomes_rows(tmp_path: Path):
     source, out = tmp_path / "Posts.xml", tmp_path / "rows.jsonl"
     source.write_bytes(posts_xml([question(1, 2), answer(2, 1), question(3, None)]))
-    found = run("import", str(source), "--out", str(out), "--site", "stackoverflow.com", "--preset", "paper", "--json")
-    assert found.exit_code == 0, found.output
-    assert json.loads(found.stdout) == {
+    done = run("import", str(source), "--out", str(out), "--site", "stackoverflow.com", "--preset", "paper", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
         "rows": 1,
         "references": 1,
         "left_out": {"no accepted answer": 1},
@@ -56,20 +56,20 @@ def test_a_failed_import_leaves_what_was_there(tmp_path: Path):
     out.write_text("old")
     bad = tmp_path / "chat.jsonl"
     bad.write_text('{"messages": [{"role": "user", "content": "q"}]}\n{"messages": 5}\n')
-    found = meteor("import", str(bad), "--out", str(out))
-    assert found.returncode == 1
-    assert "line 2: messages: a list" in found.stderr
+    done = meteor("import", str(bad), "--out", str(out))
+    assert done.returncode == 1
+    assert "line 2: messages: a list" in done.stderr
     assert (out.read_text(), [path.name for path in tmp_path.glob("*.part")]) == ("old", [])
 
 
 def test_validate_names_bad_lines_and_unread_fields(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "a", "answer": "b", "comment": "c"}\nnonsense\n')
-    found = run("validate", str(path))
-    assert found.exit_code == 1
-    assert "1 good rows, 1 bad lines" in found.output
-    assert "line 2: not a JSON object" in found.output
-    assert "'comment' stands in 1 rows and is not read" in found.output
+    done = run("validate", str(path))
+    assert done.exit_code == 1
+    assert "1 good rows, 1 bad lines" in done.output
+    assert "line 2: not a JSON object" in done.output
+    assert "'comment' stands in 1 rows and is not read" in done.output
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_dataset_of_a_hub_and_none_without_one(tmp_path: Path):
     out = tmp_path / "rows.jsonl"
     arguments = ["import", "org/name", "--out", str(out), "--map", "question=q", "--map", "reference=a.text.0"]
     with running_hub("org/name", files) as url:
-        found = meteor(*arguments, "--limit", "3", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
+        done = meteor(*arguments, "--limit", "3", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
         seen = meteor("preview", "org/name", *arguments[4:], HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
         unmapped = meteor(
             "import",
@@ -113,7 +113,7 @@ def test_a_dataset_of_a_hub_and_none_without_one(tmp_path: Path):
             HF_HOME=str(tmp_path / "hf"),
         )
         unknown = meteor("import", "org/other", "--out", "x", HF_ENDPOINT=url, HF_HOME=str(tmp_path / "hf"))
-    assert found.returncode == 0, found.stderr
+    assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     source = "https://huggingface.co/datasets/org/name at cccccccccccc, licence cc0-1.0"
     assert rows == [{"question": f"q{n}", "reference": f"a{n}", "source": source} for n in range(3)]
@@ -126,4 +126,4 @@ def test_a_dataset_of_a_hub_and_none_without_one(tmp_path: Path):
     assert "the model hub does not answer" in away.stderr
     offline = meteor(*arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "new"))
     assert "HF_HUB_OFFLINE is set" in offline.stderr
-    assert [found.returncode for found in (unknown, away, offline)] == [1, 1, 1]
+    assert [done.returncode for done in (unknown, away, offline)] == [1, 1, 1]

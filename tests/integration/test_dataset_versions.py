@@ -176,15 +176,15 @@ def test_rows_from_before_there_were_columns_get_them(http: TestClient, first: s
         context.project, sha256="0" * 64, bytes=1, filename="old", purpose="fine-tune", status="processed", errors=[],
         n_rows=60, splits={}, rows_ref=old,
     )  # fmt: skip
-    found = context.job_rows(JobData(record))
-    assert [*found] == rows
-    assert [row.id for row in found.read([59, 0, 1, 30])] == ["r59", "r0", "r1", "r30"]
+    held = context.job_rows(JobData(record))
+    assert [*held] == rows
+    assert [row.id for row in held.read([59, 0, 1, 30])] == ["r59", "r0", "r1", "r30"]
     assert context.file(record.id).columns_ref is not None
     path = context.artifacts.file(old)
     path.write_bytes(path.read_bytes().replace(b"answer 30", b"answer 3X"))
     with pytest.raises(ArtifactMissing, match="changed on disk"):
-        _ = [*found]
-    assert next(found.read([0])) == rows[0]
+        _ = [*held]
+    assert next(held.read([0])) == rows[0]
 
 
 def test_a_masked_dataset_stays_masked_as_it_grows(http: TestClient):

@@ -53,10 +53,10 @@ def configured(monkeypatch: pytest.MonkeyPatch, teacher: FakeServer) -> FakeServ
 def test_a_sound_system_at_rest_is_called_sound_and_the_call_stands_on_the_ledger(data: Path, configured: FakeServer):
     before = len(configured.log())
     done = CliRunner().invoke(cli, ["doctor", "--data", str(data), "--json"])
-    found = json.loads(done.stdout)
-    wrong = [check for check in found["checks"] if check["state"] != "ok"]
-    assert (done.exit_code, found["healthy"], wrong) == (0, True, [])
-    message = {check["name"]: check["says"] for check in found["checks"]}
+    report = json.loads(done.stdout)
+    wrong = [check for check in report["checks"] if check["state"] != "ok"]
+    assert (done.exit_code, report["healthy"], wrong) == (0, True, [])
+    message = {check["name"]: check["says"] for check in report["checks"]}
     assert "big answered in" in message["provider default"]
     asked = configured.log()[before:]
     assert message["abilities of default"].startswith("structured output json_schema; system turn kept; seed honoured")
@@ -80,8 +80,8 @@ def test_the_port_is_held_by_another_process(data: Path, monkeypatch: pytest.Mon
 def test_the_data_folder_cannot_be_written(tmp_path: Path):
     (tmp_path / "in-the-way").write_text("a file")
     for folder in (Path("/proc/meteor"), tmp_path / "in-the-way"):  # not even root may write there
-        found = the_only_failure(folder, "data folder")
-        assert "cannot be written" in found.message
+        finding = the_only_failure(folder, "data folder")
+        assert "cannot be written" in finding.message
 
 
 def test_a_prepared_model_was_changed_and_an_own_one_cut_off(
@@ -135,15 +135,15 @@ def test_of_three_providers_one_has_a_wrong_key_and_one_is_away(
         "METEOR_JUDGE_MODEL": "judge",
     }.items():
         monkeypatch.setenv(name, value)
-    found = {finding.name: finding for finding in seen(data, calls=True)}
-    wrong, away = (found[f"provider {name}"] for name in ("default", "judge"))
-    assert [f.name for f in found.values() if f.health is Health.FAIL] == [wrong.name, away.name]
+    findings = {finding.name: finding for finding in seen(data, calls=True)}
+    wrong, away = (findings[f"provider {name}"] for name in ("default", "judge"))
+    assert [f.name for f in findings.values() if f.health is Health.FAIL] == [wrong.name, away.name]
     assert "METEOR_TEACHER_API_KEY" in wrong.message
     assert "sk-a-wrong-one" not in wrong.message + wrong.fix
     assert "METEOR_JUDGE_BASE_URL" in away.message
     assert wrong.fix
     assert away.fix
-    assert "big answered in" in found["provider sound"].message
+    assert "big answered in" in findings["provider sound"].message
 
 
 def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -156,8 +156,8 @@ def test_the_providers_file_is_malformed_or_lacks_a_secret(data: Path, tmp_path:
         (f'{entry}api_key_env = "NOBODY_SET_THIS"', "NOBODY_SET_THIS"),
     ):
         file.write_text(content)
-        found = failed(data)
-        assert words in found["providers file"].message, found
+        findings = failed(data)
+        assert words in findings["providers file"].message, findings
 
 
 @pytest.mark.usefixtures("configured")
@@ -168,10 +168,10 @@ def test_a_price_that_is_no_number_keeps_the_gateway_from_starting(data: Path, m
 
 def test_the_disk_is_below_the_floor(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("METEOR_DISK_FLOOR_GB", "1000000000")
-    found = failed(data)
-    assert list(found) == ["disk", "disk of the models"]
-    assert "METEOR_DISK_FLOOR_GB" in found["disk"].message
-    assert "meteor gc" in found["disk"].fix
+    findings = failed(data)
+    assert list(findings) == ["disk", "disk of the models"]
+    assert "METEOR_DISK_FLOOR_GB" in findings["disk"].message
+    assert "meteor gc" in findings["disk"].fix
 
 
 def test_others_can_reach_the_api_and_need_no_key(data: Path, monkeypatch: pytest.MonkeyPatch):
@@ -198,9 +198,9 @@ def test_processes_are_left_over(data: Path):
     environment = os.environ | {"METEOR_DATA": str(data.resolve())}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as child:
         wait_until(lambda: failed(data), 60, "the finding")
-        found = the_only_failure(data, "leftover processes")
-        assert str(child.pid) in found.message
-        assert found.fix == f"`kill {child.pid}`"
+        finding = the_only_failure(data, "leftover processes")
+        assert str(child.pid) in finding.message
+        assert finding.fix == f"`kill {child.pid}`"
         child.terminate()
     assert failed(data) == {}
 
@@ -208,10 +208,10 @@ def test_processes_are_left_over(data: Path):
 def test_what_is_installed_is_not_what_the_locks_have(tmp_path: Path):
     assert machine.versions().health is Health.OK
     (tmp_path / "services.lock").write_text("httpx==0.1.0\nno-such-package==1.0\n")
-    found = machine.versions(tmp_path)
-    assert found.health is Health.FAIL
-    assert "services.lock has 0.1.0" in found.message
-    assert "no-such-package 1.0 of services.lock is not installed" in found.message
+    finding = machine.versions(tmp_path)
+    assert finding.health is Health.FAIL
+    assert "services.lock has 0.1.0" in finding.message
+    assert "no-such-package 1.0 of services.lock is not installed" in finding.message
     assert machine.python((3, 10)).health is Health.FAIL
 
 
@@ -225,17 +225,17 @@ def test_a_run_at_work_is_called_sound_and_what_it_lacks_is_said(
         )  # without a token, before the first start
         with Runner(data) as runner:
             runner.start(["broker", "gateway", "api"])
-            found = {finding.name: finding for finding in seen(data, calls=True)}
-            assert [f for f in found.values() if f.health is Health.FAIL] == []
-            assert "noeviction" in found["broker"].message
-            assert found["gateway"].message == runner.urls["gateway"]
-            assert "big answered in" in found["provider default"].message
+            findings = {finding.name: finding for finding in seen(data, calls=True)}
+            assert [f for f in findings.values() if f.health is Health.FAIL] == []
+            assert "noeviction" in findings["broker"].message
+            assert findings["gateway"].message == runner.urls["gateway"]
+            assert "big answered in" in findings["provider default"].message
             before = len(configured.log())
             assert not [f for f in seen(data, calls=True) if f.health is Health.FAIL]
             assert len(configured.log()) == before + 1  # an answer out of the cache would say nothing
-            assert "queue:weak" in found["api"].message
-            assert found["port"].message == f"the api listens at {runner.urls['api']}"
-            assert found["processes"].message == "3 run and are ready"
+            assert "queue:weak" in findings["api"].message
+            assert findings["port"].message == f"the api listens at {runner.urls['api']}"
+            assert findings["processes"].message == "3 run and are ready"
             configured.heal()
             configured.fault("quota", times=1)  # it lists its models, and refuses to answer
             assert "teacher_quota_exhausted" in the_only_failure(data, "provider default", calls=True).message

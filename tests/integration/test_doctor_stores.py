@@ -26,9 +26,9 @@ def _sound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_broker_is_down(data: Path, monkeypatch: pytest.MonkeyPatch):
     port = free_port()
     monkeypatch.setenv("REDIS_URL", f"redis://:secret-of-the-broker@127.0.0.1:{port}/0")
-    found = the_only_failure(data, "broker")
-    assert f"127.0.0.1:{port} does not answer" in found.message
-    assert "secret-of-the-broker" not in found.message
+    finding = the_only_failure(data, "broker")
+    assert f"127.0.0.1:{port} does not answer" in finding.message
+    assert "secret-of-the-broker" not in finding.message
 
 
 def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeypatch: pytest.MonkeyPatch, valkey: str):
@@ -36,9 +36,9 @@ def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeyp
     with redis.Redis.from_url(valkey) as client:
         try:
             client.config_set("maxmemory-policy", "allkeys-lru")
-            found = the_only_failure(data, "broker")
-            assert "allkeys-lru" in found.message
-            assert "noeviction" in found.fix
+            finding = the_only_failure(data, "broker")
+            assert "allkeys-lru" in finding.message
+            assert "noeviction" in finding.fix
             client.config_set("maxmemory-policy", "noeviction")
             assert failed(data) == {}
             client.config_set("requirepass", "a-password")
@@ -51,10 +51,10 @@ def test_the_broker_throws_messages_away_or_wants_a_password(data: Path, monkeyp
 
 def test_the_database_cannot_be_reached(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATABASE_URL", f"postgresql://meteor:of-the-database@127.0.0.1:{free_port()}/meteor")
-    found = failed(data)
-    assert list(found) == ["database", "ledger"]
-    assert "DATABASE_URL" in found["database"].message
-    assert "of-the-database" not in found["database"].message
+    findings = failed(data)
+    assert list(findings) == ["database", "ledger"]
+    assert "DATABASE_URL" in findings["database"].message
+    assert "of-the-database" not in findings["database"].message
 
 
 def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
@@ -63,9 +63,9 @@ def test_a_database_of_a_newer_version_or_a_damaged_one(data: Path):
     assert failed(data) == {}
     with writing(engine_for(url)) as connection:
         connection.execute(text("update alembic_version set version_num = '9999'"))
-    found = the_only_failure(data, "database")
-    assert "schema 9999 is not known to this version" in found.message
-    assert "restore" in found.fix
+    finding = the_only_failure(data, "database")
+    assert "schema 9999 is not known to this version" in finding.message
+    assert "restore" in finding.fix
     engine_for(url).dispose()
     for path in data.glob("meteor.sqlite3-*"):
         path.unlink()
@@ -78,9 +78,9 @@ def test_an_older_schema_is_a_warning(data: Path):
     open_stores(url)
     with writing(engine_for(url)) as connection:
         connection.execute(text("update alembic_version set version_num = '0001'"))
-    (found,) = [finding for finding in seen(data) if finding.name == "database"]
-    assert found.health is Health.WARN
-    assert "backup" in found.fix
+    (of_database,) = [finding for finding in seen(data) if finding.name == "database"]
+    assert of_database.health is Health.WARN
+    assert "backup" in of_database.fix
 
 
 def test_clocks_that_disagree():
@@ -94,10 +94,10 @@ def test_a_server_of_postgresql_is_called_sound_empty_and_in_use(
 ):
     monkeypatch.setenv("DATABASE_URL", postgres_url)
     for words in ("empty; the first start makes its tables", "schema "):
-        found = {finding.name: finding for finding in seen(data)}
-        assert {found[name].health for name in ("database", "clock", "ledger", "access")} == {Health.OK}
-        assert words in found["database"].message
-        assert words in found["ledger"].message
+        findings = {finding.name: finding for finding in seen(data)}
+        assert {findings[name].health for name in ("database", "clock", "ledger", "access")} == {Health.OK}
+        assert words in findings["database"].message
+        assert words in findings["ledger"].message
         open_stores(postgres_url)
         open_ledger(postgres_url)
     with writing(engine_for(postgres_url)) as connection:
@@ -117,9 +117,9 @@ def test_a_server_of_postgresql_that_does_not_serve_us(monkeypatch: pytest.Monke
         if grants:
             engine_for(url).dispose()  # connections that were made before
         monkeypatch.setenv("DATABASE_URL", url)
-        found = next(databases.database(Installation.of(data, os.environ)))
-        assert (found.health, bool(found.fix)) == (Health.FAIL, True)
-        return found.message
+        finding = next(databases.database(Installation.of(data, os.environ)))
+        assert (finding.health, bool(finding.fix)) == (Health.FAIL, True)
+        return finding.message
 
     url = postgres_url.replace("//postgres:@", f"//{reader}:@")
     assert f'role "{reader}" does not exist' in message(url)

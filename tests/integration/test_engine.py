@@ -143,9 +143,9 @@ def params(adapter: str | None = None, weights: str | None = None, **sampling) -
 async def answers(engine: EngineProcess, rows: list[StudentPrompt], given: StudentParams) -> list[str]:
     async with engine.client() as client:
         await client.until_served(given.model.served_by, lambda _: None)
-        found, _ = await completions.answer(client, given, rows, lambda *_, **__: None)
-    assert [row.id for row in found] == [row.id for row in rows]
-    return [row.answer for row in found]
+        replies, _ = await completions.answer(client, given, rows, lambda *_, **__: None)
+    assert [row.id for row in replies] == [row.id for row in rows]
+    return [row.answer for row in replies]
 
 
 async def test_greedy_answers_do_not_depend_on_company_or_order(engine: EngineProcess):
@@ -211,9 +211,9 @@ async def test_the_chat_proxy_finds_all_its_routes_and_hides_the_adapters_name(e
 async def test_sampled_answers_with_seeds_to_more_text_than_is_read_at_once(engine: EngineProcess):
     """vLLM reads 2,048 tokens at once. On a CPU it died of a prompt that was cut there, and of each next one."""
     rows = [StudentPrompt(id=f"long{n}", question=f"Number {n} of " + "the lines " * 95) for n in range(16)]
-    found = await answers(engine, rows, params(temperature=0.8, seed=3, max_tokens=4))
-    assert len(found) == 16
-    assert await answers(engine, rows[5:6], params(temperature=0.8, seed=3, max_tokens=4)) == found[5:6]
+    texts = await answers(engine, rows, params(temperature=0.8, seed=3, max_tokens=4))
+    assert len(texts) == 16
+    assert await answers(engine, rows[5:6], params(temperature=0.8, seed=3, max_tokens=4)) == texts[5:6]
 
 
 async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):
@@ -225,16 +225,16 @@ async def test_sampled_answers_follow_the_rows_seed(engine: EngineProcess):
 async def test_cut_off_and_too_long_are_counted_not_raised(engine: EngineProcess):
     rows = [ROWS[0], StudentPrompt(id="long", question="many words " * 400)]
     async with engine.client() as client:
-        found, metrics = await completions.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
-    assert [row.finish_reason for row in found] == ["length", "too_long"]
-    assert found[1].answer == ""
+        replies, metrics = await completions.reason(client, params(max_tokens=2), rows, lambda *_, **__: None)
+    assert [row.finish_reason for row in replies] == ["length", "too_long"]
+    assert replies[1].answer == ""
     assert (metrics["cut_off"], metrics["too_long"], metrics["n"]) == (1, 1, 2)
     assert metrics["tokens"] == 2
 
 
 async def test_an_answer_may_use_the_rest_of_the_context_and_no_more(engine: EngineProcess):
-    (found,) = await answers(engine, [StudentPrompt(id="q", question="word " * 20)], params(max_tokens=32_000))
-    assert found
+    (text,) = await answers(engine, [StudentPrompt(id="q", question="word " * 20)], params(max_tokens=32_000))
+    assert text
 
 
 async def test_a_vllm_as_teacher_is_found_out_by_the_test_of_a_provider(
@@ -282,9 +282,13 @@ async def test_the_engines_adapter_is_compared_with_the_trainers(engine: EngineP
     save_file({name.replace(inner, wrapped): values for name, values in load_file(weights).items()}, weights)
     async with engine.client() as client:
         await client.until_served("tiny", lambda _: None)
-        found = (await adapter_check.check(client, artifacts, params(adapter=adapter).model))[adapter_check.KEY]
-        assert (found["state"], found["tokens"] > 10, found["trainer_change"] > 0.5) == ("agrees", True, True), found
-        assert found["share"] == pytest.approx(1, abs=0.1)
+        agreement = (await adapter_check.check(client, artifacts, params(adapter=adapter).model))[adapter_check.KEY]
+        assert (agreement["state"], agreement["tokens"] > 10, agreement["trainer_change"] > 0.5) == (
+            "agrees",
+            True,
+            True,
+        ), agreement
+        assert agreement["share"] == pytest.approx(1, abs=0.1)
         with pytest.raises(FatalError) as caught:
             await adapter_check.check(client, artifacts, params(adapter=ignored).model)
     assert (caught.value.code, ignored in caught.value.message) == ("adapter_ignored", True)

@@ -66,11 +66,11 @@ async def test_the_calls_of_a_job_lie_within_its_estimate(
     counts = allocate(len(train), made)
     dev, test = (sizes(row for row in rows if row.split == split) for split in (Split.DEV, Split.TEST))
     by_judge = not measured_by_references
-    found = estimate(made, Work(dict.fromkeys(counts, train), counts, dev, test, by_judge), {})
+    estimated = estimate(made, Work(dict.fromkeys(counts, train), counts, dev, test, by_judge), {})
     await Simulation(tmp_path).job(world, rows, **spec)
     for phase, asked in world.asked.items():
-        span = found.phases[phase].calls
+        span = estimated.phases[phase].calls
         assert asked <= span.high, phase
         # a final model that is the base again is not judged; all else is asked at least as often as `low` says
         assert span.low <= asked or phase == "evaluate", phase
-    assert set(world.asked) <= set(found.phases)
+    assert set(world.asked) <= set(estimated.phases)

@@ -178,7 +178,7 @@ def test_a_merge_that_went_wrong_shows_in_the_logits(
     save_weights = merge.save_weights
     rows = [{"id": "a", "question": "List the files"}, {"id": "long", "question": "x " * 600}]
     params = MergeParams(model=ModelRef(base="t", base_hash="h", adapter="a"), keep=True, max_new_tokens=8)
-    found = []
+    samples = []
     for number, save in enumerate((save_weights, save_another)):
         monkeypatch.setattr(merge, "save_weights", save)
         folder = tmp_path / str(number)
@@ -192,8 +192,8 @@ def test_a_merge_that_went_wrong_shows_in_the_logits(
             checkpoints=folder,
         )
         merge.merge(spec, Reporter(io.StringIO()))
-        found.append([ParitySample(**row) for row in json.loads((folder / "output" / "rows.json").read_text())])
-    right, wrong = found
+        samples.append([ParitySample(**row) for row in json.loads((folder / "output" / "rows.json").read_text())])
+    right, wrong = samples
     assert [one.id for one in right] == ["a"], "what does not fit is left out"
     attempt = StudentCompletion(id="a", answer=right[0].adapter.strip(), finish_reason="length")
     parity.check(parity.compare(right, [attempt]))

@@ -284,11 +284,11 @@ async def test_the_bench_measures_the_judge_behind_the_gateway(gateway_url, tmp_
         max_tokens=64,
         kept=None,
     )
-    found = await bench.run(options)
-    assert (found["n"], found["unparsed"], found["calls"], found["repairs"]) == (10, 0, 20, 0)
-    assert (await bench.run(options)) == found
+    figures = await bench.run(options)
+    assert (figures["n"], figures["unparsed"], figures["calls"], figures["repairs"]) == (10, 0, 20, 0)
+    assert (await bench.run(options)) == figures
     options.gateway = f"http://127.0.0.1:{free_port()}"
-    assert (await bench.run(options)) == found, "what was kept needs no gateway"
+    assert (await bench.run(options)) == figures, "what was kept needs no gateway"
 
 
 async def test_the_handlers_go_from_request_to_result(gateway_url, data, artifacts, monkeypatch):

@@ -53,8 +53,8 @@ def supervised(tmp_path: Path) -> Iterator[Path]:
 def everyone(data: Path) -> set[tuple[int, float]]:
     run = run_state.read(data)
     assert run is not None
-    found = {identity(process.pid) for process in family(run.supervisor)}
-    return {who for who in found if who is not None}
+    identities = {identity(process.pid) for process in family(run.supervisor)}
+    return {who for who in identities if who is not None}
 
 
 def test_up_and_down_leave_nothing(supervised: Path):

@@ -423,7 +423,7 @@ def test_the_doctor_tries_the_store(
     settings = Place(url, tmp_path).host("a")
     installation = Installation(settings.data, os.environ, LocalSettings(), settings, None, None)
     findings = list(stores.object_storage(installation))
-    worst = next((found for found in findings if found.health is not Health.OK), findings[0])
+    worst = next((finding for finding in findings if finding.health is not Health.OK), findings[0])
     assert worst.health is health
     assert words in f"{worst.message} {worst.fix}"
-    assert not any("planted" in f"{found.message} {found.fix}" for found in findings)
+    assert not any("planted" in f"{finding.message} {finding.fix}" for finding in findings)

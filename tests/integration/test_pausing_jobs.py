@@ -201,14 +201,14 @@ async def test_after_the_pilot_the_estimate_stands_in_job_event_and_report(syste
     system.world.run = run
     async with system.orchestrator():
         paused = await system.until(job, "paused")
-        found = Estimate.model_validate(paused.estimate)
-        assert found.basis == "pilot"
-        assert found.prices == {"default": (1.0, 2.0, 0.5)}
-        pilot = found.phases["pilot"]
+        estimate = Estimate.model_validate(paused.estimate)
+        assert estimate.basis == "pilot"
+        assert estimate.prices == {"default": (1.0, 2.0, 0.5)}
+        pilot = estimate.phases["pilot"]
         assert (pilot.calls.low, pilot.calls.high, pilot.input_tokens.low) == (16, 16, 1600)
         assert pilot.usd is not None
         assert pilot.usd.low == pilot.usd.high == pytest.approx(16 * 120 / 1e6)
-        distill = found.phases["distill"]
+        distill = estimate.phases["distill"]
         assert (distill.calls.low, distill.calls.high) == (4, 20)
         per_call = distill.input_tokens.high / distill.calls.high
         assert per_call == pytest.approx(100, rel=0.02)

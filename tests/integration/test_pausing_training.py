@@ -47,13 +47,13 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
 
 
 def training_processes() -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.Process().children(recursive=True):
         try:
-            found += [process] if "services.trainer.train" in process.cmdline() else []
+            processes += [process] if "services.trainer.train" in process.cmdline() else []
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-    return found
+    return processes
 
 
 async def test_a_pause_within_a_training_keeps_its_checkpoints_and_costs_no_attempt(stores: Stores, new_job):

@@ -100,9 +100,9 @@ def test_many_processes_begin_a_run_once(stores: Stores):
     for _ in range(3):
         recipe(stores, dataset(stores, 60), rows=1)
     with ThreadPoolExecutor(4) as pool:
-        found = [due for due in pool.map(lambda number: stores.recipes.claim(f"p{number}", 60), range(12)) if due]
-    assert sorted(due.recipe.id for due in found) == sorted({due.recipe.id for due in found})
-    assert len(found) == 3
+        begun = [due for due in pool.map(lambda number: stores.recipes.claim(f"p{number}", 60), range(12)) if due]
+    assert sorted(due.recipe.id for due in begun) == sorted({due.recipe.id for due in begun})
+    assert len(begun) == 3
 
 
 def test_a_lost_run_is_taken_over_and_makes_one_job_with_whoever_wakes_up(stores: Stores):
@@ -175,5 +175,5 @@ def test_recipes_that_wait_hold_up_no_other(stores: Stores):
     for _ in range(recipe_store.AT_ONCE + 1):
         recipe(stores, file, rows=1000)
     made = recipe(stores, file, rows=1)
-    found = [stores.recipes.claim("p1", 60) for _ in range(2)]
-    assert [due.recipe.id for due in found if due] == [made.id]
+    begun = [stores.recipes.claim("p1", 60) for _ in range(2)]
+    assert [due.recipe.id for due in begun if due] == [made.id]

@@ -123,9 +123,9 @@ async def test_what_an_old_job_leaves_goes_and_what_anything_needs_stays(system:
     before = there(system)
     dry = gc(system, dry_run=True)
     assert there(system) == before
-    found = gc(system)
-    assert vars(found) == vars(dry) | {"steps": found.steps}
-    assert found.steps == dry.steps > 0
+    collected = gc(system)
+    assert vars(collected) == vars(dry) | {"steps": collected.steps}
+    assert collected.steps == dry.steps > 0
     left = there(system)
     assert needed | adapters <= left
     assert not goes & left

@@ -170,9 +170,9 @@ async def test_an_import_that_asks_is_paused_and_pays_for_nothing_twice(plant: P
         gateway.teacher.latency(0)
         assert imports.lifecycle.resume(plant.context, job).status == "queued"
         await plant.until(job, "succeeded")
-    found = imports.lifecycle.get(plant.context, job)
-    assert found.result is not None
-    assert found.result.rows == 8
+    ended = imports.lifecycle.get(plant.context, job)
+    assert ended.result is not None
+    assert ended.result.rows == 8
     asked = [json.dumps(entry["messages"]) for entry in asking(gateway, "bees")]
     assert len(asked) == len(set(asked)), "a call was paid for twice"
 
@@ -197,13 +197,13 @@ async def test_a_long_file_is_not_read_to_its_end_for_nobody(plant: Plant, how: 
 
 
 def merging() -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.Process().children(recursive=True):
         try:
-            found += [process] if "services.trainer.train" in process.cmdline() else []
+            processes += [process] if "services.trainer.train" in process.cmdline() else []
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-    return found
+    return processes
 
 
 async def test_an_export_is_paused_goes_on_and_is_cancelled(

@@ -56,13 +56,13 @@ def test_jobs_are_found_by_metadata(stores: Stores, new_job):
 def test_experiments_are_found_in_their_project_newest_first(stores: Stores, new_job):
     for metadata in ({}, {EXPERIMENT: "exp-1"}, {EXPERIMENT: "exp-2"}, {EXPERIMENT: "exp-1"}):
         new_job(stores, metadata=metadata)
-    found = stores.overview.experiments
-    assert found(DEFAULT_PROJECT, None, 5) == (["exp-2", "exp-1"], False)
-    assert found(DEFAULT_PROJECT, None, 1) == (["exp-2"], True)
-    assert found(DEFAULT_PROJECT, "exp-2", 1) == (["exp-1"], False)
-    assert found("proj_other", None, 5) == ([], False)
+    page = stores.overview.experiments
+    assert page(DEFAULT_PROJECT, None, 5) == (["exp-2", "exp-1"], False)
+    assert page(DEFAULT_PROJECT, None, 1) == (["exp-2"], True)
+    assert page(DEFAULT_PROJECT, "exp-2", 1) == (["exp-1"], False)
+    assert page("proj_other", None, 5) == ([], False)
     with pytest.raises(UserError, match="exp-3"):
-        found(DEFAULT_PROJECT, "exp-3", 5)
+        page(DEFAULT_PROJECT, "exp-3", 5)
 
 
 def test_the_oldest_free_job_is_claimed_once(stores: Stores, new_job):

@@ -21,13 +21,13 @@ def capabilities(train: Ability) -> Capabilities:
 
 
 class Trying(World):
-    """A trainer that finds the student as `found` says."""
+    """A trainer that finds the student as `tried` says."""
 
-    found = capabilities(NO)
+    tried = capabilities(NO)
 
     async def run(self, job, key, request: StepRequest, limit, on_progress) -> StepResult:
         if request.kind is StepKind.PROBE:
-            return StepResult(metrics=self.found.model_dump(mode="json"))
+            return StepResult(metrics=self.tried.model_dump(mode="json"))
         return await super().run(job, key, request, limit, on_progress)
 
 
@@ -53,7 +53,7 @@ async def test_an_unfit_student_ends_the_job_with_the_code_of_posting_before_any
 
 @pytest.mark.parametrize("tried", [True, False])
 async def test_a_fit_student_is_tried_once_and_the_job_goes_on(system: System, tried: bool):
-    system.world.found = capabilities(YES)  # type: ignore[attr-defined]
+    system.world.tried = capabilities(YES)  # type: ignore[attr-defined]
     if tried:
         keep(folder_of(system.settings.data), capabilities(YES))
     job = system.post(system.file())

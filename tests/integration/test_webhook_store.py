@@ -52,8 +52,8 @@ def test_every_end_of_a_job_is_told_and_nothing_else(stores: Stores, new_job):
     stores.jobs.resume(row)
     assert stores.jobs.end(running(stores, succeeded), JobStatus.SUCCEEDED, fine_tuned_model="expert@1")
     assert not stores.jobs.end(row, JobStatus.FAILED), "a move that was not made is not told"
-    found = told(stores, hook)
-    assert [body["type"] for body in found] == [
+    bodies = told(stores, hook)
+    assert [body["type"] for body in bodies] == [
         "fine_tuning.job.cancelled",
         "distillation.round.completed",
         "fine_tuning.job.failed",
@@ -61,18 +61,18 @@ def test_every_end_of_a_job_is_told_and_nothing_else(stores: Stores, new_job):
         "distillation.job.paused",
         "fine_tuning.job.succeeded",
     ]
-    assert found[1]["data"] == {
+    assert bodies[1]["data"] == {
         "id": failed.id,
         "status": "running",
         "metadata": {"team": "a"},
         "round": 1,
         "completed": True,
     }
-    assert found[2]["data"]["error"]["code"] == "budget_exceeded"
-    assert found[5]["data"] | {"status_reason": None} == {
+    assert bodies[2]["data"]["error"]["code"] == "budget_exceeded"
+    assert bodies[5]["data"] | {"status_reason": None} == {
         "id": succeeded.id, "status": "succeeded", "metadata": {}, "fine_tuned_model": "expert@1", "status_reason": None,
     }  # fmt: skip
-    assert len({body["id"] for body in found}) == 6
+    assert len({body["id"] for body in bodies}) == 6
 
 
 def test_a_budget_that_is_used_up_is_told_before_the_pause(stores: Stores, new_job):

@@ -138,11 +138,11 @@ def test_missing_weights_and_templates_are_found_before_any_training(tmp_path: P
 )
 def test_what_an_engine_does_with_the_toys_adapter_is_part_of_the_probe(how: Any, code: str, unfit: str, warned: int):
     before = Capabilities(base="tiny", identity="0", model_type="x", architecture="X", tried=how, **ABLE)
-    found = probing.with_trial(before, EngineTrial(ok=not code, code=code, reason="its log says so"))
-    refused = {name for name in ABLE if not getattr(found, name).ok}
+    after = probing.with_trial(before, EngineTrial(ok=not code, code=code, reason="its log says so"))
+    refused = {name for name in ABLE if not getattr(after, name).ok}
     assert refused == ({unfit} if unfit else set())
-    assert len(found.warnings) == warned
-    assert not code or "its log says so" in f"{found.warnings}{found}"
+    assert len(after.warnings) == warned
+    assert not code or "its log says so" in f"{after.warnings}{after}"
 
 
 DENSE = {"linear": ("q_proj", "v_proj"), "targets": ("q_proj", "v_proj")}

@@ -110,8 +110,8 @@ def nothing_fails(context, response, case) -> None:
 
 @schemathesis.check
 def nothing_leaks(context, response, case) -> None:
-    found = INSIDE.search(response.content.decode("utf-8", "replace"))
-    assert found is None, f"the answer tells of our inside: {found[0] if found else ''!r}"
+    match = INSIDE.search(response.content.decode("utf-8", "replace"))
+    assert match is None, f"the answer tells of our inside: {match[0] if match else ''!r}"
 
 
 @schemathesis.check

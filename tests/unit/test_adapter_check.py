@@ -32,12 +32,12 @@ class Engine:
         return [[None, -9.0, *self.known[model]] for _ in prompts]
 
 
-async def found(engine: Engine, trained: AdapterLogprobs | str = TRAINED):
+async def checked(engine: Engine, trained: AdapterLogprobs | str = TRAINED):
     return await adapter_check.compared(engine, trained, REF, "http://engine")
 
 
 async def test_an_adapter_that_answers_as_in_training_agrees():
-    check = await found(Engine([-1.02, -0.49]))
+    check = await checked(Engine([-1.02, -0.49]))
     assert (check.state, check.tokens, check.trainer_change) == ("agrees", 4, 2.75)
     assert check.share == pytest.approx(1, abs=0.02)
 
@@ -45,7 +45,7 @@ async def test_an_adapter_that_answers_as_in_training_agrees():
 @pytest.mark.parametrize("adapted", [BASE, [-3.9, -2.9]])
 async def test_an_adapter_that_the_engine_leaves_out_is_an_error_that_names_all(adapted: list[float]):
     with pytest.raises(FatalError) as caught:
-        await found(Engine(adapted))
+        await checked(Engine(adapted))
     assert caught.value.code == "adapter_ignored"
     for words in ("http://engine", "'tiny'", REF.engine_name, "2.75 nats", "distillation.adapter.method full"):
         assert words in caught.value.message
@@ -60,19 +60,19 @@ async def test_an_adapter_that_the_engine_leaves_out_is_an_error_that_names_all(
     ],
 )
 async def test_what_differs_beyond_the_tolerance_is_told(engine: Engine, words: str):
-    check = await found(engine)
+    check = await checked(engine)
     assert check.state == ("differs" if words or check.share else "agrees")
     assert words in check.reason
 
 
 async def test_half_of_an_adapter_is_told_though_it_is_near():
     small = AdapterLogprobs(rows=[ROW.model_copy(update={"adapter": [-3.8, -2.8]})])
-    assert "shows 30% of the change" in (await found(Engine([-3.94, -2.94], base=[-4.0, -3.0]), small)).reason
+    assert "shows 30% of the change" in (await checked(Engine([-3.94, -2.94], base=[-4.0, -3.0]), small)).reason
 
 
 async def test_an_adapter_that_learned_nothing_is_no_error():
     same = AdapterLogprobs(rows=[ROW.model_copy(update={"adapter": ROW.base})])
-    assert (await found(Engine(BASE), same)).state == "agrees"
+    assert (await checked(Engine(BASE), same)).state == "agrees"
 
 
 async def test_what_cannot_be_compared_says_why(tmp_path: Path):
@@ -100,7 +100,7 @@ async def test_what_cannot_be_compared_says_why(tmp_path: Path):
 
 
 async def test_the_report_names_an_adapter_that_differs_once_and_counts_its_steps():
-    figures = {KEY: (await found(Engine([-2.5, -1.7]))).model_dump()}
+    figures = {KEY: (await checked(Engine([-2.5, -1.7]))).model_dump()}
     (line,) = adapter_warnings([figures, {}, figures])
     assert line.startswith(f"adapter {'a' * 12} in the engine: its log-probabilities of 4 learned tokens are 1.35 nats")
     assert "(seen by 2 steps)" in line
@@ -134,7 +134,7 @@ async def test_an_engine_that_computes_no_numbers_is_an_error(broken: str):
             return await super().prompt_logprobs(model, prompts)
 
     with pytest.raises(FatalError, match="METEOR_ENGINE_DTYPE") as caught:
-        await found(Broken([-1.0, -0.5]))
+        await checked(Broken([-1.0, -0.5]))
     assert caught.value.code == "engine_not_finite"
 
 

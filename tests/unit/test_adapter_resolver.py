@@ -41,14 +41,14 @@ def test_only_an_adapter_of_this_base_is_found(
     published: tuple[PlatformSettings, str], name: str, student: str, there: bool
 ):
     settings, digest = published
-    found = adapter_resolver.serving_copy(
+    copy = adapter_resolver.serving_copy(
         name.format(digest=digest), open_artifacts(settings), settings.serving, student, "/models/tiny"
     )
-    assert (found is not None) == there
-    if found is not None:
-        assert found == settings.serving / digest
-        assert json.loads((found / CONFIG).read_bytes()) == {"peft_type": "LORA", BASE: "/models/tiny"}
-        assert (found / WEIGHTS).read_bytes() == b"weights"
+    assert (copy is not None) == there
+    if copy is not None:
+        assert copy == settings.serving / digest
+        assert json.loads((copy / CONFIG).read_bytes()) == {"peft_type": "LORA", BASE: "/models/tiny"}
+        assert (copy / WEIGHTS).read_bytes() == b"weights"
         assert {path.name for path in settings.serving.iterdir()} == {digest}, "nothing half made is left"
 
 

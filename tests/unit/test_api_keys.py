@@ -59,16 +59,18 @@ def test_secrets_are_compared_in_constant_time():
     folder = Path(services.api.__path__[0])
     for place, function in (("deps.py", "_caller"), ("keyring.py", "look_up")):
         tree = ast.parse((folder / place).read_text())
-        found = next(
+        definition = next(
             node
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
         )
         calls = [
-            node.func.id for node in ast.walk(found) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            node.func.id
+            for node in ast.walk(definition)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         ]
         assert "same_secret" in calls, function
-        compared = [node for node in ast.walk(found) if isinstance(node, ast.Compare)]
+        compared = [node for node in ast.walk(definition) if isinstance(node, ast.Compare)]
         secrets = {"given", "digest", "key"}
         for one in compared:
             names = {node.id for node in ast.walk(one) if isinstance(node, ast.Name)}

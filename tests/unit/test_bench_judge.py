@@ -74,17 +74,17 @@ async def test_it_goes_on_where_it_was(tmp_path: Path):
     with pytest.raises(TransientError):
         await measure(labels, PARAMS, broken, kept)
     whole = Always()
-    found = await measure(labels, PARAMS, whole, kept)
+    figures = await measure(labels, PARAMS, whole, kept)
     assert len(broken.asked) == 2 * BATCH
     assert sorted(broken.asked + whole.asked) == sorted(x.digest[:16] for x in labels)
-    assert found["n"] == len(labels) == 30
-    assert found["calls"] == 60
+    assert figures["n"] == len(labels) == 30
+    assert figures["calls"] == 60
     firsts = sum(x.preferred == "first" for x in labels)
-    assert found["agreement"][0] == pytest.approx(firsts / 30, abs=1e-6)
-    assert (found["kappa"], found["flip_rate"][0], found["preferred_the_first_shown"][0]) == (0, 0, 0.5)
-    assert found["better_than_chance"] is False
+    assert figures["agreement"][0] == pytest.approx(firsts / 30, abs=1e-6)
+    assert (figures["kappa"], figures["flip_rate"][0], figures["preferred_the_first_shown"][0]) == (0, 0, 0.5)
+    assert figures["better_than_chance"] is False
     again = Always()
-    assert await measure(labels, PARAMS, again, kept) == found
+    assert await measure(labels, PARAMS, again, kept) == figures
     assert again.asked == []
     other = PARAMS.model_copy(update={"domain": "gardening"})
     await measure(labels[:BATCH], other, again, kept)

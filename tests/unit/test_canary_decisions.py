@@ -41,9 +41,9 @@ def verdict(made: CanaryRule, step: int, *given: tuple[float, float, float, floa
     ],
 )
 def test_steps_and_outcomes(step: int, given: list, advance: bool, outcome: Outcome | None):
-    found = verdict(rule(), step, *given)
-    assert (found.advance, found.outcome, found.standing.outcome) == (advance, outcome, outcome)
-    assert found.standing.step == step + 1
+    decided = verdict(rule(), step, *given)
+    assert (decided.advance, decided.outcome, decided.standing.outcome) == (advance, outcome, outcome)
+    assert decided.standing.step == step + 1
 
 
 def test_the_last_step_lasts_until_its_end_where_one_is_given():
@@ -74,16 +74,16 @@ def test_a_step_of_all_conversations_compares_nothing():
 
 
 def test_the_standing_tells_means_limits_and_evidence():
-    found = verdict(rule(), 1, (900, 90, 100, 20), (200, 20, 200, 50)).standing
-    assert (found.served.requests, found.canary.requests) == (1100, 300)
-    assert found.served.loss == pytest.approx(0.1)
-    assert found.difference == pytest.approx((100 * 0.1 + 200 * 0.15) / 300, abs=1e-5)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.difference is not None
-    assert -1 < found.low < found.difference < found.high < 1
-    assert found.harm > 0
-    assert found.gain == 0
+    standing = verdict(rule(), 1, (900, 90, 100, 20), (200, 20, 200, 50)).standing
+    assert (standing.served.requests, standing.canary.requests) == (1100, 300)
+    assert standing.served.loss == pytest.approx(0.1)
+    assert standing.difference == pytest.approx((100 * 0.1 + 200 * 0.15) / 300, abs=1e-5)
+    assert standing.low is not None
+    assert standing.high is not None
+    assert standing.difference is not None
+    assert -1 < standing.low < standing.difference < standing.high < 1
+    assert standing.harm > 0
+    assert standing.gain == 0
 
 
 def test_pairs_are_compared_with_one_another():
@@ -101,9 +101,9 @@ def test_pairs_are_compared_with_one_another():
             Arm.BETTER: (0, better),
         }
         cells = [Count(0, arm, *one) for arm, one in sums.items()] + [Count(0, Arm.UNGRADED, 3, 0)]
-        found = decide(made, True, 0, cells, NOW)
-        assert found.standing.ungraded == 3
-        return found.outcome
+        decided = decide(made, True, 0, cells, NOW)
+        assert decided.standing.ungraded == 3
+        return decided.outcome
 
     assert of(30, 2) is Outcome.HARM
     assert of(2, 20) is Outcome.GAIN

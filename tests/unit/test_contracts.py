@@ -32,8 +32,8 @@ from shared.contracts.steps import (
 def test_an_answer_comes_back_from_its_completion(rationale: str, answer: str):
     if MARKER in f"\n{rationale.strip()}" or MARKER in f"{MARKER} {answer.strip()}"[1:]:
         return
-    found = split_answer(join_answer(rationale, answer))
-    assert found == (rationale.strip() or None, answer.strip())
+    parts = split_answer(join_answer(rationale, answer))
+    assert parts == (rationale.strip() or None, answer.strip())
 
 
 @pytest.mark.parametrize(

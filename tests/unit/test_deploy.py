@@ -219,7 +219,7 @@ def test_containers_are_confined():
 def test_secrets_are_required_and_never_written_down():
     text = (ROOT / "docker-compose.yml").read_text()
     for name in REQUIRED:
-        forms = {form for found, form, _ in VARIABLE.findall(text) if found == name}
+        forms = {form for variable, form, _ in VARIABLE.findall(text) if variable == name}
         assert forms == {":?"}, f"{name} must be required wherever it stands"
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():

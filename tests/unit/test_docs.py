@@ -85,7 +85,7 @@ def test_decisions_are_numbered_one_after_the_other():
 def test_jobs_that_are_shown_can_be_posted():
     text = "\n".join(page.read_text() for page in PAGES if page.name != "api.md")  # of whose examples long ones are cut
     blocks = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    jobs = [found for found in map(json.loads, blocks) if "distillation" in found]
+    jobs = [block for block in map(json.loads, blocks) if "distillation" in block]
     assert jobs
     for job in jobs:
         JobRequest.model_validate(job | {"training_file": "file-1"})
@@ -102,18 +102,18 @@ def options(command: Any) -> set[str]:
 
 def complaint(line: str) -> str | None:
     """What is wrong with a command line without `meteor`; None: all of it is there. Capitals stand for whatever fits."""
-    words, found, known = line.split(), COMMANDS, options(COMMANDS) | {"--help"}
-    while words and hasattr(found, "commands"):
+    words, command, known = line.split(), COMMANDS, options(COMMANDS) | {"--help"}
+    while words and hasattr(command, "commands"):
         name = words.pop(0).rstrip(".,:")
         if name == "--url":
             words.pop(0)
         elif not name.startswith("-") and not name.isupper():
-            if name not in found.commands:
+            if name not in command.commands:
                 return f"there is no command {name!r}"
-            found = found.commands[name]
-            known |= options(found)
+            command = command.commands[name]
+            known |= options(command)
     unknown = [word for word in re.findall(r"(?<![\w-])--?[a-z][\w-]*", " ".join(words)) if word not in known]
-    return f"{found.name} has no option {unknown[0]}" if unknown else None
+    return f"{command.name} has no option {unknown[0]}" if unknown else None
 
 
 OTHERS = re.compile(r"\s*(helm|kubectl|oc|docker)\b")  # `helm install meteor` is no command of ours
@@ -125,8 +125,8 @@ def calls(page: Path) -> list[str]:
     code = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
     lines = [line.replace("\\\n", " ") for block in code for line in block.replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if not OTHERS.match(line)]
-    found = [call.split(" #")[0] for line in lines for call in CALL.findall(line)]
-    return found + (rows_of_cli_page() if page.name == "cli.md" else [])
+    shown = [call.split(" #")[0] for line in lines for call in CALL.findall(line)]
+    return shown + (rows_of_cli_page() if page.name == "cli.md" else [])
 
 
 def rows_of_cli_page() -> list[str]:
@@ -175,7 +175,7 @@ def is_route(methods: str, path: str) -> bool:
 @BY_PAGE
 def test_routes_exist(page: Path):
     wrong = [
-        found for found in ROUTE.findall(page.read_text()) if not is_route(*found) and found[1] not in OF_PROVIDERS
+        route for route in ROUTE.findall(page.read_text()) if not is_route(*route) and route[1] not in OF_PROVIDERS
     ]
     assert not wrong
 

@@ -42,8 +42,8 @@ def test_every_variable_that_is_documented_is_read():
 
 def rows() -> list[tuple[list[str], list[str]]]:
     """(variables, what stands in the column `default`) of the tables in docs/reference/settings.md that name as many of both."""
-    found = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", REFERENCE, re.MULTILINE)
-    pairs = [(NAME.findall(names), re.split(r", (?=`|\d|on\b|none|empty)", told.strip())) for names, told in found]
+    lines = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", REFERENCE, re.MULTILINE)
+    pairs = [(NAME.findall(names), re.split(r", (?=`|\d|on\b|none|empty)", told.strip())) for names, told in lines]
     return [(names, told * len(names) if len(told) == 1 else told) for names, told in pairs]
 
 
@@ -72,12 +72,12 @@ def test_the_defaults_are_those_of_the_code():
     compared, wrong = 0, {}
     for names, told in rows():
         for name, text in zip(names, told, strict=False):
-            found = settings_of(name)
-            if not found or not re.fullmatch(r"`[^`]+`|\d+(\.\d+)?( \w+)?|none|empty", text):
+            fields = settings_of(name)
+            if not fields or not re.fullmatch(r"`[^`]+`|\d+(\.\d+)?( \w+)?|none|empty", text):
                 continue  # said in words
             compared += 1
             defaults = [
-                plain(settings.model_fields[field].get_default(call_default_factory=True)) for settings, field in found
+                plain(settings.model_fields[field].get_default(call_default_factory=True)) for settings, field in fields
             ]
             if parsed(text) not in defaults:
                 wrong[name] = (text, defaults)

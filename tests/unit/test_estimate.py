@@ -37,8 +37,8 @@ def of(
     return estimate(made, work, prices, pilot)
 
 
-def calls(found: Estimate) -> dict[str, tuple[float, float]]:
-    return {name: (spend.calls.low, spend.calls.high) for name, spend in found.phases.items()}
+def calls(estimated: Estimate) -> dict[str, tuple[float, float]]:
+    return {name: (spend.calls.low, spend.calls.high) for name, spend in estimated.phases.items()}
 
 
 @pytest.mark.parametrize(
@@ -89,32 +89,32 @@ def test_calls_are_counted_as_the_phases_make_them(references: bool, spec: dict[
 def test_low_is_never_above_high_and_the_total_is_the_sum(
     guidance, references, phases, grader, train, ground, max_tokens
 ):
-    found = of(
+    estimated = of(
         train, references, guidance=guidance, phases=phases, judge={"grader": grader},
         teacher={"ground": ground, "max_tokens": max_tokens}, evaluation={"judged_questions": 5},
     )  # fmt: skip
-    for spend in (*found.phases.values(), found.total):
+    for spend in (*estimated.phases.values(), estimated.total):
         for name in Spend.model_fields:
             span = getattr(spend, name)
             assert 0 <= span.low <= span.high, name
     for name in ("calls", "input_tokens", "output_tokens", "usd"):
-        assert getattr(found.total, name).high == pytest.approx(
-            sum(getattr(spend, name).high for spend in found.phases.values())
+        assert getattr(estimated.total, name).high == pytest.approx(
+            sum(getattr(spend, name).high for spend in estimated.phases.values())
         )
 
 
 def test_each_role_is_paid_by_its_own_provider():
-    found = of(phases=["distill", "iterate"], guidance="none", judge={"provider": "judge"})
+    estimated = of(phases=["distill", "iterate"], guidance="none", judge={"provider": "judge"})
     for name, price in (("distill", PRICES["default"]), ("iterate", PRICES["judge"])):
-        spend = found.phases[name]
+        spend = estimated.phases[name]
         assert spend.usd is not None
         assert spend.usd.high == pytest.approx(price.usd(spend.input_tokens.high, spend.output_tokens.high))
 
 
 def test_a_price_that_is_not_known_leaves_the_usd_open():
-    found = of(phases=["iterate"], judge={"provider": "other"})
-    assert found.total.usd is None
-    assert any("'other' is not known" in line for line in found.assumptions)
+    estimated = of(phases=["iterate"], judge={"provider": "other"})
+    assert estimated.total.usd is None
+    assert any("'other' is not known" in line for line in estimated.assumptions)
     assert any("price of 0" in line for line in of(prices={"default": Price(0.0, 0.0)}).assumptions)
 
 
@@ -185,7 +185,7 @@ def test_material_is_read_with_every_call():
     spec: dict[str, Any] = {"phases": ["distill"], "guidance": "none"}
     without, with_it = of(**spec), of(material=10_000, **spec)
     for stage, calls_at_least, calls_at_most in (("pilot", 16, 16), ("distill", 24, 40)):
-        before, after = (found.phases[stage].input_tokens for found in (without, with_it))
+        before, after = (estimated.phases[stage].input_tokens for estimated in (without, with_it))
         assert after.low - before.low == pytest.approx(calls_at_least * 10_000 / 5)
         assert after.high - before.high == pytest.approx(calls_at_most * 10_000 / 2.5)
         assert after.at_most is not None
@@ -197,12 +197,12 @@ def test_material_is_read_with_every_call():
 def test_where_the_judge_measures_its_comparisons_are_counted():
     """20 test and 10 dev questions, both orders, each reply perhaps asked for twice."""
     spec: dict[str, Any] = {"phases": ["iterate"], "iterate": {"rounds": 2}}
-    found = of(judge_measures=True, evaluation={"baselines": ["few_shot"], "shot_seeds": 3}, **spec)
+    estimated = of(judge_measures=True, evaluation={"baselines": ["few_shot"], "shot_seeds": 3}, **spec)
     on_dev, on_test = (
         1 + 2 + 1,
         1 + 2 + 3 + 3,
     )  # phase, rounds, served; phase, rounds, draws, and draws with the final model
-    assert calls(found)["evaluate"] == (0, 4 * (10 * on_dev + 20 * on_test))
+    assert calls(estimated)["evaluate"] == (0, 4 * (10 * on_dev + 20 * on_test))
     capped = of(judge_measures=True, evaluation={"baselines": [], "dev_questions": 3, "test_questions": 2}, **spec)
     assert calls(capped)["evaluate"] == (0, 4 * (3 * on_dev + 2 * 3))
     assert "evaluate" not in of(**spec).phases

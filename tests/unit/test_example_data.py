@@ -64,9 +64,9 @@ def test_the_database_is_made_from_its_script(database: Path):
     assert (EXAMPLES / "bookshop.sql").stat().st_size < 150_000
     with closing(sqlite3.connect(database)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
+        sizes = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    assert found == SIZES
+    assert sizes == SIZES
 
 
 def test_every_reference_runs_and_returns_something(database: Path, queries: list[str]):
@@ -86,8 +86,8 @@ def test_the_order_that_a_reference_asks_for_has_no_ties(database: Path, queries
             assert order, query
             keys = order[1].replace(" DESC", "")
             select = re.sub(r"^SELECT ", f"SELECT {keys}, ", query[: order.start()])
-            found = connection.execute(f"{select} ORDER BY {order[1]}").fetchall()
-            first = [row[: len(keys.split(", "))] for row in found[: int(order[2]) + 1 if order[2] else None]]
+            result = connection.execute(f"{select} ORDER BY {order[1]}").fetchall()
+            first = [row[: len(keys.split(", "))] for row in result[: int(order[2]) + 1 if order[2] else None]]
             assert len(set(first)) == len(first), query
 
 

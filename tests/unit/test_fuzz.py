@@ -20,7 +20,7 @@ def test_every_target_has_saved_inputs():
 
 
 def test_a_short_run_finds_nothing(tmp_path: Path):
-    result = fuzz("jsonl", minutes=0.5, runs=500, found=tmp_path)
+    result = fuzz("jsonl", minutes=0.5, runs=500, folder=tmp_path)
     assert result["findings"] == []
     assert result["executions"] >= 500
 

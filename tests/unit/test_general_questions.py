@@ -8,10 +8,10 @@ from shared.judging.graders import contains
 
 
 def test_they_are_enough_balanced_and_different():
-    found = general_questions()
-    assert len(found) >= 100
-    assert set(Counter(q.category for q in found).values()) == {15}
-    assert len({group_key(q) for q in found}) == len({q.id for q in found}) == len(found)
+    questions = general_questions()
+    assert len(questions) >= 100
+    assert set(Counter(q.category for q in questions).values()) == {15}
+    assert len({group_key(q) for q in questions}) == len({q.id for q in questions}) == len(questions)
 
 
 def test_their_answers_are_short_and_are_not_in_the_question():
@@ -30,8 +30,8 @@ def test_the_arithmetic_is_right():
     for question in general_questions():
         text = question.question
         for word, sign in words.items():
-            left, found, right = text.removeprefix("What is ").rstrip("?").partition(f" {word} ")
-            if question.category == "arithmetic" and found and left.isdecimal() and right.isdecimal():
+            left, separator, right = text.removeprefix("What is ").rstrip("?").partition(f" {word} ")
+            if question.category == "arithmetic" and separator and left.isdecimal() and right.isdecimal():
                 value = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}[sign]
                 assert str(value(int(left), int(right))) == question.reference, question.id
                 checked += 1

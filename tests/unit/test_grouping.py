@@ -97,9 +97,9 @@ def test_twins_stand_on_one_side(kind: str):
             )
             for row in TWINS[kind]
         ]
-        found = assigned([*pair, *rest])
-        sides[found.codes[0] == found.codes[1]] += 1
-        assert found.left == {}
+        split = assigned([*pair, *rest])
+        sides[split.codes[0] == split.codes[1]] += 1
+        assert split.left == {}
     assert sides[False] == 0
 
 
@@ -122,9 +122,9 @@ def test_labels_templates_and_common_passages_link_nothing():
     rows = [
         question(n, f"{text(dice)}?", reference=dice.choice(labels), context=same, category="c") for n in range(400)
     ]
-    found = assigned(rows)
-    assert found.linked == {}
-    assert min(found.counts.values()) > 30
+    split = assigned(rows)
+    assert split.linked == {}
+    assert min(split.counts.values()) > 30
     template = "Translate the following word into the German language and give its article as well: "
     rows = [question(n, template + "".join(dice.choices("abcdefghij", k=6)), reference=text(dice)) for n in range(400)]
     assert min(assigned(rows).counts.values()) > 30
@@ -149,10 +149,10 @@ def test_what_a_file_says_of_its_splits_is_used_and_what_is_left_between_them_is
         question("a", "Same here", split=Split.TRAIN), question("b", "same HERE!", split=Split.TEST),
         question("c", LONG, split=Split.TRAIN), question("d", LONG + " now", split=Split.TEST),
     ]  # fmt: skip
-    found = assigned([*rows, *twins])
-    assert found.by == "file"
-    assert (found.codes[40], found.codes[41]) == (0, 2)
-    assert found.left == {"question": 1, "near": 1}
+    split = assigned([*rows, *twins])
+    assert split.by == "file"
+    assert (split.codes[40], split.codes[41]) == (0, 2)
+    assert split.left == {"question": 1, "near": 1}
 
 
 keys = st.integers(0, 12)
@@ -174,16 +174,16 @@ def test_nothing_strong_is_left_and_the_order_of_the_file_does_not_matter(
         )
         for n, (a, b, c, d) in enumerate(drawn)
     ]
-    found = assigned(rows)
-    assert not {"group", "question"} & found.left.keys()
-    assert sum(found.counts.values()) == len(rows)
+    split = assigned(rows)
+    assert not {"group", "question"} & split.left.keys()
+    assert sum(split.counts.values()) == len(rows)
     order = list(range(len(rows)))
     dice.shuffle(order)
     mixed = assigned([rows[n] for n in order])
-    assert [mixed.codes[order.index(n)] for n in range(len(rows))] == [*found.codes]
+    assert [mixed.codes[order.index(n)] for n in range(len(rows))] == [*split.codes]
     for (one, first), (other, second) in combinations(enumerate(rows), 2):
         if first.group and first.group == second.group:
-            assert found.codes[one] == found.codes[other]
+            assert split.codes[one] == split.codes[other]
 
 
 @pytest.mark.parametrize("size", [10, 12, 16, 20, 30, 50])
@@ -191,8 +191,8 @@ def test_nothing_strong_is_left_and_the_order_of_the_file_does_not_matter(
 def test_small_files_have_enough_of_every_split(size: int, in_group: int):
     for seed in range(4):
         dice = random.Random(size * 100 + seed)
-        found = assigned([question(n, text(dice), group=f"{seed}-{n // in_group}") for n in range(size)])
-        counts = found.counts
+        split = assigned([question(n, text(dice), group=f"{seed}-{n // in_group}") for n in range(size)])
+        counts = split.counts
         if size >= 6 * in_group:
             assert counts["test"] >= 2, counts
             assert counts["dev"] >= 2, counts
@@ -205,9 +205,9 @@ def test_large_groups_are_as_likely_on_one_side_as_small_ones():
         question((n, m), text(dice), context=PASSAGE.format(text(dice, 3), n) * 2) for n in range(400) for m in range(1)
     ]
     rows = [r.model_copy(update={"id": f"{r.id}-{k}", "question": text(dice)}) for r in rows for k in range(6)]
-    found = assigned(rows)
-    assert found.linked == {"passage": 2400}
-    assert found.counts["test"] == pytest.approx(480, rel=0.25)
+    split = assigned(rows)
+    assert split.linked == {"passage": 2400}
+    assert split.counts["test"] == pytest.approx(480, rel=0.25)
 
 
 def test_rows_whose_columns_went_to_the_disk_are_split_stored_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -218,11 +218,11 @@ def test_rows_whose_columns_went_to_the_disk_are_split_stored_and_read(tmp_path:
         row = question(number, f"{dice.choice(WORDS)} {dice.choice(WORDS)} {number // 2}", reference=str(number))
         splitter.add(row)
         spool.add(row)
-    found = splitter.assign()
-    assert found.linked.keys() <= {"question", "near"}
+    assignment = splitter.assign()
+    assert assignment.linked.keys() <= {"question", "near"}
     artifacts = Artifacts(tmp_path)
-    rows = JobRows(StoredRows(artifacts, spool.store(artifacts, found, splitter)))
-    assert {split.value: rows.counts[split] for split in Split} == found.counts
+    rows = JobRows(StoredRows(artifacts, spool.store(artifacts, assignment, splitter)))
+    assert {split.value: rows.counts[split] for split in Split} == assignment.counts
     assert [row.id for row in rows.read([count - 1, 5, 6, 4000])] == [str(count - 1), "5", "6", "4000"]
     assert rows.find("6500") == 6500
     assert rows.find("nobody") is None

@@ -15,7 +15,9 @@ WITHOUT_VENV = 'case "$2" in *ensurepip*) exit 1;; esac; exit 0'
 BROKEN = "exit 127"  # as the shim of a version manager that has none
 
 
-def found(tmp_path: Path, pythons: dict[str, str], *versions: str, **more: str) -> subprocess.CompletedProcess[str]:
+def chosen_python(
+    tmp_path: Path, pythons: dict[str, str], *versions: str, **more: str
+) -> subprocess.CompletedProcess[str]:
     """python.sh on a machine that has just these programs."""
     for tool in ("bash", "basename"):
         path = shutil.which(tool)
@@ -49,7 +51,7 @@ def found(tmp_path: Path, pythons: dict[str, str], *versions: str, **more: str) 
 def test_the_first_python_that_works_is_taken(
     tmp_path: Path, pythons: dict[str, str], versions: tuple[str, ...], taken: str
 ):
-    done = found(tmp_path, pythons, *versions)
+    done = chosen_python(tmp_path, pythons, *versions)
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / taken)), done.stderr
 
 
@@ -65,7 +67,7 @@ def test_the_first_python_that_works_is_taken(
 def test_what_is_missing_is_said_with_what_to_do(
     tmp_path: Path, pythons: dict[str, str], more: dict[str, str], says: str
 ):
-    done = found(tmp_path, pythons, **more)
+    done = chosen_python(tmp_path, pythons, **more)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
     assert "3.11 3.12 3.13" in done.stderr

@@ -28,31 +28,31 @@ def test_the_reply_has_the_criteria_of_the_prompt():
 
 
 def test_both_orders_must_agree():
-    found = agreed("q", choice("A", accuracy="tie"), choice("B", accuracy="tie", relevance="A"), ["c1", "c2"])
-    assert found.winners == dict.fromkeys(CRITERIA, "first") | {"accuracy": "tie", "relevance": "tie"}
-    assert found.flipped == ["relevance"]
-    assert found.parsed
+    comparison = agreed("q", choice("A", accuracy="tie"), choice("B", accuracy="tie", relevance="A"), ["c1", "c2"])
+    assert comparison.winners == dict.fromkeys(CRITERIA, "first") | {"accuracy": "tie", "relevance": "tie"}
+    assert comparison.flipped == ["relevance"]
+    assert comparison.parsed
 
 
 def test_a_judge_that_always_says_a_wins_nothing_for_anybody():
-    found = agreed("q", choice("A"), choice("A"), [])
-    assert set(found.winners.values()) == {"tie"}
-    assert found.flipped == list(CRITERIA)
-    counts = tally([found], [choice("A"), choice("A")])
+    comparison = agreed("q", choice("A"), choice("A"), [])
+    assert set(comparison.winners.values()) == {"tie"}
+    assert comparison.flipped == list(CRITERIA)
+    counts = tally([comparison], [choice("A"), choice("A")])
     assert (counts["flipped"], counts["preferred_a"], counts["preferred_b"]) == (1, 2, 0)
 
 
 def test_a_judge_that_looks_at_the_answers_says_a_as_often_as_b():
-    found = agreed("q", choice("A"), choice("B"), [])
-    counts = tally([found], [choice("A"), choice("B")])
+    comparison = agreed("q", choice("A"), choice("B"), [])
+    counts = tally([comparison], [choice("A"), choice("B")])
     assert (counts["flipped"], counts["preferred_a"], counts["preferred_b"]) == (0, 1, 1)
 
 
 def test_without_a_verdict_in_both_orders_all_is_a_tie():
-    found = agreed("q", choice("A"), None, [])
-    assert not found.parsed
-    assert set(found.winners.values()) == {"tie"}
-    assert tally([found], [choice("A"), None])["unparsed"] == 1
+    comparison = agreed("q", choice("A"), None, [])
+    assert not comparison.parsed
+    assert set(comparison.winners.values()) == {"tie"}
+    assert tally([comparison], [choice("A"), None])["unparsed"] == 1
 
 
 def test_an_answer_cannot_end_its_block():

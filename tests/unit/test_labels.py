@@ -39,10 +39,10 @@ def test_a_label_is_its_content():
     ],
 )
 def test_a_bad_row_is_named(changes, param, words):
-    found = checked(Label, 7, GOOD | changes)
-    assert isinstance(found, LineError)
-    assert (found.line, found.code, found.param) == (7, "invalid_row", param)
-    assert words in found.message
+    error = checked(Label, 7, GOOD | changes)
+    assert isinstance(error, LineError)
+    assert (error.line, error.code, error.param) == (7, "invalid_row", param)
+    assert words in error.message
 
 
 def test_a_file_with_bad_lines_is_refused_with_their_numbers(tmp_path: Path):
@@ -81,8 +81,8 @@ def test_openais_grader_objects_are_taken_where_they_say_the_same():
         "input": "{{sample.output_text}}", "reference": "{{item.reference}}",
     }  # fmt: skip
     equal = {"type": "string_check", "operation": "eq"}
-    found = job(primary_metric=similar, judge={"grader": equal}, evaluation={"graders": [equal, "chrf", similar]})
-    assert found == job(
+    request = job(primary_metric=similar, judge={"grader": equal}, evaluation={"graders": [equal, "chrf", similar]})
+    assert request == job(
         primary_metric="rouge_l",
         judge={"grader": "string_check"},
         evaluation={"graders": ["string_check", "chrf", "rouge_l"]},

@@ -124,10 +124,10 @@ def served(name: str, answer: str | None = None) -> StudentCompletion:
 def test_parity_demands_what_each_side_can_keep(
     merged: list[ParitySample], engine: list[StudentCompletion], fault: str | None
 ):
-    found = parity.compare(merged, engine)
+    compared = parity.compare(merged, engine)
     if fault is None:
-        parity.check(found)
-        assert found["served"]["greedy_agreement"] == 0.5
+        parity.check(compared)
+        assert compared["served"]["greedy_agreement"] == 0.5
     else:
         with pytest.raises(parity.ParityFailed, match=fault):
-            parity.check(found)
+            parity.check(compared)

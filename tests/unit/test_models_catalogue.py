@@ -179,14 +179,14 @@ def test_two_pulls_at_once_prepare_it_once(shop: Shop, tmp_path: Path, monkeypat
         converted(model, gguf, output, report)
 
     folder = prepared_from(shop, tmp_path, monkeypatch, slowly)
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(pull("toy", folder))) for _ in range(2)]
+    pulled = []
+    threads = [threading.Thread(target=lambda: pulled.append(pull("toy", folder))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(found) == 2
-    assert found[0] == found[1]
+    assert len(pulled) == 2
+    assert pulled[0] == pulled[1]
     assert len(shop.fetched) == 3
 
 

@@ -36,8 +36,8 @@ STAYS = [
 
 @pytest.mark.parametrize(("text", "expected", "counts"), CASES)
 def test_what_is_found_is_masked_and_counted(text: str, expected: str, counts: dict[str, int]):
-    found: Counter[str] = Counter()
-    assert (masked(text, found), found) == (expected, counts)
+    counted: Counter[str] = Counter()
+    assert (masked(text, counted), counted) == (expected, counts)
 
 
 @pytest.mark.parametrize("text", STAYS)

@@ -41,14 +41,14 @@ def test_providers_come_with_their_secrets_in_the_files_order(tmp_path: Path, fo
         )
     else:
         text = GOOD
-    found = of_file(written(tmp_path, text, f"providers.{form}"), SECRETS)
-    assert list(found) == ["large", "local"]
-    large = found["large"]
+    providers = of_file(written(tmp_path, text, f"providers.{form}"), SECRETS)
+    assert list(providers) == ["large", "local"]
+    large = providers["large"]
     assert (large.base_url, large.model) == ("https://large.example/v1", "large-2")
     assert large.request_headers() == {"authorization": "Bearer sk-large", "x-team": "a"}
     assert large.usd(1_000_000, 100_000) == pytest.approx(3.5)
     assert large.key_from == "LARGE_KEY"
-    assert found["local"].request_headers() == {}
+    assert providers["local"].request_headers() == {}
 
 
 @pytest.mark.parametrize(

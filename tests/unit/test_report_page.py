@@ -67,10 +67,10 @@ def text() -> str:
 
 
 def test_a_models_text_stays_text(text: str):
-    found = Page(text)
-    assert {"script", "img", "iframe", "link", "object"}.isdisjoint(found.tags)
-    assert found.handlers == []
-    assert sum(EVIL in part for part in found.texts) == 5  # the domain, and all four parts of the example
+    parsed = Page(text)
+    assert {"script", "img", "iframe", "link", "object"}.isdisjoint(parsed.tags)
+    assert parsed.handlers == []
+    assert sum(EVIL in part for part in parsed.texts) == 5  # the domain, and all four parts of the example
 
 
 def test_it_asks_nobody_for_anything(text: str):
@@ -90,8 +90,8 @@ def test_what_is_drawn_has_a_colour_in_light_and_in_dark(text: str):
 
 
 def test_every_part_is_there(text: str):
-    found = Page(text)
-    words = " ".join(part.strip() for part in found.texts if part.strip())
+    parsed = Page(text)
+    words = " ".join(part.strip() for part in parsed.texts if part.strip())
     assert words.index("Nothing is told apart from the base.") < words.index("Test split, 60 questions")
     assert words.index("Test split, 60 questions") < words.index("Before and after")
     for part in (
@@ -100,13 +100,13 @@ def test_every_part_is_there(text: str):
         "phase 2, iterate 30 0 700 80 0.0000 0.0000 0.0000 91 3", "base model", "Calls to strong models by phase",
     ):  # fmt: skip
         assert part in words, part
-    assert found.tags.count("figure") == found.tags.count("svg") == 7
-    assert found.tags.count("rect") == 3 + 2 + 2 + 2 + 3  # tries, lengths, margins, losses, calls
+    assert parsed.tags.count("figure") == parsed.tags.count("svg") == 7
+    assert parsed.tags.count("rect") == 3 + 2 + 2 + 2 + 3  # tries, lengths, margins, losses, calls
 
 
 def test_an_earlier_report_has_a_page_too():
-    found = Page(page(read_report(REPORT)))
-    assert "What this job measured" in " ".join(found.texts)
+    parsed = Page(page(read_report(REPORT)))
+    assert "What this job measured" in " ".join(parsed.texts)
 
 
 def test_intervals_stand_where_their_values_are():

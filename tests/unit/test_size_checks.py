@@ -69,9 +69,9 @@ def test_rows_are_counted_and_named(
 ):
     monkeypatch.setattr(size_checks, "_context", lambda _: limit)
     adapter = {"adapter": {"max_length": 100_000}} | settings
-    found = [one for one in size_checks.row_lengths(posted(rows, **adapter)) if isinstance(one, Problem)]
-    assert [(one.code, one.is_error) for one in found] == [(code, error) for code, _, error in expected]
-    for one, (_, words, _) in zip(found, expected, strict=True):
+    problems = [one for one in size_checks.row_lengths(posted(rows, **adapter)) if isinstance(one, Problem)]
+    assert [(one.code, one.is_error) for one in problems] == [(code, error) for code, _, error in expected]
+    for one, (_, words, _) in zip(problems, expected, strict=True):
         assert words in one.message
         assert one.remedy
 
@@ -128,16 +128,16 @@ def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change
     vars(job)["context"] = SimpleNamespace(
         swaps=True, settings=SimpleNamespace(engine_gpu_share=share), platform=SimpleNamespace(is_alone=alone)
     )
-    (found,) = size_checks.memory(job)
+    (verdict,) = size_checks.memory(job)
     if told is None:
-        assert isinstance(found, str)
+        assert isinstance(verdict, str)
         return
-    assert isinstance(found, Problem)
-    assert (found.level, found.remedy) == told
-    assert found.code == "memory_too_small"
+    assert isinstance(verdict, Problem)
+    assert (verdict.level, verdict.remedy) == told
+    assert verdict.code == "memory_too_small"
     fitted = training_memory.fit(job)
     assert fitted is not None
-    assert (fitted.fits, fitted.remedy) == (False, found.remedy)
+    assert (fitted.fits, fitted.remedy) == (False, verdict.remedy)
     assert fitted.engine_gb == pytest.approx(gpu * share)
 
 
@@ -185,11 +185,11 @@ def test_a_job_is_held_against_what_is_left_of_the_budgets_that_it_shares(
     job = posted(ROWS, budget={"on_exceed": on_exceed})
     context = SimpleNamespace(ledger=open_ledger(url), project=PROJECT, key_id=KEY)
     object.__setattr__(job, "context", context)
-    found = [*size_checks.shared_budgets(job)]
+    problems = [*size_checks.shared_budgets(job)]
     if told is None:
-        assert found == []
+        assert problems == []
         return
-    (problem,) = found
+    (problem,) = problems
     assert isinstance(problem, Problem)
     assert (problem.level, problem.code) == told[:2]
     assert told[2] in problem.text

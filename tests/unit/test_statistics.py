@@ -38,10 +38,10 @@ def pairs(won: int, lost: int, n: int) -> tuple[list[int], list[int]]:
 )
 def test_wilson_gives_the_published_limits(successes, n, low, high):
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
-    found = share_interval(successes, n)
-    assert found.value == pytest.approx(successes / n)
-    assert low - 0.004 < found.low < low + 5e-5
-    assert high - 5e-5 < found.high < high + 0.004
+    interval = share_interval(successes, n)
+    assert interval.value == pytest.approx(successes / n)
+    assert low - 0.004 < interval.low < low + 5e-5
+    assert high - 5e-5 < interval.high < high + 0.004
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_wilson_gives_the_published_limits(successes, n, low, high):
     ],
 )
 def test_tango_gives_the_published_limits(won, lost, n, level, low, high):
-    found = paired_share_gain(*pairs(won, lost, n), level)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=7e-4)
+    interval = paired_share_gain(*pairs(won, lost, n), level)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=7e-4)
 
 
 def test_tango_without_discordant_pairs_is_not_of_zero_width():
-    found = paired_share_gain([True] * 40 + [False] * 20, [True] * 40 + [False] * 20)
+    interval = paired_share_gain([True] * 40 + [False] * 20, [True] * 40 + [False] * 20)
     z2 = 1.959964**2
-    assert found.high == pytest.approx(z2 / (60 + z2), abs=1e-6)
-    assert found.low == pytest.approx(-found.high)
+    assert interval.high == pytest.approx(z2 / (60 + z2), abs=1e-6)
+    assert interval.low == pytest.approx(-interval.high)
 
 
 def test_tango_for_every_small_table():
@@ -100,8 +100,8 @@ def test_the_tables_that_the_bench_counts_are_those_whose_interval_holds_the_gai
     n, gain = 12, 0.07
     for won in range(n + 1):
         for lost in range(n - won + 1):
-            found = paired_share_gain(*pairs(won, lost, n))
-            assert tango_holds(gain, np.array([won]), np.array([lost]), n)[0] == (found.low <= gain <= found.high)
+            interval = paired_share_gain(*pairs(won, lost, n))
+            assert tango_holds(gain, np.array([won]), np.array([lost]), n)[0] == (interval.low <= gain <= interval.high)
 
 
 def outcomes(n: int, values: tuple[float, float, float], chances: tuple[float, float, float]):
@@ -136,10 +136,10 @@ def test_bca_is_scipys(n: int):
     samples = np.stack([random.beta(0.5, 4, n), random.integers(0, 2, n), random.integers(0, 5, n) / 4])
     low, high = bca(samples, 0.95)
     for place, sample in enumerate(samples):
-        found = bootstrap(
+        interval = bootstrap(
             (sample,), np.mean, n_resamples=RESAMPLES, rng=np.random.default_rng(SEED)
         ).confidence_interval
-        assert (low[place], high[place]) == pytest.approx((found.low, found.high), abs=1e-9)
+        assert (low[place], high[place]) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 
 def test_few_rows_are_warned_of():

@@ -26,15 +26,15 @@ def text(*case) -> str:
 
 
 def test_changed_prompts_need_a_new_version():
-    found = content_hash([teach_messages(*case) for case in CASES])
-    assert FINGERPRINTS.get(STEP_KINDS[StepKind.TEACH].version) == found, (
+    fingerprint = content_hash([teach_messages(*case) for case in CASES])
+    assert FINGERPRINTS.get(STEP_KINDS[StepKind.TEACH].version) == fingerprint, (
         "raise the version of StepKind.TEACH and note the fingerprint"
     )
 
 
 def test_a_changed_prompt_for_rationales_needs_a_new_version():
-    found = content_hash([teach_messages(*case, rationale=True) for case in CASES])
-    assert WITH_RATIONALE.get(STEP_KINDS[StepKind.TEACH].version) == found
+    fingerprint = content_hash([teach_messages(*case, rationale=True) for case in CASES])
+    assert WITH_RATIONALE.get(STEP_KINDS[StepKind.TEACH].version) == fingerprint
 
 
 def test_a_rationale_is_asked_for_before_the_answer():

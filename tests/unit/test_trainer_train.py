@@ -126,12 +126,12 @@ def test_every_strategy_answers_every_prompt_and_repeats_itself(base: Path):
     prompts = [data.prompt_ids(tokenizer, Asked(id="a", question=question)) for question in QUESTIONS]
     greedy = [plain_generate(base, prompt, 1, 8) for prompt in prompts]
     for strategy in STRATEGIES:
-        found = []
+        searches = []
         for _ in range(2):
             torch.manual_seed(1)
-            found.append(both_sides(model, tokenizer, prompts, search_params(strategy)))
-        assert found[0] == found[1]
-        high, low = found[0]
+            searches.append(both_sides(model, tokenizer, prompts, search_params(strategy)))
+        assert searches[0] == searches[1]
+        high, low = searches[0]
         assert [side.ids for side in low] == greedy
         assert len(high) == 3
         assert high != low, strategy
@@ -189,12 +189,12 @@ def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Pa
         checkpoints=tmp_path / "checkpoints",
     )
     assert score(spec, Ticks()) == {"rows": 3, "dropped_too_long": 1}  # type: ignore[arg-type]
-    found = json.loads((spec.output / "rows.json").read_text())
+    scored = json.loads((spec.output / "rows.json").read_text())
     (first,) = data.example_ids(tokenizer, rows[:1], 512)
     batch: Any = {name: torch.tensor([first[name]]) for name in ("input_ids", "labels")}
     with torch.inference_mode():
-        assert found[0]["nll"] == pytest.approx(float(model(**batch).loss), abs=1e-4)
-    assert [row["id"] for row in found] == ["0", "1", "2"]
+        assert scored[0]["nll"] == pytest.approx(float(model(**batch).loss), abs=1e-4)
+    assert [row["id"] for row in scored] == ["0", "1", "2"]
 
 
 class Ticks:
@@ -226,11 +226,11 @@ def test_search_keeps_the_order_the_equal_pairs_and_what_an_earlier_attempt_foun
     assert metrics["same"] == sum(row["chosen"] == row["rejected"] for row in rows)
     assert ticks.seen == [(2, 3), (3, 3)]
 
-    found = spec.checkpoints / "sides.jsonl"
-    lines = found.read_text().splitlines()
+    sides_file = spec.checkpoints / "sides.jsonl"
+    lines = sides_file.read_text().splitlines()
     first = json.loads(lines[0])
     first[1] = [[], True]  # were it searched again, the answer would not be empty
-    found.write_text("\n".join([json.dumps(first), lines[1], lines[2][:-3]]))  # and the last line is torn
+    sides_file.write_text("\n".join([json.dumps(first), lines[1], lines[2][:-3]]))  # and the last line is torn
     search(spec, ticks)  # type: ignore[arg-type]
     again = json.loads((spec.output / "rows.json").read_text())
     assert again[first[0]]["chosen"] == ""

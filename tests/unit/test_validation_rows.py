@@ -32,21 +32,21 @@ names = st.lists(
 @settings(max_examples=30)
 def test_ids_stay_different_and_short(first: list[str], second: list[str], long: bool):
     pad = "x" * (MAX_ID - 15) if long else ""
-    found = merged(
+    both = merged(
         [row(name, split=Split.TRAIN) for name in first], [row(pad + name, split=Split.TEST) for name in second]
     )
-    ids = [one.id for one in found]
+    ids = [one.id for one in both]
     assert len(set(ids)) == len(ids) == len(first) + len(second)
     assert max(map(len, ids), default=0) <= MAX_ID
-    assert [one.split for one in found] == [Split.TRAIN] * len(first) + [Split.DEV] * len(second)
-    assert [found.find(name) for name in ids] == list(range(len(ids)))
+    assert [one.split for one in both] == [Split.TRAIN] * len(first) + [Split.DEV] * len(second)
+    assert [both.find(name) for name in ids] == list(range(len(ids)))
     some = range(0, len(ids), 2)
-    assert [one.id for one in found.read(some)] == ids[::2]
+    assert [one.id for one in both.read(some)] == ids[::2]
 
 
 def test_what_was_dev_is_learned_from_and_test_stays():
-    found = merged([row(split.value, split=split) for split in Split], [])
-    assert [one.split for one in found] == [Split.TRAIN, Split.TRAIN, Split.TEST]
+    both = merged([row(split.value, split=split) for split in Split], [])
+    assert [one.split for one in both] == [Split.TRAIN, Split.TRAIN, Split.TEST]
 
 
 def test_the_same_question_or_group_is_found_however_it_is_given():

@@ -19,11 +19,11 @@ def theirs():
     assert spec is not None
     assert spec.origin is not None
     path = Path(spec.origin).parent / "lora/ops/torch_ops/lora_ops.py"
-    found = importlib.util.spec_from_file_location("lora_ops", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module_spec = importlib.util.spec_from_file_location("lora_ops", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
     return module
 
 

@@ -108,15 +108,15 @@ async def call(
 
 async def test_rows_come_back_in_the_requests_order_with_their_figures(server):
     told = []
-    found, metrics = await call(
+    replies, metrics = await call(
         completions.answer,
         server[1],
         rows("slow", "quick", "cut"),
         tell=lambda *at, **figures: told.append((at, figures)),
     )
-    assert [row.id for row in found] == ["q0", "q1", "q2"]
-    assert found[0].answer == "slow one"
-    assert [row.finish_reason for row in found] == ["stop", "stop", "length"]
+    assert [row.id for row in replies] == ["q0", "q1", "q2"]
+    assert replies[0].answer == "slow one"
+    assert [row.finish_reason for row in replies] == ["stop", "stop", "length"]
     assert [at for at, _ in told] == [(1, 3), (2, 3), (3, 3)]
     assert told[-1][1] == {"tokens": 6}
     assert metrics | {"seconds": 0} == {
@@ -174,25 +174,25 @@ def test_seeds_differ_by_row_and_by_run():
 
 
 async def test_a_rationale_is_set_apart_and_a_missing_marker_counted(server):
-    found, metrics = await call(completions.reason, server[1], rows("marked", "plain", "overflow"))
-    assert (found[0].rationale, found[0].answer, found[0].marker_missing) == ("It is twice 21.", "42", False)
-    assert (found[1].rationale, found[1].marker_missing) == (None, True)
-    assert (found[2].answer, found[2].finish_reason, found[2].marker_missing) == ("", "too_long", False)
+    replies, metrics = await call(completions.reason, server[1], rows("marked", "plain", "overflow"))
+    assert (replies[0].rationale, replies[0].answer, replies[0].marker_missing) == ("It is twice 21.", "42", False)
+    assert (replies[1].rationale, replies[1].marker_missing) == (None, True)
+    assert (replies[2].answer, replies[2].finish_reason, replies[2].marker_missing) == ("", "too_long", False)
     assert (metrics["marker_missing"], metrics["too_long"]) == (1, 1)
 
 
 async def test_a_bare_question_may_be_answered_with_a_rationale_or_without(server):
-    found, metrics = await call(completions.answer, server[1], rows("marked", "plain"))
-    assert [row.rationale for row in found] == ["It is twice 21.", None]
-    assert not any(row.marker_missing for row in found)
+    replies, metrics = await call(completions.answer, server[1], rows("marked", "plain"))
+    assert [row.rationale for row in replies] == ["It is twice 21.", None]
+    assert not any(row.marker_missing for row in replies)
     assert metrics["marker_missing"] == 0
 
 
 async def test_guidelines(server):
-    found, metrics = await call(completions.write_guidelines, server[1], rows("why", "overflow"))
-    assert [row.finish_reason for row in found] == ["stop", "too_long"]
-    assert found[0].guideline.startswith("reply")  # which of the two arrives first is open
-    assert found[1].guideline == ""
+    replies, metrics = await call(completions.write_guidelines, server[1], rows("why", "overflow"))
+    assert [row.finish_reason for row in replies] == ["stop", "too_long"]
+    assert replies[0].guideline.startswith("reply")  # which of the two arrives first is open
+    assert replies[1].guideline == ""
     assert metrics["n"] == 2
     assert "Do not answer" in server[0].asked[0]["messages"][0]["content"]
 
@@ -200,8 +200,8 @@ async def test_guidelines(server):
 async def test_thoughts_are_removed_and_what_ends_inside_one_is_counted(server):
     profile = PromptProfile(think=("<think>", "</think>"))
     thinks = params().model_copy(update={"model": params().model.model_copy(update={"prompts": profile})})
-    found, metrics = await call(completions.reason, server[1], rows("think", "think, cut", "overflow"), thinks)
-    assert [(row.rationale, row.answer) for row in found] == [("It is so.", "42"), (None, ""), (None, "")]
+    replies, metrics = await call(completions.reason, server[1], rows("think", "think, cut", "overflow"), thinks)
+    assert [(row.rationale, row.answer) for row in replies] == [("It is so.", "42"), (None, ""), (None, "")]
     assert (metrics["cut_in_thought"], metrics["n"]) == (1, 3)
     guidelines, _ = await call(completions.write_guidelines, server[1], rows("think", "think, cut"), thinks)
     assert [row.guideline for row in guidelines] == ["It is so.\nAnswer: 42", ""]
@@ -238,8 +238,8 @@ async def test_a_cancelled_step_ends_its_calls_in_the_engine(server):
 
 async def test_an_engine_that_starts_is_waited_for(server):
     server[0].down = 2
-    found, _ = await call(completions.answer, server[1], rows("a"))
-    assert found[0].answer == "reply 3"
+    replies, _ = await call(completions.answer, server[1], rows("a"))
+    assert replies[0].answer == "reply 3"
 
 
 async def test_an_engine_that_stays_away_makes_the_step_try_later():

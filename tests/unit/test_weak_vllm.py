@@ -73,7 +73,7 @@ def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "cpu", "flags", "found"),
+    ("wanted", "cpu", "flags", "dtype"),
     [
         ("auto", True, {"avx2", "avx512f"}, "float32"),
         ("auto", True, {"avx512_bf16"}, "auto"),
@@ -82,8 +82,8 @@ def test_command_line_on_a_gpu_compiles_and_takes_a_share_of_the_memory():
         ("auto", False, {"avx2"}, "auto"),
     ],
 )
-def test_a_processor_that_emulates_bfloat16_gets_float32(wanted: str, cpu: bool, flags: set[str], found: str):
-    assert vllm.dtype(wanted, cpu, frozenset(flags)) == found
+def test_a_processor_that_emulates_bfloat16_gets_float32(wanted: str, cpu: bool, flags: set[str], dtype: str):
+    assert vllm.dtype(wanted, cpu, frozenset(flags)) == dtype
 
 
 def test_threads_may_be_fewer_than_cores():
@@ -104,21 +104,21 @@ def test_the_environment_holds_what_vllm_needs_and_none_of_our_secrets(tmp_path:
         "DATABASE_URL": "postgresql://u:p@h/d",
         "REDIS_URL": "redis://:p@h",
     }
-    found = vllm.environment(inherited, settings(model=str(tmp_path)), ADAPTERS, "sesame", True, [1, 0])
-    assert not set(inherited) - {"PATH"} & set(found)
-    assert found["PATH"] == "/bin"
-    assert found["VLLM_API_KEY"] == "sesame"
-    assert found["VLLM_LORA_RESOLVER_CACHE_DIR"] == str(ADAPTERS)
-    assert found["HF_HUB_OFFLINE"] == found["VLLM_NO_USAGE_STATS"] == found["DO_NOT_TRACK"] == "1"
-    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
-    assert (found["OMP_WAIT_POLICY"], found["OMP_NUM_THREADS"]) == ("passive", "2")
+    environment = vllm.environment(inherited, settings(model=str(tmp_path)), ADAPTERS, "sesame", True, [1, 0])
+    assert not set(inherited) - {"PATH"} & set(environment)
+    assert environment["PATH"] == "/bin"
+    assert environment["VLLM_API_KEY"] == "sesame"
+    assert environment["VLLM_LORA_RESOLVER_CACHE_DIR"] == str(ADAPTERS)
+    assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert (environment["OMP_WAIT_POLICY"], environment["OMP_NUM_THREADS"]) == ("passive", "2")
     assert "sesame" not in " ".join(vllm.command_line(settings(), cpu=True))
 
 
 def test_chosen_cores_are_bound_by_vllm_itself():
-    found = vllm.environment({}, settings(omp_threads_bind="1"), ADAPTERS, "", True, [0, 1])
-    assert found["VLLM_CPU_OMP_THREADS_BIND"] == "1"
-    assert not {"VLLM_ENABLE_V1_MULTIPROCESSING", "OMP_NUM_THREADS"} & set(found)
+    environment = vllm.environment({}, settings(omp_threads_bind="1"), ADAPTERS, "", True, [0, 1])
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "1"
+    assert not {"VLLM_ENABLE_V1_MULTIPROCESSING", "OMP_NUM_THREADS"} & set(environment)
 
 
 def test_the_operator_may_let_threads_spin():
@@ -129,14 +129,14 @@ def test_the_operator_may_let_threads_spin():
 
 
 def test_a_hub_model_may_use_the_hub_and_a_gpu_gets_no_thread_settings():
-    found = vllm.environment({}, settings(), ADAPTERS, "", False, [0, 1])
+    environment = vllm.environment({}, settings(), ADAPTERS, "", False, [0, 1])
     assert not {
         "HF_HUB_OFFLINE",
         "VLLM_API_KEY",
         "VLLM_CPU_OMP_THREADS_BIND",
         "OMP_NUM_THREADS",
         "OMP_WAIT_POLICY",
-    } & set(found)
+    } & set(environment)
 
 
 @pytest.mark.parametrize(("cores", "text"), [([0, 1], "0-1"), ([3], "3"), ([0, 1, 2, 5, 7, 8], "0-2,5,7-8")])

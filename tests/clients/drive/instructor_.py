@@ -22,8 +22,8 @@ def client(mode):
 
 
 def made(mode):
-    found = client(mode).chat.completions.create(model=MODEL, messages=ASK, response_model=City, max_retries=1)
-    assert isinstance(found, City)
+    city = client(mode).chat.completions.create(model=MODEL, messages=ASK, response_model=City, max_retries=1)
+    assert isinstance(city, City)
 
 
 @ability("schema")
@@ -52,8 +52,8 @@ def _():
 @ability("responses")
 def _():
     responses = client(instructor.Mode.RESPONSES_TOOLS).responses
-    found = responses.create(model=MODEL, input=QUESTION, response_model=City, max_retries=1)
-    assert isinstance(found, City)
+    city = responses.create(model=MODEL, input=QUESTION, response_model=City, max_retries=1)
+    assert isinstance(city, City)
 
 
 if __name__ == "__main__":
