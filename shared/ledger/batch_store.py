@@ -1,7 +1,7 @@
 """Batches of calls for a provider's batch API. Every call has its intent row before anything is sent.
 
 States: collecting (requests are added), sealed (complete), uploaded (the provider has its file), submitted (the provider computes
-it), ended (its answers are stored), failed (the provider refused it; nothing was computed). One gateway per database.
+it), ended (its answers are stored), failed (the provider refused it; nothing was computed).
 """
 
 import hashlib

@@ -59,14 +59,9 @@ def chat(name: str) -> dict[str, Any]:
 
 def file(stores: Stores, **more: Any) -> Any:
     values: dict[str, Any] = {
-        "sha256": "0" * 64,
-        "bytes": 1,
-        "filename": "f",
-        "purpose": "fine-tune",
-        "status": "processed",
-        "errors": [],
-    }
-    return stores.catalog.add_file(DEFAULT_PROJECT, **(values | {"n_rows": 1} | more))
+        "sha256": "0" * 64, "bytes": 1, "filename": "f", "purpose": "fine-tune", "status": "processed", "errors": [], "n_rows": 1,
+    } | more  # fmt: skip
+    return stores.catalog.add_file(DEFAULT_PROJECT, **values)
 
 
 def ended(*both: Ended) -> None:
