@@ -16,6 +16,8 @@ FOLDER = Path(__file__).parents[2] / "docs/images"
 HEIGHTS = range(900, 400, -50)  # the tallest whose picture the README bears is taken
 BELOW = 24  # pixels below the content
 MOST_BYTES = 200_000
+# A closed dialog may be the last child; it stands nowhere.
+END = "(main) => Math.ceil(Math.max(...[...main.children].map((part) => part.getBoundingClientRect().bottom)))"
 TELLING = ("passed", "learned", "measured")  # an example with tries tells more than one without
 
 
@@ -46,7 +48,7 @@ def shown_example(http: httpx.Client, job: str) -> str:
 
 def save(tab: Tab, name: str) -> None:
     """What stands at the top of the window, down to where the content ends."""
-    end = tab.page.locator("main").evaluate("(main) => Math.ceil(main.lastElementChild.getBoundingClientRect().bottom)")
+    end = tab.page.locator("main").evaluate(END)
     for height in HEIGHTS:
         size = WIDE | {"height": max(min(height, end + BELOW), HEIGHTS[-1])}
         tab.show(size)
@@ -64,7 +66,7 @@ def take(tab: Tab, http: httpx.Client, job: dict[str, Any]) -> None:
     tab.go("/")
     save(tab, "dashboard-jobs.png")
     tab.go(f"/jobs/{job['id']}")
-    tab.page.locator("#results").evaluate("(results) => results.scrollIntoView({ block: 'start' })")
+    tab.page.locator("#results").evaluate("(results) => scrollBy(0, results.getBoundingClientRect().top - 24)")
     save(tab, "dashboard-job.png")
     tab.go(f"/jobs/{job['id']}/examples/{shown_example(http, job['id'])}")
     save(tab, "dashboard-example.png")
