@@ -10,6 +10,7 @@ HOMES = {
     "doctor": (f"{COMMANDS}.doctor:doctor",),
     "gc": (f"{COMMANDS}.upkeep:gc",),
     "backup": (f"{COMMANDS}.upkeep:backup",),
+    "upload-artifacts": (f"{COMMANDS}.upkeep:upload_artifacts",),
     "providers": (f"{COMMANDS}.providers:app",),
     "models": (f"{COMMANDS}.models:app",),
 }

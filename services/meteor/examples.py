@@ -11,6 +11,7 @@ EXAMPLES: dict[str, str] = {
     doctor: doctor --calls
     gc: gc --dry-run
     backup: backup /backups/meteor
+    upload-artifacts: upload-artifacts --verify
     providers add: providers add ollama --model qwen3:8b
     providers list: providers list
     providers presets: providers presets

@@ -10,6 +10,7 @@ interrupted goes on where it was, and what nobody finished is garbage like any o
 """
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,7 +68,7 @@ class Remote:
             self._put(digest, path.read_bytes())
             return
         with path.open("rb") as file, ThreadPoolExecutor(AT_ONCE) as pool:
-            parts = list(_in_turn(pool, self._put_part, iter(lambda: file.read(PART), b"")))
+            parts = list(in_turn(pool, self._put_part, iter(lambda: file.read(PART), b"")))
         self._put(digest, "".join(f"{part}\n" for part in parts).encode(), PARTS)
 
     def _put_part(self, content: bytes) -> str:
@@ -104,7 +105,7 @@ class Remote:
             return False
         whole = hashlib.sha256()
         with target.open("wb") as file, ThreadPoolExecutor(AT_ONCE) as pool:
-            for part in _in_turn(pool, self._checked, listed.decode().split()):
+            for part in in_turn(pool, self._checked, listed.decode().split()):
                 if part is None:
                     return False
                 whole.update(part)
@@ -125,6 +126,11 @@ class Remote:
             if not self.fetch_file(inner, path):
                 return False
         return True
+
+    def reads(self, digest: str, as_folder: bool) -> bool:
+        """Read an artifact and keep nothing of it; False where a part of it is not there. Raises Damaged."""
+        files = self._lines(digest) if as_folder else {"": digest}
+        return files is not None and all(self.fetch_file(inner, Path(os.devnull)) for inner in files.values())
 
     def _lines(self, digest: str) -> dict[str, str] | None:
         """The files of a folder. Raises Damaged for an artifact that is none."""
@@ -228,7 +234,7 @@ class Remote:
         self.objects.delete([item.key for item in self.objects.list(self.folder)])
 
 
-def _in_turn(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_turn(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results in the items' order, with AT_ONCE of them in memory at most."""
     under_way: deque[Future[R]] = deque()
     for item in items:

@@ -24,7 +24,7 @@ from tests.unit.test_docs import PAGES, calls, rows_of_cli_page
 
 # Not run here -> where it is, or why it cannot be.
 ELSEWHERE = {
-    r"up\b.*|backup .*|doctor|status|gc.*|models (pull|path|prompts|abilities)\b.*": "acts on this machine: tests/integration",
+    r"up\b.*|backup .*|upload-artifacts.*|doctor|status|gc.*|models (pull|path|prompts|abilities)\b.*": "acts on this machine: tests/integration",
     r"data import (org/name|notes/|handbook/|SOURCE|chat\.jsonl).*": "asks a hub or a teacher: tests/integration/test_imports.py",
     r"data (generate|coverage) .*": "asks a teacher: tests/integration/test_imports.py",
     r"models export .*": "needs a trainer: tests/integration/test_exports.py",

@@ -18,7 +18,9 @@ import pytest
 from services.local.backup import back_up
 from services.local.doctor import stores
 from services.local.doctor.finding import Health, Installation
+from services.local.progress import SilentReport
 from services.local.settings import LocalSettings
+from services.local.upload_artifacts import upload
 from shared.artifacts import remote as remotes
 from shared.artifacts.objects import Objects, ObjectsUnavailable
 from shared.artifacts.opening import checkpoints_of, checkpoints_of_all, open_artifacts, open_uploads, remote_of
@@ -393,6 +395,21 @@ def test_a_backup_holds_the_objects_and_is_a_store_itself(far: Place, tmp_path: 
     assert open_artifacts(restored).get_json(value) == [1]
     assert (open_artifacts(restored).folder(folder) / "weights").stat().st_size == 2 * PART
     assert open_uploads(restored).path(hashlib.sha256(b"rows").hexdigest()).read_bytes() == b"rows"
+
+
+def test_a_data_folder_is_uploaded(far: Place, tmp_path: Path):
+    """What a system wrote before it had a storage."""
+    settings = far.host("a")
+    local = open_artifacts(settings.model_copy(update={"artifacts_url": ""}))
+    folder = local.put_folder(files_in(tmp_path / "x", weights=os.urandom(2 * PART), config=b"{}"))
+    value, rows = local.put_json([1]), local.put(os.urandom(3 * PART))
+    sent = upload(settings, True, SilentReport())
+    assert (sent.artifacts, sent.kept, sent.complete) == (3, 0, True)
+    there = open_artifacts(far.host("b"))
+    assert there.get_json(value) == [1]
+    assert (there.folder(folder) / "weights").read_bytes() == (local.folder(folder) / "weights").read_bytes()
+    assert there.file(rows).read_bytes() == local.file(rows).read_bytes()
+    assert upload(settings, True, SilentReport()).kept == 3
 
 
 @pytest.mark.parametrize(

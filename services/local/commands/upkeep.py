@@ -1,4 +1,4 @@
-"""`meteor gc` and `meteor backup`: what a data folder holds, thinned out and copied."""
+"""`meteor gc`, `meteor backup` and `meteor upload-artifacts`: what a data folder holds, thinned out and copied."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from services.local.commands.start_stop import DEFAULT_DATA, Data
+from services.local.progress import ConsoleReport, SilentReport
 from shared.contracts.errors import UserError
 from shared.platform.settings import PlatformSettings
-from shared.platform.terminal import emit, say
+from shared.platform.terminal import console, emit, say
 
 Json = Annotated[bool, typer.Option("--json", help="the counts as JSON, for scripts")]
 
@@ -76,3 +77,32 @@ def backup(
     if settings.artifacts_url:
         text += f"\nstart from it with METEOR_ARTIFACTS_URL=file://{target.resolve()}/objects"
     emit({"target": str(target), "database_included": included, **asdict(copied)}, as_json, text)
+
+
+def upload_artifacts(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read everything back from the storage and check its hash")
+    ] = False,
+    as_json: Json = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Copy artifacts and uploaded files of the data folder to the object storage of METEOR_ARTIFACTS_URL; nothing is removed from
+    the folder. What the storage has is not sent again, so the same command continues one that was cut off."""
+    from services.local.upload_artifacts import upload  # here: other commands need no object storage
+
+    settings = PlatformSettings(data=data)
+    report = SilentReport() if as_json else ConsoleReport(console)
+    with report.live():
+        done = upload(settings, verify, report)
+    lines = [
+        f"sent {done.artifacts} artifacts and {done.files} files, {done.bytes / 1e9:.2f} GB, to {settings.artifacts_url}; "
+        f"{done.kept} were there{' and were read back' * (verify and done.complete)}"
+    ]
+    lines += [
+        f"not sent, because its content has changed: {path}; copy it from a backup and run the command again"
+        for path in done.damaged
+    ]
+    lines += [f"in the storage {what}; remove that object and run the command again" for what in done.damaged_there]
+    emit({"url": settings.artifacts_url, **asdict(done)}, as_json, "\n".join(lines))
+    if not done.complete:
+        raise typer.Exit(1)
