@@ -55,11 +55,11 @@ def validate(question: Json) -> Json:
 def crds(question: Json) -> Json:
     """{objects} -> {errors}: against the models made of KEDA's and the Prometheus operator's own definitions."""
     from cloudcoil.models.keda.v1alpha1 import ScaledObject
-    from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
     errors = []
     for one in question["objects"]:
-        model = {"ScaledObject": ScaledObject, "ServiceMonitor": ServiceMonitor}[one["kind"]]
+        model = {one.__name__: one for one in (ScaledObject, ServiceMonitor, PrometheusRule)}[one["kind"]]
         try:
             kept = model.model_validate(one).model_dump(mode="json", by_alias=True, exclude_unset=True)
         except ValueError as error:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.sbom import stage
 from services.api import app as api_app
@@ -65,7 +67,7 @@ def gpu() -> Release:
 def test_every_object_is_valid():
     objects = [one for values in VALUES for one in release(given(values)).objects]
     known = [one for one in objects if "/" not in one["apiVersion"] or one["apiVersion"].split("/")[0] in GROUPS]
-    own = [one for one in objects if one["kind"] in ("ScaledObject", "ServiceMonitor")]
+    own = [one for one in objects if one["kind"] in ("ScaledObject", "ServiceMonitor", "PrometheusRule")]
     others = {one["kind"] for one in objects if one not in known and one not in own}
     assert len(known) > 80
     assert others == {"ExternalSecret", "Route"}, "no schema at hand; docs/how-to/kubernetes.md says so"
@@ -377,6 +379,34 @@ def test_monitors_find_their_services(gpu: Release):
                 assert {one["port"] for one in monitor["spec"]["endpoints"]} <= ports
                 watched[monitor["metadata"]["name"]] = service["metadata"]["name"]
     assert watched == {f"meteor-{name}": f"meteor-{name}" for name in ("api", "gateway", "engine", "engine-control")}
+
+
+def test_the_alert_rules_are_those_of_the_deployment(gpu: Release, minimal: Release):
+    """One file for Compose and for a cluster; its jobs are those that the monitors give their targets."""
+    (rules,) = gpu.of("PrometheusRule")
+    assert rules["spec"] == yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text())
+    assert rules["metadata"]["labels"]["release"] == "prometheus", "the operator's Prometheus selects by it"
+    assert not minimal.of("PrometheusRule")
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())
+    ports = {
+        job["job_name"]: job["static_configs"][0]["targets"][0].partition(":")[2] for job in config["scrape_configs"]
+    }
+    services = {one["metadata"]["name"]: str(one["spec"]["ports"][0]["port"]) for one in gpu.of("Service")}
+    watched = {}
+    for monitor in gpu.of("ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        (relabeling,) = endpoint["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        watched[relabeling["replacement"]] = services[monitor["metadata"]["name"]]
+    assert watched == ports
+
+
+def test_a_checkout_without_links_is_told(tmp_path: Path):
+    chart = tmp_path / "meteor"
+    shutil.copytree(CHART, chart)
+    (chart / "files" / "alerts.yml").write_text("../../../alerts.yml")
+    with pytest.raises(Refused, match=r"symbolic link to deploy/alerts\.yml"):
+        release(given("gpu"), chart)
 
 
 def test_load_is_counted_by_metrics_that_exist(gpu: Release, tmp_path: Path):
