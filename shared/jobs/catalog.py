@@ -335,13 +335,13 @@ class Catalog:
             return fetch_one(connection, ModelRecord, added.returning(models))
 
     def serve_first(self, project_id: str, model: ModelRecord) -> bool:
-        """Point the alias at this version if it serves none. False: it serves another one."""
+        """Point the alias at this version if it serves none. False: it serves another one. Raises NotFound for a version that was deleted."""
         values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
         with writing(self.engine) as connection:
+            insert_once(connection, aliases, values)
+            served = lock_alias(connection, project_id, model.alias)
             _check_live(connection, model)
-            if insert_once(connection, aliases, values) is not None:
-                return True
-            return lock_alias(connection, project_id, model.alias) == model.id
+            return served == model.id
 
     def serve(self, project_id: str, model: ModelRecord) -> None:
         """Point the alias at this version."""

@@ -287,6 +287,21 @@ def test_of_two_first_versions_one_is_served(stores: Stores, new_job):
     assert stores.catalog.serve_first(DEFAULT_PROJECT, served), "it is served already"
 
 
+def test_a_version_that_is_just_deleted_is_not_served_first(stores: Stores, new_job):
+    job = new_job(stores)
+    first, second = (version(stores, job, digit) for digit in "12")
+    stores.catalog.serve(DEFAULT_PROJECT, first)
+    stores.jobs.cancel(job)
+    one, other = held_after(
+        stores.jobs.engine,
+        "FROM aliases",
+        lambda: stores.catalog.delete_version(DEFAULT_PROJECT, second),
+        lambda: stores.catalog.serve_first(DEFAULT_PROJECT, second),
+    )
+    assert one.error is None
+    refused(other, NotFound, "model_not_found")
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_nothing_is_counted_of_a_canary_that_has_ended(stores: Stores, new_job, again: bool):
     """again: another canary begins in its place."""
