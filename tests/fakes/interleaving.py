@@ -22,10 +22,12 @@ def held_after(
 ) -> tuple[Ended, Ended]:
     """Do `held`, stop it after its first statement that contains these words, do `other` meanwhile, let both end."""
     reached, go_on, waiting = threading.Event(), threading.Event(), threading.local()
+    stopped = threading.Event()
 
     def stop(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
         if getattr(waiting, "here", False) and statement in text:
             waiting.here = False
+            stopped.set()
             reached.set()
             go_on.wait(10)
 
@@ -41,7 +43,7 @@ def held_after(
         with ThreadPoolExecutor(2) as pool:
             one = pool.submit(first)
             assert reached.wait(10)
-            assert not one.done(), f"no statement of it has {statement!r}: {one.result()}"
+            assert stopped.is_set(), f"no statement of it has {statement!r}: {one.result(10)}"
             two = pool.submit(_ended, other)
             threading.Timer(WAITS_S, go_on.set).start()
             two.add_done_callback(lambda _: go_on.set())
