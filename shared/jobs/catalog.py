@@ -64,10 +64,11 @@ def _check_quota(connection: Connection, project_id: str, size: int) -> None:
 
 def _check_chats(connection: Connection, ids: Sequence[str]) -> None:
     """The lock: whoever deletes one of these chats waits, and then finds the file."""
-    for start in range(0, len(ids), AT_ONCE):
-        part = ids[start : start + AT_ONCE]
+    once = sorted(set(ids))  # in the order in which chats are removed, so that neither waits for the other
+    for start in range(0, len(once), AT_ONCE):
+        part = once[start : start + AT_ONCE]
         there = select(chats.c.id).where(chats.c.id.in_(part)).order_by(chats.c.id)
-        missing = len(set(part)) - len(connection.execute(there.with_for_update(read=True, key_share=True)).all())
+        missing = len(part) - len(connection.execute(there.with_for_update(read=True, key_share=True)).all())
         if missing:
             raise ChatsGone(f"{missing} chats were deleted while their rows were stored")
 

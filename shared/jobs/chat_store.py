@@ -305,8 +305,10 @@ def _judged_as(kind: str) -> ColumnElement[bool]:
 
 
 def _remove(connection: Connection, condition: ColumnElement[bool]) -> _Removed:
-    """The chats of a condition with their feedback. They are locked first, so that no further feedback comes in between."""
-    ids = connection.execute(select(chats.c.id).where(condition).with_for_update()).scalars().all()
+    """The chats of a condition with their feedback. They are locked first, so that no further feedback comes in between, and by id, so that
+    two transactions that lock several never wait for each other."""
+    locked = select(chats.c.id).where(condition).order_by(chats.c.id).with_for_update()
+    ids = connection.execute(locked).scalars().all()
     said = 0
     for part in _parts(ids):
         said += connection.execute(delete(feedback).where(feedback.c.completion_id.in_(part))).rowcount
@@ -351,7 +353,7 @@ def _erase(
     if people:
         mine = (feedback.c.project_id == project_id) & feedback.c.author.in_(people)
         connection.execute(delete(feedback).where(mine))
-    for part in _parts(ids):
+    for part in _parts(sorted(ids)):
         _remove(connection, chats.c.id.in_(part))
     for part in _parts(rows):
         mine = (chat_origins.c.project_id == project_id) & chat_origins.c.completion_id.in_(part)
