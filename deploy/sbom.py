@@ -37,12 +37,12 @@ def stage(recipe: str, target: str | None) -> str:
 
 def locks() -> dict[str, list[Path]]:
     """Image -> the locks that its recipe installs."""
-    found: dict[str, list[Path]] = {}
+    by_image: dict[str, list[Path]] = {}
     for service in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values():
         if "build" in service:
             text = stage((ROOT / service["build"]["dockerfile"]).read_text(), service["build"].get("target"))
-            found[service["image"]] = [ROOT / name for name in dict.fromkeys(LOCK.findall(text))]
-    return found
+            by_image[service["image"]] = [ROOT / name for name in dict.fromkeys(LOCK.findall(text))]
+    return by_image
 
 
 def write(syft: str, folder: Path) -> list[Path]:
