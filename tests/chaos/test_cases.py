@@ -4,11 +4,13 @@ that is set back, a full disk. Each in the middle of a job. Part of `make chaos`
 import contextlib
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -70,7 +72,13 @@ def job_with(
     assert job is not None
     assert job.status == "succeeded", job.error
     wait_until(lambda: open_calls(fleet) == 0, 30, "the settling of the last calls")
-    return collect(fleet, job_id, [entry for entry in teacher.log() if f"{name}:" in str(entry["messages"])])
+    return collect(fleet, job_id, [entry for entry in teacher.log() if asked_by(entry) in (name, None)])
+
+
+def asked_by(entry: dict[str, Any]) -> str | None:
+    """The name of the job whose question a request has; None for the checks when a job was posted, which have none."""
+    question = re.search(r"(\S+): which number comes after", str(entry["messages"]))
+    return question and question[1]
 
 
 def running(fleet: Fleet, job_id: str, beginning: str) -> bool:
