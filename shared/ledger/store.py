@@ -80,6 +80,11 @@ _FLIES = select(calls.c.id).where(
 _KEPT = select(answers.c.call_id).where(
     answers.c.project_id == bindparam("of_project"), answers.c.request_hash == bindparam("of_flight")
 )
+_OUTDATED = delete(answers).where(
+    answers.c.project_id == bindparam("of_project"),
+    answers.c.request_hash == bindparam("of_flight"),
+    answers.c.created_at < bindparam("begun_at"),
+)
 _SETTLED = update(calls).where(calls.c.id == bindparam("of_call"))
 
 
@@ -208,6 +213,9 @@ class Ledger:
             end(connection, mine, held, held if paid is None else paid, unheld=call.state != "intent")
             if keep is not None:
                 key = {"project_id": call.project_id, "request_hash": call.request_hash}
+                # an answer from before the call began did not count, or the call would not have been made
+                about = {"of_project": call.project_id, "of_flight": call.request_hash}
+                connection.execute(_OUTDATED, about | {"begun_at": call.created_at})
                 # of two equal requests at once the first answer stays; both were paid for
                 insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
 

@@ -36,6 +36,21 @@ def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
     assert ledger.usage("j1").usd_spent == 2.0
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_answer_that_no_longer_counts_is_replaced_by_the_next_one(ledger: Ledger, batch: bool):
+    """A refusal that is over, for example; else each equal request would be paid again."""
+    origin, batches = CallOrigin("p1", "j1", "s1"), BatchStore(ledger)
+    refused = ledger.begin(origin, "default", "big", "h1", flight=True)
+    ledger.settle(refused, "filtered", Cost(), keep={"refused": "not today"})
+    if batch:
+        call = batches.add(origin, "default", "big", "h1", Amount(0.5, 10), {}, 10, (100, 1000), outdated=True)
+        batches.answered(call, "ok", Cost(1, 1, 1.0), {"n": 1}, keep=True)
+    else:
+        call = ledger.begin(origin, "default", "big", "h1", flight=True, outdated=True)
+        ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"n": 1})
+    assert ledger.kept("p1", "h1") == {"n": 1}
+
+
 def test_a_request_is_not_batched_again_after_it_was_asked_for_elsewhere(ledger: Ledger):
     """Whoever adds it has looked for an answer before, and may have looked too early."""
     batches, body, size, capacity = BatchStore(ledger), {"messages": []}, 10, (100, 1000)
