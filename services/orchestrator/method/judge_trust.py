@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.orchestrator.method.durable import Emit, Expect, Gather, Step
+from services.orchestrator.method.judging import POINTS
 from shared.contracts.data import Question
 from shared.contracts.distillation import Judge
 from shared.contracts.errors import FatalError
@@ -49,7 +50,6 @@ UNFIT_JUDGE = {  # what most replies had -> in words, and what to do
     ),
     "": ("hold no JSON object of the form asked for", "name a provider that keeps to a form"),
 }
-POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}  # the right answer stands first in the rows
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def planted_pairs(
 
 
 def gate_of(preferences: Sequence[Preference]) -> JudgeGate:
-    told = sum(POINTS[preference.winners[OVERALL]] for preference in preferences) / len(preferences)
+    wrong = sum(POINTS[preference.winners[OVERALL]] for preference in preferences)  # the wrong answer stands second
+    told = (len(preferences) - wrong) / len(preferences)
     return JudgeGate(
         n=len(preferences),
         told=round(told, 4),
