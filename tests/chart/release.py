@@ -66,11 +66,12 @@ def at(path: str, value: Any) -> Object:
     return value
 
 
-def release(values: Mapping[str, Any], chart: Path = CHART, upgrade: bool = False) -> "Release":
-    """Raises Refused."""
-    answer = ask(
-        "render", chart=str(chart), values=dict(values), name=NAME, namespace=NAMESPACE, upgrade=upgrade
-    )  # fmt: skip
+def release(
+    values: Mapping[str, Any], chart: Path = CHART, upgrade: bool = False, cluster: str | None = None
+) -> "Release":
+    """cluster: the URL of its API server. Raises Refused."""
+    how = {"name": NAME, "namespace": NAMESPACE, "upgrade": upgrade, "cluster": cluster}
+    answer = ask("render", chart=str(chart), values=dict(values), **how)
     if "refused" in answer:
         raise Refused(answer["refused"])
     manifests = {name: text for name, text in answer["manifests"].items() if not name.endswith(".txt")}

@@ -12,20 +12,20 @@ Json = dict[str, Any]
 
 
 def render(question: Json) -> Json:
-    """{chart, values, name, namespace, upgrade} -> {manifests: {template: text}} or {refused: what Helm said}."""
+    """{chart, values, name, namespace, upgrade, cluster} -> {manifests: {template: text}} or {refused: what Helm said}. cluster: the URL
+    of an API server that `lookup` asks, or null."""
     import helm_python as helm
 
+    upgrade, namespace = question["upgrade"], question["namespace"]
+    how = {"name": question["name"], "namespace": namespace, "is_install": not upgrade, "is_upgrade": upgrade}
     try:
         with helm.Chart.load(question["chart"]) as chart:
             chart.validate_schema(question["values"])
-            upgrade = question["upgrade"]
-            manifests = chart.render(
-                question["values"],
-                name=question["name"],
-                namespace=question["namespace"],
-                is_install=not upgrade,
-                is_upgrade=upgrade,
-            )
+            if question["cluster"]:
+                with helm.Config(kube_apiserver=question["cluster"], namespace=namespace) as config:
+                    manifests = config.render(chart, question["values"], **how)
+            else:
+                manifests = chart.render(question["values"], **how)
     except helm.HelmError as error:
         return {"refused": str(error)}
     return {"manifests": manifests}

@@ -34,6 +34,7 @@ from tests.chart.release import (
     tools,
 )  # fmt: skip
 from tests.exported_metrics import open_api
+from tests.fakes.kubernetes import running_cluster
 from tests.unit.test_deploy import CONSUMERS
 from tests.variables import CHART, FIXED, OTHERS_READ, PLACES, READS, ROOT, names_of
 
@@ -123,6 +124,41 @@ def test_bad_values_are_refused_where_they_stand(path: str, value: Any, message:
     with pytest.raises(Refused) as refused:
         release(merged(given("minimal"), at(path, value)))
     assert re.search(message, str(refused.value), re.DOTALL), str(refused.value)
+
+
+SHARED = {"database-url": "postgresql://u:planted@postgres/meteor", "redis-url": "rediss://:planted@valkey:6379/0"}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "secret", "message"),
+    [
+        (2, SHARED, None),
+        (2, SHARED | {"database-url": "postgresql+psycopg://u:planted@postgres/meteor"}, None),
+        (
+            2,
+            SHARED | {"database-url": "sqlite:////data/planted.sqlite3"},
+            "key database-url .* a postgresql:// address",
+        ),
+        (2, SHARED | {"redis-url": "planted"}, "key redis-url .* a redis:// address"),
+        (3, {"database-url": SHARED["database-url"]}, 'gateway.replicas is 3.* key redis-url of the Secret "meteor"'),
+        (1, {"database-url": "sqlite:////data/planted.sqlite3"}, None),
+    ],
+)
+def test_several_gateways_need_what_they_share(replicas: int, secret: dict[str, str], message: str | None):
+    values = merged(given("minimal"), at("gateway.replicas", replicas))
+    with running_cluster(NAMESPACE, "meteor", secret) as cluster:
+        if message is None:
+            assert release(values, cluster=cluster).deployments["gateway"]["spec"]["replicas"] == replicas
+            return
+        with pytest.raises(Refused, match=message) as refused:
+            release(values, cluster=cluster)
+    assert "planted" not in str(refused.value)
+
+
+def test_gateways_before_their_secret_are_taken():
+    """The External Secrets Operator makes it after the first installation."""
+    with running_cluster(NAMESPACE, "another", {}) as cluster:
+        assert release(given("gpu"), cluster=cluster).deployments["gateway"]["spec"]["replicas"] == 2
 
 
 # ---- it fits the services
@@ -368,6 +404,22 @@ def test_each_process_has_one_budget(installed: Release):
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         budgets = [one for one in installed.of("PodDisruptionBudget") if selects(one["spec"]["selector"], labels)]
         assert [one["spec"]["maxUnavailable"] for one in budgets] == [1], component
+
+
+def test_gateways_are_replaced_and_spread_as_the_api_is(gpu: Release):
+    """None is taken away before another one answers; the workers' address is the Service before them."""
+    pods = {}
+    for component in ("api", "gateway"):
+        spec = gpu.deployments[component]["spec"]
+        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+        pods[component] = spec["template"]["spec"]
+        assert {one["topologyKey"] for one in pods[component]["topologySpreadConstraints"]} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+    assert pods["gateway"]["containers"][0]["lifecycle"] == pods["api"]["containers"][0]["lifecycle"]
+    required = [one for one in gpu.container("gateway")["env"] if one["name"] in ("DATABASE_URL", "REDIS_URL")]
+    assert [one["valueFrom"]["secretKeyRef"].get("optional", False) for one in required] == [False, False]
 
 
 def test_monitors_find_their_services(gpu: Release):
