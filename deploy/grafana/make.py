@@ -27,9 +27,23 @@ class Panel(NamedTuple):
 Rows = dict[str, list[Panel]]
 
 
+# Counts of the database with their labels: every api shows the same, so several are not added up.
+OF_DATABASE = {
+    "meteor_step_attempts_total": "kind, outcome",
+    "meteor_jobs_ended_total": "kind, status",
+    "meteor_integration_sends_total": "type, outcome",
+}
+
+
+def summed(growth: str, metric: str, by: str) -> str:
+    """growth: of each series."""
+    once = f"max by ({OF_DATABASE[metric]}) ({growth})" if metric in OF_DATABASE else growth
+    return once if by == OF_DATABASE.get(metric) else f"sum{f' by ({by})' if by else ''} ({once})"
+
+
 def rate(metric: str, by: str = "", where: str = "") -> str:
     """Per second, summed."""
-    return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}[$__rate_interval]))".replace("{}", "")
+    return summed(f"rate({metric}{{{where}}}[$__rate_interval])".replace("{}", ""), metric, by)
 
 
 def quantile(share: float, metric: str, by: str = "", where: str = "") -> str:
@@ -42,7 +56,7 @@ def share(metric: str, by: str, where: str) -> str:
 
 
 def per_hour(metric: str, by: str, where: str = "") -> str:
-    return f"sum by ({by}) (increase({metric}{{{where}}}[1h]))".replace("{}", "")
+    return summed(f"increase({metric}{{{where}}}[1h])".replace("{}", ""), metric, by)
 
 
 OPERATIONS: Rows = {
@@ -111,7 +125,7 @@ OPERATIONS: Rows = {
         ]),
         Panel("Canaries", "short", [Query("max by (state) (meteor_canaries)", "{{state}}")], 4),
         Panel("Canaries decided, per day", "short", [
-            Query("sum by (outcome) (increase(meteor_canary_decisions_total[1d]))", "{{outcome}}"),
+            Query("max by (outcome) (increase(meteor_canary_decisions_total[1d]))", "{{outcome}}"),
         ], 4),
         Panel("Chats stored and not stored, per hour", "short", [
             Query(per_hour("meteor_chats_stored_total", "project"), "{{project}} stored"),
@@ -185,13 +199,13 @@ SPEND: Rows = {
     "What jobs do": [
         Panel("Jobs at work", "short", [Query('max by (status) (meteor_jobs{status=~"running|pausing|paused|queued"})', "{{status}}")]),
         Panel("Steps of teacher and judge per minute", "short", [
-            Query('60 * sum by (kind) (rate(meteor_step_attempts_total{kind=~"strong.*|judge.*",outcome="succeeded"}[$__rate_interval]))', "{{kind}}"),
+            Query('60 * max by (kind) (rate(meteor_step_attempts_total{kind=~"strong.*|judge.*",outcome="succeeded"}[$__rate_interval]))', "{{kind}}"),
         ]),
         Panel("Steps taken over from earlier jobs, per hour", "short", [
             Query(per_hour("meteor_step_attempts_total", "kind", 'outcome="reused"'), "{{kind}}"),
         ]),
         Panel("Time per step of the student", "s", [Query(quantile(0.5, "meteor_step_seconds", "kind", 'kind=~"weak.*"'), "{{kind}}")]),
-        Panel("Tokens trained, per hour", "short", [Query("sum(increase(meteor_trained_tokens_total[1h]))", "tokens")]),
+        Panel("Tokens trained, per hour", "short", [Query("max(increase(meteor_trained_tokens_total[1h]))", "tokens")]),
         Panel("Time per training", "s", [Query('histogram_quantile(0.5, sum by (kind, le) (increase(meteor_step_seconds_bucket{kind=~"train.*"}[6h])))', "{{kind}}")]),
     ],
 }  # fmt: skip
