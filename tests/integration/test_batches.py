@@ -18,11 +18,11 @@ from shared.jobs.schema import open_stores
 from shared.jobs.tables import jobs
 from shared.ledger.tables import batches
 from shared.platform.gateway_client import ChatReply, GatewayClient, origin_headers
-from tests.fakes.gateway import KEY, TOKEN, Gateway, ask, assert_ledger_is_log, running_gateway
+from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, ask, assert_ledger_is_log, running_gateway
 from tests.fakes.ports import wait_until
 from tests.fakes.start import start_teacher
 
-QUICK = {"METEOR_STRONG_BATCH_WINDOW": "PT1.5S", "METEOR_STRONG_BATCH_POLL": "PT0.2S"}
+QUICK = PATIENT | {"METEOR_STRONG_BATCH_WINDOW": "PT1.5S", "METEOR_STRONG_BATCH_POLL": "PT0.2S"}
 
 
 class Case:
