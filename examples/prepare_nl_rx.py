@@ -15,7 +15,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--data", type=Path, required=True)
 parser.add_argument("--train", type=int, default=1000)
 parser.add_argument("--dev", type=int, default=400)
-parser.add_argument("--questions", type=int, default=0)
+parser.add_argument("--questions", type=int, default=1500)
 parser.add_argument("--seed", type=int, default=11)
 options = parser.parse_args()
 

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,14 @@ def everyone(data: Path) -> set[tuple[int, float]]:
     assert run is not None
     identities = {identity(process.pid) for process in family(run.supervisor)}
     return {who for who in identities if who is not None}
+
+
+def test_a_port_is_chosen_by_one_run_at_a_time():
+    """Nobody listens on it yet, so to another process it is free."""
+    port = ports.pick(set())
+    another = f"from services.local.supervisor import ports; print(ports.is_free({port}), ports.reserve({port}))"
+    run = subprocess.run([sys.executable, "-c", another], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]
 
 
 def test_up_and_down_leave_nothing(supervised: Path):

@@ -13,6 +13,7 @@ import pytest
 from shared.contracts.data import Question, Split, parse_lines
 from shared.contracts.distillation import Distillation
 from shared.contracts.grader_kinds import SqlResultGrader
+from shared.contracts.jobs import JobRequest
 from shared.datasets.likeness import folded
 from shared.datasets.splits import Splitter
 from shared.grading import sql
@@ -131,3 +132,8 @@ def test_the_splits_hold_whole_queries_of_every_category(rows: list[Question]):
 def test_the_job_of_the_example_is_valid():
     job = json.loads((EXAMPLES / "bookshop.job.json").read_text())
     Distillation.model_validate(job["distillation"])
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.job.json")), ids=lambda path: path.stem)
+def test_each_job_is_one_that_the_contract_takes(path: Path):
+    JobRequest.model_validate(json.loads(path.read_text()) | {"training_file": "file-1"})

@@ -9,6 +9,7 @@ from shared.contracts.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 RANGE = (20000, 32000)  # below Linux' range for outgoing connections, which would take a port between choice and use
+_reserved: list[socket.socket] = []
 
 
 class PortTaken(UserError):
@@ -25,11 +26,26 @@ def is_free(port: int) -> bool:
         return True
 
 
+def reserve(port: int) -> bool:
+    """Whether no other run has chosen the port. It is this process's until it ends: nobody listens there before its service has
+    started, so `is_free` alone would give it to two runs that start together."""
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(
+            f"\0meteor-port-{port}"
+        )  # an abstract name: of the same network namespace as the port, and without a file
+    except OSError:
+        mark.close()
+        return False
+    _reserved.append(mark)
+    return True
+
+
 def pick(taken: set[int]) -> int:
-    """A free port that is not in taken; it is added there."""
+    """A free port that is not in taken; it is reserved, and added there."""
     for _ in range(500):
         port = random.randint(*RANGE)  # noqa: S311
-        if port not in taken and is_free(port):
+        if port not in taken and is_free(port) and reserve(port):
             taken.add(port)
             return port
     raise UserError("no free port found between 20000 and 32000")
