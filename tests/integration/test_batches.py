@@ -16,6 +16,7 @@ from shared.contracts.jobs import JobStatus
 from shared.db.engine import reading, writing
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import jobs
+from shared.ledger.store import Cost
 from shared.ledger.tables import batches
 from shared.platform.gateway_client import ChatReply, GatewayClient, origin_headers
 from tests.fakes.gateway import KEY, PATIENT, TOKEN, Gateway, ask, assert_ledger_is_log, running_gateway
@@ -160,6 +161,18 @@ async def test_a_killed_gateway_goes_on_with_its_batches(tmp_path, moment: str):
             assert len(await Case(gateway, "p").answers(range(5))) == 5
             assert len(teacher.batches()) == 1
             assert_ledger_is_log(gateway)
+
+
+async def test_a_call_of_a_batch_that_is_just_being_failed_is_not_sent_by_itself(case: Case):
+    """Its calls are settled one by one before the batch itself."""
+    await case.try_all(range(2))
+    for row in case.rows():
+        case.ledger.settle(row.id, "batch_failed", Cost(), error="as told")
+    with pytest.raises(UserError, match="as told") as raised:
+        await case.answers(range(2))
+    assert raised.value.code == "teacher_batch_failed"
+    wait_until(lambda: case.states() == ["ended"], 60, "the batch, which nobody failed here, to end")
+    assert [row.outcome for row in case.rows()] == ["batch_failed"] * 2
 
 
 async def test_what_expired_or_failed_in_a_batch_is_sent_by_itself_at_the_full_price(case: Case):

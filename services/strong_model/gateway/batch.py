@@ -34,6 +34,7 @@ TICK_S = 1.0
 UNAVAILABLE_S = 10.0  # until the provider is asked again after an error
 QUEUE_FULL = frozenset({"token_limit_exceeded"})  # codes of a provider whose queue is full: it takes the batch later
 QUEUE_FULL_S = 300.0
+FAILED = "batch_failed"  # outcome of the calls of a batch that the provider refused
 ENDED = frozenset({"completed", "expired", "cancelled"})
 FILES = ("output_file_id", "error_file_id")
 
@@ -94,8 +95,8 @@ class Batches:
             if request is not None and request.call.state == "intent":
                 raise self._pending(provider, request.batch)
             if request is not None and request.mine:
-                if request.batch.state == "failed":
-                    raise errors.batch_failed(provider, request.batch.error)
+                if request.batch.state == "failed" or request.call.outcome == FAILED:  # its calls are settled first
+                    raise errors.batch_failed(provider, request.batch.error or request.call.error)
                 answer = request.answer or cached
                 if answer is None and self._other_now(provider, request):
                     self._add(provider, body, origin, key, outdated)
@@ -210,7 +211,7 @@ class Batches:
         if failure.most_attempts > errors.NEVER:
             raise failure
         log.error("batch refused", batch=batch.id, error=failure.message)
-        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", failure.message, failed=True)
+        await asyncio.to_thread(self.store.end, batch.id, FAILED, failure.message, failed=True)
 
     async def _fetch(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
         remote = await client.get(str(batch.remote_id))
@@ -235,7 +236,7 @@ class Batches:
             await self._note(batch, state="uploaded", remote_id=None, error=why, not_before=later)
             return
         log.error("batch failed", batch=batch.id, error=why)
-        await asyncio.to_thread(self.store.end, batch.id, "batch_failed", why, failed=True)
+        await asyncio.to_thread(self.store.end, batch.id, FAILED, why, failed=True)
 
     async def _collect(self, client: BatchClient, batch: BatchRecord, remote: Json) -> None:
         """Each row is settled by itself, so that a kill in the middle loses none before it."""
