@@ -123,6 +123,12 @@ def test_the_older_place_of_hyperparameters(client: openai.OpenAI, dataset: str)
             "integrations.0.type",
             "METEOR_INTEGRATIONS",
         ),
+        (
+            {"integrations": 2 * [{"type": "wandb", "wandb": {"project": "p"}}]},  # a rule of our own request alone
+            "invalid_value",
+            None,
+            "each type once",
+        ),
         ({"method": {"type": "guesswork"}}, "invalid_value", "method.type", "supervised"),
         (
             {"method": {"type": "supervised"}, "extra_body": {"distillation": {"domain": "sums"}}},

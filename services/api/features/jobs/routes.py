@@ -7,6 +7,8 @@ import time
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from services.api.context import ProjectContext
@@ -38,6 +40,15 @@ FineTuningBody = Annotated[FineTuningRequest, as_far_as_readable(FineTuningReque
 router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
+def job_of(body: FineTuningRequest) -> JobRequest:
+    """Raises RequestValidationError where it breaks a rule of our own request that OpenAI's fields do not have."""
+    try:
+        return body.job()
+    except ValidationError as error:
+        faults = [fault | {"loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise RequestValidationError(faults, body=body.model_dump(mode="json", exclude_unset=True)) from None
+
+
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_job(request: Request, context: Context, body: JobBody, response: Response) -> JobObject:
     return _created(request, jobs.create(context, body), response)
@@ -46,7 +57,7 @@ def create_job(request: Request, context: Context, body: JobBody, response: Resp
 @router.post(OPENAIS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_fine_tuning_job(request: Request, context: Context, body: FineTuningBody, response: Response) -> JobObject:
     """Without a `distillation` object: supervised training on the file's own answers. No teacher is asked."""
-    job = jobs.create(context, body.job(), more=[fine_tuning.checks_of(body)])
+    job = jobs.create(context, job_of(body), more=[fine_tuning.checks_of(body)])
     return _created(request, job, response, OPENAIS)
 
 
@@ -59,7 +70,7 @@ def estimate_job(context: Context, body: JobBody) -> Estimate:
 @router.post(OPENAIS + "/estimate")
 def estimate_fine_tuning_job(context: Context, body: FineTuningBody) -> Estimate:
     """Of a job without a `distillation` object: nothing. What it takes is time."""
-    return estimates.estimate_job(context, body.job(), [fine_tuning.checks_of(body)])
+    return estimates.estimate_job(context, job_of(body), [fine_tuning.checks_of(body)])
 
 
 @router.post(OURS + "/check")
@@ -71,7 +82,7 @@ def check_job(context: Context, body: JobBody) -> JobCheck:
 @router.post(OPENAIS + "/check")
 def check_fine_tuning_job(context: Context, body: FineTuningBody) -> JobCheck:
     """The same for a job under OpenAI's names."""
-    return jobs.check(context, body.job(), [fine_tuning.checks_of(body)])
+    return jobs.check(context, job_of(body), [fine_tuning.checks_of(body)])
 
 
 def _created(request: Request, job: JobObject, response: Response, path: str = OURS) -> JobObject:
