@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from shared.contracts.evals import COMPARING, Checked, CheckInput, Criterion, CriterionResult
+from shared.contracts.eval_results import Checked, CheckInput, CriterionResult
+from shared.contracts.evals import COMPARING, Criterion
 from shared.contracts.grader_kinds import UNGRADABLE
 from shared.contracts.templates import MissingField
 from shared.grading.attempt import Attempt, Graded

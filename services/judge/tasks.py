@@ -13,7 +13,7 @@ from services.judge.rate import rate
 from services.judge.review import review
 from services.judge.settings import judge_settings
 from shared.artifacts import material
-from shared.contracts.evals import CheckInput, CheckParams
+from shared.contracts.eval_results import CheckInput, CheckParams
 from shared.contracts.grader_kinds import VerifyingGrader, models_of
 from shared.contracts.rows import Grades, JudgeInput, Sampled, Votes
 from shared.contracts.steps import AgreeParams, JudgeParams, StepKind

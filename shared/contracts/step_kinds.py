@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shared.contracts.capabilities import PROBE
 from shared.contracts.coverage import Proposal, Proposed, ProposeParams
-from shared.contracts.evals import Checked, CheckInput, CheckParams, CompleteParams
+from shared.contracts.eval_results import Checked, CheckInput, CheckParams, CompleteParams
 from shared.contracts.export_steps import GgufParams, MergeParams, PushParams
 from shared.contracts.imports import AskParams, Passage, ReadParams, Written
 from shared.contracts.json_types import Json

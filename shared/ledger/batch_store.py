@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.json_types import Json
 from shared.contracts.masking import masked
@@ -19,7 +18,7 @@ from shared.db.engine import reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
 from shared.ledger.records import BatchRecord, CallRecord
-from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger, raise_if_flies
+from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger, one_flight
 from shared.ledger.tables import answers, batch_requests, batches, calls
 
 OPEN = ("collecting", "sealed", "uploaded", "submitted")
@@ -58,45 +57,26 @@ class BatchStore:
         size: bytes of its line. room: maximum (requests, bytes) of a batch. outdated: an answer that is cached does not count.
         Raises BudgetExceeded, RoomHeld, and InFlight where an equal request is on its way or has been answered.
         """
-        try:
-            with writing(self.engine) as connection:
-                return self._add(connection, origin, provider, model, request_hash, most, body, size, room, outdated)
-        except IntegrityError as error:
-            raise_if_flies(error, request_hash)
-            raise
-
-    def _add(
-        self,
-        connection: Connection,
-        origin: CallOrigin,
-        provider: str,
-        model: str,
-        request_hash: str,
-        most: Amount,
-        body: Json,
-        size: int,
-        room: tuple[int, int],
-        outdated: bool,
-    ) -> str:
         now = time.time()
-        self._raise_if_known(connection, origin.project_id, provider, request_hash, outdated)
-        mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
-        collecting = mine.where(batches.c.state == "collecting").with_for_update()
-        batch = fetch_first(connection, BatchRecord, collecting)
-        if batch is not None and (batch.requests >= room[0] or batch.bytes + size > room[1]):
-            connection.execute(update(batches).where(batches.c.id == batch.id).values(state="sealed"))
-            batch = None
-        if batch is None:
-            batch_id = f"batch-{uuid_utils.uuid7().hex}"
-            new = {"id": batch_id, "project_id": origin.project_id, "job_id": origin.job_id, "provider": provider}
-            connection.execute(insert(batches).values(**new, state="collecting", created_at=now, added_at=now))
-        else:
-            batch_id = batch.id
-        flight = hashlib.sha256(f"batch/{provider}/{request_hash}".encode()).hexdigest()
-        call_id = self.ledger.intend(connection, origin, provider, model, request_hash, most, batch_id, flight)
-        connection.execute(insert(batch_requests).values(call_id=call_id, batch_id=batch_id, body=body))
-        more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": now}
-        connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
+        with one_flight(request_hash), writing(self.engine) as connection:
+            self._raise_if_known(connection, origin.project_id, provider, request_hash, outdated)
+            mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
+            collecting = mine.where(batches.c.state == "collecting").with_for_update()
+            batch = fetch_first(connection, BatchRecord, collecting)
+            if batch is not None and (batch.requests >= room[0] or batch.bytes + size > room[1]):
+                connection.execute(update(batches).where(batches.c.id == batch.id).values(state="sealed"))
+                batch = None
+            if batch is None:
+                batch_id = f"batch-{uuid_utils.uuid7().hex}"
+                new = {"id": batch_id, "project_id": origin.project_id, "job_id": origin.job_id, "provider": provider}
+                connection.execute(insert(batches).values(**new, state="collecting", created_at=now, added_at=now))
+            else:
+                batch_id = batch.id
+            flight = hashlib.sha256(f"batch/{provider}/{request_hash}".encode()).hexdigest()
+            call_id = self.ledger.intend(connection, origin, provider, model, request_hash, most, batch_id, flight)
+            connection.execute(insert(batch_requests).values(call_id=call_id, batch_id=batch_id, body=body))
+            more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": now}
+            connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
         return call_id
 
     def _raise_if_known(

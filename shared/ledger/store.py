@@ -4,7 +4,8 @@ The intent's transaction also reserves the call's maximum cost in its budgets (a
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,15 +113,11 @@ class Ledger:
 
         Raises BudgetExceeded if a budget does not allow it, RoomHeld if it may once other calls have ended, InFlight.
         """
-        try:
-            with writing(self.engine) as connection:
-                if flight:
-                    self._raise_if_known(connection, origin.project_id, request_hash, outdated, own)
-                hash_of_flight = request_hash if flight else None
-                return self.intend(connection, origin, provider, model, request_hash, most, flight=hash_of_flight)
-        except IntegrityError as error:
-            raise_if_flies(error, request_hash)
-            raise
+        with one_flight(request_hash), writing(self.engine) as connection:
+            if flight:
+                self._raise_if_known(connection, origin.project_id, request_hash, outdated, own)
+            hash_of_flight = request_hash if flight else None
+            return self.intend(connection, origin, provider, model, request_hash, most, flight=hash_of_flight)
 
     def flies(self, project_id: str, request_hash: str) -> bool:
         """Whether a request is on its way."""
@@ -348,10 +345,16 @@ class Ledger:
         return {phase or "": usage_of(tuple(totals)) for phase, *totals in rows}
 
 
-def raise_if_flies(error: IntegrityError, request_hash: str) -> None:
-    """Raises InFlight where an equal call was opened at the same moment, which PostgreSQL lets happen."""
-    if FLIGHT in str(error) or "ledger_calls.flight" in str(error):
-        raise InFlight(request_hash) from None
+@contextmanager
+def one_flight(request_hash: str) -> Iterator[None]:
+    """Around the transaction that opens a call. Raises InFlight where an equal one was opened at the same moment, which PostgreSQL
+    lets happen."""
+    try:
+        yield
+    except IntegrityError as error:
+        if FLIGHT in str(error) or "ledger_calls.flight" in str(error):
+            raise InFlight(request_hash) from None
+        raise
 
 
 def any_limit(limits: Limits) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import insert, update
 
 from shared.artifacts.archives import archive_of, manifest_of, readme_of
 from shared.artifacts.store import Artifacts
-from shared.contracts.evals import ItemSample, StoredItem
+from shared.contracts.eval_results import ItemSample, StoredItem
 from shared.contracts.exports import Download, ExportFormat, ExportIndex
 from shared.contracts.jobs import JobStatus
 from shared.contracts.step_key import StepKey

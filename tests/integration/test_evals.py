@@ -16,7 +16,8 @@ from services.weak_model.worker.completions import answer
 from services.weak_model.worker.student_client import StudentReply
 from shared.contracts.errors import Conflict, NotFound, UserError
 from shared.contracts.estimate import Price
-from shared.contracts.evals import CheckInput, CheckParams, CompleteParams, EvalRequest, EvalRunObject, RunRequest
+from shared.contracts.eval_results import CheckInput, CheckParams, CompleteParams, EvalRunObject
+from shared.contracts.evals import EvalRequest, RunRequest
 from shared.contracts.rows import StudentPrompt
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import StepKind, StepRequest, StepResult, StudentParams

@@ -16,7 +16,8 @@ from services.judge.review import review
 from services.judge.settings import judge_settings
 from services.judge.tasks import HANDLERS
 from shared.contracts.errors import UserError
-from shared.contracts.evals import Checked, CheckInput, CheckParams, Criterion
+from shared.contracts.eval_results import Checked, CheckInput, CheckParams
+from shared.contracts.evals import Criterion
 from shared.contracts.grader_kinds import Grader, RegexEqualGrader
 from shared.contracts.rows import AnswerScores, ComparisonInput, Grades, JudgeInput, Preference, Sampled, Verdict, Votes
 from shared.contracts.step_kinds import step_request

@@ -11,7 +11,8 @@ from services.cli.options import DEFAULT_DATA, DEFAULT_LIMIT, After, Data, Json,
 from services.cli.output import Columns, emit_page, minute, one_line
 from services.cli.verbs import Noun
 from shared.contracts.data import Split
-from shared.contracts.evals import EvalDeleted, EvalObject, EvalRunObject, OutputItem, RunDeleted
+from shared.contracts.eval_results import EvalRunObject, OutputItem, RunDeleted
+from shared.contracts.evals import EvalDeleted, EvalObject
 from shared.contracts.views import Listed
 from shared.platform.terminal import console, emit
 

@@ -11,16 +11,13 @@ from services.orchestrator.runtime.steps import StepClient, when_disk_has_space
 from shared.artifacts.bases import Bases
 from shared.artifacts.opening import open_uploads
 from shared.contracts.conversation import student_conversation, teacher_conversation, transcript
-from shared.contracts.evals import (
+from shared.contracts.eval_results import (
     Checked,
     CheckInput,
     CheckParams,
     CompleteParams,
-    CompletionsRun,
     CriterionCounts,
     EvalError,
-    EvalRun,
-    FileById,
     ItemSample,
     ModelUsage,
     ResultCounts,
@@ -29,6 +26,7 @@ from shared.contracts.evals import (
     SampleUsage,
     StoredItem,
 )
+from shared.contracts.evals import CompletionsRun, EvalRun, FileById
 from shared.contracts.grader_kinds import SqlResultGrader, parts_of
 from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG, StudentCompletion, StudentPrompt

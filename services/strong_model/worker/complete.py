@@ -1,7 +1,7 @@
 """A provider asked as it is, for evals: nothing of ours in front of the messages, its answer as it comes."""
 
 from shared.contracts.errors import RowRefused
-from shared.contracts.evals import CompleteParams
+from shared.contracts.eval_results import CompleteParams
 from shared.contracts.rows import CompletionUsage, StudentCompletion, StudentPrompt, student_messages
 from shared.platform.gateway_client import GatewayClient
 from shared.platform.run_rows import OnProgress, run_rows

@@ -12,7 +12,7 @@ from shared.artifacts import material
 from shared.artifacts.opening import open_uploads
 from shared.contracts.coverage import Proposal, ProposeParams
 from shared.contracts.errors import Cancelled
-from shared.contracts.evals import CompleteParams
+from shared.contracts.eval_results import CompleteParams
 from shared.contracts.imports import AskParams, Passage, ReadParams
 from shared.contracts.rows import StudentPrompt, TeacherInput
 from shared.contracts.steps import StepKind, StepResult, TeachParams, Wire

@@ -8,17 +8,8 @@ from services.api.deps import Context, Id, Page, needs
 from services.api.features.evals import service as evals
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
-from shared.contracts.evals import (
-    EvalChange,
-    EvalDeleted,
-    EvalObject,
-    EvalRequest,
-    EvalRunObject,
-    OutputItem,
-    RunDeleted,
-    RunRequest,
-    RunStatus,
-)
+from shared.contracts.eval_results import EvalRunObject, OutputItem, RunDeleted, RunStatus
+from shared.contracts.evals import EvalChange, EvalDeleted, EvalObject, EvalRequest, RunRequest
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 

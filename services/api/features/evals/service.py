@@ -8,22 +8,17 @@ from services.api.features.graders.unfit import unfit, unknown_models
 from services.api.paging import Paging, listed, page_of
 from shared.artifacts.store import ArtifactMissing
 from shared.contracts.errors import NotFound, UserError
+from shared.contracts.eval_results import RUN_STATUS, EvalRunObject, OutputItem, RunResult, StoredItem, error_of
 from shared.contracts.evals import (
     MOST_TOKENS,
-    RUN_STATUS,
     CompletionsRun,
     Criterion,
     EvalChange,
     EvalObject,
     EvalRequest,
     EvalRun,
-    EvalRunObject,
     FileById,
-    OutputItem,
     RunRequest,
-    RunResult,
-    StoredItem,
-    error_of,
     shown_source,
 )
 from shared.contracts.grader_kinds import models_of
