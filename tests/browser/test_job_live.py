@@ -4,7 +4,7 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from shared.artifacts.store import Artifacts
 from tests.browser.chromium import NARROW, Tab
@@ -73,13 +73,42 @@ def test_an_api_that_is_away_is_said_and_asked_again(api: RunningApi, job_id: st
     tab.go(f"/jobs/{job_id}")
     expect(tab.page.locator(".dot.live")).to_be_visible()
     tab.context.set_offline(True)
-    expect(tab.page.get_by_text("The API does not answer")).to_be_visible()
+    expect(tab.page.get_by_text("The API does not answer")).to_have_count(1)
     expect(tab.page.get_by_role("heading", level=1)).to_have_text("watched")
     api.stores.jobs.add_event(job_of(api, job_id), "told while nobody listened")
     tab.context.set_offline(False)
     expect(tab.page.get_by_text("The API does not answer")).to_have_count(0)
     expect(events(tab, "told while nobody listened")).to_have_count(1)
     expect(events(tab, "job queued")).to_have_count(1)
+
+
+def test_an_api_that_goes_away_as_the_state_changes_takes_nothing_off_the_page(
+    api: RunningApi, job_id: str, tab: Tab
+):
+    """Every further read of the job fails: what the page has is kept beside one banner."""
+    tab.expect("ERR_FAILED")
+    tab.go(f"/jobs/{job_id}")
+    stages = tab.page.get_by_label("Where the job is").get_by_role("listitem")
+    expect(stages).not_to_have_count(0)
+    expect(tab.page.get_by_role("heading", name="Spend")).to_be_visible()
+    shown = stages.all_inner_texts()
+    refused: set[str] = set()
+
+    def refuse(route: Route) -> None:
+        refused.add(route.request.url.partition(job_id)[2].partition("?")[0])
+        route.abort()
+
+    set_job(api, job_id, status="pausing")
+    tab.page.route(re.compile(rf"jobs/{job_id}/(steps|metrics|usage)"), refuse)
+    expect(tab.page.get_by_text("pausing").first).to_be_visible()
+    for _ in range(100):
+        if len(refused) == 3:
+            break
+        tab.page.wait_for_timeout(100)
+    assert refused == {"/steps", "/metrics", "/usage"}
+    tab.page.wait_for_timeout(200)  # for the page to show what came of them
+    expect(tab.page.get_by_role("alert")).to_have_count(0)
+    assert stages.all_inner_texts() == shown
 
 
 def test_it_is_used_by_keyboard(ids: dict[str, str], tab: Tab):

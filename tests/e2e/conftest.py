@@ -118,6 +118,17 @@ class System:
         running = [s["key"] for s in self.steps(job_id) if s["state"] in ("running", "queued")]
         return f"{self.job(job_id)['status']}; open steps {running}; {self.messages(job_id)[-3:]}"
 
+    def mend(self) -> None:
+        """The teacher makes no faults, and the API answers, also after a test that failed between a kill and the restart."""
+        self.teacher.heal()
+        self.until(self.answers, 60)
+
+    def answers(self) -> bool:
+        try:
+            return self.client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
     def kill(self, name: str) -> None:
         """SIGKILL to the service itself (its guard lives on, takes the children along, and the runner starts it anew)."""
         self.processes(name)[0].children()[0].send_signal(signal.SIGKILL)
@@ -223,6 +234,6 @@ def job_without_an_engine(system: System) -> dict[str, Any]:
 @pytest.fixture
 def healthy(system: System) -> Iterator[System]:
     """The system with a teacher that makes no faults, before and after."""
-    system.teacher.heal()
+    system.mend()
     yield system
-    system.teacher.heal()
+    system.mend()

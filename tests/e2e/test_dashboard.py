@@ -34,7 +34,7 @@ def tab(chromium: Browser, healthy: System) -> Iterator[Tab]:
 @pytest.fixture(scope="module")
 def job(chromium: Browser, system: System) -> str:
     """Its id. Posted by form with an own CSV, watched, paused, resumed, and left alone by an API that is killed meanwhile."""
-    system.teacher.heal()
+    system.mend()
     with open_tab(chromium, system.runner.urls["api"]) as opened:
         job_id = by_form(opened, system)
         opened.expect(
@@ -95,8 +95,9 @@ def stays_until_it_is_over(tab: Tab, system: System) -> None:
     expect(flows.told(tab, "resumed")).to_have_count(1)
 
     system.kill("api")
-    expect(page.get_by_text("The API does not answer")).to_be_visible()
-    expect(page.get_by_text("The API does not answer")).to_have_count(0)
+    banner = page.get_by_role("status").filter(has_text="The API does not answer")
+    expect(banner).to_be_visible()
+    expect(banner).to_have_count(0)
     expect(page.get_by_text("succeeded").first).to_be_visible(timeout=FINISH_MS)
     for message in ("job created and queued", "phase distill begins", "phase evolve begins", "by-hand@1 is promoted"):
         expect(flows.told(tab, message)).to_have_count(1)

@@ -24,7 +24,7 @@ EVEN = "def grade(sample, item):\n    return float((len(sample['output_text']) +
 
 @pytest.fixture(scope="module")
 def client(system: System) -> OpenAI:
-    system.teacher.heal()
+    system.mend()
     return OpenAI(base_url=f"{system.runner.urls['api']}/v1", api_key="none")
 
 

@@ -21,7 +21,7 @@ QUESTION = "whole: which number comes after 3?"
 
 @pytest.fixture(scope="module")
 def finished(system: System) -> dict:
-    system.teacher.heal()
+    system.mend()
     job = system.post(system.upload("whole"), "numbers")
     return system.wait(job["id"])
 
