@@ -35,11 +35,11 @@ class ForgetRequest(Strict):
 
 
 class Call(BaseModel):
-    """A request that can be sent as it stands."""
+    """A request that can be sent as it stands. body null: it has none."""
 
-    method: Literal["POST"] = "POST"
+    method: Literal["POST", "DELETE"] = "POST"
     path: str
-    body: Json
+    body: Json | None = None
 
 
 class HeldBy(BaseModel):
@@ -69,16 +69,41 @@ class LearnedBy(BaseModel):
     certain: bool = True
 
 
+class EvaluatedBy(BaseModel):
+    """A run of an eval whose items hold such rows or texts. file: the upload with its items; null where the run itself has them. items:
+    their places, from 0, as in `datasource_item_id`. remove: deletes the run, once it has ended."""
+
+    eval: str
+    run: str
+    file: str | None
+    items: list[int]
+    remove: Call
+
+
+class ExportedBy(BaseModel):
+    """An export of a version that learned from rows. pushed: where on the hub it is."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    model: str
+    pushed: str | None = None
+
+
 class ForgetResult(BaseModel):
-    """completions, feedback: how many were deleted (dry_run: would be). cached: answers of strong models to their rows that were deleted
+    """completions, feedback, labels: how many were deleted (dry_run: would be). labels: human preferences on
+    the question of such a row or chat. cached: answers of strong models to their rows that were deleted
     from the cache. rows: ids of the rows that are looked for in datasets. retrain: for each job that learned from rows, the fork that leaves them out."""
 
     object: Literal["forgetting"] = "forgetting"
     dry_run: bool
     completions: int
     feedback: int
+    labels: int = 0
     cached: int = 0
     rows: list[str]
     datasets: list[HeldBy]
     models: list[LearnedBy]
+    evals: list[EvaluatedBy] = []
+    exports: list[ExportedBy] = []
     retrain: list[Call]

@@ -101,6 +101,12 @@ class EvalStore:
             self.engine, JobRecord, query, jobs.c.id, after, limit, "run", cursors=all_of_it, ascending=ascending
         )
 
+    def every_run(self, project_id: str) -> list[JobRecord]:
+        """Of all evals of a project."""
+        mine = and_(jobs.c.project_id == project_id, jobs.c.kind == JobKind.EVAL)
+        with reading(self.engine) as connection:
+            return fetch_all(connection, JobRecord, select(jobs).where(mine).order_by(jobs.c.id))
+
     def delete_run(self, project_id: str, eval_id: str, run_id: str) -> None:
         """Raises NotFound, and Conflict while it is under way."""
         self.get(project_id, eval_id)

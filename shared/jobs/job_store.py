@@ -102,6 +102,13 @@ class JobStore:
         """Distillation jobs that go on from one of these versions (alias@version)."""
         return self._distillations(project_id, jobs.c.request["model"].as_string().in_(versions)) if versions else []
 
+    def exporting(self, project_id: str, versions: Collection[str]) -> list[JobRecord]:
+        """Exports of these versions (alias@version)."""
+        mine = (jobs.c.project_id == project_id) & (jobs.c.kind == JobKind.EXPORT)
+        of_them = jobs.c.request["model"].as_string().in_(versions)
+        with reading(self.engine) as connection:
+            return fetch_all(connection, JobRecord, select(jobs).where(mine, of_them).order_by(jobs.c.id))
+
     def _distillations(self, project_id: str, condition: ColumnElement[bool]) -> list[JobRecord]:
         mine = (jobs.c.project_id == project_id) & (jobs.c.kind == JobKind.DISTILLATION)
         with reading(self.engine) as connection:

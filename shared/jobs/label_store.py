@@ -1,11 +1,11 @@
-"""Human preferences. They are added, listed and withdrawn, never changed. Jobs posted before a withdrawal still use the label, so
+"""Human preferences. They are added, listed, withdrawn and forgotten, never changed. Jobs posted before a withdrawal still use the label, so
 each job reads the same labels at any time."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Engine, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, delete, func, or_, select, update
 
 from shared.contracts.errors import NotFound
 from shared.contracts.labels import Label
@@ -14,6 +14,8 @@ from shared.db.fetch import fetch_all
 from shared.db.paging import keyset_page
 from shared.jobs.records import LabelRecord
 from shared.jobs.tables import labels
+
+AT_ONCE = 500  # ids of one statement
 
 
 class LabelStore:
@@ -49,6 +51,20 @@ class LabelStore:
             )
             if withdrawn.rowcount == 0:
                 raise NotFound(f"no label {label_id!r}", param="label_id", code="label_not_found")
+
+    def forget(self, project_id: str, questions: Collection[str], dry_run: bool = False) -> int:
+        """Remove (dry_run: count) the labels of these questions, withdrawn ones too; returns how many. A job that goes on afterwards
+        reads other labels than before."""
+        if not questions:
+            return 0
+        mine = labels.c.project_id == project_id
+        with writing(self.engine) as connection:
+            every = connection.execute(select(labels.c.id, labels.c.question).where(mine))
+            there = [name for name, question in every if question.strip() in questions]
+            for start in range(0, 0 if dry_run else len(there), AT_ONCE):
+                some = there[start : start + AT_ONCE]
+                connection.execute(delete(labels).where(mine, labels.c.id.in_(some)))
+        return len(there)
 
     def sample(self, project_id: str, count: int, until: float) -> list[LabelRecord]:
         """At most `count` labels that were live at a time (Unix seconds), in the arbitrary order of their digests.

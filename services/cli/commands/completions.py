@@ -143,17 +143,22 @@ def forget(
 
 def told(result: ForgetResult) -> str:
     would = "would be " * result.dry_run
-    lines = [f"{result.completions} stored chats and {result.feedback} rows of feedback {would}deleted"]
+    gone = f"{result.completions} stored chats, {result.feedback} rows of feedback and {result.labels} labels"
+    lines = [f"{gone} {would}deleted"]
     lines += [f"{held.file} (version {held.version}) holds {len(held.rows)} rows of it" for held in result.datasets]
     for model in result.models:
         how = "learned from it" if not model.inherited else "went on from a version that learned from it"
         lines.append(
             f"{model.model}{' (served)' * model.served} {how if model.certain else 'may have learned from it'}"
         )
+    lines += [f"{run.run} of {run.eval} holds {len(run.items)} items of it" for run in result.evals]
+    for made in result.exports:
+        lines.append(f"{made.id} is an export of {made.model}{f', pushed to {made.pushed}' if made.pushed else ''}")
     for call in result.retrain:
         job = call.path.split("/")[-2]
-        rows = " ".join(f"--without {shlex.quote(row)}" for row in call.body["without"][:3])
-        more = " ..." if len(call.body["without"]) > 3 else ""
+        without = (call.body or {})["without"]
+        rows = " ".join(f"--without {shlex.quote(row)}" for row in without[:3])
+        more = " ..." if len(without) > 3 else ""
         lines.append(f"train again without it: meteor jobs fork {job} {rows}{more}")
     return "\n".join(lines)
 

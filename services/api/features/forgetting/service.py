@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.api.context import ProjectContext
+from services.api.features.forgetting.copies import exports_of, runs_with, texts_of_chats, texts_of_rows
 from services.api.features.forgetting.traces import Traces, traces_of
 from shared.contracts.errors import NotFound
 from shared.contracts.forgetting import ForgetRequest, ForgetResult
@@ -21,19 +22,27 @@ def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
     there = _of(context, request, dry_run=True)
     traces = traces_of(context, there.rows, request.file)
     _check(request, there, traces)
+    texts = texts_of_chats(context, there.completions) | texts_of_rows(context, traces.datasets)
     gone, cached = there, 0
     if not request.dry_run:
         gone = _of(context, request, dry_run=False)
-        cached = _copies_of(context, request, gone)
         traces = traces_of(context, gone.rows, request.file)  # again: an import may have stored rows meanwhile
+        texts |= texts_of_rows(context, traces.datasets)
+    labels = context.stores.labels.forget(context.project, texts, request.dry_run)
+    if not request.dry_run:
+        cached = _copies_of(context, request, gone)
+    ids = () if request.file is not None else gone.rows  # ids of rows of a file mean something in its versions alone
     return ForgetResult(
         dry_run=request.dry_run,
         completions=len(gone.completions),
         feedback=gone.feedback,
+        labels=labels,
         cached=cached,
         rows=gone.rows,
         datasets=traces.datasets,
         models=traces.models,
+        evals=list(runs_with(context, ids, texts, traces.datasets)),
+        exports=exports_of(context, traces.models),
         retrain=traces.retrain,
     )
 
