@@ -198,6 +198,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             "METEOR_API_WEBHOOK_ALLOW": "127.0.0.1/32",
             "METEOR_API_PORT": str(free_port()),
             "METEOR_ENGINE_MAX_MODEL_LEN": "512",
+            "METEOR_ENGINE_THREADS": "1",  # tests/conftest.py says why
+            "METEOR_TRAINER_THREADS": "1",
             "METEOR_LEASE": "PT4S",
             "METEOR_RENEW": "PT1S",
             "METEOR_JUDGE_BASE_URL": f"http://127.0.0.1:{free_port()}/v1",  # nobody listens there
