@@ -1,12 +1,14 @@
-"""The trainer's worker on the `train` queue: one step at a time, each in a process of its own."""
+"""The trainer's worker on the `train` queue: each step in a process of its own, here or where the launcher starts it."""
 
 import threading
 
 from services.trainer import supervisor
+from services.trainer.launchers.choose import launched, launcher_of
 from services.trainer.settings import trainer_settings
 from services.trainer.tasks import HANDLERS
 from shared.artifacts import capabilities
 from shared.artifacts.bases import Bases
+from shared.contracts.errors import MeteorError
 from shared.contracts.steps import Queue
 from shared.platform.log import get_logger
 from shared.platform.settings import platform_settings
@@ -16,10 +18,16 @@ log = get_logger(__name__)
 
 
 def main() -> None:
-    supervisor.sweep(platform_settings().data / "scratch", trainer_settings().keep_scratch.total_seconds())
-    if trainer_settings().probe:
+    settings = trainer_settings()
+    launcher = launcher_of(settings, platform_settings(), HANDLERS)
+    try:
+        launcher.check()
+    except MeteorError as error:
+        raise SystemExit(error.message) from None
+    supervisor.sweep(platform_settings().data / "scratch", settings.keep_scratch.total_seconds())
+    if settings.probe:
         threading.Thread(target=try_students, name="probe", daemon=True).start()
-    serve_queue("trainer", Queue.TRAIN, HANDLERS, slots=1)
+    serve_queue("trainer", Queue.TRAIN, launched(HANDLERS, launcher), launcher.slots)
 
 
 def try_students() -> None:

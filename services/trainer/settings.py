@@ -3,9 +3,12 @@
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.platform.ray_api import checked_address
 
 
 class TrainerSettings(BaseSettings):
@@ -48,6 +51,31 @@ class TrainerSettings(BaseSettings):
     keep_scratch: timedelta = Field(
         default=timedelta(days=1), description="checkpoints of abandoned steps are removed after this"
     )
+    launcher: Literal["local", "ray"] = Field(
+        default="local", description="where steps are computed: beside the worker, or on the machines of a Ray cluster"
+    )
+    ray_address: str = Field(default="", description="of the cluster's dashboard: http://HOST:8265")
+    ray_token: SecretStr = Field(
+        default=SecretStr(""), description="where the cluster asks for one (RAY_AUTH_MODE=token)"
+    )
+    ray_gpus: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="of one machine, for each SFT and DPO; other steps take one. 0: a CPU trains",
+    )
+    ray_cpus: float = Field(default=1.0, gt=0, description="that Ray reserves for each step")
+    ray_python: str = Field(default="python", min_length=1, description="interpreter on the cluster's machines")
+    ray_slots: int = Field(default=1, ge=1, le=64, description="steps that this worker has on the cluster at once")
+    ray_abandoned_after: timedelta = Field(
+        default=timedelta(minutes=10),
+        description="a step on the cluster that no worker follows for so long ends itself",
+    )
+
+    @field_validator("ray_address")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return checked_address(value) if value else value
 
 
 @lru_cache

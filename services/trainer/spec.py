@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from shared.contracts.errors import DiskLow, FatalError, MeteorError, TransientError, UserError
 from shared.contracts.steps import StepKind, Wire
 
 Metrics = dict[str, Any]  # numbers and names, by kind
@@ -55,6 +56,19 @@ class Failed(Wire):
     code: str
     message: str
     param: str | None = None
+
+    @classmethod
+    def of(cls, error: MeteorError) -> "Failed":
+        family = "user" if isinstance(error, UserError) else "fatal"
+        family = "transient" if isinstance(error, TransientError) else family
+        return cls(family=family, code=error.code, message=error.message, param=error.param)
+
+    def error(self) -> MeteorError:
+        """The same error, to be raised by who supervises."""
+        if self.code == DiskLow.code:
+            return DiskLow(self.message)
+        families: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
+        return families[self.family](self.message, code=self.code, param=self.param)
 
 
 Message = Annotated[Tick | Done | Failed, Field(discriminator="type")]

@@ -15,15 +15,15 @@ from services.trainer.settings import TrainerSettings, trainer_settings
 from services.trainer.spec import MESSAGE, Done, Failed, Spec, Tick
 from shared.artifacts.serving import CONFIG
 from shared.artifacts.store import write_atomically
-from shared.contracts.errors import FatalError, MeteorError, TransientError, UserError
+from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.export_steps import MergeParams
 from shared.contracts.steps import Method, ScoreParams, SearchParams, StepKind, TrainParams, Wire
 from shared.platform.guarded_process import GuardedProcess
 from shared.platform.object_url import opens_objects
 
 ADAPTER, FULL, ROWS, CURVE = "adapter", "weights", "rows.json", "curve.json"  # inside a spec's output folder
-FAMILIES: dict[str, type[MeteorError]] = {"user": UserError, "transient": TransientError, "fatal": FatalError}
 SECRETS = ("METEOR_INTERNAL_TOKEN", "DATABASE_URL", "METEOR_DATABASE_URL", "REDIS_URL", "METEOR_REDIS_URL")
+SECRETS += ("METEOR_TRAINER_RAY_TOKEN",)
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -177,7 +177,7 @@ async def run(spec: Spec, log: Path, on_progress: Callable[..., None], stop_with
     if not isinstance(last, Failed) or last.code == UNEXPECTED:
         _check_still_there(given, spec)
     if isinstance(last, Failed):
-        raise FAMILIES[last.family](last.message, code=last.code, param=last.param)
+        raise last.error()
     code = process.exit_code or 0
     how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
     raise TransientError(f"the training process ended by {how}; see {log.name}", code="training_process_lost")

@@ -58,6 +58,10 @@ class Released(Exception):
     """The step returns to the queue: this worker shuts down, or the job pauses."""
 
 
+class WorkerEnds(Released):
+    """This worker shuts down: another one takes the step at once."""
+
+
 class LeaseLost(Cancelled):
     """Another attempt runs the step, or will; it can use the calls that this attempt has sent."""
 
@@ -71,6 +75,7 @@ class StepContext:
         self.artifacts = artifacts
         self.latest: Progress | None = None
         self.runs_again = False
+        self.worker_ends = False
         self.clear_more: Callable[[], object] = lambda: None  # what the step left elsewhere
         self._scratch = settings.data / "scratch" / claim.step_id
         self._started = time.monotonic()
@@ -78,6 +83,10 @@ class StepContext:
     def goes_on(self) -> bool:
         """For a cancelled handler: the step will run again, and can use the calls that this attempt has sent."""
         return self.runs_again
+
+    def moves_on(self) -> bool:
+        """For a cancelled handler: only its worker ends. What runs on another machine may go on; the next worker finds it there."""
+        return self.worker_ends
 
     @property
     def phase(self) -> str:
@@ -234,10 +243,11 @@ class StepRunner:
                 if task.done():
                     return task.result()
                 if shutdown.done():
-                    raise Released("the worker shuts down")
+                    raise WorkerEnds("the worker shuts down")
             raise renewal.result()
-        except (Released, LeaseLost):
+        except (Released, LeaseLost) as reason:
             context.runs_again = True  # before the handler is cancelled, which reads it
+            context.worker_ends = isinstance(reason, WorkerEnds)
             raise
         finally:
             for pending in (task, renewal):

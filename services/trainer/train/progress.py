@@ -9,7 +9,7 @@ import time
 from typing import TextIO
 
 from services.trainer.spec import Done, Failed, Message, Metrics, Tick
-from shared.contracts.errors import MeteorError, TransientError, UserError
+from shared.contracts.errors import MeteorError
 
 TICK_S = 0.5  # between two lines of progress
 
@@ -32,9 +32,7 @@ class Reporter:
         self._write(Done(metrics=metrics))
 
     def failed(self, error: MeteorError) -> None:
-        family = "user" if isinstance(error, UserError) else "fatal"
-        family = "transient" if isinstance(error, TransientError) else family
-        self._write(Failed(family=family, code=error.code, message=error.message, param=error.param))
+        self._write(Failed.of(error))
 
     def _write(self, message: Message) -> None:
         if self._only_failures and not isinstance(message, Failed):
