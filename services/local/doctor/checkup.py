@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.local.doctor import databases, graders, machine, serving, stores
+from services.local.doctor import cluster, databases, graders, machine, serving, stores
 from services.local.doctor.finding import Finding, Health, Installation, fail
 from services.local.doctor.strong import strong_models
 
@@ -27,6 +27,7 @@ def check_up(data: Path, environment: Mapping[str, str], calls: bool = True) -> 
     yield from ground
     yield from stores.object_storage(installation)
     yield from stores.message_broker(installation)
+    yield from cluster.ray(installation)
     yield serving.api_port(installation)
     yield serving.access(installation)
     yield from serving.models(installation)

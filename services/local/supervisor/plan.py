@@ -43,6 +43,7 @@ NEED_STUDENT = {"student-engine", "trainer", "orchestrator"}
 # Secrets reach the one process that needs them.
 ONLY_GATEWAY = ("METEOR_TEACHER_API_KEY", "METEOR_TEACHER_HEADERS", "METEOR_JUDGE_API_KEY", "METEOR_JUDGE_HEADERS")
 ONLY_API = ("METEOR_API_KEYS", "METEOR_API_KEY_SECRET")
+ONLY_TRAINER = ("METEOR_TRAINER_RAY_TOKEN",)
 # The C library keeps a heap for each thread of a process; two are enough for services that mostly wait.
 LEAN = {"MALLOC_ARENA_MAX": "2"}
 CONTROL = "student-engine-control"  # the address where the student's engine is asked for another model
@@ -163,7 +164,13 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
         raise UserError("without the process `broker`, REDIS_URL has to say where one runs")
     gateway = draft.url("gateway", given.get("METEOR_STRONG_GATEWAY_URL", "http://127.0.0.1:8200"))
     engine = draft.url("student-engine", settings.weak_engine_url)
-    secret = {*ONLY_GATEWAY, *ONLY_API, *secret_variables(draft.providers.values()), "METEOR_ENGINE_CONTROL_PORT"}
+    secret = {
+        *ONLY_GATEWAY,
+        *ONLY_API,
+        *ONLY_TRAINER,
+        *secret_variables(draft.providers.values()),
+        "METEOR_ENGINE_CONTROL_PORT",
+    }
     common = {name: value for name, value in given.items() if name not in secret}
     common |= {
         "PYTHONPATH": python_path(given),
@@ -213,6 +220,8 @@ def _own(draft: _Draft, name: str, token: str) -> dict[str, str]:
     given, port = draft.environment, str(draft.addresses.get(name, ""))
     if name == "api":
         return {"METEOR_API_PORT": port} | {key: given[key] for key in ONLY_API if given.get(key)}
+    if name == "trainer":
+        return {key: given[key] for key in ONLY_TRAINER if given.get(key)}
     if name.endswith("engine"):
         return _engine(draft, name, port)
     if name == "gateway":
