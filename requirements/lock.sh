@@ -20,7 +20,7 @@ cut_for_cpu() { grep -E '^[a-z0-9]' "$1" | grep -v -E '^(torch|triton|nvidia-|cu
 compile "$scratch/all" services.in s3.in trainer.in dev.in engine-cpu.in torch.in
 sed -E 's/^(torch==[0-9.]+).*/\1/' -i "$scratch/all"
 grep '^torch==' "$scratch/all" >torch.lock
-for role in services trainer dev engine-cpu otel s3 quantized; do
+for role in services trainer dev engine-cpu otel s3 ray quantized; do
     compile "$scratch/$role" "$role.in" --constraint "$scratch/all"
     cut_for_cpu "$scratch/$role" "$role.lock"
     echo "$role.lock: $(wc -l <"$role.lock") packages"

@@ -65,6 +65,7 @@ PLACES = {
     "METEOR_TEACHER_HEADERS": "secret `teacher-headers`",
     "METEOR_JUDGE_API_KEY": "secret `judge-api-key`",
     "METEOR_JUDGE_HEADERS": "secret `judge-headers`",
+    "METEOR_TRAINER_RAY_TOKEN": "secret `ray-token`",
     "AWS_ACCESS_KEY_ID": "secret `aws-access-key-id`",
     "AWS_SECRET_ACCESS_KEY": "secret `aws-secret-access-key`",
     "METEOR_DATA": FIXED,

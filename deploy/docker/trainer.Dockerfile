@@ -18,9 +18,9 @@ FROM base AS gpu
 RUN pip install -r requirements/torch.lock
 # hadolint ignore=DL3059
 RUN pip install --no-deps -r requirements/services.lock -r requirements/trainer.lock -r requirements/quantized.lock
-# Optional libraries: --build-arg EXTRAS="otel s3"
+# Optional libraries: --build-arg EXTRAS="otel s3"; with ray the image is a machine of a Ray cluster
 ARG EXTRAS=""
-COPY requirements/otel.lock requirements/s3.lock requirements/
+COPY requirements/otel.lock requirements/s3.lock requirements/ray.lock requirements/
 RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 COPY deploy/healthcheck.py deploy/healthcheck.py
 COPY shared shared
@@ -36,9 +36,9 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # The same version number names the CPU build there and the CUDA build on PyPI; the local version (+cpu) wins.
 RUN pip install --no-deps --extra-index-url "$TORCH_INDEX" \
     -r requirements/services.lock -r requirements/torch.lock -r requirements/trainer.lock
-# Optional libraries: --build-arg EXTRAS="otel s3 quantized"
+# Optional libraries: --build-arg EXTRAS="otel s3 ray quantized"
 ARG EXTRAS=""
-COPY requirements/otel.lock requirements/s3.lock requirements/
+COPY requirements/otel.lock requirements/s3.lock requirements/ray.lock requirements/
 RUN for extra in $EXTRAS; do pip install --no-deps -r "requirements/$extra.lock" ; done
 COPY shared shared
 COPY services/__init__.py services/__init__.py

@@ -74,8 +74,8 @@ trainer:
   queue: train
   check: heartbeat
   volumes: {data: rw, models: ro}
-  secrets: {{ merge (dict "HF_TOKEN" "hf-token?") $state | toJson }}
-  reaches: [database, broker{{ if .Values.trainer.hub }}, web{{ end }}]
+  secrets: {{ merge (dict "HF_TOKEN" "hf-token?" "METEOR_TRAINER_RAY_TOKEN" "ray-token?") $state | toJson }}
+  reaches: [database, broker, ray{{ if .Values.trainer.hub }}, web{{ end }}]
   computes: true
   drain: 45
 {{- if not .Values.engine.external.url }}
