@@ -57,17 +57,15 @@ class ProviderList:
 
     def prices(self) -> dict[str, Price]:
         """Provider -> its price, in the gateway's order. Raises GatewayUnavailable."""
-        names = ("price_input", "price_output", "batch_price")
         with _saying():
-            rows = self._json("GET", "/v1/models")["data"]
-            return {row["id"]: Price(*(row[name] for name in names)) for row in rows}
+            return _prices(self._json("GET", "/v1/models")["data"])
 
     def all_prices(self) -> dict[str, Price]:
         """`prices`, and those of models that are no provider's name by the model's: a request may name either. Raises
         GatewayUnavailable."""
-        prices = self.prices()
         with _saying():
-            models = [(row["root"], row["id"]) for row in self._json("GET", "/v1/models")["data"]]
+            rows = self._json("GET", "/v1/models")["data"]
+            prices, models = _prices(rows), [(row["root"], row["id"]) for row in rows]
         of_models = {model: prices[name] for model, name in reversed(models) if name in prices and model not in prices}
         return prices | of_models
 
@@ -142,6 +140,11 @@ class ProviderList:
             }
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
             return {}
+
+
+def _prices(rows: list[Json]) -> dict[str, Price]:
+    """Of the gateway's models, in its order."""
+    return {row["id"]: Price(row["price_input"], row["price_output"], row["batch_price"]) for row in rows}
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """Read-only views over many rows: lost processes, a job's place in the queue, counts, experiments."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, func, or_, select
+from sqlalchemy import Engine, Select, bindparam, func, or_, select
 
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobKind, JobProgress, JobRequest, JobStatus, Measured
@@ -54,21 +56,15 @@ class Overview:
         with reading(self.engine) as connection:
             return fetch_all(connection, WorkerRecord, query.order_by(workers.c.service, workers.c.id))
 
-    def waiting(self, job: JobRecord, alive_s: float) -> Waiting:
-        """job: a queued one. alive_s: the age of a live orchestrator's last heartbeat at most."""
-        before = or_(jobs.c.created_at < job.created_at, (jobs.c.created_at == job.created_at) & (jobs.c.id < job.id))
-        ahead = select(func.count()).where(jobs.c.status == JobStatus.QUEUED, before)
-        active = select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
-        living = (workers.c.seen_at > time.time() - alive_s) & workers.c.stopping.is_(False)
-        capacity = select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)
-        full = select(jobs.c.id).where(jobs.c.id == job.id, ~project_has_capacity())
+    def waiting(self, queued: Sequence[JobRecord], alive_s: float) -> dict[str, Waiting]:
+        """By id, in three queries. queued: jobs of that status. alive_s: the age of a live orchestrator's last heartbeat at most."""
+        if not queued:
+            return {}
         with reading(self.engine) as connection:
-            return Waiting(
-                connection.execute(ahead).scalar_one(),
-                [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(active)],
-                connection.execute(capacity).scalar_one() or 0,
-                connection.execute(full).first() is not None,
-            )
+            places = connection.execute(_places(), {"ids": [job.id for job in queued]}).all()
+            running = [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(_active())]
+            capacity = connection.execute(_capacity(), {"since": time.time() - alive_s}).scalar_one() or 0
+        return {job_id: Waiting(ahead, running, capacity, not has_room) for job_id, ahead, has_room in places}
 
     def past(self, most: int = 40) -> list[Past]:
         """The newest distillation jobs that have measured something, of all projects."""
@@ -93,3 +89,29 @@ class Overview:
         name = jobs.c.request["metadata"][EXPERIMENT].as_string()
         mine = select(name.label("id")).where(jobs.c.project_id == project_id, name.is_not(None)).distinct().subquery()
         return keyset_page(self.engine, str, select(mine.c.id), mine.c.id, after, limit, "experiment")
+
+
+# Statements that are built once: building one takes longer than running it.
+
+
+@lru_cache
+def _places() -> Select[Any, int, bool]:
+    """Of the jobs `ids`: id, queued jobs that start first, whether the project may have one more active job."""
+    other = jobs.alias()
+    same_moment = (other.c.created_at == jobs.c.created_at) & (other.c.id < jobs.c.id)
+    before = or_(other.c.created_at < jobs.c.created_at, same_moment)
+    ahead = select(func.count()).select_from(other).where(other.c.status == JobStatus.QUEUED, before)
+    named = jobs.c.id.in_(bindparam("ids", expanding=True))
+    return select(jobs.c.id, ahead.correlate(jobs).scalar_subquery(), project_has_capacity()).where(named)
+
+
+@lru_cache
+def _active() -> Select[Any]:
+    return select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
+
+
+@lru_cache
+def _capacity() -> Select[Any]:
+    """Slots of the orchestrators whose last heartbeat came after `since`."""
+    living = (workers.c.seen_at > bindparam("since")) & workers.c.stopping.is_(False)
+    return select(func.sum(workers.c.slots)).where(workers.c.service == "orchestrator", living)

@@ -1,9 +1,10 @@
 """What the calls of the ledger have cost, summed by what they were for. Reads only."""
 
 import time
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Engine, Select, case, cast, func, null, select, true
+from sqlalchemy import BigInteger, ColumnElement, Engine, Select, bindparam, case, cast, func, null, select, true
 
 from shared.contracts.jobs import Usage
 from shared.contracts.usage import UsageGroup
@@ -46,6 +47,12 @@ class Outcomes(NamedTuple):
 def summed(group: ColumnElement | None = None) -> Select:
     """The group, and the fields of Usage in the order of SUMS."""
     return select(null() if group is None else group, *(func.coalesce(func.sum(value), 0) for value in SUMS.values()))
+
+
+@lru_cache
+def of_jobs() -> Select[Any]:
+    """Job, and the fields of Usage, of `jobs` that made calls. Built once: building it takes longer than running it."""
+    return summed(calls.c.job_id).where(calls.c.job_id.in_(bindparam("jobs", expanding=True))).group_by(calls.c.job_id)
 
 
 def usage_of(totals: tuple) -> Usage:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.distillation import Budget
@@ -41,7 +41,7 @@ from shared.ledger.accounts import (
 )
 from shared.ledger.gateway_store import is_lost, others
 from shared.ledger.records import AccountRecord, CallRecord
-from shared.ledger.spending import summed, usage_of
+from shared.ledger.spending import of_jobs, summed, usage_of
 from shared.ledger.tables import accounts, answers, batch_requests, calls
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -332,16 +332,21 @@ class Ledger:
             return fetch_first(connection, AccountRecord, select(accounts).where(accounts.c.id == job_account(job_id)))
 
     def usage(self, job_id: str) -> Usage:
-        return self._usage(job_id, None)[""]
+        return self.usages([job_id])[job_id]
+
+    def usages(self, job_ids: Sequence[str]) -> dict[str, Usage]:
+        """By job, in one query."""
+        if not job_ids:
+            return {}
+        with reading(self.engine) as connection:
+            rows = connection.execute(of_jobs(), {"jobs": list(job_ids)}).all()
+        return {job_id: Usage() for job_id in job_ids} | {job_id: usage_of(tuple(totals)) for job_id, *totals in rows}
 
     def usage_by_phase(self, job_id: str) -> dict[str, Usage]:
         """Usage by phase; a phase without a call has no entry."""
-        return self._usage(job_id, calls.c.phase)
-
-    def _usage(self, job_id: str, group: ColumnElement[str] | None) -> dict[str, Usage]:
-        query = summed(group).where(calls.c.job_id == job_id)
+        query = summed(calls.c.phase).where(calls.c.job_id == job_id).group_by(calls.c.phase)
         with reading(self.engine) as connection:
-            rows = connection.execute(query if group is None else query.group_by(group)).all()
+            rows = connection.execute(query).all()
         return {phase or "": usage_of(tuple(totals)) for phase, *totals in rows}
 
 

@@ -35,10 +35,10 @@ def test_jobs_beyond_the_limit_wait_and_hold_up_nobody_else(stores: Stores):
     assert [row and row.id for row in taken] == [first, other, None]
     waiting = stores.jobs.get(second)
     assert waiting is not None
-    assert stores.overview.waiting(waiting, 60).project_full
+    assert stores.overview.waiting([waiting], 60)[second].project_full
     assert taken[0] is not None
     assert stores.jobs.end(taken[0], JobStatus.SUCCEEDED)
-    assert not stores.overview.waiting(waiting, 60).project_full
+    assert not stores.overview.waiting([waiting], 60)[second].project_full
     following = stores.jobs.claim("o", 60)
     assert following is not None
     assert following.id == second

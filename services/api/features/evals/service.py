@@ -22,6 +22,7 @@ from shared.contracts.evals import (
     shown_source,
 )
 from shared.contracts.grader_kinds import models_of
+from shared.contracts.jobs import Usage
 from shared.contracts.json_types import Json
 from shared.contracts.problems import Problem, refuse
 from shared.contracts.templates import MissingField, filled, places, sample_of
@@ -224,7 +225,7 @@ def runs(
 ) -> Listed[EvalRunObject]:
     wanted = [ours for ours, theirs in RUN_STATUS.items() if theirs == status]
     rows, more = context.stores.evals.runs(context.project, eval_id, *paging, order == "asc", wanted)
-    return listed([run_object(context, row) for row in rows], more)
+    return listed(run_objects(context, rows), more)
 
 
 def cancel(context: ProjectContext, eval_id: str, run_id: str) -> EvalRunObject:
@@ -233,6 +234,15 @@ def cancel(context: ProjectContext, eval_id: str, run_id: str) -> EvalRunObject:
 
 
 def run_object(context: ProjectContext, job: JobRecord) -> EvalRunObject:
+    return run_objects(context, [job])[0]
+
+
+def run_objects(context: ProjectContext, jobs: Sequence[JobRecord]) -> list[EvalRunObject]:
+    usages = context.ledger.usages([job.id for job in jobs])
+    return [_run_object(job, usages[job.id]) for job in jobs]
+
+
+def _run_object(job: JobRecord, usage: Usage) -> EvalRunObject:
     request = EvalRun.model_validate(job.request)
     figures = RunResult.model_validate(job.result) if job.result else RunResult()
     return EvalRunObject(
@@ -250,7 +260,7 @@ def run_object(context: ProjectContext, job: JobRecord) -> EvalRunObject:
         metadata=request.metadata,
         report_url=f"/v1/evals/{request.eval_id}/runs/{job.id}/output_items",
         progress=job.progress,
-        usage=context.ledger.usage(job.id),
+        usage=usage,
         budget=request.budget,
     )
 

@@ -1,5 +1,7 @@
 """Exports of versions: jobs of their own kind, and the files that they produce."""
 
+from collections.abc import Sequence
+
 from services.api.context import ProjectContext
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from shared.artifacts.archives import Parts, archive_of, manifest_of, readme_of, text
@@ -105,4 +107,8 @@ def as_object(_: ProjectContext, export: JobRecord) -> ExportObject:
     )
 
 
-lifecycle = JobLifecycle(JobKind.EXPORT, "export", as_object)
+def as_objects(context: ProjectContext, exports: Sequence[JobRecord]) -> list[ExportObject]:
+    return [as_object(context, export) for export in exports]
+
+
+lifecycle = JobLifecycle(JobKind.EXPORT, "export", as_objects)

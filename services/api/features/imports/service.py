@@ -26,7 +26,7 @@ from shared.contracts.imports import (
     Source,
     StackExchangeOptions,
 )
-from shared.contracts.jobs import JobKind, JobStatus
+from shared.contracts.jobs import JobKind, JobStatus, Usage
 from shared.contracts.json_types import Json
 from shared.importing.stackexchange import site_of
 from shared.jobs.records import FileRecord, JobRecord
@@ -57,7 +57,7 @@ def create(
         learned=list(learned),
     )
     record = context.stores.jobs.create(context.project, job, prices, key_id=context.key_id, job_id=job_id)
-    return as_object(context, record)
+    return lifecycle.show(context, record)
 
 
 def _named(source: Source) -> str:
@@ -157,8 +157,8 @@ def change(context: ProjectContext, import_id: str, change: ImportChange) -> Imp
     if change.coverage is not None:
         record = context.stores.jobs.set_source(record, _with_coverage(record, change.coverage))
     if "budget" not in change.model_fields_set:
-        return as_object(context, record)
-    return as_object(context, lifecycle.change(context, record, change.budget, None))
+        return lifecycle.show(context, record)
+    return lifecycle.show(context, lifecycle.change(context, record, change.budget, None))
 
 
 def _with_coverage(record: JobRecord, cells: list[CoverageCell]) -> Json:
@@ -180,7 +180,12 @@ def _estimate(record: JobRecord, job: ImportJob) -> Spend | None:
     return generation_spend(job.source, job.file is not None, (record.prices or {}).get(job.source.provider))
 
 
-def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
+def as_objects(context: ProjectContext, records: Sequence[JobRecord]) -> list[ImportObject]:
+    usages = context.ledger.usages([record.id for record in records])
+    return [_as_object(record, usages[record.id]) for record in records]
+
+
+def _as_object(record: JobRecord, usage: Usage) -> ImportObject:
     job = ImportJob.model_validate(record.request)
     return ImportObject(
         **common_fields(record),
@@ -189,7 +194,7 @@ def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
         source=job.source,
         file=job.file,
         mask=job.mask,
-        usage=context.ledger.usage(record.id),
+        usage=usage,
         estimate=_estimate(record, job),
         budget=job.budget,
         metadata=job.metadata,
@@ -197,4 +202,4 @@ def as_object(context: ProjectContext, record: JobRecord) -> ImportObject:
     )
 
 
-lifecycle = JobLifecycle(JobKind.IMPORT, "import", as_object)
+lifecycle = JobLifecycle(JobKind.IMPORT, "import", as_objects)

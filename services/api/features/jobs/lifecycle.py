@@ -1,6 +1,6 @@
 """What jobs of every kind (distillation, import, export) have in common: they are found, listed, cancelled, paused, resumed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,11 +19,15 @@ JobView = TypeVar("JobView", bound=WithId)
 
 @dataclass(frozen=True)
 class JobLifecycle(Generic[JobView]):
-    """show: a record as the API's object. noun: what error messages and paths call a job of this kind."""
+    """show_all: records as the API's objects, in the same order; it asks the stores once for all of them. noun: what error messages and
+    paths call a job of this kind."""
 
     kind: JobKind
     noun: str
-    show: Callable[[ProjectContext, JobRecord], JobView]
+    show_all: Callable[[ProjectContext, Sequence[JobRecord]], list[JobView]]
+
+    def show(self, context: ProjectContext, record: JobRecord) -> JobView:
+        return self.show_all(context, [record])[0]
 
     def record(self, context: ProjectContext, job_id: str) -> JobRecord:
         """Raises NotFound, also for a job of another project or of another kind."""
@@ -44,7 +48,7 @@ class JobLifecycle(Generic[JobView]):
     ) -> "Listed[JobView]":
         """Newest first."""
         rows, more = context.stores.jobs.page(context.project, *paging, status, metadata, kind=self.kind)
-        return listed([self.show(context, row) for row in rows], more)
+        return listed(self.show_all(context, rows), more)
 
     def cancel(self, context: ProjectContext, job_id: str) -> JobView:
         """Raises Conflict on a job that has ended."""

@@ -1,4 +1,6 @@
-"""The place of a queued job, and when it can start."""
+"""The places of queued jobs, and when they can start."""
+
+from collections.abc import Sequence
 
 from services.api.context import ApiContext
 from shared.contracts.jobs import JobStatus, QueuePlace
@@ -8,11 +10,14 @@ from shared.jobs.records import JobRecord
 PROJECT_FULL = "the project's limit of concurrent jobs is reached; one of them must end first"
 
 
-def place_in_queue(context: ApiContext, job: JobRecord) -> QueuePlace | None:
-    """None for a job that is not queued."""
-    if job.status != JobStatus.QUEUED:
-        return None
-    waiting = context.stores.overview.waiting(job, context.platform.lease.total_seconds())
+def places_in_queue(context: ApiContext, jobs: Sequence[JobRecord]) -> dict[str, QueuePlace]:
+    """By id, of those that are queued."""
+    queued = [job for job in jobs if job.status == JobStatus.QUEUED]
+    waiting = context.stores.overview.waiting(queued, context.platform.lease.total_seconds())
+    return {job_id: _place(one) for job_id, one in waiting.items()}
+
+
+def _place(waiting: Waiting) -> QueuePlace:
     reason = PROJECT_FULL if waiting.project_full else None
     return QueuePlace(position=waiting.ahead + 1, starts_in_seconds=starts_in(waiting), reason=reason)
 

@@ -12,7 +12,7 @@ from services.api.features.jobs.grader_checks import graders
 from services.api.features.jobs.lifecycle import JobLifecycle, common_fields
 from services.api.features.jobs.live_checks import live_findings
 from services.api.features.jobs.posted import Posted
-from services.api.features.jobs.queue_place import place_in_queue
+from services.api.features.jobs.queue_place import places_in_queue
 from services.api.features.jobs.size_checks import SIZE_CHECKS
 from services.api.features.webhooks import service as webhooks
 from services.api.gateway_client import GatewayUnavailable
@@ -30,6 +30,8 @@ from shared.contracts.jobs import (
     JobObject,
     JobRequest,
     JobStatus,
+    QueuePlace,
+    Usage,
 )
 from shared.contracts.problems import Problem, Refused, refuse, warning
 from shared.jobs.records import JobRecord
@@ -61,7 +63,7 @@ def create(
     )
     for problem in findings.problems:
         context.stores.jobs.add_event(record, problem.text, level="warn", once=job_id is not None)
-    job = as_object(context, record)
+    job = lifecycle.show(context, record)
     if request.webhook is not None:
         job.webhook_secret = webhooks.job_secret(context, request.webhook.url)
     return job
@@ -150,7 +152,7 @@ def change(context: ProjectContext, job_id: str, change: JobChange) -> JobObject
     if change.metadata is not None and _experiment(change.metadata) != _experiment(request.metadata):
         names = f"{EXPERIMENT!r} and {VARIANT!r}"
         raise UserError(f"metadata: {names} name the job's experiment and cannot be changed", param="metadata")
-    return as_object(context, lifecycle.change(context, record, budget, change.metadata))
+    return lifecycle.show(context, lifecycle.change(context, record, budget, change.metadata))
 
 
 def _experiment(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
@@ -161,7 +163,13 @@ def _experiment(metadata: Mapping[str, str]) -> tuple[str | None, str | None]:
 AS_OPENAI_SAYS = {JobStatus.CANCELLING: JobStatus.CANCELLED, JobStatus.PAUSING: JobStatus.RUNNING}
 
 
-def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
+def as_objects(context: ProjectContext, records: Sequence[JobRecord]) -> list[JobObject]:
+    places = places_in_queue(context, records)
+    usages = context.ledger.usages([record.id for record in records])
+    return [_as_object(context, record, places.get(record.id), usages[record.id]) for record in records]
+
+
+def _as_object(context: ProjectContext, job: JobRecord, place: QueuePlace | None, usage: Usage) -> JobObject:
     request = JobRequest.model_validate(job.request)
     progress = job.progress
     if job.status == JobStatus.PAUSED:
@@ -194,13 +202,13 @@ def as_object(context: ProjectContext, job: JobRecord) -> JobObject:
             phase=job.phase,
             status_reason=job.status_reason,
             failure=job.failure,
-            queue=place_in_queue(context, job),
+            queue=place,
             progress=progress,
-            usage=context.ledger.usage(job.id),
+            usage=usage,
             estimate=job.estimate,
             evaluation_result=job.evaluation,
         ),
     )
 
 
-lifecycle = JobLifecycle(JobKind.DISTILLATION, "job", as_object)
+lifecycle = JobLifecycle(JobKind.DISTILLATION, "job", as_objects)
