@@ -77,7 +77,7 @@ Words = Annotated[SomeWords, BeforeValidator(_listed, json_schema_input_type=str
 Int = Annotated[int, BeforeValidator(_whole)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_INT)]], Field(max_length=MOST_WORDS)]
 Count = Annotated[Int, Field(ge=0, le=LARGEST_INT)]
-Limit = Annotated[int, BeforeValidator(_capped), Field(ge=1, le=LARGEST_INT)]
+Limit = Annotated[int, BeforeValidator(_capped), Field(ge=1)]
 Typed = Annotated[Json, AfterValidator(_typed)]
 ResponseFormat = Annotated[Typed, AfterValidator(_formed)]
 

@@ -53,7 +53,7 @@ def grader_name(value: Any) -> Any:
     if kind == "text_similarity" and option not in value:
         raise ValueError("text_similarity needs evaluation_metric, such as 'rouge_l'")
     ours_too = {option: (ours,), "input": ANSWER, "reference": REFERENCE}
-    plain = len(str(value.get("name") or "")) <= LONGEST_NAME and all(
-        value.get(key, ways[0]) in ways for key, ways in ours_too.items()
-    )
+    named = value.get("name")
+    fits = named is None or (isinstance(named, str) and len(named) <= LONGEST_NAME)
+    plain = fits and all(value.get(key, ways[0]) in ways for key, ways in ours_too.items())
     return name if plain else value

@@ -100,7 +100,9 @@ class Poster:
             async with (
                 asyncio.timeout(self._total_s),
                 httpcore.AsyncConnectionPool(ssl_context=self._tls, network_backend=self._network) as pool,
-                pool.stream("POST", url, headers=headers, content=body, extensions={"timeout": timeouts}) as answer,
+                pool.stream(
+                    "POST", url.encode("ascii"), headers=headers, content=body, extensions={"timeout": timeouts}
+                ) as answer,
             ):
                 retry_after = dict(answer.headers).get(b"retry-after", b"")
                 pause_s = float(retry_after) if retry_after.isdigit() else 0.0
@@ -109,7 +111,7 @@ class Poster:
             return PostReply(None, f"no answer within {self._total_s:.0f} s")
         except AddressRefused as error:
             return PostReply(None, str(error), refused=True)
-        except (httpcore.NetworkError, httpcore.ProtocolError, socket.gaierror, OSError, UnicodeError) as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, socket.gaierror, OSError, ValueError) as error:
             return PostReply(None, _reason(error))
 
 
@@ -128,4 +130,6 @@ def _reason(error: Exception) -> str:
         return "the name was not found"
     if "certificate" in str(error).lower():
         return "the certificate is not trusted"
+    if isinstance(error, ValueError):  # a port out of range, brackets without an address, letters that are not ASCII
+        return f"the address cannot be read ({error})"
     return f"no connection ({type(error).__name__})"

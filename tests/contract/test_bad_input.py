@@ -259,6 +259,7 @@ def test_only_names_from_the_database_reach_the_engine(engine: FakeVllm):
         ("GET", "/v1/models/..%2F..%2Fetc", 404, "model_not_found", "model"),
         ("GET", "/v1/nothing", 404, "not_found", None),
         ("PUT", "/v1/fine_tuning/jobs", 405, "method_not_allowed", None),
+        ("DELETE", "/v1/models/an-alias/canary/events?limit=20", 405, "method_not_allowed", None),
         ("GET", f"{JOBS}?limit=0", 400, "invalid_value", "limit"),
         ("GET", f"{JOBS}?limit=101", 400, "invalid_value", "limit"),
         ("GET", f"{JOBS}?after=ftjob-nobody", 400, "unknown_cursor", "after"),

@@ -106,7 +106,22 @@ def test_addresses_that_are_not_public_are_not_reached(service: Service):
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x/", "http://user:secret@x/", "http:///x", "x.example", "http://x/ y", "http://x/#a"]
+    "url",
+    [
+        "ftp://x/",
+        "http://user:secret@x/",
+        "http:///x",
+        "x.example",
+        "http://x/ y",
+        "http://x/#a",
+        "https://2(\U0006e85f",
+        "http://x:99999/",
+        "http://x:0/",
+        "http://[]/",
+        "http://[::1/",
+        "http://b\u00fccher.example/",
+        "http://x/\u00fc",
+    ],
 )
 def test_other_addresses_are_refused(url: str):
     with pytest.raises(ValidationError):

@@ -44,6 +44,7 @@ def test_by_name_or_as_an_object(given: Any, name: str):
         ({"type": "lua", "source": "..."}, "type must be"),
         ("unheard", "chrf"),
         ({"type": "sql_result"}, "database"),
+        ({"type": "string_check", "name": {}}, "name"),
     ],
 )
 def test_what_is_refused_is_named(given: Any, says: str):

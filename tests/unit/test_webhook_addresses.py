@@ -193,6 +193,8 @@ async def test_a_receiver_that_is_silent_and_one_that_is_not_there():
     async with server:
         assert (await poster.post(f"http://127.0.0.1:{port}/", [], b"{}")).error == "no answer within 0 s"
     assert (await poster.post(f"http://127.0.0.1:{port}/", [], b"{}")).error == "no connection (ConnectError)"
+    for unreadable in ("https://2(\U0006e85f", "http://x:99999/", "http://[::1/"):
+        assert "cannot be read" in ((await poster.post(unreadable, [], b"{}")).error or "")
 
 
 def test_pauses_grow_and_last_a_day():

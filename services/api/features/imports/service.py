@@ -102,7 +102,6 @@ def dataset_of(context: ProjectContext, file_id: str, param: str) -> FileRecord:
             f"no file {file_id!r}; upload the dataset first (POST /v1/files), and name the id that the answer has",
             param=param,
             code="file_not_found",
-            status=404,
         )
     if newest.rows_ref is None:
         raise UserError(

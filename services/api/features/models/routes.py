@@ -51,7 +51,7 @@ def get_model(context: Context, model: Id) -> ModelObject:
     return models.get(context, model)
 
 
-@router.delete("/{model:path}", dependencies=CHANGE, responses=may_answer(409))
+@router.delete("/{model}", dependencies=CHANGE, responses=may_answer(409))
 def delete_model(context: Context, model: Id) -> ModelDeleted:
     """A version, or an alias with all its versions. Its weights go once nothing needs them; the number of a version is not
     given again."""
